@@ -1,0 +1,1 @@
+"""How a model becomes files, and how those files are opened, measured and described."""

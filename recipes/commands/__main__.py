@@ -1,0 +1,74 @@
+"""`graft`: dispatches to one module a verb, and turns Graft's own errors into one line and an exit code.
+
+Only the module of the verb that was asked for is imported, so that `graft --help` and `graft zoo` stay quick.
+
+Exit codes: 0 done; 1 it ran and a check failed; 2 the request or the data is wrong; 130 interrupted.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+__all__ = ["VERBS", "main"]
+
+VERBS = {
+    "demo": "the main job on what is built in: offline, no download",
+    "zoo": "list the backbones",
+    "train": "train a recipe on your data",
+    "export": "write a run as SavedModel, TFLite and ONNX, and verify each file",
+    "predict": "label pictures with a run or any exported file",
+    "evaluate": "measure a run or any exported file on labelled data",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `graft` with `arguments` (default: those of the process); always ends in SystemExit."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        sys.exit(0 if arguments else 2)
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("graft-zoo"))
+        sys.exit(0)
+    sys.exit(_run(arguments[0], arguments[1:]))
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    from zoo.errors import GraftError, UnknownName
+
+    try:
+        if verb not in VERBS:
+            raise UnknownName("command", verb, VERBS, see="`graft --help` lists them all.")
+        return importlib.import_module(f"recipes.commands.{verb}").command(arguments) or 0
+    except GraftError as error:
+        print(f"graft {verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"graft {verb}: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # `graft zoo | head`: the reader has gone; say nothing, and keep Python from complaining at exit.
+        sys.stdout = None
+        return 0
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  graft {verb:<{width}}  {text}" for verb, text in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: graft COMMAND [OPTIONS]",
+            "",
+            "Transfer learning whose results leave Python as files.",
+            "",
+            *lines,
+            "",
+            "`graft COMMAND --help` explains the options of a command.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""`graft train RECIPE ...`: the same as running the recipe's file."""
+
+import importlib
+from collections.abc import Sequence
+
+from zoo.errors import UnknownName
+
+__all__ = ["RECIPES", "command"]
+
+RECIPES = {
+    "image-classification": "a folder of photos -> a classifier",
+    "pretrain-glyphs": "rendered characters -> the bundled backbone",
+}
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Read the recipe's Config from `arguments` and run it."""
+    import tyro
+
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: graft train RECIPE [OPTIONS]\n")
+        for name, text in RECIPES.items():
+            print(f"  {name:<22}  {text}")
+        print("\n`graft train RECIPE --help` explains the options of a recipe.")
+        return
+    name, *options = arguments
+    if name not in RECIPES:
+        raise UnknownName("recipe", name, RECIPES)
+    recipe = importlib.import_module(f"recipes.{name.replace('-', '_')}")
+    recipe.main(tyro.cli(recipe.Config, args=options, prog=f"graft train {name}"))

@@ -1,0 +1,105 @@
+"""Every picture is decoded once, into one uint8 array a split. No TensorFlow here."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recipes.engine.progress import progress
+from recipes.engine.sources import Example, Source
+from zoo.errors import DataError
+from zoo.vision import decode
+
+__all__ = ["Images", "decode_examples", "decode_splits"]
+
+IN_MEMORY_BYTES = 2 * 1024**3
+"""A larger split goes into a memory-mapped temporary file, which the operating system deletes with the process."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """The pictures of one split.
+
+    Attributes:
+        pixels: uint8 `(n, image_size, image_size, 3)`, RGB.
+        targets: float32 one-hot rows `(n, labels)`.
+        names: what to call each picture.
+        skipped: one message for each file that could not be read.
+    """
+
+    pixels: np.ndarray
+    targets: np.ndarray
+    names: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The index of each picture's label, `(n,)`."""
+        return self.targets.argmax(-1)
+
+
+def decode_examples(
+    examples: Sequence[Example],
+    labels: Sequence[str],
+    image_size: int,
+    *,
+    skip_bad: bool = False,
+    title: str = "decode",
+) -> Images:
+    """Decode all `examples` at `image_size`, in parallel, with a progress bar.
+
+    Raises:
+        DataError: an unreadable picture (the first is named, the others counted), unless `skip_bad`; a label that is not
+            in `labels`; or nothing left.
+    """
+    index = {label: i for i, label in enumerate(labels)}
+    strangers = sorted({example.label for example in examples} - set(index))
+    if strangers:
+        raise DataError(f"the label '{strangers[0]}' is not one of the model's {len(labels)}: {', '.join(labels)}")
+    pixels = _allocate((len(examples), image_size, image_size, 3))
+    bad: dict[int, str] = {}
+
+    def one(i: int) -> None:
+        try:
+            pixels[i] = decode(examples[i].image, image_size)
+        except DataError as error:
+            bad[i] = str(error)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress(title, len(examples)) as advance:
+        for _ in pool.map(one, range(len(examples))):
+            advance()
+    if bad and not skip_bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise DataError(f"{bad[min(bad)]}{more}: mend or remove it, or pass --skip-bad")
+    good = [i for i in range(len(examples)) if i not in bad]
+    if not good:
+        raise DataError(f"none of the {len(examples)} pictures for '{title}' can be read")
+    classes = [index[examples[i].label] for i in good]
+    return Images(
+        pixels[good] if bad else pixels,
+        np.eye(len(labels), dtype=np.float32)[classes],
+        tuple(examples[i].name for i in good),
+        tuple(bad[i] for i in sorted(bad)),
+    )
+
+
+def decode_splits(source: Source, image_size: int, *, skip_bad: bool = False) -> dict[str, Images]:
+    """The pictures of every split of `source`; see `decode_examples`."""
+    return {
+        split: decode_examples(examples, source.labels, image_size, skip_bad=skip_bad, title=f"decode {split}")
+        for split, examples in source.splits.items()
+    }
+
+
+def _allocate(shape: tuple[int, ...]) -> np.ndarray:
+    if np.prod(shape, dtype=np.int64) <= IN_MEMORY_BYTES:
+        return np.zeros(shape, np.uint8)
+    with tempfile.NamedTemporaryFile(prefix="graft-pixels-", dir=Path(tempfile.gettempdir())) as file:
+        return np.memmap(file.name, np.uint8, "w+", shape=shape)

@@ -1,0 +1,319 @@
+"""The report of a run: one HTML file with everything inside, made from nothing but the run's folder.
+
+Because it reads only what the run left behind, it can be made again at any time: `graft export` does so to add its
+table of files. The page loads nothing (no scripts, no fonts, no pictures from elsewhere), and every text that came with
+the data (labels, file names) is escaped.
+"""
+
+import csv
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recipes.engine import figures
+from zoo.errors import ArtifactError
+from zoo.files import write_text
+
+__all__ = ["wilson", "write"]
+
+MOST_LABELS = 120
+"""Beyond this many labels the page shows the ones that matter most (it says so); all figures are in run.json."""
+
+MOST_SAMPLES = 120
+MOST_MISTAKES = 24
+SAMPLE_SIDE, MISTAKE_SIDE = 96, 144
+"""Pixels; together these keep the page below two megabytes."""
+
+Tree = Mapping[str, Any]
+
+
+def write(run: Path) -> Path:
+    """Write `run/report.html` from the files in the folder `run`; returns its path.
+
+    `run.json` is needed. `history.csv`, `samples.npz`, `mistakes.npz` and `export/manifest.json` are shown when there.
+
+    Raises:
+        ArtifactError: `run.json` is missing or lacks something, or one of the other files cannot be read.
+    """
+    from jinja2 import UndefinedError
+
+    run = Path(run)
+    facts = _json(run / "run.json")
+    if facts is None:
+        raise ArtifactError(f"'{run}' is no run folder: it has no run.json; `graft train` makes one")
+    if facts.get("schema") != 1:
+        raise ArtifactError(
+            f"'{run}/run.json' has schema {facts.get('schema')!r}, expected 1: another version of Graft wrote it"
+        )
+    try:
+        text = _page(_context(run, facts))
+    except (KeyError, IndexError, TypeError, UndefinedError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ArtifactError(
+            f"'{run}/run.json' does not hold what a report needs ({reason}): another version wrote it"
+        ) from error
+    # Names of files that are no UTF-8 come as lone surrogates, which cannot be written.
+    write_text(run / "report.html", text.encode("utf-8", "replace").decode("utf-8"))
+    return run / "report.html"
+
+
+def wilson(share: float, examples: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `examples` (> 0), by Wilson's score (Wilson 1927); both in [0, 1]."""
+    z = 1.959964
+    middle = share + z * z / (2 * examples)
+    half = z * math.sqrt(share * (1 - share) / examples + z * z / (4 * examples**2))
+    scale = 1 + z * z / examples
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def _page(context: Tree) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": _percent,
+        "duration": _duration,
+        "size": lambda size: _scaled(size, ("B", "kB", "MB", "GB")),
+        "amount": lambda count: _scaled(count, ("", "k", "M", "G")),
+        "figure": lambda value: "–" if _blank(value) else f"{value:,.4g}",
+    }
+    return environment.get_template("report.html.jinja").render(context)
+
+
+def _context(run: Path, facts: Tree) -> Tree:
+    labels = facts["data"]["labels"]
+    split = next((name for name in ("test", "validation") if facts["metrics"].get(name)), None)
+    metrics = facts["metrics"][split] if split else None
+    export = _json(run / "export" / "manifest.json")
+    return {
+        "run": facts,
+        "split": split,
+        "summary": _summary(facts, split, metrics, export),
+        "verdict": _verdict(facts.get("verdict")),
+        "data": _data(facts["data"], labels, _arrays(run / "samples.npz")),
+        "curves": _curves(_history(run / "history.csv")),
+        "confusion": _confusion(facts.get("confusion"), labels),
+        "per_class": _per_class(metrics, labels),
+        "mistakes": _mistakes(_arrays(run / "mistakes.npz"), labels),
+        "export": export,
+    }
+
+
+def _summary(facts: Tree, split: str | None, metrics: Tree | None, export: Tree | None) -> Tree:
+    phases = facts["schedule"]["phases"]
+    files = [file for file in (export or {}).get("files", ()) if file.get("size_bytes")]
+    summary = {
+        "source": Path(facts["data"]["source"]).name or facts["data"]["source"],
+        "epochs": sum(phase.get("epochs_run") or 0 for phase in phases),
+        "parameters": phases[-1]["total_parameters"] if phases else facts["backbone"]["parameters"],
+        "smallest": min(files, key=lambda file: file["size_bytes"], default=None),
+        "files": len(files),
+        "examples": 0,
+    }
+    if metrics:
+        examples = sum(row["examples"] for row in metrics["per_class"].values())
+        low, high = wilson(metrics["accuracy"], examples) if examples else (0.0, 1.0)
+        summary |= {"accuracy": metrics["accuracy"], "examples": examples, "low": low, "high": high}
+    return summary
+
+
+def _verdict(verdict: Tree | None) -> Tree | None:
+    """The verdict with a plain judgement: transfer won or lost only when every seed says so."""
+    if not verdict:
+        return None
+    gains = verdict["gain_points"]
+    won = sum(gain > 0 for gain in gains)
+    judgement = "won" if won == len(gains) else "lost" if all(gain < 0 for gain in gains) else "undecided"
+    sides = [
+        {
+            "name": name,
+            "accuracy": verdict[key]["accuracy"],
+            "mean": float(np.mean(verdict[key]["accuracy"])),
+            "seconds": float(np.mean(verdict[key]["seconds"])),
+        }
+        for key, name in (("transfer", "Transfer"), ("scratch", "From random weights"))
+    ]
+    return {"text": verdict["text"], "judgement": judgement, "won": won, "gains": gains, "sides": sides}
+
+
+def _data(data: Tree, labels: Sequence[str], samples: Tree | None) -> Tree:
+    splits = [
+        {
+            "name": name,
+            "examples": split["examples"],
+            "counts": [split["per_label"].get(label, 0) for label in labels],
+            "made": name in data["made_splits"],
+        }
+        for name, split in data["splits"].items()
+    ]
+    lacking = {
+        split["name"]: [label for label, n in zip(labels, split["counts"], strict=True) if not n] for split in splits
+    }
+    shown = labels[:MOST_LABELS]
+    each = max(1, min(5, MOST_SAMPLES // max(1, len(shown))))
+    cards = [
+        {
+            "label": label,
+            "counts": [(split["name"], split["counts"][index]) for split in splits],
+            "pictures": [
+                figures.picture(image, SAMPLE_SIDE)
+                for image in (samples["images"][samples["labels"] == index][:each] if samples else ())
+            ],
+        }
+        for index, label in enumerate(shown)
+    ]
+    return {"splits": splits, "lacking": {k: v for k, v in lacking.items() if v}, "cards": cards}
+
+
+def _curves(history: Mapping[str, Sequence] | None) -> list[Tree]:
+    """Accuracy and loss against the epoch, each with a sentence for those who cannot see it."""
+    from markupsafe import Markup
+
+    if not history or not history["phase"]:
+        return []
+    curves = []
+    for name, key, percent in (("Accuracy", "accuracy", True), ("Loss", "loss", False)):
+        train, validation = history[key], history[f"val_{key}"]
+        if np.isnan([*train, *validation]).all():
+            continue
+        # matplotlib escapes the phases' names; everything else in the drawing is ours.
+        svg = Markup(figures.curve(key, train, validation, history["phase"], percent))
+        ends = {"training": _last(train), "validation": _last(validation)}
+        curves.append({"name": name, "svg": svg, "percent": percent, "ends": ends})
+    return curves
+
+
+def _last(values: Sequence[float]) -> float | None:
+    return next((value for value in reversed(values) if not math.isnan(value)), None)
+
+
+def _confusion(confusion: Tree | None, labels: Sequence[str]) -> Tree | None:
+    """The matrix by rows, and the pairs of labels that were confused most often."""
+    if not confusion:
+        return None
+    matrix = np.asarray(confusion["matrix"], "int64")
+    if matrix.shape != (len(labels), len(labels)):
+        raise KeyError(f"a confusion matrix of {len(labels)} x {len(labels)}, it is {matrix.shape}")
+    totals = matrix.sum(1)
+    wrong = matrix - np.diag(np.diag(matrix))
+    shown = np.arange(len(labels))
+    if len(labels) > MOST_LABELS:
+        shown = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:MOST_LABELS])
+    rows = [
+        {
+            "label": labels[i],
+            "number": int(i) + 1,
+            "cells": [(int(matrix[i, j]), float(matrix[i, j] / max(1, totals[i])), i == j) for j in shown],
+        }
+        for i in shown
+    ]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:10]
+    pairs = [
+        {"truth": labels[i], "predicted": labels[j], "count": int(wrong[i, j]), "of": int(totals[i])}
+        for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)
+        if wrong[i, j]
+    ]
+    named = max(len(labels[i]) for i in shown) <= 32
+    return {
+        "split": confusion["split"], "rows": rows, "pairs": pairs, "named": named,
+        "examples": int(totals.sum()), "wrong": int(wrong.sum()), "all": len(labels),
+    }  # fmt: skip
+
+
+def _per_class(metrics: Tree | None, labels: Sequence[str]) -> Tree | None:
+    """A row a label, the lowest F1 first: what needs work is read first."""
+    if not metrics:
+        return None
+    rows = [{"label": label, **metrics["per_class"][label]} for label in labels if label in metrics["per_class"]]
+    rows.sort(key=lambda row: (row["f1"] is None or math.isnan(row["f1"]), row["f1"]))
+    return {"rows": rows[:MOST_LABELS], "all": len(rows)}
+
+
+def _mistakes(mistakes: Tree | None, labels: Sequence[str]) -> list[Tree]:
+    if not mistakes:
+        return []
+    heatmaps = mistakes.get("heatmaps")
+    cards = []
+    for index, image in enumerate(mistakes["images"][:MOST_MISTAKES]):
+        heat = None if heatmaps is None else heatmaps[index]
+        cards.append(
+            {
+                "picture": figures.picture(image, MISTAKE_SIDE),
+                "heat": None if heat is None else figures.heat_picture(image, heat, MISTAKE_SIDE),
+                "hottest": None if heat is None else figures.hottest_place(heat),
+                "truth": labels[mistakes["truth"][index]],
+                "predicted": labels[mistakes["predicted"][index]],
+                "probability": float(mistakes["probability"][index]),
+                "name": str(mistakes["names"][index]),
+            }
+        )
+    return cards
+
+
+def _json(path: Path) -> Tree | None:
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"'{path}' is no readable JSON file: {error}") from error
+
+
+def _arrays(path: Path) -> Tree | None:
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"'{path}' is no readable NumPy archive: {error}") from error
+
+
+def _history(path: Path) -> Mapping[str, Sequence] | None:
+    if not path.is_file():
+        return None
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        numbers = ("loss", "accuracy", "val_loss", "val_accuracy")
+        columns = {key: [float(row.get(key) or "nan") for row in rows] for key in numbers}
+        return columns | {"phase": [row["phase"] for row in rows]}
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(f"'{path}' is no history of epochs: {error}") from error
+
+
+def _blank(value: float | None) -> bool:
+    return value is None or math.isnan(value)
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "–" if _blank(share) else f"{100 * share:.{digits}f}\u202f%"
+
+
+def _duration(seconds: float | None) -> str:
+    if _blank(seconds):
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.2g}\u202fs" if seconds < 10 else f"{seconds:.0f}\u202fs"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}\u202fh {minutes}\u202fmin" if hours else f"{minutes}\u202fmin {seconds}\u202fs"
+
+
+def _scaled(count: float | None, units: Sequence[str]) -> str:
+    """Three digits and a unit of thousands: 2,257,984 -> "2.26 M"."""
+    if _blank(count):
+        return "–"
+    power = min(len(units) - 1, int(math.log10(max(count, 1)) / 3 + 1e-9))
+    return f"{count / 1000**power:.{0 if power == 0 else 3}{'f' if power == 0 else 'g'}}\u202f{units[power]}".strip()

@@ -1,0 +1,219 @@
+"""The run directory: everything that a training leaves behind, and how it is read again.
+
+run.json       configuration, seed, versions, data fingerprint, phases, metrics, verdict
+history.csv    one row an epoch
+model.keras    the trained model, float32
+labels.txt     one label a line, in the order of the output
+examples.npz   64 validation pictures for parity, 200 training pictures for calibration: a run can be exported
+               after its data moved
+samples.npz, mistakes.npz   pictures for the report
+report.html    all of it for a person
+"""
+
+import csv
+import dataclasses
+import json
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from zoo.backbones import Backbone
+
+from recipes.engine.evaluation import worst_mistakes
+from recipes.engine.images import Images
+from recipes.engine.sources import SPLITS, Source
+from zoo import weights
+from zoo.errors import ArtifactError
+from zoo.files import staged_file, write_text
+from zoo.vision import DECODE
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = [
+    "SCHEMA",
+    "describe_backbone",
+    "describe_data",
+    "environment",
+    "plain",
+    "read",
+    "summarize",
+    "write_arrays",
+    "write_history",
+    "write_json",
+    "write_model",
+]
+
+SCHEMA = 1
+PARITY_EXAMPLES = 64
+CALIBRATION_EXAMPLES = 200
+SAMPLES_PER_LABEL = 4
+WORST_MISTAKES = 16
+PACKAGES = ("graft-zoo", "tensorflow", "keras", "numpy", "pillow", "scikit-learn")
+
+
+def read(folder: Path) -> dict:
+    """The content of `folder`/run.json.
+
+    Raises:
+        ArtifactError: no such run, a damaged file, or one of a newer Graft.
+    """
+    path = Path(folder) / "run.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        schema = content["schema"]
+    except FileNotFoundError as error:
+        raise ArtifactError(
+            f"'{folder}' is no run: it holds no run.json; `graft train ... --out RUN` makes one"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"'{path}' is damaged ({error}): train again, or restore the file") from error
+    if schema > SCHEMA:
+        raise ArtifactError(f"'{path}' has schema {schema}, this Graft reads up to {SCHEMA}: update graft-zoo")
+    return content
+
+
+def environment() -> dict:
+    """What a run depends on beside its configuration: versions, machine, time, command."""
+    versions = {"python": platform.python_version()}
+    versions |= {package: metadata.version(package) for package in PACKAGES}
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return {
+        "command": command,
+        "versions": versions,
+        "machine": f"{platform.system()} {platform.machine()}, {_cores()} cores",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def plain(config) -> dict:
+    """A Config as JSON can hold it."""
+    return {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(config).items()}
+
+
+def describe_backbone(row: Backbone, spec: str, model: "keras.Model") -> dict:
+    """What the model is made of, where its weights came from, and its size with the head."""
+    return {
+        "name": row.name,
+        "parameters": model.count_params(),
+        "paper": row.paper,
+        "licence": row.licence,
+        "weights": weights.describe(row, spec),
+    }
+
+
+def describe_data(
+    source: Source,
+    pixels: Mapping[str, Images],
+    made: Sequence[str],
+    split_seed: int,
+    fingerprint: str,
+    duplicates: int,
+) -> dict:
+    """The data as it was used: counts by split and label, what was made, skipped or found twice."""
+    return {
+        "source": source.name,
+        "fingerprint": fingerprint,
+        "labels": list(source.labels),
+        "splits": {
+            split: {
+                "examples": len(images),
+                "per_label": dict(zip(source.labels, images.targets.sum(0).astype(int).tolist(), strict=True)),
+            }
+            for split, images in pixels.items()
+        },
+        "made_splits": list(made),
+        "split_seed": split_seed,
+        "skipped": [message for images in pixels.values() for message in images.skipped],
+        "duplicates_across_splits": duplicates,
+        "image_size": pixels["train"].pixels.shape[1],
+        "decode": DECODE,
+    }
+
+
+def summarize(folder: Path) -> None:
+    """Print the outcome of a run to stdout: accuracy, verdict, where things are."""
+    content = read(folder)
+    by_seed = content["test_accuracy_by_seed"]
+    text = f"test accuracy {content['metrics']['test']['accuracy']:.3f}"
+    if len(by_seed) > 1:
+        text += f" (seed {content['seed']}; {len(by_seed)} seeds: mean {np.mean(by_seed):.3f}, "
+        text += f"{min(by_seed):.3f} to {max(by_seed):.3f})"
+    print(text)
+    if content["verdict"]:
+        print(content["verdict"]["text"])
+    print(f"report: {Path(folder) / 'report.html'}")
+
+
+def write_json(folder: Path, content: dict) -> None:
+    """Write run.json, whole or not at all."""
+    write_text(folder / "run.json", json.dumps({"schema": SCHEMA, **content}, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_history(folder: Path, rows: Sequence[dict]) -> None:
+    """Write history.csv; a value that an epoch lacks stays blank."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with staged_file(folder / "history.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_model(folder: Path, model: "keras.Model", labels: Sequence[str]) -> None:
+    """Write model.keras and labels.txt."""
+    write_text(folder / "labels.txt", "".join(f"{label}\n" for label in labels))
+    with staged_file(folder / "model.keras") as path:
+        model.save(path)
+
+
+def write_arrays(
+    folder: Path, pixels: Mapping[str, Images], outputs: np.ndarray, heatmaps: Callable, seed: int = 0
+) -> None:
+    """Write examples.npz, samples.npz and mistakes.npz.
+
+    `outputs` are the model's for the test split; `heatmaps(pixels float32, classes)` explains predictions, `(n, h, w)` in
+    [0, 1].
+    """
+    train, validation, test = (pixels[split] for split in SPLITS)
+    rng = np.random.default_rng(seed)
+    parity = np.sort(rng.permutation(len(validation))[:PARITY_EXAMPLES])
+    calibration = np.sort(rng.permutation(len(train))[:CALIBRATION_EXAMPLES])
+    _save(
+        folder / "examples.npz",
+        parity_images=validation.pixels[parity],
+        parity_labels=validation.classes[parity],
+        calibration_images=train.pixels[calibration],
+        calibration_labels=train.classes[calibration],
+    )
+    shown = np.concatenate(
+        [np.flatnonzero(train.classes == c)[:SAMPLES_PER_LABEL] for c in range(train.targets.shape[-1])]
+    )
+    _save(folder / "samples.npz", images=train.pixels[shown], labels=train.classes[shown])
+    worst = worst_mistakes(outputs, test.targets, WORST_MISTAKES)
+    predicted = outputs[worst].argmax(-1)
+    maps = {"heatmaps": heatmaps(np.float32(test.pixels[worst]), predicted)} if len(worst) else {}
+    _save(
+        folder / "mistakes.npz",
+        images=test.pixels[worst],
+        truth=test.classes[worst],
+        predicted=predicted,
+        probability=outputs[worst].max(-1),
+        names=np.array([test.names[i] for i in worst], dtype=str),
+        **maps,
+    )
+
+
+def _save(target: Path, **arrays: np.ndarray) -> None:
+    with staged_file(target) as path:
+        np.savez_compressed(path, **arrays)
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,110 @@
+"""Freezing as data: which blocks train, for how long, at which rate.
+
+A schedule is a tuple of phases. The named ones follow the literature; each is a function of nothing, so that what is
+written here is what runs. `with_epochs` stretches a schedule to another length and keeps its proportions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from zoo.errors import ConfigError, UnknownName
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["SCHEDULES", "Phase", "resolve", "table", "with_epochs"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training with a fixed set of trained weights.
+
+    Attributes:
+        name: what tables and history call it.
+        train: "head", a number of blocks from the top, a share of them in (0, 1), or "all".
+        epochs: passes over the training data.
+        learning_rate: the peak rate; it is warmed up and then falls to zero along a cosine within the phase.
+        batch_norm: BatchNormalization inside the trained blocks: "inference" keeps statistics, scale and offset as they
+            came, "train" trains them (needed where the weights start at random).
+    """
+
+    name: str
+    train: int | float | Literal["head", "all"]
+    epochs: int
+    learning_rate: float
+    batch_norm: Literal["inference", "train"] = "inference"
+
+
+SCHEDULES: Mapping[str, tuple[Phase, ...]] = {
+    # The backbone stays as it is; only the head learns (Donahue et al. 2014, arXiv:1310.1531).
+    "feature_extraction": (Phase("head", "head", 10, 1e-3),),
+    # A head first, so that random gradients do not wreck the backbone; then its upper half (Yosinski et al. 2014).
+    "fine_tune": (Phase("head", "head", 3, 1e-3), Phase("top half", 0.5, 7, 3e-4)),
+    # From the top down, a few blocks at a time (ULMFiT, Howard and Ruder 2018, arXiv:1801.06146).
+    "gradual_unfreeze": (
+        Phase("head", "head", 3, 1e-3),
+        Phase("2 blocks", 2, 2, 3e-4),
+        Phase("4 blocks", 4, 2, 2e-4),
+        Phase("6 blocks", 6, 3, 1e-4),
+    ),
+    # Linear probing, then everything (LP-FT, Kumar et al. 2022, arXiv:2202.10054).
+    "probe_then_tune": (Phase("probe", "head", 4, 1e-3), Phase("all", "all", 6, 1e-4)),
+    # Everything at once, from pretrained weights.
+    "full": (Phase("all", "all", 10, 3e-4, batch_norm="train"),),
+    # Everything at once, from random weights: the baseline that transfer has to beat.
+    "scratch": (Phase("scratch", "all", 10, 1e-3, batch_norm="train"),),
+}
+
+
+def resolve(name: str, epochs: int | None = None, learning_rate: float | None = None) -> tuple[Phase, ...]:
+    """The schedule called `name`, with `epochs` in total and with `learning_rate` as the peak of its last phase.
+
+    The rates of the other phases keep their proportion to the last one; None leaves what the schedule says.
+
+    Raises:
+        UnknownName: no schedule of this name.
+        ConfigError: too few epochs, or a rate that is not above 0.
+    """
+    if name not in SCHEDULES:
+        raise UnknownName("schedule", name, SCHEDULES)
+    phases = SCHEDULES[name]
+    if epochs is not None:
+        phases = with_epochs(phases, epochs)
+    if learning_rate is not None:
+        if learning_rate <= 0:
+            raise ConfigError(f"the learning rate must be above 0, not {learning_rate}")
+        scale = learning_rate / phases[-1].learning_rate
+        phases = tuple(replace(phase, learning_rate=phase.learning_rate * scale) for phase in phases)
+    return phases
+
+
+def with_epochs(phases: Sequence[Phase], epochs: int) -> tuple[Phase, ...]:
+    """The same phases, `epochs` in total, in about the same proportions, each at least one epoch long.
+
+    Raises:
+        ConfigError: fewer epochs than phases.
+    """
+    if epochs < len(phases):
+        raise ConfigError(
+            f"{epochs} epoch(s) cannot be spread over {len(phases)} phases ({', '.join(p.name for p in phases)}): "
+            f"give --epochs {len(phases)} or more"
+        )
+    total = sum(phase.epochs for phase in phases)
+    shares = [max(1, int(epochs * phase.epochs / total)) for phase in phases]
+    # What rounding took or gave is settled with the longest phase, where it matters least.
+    longest = max(range(len(phases)), key=lambda i: shares[i])
+    shares[longest] += epochs - sum(shares)
+    return tuple(replace(phase, epochs=share) for phase, share in zip(phases, shares, strict=True))
+
+
+def table(title: str, rows: Sequence[Mapping]) -> "Table":
+    """A schedule as a table for the terminal; `rows` as `fit.describe_phases` makes them."""
+    from rich.table import Table
+
+    drawn = Table("phase", "trains", "trainable parameters", "epochs", "rate", "batch norm", title=title)
+    for row in rows:
+        blocks = f"head + {row['blocks']} of {row['total_blocks']} blocks" if row["blocks"] else "head"
+        share = f"{row['trainable_parameters']:,} of {row['total_parameters']:,}"
+        drawn.add_row(row["name"], blocks, share, str(row["epochs"]), f"{row['learning_rate']:.1e}", row["batch_norm"])
+    return drawn

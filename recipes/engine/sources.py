@@ -1,0 +1,205 @@
+"""Where examples come from: a folder, a table, `tfds:NAME` or a built-in name.
+
+A source yields plain records, no tensors, and imports no TensorFlow (but for `tfds:`). Labels go by name: their order is
+the sorted order of all names that occur, whatever folders exist in which split.
+"""
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from zoo.errors import ConfigError, DataError, UnknownName
+from zoo.vision import IMAGE_SUFFIXES
+
+__all__ = ["BUILT_IN", "SPLITS", "Example", "Source", "load"]
+
+SPLITS = ("train", "validation", "test")
+SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
+SPLIT_NAMES |= {"val": "validation", "dev": "validation", "test": "test", "testing": "test"}
+BUILT_IN = ("digits",)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled picture: a file or uint8 pixels `(h, w, 3)`. `name` is what messages and the report call it."""
+
+    image: Path | np.ndarray
+    label: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled examples by split. A source without splits has all of them under "train".
+
+    `labels` holds every name that occurs in any split, sorted.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    splits: Mapping[str, tuple[Example, ...]]
+
+
+def load(spec: str, *, path_column: str = "path", label_column: str = "label") -> Source:
+    """Read the list of examples that `spec` names; pictures are not opened yet.
+
+    `spec`: a folder of class folders; a folder of train/validation/test folders that hold class folders; a `.csv`, `.tsv`
+    or `.jsonl` file with a path and a label column (and, if it has one, a column `split`), paths relative to the file;
+    `tfds:NAME`; or the built-in `digits`.
+
+    Raises:
+        DataError: nothing there, nothing in it, or a row that cannot be used.
+        UnknownName: neither a path nor a built-in name.
+        ConfigError: `tfds:` cannot prepare the data set.
+    """
+    path = Path(spec).expanduser()
+    if spec.startswith("tfds:"):
+        examples = _tfds(spec.removeprefix("tfds:"))
+    elif spec in BUILT_IN:
+        examples = _digits()
+    elif path.is_dir():
+        examples = _folder(path)
+    elif path.suffix.lower() in (".csv", ".tsv", ".jsonl") and path.is_file():
+        examples = _table(path, path_column, label_column)
+    elif path.exists():
+        raise DataError(f"'{spec}' is no data source: expected a folder, a .csv, .tsv or .jsonl file, or tfds:NAME")
+    elif re.search(r"[/\\.]", spec):
+        raise DataError(f"there is no file or folder '{spec}': check the path given to --data")
+    else:
+        raise UnknownName("folder, file or built-in data set", spec, BUILT_IN)
+    return _checked(spec, examples)
+
+
+def _checked(spec: str, examples: dict[str, list[Example]]) -> Source:
+    splits = {split: tuple(examples[split]) for split in SPLITS if examples.get(split)}
+    everything = [example for split in splits.values() for example in split]
+    if not everything:
+        raise DataError(f"'{spec}' holds no pictures: expected class folders with image files, or rows")
+    labels = tuple(sorted({example.label for example in everything}))
+    if len(labels) < 2:
+        raise DataError(f"'{spec}' holds one class only ('{labels[0]}'): a classifier needs at least two")
+    if "train" not in splits:
+        raise DataError(f"'{spec}' has {' and '.join(splits)} but no train split: name one folder or split 'train'")
+    counts = Counter(example.label for example in splits["train"])
+    for label in labels:
+        if counts[label] < 2:
+            number = "no picture" if not counts[label] else "one picture"
+            raise DataError(f"class '{label}' of '{spec}' has {number} to train on: add more, or remove the class")
+    return Source(spec, labels, splits)
+
+
+def _folder(root: Path) -> dict[str, list[Example]]:
+    folders = sorted(child for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
+    if not folders:
+        raise DataError(
+            f"the folder '{root}' holds no class folders: put the pictures of each class into a folder of its own"
+        )
+    by_split = {child: SPLIT_NAMES.get(child.name.lower()) for child in folders}
+    if not any(by_split.values()):
+        return {"train": _class_folders(root, root)}
+    strangers = [child.name for child, split in by_split.items() if split is None]
+    if strangers:
+        raise DataError(
+            f"'{root}' mixes split folders with '{strangers[0]}': expected either class folders only, or only "
+            "train, validation and test"
+        )
+    examples: dict[str, list[Example]] = {}
+    for child, split in by_split.items():
+        if split in examples:
+            raise DataError(f"'{root}' has two folders for the split '{split}', '{child.name}' and another: keep one")
+        examples[split] = _class_folders(child, root)
+    return examples
+
+
+def _class_folders(folder: Path, root: Path) -> list[Example]:
+    examples = []
+    for child in sorted(folder.iterdir()):
+        if not child.is_dir() or child.name.startswith("."):
+            continue
+        files = sorted(f for f in child.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
+        if not files:
+            raise DataError(f"the class folder '{child}' holds no pictures: add some or remove it")
+        examples += [Example(f, child.name, f.relative_to(root).as_posix()) for f in files]
+    return examples
+
+
+def _table(path: Path, path_column: str, label_column: str) -> dict[str, list[Example]]:
+    examples: dict[str, list[Example]] = {}
+    for line, row in _rows(path):
+        for column in (path_column, label_column):
+            if column not in row:
+                raise DataError(f"'{path}' has no column '{column}': it has {', '.join(map(str, row))}")
+            if row[column] is None or not str(row[column]).strip():
+                raise DataError(f"'{path}', line {line}: the column '{column}' is empty")
+        split = SPLIT_NAMES.get(str(row.get("split") or "train").strip().lower())
+        if split is None:
+            raise DataError(f"'{path}', line {line}: split '{row['split']}'; expected train, validation or test")
+        name = str(row[path_column]).strip()
+        picture = path.parent / name
+        if not picture.is_file():
+            raise DataError(f"'{path}', line {line}: there is no file '{picture}' (paths are relative to the table)")
+        examples.setdefault(split, []).append(Example(picture, str(row[label_column]).strip(), name))
+    return examples
+
+
+def _rows(path: Path):
+    """(line number, row) for each record of a table with a header, or of JSON lines."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if path.suffix.lower() == ".jsonl":
+                for line, text in enumerate(file, 1):
+                    if text.strip():
+                        yield line, _json_row(path, line, text)
+                return
+            reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+            for row in reader:
+                yield reader.line_num, row
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"'{path}' is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from error
+
+
+def _json_row(path: Path, line: int, text: str) -> dict:
+    try:
+        row = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"'{path}', line {line}: not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise DataError(f"'{path}', line {line}: expected a JSON object with a path and a label")
+    return row
+
+
+def _digits() -> dict[str, list[Example]]:
+    from recipes.data import digits
+
+    return {"train": [Example(image, label, f"digit {i}") for i, (image, label) in enumerate(digits.load())]}
+
+
+def _tfds(name: str) -> dict[str, list[Example]]:
+    import tensorflow_datasets as tfds
+
+    try:
+        loaded, info = tfds.load(name, with_info=True, as_supervised=True)
+    except tfds.core.DatasetNotFoundError as error:
+        raise ConfigError(f"TensorFlow Datasets knows no data set '{name}': see tfds.list_builders()") from error
+    except Exception as error:  # tfds passes on whatever its downloader, its reader or its builder raises
+        raise ConfigError(
+            f"TensorFlow Datasets could not prepare '{name}' ({type(error).__name__}: {error}): without a network, "
+            "prepare it elsewhere and copy its folder to ~/tensorflow_datasets (or set TFDS_DATA_DIR)"
+        ) from error
+    examples: dict[str, list[Example]] = {}
+    feature = info.features[info.supervised_keys[1]]
+    for split, dataset in loaded.items():
+        if split not in SPLIT_NAMES:
+            continue
+        for i, (image, label) in enumerate(tfds.as_numpy(dataset)):
+            text = feature.int2str(int(label)) if hasattr(feature, "int2str") else str(label)
+            examples.setdefault(SPLIT_NAMES[split], []).append(Example(np.asarray(image), text, f"{split} {i}"))
+    return examples

@@ -1,0 +1,140 @@
+"""Splits: what is missing is made from the training data, stratified, by seed."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+from recipes.engine.progress import warn
+from recipes.engine.sources import SPLITS, Example, Source
+from zoo.errors import ConfigError, DataError
+
+__all__ = ["SHARE", "complete", "duplicates_across", "fingerprint", "reuse", "take_per_label", "warn_of_concerns"]
+
+SHARE = 0.15
+"""The share of each class that goes from the training data into a split that is missing (at least one example)."""
+
+
+def complete(source: Source, split_seed: int) -> tuple[Source, tuple[str, ...]]:
+    """`source` with all of train, validation and test, and the names of the splits that had to be made.
+
+    A missing split takes 15 % of each class of the training data (rounded, at least one example). What goes where depends
+    on the names of the examples and on `split_seed` alone, not on the order in which a disk lists them.
+
+    Raises:
+        DataError: a class has too few examples to leave two for training.
+    """
+    missing = tuple(split for split in ("test", "validation") if split not in source.splits)
+    if not missing:
+        return source, ()
+    rng = np.random.default_rng(split_seed)
+    by_label = _by_label(source.splits["train"])
+    made: dict[str, list[Example]] = {split: [] for split in missing}
+    train: list[Example] = []
+    for label in sorted(by_label):
+        examples = sorted(by_label[label], key=lambda example: example.name)
+        order = [examples[i] for i in rng.permutation(len(examples))]
+        count = max(1, round(SHARE * len(order)))
+        if len(order) - count * len(missing) < 2:
+            raise DataError(
+                f"class '{label}' of '{source.name}' has {len(order)} pictures, too few to make the missing "
+                f"{' and '.join(missing)} split and leave 2 to train on: add more, or give the splits as folders"
+            )
+        for split in missing:
+            made[split] += order[:count]
+            order = order[count:]
+        train += order
+    splits = {**source.splits, **made, "train": train}
+    return Source(source.name, source.labels, {s: tuple(splits[s]) for s in SPLITS}), missing
+
+
+def reuse(source: Source, split: str, training_data: Mapping | None) -> tuple[Example, ...]:
+    """The examples of `split` for measuring a model, the same ones that its training kept apart.
+
+    `training_data` is the `data` record of its run (or manifest): whether the split was made, by which seed, of which
+    content.
+
+    Raises:
+        DataError: the split has to be made, and it is unknown how the training made it, or the data has changed since.
+    """
+    if split in source.splits and (split != "train" or {*source.splits} == {*SPLITS}):
+        return source.splits[split]
+    if training_data is None:
+        raise DataError(
+            f"'{source.name}' has no {split} split of its own, and nothing beside the model tells how its training made "
+            f"one: give a source with a '{split}' folder, or evaluate the run"
+        )
+    if split in training_data["made_splits"] and fingerprint(source) != training_data["fingerprint"]:
+        raise DataError(
+            f"'{source.name}' is not the data that this model was trained on (the content differs), so its {split} split "
+            "might hold training pictures: restore the data, or give a source with splits of its own"
+        )
+    return complete(source, training_data["split_seed"])[0].splits[split]
+
+
+def take_per_label(source: Source, count: int, seed: int) -> Source:
+    """`source` with only `count` training examples of each label, drawn by `seed`.
+
+    Raises:
+        ConfigError: `count` is below 2 or above what some label has.
+    """
+    rng = np.random.default_rng(seed)
+    chosen: list[Example] = []
+    for label, group in sorted(_by_label(source.splits["train"]).items()):
+        if not 2 <= count <= len(group):
+            raise ConfigError(f"cannot take {count} examples of '{label}' to train on: expected 2 to {len(group)}")
+        chosen += [group[i] for i in sorted(rng.permutation(len(group))[:count])]
+    return Source(source.name, source.labels, {**source.splits, "train": tuple(chosen)})
+
+
+def fingerprint(source: Source) -> str:
+    """A sha256 over every label, name and content, for all splits together: the same pictures give the same value."""
+    lines = sorted(
+        f"{example.label}\0{example.name}\0{_digest(example)}" for split in source.splits.values() for example in split
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def duplicates_across(source: Source) -> list[tuple[str, str]]:
+    """Pairs of names: an example of validation or test, and the same content in an earlier split."""
+    seen: dict[str, tuple[str, str]] = {}
+    pairs = []
+    for split in SPLITS:
+        for example in source.splits.get(split, ()):
+            first, name = seen.setdefault(_digest(example), (split, example.name))
+            if first != split:
+                pairs.append((example.name, name))
+    return pairs
+
+
+def warn_of_concerns(source: Source) -> int:
+    """Warn of what does not stop a training: a class that a split lacks, the same content in two splits.
+
+    Returns the number of duplicates across splits.
+    """
+    for split in SPLITS[1:]:
+        lacking = [label for label in source.labels if label not in _by_label(source.splits[split])]
+        if lacking:
+            warn(f"the {split} split has no picture of '{lacking[0]}'{_more(len(lacking))}: it is not measured")
+    duplicates = duplicates_across(source)
+    if duplicates:
+        first, second = duplicates[0]
+        warn(f"'{first}' has the same content as '{second}' of another split{_more(len(duplicates))}")
+    return len(duplicates)
+
+
+def _more(count: int) -> str:
+    return f" (and {count - 1} more)" if count > 1 else ""
+
+
+def _digest(example: Example) -> str:
+    content = example.image.tobytes() if isinstance(example.image, np.ndarray) else example.image.read_bytes()
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _by_label(examples: Iterable[Example]) -> dict[str, list[Example]]:
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        groups[example.label].append(example)
+    return groups

@@ -1,0 +1,113 @@
+"""Fixtures that several rooms share. TensorFlow loads once, in the session's process."""
+
+import os
+import subprocess
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+warnings.filterwarnings("ignore", message="In the future `np.object` will be defined")
+
+
+@pytest.fixture(scope="session")
+def graft_data() -> Path:
+    """The folder of real weights and data, from GRAFT_DATA; a test that needs it skips without (fails where
+    GRAFT_REQUIRE_DATA is set)."""
+    folder = os.environ.get("GRAFT_DATA")
+    if folder and Path(folder).is_dir():
+        return Path(folder)
+    message = "GRAFT_DATA names no folder of real weights and data"
+    if os.environ.get("GRAFT_REQUIRE_DATA"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def clothing(graft_data, tmp_path_factory) -> Path:
+    """clothing_small, unpacked: train/validation/test folders of ten classes."""
+    folder = tmp_path_factory.mktemp("clothing")
+    zipfile.ZipFile(graft_data / "clothing_small" / "clothing_small_160.zip").extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """(flat functional backbone, stacked model) of a stem and two residual blocks, weights fixed by seed."""
+    import keras
+
+    from zoo.heads import single_label
+    from zoo.stack import stack
+
+    keras.utils.set_random_seed(0)
+    backbone = tiny_backbone()
+    return backbone, stack(backbone, [single_label(["ant", "bee", "cat"])])
+
+
+def tiny_backbone(size: int = 16, width: int = 8, blocks: int = 4):
+    """A residual network with BatchNormalization and dropout inside, a few thousand weights, pixels 0 to 255 in."""
+    import keras
+    from keras import layers
+
+    inputs = keras.Input((size, size, 3), name="image")
+    x = layers.Rescaling(1 / 127.5, -1, name="preprocessing")(inputs)
+    x = layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False, name="stem")(x)
+    x = layers.BatchNormalization(name="stem_bn")(x)
+    x = layers.ReLU(name="stem_relu")(x)
+    for i in range(blocks):
+        y = layers.Conv2D(width, 3, padding="same", use_bias=False, name=f"block{i}_conv")(x)
+        y = layers.BatchNormalization(name=f"block{i}_bn")(y)
+        y = layers.ReLU(name=f"block{i}_relu")(y)
+        y = layers.Dropout(0.2, name=f"block{i}_drop")(y)
+        x = layers.Add(name=f"block{i}_add")([x, y])
+    return keras.Model(inputs, x, name="tiny")
+
+
+@pytest.fixture(scope="session")
+def make_tiny_backbone():
+    """The function `tiny_backbone(size, width, blocks)`, for tests that need a fresh one."""
+    return tiny_backbone
+
+
+def shapes_picture(label: int, seed: int, size: int = 24) -> np.ndarray:
+    """A noisy picture whose class shows: 0 a bright left half, 1 a bright right half, 2 a bright top."""
+    rng = np.random.default_rng(seed)
+    picture = rng.integers(0, 90, (size, size, 3), np.uint8)
+    half = size // 2
+    region = [np.s_[:, :half], np.s_[:, half:], np.s_[:half, :]][label]
+    picture[region] = rng.integers(150, 255, picture[region].shape, np.uint8)
+    return picture
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory) -> Path:
+    """A folder of three class folders (left, right, top), 20 PNG pictures each."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("photos")
+    for label, name in enumerate(("left", "right", "top")):
+        (root / name).mkdir()
+        for i in range(20):
+            Image.fromarray(shapes_picture(label, 100 * label + i)).save(root / name / f"{i:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def graft():
+    """Run the real command line in a process of its own: `graft("zoo", "--json")` -> CompletedProcess with text."""
+
+    def call(*arguments, cwd=None, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "recipes", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            timeout=600,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "120", **environment},
+        )
+
+    return call

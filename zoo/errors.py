@@ -1,0 +1,70 @@
+"""Every error that Graft raises on purpose.
+
+    GraftError
+    ├── ConfigError    (ValueError)    an option or a combination of options that cannot work
+    ├── UnknownName    (LookupError)   a backbone, schedule, label, ... that does not exist; names the nearest
+    ├── DataError      (ValueError)    the user's data: a folder, a row, a picture
+    ├── WeightsError   (OSError)       weights that cannot be had or do not fit
+    ├── ArtifactError  (OSError)       a run or an exported file that cannot be opened
+    └── ExportError    (RuntimeError)  a model that cannot be written in the requested format
+
+Each message is one line: what, where, what was expected, what to do. The command line prints it without a
+traceback and exits with code 2.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ArtifactError",
+    "ConfigError",
+    "DataError",
+    "ExportError",
+    "GraftError",
+    "UnknownName",
+    "WeightsError",
+]
+
+
+class GraftError(Exception):
+    """The root of the tree: `except GraftError` catches whatever Graft raises on purpose."""
+
+    def __init__(self, message: str):
+        # A library's multi-line message may be part of ours; the reader gets one line.
+        super().__init__(" ".join(str(message).split()))
+
+
+class ConfigError(GraftError, ValueError):
+    """An option, or a combination of options, that cannot work."""
+
+
+class UnknownName(GraftError, LookupError):  # noqa: N818  (reads as what it is: `except UnknownName`)
+    """A name that is not in a catalogue.
+
+    `kind` is the noun ("backbone"), `name` what was asked for, `known` all valid names, `see` where they are listed.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], see: str | None = None):
+        known = sorted(map(str, known))
+        lowered = {candidate.lower(): candidate for candidate in known}
+        near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+        hint = f" Did you mean '{lowered[near[0]]}'?" if near else ""
+        listing = see or ("Known: " + ", ".join(known[:20]) + (", ..." if len(known) > 20 else ""))
+        super().__init__(f"no {kind} is called '{name}'.{hint} {listing}")
+        self.kind, self.name, self.nearest = kind, name, lowered[near[0]] if near else None
+
+
+class DataError(GraftError, ValueError):
+    """Something is wrong with the user's data; the message names the file, the row or the class."""
+
+
+class WeightsError(GraftError, OSError):
+    """Weights that cannot be had (no network, no file) or do not fit the architecture."""
+
+
+class ArtifactError(GraftError, OSError):
+    """A run folder or an exported file that cannot be opened."""
+
+
+class ExportError(GraftError, RuntimeError):
+    """A model that cannot be written, or written faithfully, in the requested format."""

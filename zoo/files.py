@@ -1,0 +1,78 @@
+"""Files appear whole or not at all: everything is written beside its place and renamed into it."""
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from zoo.errors import ConfigError, GraftError
+
+__all__ = ["staged_file", "staged_folder", "write_text"]
+
+
+@contextlib.contextmanager
+def staged_file(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target`; on success it replaces `target`, on any failure it is removed.
+
+    The temporary keeps the suffix of `target`, because several libraries choose the format by it.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        with _disk_full_is_one_line(target):
+            yield folder / target.name
+            os.replace(folder / target.name, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def staged_folder(target: Path, overwrite: bool = False, mend: str = "--overwrite replaces it") -> Iterator[Path]:
+    """Yield an empty folder beside `target`; on success it becomes `target`, on any failure it is removed.
+
+    An existing `target` is an error unless `overwrite`; then it stays untouched until the new one is complete.
+
+    Raises:
+        ConfigError: `target` exists and `overwrite` is false; `mend` says what the user can do.
+    """
+    target = Path(target)
+    if target.exists() and not overwrite:
+        raise ConfigError(f"'{target}' exists already: {mend}, or give another --out")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    folder.chmod(0o755)
+    try:
+        with _disk_full_is_one_line(target):
+            yield folder
+            if target.exists():
+                old = folder.with_name(folder.name + ".old")
+                os.replace(target, old)
+                os.replace(folder, target)
+                shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
+            else:
+                os.replace(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write `text` (UTF-8) whole or not at all."""
+    with staged_file(target) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _disk_full_is_one_line(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, GraftError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ConfigError(
+            f"no space left on the disk while writing '{target}': nothing was left behind; "
+            "free some space or give --out on another disk"
+        ) from error

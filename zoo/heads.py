@@ -1,0 +1,221 @@
+"""Heads: what stands on top of a backbone, with its loss, its metrics and its output name.
+
+A head is data plus one small function. It receives pooled features `(batch, feature_dim)` and returns the named
+output of the exported file, always float32 (also under mixed precision). The numpy side of a head, `score`, needs
+no TensorFlow: it measures a `.tflite` or `.onnx` file with the same code that measures the Keras model.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from zoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["Head", "embedding", "multi_label", "regression", "single_label"]
+
+Kind = Literal["single_label", "multi_label", "regression", "embedding"]
+
+
+@dataclass(frozen=True)
+class Head:
+    """One output of a model.
+
+    Attributes:
+        name: the output's name in every exported file.
+        kind: what the numbers mean.
+        labels: what each output unit is called, in order; empty for an embedding.
+        attach: pooled features `(batch, feature_dim)` -> output `(batch, units)`, a Keras graph function.
+        loss: makes the `keras.Loss` to train with; targets as `targets` makes them.
+        metrics: makes the Keras metrics shown while training.
+        score: `(outputs, targets) -> {metric: value}`, numpy and scikit-learn only.
+    """
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    attach: Callable[["keras.KerasTensor"], "keras.KerasTensor"]
+    loss: Callable[[], "keras.Loss"]
+    metrics: Callable[[], list["keras.Metric"]]
+    score: Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
+
+
+def single_label(
+    labels: Sequence[str], *, name: str = "probabilities", dropout: float = 0.0, label_smoothing: float = 0.0
+) -> Head:
+    """Exactly one of `labels` holds: softmax probabilities `(batch, len(labels))` in [0, 1] that sum to 1.
+
+    Targets are one-hot or mixed (MixUp, CutMix) rows of floats `(batch, len(labels))`.
+    `label_smoothing` in [0, 1) follows Szegedy et al. 2016, arXiv:1512.00567.
+
+    Raises:
+        ConfigError: fewer than two labels, or `dropout`/`label_smoothing` outside [0, 1).
+    """
+    _check(labels, 2, dropout=dropout, label_smoothing=label_smoothing)
+
+    def attach(features):
+        import keras
+
+        logits = _dense(features, len(labels), name, dropout)
+        return keras.layers.Activation("softmax", dtype="float32", name=name)(logits)
+
+    def loss():
+        import keras
+
+        return keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing)
+
+    def metrics():
+        import keras
+
+        return [keras.metrics.CategoricalAccuracy(name="accuracy")]
+
+    def score(outputs, targets):
+        from sklearn.metrics import log_loss
+
+        truth = targets.argmax(-1)
+        return {
+            "accuracy": float(np.mean(outputs.argmax(-1) == truth)),
+            "loss": float(log_loss(truth, np.float64(outputs), labels=range(len(labels)))),
+        }
+
+    return Head(name, "single_label", tuple(labels), attach, loss, metrics, score)
+
+
+def multi_label(labels: Sequence[str], *, name: str = "probabilities", dropout: float = 0.0) -> Head:
+    """Any number of `labels` hold: independent sigmoid probabilities `(batch, len(labels))` in [0, 1].
+
+    Targets are rows of 0 and 1. `score` gives macro average precision and the exact-match accuracy at 0.5.
+
+    Raises:
+        ConfigError: no labels, or `dropout` outside [0, 1).
+    """
+    _check(labels, 1, dropout=dropout)
+
+    def attach(features):
+        import keras
+
+        logits = _dense(features, len(labels), name, dropout)
+        return keras.layers.Activation("sigmoid", dtype="float32", name=name)(logits)
+
+    def loss():
+        import keras
+
+        return keras.losses.BinaryCrossentropy()
+
+    def metrics():
+        import keras
+
+        return [
+            keras.metrics.BinaryAccuracy(name="accuracy"),
+            keras.metrics.AUC(multi_label=True, name="auc"),
+        ]
+
+    def score(outputs, targets):
+        from sklearn.metrics import average_precision_score
+
+        # A label that never occurs in the targets has no average precision; leaving it out beats a warning and a zero.
+        seen = targets.any(0)
+        precision = average_precision_score(targets[:, seen], outputs[:, seen]) if seen.any() else float("nan")
+        return {
+            "accuracy": float(np.mean(np.all((outputs >= 0.5) == (targets >= 0.5), axis=-1))),
+            "average_precision": float(precision),
+        }
+
+    return Head(name, "multi_label", tuple(labels), attach, loss, metrics, score)
+
+
+def regression(targets: Sequence[str], *, name: str = "values", dropout: float = 0.0) -> Head:
+    """One real number for each of `targets`: `(batch, len(targets))`, unbounded, in the units of the training data.
+
+    Trained with the Huber loss (Huber 1964), which a few wrong labels cannot dominate.
+
+    Raises:
+        ConfigError: no targets, or `dropout` outside [0, 1).
+    """
+    _check(targets, 1, dropout=dropout)
+
+    def attach(features):
+        import keras
+
+        values = _dense(features, len(targets), name, dropout)
+        return keras.layers.Activation("linear", dtype="float32", name=name)(values)
+
+    def loss():
+        import keras
+
+        return keras.losses.Huber()
+
+    def metrics():
+        import keras
+
+        return [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
+
+    def score(outputs, truth):
+        from sklearn.metrics import mean_absolute_error, r2_score
+
+        return {
+            "mean_absolute_error": float(mean_absolute_error(truth, outputs)),
+            "r2": float(r2_score(truth, outputs)),
+        }
+
+    return Head(name, "regression", tuple(targets), attach, loss, metrics, score)
+
+
+def embedding(dimension: int, *, name: str = "embedding", temperature: float = 0.1) -> Head:
+    """A vector of length 1 for each input, `(batch, dimension)`: near means alike.
+
+    Targets are one-hot rows; the loss is supervised contrastive (Khosla et al. 2020, arXiv:2004.11362), so a batch
+    needs at least two examples of some class. `score` is the share of examples whose nearest other example is of
+    the same class (recall at 1).
+
+    Raises:
+        ConfigError: `dimension` below 1, or `temperature` not positive.
+    """
+    if dimension < 1:
+        raise ConfigError(f"an embedding needs a dimension of at least 1, not {dimension}")
+    if temperature <= 0:
+        raise ConfigError(f"the temperature of a contrastive loss must be above 0, not {temperature}")
+
+    def attach(features):
+        import keras
+
+        vector = _dense(features, dimension, name, 0.0)
+        return keras.layers.UnitNormalization(dtype="float32", name=name)(vector)
+
+    def loss():
+        from zoo.layers import SupervisedContrastive
+
+        return SupervisedContrastive(temperature=temperature)
+
+    def score(outputs, targets):
+        similarity = outputs @ outputs.T
+        np.fill_diagonal(similarity, -np.inf)
+        truth = targets.argmax(-1)
+        return {"recall_at_1": float(np.mean(truth[similarity.argmax(-1)] == truth))}
+
+    return Head(name, "embedding", (), attach, loss, list, score)
+
+
+def _dense(features, units: int, name: str, dropout: float):
+    import keras
+
+    if dropout:
+        features = keras.layers.Dropout(dropout, name=f"{name}_dropout")(features)
+    return keras.layers.Dense(units, name=f"{name}_dense")(features)
+
+
+def _check(labels: Sequence[str], least: int, **fractions: float) -> None:
+    if len(labels) < least:
+        raise ConfigError(f"this head needs at least {least} label(s), got {len(labels)}: {list(labels)}")
+    if len(set(labels)) != len(labels):
+        twice = next(label for label in labels if list(labels).count(label) > 1)
+        raise ConfigError(
+            f"the label '{twice}' stands twice in the list of labels; each output unit needs its own name"
+        )
+    for option, value in fractions.items():
+        if not 0 <= value < 1:
+            raise ConfigError(f"{option.replace('_', ' ')} must be at least 0 and below 1, not {value}")

@@ -1,0 +1,53 @@
+"""The custom Keras objects of Graft, all registered, so that `.keras` files load in safe mode in a fresh process."""
+
+import keras
+from keras import ops
+
+__all__ = ["InferenceOnly", "SupervisedContrastive"]
+
+
+class InferenceOnly(keras.layers.Layer):
+    """Runs a model in inference mode, whatever mode the model around it runs in.
+
+    `model(x, training=False)` in a functional graph is not enough: Keras 3.15 passes the outer `training=True` of `fit`
+    on to the layers inside. Used while training only, so it is not registered for saving.
+    """
+
+    def __init__(self, model: keras.Model):
+        super().__init__(name=f"{model.name}_frozen")
+        self.model = model
+
+    def call(self, inputs):
+        """The outputs of the model, with `training=False`."""
+        return self.model(inputs, training=False)
+
+    def compute_output_spec(self, inputs):
+        """The shapes and types of the model's outputs."""
+        return self.model.compute_output_spec(inputs)
+
+
+@keras.saving.register_keras_serializable(package="graft")
+class SupervisedContrastive(keras.losses.Loss):
+    """Supervised contrastive loss over a batch (Khosla et al. 2020, arXiv:2004.11362, equation 2).
+
+    `y_true`: one-hot `(batch, classes)`; `y_pred`: vectors of length 1 `(batch, dimension)`. An example without a
+    partner of its class in the batch contributes 0.
+    """
+
+    def __init__(self, temperature: float = 0.1, name: str = "supervised_contrastive", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.temperature = temperature
+
+    def call(self, y_true, y_pred):
+        """The loss of each example, `(batch,)`."""
+        others = 1.0 - ops.eye(ops.shape(y_pred)[0], dtype=y_pred.dtype)
+        y_true = ops.cast(y_true, y_pred.dtype)
+        partners = ops.matmul(y_true, ops.transpose(y_true)) * others
+        similarity = ops.matmul(y_pred, ops.transpose(y_pred)) / self.temperature
+        # -1e9 takes an example out of its own denominator; it is finite, so 0 * (-1e9) below stays a number.
+        log_probability = ops.log_softmax(similarity - 1e9 * (1.0 - others), axis=-1) * others
+        count = ops.sum(partners, axis=-1)
+        return -ops.sum(partners * log_probability, axis=-1) / ops.maximum(count, 1.0)
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.temperature}

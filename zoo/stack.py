@@ -1,0 +1,70 @@
+"""backbone + heads -> one functional Keras model: raw input -> preprocessing -> backbone -> head(s)."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from zoo.blocks import flatten
+from zoo.errors import ArtifactError, ConfigError
+from zoo.heads import Head
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["FEATURES", "backbone_of", "stack"]
+
+FEATURES = "features"
+"""The name of the layer that pools the backbone's output; what lies before it is the backbone."""
+
+
+def stack(backbone: "keras.Model", heads: Sequence[Head]) -> "keras.Model":
+    """Put `heads` on `backbone`.
+
+    `backbone` is any functional model with one output: a feature map `(batch, h, w, c)` or `(batch, steps, c)`, which
+    is averaged over its positions, or features `(batch, c)`, which are used as they are. Nested models are flattened;
+    the weights are shared with `backbone`, not copied.
+
+    Returns a flat functional model. One head: its output tensor. Several heads: a dict, head name -> tensor.
+
+    Raises:
+        ConfigError: no head, two heads of one name, several backbone outputs, or an output of another rank.
+    """
+    import keras
+
+    names = [head.name for head in heads]
+    if not heads or len(set(names)) != len(names):
+        raise ConfigError(f"a model needs one or more heads with different names, got {names}")
+    backbone = flatten(backbone)
+    if len(backbone.outputs) != 1:
+        raise ConfigError(f"a backbone has one output, '{backbone.name}' has {len(backbone.outputs)}")
+    (features,) = backbone.outputs
+    pooling = {2: "Flatten", 3: "GlobalAveragePooling1D", 4: "GlobalAveragePooling2D"}.get(len(features.shape))
+    if pooling is None:
+        raise ConfigError(
+            f"the output of backbone '{backbone.name}' has shape {features.shape}; expected (batch, features), "
+            "(batch, steps, features) or (batch, height, width, features)"
+        )
+    pooled = getattr(keras.layers, pooling)(name=FEATURES)(features)
+    outputs = {head.name: head.attach(pooled) for head in heads}
+    return keras.Model(
+        backbone.inputs if len(backbone.inputs) > 1 else backbone.inputs[0],
+        outputs[names[0]] if len(heads) == 1 else outputs,
+        name=backbone.name,
+    )
+
+
+def backbone_of(model: "keras.Model") -> "keras.Model":
+    """The backbone inside a model that `stack` made, also after it was saved and loaded. Shares its weights.
+
+    Raises:
+        ArtifactError: `model` has no layer called `features`, so `stack` did not make it.
+    """
+    import keras
+
+    try:
+        features = model.get_layer(FEATURES).input
+    except ValueError as error:
+        raise ArtifactError(
+            f"the model '{model.name}' was not made by Graft: it has no layer called '{FEATURES}' between its backbone "
+            "and its heads"
+        ) from error
+    return keras.Model(model.inputs if len(model.inputs) > 1 else model.inputs[0], features, name=model.name)
