@@ -77,9 +77,10 @@ def single_label(
         from sklearn.metrics import log_loss
 
         truth = targets.argmax(-1)
+        exact = outputs / np.sum(outputs, -1, keepdims=True, dtype=np.float64)  # float32 rows sum to 1 +- 1e-7
         return {
             "accuracy": float(np.mean(outputs.argmax(-1) == truth)),
-            "loss": float(log_loss(truth, np.float64(outputs), labels=range(len(labels)))),
+            "loss": float(log_loss(truth, exact, labels=range(len(labels)))),
         }
 
     return Head(name, "single_label", tuple(labels), attach, loss, metrics, score)

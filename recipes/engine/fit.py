@@ -23,7 +23,7 @@ from zoo.stack import backbone_of
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["FitSettings", "Trained", "describe_phases", "precision", "predict", "train"]
+__all__ = ["FitSettings", "Trained", "describe_phases", "make_optimizer", "precision", "predict", "train"]
 
 BATCH_NORM_MOMENTUM = 0.9
 """For BatchNormalization that trains. Some backbones come with 0.999, which suits ImageNet's half a million steps; after
@@ -148,6 +148,23 @@ def predict(model: "keras.Model", images: Images, weights: Sequence[list[np.ndar
     return outputs
 
 
+def make_optimizer(variables: Sequence, peak: float, steps: int, weight_decay: float) -> "keras.optimizers.Optimizer":
+    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) for `steps` steps over `variables`.
+
+    The rate rises to `peak` over the first tenth of the steps and falls to zero along a cosine (arXiv:1608.03983). Biases,
+    scales and offsets do not decay: nothing draws them to zero (He et al. 2019, arXiv:1812.01187).
+    """
+    import keras
+
+    warm_up = max(1, steps // 10)
+    rate = keras.optimizers.schedules.CosineDecay(
+        peak / 10, max(1, steps - warm_up), warmup_target=peak, warmup_steps=warm_up
+    )
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=weight_decay)
+    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
+    return optimizer
+
+
 @contextlib.contextmanager
 def precision(mixed: bool) -> Iterator[None]:
     """Layers made inside compute in 16 bits if `mixed`: float16 on a GPU, bfloat16 on a CPU; weights stay float32."""
@@ -180,9 +197,7 @@ class _Compiled:
                 if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
                     layer.momentum = min(layer.momentum, BATCH_NORM_MOMENTUM)
         steps = max(1, len(images) // settings.batch_size) * phase.epochs
-        optimizer = keras.optimizers.AdamW(_warm_up_and_cosine(phase.learning_rate, steps), settings.weight_decay)
-        # Decay pulls weights towards zero; biases, scales and offsets have no reason to go there (He et al. 2019).
-        optimizer.exclude_from_weight_decay(var_list=[v for v in self.model.trainable_weights if len(v.shape) < 2])
+        optimizer = make_optimizer(self.model.trainable_weights, phase.learning_rate, steps, settings.weight_decay)
         self.model.compile(
             optimizer=optimizer,
             loss=head.loss(),
@@ -242,16 +257,6 @@ def _recorder(rows: list[dict], advance: Callable[..., None]):
             advance(0, f"epoch {epoch + 1}: validation {shown:.3f}")
 
     return Recorder()
-
-
-def _warm_up_and_cosine(peak: float, steps: int):
-    """A tenth of the steps up to `peak`, the rest down to zero (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
-    import keras
-
-    warm_up = max(1, steps // 10)
-    return keras.optimizers.schedules.CosineDecay(
-        peak / 10, max(1, steps - warm_up), warmup_target=peak, warmup_steps=warm_up
-    )
 
 
 def _seed_dropout(model, seed: int) -> None:

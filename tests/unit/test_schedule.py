@@ -1,0 +1,56 @@
+"""Schedules are data: they stretch, scale and print."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from recipes.engine.schedule import SCHEDULES, resolve, table, with_epochs
+from zoo.errors import ConfigError, UnknownName
+
+
+@given(st.sampled_from(sorted(SCHEDULES)), st.integers(1, 300))
+def test_epochs_are_spread_exactly(name, epochs):
+    phases = SCHEDULES[name]
+    if epochs < len(phases):
+        with pytest.raises(ConfigError, match="cannot be spread"):
+            with_epochs(phases, epochs)
+        return
+    stretched = with_epochs(phases, epochs)
+    assert sum(phase.epochs for phase in stretched) == epochs
+    assert min(phase.epochs for phase in stretched) >= 1
+    assert [phase.name for phase in stretched] == [phase.name for phase in phases]
+
+
+def test_the_rate_scales_all_phases():
+    phases = resolve("fine_tune", learning_rate=6e-4)
+    assert phases[-1].learning_rate == pytest.approx(6e-4)
+    before = SCHEDULES["fine_tune"]
+    assert phases[0].learning_rate / phases[1].learning_rate == pytest.approx(
+        before[0].learning_rate / before[1].learning_rate
+    )
+    with pytest.raises(ConfigError, match="above 0"):
+        resolve("fine_tune", learning_rate=0)
+
+
+def test_unknown_schedule_names_the_nearest():
+    with pytest.raises(UnknownName, match="Did you mean 'fine_tune'"):
+        resolve("finetune")
+
+
+def test_what_the_names_promise():
+    assert [phase.train for phase in SCHEDULES["fine_tune"]] == ["head", 0.5]
+    assert [phase.train for phase in SCHEDULES["probe_then_tune"]] == ["head", "all"]
+    assert [phase.train for phase in SCHEDULES["gradual_unfreeze"]] == ["head", 2, 4, 6]
+    assert {phase.batch_norm for phase in SCHEDULES["scratch"] + SCHEDULES["full"]} == {"train"}
+    assert {p.batch_norm for n in ("feature_extraction", "fine_tune") for p in SCHEDULES[n]} == {"inference"}
+
+
+def test_the_table_says_what_trains():
+    row = {"name": "top half", "blocks": 5, "total_blocks": 11, "trainable_parameters": 1_000_000}
+    row |= {"total_parameters": 2_257_984, "epochs": 7, "learning_rate": 3e-4, "batch_norm": "inference"}
+    console = Console(width=140, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(table("fine_tune", [row]))
+    text = console.export_text()
+    for part in ("top half", "head + 5 of 11 blocks", "1,000,000 of 2,257,984", "7", "3.0e-04", "inference"):
+        assert part in text

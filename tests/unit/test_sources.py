@@ -1,0 +1,244 @@
+"""Folders, tables and built-in names become the same plain records; every defect is one line that names the place."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recipes.engine import splits
+from recipes.engine.images import decode_examples
+from recipes.engine.sources import Example, Source, load
+from zoo.errors import ConfigError, DataError, UnknownName
+
+
+def picture(path, shade=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (shade, shade, shade)).save(path)
+
+
+def fill(root, counts, shade=0):
+    for label, count in counts.items():
+        for i in range(count):
+            shade += 1
+            picture(root / label / f"{i}.png", shade)
+
+
+def test_class_folders(tmp_path):
+    fill(tmp_path, {"b": 3, "a": 2})
+    picture(tmp_path / "a" / "deeper" / "x.JPG")
+    (tmp_path / "a" / "notes.txt").write_text("no picture")
+    (tmp_path / ".hidden").mkdir()
+    source = load(str(tmp_path))
+    assert source.labels == ("a", "b")
+    assert [example.name for example in source.splits["train"]] == [
+        "a/0.png", "a/1.png", "a/deeper/x.JPG", "b/0.png", "b/1.png", "b/2.png",
+    ]  # fmt: skip
+
+
+def test_split_folders_go_by_label_name_not_by_position(tmp_path):
+    fill(tmp_path / "train", {"ant": 2, "bee": 2, "cat": 2})
+    fill(tmp_path / "val", {"bee": 1, "cat": 1}, 50)
+    fill(tmp_path / "test", {"cat": 1}, 99)
+    source = load(str(tmp_path))
+    assert source.labels == ("ant", "bee", "cat")
+    test = decode_examples(source.splits["test"], source.labels, 8)
+    assert test.classes.tolist() == [2]
+    validation = decode_examples(source.splits["validation"], source.labels, 8)
+    assert validation.classes.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+def test_tables(tmp_path, suffix):
+    fill(tmp_path / "pictures", {"a": 2, "b": 2})
+    rows = [(f"pictures/{label}/{i}.png", label, split) for label in "ab" for i, split in ((0, ""), (1, "train"))]
+    rows.append(("pictures/a/0.png", "a", "val"))
+    table = tmp_path / f"data.{suffix}"
+    if suffix == "jsonl":
+        table.write_text("\n".join(json.dumps(dict(zip(("path", "label", "split"), r, strict=True))) for r in rows))
+    else:
+        mark = "," if suffix == "csv" else "\t"
+        # As spreadsheets save it: with a byte order mark.
+        text = "\n".join(mark.join(r) for r in [("path", "label", "split"), *rows])
+        table.write_text(text, encoding="utf-8-sig")
+    source = load(str(table))
+    assert {split: len(examples) for split, examples in source.splits.items()} == {"train": 4, "validation": 1}
+
+
+def test_other_column_names(tmp_path):
+    fill(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "t.csv").write_text("file,kind\na/0.png,x\na/1.png,x\nb/0.png,y\nb/1.png,y\n")
+    assert load(str(tmp_path / "t.csv"), path_column="file", label_column="kind").labels == ("x", "y")
+
+
+def test_digits_are_built_in():
+    source = load("digits")
+    assert source.labels == tuple("0123456789")
+    assert len(source.splits["train"]) == 1797
+
+
+def bad_table(text):
+    def make(root):
+        fill(root, {"a": 2, "b": 2})
+        (root / "t.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+        return root / "t.csv"
+
+    return make
+
+
+def folder_with(counts, *empty):
+    def make(root):
+        fill(root / "d", counts)
+        for name in empty:
+            (root / "d" / name).mkdir(parents=True)
+        (root / "d").mkdir(exist_ok=True)
+        return root / "d"
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: root / "nowhere", "there is no file or folder"),
+        (folder_with({}), "holds no class folders"),
+        (folder_with({"a": 2}, "b"), "class folder .*b' holds no pictures"),
+        (folder_with({"a": 2}), "holds one class only"),
+        (folder_with({"a": 2, "b": 1}), "class 'b' .* has one picture"),
+        (folder_with({"train/a": 2, "train/b": 2, "test/c": 1}), "class 'c' .* has no picture to train on"),
+        (folder_with({"test/a": 2, "test/b": 2}), "no train split"),
+        (folder_with({"train/a": 2, "train/b": 2, "stray/a": 2}), "mixes split folders with 'stray'"),
+        (folder_with({"val/a": 2, "validation/b": 2, "train/a": 2}), "two folders for the split 'validation'"),
+        (bad_table("path,kind\na/0.png,x\n"), "no column 'label': it has path, kind"),
+        (bad_table("file,label\na/0.png,x\n"), "no column 'path'"),
+        (bad_table("path,label\na/0.png,x\na/1.png,\n"), "line 3: the column 'label' is empty"),
+        (bad_table("path,label\na/0.png,x\na/9.png,x\n"), "line 3: there is no file .*9.png"),
+        (bad_table("path,label,split\na/0.png,x,elsewhere\n"), "line 2: split 'elsewhere'"),
+        (bad_table(b"path,label\na/0.png,caf\xe9\n"), "not UTF-8"),
+        (bad_table("path,label\n"), "holds no pictures"),
+    ],
+)
+def test_bad_sources_are_one_line(tmp_path, make, message):
+    with pytest.raises(DataError, match=message) as caught:
+        load(str(make(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_json_line(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"path": "x"')
+    with pytest.raises(DataError, match="line 1: not JSON"):
+        load(str(tmp_path / "t.jsonl"))
+    (tmp_path / "t.jsonl").write_text("[1]")
+    with pytest.raises(DataError, match="line 1: expected a JSON object"):
+        load(str(tmp_path / "t.jsonl"))
+
+
+def test_a_file_of_another_kind(tmp_path):
+    (tmp_path / "data.xlsx").write_text("")
+    with pytest.raises(DataError, match="expected a folder, a .csv"):
+        load(str(tmp_path / "data.xlsx"))
+
+
+def test_an_unknown_name_gets_the_nearest():
+    with pytest.raises(UnknownName, match="Did you mean 'digits'"):
+        load("digit")
+
+
+def of(labels: dict[str, int], split="train") -> Source:
+    rng = np.random.default_rng(0)
+    examples = tuple(
+        Example(rng.integers(0, 256, (4, 4, 3), np.uint8), label, f"{label}{i}")
+        for label, n in labels.items()
+        for i in range(n)
+    )
+    return Source("made", tuple(sorted(labels)), {split: examples})
+
+
+def test_missing_splits_are_stratified_and_repeatable():
+    source = of({"a": 40, "b": 20})
+    full, made = splits.complete(source, 3)
+    assert made == ("test", "validation")
+    per_label = {s: {x: sum(e.label == x for e in full.splits[s]) for x in "ab"} for s in full.splits}
+    assert per_label == {"train": {"a": 28, "b": 14}, "validation": {"a": 6, "b": 3}, "test": {"a": 6, "b": 3}}
+    names = [{e.name for e in full.splits[s]} for s in full.splits]
+    assert len(set.union(*names)) == 60
+    shuffled = Source("made", source.labels, {"train": source.splits["train"][::-1]})
+    again = splits.complete(shuffled, 3)[0]
+    assert [{e.name for e in again.splits[s]} for s in again.splits] == names
+    other = splits.complete(source, 4)[0]
+    assert {e.name for e in other.splits["test"]} != names[2]
+
+
+def test_existing_splits_stay():
+    source = Source("made", ("a", "b"), {**of({"a": 9, "b": 9}).splits, **of({"a": 2}, "test").splits})
+    full, made = splits.complete(source, 0)
+    assert made == ("validation",)
+    assert full.splits["test"] == source.splits["test"]
+
+
+def test_too_few_to_split():
+    with pytest.raises(DataError, match="class 'b' .* has 3 pictures, too few"):
+        splits.complete(of({"a": 9, "b": 3}), 0)
+
+
+def test_take_per_label():
+    source = splits.take_per_label(of({"a": 9, "b": 5}), 4, 0)
+    assert sorted(e.label for e in source.splits["train"]) == ["a"] * 4 + ["b"] * 4
+    for count in (1, 6):
+        with pytest.raises(ConfigError, match="expected 2 to"):
+            splits.take_per_label(of({"a": 9, "b": 5}), count, 0)
+
+
+def test_duplicates_across_splits_are_counted_and_warned_of(tmp_path, capsys):
+    fill(tmp_path / "train", {"a": 2, "b": 2})
+    fill(tmp_path / "test", {"a": 1, "b": 1}, 0)  # the shade starts anew: a/0 again; b/0 equals a/1
+    fill(tmp_path / "validation", {"a": 1}, 90)
+    source = load(str(tmp_path))
+    assert splits.duplicates_across(source) == [("test/a/0.png", "train/a/0.png"), ("test/b/0.png", "train/a/1.png")]
+    assert splits.warn_of_concerns(source) == 2
+    warned = " ".join(capsys.readouterr().err.split())
+    assert "'test/a/0.png' has the same content as 'train/a/0.png' of another split (and 1 more)" in warned
+    assert "the validation split has no picture of 'b'" in warned
+
+
+def test_the_fingerprint_follows_content_and_label_but_not_order():
+    source = of({"a": 4, "b": 4})
+    reference = splits.fingerprint(source)
+    assert splits.fingerprint(Source("x", source.labels, {"train": source.splits["train"][::-1]})) == reference
+    assert splits.fingerprint(splits.complete(source, 1)[0]) == reference
+    first, *rest = source.splits["train"]
+    for changed in (Example(first.image + 1, "a", first.name), Example(first.image, "b", first.name)):
+        assert splits.fingerprint(Source("x", source.labels, {"train": (changed, *rest)})) != reference
+
+
+def test_evaluation_gets_the_same_test_split_or_is_refused():
+    source = of({"a": 20, "b": 20})
+    full, made = splits.complete(source, 7)
+    record = {"split_seed": 7, "made_splits": list(made), "fingerprint": splits.fingerprint(source)}
+    assert splits.reuse(source, "test", record) == full.splits["test"]
+    assert splits.reuse(source, "train", record) == full.splits["train"]
+    with pytest.raises(DataError, match="not the data that this model was trained on"):
+        splits.reuse(of({"a": 20, "b": 21}), "test", record)
+    with pytest.raises(DataError, match="no test split of its own"):
+        splits.reuse(source, "test", None)
+    own = of({"a": 3}, "test")
+    assert splits.reuse(own, "test", None) == own.splits["test"]
+
+
+def test_bad_pictures_stop_or_are_skipped_and_counted(tmp_path):
+    fill(tmp_path, {"a": 3, "b": 3})
+    (tmp_path / "a" / "1.png").write_bytes(b"")
+    (tmp_path / "b" / "2.png").write_bytes(b"nonsense")
+    source = load(str(tmp_path))
+    with pytest.raises(DataError, match="a/1.png' is not a readable picture .* \\(and 1 more\\): mend or remove it"):
+        decode_examples(source.splits["train"], source.labels, 8)
+    images = decode_examples(source.splits["train"], source.labels, 8, skip_bad=True)
+    assert len(images) == 4
+    assert len(images.skipped) == 2
+    assert images.names == ("a/0.png", "a/2.png", "b/0.png", "b/1.png")
+    assert images.classes.tolist() == [0, 0, 1, 1]
+    with pytest.raises(DataError, match="the label 'b' is not one of the model's 1"):
+        decode_examples(source.splits["train"], ("a",), 8)
+    only_bad = [example for example in source.splits["train"] if example.name in ("a/1.png", "b/2.png")]
+    with pytest.raises(DataError, match="none of the 2 pictures"):
+        decode_examples(only_bad, source.labels, 8, skip_bad=True)
