@@ -72,7 +72,7 @@ class Config:
 
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
-    from recipes.engine import evaluation, explain, fit, images, report, run, schedule, sources, splits
+    from recipes.engine import evaluation, fit, images, report, run, schedule, sources, splits
     from recipes.engine.progress import say
     from zoo import backbones, heads
     from zoo.files import staged_folder
@@ -124,36 +124,23 @@ def main(config: Config) -> Path:
         best = min(trained, key=lambda result: result.validation_loss)
         model = build("none", mixed=False)
         model.set_weights(best.weights)
-        outputs = {split: fit.predict(model, pixels[split])[0] for split in ("validation", "test")}
-        metrics = {split: evaluation.evaluate(head, outputs[split], pixels[split].targets) for split in outputs}
-
-        run.write_model(folder, model, head.labels)
-        run.write_history(folder, best.history)
-        run.write_arrays(folder, pixels, outputs["test"], lambda x, classes: explain.grad_cam(model, x, classes))
-        run.write_json(
-            folder,
-            {
-                "recipe": "image-classification",
-                **run.environment(),
-                "config": run.plain(config),
-                "seed": best.seed,
-                "backbone": run.describe_backbone(row, spec, model),
-                "data": run.describe_data(source, pixels, made, config.split_seed, fingerprint, duplicates),
-                "schedule": {
-                    "name": config.schedule,
-                    "phases": [a | b for a, b in zip(described, best.phases, strict=True)],
-                },
-                "metrics": metrics,
-                "test_accuracy_by_seed": accuracies,
-                "confusion": {
-                    "split": "test",
-                    "matrix": evaluation.confusion(outputs["test"], pixels["test"].targets),
-                },
-                "seconds": {"train": best.seconds},
-                "verdict": verdict,
+        facts = {
+            "recipe": "image-classification",
+            **run.environment(),
+            "config": run.plain(config),
+            "seed": best.seed,
+            "backbone": run.describe_backbone(row, spec, model),
+            "data": run.describe_data(source, pixels, made, config.split_seed, fingerprint, duplicates),
+            "schedule": {
+                "name": config.schedule,
+                "phases": [planned | ran for planned, ran in zip(described, best.phases, strict=True)],
             },
-        )
-        report.write(folder)
+            "test_accuracy_by_seed": accuracies,
+            "seconds": {"train": best.seconds},
+            "verdict": verdict,
+        }
+        run.write_classifier(folder, model, head, pixels, best.history, facts)
+    report.write(config.out)
     run.summarize(config.out)
     return config.out
 

@@ -102,7 +102,7 @@ def graft():
 
     def call(*arguments, cwd=None, **environment: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [sys.executable, "-m", "recipes", *map(str, arguments)],
+            [sys.executable, "-m", "recipes.commands", *map(str, arguments)],
             capture_output=True,
             text=True,
             cwd=cwd,

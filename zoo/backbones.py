@@ -291,7 +291,7 @@ def build(row: Backbone, *, image_size: int | None = None, weights: str = "image
     `zoo.weights`: "imagenet", "none", "bundled" or a path. The graph is the same for all of them.
 
     Raises:
-        ConfigError: `image_size` is below `row.min_image_size` or no whole number.
+        ConfigError: `image_size` is below `row.min_image_size` or no whole number, or Keras is set to channels first.
         WeightsError: the weights cannot be had or belong to another architecture.
     """
     size = _checked_size(row, image_size)
@@ -304,22 +304,28 @@ def build(row: Backbone, *, image_size: int | None = None, weights: str = "image
 
     from zoo.blocks import flatten
 
+    if keras.config.image_data_format() != "channels_last":
+        raise ConfigError("Keras is set to 'channels_first' images: put 'channels_last' into its keras.json")
     image = keras.Input((size, size, 3), dtype="float32", name="image")
+    pixels = _before_efficientnet(image) if row.family == "efficientnet" else preprocess(image, row.preprocessing)
     function = getattr(keras.applications, row.target.partition(":")[2])
     # Never weights="imagenet" here: EfficientNet would build another graph. The name stays Keras's own, because
     # EfficientNetV2 chooses its preprocessing by it.
     model = function(
-        include_top=False,
-        weights=None,
-        input_tensor=preprocess(image, row.preprocessing),
-        input_shape=(size, size, 3),
-        **dict(row.arguments),
+        include_top=False, weights=None, input_tensor=pixels, input_shape=(size, size, 3), **dict(row.arguments)
     )
     if path is not None:
         load(model, row, path)
     if row.family == "efficientnet":
-        model = _normalize_by_deviation(model, row, path)
-    return flatten(keras.Model(image, model.output, name=row.name))
+        _normalize_like_imagenet(model, row, path)
+    model = keras.Model(image, model.output, name=row.name)
+    flat = flatten(model)
+    if flat is model:
+        return model
+    # The layers also remember the graph before flatten, and get_layer(...).output would answer from that one.
+    fresh = keras.models.clone_model(flat)
+    fresh.set_weights(flat.get_weights())
+    return fresh
 
 
 def preprocess(image: "keras.KerasTensor", mode: Preprocessing) -> "keras.KerasTensor":
@@ -354,14 +360,24 @@ def _checked_size(row: Backbone, image_size: int | None) -> int:
     return image_size
 
 
-def _normalize_by_deviation(model: "keras.Model", row: Backbone, path: "Path | None") -> "keras.Model":
-    """EfficientNet's graph as Keras builds it for its ImageNet weights, whatever the weights are.
+def _before_efficientnet(image: "keras.KerasTensor") -> "keras.KerasTensor":
+    """What makes one EfficientNet graph for all weights.
 
-    Those files keep the deviation of ImageNet where Normalization expects the variance (tensorflow issue 49930), so
-    Keras divides once more by its root, but only with weights="imagenet". Without weights Keras leaves the layer at
-    mean 0 and variance 1; here it then gets the values of the ImageNet files.
+    The ImageNet files keep the deviation d where Keras's Normalization expects the variance (tensorflow issue 49930),
+    so that it gives (x - m) / sqrt(d) for x in [0, 1]. With weights="imagenet", and only then, Keras divides by
+    sqrt(d) once more behind it. Scaling x - m in front of it instead gives the same numbers.
     """
     import keras
+
+    scale = [1 / math.sqrt(deviation) for deviation in RGB_STDDEV]
+    offset = [255 * mean * (1 - factor) for mean, factor in zip(RGB_MEAN, scale, strict=True)]
+    return keras.layers.Rescaling(scale, offset=offset, name="preprocessing")(image)
+
+
+def _normalize_like_imagenet(model: "keras.Model", row: Backbone, path: "Path | None") -> None:
+    """Without a file, give Normalization the numbers of the ImageNet files; with one, see that its mean is theirs."""
+    import keras
+    import numpy as np
 
     from zoo.errors import WeightsError
 
@@ -370,11 +386,8 @@ def _normalize_by_deviation(model: "keras.Model", row: Backbone, path: "Path | N
         layer.adapt_mean.assign(RGB_MEAN)
         layer.adapt_variance.assign(RGB_STDDEV)
         layer.finalize_state()
-    elif not keras.ops.any(layer.adapt_mean):
+    elif not np.allclose(layer.adapt_mean, RGB_MEAN, atol=1e-3):
         raise WeightsError(
-            f"'{path}' holds an EfficientNet that was trained without the ImageNet normalization of '{row.name}' "
-            "(its mean is 0): give a .keras file of the whole model as --backbone, or weights that started from ImageNet"
+            f"'{path}' holds an EfficientNet with a normalization of its own (mean {np.asarray(layer.adapt_mean)}, "
+            f"ImageNet's is {RGB_MEAN}): give weights that started from ImageNet, or its .keras file as --backbone"
         )
-    root = [1 / math.sqrt(deviation) for deviation in RGB_STDDEV]
-    scaled = keras.layers.Rescaling(root, name="preprocessing")(layer.output)
-    return keras.Model(model.input, keras.Model(layer.output, model.output)(scaled))

@@ -13,6 +13,7 @@ found in the file with its exact shape before the first one is assigned, and rea
 import contextlib
 import hashlib
 import io
+import itertools
 import os
 import re
 import sys
@@ -22,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from zoo.errors import WeightsError
 from zoo.files import staged_file
@@ -84,8 +85,8 @@ def load(model: "keras.Model", row: "Backbone", path: Path) -> None:
             and both shapes. `model` is then as it was.
     """
     with _opened(path) as file:
-        # The attempt that came farthest is the one whose complaint helps.
-        fit = max(_attempts(model, file), key=lambda attempt: (not attempt.problem, len(attempt.pairs)), default=None)
+        # The reading that came farthest is the one whose complaint helps.
+        fit = max(_readings(model, file), key=lambda fit: (not fit.problem, len(fit.pairs)), default=None)
         if fit is None:
             raise WeightsError(f"'{path}' holds no Keras weights: expected a .weights.h5, .h5 or .keras file")
         if fit.problem:
@@ -94,10 +95,10 @@ def load(model: "keras.Model", row: "Backbone", path: Path) -> None:
                 "give weights of this architecture, or choose the backbone they were made for"
             )
         _assign(fit.pairs, path)
-    for layer in model._flatten_layers():
+    for slot in fit.slots:
         # Normalization computes with constants that it derives from its variables.
-        if hasattr(layer, "finalize_state"):
-            layer.finalize_state()
+        if hasattr(slot.layer, "finalize_state"):
+            slot.layer.finalize_state()
 
 
 def describe(row: "Backbone", spec: str, *, image_size: int | None = None) -> dict[str, str | None]:
@@ -121,8 +122,8 @@ def _no_such_weights(row: "Backbone", spec: str) -> str:
 
     having = [other.name for other in BACKBONES if spec in other.weights]
     return (
-        f"backbone '{row.name}' has no weights '{spec}' (only {', '.join(having) or 'no backbone'} has): "
-        f"choose from {', '.join(row.weights)}, or give a path"
+        f"backbone '{row.name}' has no weights '{spec}' (these have: {', '.join(having)}): "
+        f"choose from {', '.join(row.weights)}, or give the path of a file"
     )
 
 
@@ -134,7 +135,7 @@ def _imagenet(row: "Backbone", image_size: int) -> Path:
     download = row.download
     size = image_size if image_size in download.sizes else 224
     name, url = download.file.format(size=size), download.url.format(size=size)
-    cached = _keras_cache() / name
+    cached = _in_keras_cache(name)
     damaged = cached.is_file() and not _intact(cached, download.hash)
     if cached.is_file() and not damaged:
         return cached
@@ -142,22 +143,25 @@ def _imagenet(row: "Backbone", image_size: int) -> Path:
         _fetch(url, cached, download.hash)
     except Exception as error:  # Keras raises plain Exception when a download fails
         state = "holds a damaged file" if damaged else "does not hold it"
-        spare = "'bundled', " if "bundled" in row.weights else ""
+        reason = str(error).removeprefix(f"URL fetch failure on {url}: ")
+        words = " or ".join(f"'{word}'" for word in row.weights if word != "imagenet")
         raise WeightsError(
-            f"the ImageNet weights of '{row.name}' cannot be had: the cache '{cached}' {state}, and downloading "
-            f"failed ({error}). Copy '{name}' from {url} to that place on a machine without a network, or choose "
-            f"{spare}'none' or the path of a file as weights"
+            f"the ImageNet weights of '{row.name}' cannot be had: Keras's cache '{cached}' {state}, and downloading "
+            f"{url} failed ({reason}). Copy that file to the place in the cache, or pass --weights {words} or a path"
         ) from error
     return cached
 
 
-def _keras_cache() -> Path:
-    """The folder that keras.utils.get_file uses; Keras has no public name for it."""
+def _in_keras_cache(name: str) -> Path:
+    """Where keras.utils.get_file keeps `name`; Keras has no public name for the folder."""
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    models = home / "models"
-    if os.access(home if home.exists() else home.parent, os.W_OK) or models.is_dir():
-        return models
-    return Path(tempfile.gettempdir()) / ".keras" / "models"
+    places = [folder / "models" / name for folder in (home, Path(tempfile.gettempdir()) / ".keras")]
+    held = [place for place in places if place.is_file()]
+    return held[0] if held else places[0 if _writable(places[0].parent) else 1]
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(next(parent for parent in (folder, *folder.parents) if parent.exists()), os.W_OK)
 
 
 def _intact(path: Path, digest: str | None) -> bool:
@@ -188,17 +192,21 @@ def _fetch(url: str, target: Path, digest: str | None) -> None:
 
 @dataclass(frozen=True)
 class _Slot:
-    """The variables that a file keeps together, and the place where Keras 3 puts them."""
+    """Variables that a file keeps together, and the place where Keras 3 puts them."""
 
-    layer: str
+    layer: "keras.layers.Layer"
     place: str
-    variables: list["keras.Variable"]
+
+    @property
+    def variables(self) -> list["keras.Variable"]:
+        return self.layer.trainable_weights + self.layer.non_trainable_weights
 
 
 @dataclass(frozen=True)
-class _Attempt:
-    """How far one reading of a file came: what was matched, and what stopped it."""
+class _Reading:
+    """How far one way of reading a file came: what was matched, and what stopped it."""
 
+    slots: list[_Slot]
     pairs: list[tuple["keras.Variable", "h5py.Dataset"]]
     problem: str | None
 
@@ -209,68 +217,61 @@ def _opened(path: Path) -> Iterator["h5py.File"]:
     import h5py
 
     try:
+        source = path
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 source = io.BytesIO(archive.read("model.weights.h5"))
-        else:
-            source = path
-        file = h5py.File(source, "r")
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        with h5py.File(source, "r") as file:
+            yield file
+    except WeightsError:
+        raise
+    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise WeightsError(
-            f"'{path}' cannot be read as weights ({error}): expected a .weights.h5, .h5 or .keras file"
+            f"'{path}' cannot be read as weights ({error}): expected a whole .weights.h5, .h5 or .keras file"
         ) from error
-    with file:
-        yield file
 
 
-def _attempts(model: "keras.Model", file: "h5py.File") -> list[_Attempt]:
+def _readings(model: "keras.Model", file: "h5py.File") -> Iterator[_Reading]:
     """Every way in which the file may hold the backbone: its layout, nested models, the backbone inside a model."""
-    legacy = file["model_weights"] if "model_weights" in file else file
+    legacy = file.get("model_weights", file)
     if "layer_names" in legacy.attrs or "layer_names0" in legacy.attrs:
-        entries = _legacy_entries(legacy)
-        return [_match_in_order(_slots(model, nested, whole=True), entries) for nested in (True, False)]
-    roots = ["", *_groups(file)]
-    return [
-        _match_by_place(_slots(model, nested), file, root)
-        for root in roots
-        if f"{root}layers" in file
-        for nested in (True, False)
-    ]
+        entries = [(name, _legacy_arrays(legacy[name])) for name in _names(legacy, "layer_names")]
+        entries = [entry for entry in entries if entry[1]]
+        for inner in ("whole", "dissolved"):
+            yield _match(_slots(model, inner), entries)
+        return
+    roots = [""] if "layers" in file else []
+    file.visit(lambda place: roots.append(place.removesuffix("layers")) if place.endswith("/layers") else None)
+    for root in roots:
+        for inner in ("apart", "dissolved"):
+            slots = _slots(model, inner)
+            yield _match(slots, [_arrays(file, f"{root}{slot.place}/vars") for slot in slots])
 
 
-def _groups(file: "h5py.File") -> list[str]:
-    """Where models lie inside a Keras 3 file, with a slash at the end."""
-    found: list[str] = []
-    file.visit(lambda place: found.append(place.removesuffix("layers")) if place.endswith("/layers") else None)
-    return found
+def _slots(model: "keras.Model", inner: Literal["apart", "dissolved", "whole"]) -> list[_Slot]:
+    """The layers of `model` that hold weights, in order, each with its place in a file of Keras 3.
 
-
-def _slots(model: "keras.Model", nested: bool, whole: bool = False) -> list[_Slot]:
-    """The layers of `model` that hold weights, in order.
-
-    Keras 3 calls a layer by its class and a number within its model. `nested` keeps models inside the model apart, as
-    keras.applications saves them; otherwise they count as dissolved, as a flat model saves them. `whole` makes one slot
-    of an inner model, as older Keras versions did.
+    Keras 3 calls a layer by its class and a number within its model. Models inside the model are kept "apart", as
+    keras.applications saves them; "dissolved", as a flat model saves them; or a "whole" one counts as one layer, as
+    older Keras versions had it.
     """
     import keras
 
     slots: list[_Slot] = []
 
-    def walk(inner: "keras.Model", prefix: str, counts: Counter) -> None:
-        for layer in inner.layers:
+    def walk(parent: "keras.Model", prefix: str, counts: Counter) -> None:
+        for layer in parent.layers:
             is_model = isinstance(layer, keras.Model)
-            if is_model and not nested:
+            if is_model and inner == "dissolved":
                 walk(layer, prefix, counts)
                 continue
             kind = _snake_case(type(layer).__name__)
-            number = f"_{counts[kind]}" if counts[kind] else ""
+            place = f"{prefix}layers/{kind}" + (f"_{counts[kind]}" if counts[kind] else "")
             counts[kind] += 1
-            place = f"{prefix}layers/{kind}{number}"
-            if is_model and not whole:
+            if is_model and inner == "apart":
                 walk(layer, f"{place}/", Counter())
             elif layer.weights:
-                variables = layer.trainable_weights + layer.non_trainable_weights
-                slots.append(_Slot(layer.name, place, variables))
+                slots.append(_Slot(layer, place))
 
     walk(model, "", Counter())
     return slots
@@ -281,84 +282,64 @@ def _snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def _match_by_place(slots: list[_Slot], file: "h5py.File", root: str) -> _Attempt:
-    pairs: list = []
-    for slot in slots:
-        place = f"{root}{slot.place}/vars"
-        group = file[place] if place in file else {}
-        problem = _differ(
-            slot, [group[key] for key in sorted(group, key=int)], _text(group.attrs.get("name")) if group else ""
-        )
-        if problem:
-            return _Attempt(pairs, problem)
-        pairs += zip(slot.variables, (group[str(i)] for i in range(len(slot.variables))), strict=True)
-    return _Attempt(pairs, None)
+def _arrays(file: "h5py.File", place: str) -> tuple[str, list["h5py.Dataset"]]:
+    """What a file of Keras 3 calls the layer at `place`, and its arrays; both empty where there is none."""
+    if place not in file:
+        return "", []
+    group = file[place]
+    return group.attrs.get("name", ""), [group[key] for key in sorted(group, key=int)]
 
 
-def _legacy_entries(group: "h5py.Group") -> list[tuple[str, list["h5py.Dataset"]]]:
-    """Layer names with their arrays, in the order of the model that was saved; layers without weights left out."""
-    entries = []
-    for name in _names(group, "layer_names"):
-        arrays = [group[name][weight] for weight in _names(group[name], "weight_names")]
-        if arrays:
-            entries.append((name, arrays))
-    return entries
+def _legacy_arrays(group: "h5py.Group") -> list["h5py.Dataset"]:
+    return [group[name] for name in _names(group, "weight_names")]
 
 
 def _names(group: "h5py.Group", attribute: str) -> list[str]:
-    """A list of names; HDF5 limits an attribute's size, so that long lists are split into numbered parts."""
-    parts = [attribute] if attribute in group.attrs else []
-    while not parts or f"{attribute}{len(parts)}" in group.attrs:
-        if attribute in group.attrs or f"{attribute}{len(parts)}" not in group.attrs:
-            break
-        parts.append(f"{attribute}{len(parts)}")
-    return [_text(name) for part in parts for name in group.attrs[part]]
+    """A list of names; HDF5 limits an attribute's size, so long lists are split into numbered attributes."""
+    numbered = itertools.takewhile(group.attrs.__contains__, (f"{attribute}{i}" for i in itertools.count()))
+    parts = [attribute] if attribute in group.attrs else numbered
+    return [name.decode() if isinstance(name, bytes) else name for part in parts for name in group.attrs[part]]
 
 
-def _text(name: "bytes | str | None") -> str:
-    return name.decode() if isinstance(name, bytes) else name or ""
-
-
-def _match_in_order(slots: list[_Slot], entries: list[tuple[str, list["h5py.Dataset"]]]) -> _Attempt:
+def _match(slots: list[_Slot], entries: list[tuple[str, list["h5py.Dataset"]]]) -> _Reading:
     pairs: list = []
-    for position, slot in enumerate(slots):
-        name, arrays = entries[position] if position < len(entries) else ("", [])
-        problem = _differ(slot, arrays, name)
+    for slot, (name, arrays) in itertools.zip_longest(slots, entries[: len(slots)], fillvalue=("", [])):
+        problem = _difference(slot, name, arrays)
         if problem:
-            return _Attempt(pairs, problem)
+            return _Reading(slots, pairs, problem)
         pairs += zip(slot.variables, arrays, strict=True)
-    return _Attempt(pairs, None)
+    return _Reading(slots, pairs, None)
 
 
-def _differ(slot: _Slot, arrays: list["h5py.Dataset"], there: str) -> str | None:
-    """What is wrong with `arrays`, which the file calls `there`, as the weights of `slot`."""
-    needed = [tuple(variable.shape) for variable in slot.variables]
-    if not arrays:
-        return f"the file has no layer '{slot.layer}', whose shapes are {_shapes(needed)}"
+def _difference(slot: _Slot, called: str, arrays: list["h5py.Dataset"]) -> str | None:
+    """What is wrong with `arrays`, which belong to the layer `called` in the file, as the weights of `slot`."""
+    name, needed = slot.layer.name, [tuple(variable.shape) for variable in slot.variables]
     found = [tuple(array.shape) for array in arrays]
+    if not arrays:
+        return f"the file has no layer '{name}', which has {_listed(needed)}"
     if found != needed:
-        called = f" (called '{there}')" if there and there != slot.layer else ""
-        return f"layer '{slot.layer}' needs {_shapes(needed)}, the file{called} has {_shapes(found)}"
+        alias = f" (called '{called}' there)" if called not in ("", name) else ""
+        return f"layer '{name}' has {_listed(needed)}, in the file{alias} {_listed(found)}"
     for variable, array in zip(slot.variables, arrays, strict=True):
         if "float" in variable.dtype and array.dtype.kind != "f":
-            return f"layer '{slot.layer}' needs floating-point numbers, the file has {array.dtype} (a quantized model?)"
+            return f"layer '{name}' has {variable.dtype} numbers, in the file {array.dtype} (of a quantized model?)"
     return None
 
 
-def _shapes(shapes: list[tuple[int, ...]]) -> str:
-    return " + ".join(map(str, shapes))
+def _listed(shapes: list[tuple[int, ...]]) -> str:
+    return ("shape " if len(shapes) == 1 else "shapes ") + ", ".join(map(str, shapes))
 
 
 def _assign(pairs: list[tuple["keras.Variable", "h5py.Dataset"]], path: Path) -> None:
     import keras
     import numpy as np
 
-    values = [np.asarray(array).astype(variable.dtype) for variable, array in pairs]
-    for (variable, _), value in zip(pairs, values, strict=True):
+    values = [(variable, np.asarray(array).astype(variable.dtype)) for variable, array in pairs]
+    for variable, value in values:
         if not np.isfinite(value).all():
             raise WeightsError(f"'{path}' is damaged: '{variable.path}' holds numbers that are not finite")
-    for (variable, _), value in zip(pairs, values, strict=True):
+    for variable, value in values:
         variable.assign(value)
-    for (variable, _), value in zip(pairs, values, strict=True):
+    for variable, value in values:
         if not np.array_equal(keras.ops.convert_to_numpy(variable), value):
-            raise WeightsError(f"'{variable.path}' differs from what was read out of '{path}'")
+            raise WeightsError(f"'{variable.path}' is not what '{path}' holds after it was assigned")

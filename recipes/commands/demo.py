@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["command"]
+__all__ = ["Options", "command"]
 
 
 @dataclass(frozen=True)

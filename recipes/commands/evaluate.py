@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["command", "evaluate"]
+__all__ = ["Options", "command", "evaluate", "provenance"]
 
 BATCH = 64
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["command", "export"]
+__all__ = ["Options", "command", "export"]
 
 Format = Literal["savedmodel", "tflite", "onnx"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["command"]
+__all__ = ["Options", "command"]
 
 BATCH = 32
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from zoo.backbones import BACKBONES
 
-__all__ = ["command"]
+__all__ = ["Options", "command"]
 
 
 @dataclass(frozen=True)

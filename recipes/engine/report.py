@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from recipes.engine import figures
+from recipes.engine.run import read as read_run
 from zoo.errors import ArtifactError
 from zoo.files import write_text
 
@@ -43,13 +44,7 @@ def write(run: Path) -> Path:
     from jinja2 import UndefinedError
 
     run = Path(run)
-    facts = _json(run / "run.json")
-    if facts is None:
-        raise ArtifactError(f"'{run}' is no run folder: it has no run.json; `graft train` makes one")
-    if facts.get("schema") != 1:
-        raise ArtifactError(
-            f"'{run}/run.json' has schema {facts.get('schema')!r}, expected 1: another version of Graft wrote it"
-        )
+    facts = read_run(run)
     try:
         text = _page(_context(run, facts))
     except (KeyError, IndexError, TypeError, UndefinedError) as error:
@@ -115,6 +110,8 @@ def _summary(facts: Tree, split: str | None, metrics: Tree | None, export: Tree 
     files = [file for file in (export or {}).get("files", ()) if file.get("size_bytes")]
     summary = {
         "source": Path(facts["data"]["source"]).name or facts["data"]["source"],
+        "seconds": sum(phase.get("seconds") or 0 for phase in phases),
+        "by_seed": facts.get("test_accuracy_by_seed") or [],
         "epochs": sum(phase.get("epochs_run") or 0 for phase in phases),
         "parameters": phases[-1]["total_parameters"] if phases else facts["backbone"]["parameters"],
         "smallest": min(files, key=lambda file: file["size_bytes"], default=None),
@@ -315,5 +312,7 @@ def _scaled(count: float | None, units: Sequence[str]) -> str:
     """Three digits and a unit of thousands: 2,257,984 -> "2.26 M"."""
     if _blank(count):
         return "–"
-    power = min(len(units) - 1, int(math.log10(max(count, 1)) / 3 + 1e-9))
-    return f"{count / 1000**power:.{0 if power == 0 else 3}{'f' if power == 0 else 'g'}}\u202f{units[power]}".strip()
+    power = 0
+    while count >= 999.5 and power < len(units) - 1:
+        count, power = count / 1000, power + 1
+    return f"{count:.{3 if power else 4}g}\u202f{units[power]}".strip()

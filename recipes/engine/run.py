@@ -15,21 +15,22 @@ import dataclasses
 import json
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from zoo.backbones import Backbone
 
-from recipes.engine.evaluation import worst_mistakes
+from recipes.engine import evaluation, explain, fit
 from recipes.engine.images import Images
 from recipes.engine.sources import SPLITS, Source
 from zoo import weights
+from zoo.backbones import Backbone
 from zoo.errors import ArtifactError
 from zoo.files import staged_file, write_text
+from zoo.heads import Head
 from zoo.vision import DECODE
 
 if TYPE_CHECKING:
@@ -43,10 +44,7 @@ __all__ = [
     "plain",
     "read",
     "summarize",
-    "write_arrays",
-    "write_history",
-    "write_json",
-    "write_model",
+    "write_classifier",
 ]
 
 SCHEMA = 1
@@ -150,13 +148,30 @@ def summarize(folder: Path) -> None:
     print(f"report: {Path(folder) / 'report.html'}")
 
 
-def write_json(folder: Path, content: dict) -> None:
-    """Write run.json, whole or not at all."""
-    write_text(folder / "run.json", json.dumps({"schema": SCHEMA, **content}, indent=2, ensure_ascii=False) + "\n")
+def write_classifier(
+    folder: Path, model: "keras.Model", head: Head, pixels: Mapping[str, Images], history: Sequence[dict], facts: dict
+) -> None:
+    """Measure `model` on the validation and test pictures and write all files but the report.
+
+    run.json holds `facts` and, beside them, "metrics" by split and the "confusion" on the test split.
+    """
+    outputs = {split: fit.predict(model, pixels[split])[0] for split in SPLITS[1:]}
+    targets = {split: pixels[split].targets for split in outputs}
+    write_text(folder / "labels.txt", "".join(f"{label}\n" for label in head.labels))
+    with staged_file(folder / "model.keras") as path:
+        model.save(path)
+    _write_history(folder, history)
+    _write_examples(folder, pixels)
+    _write_mistakes(folder, model, pixels["test"], outputs["test"])
+    measured = {
+        "metrics": {split: evaluation.evaluate(head, outputs[split], targets[split]) for split in outputs},
+        "confusion": {"split": "test", "matrix": evaluation.confusion(outputs["test"], targets["test"])},
+    }
+    content = {"schema": SCHEMA, **facts, **measured}
+    write_text(folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_history(folder: Path, rows: Sequence[dict]) -> None:
-    """Write history.csv; a value that an epoch lacks stays blank."""
+def _write_history(folder: Path, rows: Sequence[dict]) -> None:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with staged_file(folder / "history.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
@@ -164,22 +179,9 @@ def write_history(folder: Path, rows: Sequence[dict]) -> None:
         writer.writerows(rows)
 
 
-def write_model(folder: Path, model: "keras.Model", labels: Sequence[str]) -> None:
-    """Write model.keras and labels.txt."""
-    write_text(folder / "labels.txt", "".join(f"{label}\n" for label in labels))
-    with staged_file(folder / "model.keras") as path:
-        model.save(path)
-
-
-def write_arrays(
-    folder: Path, pixels: Mapping[str, Images], outputs: np.ndarray, heatmaps: Callable, seed: int = 0
-) -> None:
-    """Write examples.npz, samples.npz and mistakes.npz.
-
-    `outputs` are the model's for the test split; `heatmaps(pixels float32, classes)` explains predictions, `(n, h, w)` in
-    [0, 1].
-    """
-    train, validation, test = (pixels[split] for split in SPLITS)
+def _write_examples(folder: Path, pixels: Mapping[str, Images], seed: int = 0) -> None:
+    """Pictures for the export's checks and, a few of each class, for the report."""
+    train, validation = pixels["train"], pixels["validation"]
     rng = np.random.default_rng(seed)
     parity = np.sort(rng.permutation(len(validation))[:PARITY_EXAMPLES])
     calibration = np.sort(rng.permutation(len(train))[:CALIBRATION_EXAMPLES])
@@ -190,13 +192,15 @@ def write_arrays(
         calibration_images=train.pixels[calibration],
         calibration_labels=train.classes[calibration],
     )
-    shown = np.concatenate(
-        [np.flatnonzero(train.classes == c)[:SAMPLES_PER_LABEL] for c in range(train.targets.shape[-1])]
-    )
+    classes = range(train.targets.shape[-1])
+    shown = np.concatenate([np.flatnonzero(train.classes == c)[:SAMPLES_PER_LABEL] for c in classes])
     _save(folder / "samples.npz", images=train.pixels[shown], labels=train.classes[shown])
-    worst = worst_mistakes(outputs, test.targets, WORST_MISTAKES)
+
+
+def _write_mistakes(folder: Path, model: "keras.Model", test: Images, outputs: np.ndarray) -> None:
+    """The most confident mistakes on the test split, each with what the model looked at."""
+    worst = evaluation.worst_mistakes(outputs, test.targets, WORST_MISTAKES)
     predicted = outputs[worst].argmax(-1)
-    maps = {"heatmaps": heatmaps(np.float32(test.pixels[worst]), predicted)} if len(worst) else {}
     _save(
         folder / "mistakes.npz",
         images=test.pixels[worst],
@@ -204,7 +208,7 @@ def write_arrays(
         predicted=predicted,
         probability=outputs[worst].max(-1),
         names=np.array([test.names[i] for i in worst], dtype=str),
-        **maps,
+        heatmaps=explain.grad_cam(model, np.float32(test.pixels[worst]), predicted),
     )
 
 

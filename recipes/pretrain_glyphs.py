@@ -1,0 +1,125 @@
+"""Pretrain the bundled backbone: a small MobileNetV2 on printed characters, from random weights.
+
+    graft train pretrain-glyphs --out build/glyphs
+    python recipes/pretrain_glyphs.py --out build/glyphs
+
+It makes `mobilenet_v2_0.35.weights.h5` (backbone without head, float16), golden tensors and `figures.json`; the card in
+zoo/bundled/ quotes the figures. Architecture: Sandler et al. 2018, arXiv:1801.04381. What it is for: a demonstration of
+transfer that needs no download, on pictures of characters. Expected result: see zoo/bundled/mobilenet_v2_0.35.md.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Config:
+    """Pretrain a small backbone on rendered characters."""
+
+    out: Path
+    """The folder to make."""
+    backbone: str = "mobilenet_v2_0.35"
+    """A name from `graft zoo`."""
+    examples: int = 40_000
+    """How many characters to render for training."""
+    epochs: int = 12
+    image_size: int = 64
+    """Height and width in pixels."""
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    """Peak rate of AdamW."""
+    weight_decay: float = 0.01
+    seed: int = 0
+    overwrite: bool = False
+    """Replace the folder if it exists."""
+
+
+def main(config: Config) -> Path:
+    """Render, train, measure on new pictures and on fonts never seen, write; returns the folder."""
+    import json
+
+    import numpy as np
+
+    from recipes.data import glyphs
+    from recipes.engine import evaluation, fit, run, schedule
+    from recipes.engine.images import Images
+    from recipes.engine.progress import say
+    from zoo import backbones, heads, weights
+    from zoo.files import staged_folder
+    from zoo.stack import backbone_of, stack
+
+    row = backbones.find(config.backbone)
+    head = heads.single_label(glyphs.CLASSES, dropout=0.1)
+    phases = (schedule.Phase("pretrain", "all", config.epochs, config.learning_rate, batch_norm="train"),)
+
+    def render(count: int, seed: int, **options) -> Images:
+        pixels, classes = glyphs.render(count, seed, config.image_size, **options)
+        targets = np.eye(len(glyphs.CLASSES), dtype=np.float32)[classes]
+        return Images(pixels, targets, tuple(map(str, range(count))), ())
+
+    def build():
+        return stack(backbones.build(row, image_size=config.image_size, weights="none"), [head])
+
+    with staged_folder(config.out, config.overwrite) as folder:
+        say(f"rendering {config.examples:,} characters of {len(glyphs.CLASSES)} classes")
+        pixels = render(config.examples, 4 * config.seed)
+        validation = render(2000, 4 * config.seed + 1)
+        held_out = {
+            "new pictures": render(4000, 4 * config.seed + 2),
+            "new fonts": render(4000, 4 * config.seed + 3, fonts=glyphs.HELD_OUT_FONTS),
+        }
+        model = build()
+        say(schedule.table(f"{row.name} on glyphs", fit.describe_phases(model, phases)))
+        settings = fit.FitSettings(batch_size=config.batch_size, weight_decay=config.weight_decay)
+        model, (trained,) = fit.train(build, head, phases, pixels, validation, [config.seed], settings)
+
+        path = folder / f"{row.name}.weights.h5"
+        _save_float16(backbone_of(model), path)
+        # What is measured is what is shipped: the backbone as it comes back from the float16 file.
+        model = build()
+        model.set_weights(trained.weights)
+        backbone = backbones.build(row, image_size=config.image_size, weights=str(path))
+        backbone_of(model).set_weights(backbone.get_weights())
+        inputs = held_out["new pictures"].pixels[:4]
+        np.savez_compressed(
+            folder / f"{row.name}.golden.npz", inputs=inputs, features=backbone(np.float32(inputs)).numpy().mean((1, 2))
+        )
+        figures = {
+            "accuracy": {
+                name: evaluation.accuracy(fit.predict(model, images)[0], images.targets)
+                for name, images in held_out.items()
+            },
+            "train_seconds": round(trained.seconds),
+            "size_bytes": path.stat().st_size,
+            "config": run.plain(config),
+            **run.environment(),
+            **weights.describe(row, str(path)),
+        }
+        (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    print(json.dumps(figures["accuracy"]), f"{figures['train_seconds']} s", config.out)
+    return config.out
+
+
+def _save_float16(model, path: Path) -> None:
+    """A Keras weights file of half the size; BatchNormalization's statistics stay float32, their range is wide."""
+    import h5py
+    import numpy as np
+
+    model.save_weights(path.with_name("float32.weights.h5"))
+    with h5py.File(path.with_name("float32.weights.h5")) as source, h5py.File(path, "w") as target:
+
+        def copy(name, item):
+            if isinstance(item, h5py.Dataset):
+                kind = np.float16 if item.ndim > 1 else np.float32
+                target.create_dataset(name, data=item[()].astype(kind))
+            else:
+                target.require_group(name).attrs.update(item.attrs)
+
+        source.visititems(copy)
+    path.with_name("float32.weights.h5").unlink()
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config))
