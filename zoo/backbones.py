@@ -331,20 +331,22 @@ def build(row: Backbone, *, image_size: int | None = None, weights: str = "image
 def preprocess(image: "keras.KerasTensor", mode: Preprocessing) -> "keras.KerasTensor":
     """Pixels `(batch, h, w, 3)`, RGB, 0 to 255 -> what Keras's `preprocess_input` of that `mode` gives.
 
-    Nothing random, and only what every export format has: a gather over the channels, a product and a sum.
+    Nothing random, and only what every export format has: a gather over the channels, a product and a sum. It computes
+    in float32 under mixed precision too, so that only its result is rounded.
     """
     import keras
 
     if mode == "in_graph":
         return image
     if mode == "tf":
-        return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing")(image)
+        return keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32", name="preprocessing")(image)
     if mode == "torch":
         scale = [1 / (255 * deviation) for deviation in RGB_STDDEV]
         offset = [-mean / deviation for mean, deviation in zip(RGB_MEAN, RGB_STDDEV, strict=True)]
-        return keras.layers.Rescaling(scale, offset=offset, name="preprocessing")(image)
+        return keras.layers.Rescaling(scale, offset=offset, dtype="float32", name="preprocessing")(image)
     blue_first = keras.ops.take(image, [2, 1, 0], axis=-1)
-    return keras.layers.Rescaling(1.0, offset=[-mean for mean in BGR_MEAN], name="preprocessing")(blue_first)
+    offset = [-mean for mean in BGR_MEAN]
+    return keras.layers.Rescaling(1.0, offset=offset, dtype="float32", name="preprocessing")(blue_first)
 
 
 def _checked_size(row: Backbone, image_size: int | None) -> int:
@@ -371,7 +373,7 @@ def _before_efficientnet(image: "keras.KerasTensor") -> "keras.KerasTensor":
 
     scale = [1 / math.sqrt(deviation) for deviation in RGB_STDDEV]
     offset = [255 * mean * (1 - factor) for mean, factor in zip(RGB_MEAN, scale, strict=True)]
-    return keras.layers.Rescaling(scale, offset=offset, name="preprocessing")(image)
+    return keras.layers.Rescaling(scale, offset=offset, dtype="float32", name="preprocessing")(image)
 
 
 def _normalize_like_imagenet(model: "keras.Model", row: Backbone, path: "Path | None") -> None:

@@ -59,7 +59,7 @@ def export(options: Options) -> dict:
         labels=content["data"]["labels"],
         kind="single_label",
         preprocessing=content["data"]["decode"] | {"image_size": content["data"]["image_size"]},
-        parity_images=pictures,
+        examples=pictures,
         formats=options.formats,
         overwrite=options.overwrite,
         training_data={key: content["data"][key] for key in ("source", "fingerprint", "made_splits", "split_seed")},

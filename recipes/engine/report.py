@@ -90,7 +90,7 @@ def _context(run: Path, facts: Tree) -> Tree:
     labels = facts["data"]["labels"]
     split = next((name for name in ("test", "validation") if facts["metrics"].get(name)), None)
     metrics = facts["metrics"][split] if split else None
-    export = _json(run / "export" / "manifest.json")
+    export = _export(_json(run / "export" / "manifest.json"))
     return {
         "run": facts,
         "split": split,
@@ -105,12 +105,12 @@ def _context(run: Path, facts: Tree) -> Tree:
     }
 
 
-def _summary(facts: Tree, split: str | None, metrics: Tree | None, export: Tree | None) -> Tree:
+def _summary(facts: Tree, split: str | None, metrics: Tree | None, export: Sequence[Tree]) -> Tree:
     phases = facts["schedule"]["phases"]
-    files = [file for file in (export or {}).get("files", ()) if file.get("size_bytes")]
+    files = [file for file in export if file["size_bytes"]]
     summary = {
         "source": Path(facts["data"]["source"]).name or facts["data"]["source"],
-        "seconds": sum(phase.get("seconds") or 0 for phase in phases),
+        "seconds": facts["seconds"].get("train", facts["seconds"].get("total")),
         "by_seed": facts.get("test_accuracy_by_seed") or [],
         "epochs": sum(phase.get("epochs_run") or 0 for phase in phases),
         "parameters": phases[-1]["total_parameters"] if phases else facts["backbone"]["parameters"],
@@ -141,7 +141,14 @@ def _verdict(verdict: Tree | None) -> Tree | None:
         }
         for key, name in (("transfer", "Transfer"), ("scratch", "From random weights"))
     ]
-    return {"text": verdict["text"], "judgement": judgement, "won": won, "gains": gains, "sides": sides}
+    return {
+        "text": verdict["text"],
+        "judgement": judgement,
+        "won": won,
+        "gains": gains,
+        "gains_by_seed": [f"{gain:+.1f}" for gain in gains],
+        "sides": sides,
+    }
 
 
 def _data(data: Tree, labels: Sequence[str], samples: Tree | None) -> Tree:
@@ -158,7 +165,7 @@ def _data(data: Tree, labels: Sequence[str], samples: Tree | None) -> Tree:
         split["name"]: [label for label, n in zip(labels, split["counts"], strict=True) if not n] for split in splits
     }
     shown = labels[:MOST_LABELS]
-    each = max(1, min(5, MOST_SAMPLES // max(1, len(shown))))
+    each = max(1, min(4, MOST_SAMPLES // max(1, len(shown))))
     cards = [
         {
             "label": label,
@@ -219,7 +226,7 @@ def _confusion(confusion: Tree | None, labels: Sequence[str]) -> Tree | None:
     pairs = [
         {"truth": labels[i], "predicted": labels[j], "count": int(wrong[i, j]), "of": int(totals[i])}
         for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)
-        if wrong[i, j]
+        if wrong[i, j] >= min(2, wrong.max()) > 0
     ]
     named = max(len(labels[i]) for i in shown) <= 32
     return {
@@ -256,6 +263,12 @@ def _mistakes(mistakes: Tree | None, labels: Sequence[str]) -> list[Tree]:
             }
         )
     return cards
+
+
+def _export(manifest: Tree | None) -> list[Tree]:
+    """A row a file; one that could not be written has only its format and an error."""
+    blank = dict.fromkeys(("path", "size_bytes", "seconds", "parity", "error"))
+    return [{**blank, **file} for file in (manifest or {"files": ()})["files"]]
 
 
 def _json(path: Path) -> Tree | None:

@@ -1,0 +1,66 @@
+"""manifest.json: what the exported files are, for people and for programs."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from zoo.errors import ArtifactError
+from zoo.files import write_text
+
+__all__ = ["SCHEMA", "read", "sha256", "size_bytes", "versions", "write"]
+
+SCHEMA = 1
+NAME = "manifest.json"
+PACKAGES = ("graft-zoo", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "numpy")
+
+
+def write(folder: Path, content: Mapping) -> dict:
+    """Write `folder`/manifest.json; returns what was written."""
+    content = {"schema": SCHEMA, **content}
+    write_text(folder / NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return content
+
+
+def read(folder: Path) -> dict:
+    """The manifest of an export folder.
+
+    Raises:
+        ArtifactError: missing, damaged, or written by a newer Graft.
+    """
+    path = Path(folder) / NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        schema = content["schema"]
+    except FileNotFoundError as error:
+        raise ArtifactError(f"'{folder}' holds no {NAME}: `graft export RUN` writes one beside the files") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"'{path}' is damaged ({error}): export again") from error
+    if schema > SCHEMA:
+        raise ArtifactError(f"'{path}' has schema {schema}, this Graft reads up to {SCHEMA}: update graft-zoo")
+    return content
+
+
+def versions() -> dict[str, str]:
+    """The versions of what takes part in an export."""
+    return {package: metadata.version(package) for package in PACKAGES}
+
+
+def sha256(path: Path) -> str:
+    """Of a file; of a folder, over the names and contents of its files in order."""
+    digest = hashlib.sha256()
+    for file in _files(path):
+        if path.is_dir():
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def size_bytes(path: Path) -> int:
+    """Of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in _files(path))
+
+
+def _files(path: Path) -> Sequence[Path]:
+    return sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]

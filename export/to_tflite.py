@@ -1,0 +1,54 @@
+"""Keras -> TFLite (LiteRT): one file for phones, micro-computers and browsers."""
+
+import json
+import re
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from export import to_savedmodel
+from zoo.errors import ExportError
+from zoo.files import staged_file
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["write"]
+
+
+def write(model: "keras.Model", target: Path, *, labels: Sequence[str], preprocessing: Mapping) -> None:
+    """Write the file `target`: batch 1, built-in operators only, signature `serving_default` with names.
+
+    `labels.txt` and `preprocessing.json` are appended as a zip archive, where TFLite keeps associated files.
+
+    Raises:
+        ExportError: the model needs operators that TFLite does not have built in (Flex or custom ones); it names them.
+    """
+    content = _convert(model)
+    with staged_file(target) as path:
+        path.write_bytes(content)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("labels.txt", "".join(f"{label}\n" for label in labels))
+            archive.writestr("preprocessing.json", json.dumps(dict(preprocessing), ensure_ascii=False))
+
+
+def _convert(model: "keras.Model") -> bytes:
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        # From a SavedModel, because a concrete function of a Keras 3 model converts to a file without the weights.
+        to_savedmodel.save(model, Path(folder), batch=1)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        try:
+            return converter.convert()
+        except Exception as error:  # the converter's own error classes are not public
+            operators = sorted(set(re.findall(r"tf\.(\w+)", str(error))) - {"lite"})
+            if not operators:
+                raise ExportError(f"TFLite's converter failed: {str(error)[:300]}") from error
+            raise ExportError(
+                f"TFLite has no built-in operator for {', '.join(operators)}: the file would need the Flex delegate, "
+                "which most devices lack; use another backbone, or export to SavedModel or ONNX"
+            ) from error
