@@ -51,7 +51,6 @@ def command(arguments: Sequence[str]) -> None:
 def evaluate(options: Options) -> dict:
     """The figures of `recipes.engine.evaluation.evaluate`, with the pictures that were skipped."""
     from export.sessions import open_artifact
-
     from recipes.engine import evaluation, images, sources, splits
     from zoo.heads import single_label
 

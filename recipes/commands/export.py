@@ -44,7 +44,6 @@ def export(options: Options) -> dict:
     """Write the files and a fresh report; returns the manifest. A line a file goes to stdout (stderr with `json`)."""
     from export.export import export_model
     from export.sessions import load_keras
-
     from recipes.engine import report, run
 
     content = run.read(options.run)

@@ -29,8 +29,8 @@ class Options:
 def command(arguments: Sequence[str]) -> None:
     """Print a line a picture (tab separated), or JSON, to stdout."""
     import tyro
-    from export.sessions import open_artifact
 
+    from export.sessions import open_artifact
     from zoo.errors import ConfigError, DataError
     from zoo.vision import decode
 

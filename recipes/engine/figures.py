@@ -87,7 +87,7 @@ def curve(name: str, train: Sequence[float], validation: Sequence[float], phases
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    style = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 12, "font.family": "DejaVu Sans"}
+    style = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 13, "font.family": "DejaVu Sans"}
     # Names may hold "$" or letters that the drawing font lacks; the browser has the fonts, and shows them as they are.
     style |= {"text.parse_math": False, "axes.unicode_minus": True}
     with matplotlib.rc_context(style):
@@ -127,10 +127,10 @@ def _bands(axes, phases: Sequence[str]) -> None:
         if start:
             axes.axvline(start + 0.5, color=COLOURS["muted"], linewidth=1, linestyle=":")
         room = (end - start) / len(phases) * (WIDTH - 60)
-        text = next((t for t in (phases[start], str(number)) if len(t) * 7.5 <= room), "")
+        text = next((t for t in (phases[start], str(number)) if len(t) * 8 <= room), "")
         middle = (start + end + 1) / 2
         where = axes.get_xaxis_transform()
-        axes.text(middle, 1.02, text, transform=where, ha="center", va="bottom", color=COLOURS["muted"], fontsize=11)
+        axes.text(middle, 1.02, text, transform=where, ha="center", va="bottom", color=COLOURS["muted"], fontsize=12)
 
 
 def _frame(axes, epochs: int, percent: bool) -> None:

@@ -253,8 +253,8 @@ def _recorder(rows: list[dict], advance: Callable[..., None]):
             rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
             values = {name: float(value) for name, value in (logs or {}).items()}
             rows.append({"seconds": time.perf_counter() - self.start, "learning_rate": rate, **values})
-            shown = values.get("val_accuracy", values.get("val_loss", float("nan")))
-            advance(0, f"epoch {epoch + 1}: validation {shown:.3f}")
+            figures = (f"{name.removeprefix('val_')} {v:.3f}" for name, v in values.items() if name.startswith("val_"))
+            advance(0, f"epoch {epoch + 1}: validation {', '.join(figures)}")
 
     return Recorder()
 

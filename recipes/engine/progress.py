@@ -10,7 +10,7 @@ __all__ = ["progress", "say", "warn"]
 def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
     """Show a bar of `total` steps while the body runs; it receives `advance(steps=1, note="")`.
 
-    Where stderr is no terminal (a log file, CI) the bar is left out.
+    Where stderr is no terminal (a log file, CI) there is no bar, and each note is a line.
     """
     from rich import progress as rich_progress
     from rich.console import Console
@@ -32,6 +32,8 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
 
         def advance(steps: int = 1, note: str | None = None) -> None:
             bar.update(task, advance=steps, **({} if note is None else {"note": note}))
+            if note is not None and not console.is_terminal:
+                console.print(f"{title}: {note}", highlight=False, soft_wrap=True)
 
         yield advance
 

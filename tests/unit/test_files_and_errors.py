@@ -61,11 +61,14 @@ def test_a_folder_is_replaced_only_on_request_and_only_when_complete(tmp_path):
 
 @pytest.mark.parametrize("staged", [staged_file, staged_folder])
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, staged):
-    with pytest.raises(errors.ConfigError, match="no space left on the disk while writing .*out.*: nothing was left"):
+    def fill():
         with staged(tmp_path / "out") as path:
             if staged is staged_file:
                 path.write_text("half")
             raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(errors.ConfigError, match="no space left on the disk while writing .*out.*: nothing was left"):
+        fill()
     assert leftovers(tmp_path) == []
 
 

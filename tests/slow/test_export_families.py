@@ -1,0 +1,71 @@
+"""Every family of the catalogue in every format, at float32, reopened from disk and compared with Keras on 64 inputs.
+
+`GRAFT_RESULTS=FOLDER` keeps the table as FOLDER/export_families.csv.
+"""
+
+import csv
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from export.export import export_model
+from zoo import heads
+from zoo.backbones import build, find
+from zoo.stack import stack
+
+pytestmark = pytest.mark.slow
+
+FAMILIES = (
+    "mobilenet_0.25", "mobilenet_v2_0.35", "mobilenet_v3_small", "inception_v3", "xception", "resnet50_v2", "nasnet_mobile",
+    "resnet50", "vgg16", "densenet121", "efficientnet_b0", "efficientnet_v2_b0", "convnext_tiny",
+)  # fmt: skip
+LABELS = [f"class {i}" for i in range(10)]
+ROWS: list[dict] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keep_the_table():
+    yield
+    if os.environ.get("GRAFT_RESULTS") and ROWS:
+        with (Path(os.environ["GRAFT_RESULTS"]) / "export_families.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, ROWS[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(ROWS)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_family(name, tmp_path):
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+    row = find(name)
+    size = max(96, row.min_image_size)
+    model = stack(build(row, image_size=size, weights="none"), [heads.single_label(LABELS)])
+    coarse = np.random.default_rng(0).uniform(0, 255, (64, 8, 8, 3)).astype("float32")
+    pixels = keras.ops.convert_to_numpy(keras.ops.image.resize(coarse, (size, size)))
+    # Statistics of real inputs: with those of a fresh layer deep networks give nearly constant outputs.
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(pixels, training=True)
+    reference = keras.ops.convert_to_numpy(model(pixels, training=False))
+    assert reference.std(0).mean() > 1e-5
+
+    content = export_model(
+        model, tmp_path / "out", labels=LABELS, kind="single_label", preprocessing={}, examples=pixels
+    )  # fmt: skip
+    for file in content["files"]:
+        assert "error" not in file, file
+        parity = file["parity"]
+        ROWS.append(
+            {
+                "backbone": name, "image_size": size, "format": file["format"], "size_bytes": file["size_bytes"],
+                "seconds": file["seconds"], "max_abs_diff": f"{parity['max_abs_diff']:.1e}",
+                "logit_diff": f"{parity['logit_diff']:.1e}", "agreement": parity["agreement"],
+                "compared": parity["compared"], "examples": parity["examples"], "passed": file["passed"],
+            }
+        )  # fmt: skip
+        assert file["size_bytes"] > 3.9 * model.count_params(), "the weights are in the file"
+    assert all(file["passed"] for file in content["files"]), ROWS[-3:]

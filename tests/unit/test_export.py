@@ -1,0 +1,348 @@
+"""Export on a tiny model that has what breaks converters: grouped convolution, exact GELU, hard-swish, scalars."""
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from export import evidence, manifest, sessions, to_onnx, to_tflite
+from export.export import export_model
+from export.graph import as_float32, trace
+from zoo import heads
+from zoo.errors import ArtifactError, ConfigError, ExportError, UnknownName
+from zoo.stack import stack
+
+LABELS = ("ant", "bee", "crêpe")
+PREPROCESSING = {"resize": "stretch to a square"}
+
+
+def difficult_backbone():
+    """A few hundred weights, one of each kind of trouble."""
+    inputs = keras.Input((16, 16, 3), name="image")
+    x = layers.Rescaling(1 / 127.5, -1)(keras.ops.take(inputs, [2, 1, 0], axis=-1))
+    x = layers.RandomFlip("horizontal")(x)  # a user's own model may have it inside; it must not ship
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.Activation("hard_swish")(x)
+    x = layers.DepthwiseConv2D(3, padding="same")(x)
+    gate = layers.Conv2D(8, 1, activation="hard_sigmoid")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    x = layers.Multiply()([x, gate])
+    y = layers.Conv2D(8, 3, padding="same", groups=8)(x)  # runs as a compiled function inside TensorFlow's graph
+    y = layers.LayerNormalization(epsilon=1e-6)(y)
+    y = layers.Dense(8)(layers.Activation("gelu")(layers.Dense(16)(y)))
+    return keras.Model(inputs, layers.Add()([x, y]), name="difficult")
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    made = stack(difficult_backbone(), [heads.single_label(LABELS, dropout=0.3)])
+    for layer in made.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = 0.0  # one pass sets the statistics to those of real inputs
+    made(pixels(), training=True)
+    return made
+
+
+def pixels(count=64, seed=0):
+    coarse = np.random.default_rng(seed).uniform(0, 255, (count, 4, 4, 3))
+    return np.float32(coarse.repeat(4, 1).repeat(4, 2))
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    """(folder, manifest, the rows as they were reported)"""
+    folder = tmp_path_factory.mktemp("export") / "out"
+    rows = []
+    content = export_model(
+        model,
+        folder,
+        labels=LABELS,
+        kind="single_label",
+        preprocessing=PREPROCESSING,
+        examples=pixels(),
+        training_data={"fingerprint": "abc"},
+        report=rows.append,
+    )
+    return folder, content, rows
+
+
+FILES = {"savedmodel": "savedmodel", "tflite": "model.tflite", "onnx": "model.onnx"}
+
+
+def test_all_formats_pass(model, exported):
+    folder, content, rows = exported
+    assert rows == content["files"] == manifest.read(folder)["files"]
+    assert [row["format"] for row in rows] == list(FILES)
+    reference = model(pixels(), training=False).numpy()
+    assert reference.std(0).min() > 1e-3, "outputs that vary, or the comparison says nothing"
+    for row in rows:
+        assert row["passed"]
+        assert row["parity"]["max_abs_diff"] <= 1e-4
+        assert row["parity"]["agreement"] == 1
+        assert row["parity"]["compared"] >= 60
+        assert row["sha256"] == manifest.sha256(folder / row["path"])
+    assert content["training_data"] == {"fingerprint": "abc"}
+    assert content["preprocessing"] == PREPROCESSING
+    assert content["inputs"] == [{"name": "image", "shape": [None, 16, 16, 3], "dtype": "float32"}]
+    assert content["outputs"][0]["name"] == "probabilities"
+    assert (folder / "labels.txt").read_text(encoding="utf-8").split() == list(LABELS)
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_files_answer_by_name_for_any_batch_and_always_the_same(model, exported, kind):
+    session = sessions.open_artifact(exported[0] / FILES[kind])
+    assert session.format == kind
+    assert session.labels == LABELS
+    assert session.input_shape == (16, 16, 3)
+    assert session.outputs == ("probabilities",)
+    for count in (1, 3):
+        first, second = (session.predict(pixels(count, seed=5)) for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+        np.testing.assert_allclose(first, model(pixels(count, seed=5), training=False), atol=1e-4)
+    with pytest.raises(ConfigError, match="has shape"):
+        session.predict(np.zeros((1, 8, 8, 3), "float32"))
+    with pytest.raises(ConfigError, match="has the inputs"):
+        session.predict({"picture": pixels(1)})
+
+
+def test_onnx_is_what_it_says(exported):
+    import onnx
+
+    content = onnx.load(exported[0] / "model.onnx")
+    assert [entry.version for entry in content.opset_import if entry.domain in ("", "ai.onnx")] == [18]
+    assert [value.name for value in content.graph.input] == ["image"]
+    assert [value.name for value in content.graph.output] == ["probabilities"]
+    assert content.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    properties = {entry.key: entry.value for entry in content.metadata_props}
+    assert json.loads(properties["labels"]) == list(LABELS)
+    assert json.loads(properties["preprocessing"]) == PREPROCESSING
+    assert not {node.op_type for node in content.graph.node} & {"Random", "RandomUniform", "Bernoulli"}
+
+
+def test_tflite_is_what_it_says(exported):
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = exported[0] / "model.tflite"
+    interpreter = Interpreter(model_path=str(path))
+    assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["image"], "outputs": ["probabilities"]}}
+    operators = {detail["op_name"] for detail in interpreter._get_ops_details()}
+    assert not [name for name in operators if name.startswith("Flex") or name == "CUSTOM"]
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("labels.txt").decode().split() == list(LABELS)
+
+
+def test_savedmodel_holds_each_variable_once(model, exported):
+    import tensorflow as tf
+
+    folder = exported[0] / "savedmodel"
+    stored = tf.train.list_variables(str(folder / "variables" / "variables"))
+    sizes = [int(np.prod(shape)) for name, shape in stored if "CHECKPOINTABLE" not in name]
+    assert sum(sizes) == sum(int(np.prod(v.shape)) for v in model.variables)
+    assert (folder / "assets" / "labels.txt").read_text(encoding="utf-8").split() == list(LABELS)
+
+
+@pytest.mark.parametrize("kind", ["tflite", "onnx"])
+def test_small_files_open_without_tensorflow(exported, kind):
+    code = (
+        "import sys, numpy as np\nfrom export.sessions import open_artifact\n"
+        f"print(open_artifact({str(exported[0] / FILES[kind])!r}).predict(np.zeros((2, 16, 16, 3), 'float32')).shape)\n"
+        "print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
+    )
+    assert done.stdout.splitlines()[-2:] == ["(2, 3)", "[]"]
+
+
+def test_a_keras_file_is_an_artifact_too(model, tmp_path):
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(ArtifactError, match=r"labels of .* are missing: expected .*labels\.txt"):
+        sessions.open_artifact(tmp_path / "m.keras")
+    (tmp_path / "labels.txt").write_text("ant\nbee\n")
+    with pytest.raises(ArtifactError, match="3 outputs but 2 labels"):
+        sessions.open_artifact(tmp_path / "m.keras")
+    (tmp_path / "labels.txt").write_text("ant\nbee\ncat\n")
+    session = sessions.open_artifact(tmp_path / "m.keras")
+    np.testing.assert_allclose(session.predict(pixels(4)), model(pixels(4), training=False), atol=1e-6)
+
+
+def test_mixed_precision_is_exported_in_float32(tmp_path):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = stack(difficult_backbone(), [heads.single_label(LABELS)])
+    finally:
+        keras.config.set_dtype_policy(before)
+    plain = as_float32(mixed)
+    assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
+    for a, b in zip(mixed.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    to_onnx.write(mixed, tmp_path / "m.onnx", labels=LABELS, preprocessing={})
+    outputs = sessions.open_artifact(tmp_path / "m.onnx").predict(pixels(4))
+    np.testing.assert_allclose(outputs, plain(pixels(4), training=False), atol=1e-4)
+    assert as_float32(plain) is plain
+
+
+def test_several_outputs_keep_their_names():
+    made = stack(difficult_backbone(), [heads.single_label(LABELS, name="kind"), heads.regression(["age"], name="age")])
+    assert set(trace(made).structured_outputs) == {"kind", "age"}
+
+
+def test_a_format_that_fails_is_a_row_and_the_others_go_on(model, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ExportError("no operator for this")
+
+    monkeypatch.setitem(sys.modules["export.export"].FORMATS, "tflite", (fail, "model.tflite"))
+    content = export_model(
+        model,
+        tmp_path / "out",
+        labels=LABELS,
+        kind="single_label",
+        preprocessing={},
+        examples=pixels(4),
+        formats=("tflite", "onnx"),
+    )
+    assert [row["passed"] for row in content["files"]] == [False, True]
+    assert content["files"][0]["error"] == "no operator for this"
+
+
+def test_a_wrong_file_fails_its_check_and_stays(model, tmp_path, monkeypatch):
+    def write_another(model, target, **options):
+        other = keras.models.clone_model(model)  # same graph, other weights
+        to_onnx.write(other, target, **options)
+
+    monkeypatch.setitem(sys.modules["export.export"].FORMATS, "onnx", (write_another, "model.onnx"))
+    (row,) = export_model(
+        model,
+        tmp_path / "out",
+        labels=LABELS,
+        kind="single_label",
+        preprocessing={},
+        examples=pixels(16),
+        formats=("onnx",),
+    )["files"]
+    assert not row["passed"]
+    assert row["parity"]["max_abs_diff"] > 1e-3
+    assert (tmp_path / "out" / "model.onnx").is_file()
+
+
+def test_what_tflite_lacks_is_refused_by_name(tmp_path):
+    inputs = keras.Input((16,), name="signal")
+    real, imaginary = keras.ops.fft((inputs, inputs))
+    made = keras.Model(inputs, layers.Dense(2, name="probabilities")(real + imaginary))
+    with pytest.raises(ExportError, match="TFLite has no built-in operator for .*FFT"):
+        to_tflite.write(made, tmp_path / "m.tflite", labels=("a", "b"), preprocessing={})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_requests_that_make_no_sense(model, tmp_path):
+    options = {"labels": LABELS, "kind": "single_label", "preprocessing": {}}
+    with pytest.raises(UnknownName, match="Did you mean 'tflite'"):
+        export_model(model, tmp_path / "out", examples=pixels(2), formats=("tflit",), **options)
+    with pytest.raises(ConfigError, match="at least one example"):
+        export_model(model, tmp_path / "out", examples=pixels(0), **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["tflite", "onnx", "keras"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.98])
+def test_files_cut_short_are_one_line(model, exported, tmp_path, kind, share):
+    path = tmp_path / f"m.{kind}"
+    if kind == "keras":
+        model.save(path)
+    else:
+        shutil.copy(exported[0] / FILES[kind], path)
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ArtifactError, match=f"m.{kind}") as caught:
+        sessions.open_artifact(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_keras_file_with_code_in_it_is_refused(tmp_path):
+    inputs = keras.Input((2,))
+    keras.Model(inputs, layers.Lambda(lambda x: x)(inputs)).save(tmp_path / "m.keras")
+    with pytest.raises(ArtifactError, match="holds Python code .* refused"):
+        sessions.load_keras(tmp_path / "m.keras")
+
+
+def test_other_things_are_no_artifacts(tmp_path):
+    with pytest.raises(ArtifactError, match="there is no artifact"):
+        sessions.open_artifact(tmp_path / "no.onnx")
+    with pytest.raises(ArtifactError, match="the folder .* is no artifact"):
+        sessions.open_artifact(tmp_path)
+    (tmp_path / "a.pth").write_bytes(b"")
+    with pytest.raises(ArtifactError, match="is no artifact: expected a run"):
+        sessions.open_artifact(tmp_path / "a.pth")
+    (tmp_path / "saved_model.pb").write_bytes(b"nothing")
+    with pytest.raises(ArtifactError, match="damaged"):
+        sessions.open_artifact(tmp_path)
+
+
+def test_manifests_of_another_time(exported, tmp_path):
+    with pytest.raises(ArtifactError, match=r"holds no manifest\.json"):
+        manifest.read(tmp_path)
+    content = json.loads((exported[0] / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(content | {"schema": 99}))
+    with pytest.raises(ArtifactError, match="schema 99"):
+        manifest.read(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(ArtifactError, match="damaged"):
+        manifest.read(tmp_path)
+
+
+def probabilities(logits):
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def test_parity_finds_what_it_should():
+    logits = np.random.default_rng(0).normal(size=(32, 5))
+    good = probabilities(logits)
+    assert evidence.parity(good, good).passed
+    assert evidence.parity(good, probabilities(logits + 1e-6)).passed
+    off = evidence.parity(good, probabilities(logits * 1.01))
+    assert not off.passed
+    assert off.agreement == 1
+    shuffled = evidence.parity(good, good[:, [1, 0, 2, 3, 4]])
+    assert shuffled.agreement < 1
+    assert not shuffled.passed
+    assert not evidence.parity(good, good * np.nan).passed
+
+
+def test_parity_is_not_blind_to_a_constant_model():
+    """Outputs that hardly vary agree to 1e-4 whatever happens; their logits do not."""
+    logits = np.random.default_rng(0).normal(size=(32, 5)) * 1e-4
+    result = evidence.parity(probabilities(logits), probabilities(logits[::-1]))
+    assert result.max_abs_diff <= 1e-4
+    assert not result.passed
+
+
+def test_ties_do_not_count():
+    reference = np.array([[0.5, 0.5], [0.9, 0.1]])
+    result = evidence.parity(reference, reference + np.array([[-1e-6, 1e-6], [0, 0]]))
+    assert (result.compared, result.agreement) == (1, 1.0)
+    assert result.passed
+
+
+@pytest.mark.parametrize("kind", ["multi_label", "regression", "embedding"])
+def test_parity_of_other_heads(kind):
+    values = np.random.default_rng(0).uniform(0.05, 0.95, (32, 4))
+    assert evidence.parity(values, values + 1e-7, kind).passed
+    assert not evidence.parity(values, values + 0.01, kind).passed
+
+
+def test_measure_takes_batches(exported):
+    session = sessions.open_artifact(exported[0] / "model.onnx")
+    targets = np.eye(3, dtype="float32")[session.predict(pixels(10)).argmax(-1)]
+    batches = [(pixels(10)[:6], targets[:6]), (pixels(10)[6:], targets[6:])]
+    assert evidence.measure(session, iter(batches), heads.single_label(LABELS).score)["accuracy"] == 1
