@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from export.graph import output_tensors
 from zoo.errors import ArtifactError, ConfigError
+from zoo.quiet import load_tensorflow, native_silence
 
 if TYPE_CHECKING:
     import keras
@@ -76,18 +78,14 @@ def open_artifact(path: Path) -> Session:
     path = Path(path)
     if not path.exists():
         raise ArtifactError(f"there is no artifact '{path}': expected {ACCEPTED}")
-    if path.is_dir():
-        if (path / "saved_model.pb").is_file():
-            session = _savedmodel(path)
-        elif (path / "model.keras").is_file():
-            session = _keras(path / "model.keras")
-        else:
-            raise ArtifactError(f"the folder '{path}' is no artifact: expected {ACCEPTED}")
-    elif path.suffix in OPENERS:
-        session = OPENERS[path.suffix](path)
-    else:
-        raise ArtifactError(f"'{path}' is no artifact: expected {ACCEPTED}")
-    return session
+    if (path / "saved_model.pb").is_file():
+        return _savedmodel(path)
+    if (path / "model.keras").is_file():
+        return _keras(path / "model.keras")
+    if path.is_file() and path.suffix in OPENERS:
+        return OPENERS[path.suffix](path)
+    kind = "the folder " if path.is_dir() else ""
+    raise ArtifactError(f"{kind}'{path}' is no artifact: expected {ACCEPTED}")
 
 
 def load_keras(path: Path) -> "keras.Model":
@@ -96,6 +94,7 @@ def load_keras(path: Path) -> "keras.Model":
     Raises:
         ArtifactError: damaged, no Keras file, or one with code in it.
     """
+    load_tensorflow()
     import keras
 
     import zoo.layers  # noqa: F401  (registers our own layers)
@@ -122,15 +121,11 @@ def _keras(path: Path) -> Session:
     names = [t.name for t in model.inputs]
 
     def run(given):
-        from export.graph import output_tensors
-
         values = [tf.constant(given[name]) for name in names]
         outputs = call(values if len(values) > 1 else values[0])
         return {name: np.asarray(t) for name, t in output_tensors(model, outputs).items()}
 
-    from export.graph import output_tensors
-
-    outputs = output_tensors(model, model.output if len(model.outputs) == 1 else model._outputs_struct)
+    outputs = output_tensors(model, model.output)
     units = next(iter(outputs.values())).shape[-1]
     return Session(
         "keras",
@@ -143,6 +138,7 @@ def _keras(path: Path) -> Session:
 
 
 def _savedmodel(path: Path) -> Session:
+    load_tensorflow()
     import tensorflow as tf
 
     try:
@@ -179,7 +175,9 @@ def _tflite(path: Path) -> Session:
             f"'{path}' is cut short, or was not exported by Graft: it holds no labels.txt; export again"
         ) from error
     try:
-        interpreter = Interpreter(model_path=str(path), num_threads=1)
+        with native_silence():
+            interpreter = Interpreter(model_path=str(path), num_threads=1)
+            interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner("serving_default")
     except (ValueError, RuntimeError) as error:
         raise ArtifactError(f"'{path}' cannot be opened: {str(error)[:200]}") from error

@@ -21,8 +21,7 @@ class Config:
     """Train an image classifier from a pretrained backbone."""
 
     data: str
-    """A folder of class folders (or train/validation/test folders of them), a .csv/.tsv/.jsonl table with the columns
-    path and label, tfds:NAME, or the built-in `digits`."""
+    """A folder of class folders (or of splits), a .csv/.tsv/.jsonl table, tfds:NAME, or the built-in `digits`."""
     out: Path
     """The run directory to make."""
     backbone: str = "mobilenet_v2"
@@ -38,6 +37,7 @@ class Config:
     image_size: int | None = None
     """Height and width in pixels. Default: the backbone's."""
     batch_size: int = 32
+    """Pictures a step."""
     augment: tuple[Augmentation, ...] = ("flip", "crop")
     """Random changes to training pictures; write `--augment` alone for none."""
     dropout: float = 0.2
@@ -45,6 +45,7 @@ class Config:
     weight_decay: float = 1e-4
     """AdamW's, on kernels only."""
     label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes, 0 to 1."""
     class_weights: bool = False
     """Weight each class by the inverse of its frequency."""
     patience: int = 0
@@ -54,6 +55,7 @@ class Config:
     seeds: int = 1
     """Train so many times, with consecutive seeds; the run keeps the model with the best validation loss."""
     seed: int = 0
+    """The first (or only) seed."""
     split_seed: int = 0
     """For splits that are missing in the data and have to be made."""
     compare_scratch: bool = False
@@ -63,7 +65,9 @@ class Config:
     skip_bad: bool = False
     """Leave unreadable pictures out and count them, instead of stopping."""
     path_column: str = "path"
+    """Of a table."""
     label_column: str = "label"
+    """Of a table."""
     tensorboard: bool = False
     """Write TensorBoard logs into the run directory."""
     overwrite: bool = False
@@ -76,6 +80,7 @@ def main(config: Config) -> Path:
     from recipes.engine.progress import say
     from zoo import backbones, heads
     from zoo.files import staged_folder
+    from zoo.quiet import load_tensorflow
     from zoo.stack import stack
 
     row = backbones.find(config.backbone)
@@ -94,24 +99,19 @@ def main(config: Config) -> Path:
             return stack(backbones.build(row, image_size=size, weights=spec), [head])
 
     with staged_folder(config.out, config.overwrite) as folder:
+        load_tensorflow()
         described = fit.describe_phases(build(spec), phases)
         duplicates = splits.warn_of_concerns(source)
         pixels = images.decode_splits(source, size, skip_bad=config.skip_bad)
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described))
+        logs = str(folder / "tensorboard") if config.tensorboard else None
         settings = fit.FitSettings(
-            batch_size=config.batch_size,
-            augment=config.augment,
-            weight_decay=config.weight_decay,
-            class_weights=config.class_weights,
-            patience=config.patience,
-            tensorboard=str(folder / "tensorboard") if config.tensorboard else None,
+            config.batch_size, config.augment, config.weight_decay, config.class_weights, config.patience, logs
         )
         seeds = range(config.seed, config.seed + config.seeds)
 
         def train(spec: str, phases):
-            model, trained = fit.train(
-                lambda: build(spec), head, phases, pixels["train"], pixels["validation"], seeds, settings
-            )
+            model, trained = fit.train(lambda: build(spec), head, phases, pixels, seeds, settings)
             outputs = fit.predict(model, pixels["test"], [result.weights for result in trained])
             return trained, [evaluation.accuracy(output, pixels["test"].targets) for output in outputs]
 
@@ -133,7 +133,7 @@ def main(config: Config) -> Path:
             "data": run.describe_data(source, pixels, made, config.split_seed, fingerprint, duplicates),
             "schedule": {
                 "name": config.schedule,
-                "phases": [planned | ran for planned, ran in zip(described, best.phases, strict=True)],
+                "phases": [a | b for a, b in zip(described, best.phases, strict=True)],
             },
             "test_accuracy_by_seed": accuracies,
             "seconds": {"train": best.seconds},

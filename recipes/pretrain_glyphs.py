@@ -20,9 +20,9 @@ class Config:
     """The folder to make."""
     backbone: str = "mobilenet_v2_0.35"
     """A name from `graft zoo`."""
-    examples: int = 40_000
+    examples: int = 32_000
     """How many characters to render for training."""
-    epochs: int = 12
+    epochs: int = 8
     image_size: int = 64
     """Height and width in pixels."""
     batch_size: int = 64
@@ -46,9 +46,11 @@ def main(config: Config) -> Path:
     from recipes.engine.progress import say
     from zoo import backbones, heads, weights
     from zoo.files import staged_folder
+    from zoo.quiet import load_tensorflow
     from zoo.stack import backbone_of, stack
 
     row = backbones.find(config.backbone)
+    load_tensorflow()
     head = heads.single_label(glyphs.CLASSES, dropout=0.1)
     phases = (schedule.Phase("pretrain", "all", config.epochs, config.learning_rate, batch_norm="train"),)
 
@@ -62,8 +64,7 @@ def main(config: Config) -> Path:
 
     with staged_folder(config.out, config.overwrite) as folder:
         say(f"rendering {config.examples:,} characters of {len(glyphs.CLASSES)} classes")
-        pixels = render(config.examples, 4 * config.seed)
-        validation = render(2000, 4 * config.seed + 1)
+        pixels = {"train": render(config.examples, 4 * config.seed), "validation": render(2000, 4 * config.seed + 1)}
         held_out = {
             "new pictures": render(4000, 4 * config.seed + 2),
             "new fonts": render(4000, 4 * config.seed + 3, fonts=glyphs.HELD_OUT_FONTS),
@@ -71,7 +72,7 @@ def main(config: Config) -> Path:
         model = build()
         say(schedule.table(f"{row.name} on glyphs", fit.describe_phases(model, phases)))
         settings = fit.FitSettings(batch_size=config.batch_size, weight_decay=config.weight_decay)
-        model, (trained,) = fit.train(build, head, phases, pixels, validation, [config.seed], settings)
+        model, (trained,) = fit.train(build, head, phases, pixels, [config.seed], settings)
 
         path = folder / f"{row.name}.weights.h5"
         _save_float16(backbone_of(model), path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from tyro.conf import Positional
 
 __all__ = ["Options", "command", "evaluate", "provenance"]
 
@@ -17,7 +18,7 @@ BATCH = 64
 class Options:
     """Measure a run, a .keras file, a SavedModel folder, a .tflite or a .onnx file on labelled data."""
 
-    artifact: Path
+    artifact: Positional[Path]
     """The run or the file."""
     data: str
     """As for `graft train`: a folder, a table, tfds:NAME or a built-in name."""
@@ -34,7 +35,7 @@ def command(arguments: Sequence[str]) -> None:
     """Print the figures to stdout."""
     import tyro
 
-    options = tyro.cli(Options, args=arguments, prog="graft evaluate", config=(tyro.conf.PositionalRequiredArgs,))
+    options = tyro.cli(Options, args=arguments, prog="graft evaluate")
     result = evaluate(options)
     if options.json:
         print(json.dumps(result, indent=2, ensure_ascii=False))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from tyro.conf import Positional
 
 __all__ = ["Options", "command", "export"]
 
@@ -18,7 +19,7 @@ Format = Literal["savedmodel", "tflite", "onnx"]
 class Options:
     """Write a run as files that other runtimes open, and verify each of them on the run's validation pictures."""
 
-    run: Path
+    run: Positional[Path]
     """The run directory."""
     formats: tuple[Format, ...] = ("savedmodel", "tflite", "onnx")
     out: Path | None = None
@@ -33,7 +34,7 @@ def command(arguments: Sequence[str]) -> int:
     """Export, print a line a file; 1 if a file could not be written or did not pass its check."""
     import tyro
 
-    options = tyro.cli(Options, args=arguments, prog="graft export", config=(tyro.conf.PositionalRequiredArgs,))
+    options = tyro.cli(Options, args=arguments, prog="graft export")
     manifest = export(options)
     if options.json:
         print(json.dumps(manifest, indent=2, ensure_ascii=False))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tyro.conf import Positional
 
 __all__ = ["Options", "command"]
 
@@ -16,9 +17,9 @@ BATCH = 32
 class Options:
     """Label pictures with a run, a .keras file, a SavedModel folder, a .tflite or a .onnx file."""
 
-    artifact: Path
+    artifact: Positional[Path]
     """The run or the file."""
-    inputs: tuple[Path, ...]
+    inputs: Positional[tuple[Path, ...]]
     """Image files of any size, or folders of them."""
     top: int = 3
     """How many labels to print for each picture."""
@@ -34,7 +35,7 @@ def command(arguments: Sequence[str]) -> None:
     from zoo.errors import ConfigError, DataError
     from zoo.vision import decode
 
-    options = tyro.cli(Options, args=arguments, prog="graft predict", config=(tyro.conf.PositionalRequiredArgs,))
+    options = tyro.cli(Options, args=arguments, prog="graft predict")
     if options.top < 1:
         raise ConfigError(f"--top must be at least 1, not {options.top}")
     files = [file for item in options.inputs for file in _files(item)]

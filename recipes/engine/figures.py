@@ -1,4 +1,4 @@
-"""The drawn parts of a report: curves as inline SVG, pictures and heat maps as data URIs."""
+"""The drawn parts of a report: curves as inline SVG, pictures and heat maps as data URIs, the confusion matrix as cells."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Picture", "curve", "heat_picture", "hottest_place", "picture"]
+__all__ = ["Picture", "confusion_table", "curve", "heat_picture", "hottest_place", "picture"]
 
 COLOURS = {"ink": "#010203", "muted": "#020304", "line": "#030405", "band": "#040506"} | {
     "train": "#050607",
@@ -22,6 +22,9 @@ WIDTH, HEIGHT = 480, 300
 
 SMALL = 64
 """Pictures up to this side are kept pixel by pixel; larger ones become JPEG."""
+
+LONGEST_COLUMN_LABEL = 32
+"""Letters; when a label is longer, the columns of a confusion matrix bear the numbers of the rows instead."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,8 @@ def hottest_place(heat: np.ndarray) -> str:
     if not heat.any():
         return "nowhere"
     row, column = np.unravel_index(heat.argmax(), heat.shape)
-    down = ("upper", "middle", "lower")[min(2, 3 * row // heat.shape[0])]
-    across = ("left", "centre", "right")[min(2, 3 * column // heat.shape[1])]
+    down = ("upper", "middle", "lower")[int(3 * (row + 0.5) / heat.shape[0])]
+    across = ("left", "centre", "right")[int(3 * (column + 0.5) / heat.shape[1])]
     return "centre" if (down, across) == ("middle", "centre") else f"{down} {across}"
 
 
@@ -101,6 +104,35 @@ def curve(name: str, train: Sequence[float], validation: Sequence[float], phases
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None})
     return _inlined(buffer.getvalue(), name)
+
+
+def confusion_table(matrix: np.ndarray, labels: Sequence[str], most: int) -> dict:
+    """`matrix` int `(n, n)`, `[truth][prediction]`, as rows of cells `(count, share of the row, is the diagonal)`.
+
+    With more than `most` labels, only those that have most to do with mistakes. "pairs" are the (at most ten) most
+    frequent confusions, "named" is whether the labels are short enough to stand above their columns.
+    """
+    totals = matrix.sum(1)
+    wrong = matrix - np.diag(np.diag(matrix))
+    shown = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:most])
+    rows = [
+        {
+            "label": labels[i],
+            "number": int(i) + 1,
+            "cells": [(int(matrix[i, j]), float(matrix[i, j] / max(1, totals[i])), bool(i == j)) for j in shown],
+        }
+        for i in shown
+    ]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:10]
+    # Confusions that happened once say little, unless there are no others.
+    pairs = [
+        {"truth": labels[i], "predicted": labels[j], "count": int(wrong[i, j]), "of": int(totals[i])}
+        for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)
+        if wrong[i, j] >= min(2, wrong.max()) > 0
+    ]
+    named = max(len(labels[i]) for i in shown) <= LONGEST_COLUMN_LABEL
+    totals = {"examples": int(totals.sum()), "wrong": int(wrong.sum()), "all": len(labels)}
+    return {"rows": rows, "pairs": pairs, "named": named, **totals}
 
 
 def _lines(axes, train: Sequence[float], validation: Sequence[float]) -> None:

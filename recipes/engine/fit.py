@@ -17,6 +17,7 @@ from recipes.engine.images import Images
 from recipes.engine.progress import progress
 from recipes.engine.schedule import Phase
 from zoo.blocks import Block, count_trained, find_blocks, freeze, with_frozen_prefix
+from zoo.errors import ConfigError
 from zoo.heads import Head
 from zoo.stack import backbone_of
 
@@ -43,6 +44,12 @@ class FitSettings:
     patience: int = 0
     tensorboard: str | None = None
 
+    def __post_init__(self):
+        for option, least in (("batch_size", 1), ("weight_decay", 0), ("patience", 0)):
+            if getattr(self, option) < least:
+                text = option.replace("_", " ")
+                raise ConfigError(f"the {text} must be at least {least}, not {getattr(self, option)}")
+
 
 @dataclass
 class Trained:
@@ -63,18 +70,24 @@ def train(
     build: Callable[[], "keras.Model"],
     head: Head,
     phases: Sequence[Phase],
-    train_images: Images,
-    validation_images: Images,
+    pixels: Mapping[str, Images],
     seeds: Sequence[int],
     settings: FitSettings,
 ) -> tuple["keras.Model", list[Trained]]:
     """Train `build()` through `phases` once for each seed; the graph is traced once a phase, not once a seed.
 
+    `pixels` holds the "train" and "validation" pictures.
+
     `build` makes the stacked model, fresh weights included; it is called under each seed. Returns the model, holding the
     weights of the last seed, and the results, in the order of `seeds`. The seconds of the first seed include tracing.
+
+    Raises:
+        ConfigError: no seeds.
     """
     import keras
 
+    if not seeds:
+        raise ConfigError("the number of seeds must be at least 1")
     keras.utils.set_random_seed(seeds[0])
     model = build()
     blocks = find_blocks(backbone_of(model))
@@ -89,9 +102,9 @@ def train(
         for index, phase in enumerate(phases):
             freeze(model, blocks, count_trained(blocks, phase.train), phase.batch_norm)
             if compiled[index] is None:
-                compiled[index] = _Compiled(model, blocks, head, phase, train_images, settings)
+                compiled[index] = _Compiled(model, blocks, head, phase, len(pixels["train"]), settings)
             before = time.perf_counter()
-            rows, best = compiled[index].fit(phase, train_images, validation_images, seed, settings)
+            rows, best = compiled[index].fit(phase, pixels["train"], pixels["validation"], seed, settings)
             history += [{"phase": phase.name, **row} for row in rows]
             seconds = time.perf_counter() - before
             summaries.append({"seconds": seconds, "epochs_run": len(rows), "best_epoch": best + 1, **_best(rows[best])})
@@ -183,7 +196,7 @@ def precision(mixed: bool) -> Iterator[None]:
 class _Compiled:
     """One phase's graph, compiled once: `prefix` without training behaviour, then `suffix`."""
 
-    def __init__(self, model, blocks: Sequence[Block], head: Head, phase: Phase, images: Images, settings: FitSettings):
+    def __init__(self, model, blocks: Sequence[Block], head: Head, phase: Phase, examples: int, settings: FitSettings):
         import keras
         import tensorflow as tf
 
@@ -196,7 +209,7 @@ class _Compiled:
             for layer in self.model._flatten_layers():
                 if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
                     layer.momentum = min(layer.momentum, BATCH_NORM_MOMENTUM)
-        steps = max(1, len(images) // settings.batch_size) * phase.epochs
+        steps = max(1, examples // settings.batch_size) * phase.epochs
         optimizer = make_optimizer(self.model.trainable_weights, phase.learning_rate, steps, settings.weight_decay)
         self.model.compile(
             optimizer=optimizer,

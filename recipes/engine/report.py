@@ -39,7 +39,7 @@ def write(run: Path) -> Path:
     `run.json` is needed. `history.csv`, `samples.npz`, `mistakes.npz` and `export/manifest.json` are shown when there.
 
     Raises:
-        ArtifactError: `run.json` is missing or lacks something, or one of the other files cannot be read.
+        ArtifactError: `run.json` is missing, or one of the files cannot be read or lacks something.
     """
     from jinja2 import UndefinedError
 
@@ -50,7 +50,7 @@ def write(run: Path) -> Path:
     except (KeyError, IndexError, TypeError, UndefinedError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ArtifactError(
-            f"'{run}/run.json' does not hold what a report needs ({reason}): another version wrote it"
+            f"the files in '{run}' do not hold what a report needs ({reason}): another version of Graft wrote them"
         ) from error
     # Names of files that are no UTF-8 come as lone surrogates, which cannot be written.
     write_text(run / "report.html", text.encode("utf-8", "replace").decode("utf-8"))
@@ -107,7 +107,8 @@ def _context(run: Path, facts: Tree) -> Tree:
 
 def _summary(facts: Tree, split: str | None, metrics: Tree | None, export: Sequence[Tree]) -> Tree:
     phases = facts["schedule"]["phases"]
-    files = [file for file in export if file["size_bytes"]]
+    # A file that failed its check may be small because its weights are missing.
+    files = [file for file in export if file["passed"] and file["size_bytes"]]
     summary = {
         "source": Path(facts["data"]["source"]).name or facts["data"]["source"],
         "seconds": facts["seconds"].get("train", facts["seconds"].get("total")),
@@ -141,14 +142,9 @@ def _verdict(verdict: Tree | None) -> Tree | None:
         }
         for key, name in (("transfer", "Transfer"), ("scratch", "From random weights"))
     ]
-    return {
-        "text": verdict["text"],
-        "judgement": judgement,
-        "won": won,
-        "gains": gains,
-        "gains_by_seed": [f"{gain:+.1f}" for gain in gains],
-        "sides": sides,
-    }
+    by_seed = [f"{gain:+.1f}" for gain in gains]
+    said = {"text": verdict["text"], "judgement": judgement, "won": won}
+    return {**said, "gains": gains, "gains_by_seed": by_seed, "sides": sides}
 
 
 def _data(data: Tree, labels: Sequence[str], samples: Tree | None) -> Tree:
@@ -203,44 +199,23 @@ def _last(values: Sequence[float]) -> float | None:
 
 
 def _confusion(confusion: Tree | None, labels: Sequence[str]) -> Tree | None:
-    """The matrix by rows, and the pairs of labels that were confused most often."""
     if not confusion:
         return None
     matrix = np.asarray(confusion["matrix"], "int64")
     if matrix.shape != (len(labels), len(labels)):
         raise KeyError(f"a confusion matrix of {len(labels)} x {len(labels)}, it is {matrix.shape}")
-    totals = matrix.sum(1)
-    wrong = matrix - np.diag(np.diag(matrix))
-    shown = np.arange(len(labels))
-    if len(labels) > MOST_LABELS:
-        shown = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:MOST_LABELS])
-    rows = [
-        {
-            "label": labels[i],
-            "number": int(i) + 1,
-            "cells": [(int(matrix[i, j]), float(matrix[i, j] / max(1, totals[i])), i == j) for j in shown],
-        }
-        for i in shown
-    ]
-    order = np.argsort(-wrong, axis=None, kind="stable")[:10]
-    pairs = [
-        {"truth": labels[i], "predicted": labels[j], "count": int(wrong[i, j]), "of": int(totals[i])}
-        for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)
-        if wrong[i, j] >= min(2, wrong.max()) > 0
-    ]
-    named = max(len(labels[i]) for i in shown) <= 32
-    return {
-        "split": confusion["split"], "rows": rows, "pairs": pairs, "named": named,
-        "examples": int(totals.sum()), "wrong": int(wrong.sum()), "all": len(labels),
-    }  # fmt: skip
+    return {"split": confusion["split"], **figures.confusion_table(matrix, labels, MOST_LABELS)}
 
 
 def _per_class(metrics: Tree | None, labels: Sequence[str]) -> Tree | None:
-    """A row a label, the lowest F1 first: what needs work is read first."""
+    """A row a label, the lowest F1 first: what needs work is read first. Without pictures a label has no figures."""
     if not metrics:
         return None
     rows = [{"label": label, **metrics["per_class"][label]} for label in labels if label in metrics["per_class"]]
-    rows.sort(key=lambda row: (row["f1"] is None or math.isnan(row["f1"]), row["f1"]))
+    for row in rows:
+        if not row["examples"]:
+            row |= {"precision": None, "recall": None, "f1": None}
+    rows.sort(key=lambda row: (row["f1"] is None, row["f1"] or 0.0))
     return {"rows": rows[:MOST_LABELS], "all": len(rows)}
 
 
@@ -286,7 +261,7 @@ def _arrays(path: Path) -> Tree | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"'{path}' is no readable NumPy archive: {error}") from error
 
 

@@ -25,7 +25,7 @@ def pictures(count: int, seed: int = 0) -> Images:
 
 @pytest.fixture(scope="module")
 def data():
-    return pictures(48), pictures(12, 1)
+    return {"train": pictures(48), "validation": pictures(12, 1)}
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +46,21 @@ TWO_PHASES = (Phase("head", "head", 2, 1e-2), Phase("top", 2, 2, 1e-2, batch_nor
 
 
 def test_two_phases_learn_and_say_what_happened(build, data):
-    model, (result,) = train(build, HEAD, TWO_PHASES, *data, [0], FitSettings(batch_size=8, weight_decay=1e-4))
+    model, (result,) = train(build, HEAD, TWO_PHASES, data, [0], FitSettings(batch_size=8, weight_decay=1e-4))
     assert [row["phase"] for row in result.history] == ["head", "head", "top", "top"]
     assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
     assert result.history[-1]["val_loss"] < result.history[0]["val_loss"]
     assert [phase["epochs_run"] for phase in result.phases] == [2, 2]
     assert result.seconds > 0
-    (outputs,) = predict(model, data[1])
+    (outputs,) = predict(model, data["validation"])
     # The best epoch's weights are the ones that the model holds.
-    assert HEAD.score(outputs, data[1].targets)["loss"] == pytest.approx(result.validation_loss, abs=1e-4)
+    assert HEAD.score(outputs, data["validation"].targets)["loss"] == pytest.approx(result.validation_loss, abs=1e-4)
 
 
 def test_frozen_blocks_do_not_move_and_thawed_ones_do(build, data):
     keras.utils.set_random_seed(3)
     before = {v.path: v.numpy() for v in build().weights}
-    model, _ = train(build, HEAD, TWO_PHASES[1:], *data, [0], FitSettings(batch_size=8))
+    model, _ = train(build, HEAD, TWO_PHASES[1:], data, [0], FitSettings(batch_size=8))
     blocks = find_blocks(backbone_of(model))
     assert len(blocks) == 4
     for block in blocks[:2]:
@@ -73,7 +73,7 @@ def test_frozen_blocks_do_not_move_and_thawed_ones_do(build, data):
 def test_batch_norm_in_inference_mode_stays_in_trained_blocks(build, data):
     keras.utils.set_random_seed(3)
     before = {v.path: v.numpy() for v in build().weights}
-    model, _ = train(build, HEAD, (Phase("all", "all", 1, 1e-2),), *data, [0], FitSettings(batch_size=8))
+    model, _ = train(build, HEAD, (Phase("all", "all", 1, 1e-2),), data, [0], FitSettings(batch_size=8))
     for layer in model.layers:
         for v in layer.weights:
             same = np.array_equal(v.numpy(), before.get(v.path))
@@ -82,8 +82,8 @@ def test_batch_norm_in_inference_mode_stays_in_trained_blocks(build, data):
 
 def test_a_seed_gives_one_result_alone_or_after_others(build, data):
     settings = FitSettings(batch_size=8, augment=("crop", "color"))
-    _, (alone,) = train(build, HEAD, TWO_PHASES, *data, [5], settings)
-    _, (other, after) = train(build, HEAD, TWO_PHASES, *data, [4, 5], settings)
+    _, (alone,) = train(build, HEAD, TWO_PHASES, data, [5], settings)
+    _, (other, after) = train(build, HEAD, TWO_PHASES, data, [4, 5], settings)
     for first, second in zip(alone.weights, after.weights, strict=True):
         np.testing.assert_allclose(first, second, atol=1e-5)
     assert any(not np.allclose(a, b, atol=1e-3) for a, b in zip(other.weights, after.weights, strict=True))
@@ -91,7 +91,7 @@ def test_a_seed_gives_one_result_alone_or_after_others(build, data):
 
 def test_patience_stops_a_phase(build, data):
     still = (Phase("head", "head", 30, 1e-12),)
-    _, (result,) = train(build, HEAD, still, *data, [0], FitSettings(batch_size=8, patience=2))
+    _, (result,) = train(build, HEAD, still, data, [0], FitSettings(batch_size=8, patience=2))
     assert result.phases[0]["epochs_run"] < 30
 
 
@@ -136,12 +136,12 @@ def test_mixed_precision_trains_and_its_weights_fit_a_float32_model(make_tiny_ba
         with precision(True):
             return stack(make_tiny_backbone(), [HEAD])
 
-    model, (result,) = train(build_mixed, HEAD, TWO_PHASES, *data, [0], FitSettings(batch_size=8))
+    model, (result,) = train(build_mixed, HEAD, TWO_PHASES, data, [0], FitSettings(batch_size=8))
     assert model.get_layer("stem").compute_dtype == "bfloat16"
     plain = stack(make_tiny_backbone(), [HEAD])
     assert plain.get_layer("stem").compute_dtype == "float32"
-    outputs = predict(plain, data[1], [result.weights])[0]
-    np.testing.assert_allclose(outputs, predict(model, data[1], [result.weights])[0], atol=0.05)
+    outputs = predict(plain, data["validation"], [result.weights])[0]
+    np.testing.assert_allclose(outputs, predict(model, data["validation"], [result.weights])[0], atol=0.05)
 
 
 def batches(images, **options):
@@ -149,22 +149,26 @@ def batches(images, **options):
 
 
 def test_training_batches_hold_each_picture_once(data):
-    seen = np.concatenate([pixels for pixels, _ in batches(data[0])])
-    assert sorted(map(bytes, np.uint8(seen))) == sorted(map(bytes, data[0].pixels))
+    seen = np.concatenate([pixels for pixels, _ in batches(data["train"])])
+    assert sorted(map(bytes, np.uint8(seen))) == sorted(map(bytes, data["train"].pixels))
 
 
 def test_a_memory_mapped_array_gives_the_same_pictures_with_their_labels(data, tmp_path):
-    mapped = np.memmap(tmp_path / "pixels", np.uint8, "w+", shape=data[0].pixels.shape)
-    mapped[:] = data[0].pixels
-    images = Images(mapped, data[0].targets, data[0].names, ())
-    for (a, b), (c, d) in zip(batches(data[0]), batches(images), strict=True):
+    mapped = np.memmap(tmp_path / "pixels", np.uint8, "w+", shape=data["train"].pixels.shape)
+    mapped[:] = data["train"].pixels
+    images = Images(mapped, data["train"].targets, data["train"].names, ())
+    for (a, b), (c, d) in zip(batches(data["train"]), batches(images), strict=True):
         pair = {bytes(np.uint8(p)): bytes(t) for p, t in zip(a, b, strict=True)}
         assert {bytes(np.uint8(p)): bytes(t) for p, t in zip(c, d, strict=True)} == pair
 
 
 @pytest.mark.parametrize("name", ["flip", "crop", "color", "randaugment", "mixup", "cutmix"])
 def test_every_augmentation_changes_pixels_within_range_and_repeats(data, name):
-    first, second, plain = batches(data[0], augment=(name,)), batches(data[0], augment=(name,)), batches(data[0])
+    first, second, plain = (
+        batches(data["train"], augment=(name,)),
+        batches(data["train"], augment=(name,)),
+        batches(data["train"]),
+    )
     for (a, b), (c, d) in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, c)
         np.testing.assert_array_equal(b, d)
@@ -180,11 +184,11 @@ def test_every_augmentation_changes_pixels_within_range_and_repeats(data, name):
 )
 def test_augmentations_refused(data, augment, message):
     with pytest.raises(ConfigError, match=message):
-        pipeline.training_batches(data[0], 8, 0, augment=augment)
+        pipeline.training_batches(data["train"], 8, 0, augment=augment)
 
 
 def test_balanced_weights_make_every_class_count_the_same(data):
-    images = Images(data[0].pixels[:8], np.eye(3, dtype=np.float32)[[0] * 5 + [1] * 3], tuple("abcdefgh"), ())
+    images = Images(data["train"].pixels[:8], np.eye(3, dtype=np.float32)[[0] * 5 + [1] * 3], tuple("abcdefgh"), ())
     weights = pipeline.balanced_weights(images)
     np.testing.assert_allclose(weights[:2], [8 / 10, 8 / 6], rtol=1e-6)
     (_, targets, given), = batches(images, class_weights=weights)  # fmt: skip

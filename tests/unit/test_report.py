@@ -1,0 +1,518 @@
+"""The report of a run: what it says, that it loads nothing, that labels cannot break it; and Grad-CAM."""
+
+import base64
+import csv
+import io
+import itertools
+import json
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from recipes.engine import explain, figures, report
+from zoo.errors import ArtifactError, ConfigError
+
+LABELS = ["ant", "<script>alert(1)</script>", "a & \"b\" 'c'", "日本"]
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """A parsed report: tags with their attributes, the text, and what a browser would have to mend."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.broken, self.words, self.style = [], [], [], [], ""
+        self.feed(text)
+        self.close()
+        self.broken += self.open
+        self.text = re.sub(r"\s+", " ", "".join(self.words).replace("\u202f", " "))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag in ("td", "th"):
+            self.words.append(" ")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.broken.append(tag)
+
+    def handle_data(self, text):
+        if self.open and self.open[-1] == "style":
+            self.style += text
+        else:
+            self.words.append(text)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def facts(labels=LABELS, matrix=None):
+    """A run.json of a small run; `matrix` is the confusion on the test split."""
+    matrix = np.diag([9] * len(labels)) + np.eye(len(labels), k=1, dtype=int) if matrix is None else matrix
+    per_class = {
+        label: {"precision": 0.9, "recall": 0.75 + i / 100, "f1": 0.8 + i / 100, "examples": int(row.sum())}
+        for i, (label, row) in enumerate(zip(labels, matrix, strict=True))
+    }
+    accuracy = float(np.trace(matrix) / matrix.sum())
+    measured = {"accuracy": accuracy, "loss": 0.3, "per_class": per_class}
+    phase = {
+        "blocks": 0, "trainable_parameters": 10, "total_parameters": 2270794, "epochs": 2, "epochs_run": 2,
+        "learning_rate": 1e-3, "batch_norm": "inference", "seconds": 3.0, "best_epoch": 2,
+        "best_validation_accuracy": 0.8,
+    }  # fmt: skip
+    splits = {
+        name: {"examples": n * len(labels), "per_label": dict.fromkeys(labels, n)}
+        for name, n in {"train": 20, "validation": 5, "test": 10}.items()
+    }
+    return {
+        "schema": 1, "recipe": "image-classification", "command": "graft train <x>", "config": {"epochs": 4},
+        "seed": 7, "versions": {"keras": "3.15.1"}, "machine": "Linux", "created": "2025-01-02T03:04:05+00:00",
+        "backbone": {
+            "name": "tiny", "parameters": 5, "paper": "A 2020", "licence": "MIT",
+            "weights": {"spec": "bundled", "file": "w.h5", "sha256": "ab12"},
+        },
+        "data": {
+            "source": "/somewhere/zoo", "fingerprint": "f00d", "labels": labels, "splits": splits, "image_size": 24,
+            "made_splits": ["validation"], "split_seed": 3, "skipped": [], "duplicates_across_splits": 0,
+            "decode": {"library": "Pillow", "range": [0, 255]},
+        },
+        "schedule": {"name": "fine_tune", "phases": [{"name": n, "train": "head", **phase} for n in ("head", "top")]},
+        "metrics": {"validation": measured, "test": measured},
+        "confusion": {"split": "test", "matrix": matrix.tolist()},
+        "seconds": {"train": 151.0},
+        "verdict": None,
+    }  # fmt: skip
+
+
+def verdict(*gains):
+    return {
+        "text": "what the seeds say",
+        "transfer": {"accuracy": [0.9] * len(gains), "seconds": [10.0] * len(gains)},
+        "scratch": {"accuracy": [0.9 - gain / 100 for gain in gains], "seconds": [20.0] * len(gains)},
+        "gain_points": list(gains),
+    }
+
+
+def write_history(run, rows):
+    with open(run / "history.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", "phase", "seconds", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy"])
+        writer.writerows(rows)
+
+
+def make_run(folder, content, size=24):
+    """A run folder with every optional file."""
+    folder.mkdir(exist_ok=True)
+    count = len(content["data"]["labels"])
+    pictures = np.random.default_rng(0).integers(0, 255, (count, size, size, 3), np.uint8)
+    (folder / "run.json").write_text(json.dumps(content))
+    write_history(
+        folder,
+        [
+            (1, "head", 1, 1e-3, 1.5, 0.4, 1.6, 0.3),
+            (2, "head", 1, 1e-3, 1.2, 0.6, "", ""),
+            (3, "<i>&", 1, "", 1, 0.7, 1.1, 0.65),
+        ],
+    )
+    np.savez(folder / "samples.npz", images=pictures, labels=np.arange(count))
+    np.savez(
+        folder / "mistakes.npz", images=pictures[:2], truth=np.array([0, 1]), predicted=np.array([1, 0]),
+        probability=np.array([0.987, 0.6]), names=np.array(["test/<b>.png", "test/\udcff.png"]),
+        heatmaps=np.float32([[[0, 0], [0, 1]], [[0, 0], [0, 0]]]),
+    )  # fmt: skip
+    (folder / "export").mkdir(exist_ok=True)
+    parity = {"max_abs_diff": 1.2e-6, "logits_diff": 1e-5, "agreement": 1.0, "examples": 64}
+    good = {"format": "tflite", "path": "model.tflite", "size_bytes": 9_112_345, "seconds": 6.1, "parity": parity}
+    weightless = {**good, "format": "onnx", "path": "model.onnx", "size_bytes": 200, "passed": False}
+    missing = {"format": "savedmodel", "passed": False, "error": "no <such> operator"}
+    files = [{**good, "passed": True}, weightless, missing]
+    (folder / "export" / "manifest.json").write_text(json.dumps({"files": files}))
+    return folder
+
+
+def page(run):
+    return Page(report.write(run).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The report of a run that has everything."""
+    content = facts()
+    content["verdict"] = verdict(9.0, 8.0, 10.0)
+    content["data"] |= {"skipped": ["train/<broken>.jpg"], "duplicates_across_splits": 2}
+    return page(make_run(tmp_path_factory.mktemp("run"), content))
+
+
+def test_the_page_says_what_the_run_was(whole):
+    accuracy = "92.3 %"  # 36 of 39
+    assert f"Of 39 test pictures, {accuracy} were labelled correctly (95 % interval 79.7 to 97.3 %)" in whole.text
+    for words in (
+        "Image classification on zoo", "2 min 31 s", "2.27 M", "9.11 MB", "Transfer won on every seed",
+        "What the seeds say.", "+9.0 points", "by seed: +9.0, +8.0, +10.0", "made here, split seed 3",
+        "2 pictures stand in more than one split", "1 unreadable picture left out", "train/<broken>.jpg",
+        "98.7 % sure", "1.2e-06", "100.0 % of 64", "✓ pass", "✗ fail", "no <such> operator", "graft train <x>", "f00d",
+        "ab12", "keras 3.15.1", "7, splits 3",
+    ):  # fmt: skip
+        assert words in whole.text, words
+    assert "200 B" in whole.text, "the failed file keeps its row"
+    assert "Exported file9.11 MB" in whole.text.replace(" 9.11", "9.11"), "a failed file is not the smallest one"
+
+
+def test_untrusted_text_stays_text(whole):
+    """A label, a file name or a phase that looks like HTML is shown, never run."""
+    names = {name for name, _ in whole.tags}
+    assert not names & {"script", "i", "such", "broken", "iframe", "object", "link", "base"}
+    assert whole.text.count("<script>alert(1)</script>") >= 4
+    assert "test/<b>.png" in whole.text
+    assert not [key for _, attributes in whole.tags for key in attributes if key.startswith("on")]
+
+
+def test_nothing_is_loaded_from_elsewhere(whole):
+    for name, attributes in whole.tags:
+        for key, value in attributes.items():
+            if key in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
+                assert value.startswith(("data:image/", "#")), (name, key, value[:60])
+            if key == "style":
+                assert "url(" not in value.replace("url(#", "")
+    assert "url(" not in whole.style
+    assert "@import" not in whole.style
+
+
+def test_the_markup_is_whole_and_accessible(whole):
+    assert whole.broken == []
+    ids = [attributes["id"] for _, attributes in whole.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = [a["href"][1:] for a in whole.all("a")]
+    assert targets
+    assert set(targets) <= set(ids)
+    assert len(whole.all("img")) == len(LABELS) + 4
+    assert all(attributes.get("alt") for attributes in whole.all("img"))
+    assert all(attributes.get("scope") in ("col", "row") for attributes in whole.all("th"))
+    levels = [int(name[1]) for name, _ in whole.tags if re.fullmatch("h[1-6]", name)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    charts = [a for a in whole.all("div") if a.get("role") == "img"]
+    assert [" ".join(chart["aria-label"].replace("\u202f", " ").split()) for chart in charts] == [
+        "Accuracy against the epoch. At the end: training 70.0 %, validation 65.0 %.",
+        "Loss against the epoch. At the end: training 1, validation 1.1.",
+    ]
+    assert any(a["alt"].endswith("most at the lower right") for a in whole.all("img"))
+    assert any(a["alt"].startswith("no place spoke") for a in whole.all("img"))
+
+
+def test_colours_have_contrast(whole):
+    """WCAG AA: 4.5 for text, 3 for lines; in the light and in the dark page."""
+    schemes = re.findall(r":root \{(.*?)\}", whole.style, re.DOTALL)[:2]
+    assert len(schemes) == 2
+    for scheme in schemes:
+        colours = {name: rgb(value) for name, value in re.findall(r"--([\w-]+):\s*([^;/]+);", scheme)}
+        for behind in ("page", "surface"):
+            for name in ("ink", "muted", "accent", "good", "bad"):
+                assert contrast(colours[name], colours[behind]) >= 4.5, (name, behind)
+        for behind in ("page", "band"):
+            for name in ("train", "validation"):
+                assert contrast(colours[name], colours[behind]) >= 3, (name, behind)
+        for share in np.linspace(0, 1, 11):
+            for tint in ("right", "wrong"):
+                mixed = [share * a + (1 - share) * b for a, b in zip(colours[tint], colours["page"], strict=True)]
+                assert contrast(colours["ink"], mixed) >= 4.5, (tint, share)
+
+
+def rgb(value):
+    if value.startswith("#"):
+        digits = value[1:] if len(value) == 7 else "".join(2 * d for d in value[1:])
+        return [int(digits[i : i + 2], 16) for i in (0, 2, 4)]
+    return [int(part) for part in re.findall(r"\d+", value)[:3]]
+
+
+def contrast(one, other):
+    def luminance(colour):
+        parts = [c / 255 for c in colour]
+        parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2] + 0.05
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return light / dark
+
+
+def test_a_run_with_nothing_optional_has_a_report(tmp_path):
+    content = facts()
+    del content["metrics"]["test"], content["data"]["splits"]["test"]
+    content["confusion"] = None
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    bare = page(tmp_path)
+    assert bare.broken == []
+    assert "Of 39 validation pictures" in bare.text
+    assert "There is no test split" in bare.text
+    assert "--compare-scratch" in bare.text
+    assert "graft export RUN" in bare.text
+    for section in ("Curves", "Confusion on", "Worst mistakes", "Test accuracy"):
+        assert section not in bare.text
+    assert bare.all("img") == []
+
+
+def test_a_run_that_measured_nothing_has_a_report(tmp_path):
+    content = facts()
+    content["metrics"], content["confusion"] = {}, None
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    assert "Nothing was measured on held-out pictures" in page(tmp_path).text
+
+
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        ((1.0, 2.0), "▲ Transfer won on every seed"),
+        ((-1.0, -2.0), "▼ Transfer lost on every seed"),
+        ((-1.0,), "▼ Transfer lost"),
+        ((-1.0, 2.0, 3.0), "◆ Undecided: transfer won on 2 of 3 seeds"),
+        ((0.0,), "◆ Undecided: transfer won on 0 of 1 seed"),
+    ],
+)
+def test_the_verdict_is_said_plainly(tmp_path, gains, words):
+    content = facts()
+    content["verdict"] = verdict(*gains)
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    assert words in page(tmp_path).text
+
+
+def test_a_label_without_pictures_is_named_and_has_no_figures(tmp_path):
+    matrix = np.diag([9, 9, 9, 0])
+    content = facts(matrix=matrix)
+    content["data"]["splits"]["test"]["per_label"]["日本"] = 0
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    text = page(tmp_path).text
+    assert "the test split has no picture of 日本" in text
+    table = text[text.index("Label by label") :]
+    assert re.search(r"日本\s*–\s*–\s*–\s*0", table)
+
+
+def test_writing_again_gives_the_same_page_and_adds_the_export(tmp_path):
+    run = make_run(tmp_path / "run", facts())
+    first = report.write(run).read_bytes()
+    assert report.write(run).read_bytes() == first
+    (run / "export" / "manifest.json").unlink()
+    assert "model.tflite" not in page(run).text
+    assert "model.tflite" in first.decode()
+
+
+def test_many_labels_and_large_pictures_stay_small(tmp_path):
+    """A hundred labels are all shown; of a thousand, those that matter; below two megabytes either way."""
+    for count in (100, 1000):
+        labels = [f"label number {i}" for i in range(count)]
+        matrix = np.diag(np.full(count, 30))
+        matrix[count - 1, 0] = 5
+        run = make_run(tmp_path / str(count), facts(labels, matrix), size=100)
+        path = report.write(run)
+        assert path.stat().st_size < 2_000_000
+        text = Page(path.read_text()).text
+        grid = text[text.index("is ↓ called →") : text.index("Most frequent confusions")]
+        shown = min(count, report.MOST_LABELS)
+        assert len(set(re.findall(r"label number \d+", grid))) == shown
+        assert f"label number {count - 1}" in grid
+        assert (f"labels of {count} that have most to do with mistakes" in text) == (count > shown)
+
+
+def test_long_labels_give_way_to_numbers(tmp_path):
+    labels = ["x" * 33, "y", "z"]
+    (tmp_path / "run.json").write_text(json.dumps(facts(labels)))
+    assert re.search(r"is ↓ called → 1 2 3 1 x{33}", page(tmp_path).text)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.json", b"{"),
+        ("run.json", b'{"schema": 1}'),
+        ("export/manifest.json", b"{"),
+        ("mistakes.npz", b"no archive"),
+        ("samples.npz", b""),
+        ("history.csv", b"epoch,phase,loss\n1,head,much\n"),
+        ("history.csv", b"\xff\xfe"),
+    ],
+)
+def test_a_damaged_file_is_named_in_one_line(tmp_path, name, content):
+    run = make_run(tmp_path / "run", facts())
+    (run / name).write_bytes(content)
+    with pytest.raises(ArtifactError) as error:
+        report.write(run)
+    assert str(run) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (run / "report.html").exists()
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match=re.escape(str(tmp_path))):
+        report.write(tmp_path)
+
+
+def test_wilson_interval():
+    """Against the roots of the equation that defines it: |share - p| = z sqrt(p (1 - p) / n)."""
+    for right, examples in ((0, 10), (3, 10), (338, 372), (50, 50)):
+        low, high = report.wilson(right / examples, examples)
+        assert 0 <= low < high <= 1
+        assert low - 1e-12 <= right / examples <= high + 1e-12
+        for p in (low, high):
+            if 1e-9 < p < 1 - 1e-9:
+                assert abs(right / examples - p) == pytest.approx(1.959964 * np.sqrt(p * (1 - p) / examples), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, "–"), (0.25, "0.25 s"), (42.4, "42 s"), (151, "2 min 31 s"), (3599.7, "1 h 0 min"), (7320, "2 h 2 min")],
+)
+def test_durations(seconds, words):
+    assert report._duration(seconds).replace("\u202f", " ") == words
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(None, "–"), (0, "0 B"), (999, "999 B"), (999_400, "999 kB"), (999_900, "1 MB"), (9_112_345, "9.11 MB")],
+)
+def test_sizes(size, words):
+    assert report._scaled(size, ("B", "kB", "MB", "GB")).replace("\u202f", " ") == words
+
+
+def test_a_curve_draws_both_lines_and_takes_the_colours_of_the_page():
+    nan = float("nan")
+    svg = figures.curve("loss", [3, 2, 1], [3, nan, 2], ["$a$", "$a$", "second phase that has a very long name"], False)
+    root = ET.fromstring(svg)
+    words = ["".join(node.itertext()) for node in root.iter() if node.tag.endswith("text")]
+    assert {"$a$", "2", "training", "validation", "epoch"} <= set(words)
+    for name in figures.COLOURS:
+        assert f"var(--{name})" in svg
+    assert not re.search("#0[0-9a-f]0[0-9a-f]0", svg)
+    assert "<style" not in svg
+    assert "DOCTYPE" not in svg
+    only = figures.curve("loss", [3, 2], [nan, nan], ["a", "a"], True)
+    assert "validation" not in only
+    ET.fromstring(figures.curve("loss", [0.5], [0.5], ["a"], True))
+
+
+def test_pictures_are_small_files_of_the_right_shape():
+    from PIL import Image
+
+    def opened(made):
+        return Image.open(io.BytesIO(base64.b64decode(made.uri.split(",")[1])))
+
+    digits = np.random.default_rng(0).integers(0, 255, (8, 6, 3), np.uint8)
+    exact = figures.picture(digits, 96)
+    assert exact.pixelated
+    assert np.array_equal(np.asarray(opened(exact)), digits)
+    photo = np.zeros((300, 150, 3), np.uint8)
+    smaller = figures.picture(photo, 96)
+    assert (smaller.width, smaller.height, smaller.pixelated) == (48, 96, False)
+    assert opened(smaller).size == (48, 96)
+    heat = np.float32([[0, 0], [0, 1], [0, 0], [0, 0]])
+    overlay = np.asarray(opened(figures.heat_picture(photo, heat, 96)).convert("L"), int)
+    assert overlay.shape == (96, 48)
+    assert overlay[36, 40] > overlay[80, 5] + 60
+
+
+def test_the_hottest_place_in_words():
+    heat = np.zeros((6, 6))
+    assert figures.hottest_place(heat) == "nowhere"
+    heat[3, 2] = 1
+    assert figures.hottest_place(heat) == "centre"
+    heat[0, 5] = 2
+    assert figures.hottest_place(heat) == "upper right"
+
+
+def red_and_blue(scale):
+    """A classifier of red against blue whose feature map is the picture in patches; logits grow with `scale`."""
+    import keras
+
+    from zoo.heads import single_label
+    from zoo.stack import stack
+
+    inputs = keras.Input((32, 32, 3), name="image")
+    colours = keras.layers.Conv2D(2, 1, use_bias=False, name="colours")
+    patches = keras.layers.AveragePooling2D(4, name="patches")(colours(inputs))
+    model = stack(keras.Model(inputs, patches, name="patches_net"), [single_label(["red", "blue"])])
+    colours.set_weights([np.float32([[[[1, 0], [0, 0], [0, 1]]]])])
+    model.get_layer("probabilities_dense").set_weights([scale * np.eye(2, dtype="float32"), np.zeros(2, "float32")])
+    return model
+
+
+@pytest.fixture(scope="module")
+def two_patches():
+    """A red patch at the upper left (map cell 1, 2), a smaller blue one at the lower right (6, 5)."""
+    picture = np.zeros((1, 32, 32, 3), "float32")
+    picture[0, 4:8, 8:12, 0] = 255
+    picture[0, 24:27, 20:23, 2] = 255
+    return picture
+
+
+def test_grad_cam_is_hot_where_the_class_was_decided(two_patches):
+    both = np.repeat(two_patches, 2, axis=0)
+    maps = explain.grad_cam(red_and_blue(0.1), both, np.array([0, 1]))
+    assert maps.shape == (2, 8, 8)
+    assert maps.dtype == np.float32
+    for heat, place in zip(maps, [(1, 2), (6, 5)], strict=True):
+        assert np.unravel_index(heat.argmax(), heat.shape) == place
+        assert heat.max() == 1
+        assert heat.sum() == pytest.approx(1), "everywhere else it is cold"
+
+
+def test_grad_cam_explains_a_prediction_that_is_certain(two_patches):
+    """At probability 1 the gradient of the probability is 0; that of the logit is not."""
+    model = red_and_blue(1000.0)
+    assert model(two_patches).numpy()[0, 0] == 1
+    assert explain.grad_cam(model, two_patches, np.array([0]))[0, 1, 2] == 1
+
+
+def test_grad_cam_takes_more_pictures_than_a_step_and_none(monkeypatch, two_patches):
+    monkeypatch.setattr(explain, "BATCH", 2)
+    model = red_and_blue(0.1)
+    many = np.concatenate([two_patches, np.zeros_like(two_patches), two_patches])
+    maps = explain.grad_cam(model, many, np.array([0, 0, 1]))
+    assert [figures.hottest_place(heat) for heat in maps] == ["upper left", "nowhere", "lower right"]
+    assert explain.grad_cam(model, many[:0], np.array([], int)).shape == (0, 8, 8)
+
+
+def test_grad_cam_after_saving_and_of_a_real_architecture(tmp_path, tiny_model):
+    import keras
+
+    _, model = tiny_model
+    pictures = np.random.default_rng(0).uniform(0, 255, (3, 16, 16, 3)).astype("float32")
+    maps = explain.grad_cam(model, pictures, np.array([0, 1, 2]))
+    assert maps.shape == (3, 8, 8)
+    assert set(maps.max((1, 2)).tolist()) <= {0.0, 1.0}
+    assert maps.min() >= 0
+    model.save(tmp_path / "model.keras")
+    again = explain.grad_cam(keras.models.load_model(tmp_path / "model.keras"), pictures, np.array([0, 1, 2]))
+    np.testing.assert_allclose(again, maps, atol=1e-6)
+
+
+def test_grad_cam_refuses_what_it_cannot_explain(two_patches):
+    import keras
+
+    from zoo.heads import embedding, single_label
+    from zoo.stack import stack
+
+    model = red_and_blue(0.1)
+    with pytest.raises(ConfigError, match="class -1 to 2"):
+        explain.grad_cam(model, np.repeat(two_patches, 2, 0), np.array([-1, 2]))
+    with pytest.raises(ConfigError, match="one class a picture"):
+        explain.grad_cam(model, two_patches, np.array([0, 1]))
+    inputs = keras.Input((4,))
+    flat = keras.Model(inputs, keras.layers.Dense(3)(inputs))
+    with pytest.raises(ConfigError, match="feature map"):
+        explain.grad_cam(stack(flat, [single_label(["a", "b"])]), np.zeros((1, 4)), np.array([0]))
+    with pytest.raises(ArtifactError, match="features"):
+        explain.grad_cam(flat, np.zeros((1, 4)), np.array([0]))
+    two = stack(flat, [single_label(["a", "b"]), single_label(["c", "d"], name="other")])
+    with pytest.raises(ConfigError, match="one head"):
+        explain.grad_cam(two, np.zeros((1, 4)), np.array([0]))
+    image = keras.Input((8, 8, 3))
+    spatial = keras.Model(image, keras.layers.Conv2D(2, 3)(image))
+    with pytest.raises(ArtifactError, match="UnitNormalization"):
+        explain.grad_cam(stack(spatial, [embedding(2)]), np.zeros((1, 8, 8, 3)), np.array([0]))

@@ -1,0 +1,36 @@
+"""Native libraries write notes to stderr that no user of Graft can act on; this keeps them out of the way."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+__all__ = ["load_tensorflow", "native_silence"]
+
+
+@contextlib.contextmanager
+def native_silence() -> Iterator[None]:
+    """Discard what native code writes to stderr inside the block; Python's exceptions pass as ever.
+
+    Set GRAFT_VERBOSE=1 to see it all.
+    """
+    if os.environ.get("GRAFT_VERBOSE"):
+        yield
+        return
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow (4 to 13 seconds) without its notes about CPU features and missing GPU drivers."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if os.environ.get("GRAFT_VERBOSE") else "3")
+    with native_silence():
+        import tensorflow as tf
+    if not os.environ.get("GRAFT_VERBOSE"):
+        tf.get_logger().setLevel("ERROR")
