@@ -92,7 +92,7 @@ def curve(name: str, train: Sequence[float], validation: Sequence[float], phases
 
     style = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 13, "font.family": "DejaVu Sans"}
     # Names may hold "$" or letters that the drawing font lacks; the browser has the fonts, and shows them as they are.
-    style |= {"text.parse_math": False, "axes.unicode_minus": True}
+    style |= {"text.parse_math": False, "axes.formatter.useoffset": False}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), layout="constrained")
         FigureCanvasSVG(figure)
@@ -110,7 +110,7 @@ def confusion_table(matrix: np.ndarray, labels: Sequence[str], most: int) -> dic
     """`matrix` int `(n, n)`, `[truth][prediction]`, as rows of cells `(count, share of the row, is the diagonal)`.
 
     With more than `most` labels, only those that have most to do with mistakes. "pairs" are the (at most ten) most
-    frequent confusions, "named" is whether the labels are short enough to stand above their columns.
+    frequent confusions, "named" is whether the labels are short enough to stand above their columns, "upright" whether they need to be turned.
     """
     totals = matrix.sum(1)
     wrong = matrix - np.diag(np.diag(matrix))
@@ -130,9 +130,10 @@ def confusion_table(matrix: np.ndarray, labels: Sequence[str], most: int) -> dic
         for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)
         if wrong[i, j] >= min(2, wrong.max()) > 0
     ]
-    named = max(len(labels[i]) for i in shown) <= LONGEST_COLUMN_LABEL
-    totals = {"examples": int(totals.sum()), "wrong": int(wrong.sum()), "all": len(labels)}
-    return {"rows": rows, "pairs": pairs, "named": named, **totals}
+    longest = max(len(labels[i]) for i in shown)
+    sums = {"examples": int(totals.sum()), "wrong": int(wrong.sum()), "all": len(labels)}
+    columns = {"named": longest <= LONGEST_COLUMN_LABEL, "upright": longest > 3}
+    return {"rows": rows, "pairs": pairs, **columns, **sums}
 
 
 def _lines(axes, train: Sequence[float], validation: Sequence[float]) -> None:
