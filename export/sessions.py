@@ -114,6 +114,7 @@ def load_keras(path: Path) -> "keras.Model":
 
 
 def _keras(path: Path) -> Session:
+    load_tensorflow()
     import tensorflow as tf
 
     model = load_keras(path)

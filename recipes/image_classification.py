@@ -45,7 +45,7 @@ class Config:
     weight_decay: float = 1e-4
     """AdamW's, on kernels only."""
     label_smoothing: float = 0.0
-    """Share of the target that is spread over all classes, 0 to 1."""
+    """Share of the target that is spread over all classes."""
     class_weights: bool = False
     """Weight each class by the inverse of its frequency."""
     patience: int = 0
@@ -65,9 +65,8 @@ class Config:
     skip_bad: bool = False
     """Leave unreadable pictures out and count them, instead of stopping."""
     path_column: str = "path"
-    """Of a table."""
     label_column: str = "label"
-    """Of a table."""
+    """The columns of a table."""
     tensorboard: bool = False
     """Write TensorBoard logs into the run directory."""
     overwrite: bool = False
