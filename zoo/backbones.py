@@ -60,7 +60,7 @@ class Backbone:
         arguments: pairs, what the function is called with beside image size and weights.
         parameters: number of scalars without the classifier on top, moving statistics included.
         image_size: height and width in pixels that it was designed for; the default of `build`.
-        min_image_size: the smallest height and width that Keras accepts; it gives a 1 x 1 feature map.
+        min_image_size: the smallest height and width that Keras accepts; the feature map is then 1 x 1 (Xception 3 x 3).
         preprocessing: Keras's name for what is done to pixels in [0, 255]: "tf" scales to [-1, 1], "torch" to [0, 1]
             and then by the mean and deviation of ImageNet, "caffe" turns RGB into BGR and subtracts the mean, "in_graph"
             is the architecture's own first layers.

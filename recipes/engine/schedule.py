@@ -53,7 +53,7 @@ SCHEDULES: Mapping[str, tuple[Phase, ...]] = {
     # Everything at once, from pretrained weights.
     "full": (Phase("all", "all", 10, 3e-4, batch_norm="train"),),
     # Everything at once, from random weights: the baseline that transfer has to beat.
-    "scratch": (Phase("scratch", "all", 10, 1e-3, batch_norm="train"),),
+    "scratch": (Phase("scratch", "all", 10, 3e-3, batch_norm="train"),),
 }
 
 

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from recipes.engine import evaluation, pipeline
-from recipes.engine.fit import FitSettings, describe_phases, make_optimizer, precision, predict, train
+from recipes.engine.fit import (
+    FitSettings,
+    batch_norm_momentum,
+    describe_phases,
+    make_optimizer,
+    precision,
+    predict,
+    train,
+)
 from recipes.engine.images import Images
 from recipes.engine.schedule import Phase
 from tests.conftest import shapes_picture
@@ -108,6 +116,15 @@ def test_weight_decay_spares_biases_and_normalization(build):
             assert np.abs(v.numpy()).sum() < 0.95 * np.abs(value).sum(), v.path
         else:
             np.testing.assert_array_equal(v.numpy(), value, err_msg=v.path)
+
+
+def test_moving_statistics_keep_up_with_a_short_training(build, data):
+    assert batch_norm_momentum(10) == 0.5
+    assert batch_norm_momentum(400) == pytest.approx(0.9)
+    assert batch_norm_momentum(10**6) == 0.99
+    model, _ = train(build, HEAD, TWO_PHASES[1:], data, [0], FitSettings(batch_size=8))
+    assert model.get_layer("block3_bn").momentum == batch_norm_momentum(2 * 6)
+    assert model.get_layer("block0_bn").momentum == 0.99, "a frozen layer stays as it is"
 
 
 def test_the_rate_rises_and_falls_to_zero():
