@@ -69,10 +69,17 @@ def write_text(target: Path, text: str) -> None:
 def _disk_full_is_one_line(target: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if isinstance(error, GraftError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if isinstance(error, GraftError) or not _disk_full(error):
             raise
         raise ConfigError(
             f"no space left on the disk while writing '{target}': nothing was left behind; "
             "free some space or give --out on another disk"
         ) from error
+
+
+def _disk_full(error: Exception) -> bool:
+    """Libraries with native writers (TensorFlow, HDF5, ONNX) raise errors of their own, with the system's words in them."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))

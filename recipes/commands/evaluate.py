@@ -67,7 +67,8 @@ def evaluate(options: Options) -> dict:
 
 def provenance(artifact: Path) -> dict | None:
     """What is known of the data that `artifact` was trained on: from the run, or from the manifest beside a file."""
-    for folder, name, key in ((artifact, "run.json", "data"), (artifact.parent, "manifest.json", "training_data")):
+    places = ((artifact, "run.json", "data"), (artifact.parent, "run.json", "data"))
+    for folder, name, key in (*places, (artifact.parent, "manifest.json", "training_data")):
         path = Path(folder) / name
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8")).get(key)

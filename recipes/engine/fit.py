@@ -184,13 +184,13 @@ def make_optimizer(variables: Sequence, peak: float, steps: int, weight_decay: f
 
 
 def batch_norm_momentum(steps: int) -> float:
-    """The momentum at which moving statistics follow a training of `steps` steps, 0.5 to 0.99.
+    """The momentum at which moving statistics follow a training of `steps` steps, 0.5 to 0.9.
 
     Some backbones come with 0.999, which suits ImageNet's half a million steps. After the few hundred of a small data set
     the statistics would still be those of the random start, and inference would be a guess: with 72 steps and 0.9 a network
     that had learned its training data to 45 % was at chance on validation data, with 0.7 it was at 43 %.
     """
-    return min(0.99, max(0.5, 1 - 40 / steps))
+    return min(0.9, max(0.5, 1 - 40 / steps))
 
 
 @contextlib.contextmanager
