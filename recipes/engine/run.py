@@ -101,7 +101,7 @@ def describe_backbone(row: Backbone, spec: str, model: "keras.Model") -> dict:
         "parameters": model.count_params(),
         "paper": row.paper,
         "licence": row.licence,
-        "weights": weights.describe(row, spec),
+        "weights": weights.describe(row, spec, image_size=model.inputs[0].shape[1]),
     }
 
 
