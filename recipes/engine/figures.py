@@ -110,7 +110,8 @@ def confusion_table(matrix: np.ndarray, labels: Sequence[str], most: int) -> dic
     """`matrix` int `(n, n)`, `[truth][prediction]`, as rows of cells `(count, share of the row, is the diagonal)`.
 
     With more than `most` labels, only those that have most to do with mistakes. "pairs" are the (at most ten) most
-    frequent confusions, "named" is whether the labels are short enough to stand above their columns, "upright" whether they need to be turned.
+    frequent confusions, "named" is whether the labels are short enough to stand above their columns, "upright" whether
+    they need to be turned.
     """
     totals = matrix.sum(1)
     wrong = matrix - np.diag(np.diag(matrix))
