@@ -131,7 +131,7 @@ def test_a_frozen_prefix_has_no_dropout_and_keeps_its_statistics(make_tiny_backb
     frozen = with_frozen_prefix(model, blocks[-2].cut)
     prefix, _ = split(model, blocks[-2].cut)
     before = [v.numpy() for v in prefix.weights]
-    first, second = (keras.Model(frozen.inputs, frozen.layers[1].output)(pixels, training=True) for _ in range(2))
+    first, second = (keras.Model(frozen.inputs[0], frozen.layers[1].output)(pixels, training=True) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     frozen(pixels, training=True)
     for variable, value in zip(prefix.weights, before, strict=True):
