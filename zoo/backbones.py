@@ -302,7 +302,7 @@ def build(row: Backbone, *, image_size: int | None = None, weights: str = "image
 
     import keras
 
-    from zoo.blocks import flatten
+    from zoo.cuts import flatten
 
     if keras.config.image_data_format() != "channels_last":
         raise ConfigError("Keras is set to 'channels_first' images: put 'channels_last' into its keras.json")

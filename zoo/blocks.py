@@ -1,7 +1,4 @@
-"""Cut points, blocks and freezing, for any functional Keras model.
-
-A *cut* is a set of at most two tensors through which everything behind it is computed: keep them, and what lies
-before need not run again. Blocks are what lies between chosen cuts:
+"""Blocks and freezing, for any functional Keras model. Blocks are what lies between chosen cuts (`zoo.cuts`):
 
 - a cut that closes a merge (an Add, a Concatenate, an attention layer) ends a block, because residual and dense
   architectures are built of such units;
@@ -14,16 +11,17 @@ The rules look at the graph alone, so a user's own model has blocks too, and no 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from zoo.cuts import cuts_with_positions, functional, has_weights, input_dependent, is_layer, nodes_of
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Block", "count_trained", "find_blocks", "find_cuts", "flatten", "freeze", "split", "with_frozen_prefix"]
+__all__ = ["Block", "count_trained", "find_blocks", "freeze"]
 
 LEAST_MERGES = 4
 """With fewer merge cuts than this the blocks would be too coarse for a schedule; weighted layers are used instead."""
@@ -63,108 +61,26 @@ class Block:
         return sum(int(v.value.shape.num_elements()) for v in self.weights)
 
 
-def flatten(model: "keras.Model") -> "keras.Model":
-    """The same graph with every nested functional or sequential model dissolved; weights are shared with `model`.
-
-    A model without nested models is returned as it is. A layer whose name stands twice gets its nested model's name in
-    front.
-
-    Raises:
-        ConfigError: `model` is not functional (a subclass with its own `call`), so it has no graph to look at.
-    """
-    import keras
-
-    model = _functional(model)
-    if model is None:
-        raise ConfigError(
-            "blocks can be found in functional and sequential Keras models only; this model's call() is its own code"
-        )
-    if not any(_functional(operation) for operation in model.operations):
-        return model
-    inputs = [keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name) for t in model.inputs]
-    known = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
-    names: set[str] = {t.name for t in inputs}
-    outputs = _replay(model.outputs, known, dissolve=names)
-    return keras.Model(
-        keras.tree.pack_sequence_as(model._inputs_struct, inputs),
-        keras.tree.pack_sequence_as(model._outputs_struct, outputs),
-        name=model.name,
-    )
-
-
-def find_cuts(model: "keras.Model", width: int = 1) -> list[tuple["keras.KerasTensor", ...]]:
-    """All cuts of at most `width` tensors, in the order of computation.
-
-    Graph inputs (a padding mask) are always at hand and do not count; neither do tensors that depend on no input.
-    """
-    return [cut for _, cut in _cuts(model, width)]
-
-
 def find_blocks(backbone: "keras.Model") -> tuple[Block, ...]:
     """The blocks of a flat functional model, from input to output; every weight belongs to exactly one.
 
     Raises:
         ConfigError: `backbone` holds nested models (call `flatten` first) or is not functional.
     """
-    if _functional(backbone) is None or any(_functional(operation) for operation in backbone.operations):
+    if functional(backbone) is None or any(functional(operation) for operation in backbone.operations):
         raise ConfigError(f"the model '{backbone.name}' holds nested models: pass it through flatten() first")
-    nodes = _nodes(backbone.outputs)
+    nodes = nodes_of(backbone.outputs)
     ends = _block_ends(backbone, nodes)
     runs = _merge_light_runs(nodes, ends)
     runs = _merge_shared_runs(nodes, runs)
-    cuts = dict(_cuts(backbone, width=2))
+    cuts = dict(cuts_with_positions(backbone, width=2))
     blocks, start = [], 0
     for end in runs:
-        layers = tuple(dict.fromkeys(node.operation for node in nodes[start : end + 1] if _is_layer(node.operation)))
+        layers = tuple(dict.fromkeys(node.operation for node in nodes[start : end + 1] if is_layer(node.operation)))
         cut = tuple(backbone.outputs) if end == len(nodes) - 1 else cuts[end]
         blocks.append(Block(layers[-1].name, layers, cut))
         start = end + 1
     return tuple(blocks)
-
-
-def split(model: "keras.Model", cut: Sequence["keras.KerasTensor"]) -> tuple["keras.Model", "keras.Model"]:
-    """`(prefix, suffix)` with `model(x) == suffix(prefix(x))`; both share their layers with `model`.
-
-    `prefix` returns the tensors of `cut`, then those graph inputs that the suffix needs again (a padding mask).
-
-    Raises:
-        ConfigError: something behind `cut` is computed from what lies before it, past the cut.
-    """
-    import keras
-
-    cut = list(cut)
-    stop = {id(t) for t in cut}
-    behind = _nodes(model.outputs, stop)
-    used = {id(t): t for node in behind for t in node.input_tensors}
-    again = [t for t in model.inputs if id(t) in used]
-    before = {id(node) for node in _nodes(cut)}
-    computed = _input_dependent(model, behind)
-    twice = [
-        node.operation.name
-        for node in behind
-        if id(node) in before and _has_weights(node.operation) and id(node.output_tensors[0]) in computed
-    ]
-    if twice:
-        raise ConfigError(f"{[t.name for t in cut]} is no cut of '{model.name}': '{twice[0]}' is needed on both sides")
-    prefix = keras.Model(model._inputs_struct, _alone(cut + again), name=f"{model.name}_prefix")
-    entries = [keras.Input(batch_shape=t.shape, dtype=t.dtype, name=f"cut_{i}") for i, t in enumerate(cut)]
-    entries += [keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name) for t in again]
-    known = {id(old): new for old, new in zip(cut + again, entries, strict=True)}
-    outputs = keras.tree.pack_sequence_as(model._outputs_struct, _replay(model.outputs, known))
-    return prefix, keras.Model(_alone(entries), outputs, name=f"{model.name}_suffix")
-
-
-def with_frozen_prefix(model: "keras.Model", cut: Sequence["keras.KerasTensor"]) -> "keras.Model":
-    """The same model, but all that lies before `cut` runs in inference mode also while training.
-
-    There BatchNormalization uses its statistics, and dropout and stochastic depth are off. The layers are shared.
-    """
-    import keras
-
-    from zoo.layers import InferenceOnly
-
-    prefix, suffix = split(model, cut)
-    return keras.Model(model._inputs_struct, suffix(InferenceOnly(prefix)(model._inputs_struct)), name=model.name)
 
 
 def count_trained(blocks: Sequence[Block], train: int | float | Literal["head", "all"]) -> int:
@@ -227,124 +143,22 @@ def freeze(
 # The graph
 
 
-def _functional(operation):
-    """The functional model inside `operation`, or None; a built Sequential keeps one."""
-    import keras
-
-    if isinstance(operation, keras.Sequential):
-        return operation._functional
-    is_functional = isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth")
-    # A functional model whose class overrides call() computes something else than its graph.
-    return operation if is_functional and type(operation).call is keras.src.models.Functional.call else None
-
-
-def _is_layer(operation) -> bool:
-    import keras
-
-    return isinstance(operation, keras.layers.Layer)
-
-
-def _alone(tensors: list):
-    return tensors[0] if len(tensors) == 1 else tensors
-
-
-def _nodes(outputs: Sequence, stop: set[int] = frozenset()) -> list:
-    """The calls that compute `outputs`, each after those it needs; nothing before the tensors in `stop`.
-
-    Depth first: a branch is finished before the next one begins, so that few tensors are alive at a time.
-    """
-    order, seen = [], set()
-    stack = [(tensor, False) for tensor in reversed(outputs)]
-    while stack:
-        tensor, ready = stack.pop()
-        if id(tensor) in stop:
-            continue
-        history = tensor._keras_history
-        node = history.operation._inbound_nodes[history.node_index]
-        if ready:
-            if id(node) not in seen:
-                seen.add(id(node))
-                order.append(node)
-        elif id(node) not in seen and type(node.operation).__name__ != "InputLayer":
-            stack.append((tensor, True))
-            stack.extend((parent, False) for parent in reversed(node.input_tensors))
-    return order
-
-
-def _replay(outputs: Sequence, known: dict[int, object], dissolve: set[str] | None = None) -> list:
-    """Call the operations behind `outputs` again, from the tensors in `known` (id of the old one -> the new one).
-
-    With `dissolve` (the layer names used so far) nested models are replaced by what they contain.
-    """
-    import keras
-
-    for node in _nodes(outputs, set(known)):
-        operation = node.operation
-        args, kwargs = node.arguments.fill_in(known)
-        inner = _functional(operation) if dissolve is not None else None
-        if inner is not None:
-            fed = {id(old): new for old, new in zip(inner.inputs, _tensors(args, kwargs), strict=True)}
-            taken = set(dissolve)
-            results = _replay(inner.outputs, fed, dissolve)
-            for layer in {id(n.operation): n.operation for n in _nodes(inner.outputs)}.values():
-                if layer.name in taken and _functional(layer) is None:
-                    layer.name = f"{operation.name}_{layer.name}"
-                dissolve.add(layer.name)
-        else:
-            results = keras.tree.flatten(operation(*args, **kwargs))
-            if dissolve is not None:
-                dissolve.add(operation.name)
-        known.update((id(old), new) for old, new in zip(node.outputs, results, strict=True))
-    return [known[id(tensor)] for tensor in outputs]
-
-
-def _tensors(args, kwargs) -> list:
-    import keras
-
-    return [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
-
-
-def _cuts(model, width: int) -> Iterator[tuple[int, tuple]]:
-    """(position of the last call before the cut, its tensors) for every cut of at most `width` tensors."""
-    nodes = _nodes(model.outputs)
-    computed = _input_dependent(model, nodes)
-    last_use: dict[int, int] = {id(t): len(nodes) for t in model.outputs}
-    for position, node in enumerate(nodes):
-        for tensor in node.input_tensors:
-            last_use[id(tensor)] = max(position, last_use.get(id(tensor), -1))
-    live: dict[int, object] = {}
-    for position, node in enumerate(nodes[:-1]):
-        live.update((id(t), t) for t in node.output_tensors if id(t) in computed)
-        live = {key: t for key, t in live.items() if last_use.get(key, -1) > position}
-        if 1 <= len(live) <= width:
-            yield position, tuple(live.values())
-
-
-def _input_dependent(model, nodes) -> set[int]:
-    """Ids of the tensors that are computed from a graph input (the inputs themselves are not in it)."""
-    inputs = {id(t) for t in model.inputs}
-    computed: set[int] = set()
-    for node in nodes:
-        if any(id(t) in inputs or id(t) in computed for t in node.input_tensors):
-            computed.update(id(t) for t in node.output_tensors)
-    return computed
-
-
 def _block_ends(model, nodes) -> list[int]:
     """Positions in `nodes` after which a block ends, the last one included, before light blocks are merged."""
-    computed = _input_dependent(model, nodes)
+    computed = input_dependent(model, nodes)
     for width in (1, 2):
-        ends = [position for position, _ in _cuts(model, width) if _closes_a_merge(nodes[position], computed)]
+        cuts = cuts_with_positions(model, width)
+        ends = [position for position, _ in cuts if _closes_a_merge(nodes[position], computed)]
         if len(ends) + _closes_a_merge(nodes[-1], computed) >= LEAST_MERGES:
             return [*ends, len(nodes) - 1]
-    single = {position for position, _ in _cuts(model, 1)}
+    single = {position for position, _ in cuts_with_positions(model, 1)}
     return [*sorted(p for p in single if _has_kernel(nodes[p + 1].operation)), len(nodes) - 1]
 
 
 def _closes_a_merge(node, computed: set[int]) -> bool:
     """An attention layer, or a call that joins two or more computed tensors; a Multiply is a gate, not a merge."""
     operation = node.operation
-    if _is_layer(operation) and any(
+    if is_layer(operation) and any(
         "Attention" in type(inner).__name__ for inner in operation._flatten_layers(include_self=True, recursive=True)
     ):
         return True
@@ -352,13 +166,9 @@ def _closes_a_merge(node, computed: set[int]) -> bool:
     return len(joined) >= 2 and type(operation).__name__ != "Multiply"
 
 
-def _has_weights(operation) -> bool:
-    return _is_layer(operation) and bool(operation.weights)
-
-
 def _has_kernel(operation) -> bool:
     """Whether the operation holds weights that are not a normalization's."""
-    return _has_weights(operation) and type(operation).__name__ not in NORMALIZATIONS
+    return has_weights(operation) and type(operation).__name__ not in NORMALIZATIONS
 
 
 def _merge_light_runs(nodes, ends: list[int]) -> list[int]:
@@ -379,7 +189,7 @@ def _merge_shared_runs(nodes, ends: list[int]) -> list[int]:
     """Drop every end that lies between two uses of the same weight."""
     uses: dict[int, list[int]] = defaultdict(list)
     for position, node in enumerate(nodes):
-        if _is_layer(node.operation):
+        if is_layer(node.operation):
             for variable in node.operation.weights:
                 uses[id(variable)].append(position)
     spans = [(min(at), max(at)) for at in uses.values() if len(at) > 1]

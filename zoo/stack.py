@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from zoo.blocks import flatten
+from zoo.cuts import flatten
 from zoo.errors import ArtifactError, ConfigError
 from zoo.heads import Head
 

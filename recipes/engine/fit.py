@@ -16,7 +16,8 @@ from recipes.engine import pipeline
 from recipes.engine.images import Images
 from recipes.engine.progress import progress
 from recipes.engine.schedule import Phase
-from zoo.blocks import Block, count_trained, find_blocks, freeze, with_frozen_prefix
+from zoo.blocks import Block, count_trained, find_blocks, freeze
+from zoo.cuts import with_frozen_prefix
 from zoo.errors import ConfigError
 from zoo.heads import Head
 from zoo.stack import backbone_of

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from zoo.backbones import BACKBONES, build
-from zoo.blocks import find_blocks, flatten, freeze, split
+from zoo.blocks import find_blocks, freeze
+from zoo.cuts import flatten, split
 
 pytestmark = pytest.mark.slow
 

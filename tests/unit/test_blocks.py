@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from zoo.blocks import count_trained, find_blocks, find_cuts, flatten, freeze, split, with_frozen_prefix
+from zoo.blocks import count_trained, find_blocks, freeze
+from zoo.cuts import find_cuts, flatten, split, with_frozen_prefix
 from zoo.errors import ConfigError
 
 
