@@ -6,7 +6,8 @@
     ├── DataError      (ValueError)    the user's data: a folder, a row, a picture
     ├── WeightsError   (OSError)       weights that cannot be had or do not fit
     ├── ArtifactError  (OSError)       a run or an exported file that cannot be opened
-    └── ExportError    (RuntimeError)  a model that cannot be written in the requested format
+    ├── ExportError    (RuntimeError)  a model that cannot be written in the requested format
+    └── TrainingError  (ArithmeticError)  a training that came to nothing: its loss is not a number
 
 Each message is one line: what, where, what was expected, what to do. The command line prints it without a
 traceback and exits with code 2.
@@ -21,6 +22,7 @@ __all__ = [
     "DataError",
     "ExportError",
     "GraftError",
+    "TrainingError",
     "UnknownName",
     "WeightsError",
 ]
@@ -68,3 +70,7 @@ class ArtifactError(GraftError, OSError):
 
 class ExportError(GraftError, RuntimeError):
     """A model that cannot be written, or written faithfully, in the requested format."""
+
+
+class TrainingError(GraftError, ArithmeticError):
+    """A training that cannot go on, because its loss is not a number."""

@@ -10,20 +10,23 @@ from pathlib import Path
 
 from zoo.errors import ConfigError, GraftError
 
-__all__ = ["staged_file", "staged_folder", "write_text"]
+__all__ = ["disk_full", "one_line_if_full", "replace_folder", "staged_file", "staged_folder", "write_text"]
+
+NOTHING_LEFT = "nothing was left behind; free some space or give --out on another disk"
 
 
 @contextlib.contextmanager
-def staged_file(target: Path) -> Iterator[Path]:
+def staged_file(target: Path, mend: str = NOTHING_LEFT) -> Iterator[Path]:
     """Yield a path beside `target`; on success it replaces `target`, on any failure it is removed.
 
-    The temporary keeps the suffix of `target`, because several libraries choose the format by it.
+    The temporary keeps the suffix of `target`, because several libraries choose the format by it. `mend` says what the user
+    can do when the disk is full.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        with _disk_full_is_one_line(target):
+        with one_line_if_full(target, mend):
             yield folder / target.name
             os.replace(folder / target.name, target)
     finally:
@@ -46,15 +49,9 @@ def staged_folder(target: Path, overwrite: bool = False, mend: str = "--overwrit
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     folder.chmod(0o755)
     try:
-        with _disk_full_is_one_line(target):
+        with one_line_if_full(target):
             yield folder
-            if target.exists():
-                old = folder.with_name(folder.name + ".old")
-                os.replace(target, old)
-                os.replace(folder, target)
-                shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
-            else:
-                os.replace(folder, target)
+            replace_folder(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -65,21 +62,33 @@ def write_text(target: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
+def replace_folder(folder: Path, target: Path) -> None:
+    """Rename `folder` to `target`, in the place of what may be there."""
+    if not target.exists():
+        os.replace(folder, target)
+        return
+    old = folder.with_name(folder.name + ".old")
+    os.replace(target, old)
+    os.replace(folder, target)
+    shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
+
+
 @contextlib.contextmanager
-def _disk_full_is_one_line(target: Path) -> Iterator[None]:
+def one_line_if_full(target: Path, mend: str = NOTHING_LEFT) -> Iterator[None]:
+    """Turn whatever says that the disk is full into a ConfigError of one line, which ends with `mend`."""
     try:
         yield
     except Exception as error:
-        if isinstance(error, GraftError) or not _disk_full(error):
+        if isinstance(error, GraftError) or not disk_full(error):
             raise
-        raise ConfigError(
-            f"no space left on the disk while writing '{target}': nothing was left behind; "
-            "free some space or give --out on another disk"
-        ) from error
+        raise ConfigError(f"no space left on the disk while writing '{target}': {mend}") from error
 
 
-def _disk_full(error: Exception) -> bool:
-    """Libraries with native writers (TensorFlow, HDF5, ONNX) raise errors of their own, with the system's words in them."""
+def disk_full(error: Exception) -> bool:
+    """Whether `error` says that the disk is full.
+
+    Libraries with native writers (TensorFlow, HDF5, ONNX) raise errors of their own, with the system's words in them.
+    """
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))

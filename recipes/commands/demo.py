@@ -24,6 +24,7 @@ def command(arguments: Sequence[str]) -> int:
 
     from recipes.commands import export
     from recipes.engine import run
+    from recipes.engine.fit import FitSettings
     from recipes.image_classification import Config, main
 
     options = tyro.cli(Options, args=arguments, prog="graft demo")
@@ -38,10 +39,9 @@ def command(arguments: Sequence[str]) -> int:
             image_size=64,
             epochs=12,
             learning_rate=1e-3,
-            batch_size=16,
             per_class=20,
             seeds=3,
-            augment=("crop",),
+            fit=FitSettings(batch_size=16, augment=("crop",)),
             compare_scratch=True,
         )
     )

@@ -1,5 +1,6 @@
 """Every picture is decoded once, into one uint8 array a split. No TensorFlow here."""
 
+import functools
 import os
 import tempfile
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import numpy as np
 
 from recipes.engine.progress import progress
 from recipes.engine.sources import Example, Source
+from recipes.engine.store import hash_of
 from zoo.errors import DataError
 from zoo.vision import decode
 
@@ -38,6 +40,11 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """A hash of all pixels, in their order."""
+        return hash_of(self.pixels)
 
     @property
     def classes(self) -> np.ndarray:

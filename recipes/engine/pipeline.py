@@ -1,89 +1,238 @@
-"""Pixels in memory -> batches for training. Augmentation happens here, never in the graph that ships."""
+"""Pixels or cached features -> batches for training. Augmentation happens here, never in the graph that ships.
 
-from collections.abc import Sequence
+What a step sees follows from (seed, step) alone: a training that is resumed in its fifth epoch, and one that reads cached
+features instead of pixels, get the batches of the one that ran through.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from recipes.engine.images import Images
+from recipes.engine.store import Rows
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["Augmentation", "balanced_weights", "evaluation_batches", "training_batches"]
+__all__ = [
+    "MIXERS",
+    "Augmentation",
+    "Features",
+    "Order",
+    "augmenter",
+    "balanced_weights",
+    "evaluation_batches",
+    "feature_batches",
+    "timed",
+    "training_batches",
+]
 
 Augmentation = Literal["flip", "crop", "color", "randaugment", "mixup", "cutmix"]
+MIXERS = ("mixup", "cutmix")
+"""Those that join two pictures and their targets."""
 
 PIXELS = (0, 255)
+SEEDS_A_STEP = 64
+"""No augmentation draws more random tensors than this for a batch."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """In which order training sees `count` examples.
+
+    Attributes:
+        count: examples.
+        batch_size: examples a step. A last batch that is not full is left out, because a BatchNormalization that trains
+            would take its statistics from a handful of pictures; shuffling gives each example the same chance.
+        seed: gives every epoch its own order.
+        epochs: how many epochs there are.
+        first: the epoch to begin with, for a training that is resumed.
+        chunk, window: what is too large for memory is shuffled in two steps, so that a disk reads long stretches: the order
+            of the chunks (so many rows that lie together), then the rows within `window` consecutive chunks. A window of 0
+            shuffles everything.
+    """
+
+    count: int
+    batch_size: int
+    seed: int
+    epochs: int = 1
+    first: int = 0
+    chunk: int = 1
+    window: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch."""
+        return max(1, self.count // self.batch_size)
+
+    def dataset(self) -> "tf.data.Dataset":
+        """`(step, indices (b,))` for all steps of all epochs, counted from the first step of epoch 0."""
+        import tensorflow as tf
+
+        def epoch(number):
+            keys = tf.random.stateless_uniform([self.count], [self.seed, number], dtype=tf.float64)
+            if self.window:
+                chunks = -(-self.count // self.chunk)
+                ranks = tf.argsort(tf.random.stateless_uniform([chunks], [~self.seed, number]))
+                own = tf.gather(ranks, tf.range(self.count) // self.chunk)
+                keys += tf.cast(own // self.window, tf.float64)
+            batches = tf.reshape(tf.argsort(keys)[: self.steps * size], [self.steps, size])
+            return tf.data.Dataset.from_tensor_slices((number * self.steps + tf.range(self.steps), batches))
+
+        size = min(self.batch_size, self.count)
+        return tf.data.Dataset.range(self.first, self.epochs, output_type=tf.int32).flat_map(epoch)
+
+
+@dataclass(frozen=True)
+class Features:
+    """The tensors of a cut for one split, as they lie on the disk.
+
+    Attributes:
+        tensors: one file for each tensor of the cut; a row for each view of each example: view 0 of all examples, then
+            view 1, and so on.
+        targets: float32 one-hot rows `(n, labels)`.
+        views: how many differently augmented versions of each example there are.
+        dtypes: what the model computes each tensor in.
+        in_memory: whether the rows are held in memory or read from the disk as they are needed.
+    """
+
+    tensors: tuple[Rows, ...]
+    targets: np.ndarray
+    views: int
+    dtypes: tuple[str, ...]
+    in_memory: bool
+
+    def __len__(self) -> int:
+        return len(self.targets)
 
 
 def training_batches(
     images: Images,
-    batch_size: int,
-    seed: int,
+    order: Order,
     *,
     augment: Sequence[Augmentation] = (),
     class_weights: np.ndarray | None = None,
 ) -> "tf.data.Dataset":
-    """Shuffled batches `(pixels float32 (b, h, w, 3) in [0, 255], targets (b, labels)[, weights (b,)])`.
-
-    The order and the augmentation of each epoch follow from `seed`. A last batch that is not full is left out, because a
-    BatchNormalization that trains would take its statistics from a handful of pictures; shuffling gives each picture the
-    same chance.
+    """Batches of all epochs of `order`: `(pixels float32 (b, h, w, 3) in [0, 255], targets (b, labels)[, weights (b,)])`.
 
     Raises:
         ConfigError: an unknown augmentation, or more than one of mixup and cutmix.
     """
     import tensorflow as tf
 
-    layers, mixer = _layers(augment, seed)
-    count = len(images)
-    indices = tf.data.Dataset.range(count).shuffle(count, seed=seed, reshuffle_each_iteration=True)
-    indices = indices.batch(min(batch_size, count), drop_remainder=True)
-    batches = indices.map(_gather(images), num_parallel_calls=2, deterministic=True)
-    if layers or mixer:
+    gather = _gather(images)
+    batches = order.dataset().map(
+        lambda step, indices: (step, *gather(indices)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    if augment:
+        apply = augmenter(augment, order.seed)
         # One call at a time: the layers draw from a seeded state, and two at once would race for it.
-        batches = batches.map(_augmenter(layers, mixer))
-    if class_weights is not None:
-        weights = tf.constant(class_weights, tf.float32)
-        batches = batches.map(lambda pixels, targets: (pixels, targets, tf.linalg.matvec(targets, weights)))
+        batches = batches.map(apply)
+    else:
+        batches = batches.map(lambda step, pixels, targets: (pixels, targets))
+    return _weighted(batches, class_weights).prefetch(2)
+
+
+def feature_batches(features: Features, order: Order, *, class_weights: np.ndarray | None = None) -> "tf.data.Dataset":
+    """The same for cached features: `(tensors of the cut, targets[, weights])`; each step draws a view of each example."""
+    import tensorflow as tf
+
+    gather = _gather_features(features)
+
+    def read(step, indices):
+        drawn = tf.random.stateless_uniform(tf.shape(indices), [order.seed, step], 0, features.views, tf.int32)
+        return gather(indices, drawn)
+
+    batches = order.dataset().map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return _weighted(batches, class_weights).prefetch(2)
+
+
+def evaluation_batches(examples: Images | Features, batch_size: int) -> "tf.data.Dataset":
+    """All examples once, in order: batches `(pixels float32 (b, h, w, 3) in [0, 255] or features, targets (b, labels))`."""
+    import tensorflow as tf
+
+    indices = tf.data.Dataset.range(len(examples), output_type=tf.int32).batch(batch_size)
+    if isinstance(examples, Features):
+        gather = _gather_features(examples)
+        batches = indices.map(lambda i: gather(i, tf.zeros_like(i)), num_parallel_calls=2, deterministic=True)
+    else:
+        batches = indices.map(_gather(examples), num_parallel_calls=2, deterministic=True)
     return batches.prefetch(2)
 
 
-def evaluation_batches(images: Images, batch_size: int) -> "tf.data.Dataset":
-    """All pictures once, in order: batches `(pixels float32 (b, h, w, 3) in [0, 255], targets (b, labels))`."""
+def timed(batches: "tf.data.Dataset", waited: "tf.Variable") -> "tf.data.Dataset":
+    """The same batches; `waited` (float64) grows by the seconds that whoever asks for a batch waits for it."""
     import tensorflow as tf
 
-    indices = tf.data.Dataset.range(len(images)).batch(batch_size)
-    return indices.map(_gather(images), num_parallel_calls=2, deterministic=True).prefetch(2)
+    # zip asks its parts one after the other: the clock is read when the batch is asked for, and again when it is there.
+    asked = tf.data.Dataset.counter().map(lambda _: tf.timestamp())
+
+    def note(start, batch):
+        with tf.control_dependencies(tf.nest.flatten(batch)):
+            added = waited.assign_add(tf.timestamp() - start)
+        with tf.control_dependencies([added]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    return tf.data.Dataset.zip((asked, batches)).map(note).with_options(options)
 
 
-def balanced_weights(images: Images) -> np.ndarray:
-    """A weight for each label, inverse to how often it occurs, 1 on average over the pictures: `(labels,)`."""
-    counts = images.targets.sum(0)
-    return np.float32(len(images) / (np.count_nonzero(counts) * np.maximum(counts, 1)))
+def balanced_weights(targets: np.ndarray) -> np.ndarray:
+    """A weight for each label, inverse to how often it occurs in the one-hot `targets`, 1 on average: `(labels,)`."""
+    counts = targets.sum(0)
+    return np.float32(len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1)))
 
 
-def _gather(images: Images):
+def _weighted(batches: "tf.data.Dataset", class_weights: np.ndarray | None) -> "tf.data.Dataset":
+    import tensorflow as tf
+
+    if class_weights is None:
+        return batches
+    weights = tf.constant(class_weights, tf.float32)
+    return batches.map(lambda inputs, targets: (inputs, targets, tf.linalg.matvec(targets, weights)))
+
+
+def _gather(images: Images) -> Callable:
     """indices -> (pixels, targets). A memory-mapped array is read batch by batch, never as a whole."""
     import tensorflow as tf
 
     targets = tf.constant(images.targets)
     if isinstance(images.pixels, np.memmap):
 
-        def read(indices):
-            return images.pixels[np.sort(indices)]
-
         def gather(indices):
-            indices = tf.sort(indices)  # a disk is read forwards
-            pixels = tf.numpy_function(read, [indices], tf.uint8, stateful=False)
+            pixels = tf.numpy_function(lambda i: images.pixels[i], [indices], tf.uint8, stateful=False)
             pixels.set_shape((None, *images.pixels.shape[1:]))
             return tf.cast(pixels, tf.float32), tf.gather(targets, indices)
 
         return gather
     pixels = tf.constant(images.pixels)
     return lambda indices: (tf.cast(tf.gather(pixels, indices), tf.float32), tf.gather(targets, indices))
+
+
+def _gather_features(features: Features) -> Callable:
+    """(indices, views) -> (the tensors of the cut, targets)."""
+    import tensorflow as tf
+
+    targets = tf.constant(features.targets)
+    sources = [tf.constant(rows.load()) if features.in_memory else rows.reader() for rows in features.tensors]
+
+    def gather(indices, views):
+        at = views * len(features) + indices
+        tensors = []
+        for source, rows, dtype in zip(sources, features.tensors, features.dtypes, strict=True):
+            if features.in_memory:
+                values = tf.gather(source, at)
+            else:
+                values = tf.numpy_function(source, [at], rows.dtype, stateful=False)
+                values.set_shape((None, *rows.shape))
+            tensors.append(tf.cast(values, dtype))
+        return tensors[0] if len(tensors) == 1 else tuple(tensors), tf.gather(targets, indices)
+
+    return gather
 
 
 def _layers(augment: Sequence[str], seed: int):
@@ -95,7 +244,7 @@ def _layers(augment: Sequence[str], seed: int):
             raise ConfigError(
                 f"no augmentation is called '{name}': expected some of {', '.join(get_args(Augmentation))}"
             )
-    if {"mixup", "cutmix"} <= set(augment):
+    if set(MIXERS) <= set(augment):
         raise ConfigError("mixup and cutmix both mix whole pictures: choose one of them")
     layer = keras.layers
     single = {
@@ -124,10 +273,26 @@ def _layers(augment: Sequence[str], seed: int):
     return layers, next((mixers[name]() for name in mixers if name in augment), None)
 
 
-def _augmenter(layers: Sequence, mixer):
+def augmenter(augment: Sequence[Augmentation], seed: int) -> Callable:
+    """A function for tf.data: (step, pixels, targets) -> (pixels, targets), changed at random by (seed, step).
+
+    Raises:
+        ConfigError: an unknown augmentation, or more than one of mixup and cutmix.
+    """
     import tensorflow as tf
 
-    def apply(pixels, targets):
+    layers, mixer = _layers(augment, seed)
+    generators = [
+        generator
+        for layer in [*layers, *filter(None, [mixer])]
+        for part in layer._flatten_layers(include_self=True, recursive=True)
+        for generator in part._seed_generators
+    ]
+    first = [generator.state.numpy() for generator in generators]
+
+    def apply(step, pixels, targets):
+        for generator, state in zip(generators, first, strict=True):
+            generator.state.assign(tf.cast(state, tf.uint32) + tf.cast([0, step * SEEDS_A_STEP], tf.uint32))
         for layer in layers:
             pixels = layer(pixels, training=True)
         pixels = tf.clip_by_value(pixels, *map(float, PIXELS))

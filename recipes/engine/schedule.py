@@ -27,6 +27,7 @@ class Phase:
         learning_rate: the peak rate; it is warmed up and then falls to zero along a cosine within the phase.
         batch_norm: BatchNormalization inside the trained blocks: "inference" keeps statistics, scale and offset as they
             came, "train" trains them (needed where the weights start at random).
+        layer_decay: each block learns at this share of the rate of the one above it, in (0, 1].
     """
 
     name: str
@@ -34,6 +35,7 @@ class Phase:
     epochs: int
     learning_rate: float
     batch_norm: Literal["inference", "train"] = "inference"
+    layer_decay: float = 1.0
 
 
 SCHEDULES: Mapping[str, tuple[Phase, ...]] = {
@@ -58,14 +60,16 @@ SCHEDULES: Mapping[str, tuple[Phase, ...]] = {
 }
 
 
-def resolve(name: str, epochs: int | None = None, learning_rate: float | None = None) -> tuple[Phase, ...]:
-    """The schedule called `name`, with `epochs` in total and with `learning_rate` as the peak of its last phase.
+def resolve(
+    name: str, epochs: int | None = None, learning_rate: float | None = None, layer_decay: float | None = None
+) -> tuple[Phase, ...]:
+    """The schedule called `name`, with `epochs` in total, `learning_rate` as the peak of its last phase, and `layer_decay`.
 
     The rates of the other phases keep their proportion to the last one; None leaves what the schedule says.
 
     Raises:
         UnknownName: no schedule of this name.
-        ConfigError: too few epochs, or a rate that is not above 0.
+        ConfigError: too few epochs, a rate that is not above 0, or a layer decay outside (0, 1].
     """
     if name not in SCHEDULES:
         raise UnknownName("schedule", name, SCHEDULES)
@@ -77,6 +81,10 @@ def resolve(name: str, epochs: int | None = None, learning_rate: float | None = 
             raise ConfigError(f"the learning rate must be above 0, not {learning_rate}")
         scale = learning_rate / phases[-1].learning_rate
         phases = tuple(replace(phase, learning_rate=phase.learning_rate * scale) for phase in phases)
+    if layer_decay is not None:
+        if not 0 < layer_decay <= 1:
+            raise ConfigError(f"the layer decay must be above 0 and at most 1, not {layer_decay}")
+        phases = tuple(replace(phase, layer_decay=layer_decay) for phase in phases)
     return phases
 
 

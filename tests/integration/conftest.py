@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from recipes.commands import export
+from recipes.engine.fit import FitSettings
 from recipes.image_classification import Config, main
 
 
@@ -21,8 +22,7 @@ def small_run(photo_folder, tmp_path_factory) -> Path:
             schedule="fine_tune",
             image_size=32,
             epochs=6,
-            batch_size=8,
-            augment=(),
+            fit=FitSettings(batch_size=8, augment=()),
             learning_rate=1e-3,
             seeds=2,
             compare_scratch=True,

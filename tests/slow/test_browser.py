@@ -6,6 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from recipes.engine.fit import FitSettings
 from recipes.image_classification import Config, main
 
 pytestmark = pytest.mark.slow
@@ -24,7 +25,7 @@ def test_the_report_in_a_browser(photo_folder, tmp_path):
     run = main(
         Config(
             data=str(photo_folder), out=tmp_path / "run", backbone="mobilenet_v2_0.35", weights="bundled", image_size=32,
-            epochs=2, batch_size=8,
+            epochs=2, fit=FitSettings(batch_size=8),
         )
     )  # fmt: skip
 

@@ -5,16 +5,9 @@ import numpy as np
 import pytest
 
 from recipes.engine import evaluation, pipeline
-from recipes.engine.fit import (
-    FitSettings,
-    batch_norm_momentum,
-    describe_phases,
-    make_optimizer,
-    precision,
-    predict,
-    train,
-)
+from recipes.engine.fit import FitSettings, describe_phases, predict, train
 from recipes.engine.images import Images
+from recipes.engine.optimizer import OptimizerSettings, batch_norm_momentum, make_optimizer, precision
 from recipes.engine.schedule import Phase
 from tests.conftest import shapes_picture
 from zoo.blocks import find_blocks
@@ -108,7 +101,7 @@ def test_weight_decay_spares_biases_and_normalization(build):
     model = build()
     variables = model.trainable_weights
     before = [v.numpy() for v in variables]
-    optimizer = make_optimizer(variables, peak=0.1, steps=20, weight_decay=0.5)
+    optimizer = make_optimizer(variables, 0.1, 20, OptimizerSettings(weight_decay=0.5))
     for _ in range(5):
         optimizer.apply([np.zeros_like(value) for value in before], variables)
     for v, value in zip(variables, before, strict=True):
@@ -128,7 +121,7 @@ def test_moving_statistics_keep_up_with_a_short_training(build, data):
 
 
 def test_the_rate_rises_and_falls_to_zero():
-    rate = make_optimizer([], peak=0.1, steps=100, weight_decay=0.0)._learning_rate
+    rate = make_optimizer([], 0.1, 100, OptimizerSettings())._learning_rate
     values = [float(rate(step)) for step in range(101)]
     assert max(values) == pytest.approx(0.1)
     assert np.argmax(values) == 10
@@ -162,7 +155,10 @@ def test_mixed_precision_trains_and_its_weights_fit_a_float32_model(make_tiny_ba
 
 
 def batches(images, **options):
-    return [tuple(t.numpy() for t in batch) for batch in pipeline.training_batches(images, 8, 0, **options)]
+    return [
+        tuple(t.numpy() for t in batch)
+        for batch in pipeline.training_batches(images, pipeline.Order(len(images), 8, 0), **options)
+    ]
 
 
 def test_training_batches_hold_each_picture_once(data):
@@ -201,12 +197,12 @@ def test_every_augmentation_changes_pixels_within_range_and_repeats(data, name):
 )
 def test_augmentations_refused(data, augment, message):
     with pytest.raises(ConfigError, match=message):
-        pipeline.training_batches(data["train"], 8, 0, augment=augment)
+        pipeline.training_batches(data["train"], pipeline.Order(48, 8, 0), augment=augment)
 
 
 def test_balanced_weights_make_every_class_count_the_same(data):
     images = Images(data["train"].pixels[:8], np.eye(3, dtype=np.float32)[[0] * 5 + [1] * 3], tuple("abcdefgh"), ())
-    weights = pipeline.balanced_weights(images)
+    weights = pipeline.balanced_weights(images.targets)
     np.testing.assert_allclose(weights[:2], [8 / 10, 8 / 6], rtol=1e-6)
     (_, targets, given), = batches(images, class_weights=weights)  # fmt: skip
     np.testing.assert_allclose(given, weights[targets.argmax(-1)])

@@ -1,0 +1,305 @@
+"""The prefix cache: what the frozen blocks compute is computed once.
+
+A phase whose first blocks are frozen gets from them, in every epoch, the same values for the same picture. `PrefixCache`
+runs those blocks once over the data, keeps the values at the cut in a file, and the phase trains what lies behind the cut
+on them. One pass from pixels fills all cuts that a schedule needs; a cut that an earlier run left is where a higher one
+starts from. With random augmentation `views` versions of each picture are kept.
+
+An entry's name is a hash of the pixels, the augmentation and its views, the frozen graph, its weights, the cut, the stored
+type and the versions of the libraries: another model or other data never finds it.
+"""
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from recipes.engine import pipeline
+from recipes.engine.images import Images
+from recipes.engine.progress import progress, say
+from recipes.engine.store import Rows, Store, hash_of
+from zoo.cuts import nodes_of, split
+from zoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["CacheSettings", "Mode", "PrefixCache"]
+
+Mode = Literal["auto", "off", "memory", "disk"]
+
+BATCH = 64
+VIEW_SEED = 0
+"""Views do not depend on the seed of a training, so that every seed and every run finds them."""
+NO_EFFECT = ("name", "trainable", "momentum")
+"""Settings of a layer that do not change what it gives in inference mode."""
+KEPT_FREE = 1024**3
+"""Bytes that a cache never takes from the disk."""
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """How frozen features are kept.
+
+    Attributes:
+        mode: "off"; "memory": held in memory; "disk": read as they are needed; "auto": whichever is cheaper, in memory while
+            the features of a phase fit `budget_bytes`.
+        views: differently augmented versions of each training picture.
+        budget_bytes: memory for the features of one phase.
+        dtype: what they are stored in; they are computed and trained on in the model's own.
+    """
+
+    mode: Mode = "auto"
+    views: int = 4
+    budget_bytes: int = 1024**3
+    dtype: Literal["float16", "float32"] = "float16"
+
+    def __post_init__(self):
+        if self.views < 1:
+            raise ConfigError(f"the number of views must be at least 1, not {self.views}")
+        if self.budget_bytes <= 0:
+            raise ConfigError("the memory for the cache must be above 0")
+
+
+class PrefixCache:
+    """The features of `images` ("train" and "validation") at the cuts of `model`, kept in `store`.
+
+    `augment` is applied to the training pictures, `settings.views` times each.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        model: "keras.Model",
+        images: dict[str, Images],
+        augment: Sequence[pipeline.Augmentation],
+        settings: CacheSettings,
+    ):
+        self.store, self.model, self.images, self.settings = store, model, images, settings
+        self.augment = tuple(augment)
+        self.views = {"train": settings.views if augment else 1, "validation": 1}
+        self._forwards: dict[tuple, Callable] = {}
+        self.seconds = 0.0
+        """Spent on computing features so far."""
+
+    def plan(self, phases: Sequence[tuple[int, Sequence["keras.KerasTensor"] | None]]) -> list[bool]:
+        """Which phases train on cached features, given each one's epochs and its cut (None: nothing is frozen).
+
+        Says what was decided, with bytes and seconds of either way.
+
+        Raises:
+            ConfigError: a cache was asked for that cannot be had.
+        """
+        frozen = [(epochs, cut) for epochs, cut in phases if cut is not None]
+        if not frozen or self.settings.mode == "off":
+            return [False] * len(phases)
+        cuts = self._ascending([cut for _, cut in frozen])
+        missing = [cut for cut in cuts if any(self._find(cut, name) is None for name in self.images)]
+        refusal = self._refusal(sum(epochs for epochs, _ in frozen), cuts, missing)
+        if refusal:
+            say(f"prefix cache off: {refusal}")
+        return [cut is not None and not refusal for _, cut in phases]
+
+    def _refusal(self, epochs: int, cuts, missing) -> str | None:
+        mixers = [name for name in self.augment if name in pipeline.MIXERS]
+        if mixers and self.settings.mode == "auto":
+            return f"{mixers[0]} joins two pictures anew in every step"
+        if mixers:
+            raise ConfigError(
+                f"--augment {mixers[0]} joins two pictures anew in every step, so their features cannot be cached: "
+                f"leave out {mixers[0]}, or pass --cache off"
+            )
+        size = sum(map(self._size_bytes, missing))
+        free = self.store.free_bytes() - KEPT_FREE
+        if size > free:
+            text = f"the features take {size / 1e9:.1f} GB, and {max(0, free) / 1e9:.1f} GB of disk can be had"
+            if self.settings.mode != "auto":
+                raise ConfigError(f"{text} in '{self.store.folder}': free some space, or pass --cache off")
+            return text
+        if not missing:
+            say(f"prefix cache: found in '{self.store.folder}', nothing to compute")
+            return None
+        each = self._seconds_a_picture(missing)
+        counts = {name: len(images) for name, images in self.images.items()}
+        once = each * sum(self.views[name] * count for name, count in counts.items())
+        again = each * epochs * sum(counts.values())
+        text = (
+            f"{self.views['train']} view(s) of {counts['train']:,} pictures through the frozen blocks: {size / 1e6:,.0f} MB "
+            f"and about {once:.0f} s once; without a cache about {again:.0f} s in {epochs} epochs"
+        )
+        if self.settings.mode == "auto" and once >= again:
+            return text
+        say(f"prefix cache: {text}")
+        return None
+
+    def fill(self, cuts: Sequence[Sequence["keras.KerasTensor"]]) -> None:
+        """Compute what is missing of `cuts`, in one pass for each split.
+
+        It starts from the highest cut that is there and lies below all that are missing, or else from the pixels.
+        """
+        cuts = self._ascending(cuts)
+        for name in self.images:
+            found = [self._find(cut, name) is not None for cut in cuts]
+            if all(found):
+                continue
+            first = found.index(False)
+            missing = [cut for cut, there in zip(cuts, found, strict=True) if not there]
+            start = time.perf_counter()
+            self._compute(name, missing, cuts[first - 1] if first else None)
+            self.seconds += time.perf_counter() - start
+
+    def features(self, cut: Sequence["keras.KerasTensor"], name: str) -> pipeline.Features:
+        """The features of split `name` at `cut`; computed if they are not there (any more)."""
+        found = self._find(cut, name)
+        if found is None:
+            self.fill([cut])
+            found = self._find(cut, name)
+        folder, facts = found
+        tensors = tuple(
+            Rows(folder / f"{i}.bin", facts["rows"], tuple(shape), dtype)
+            for i, (shape, dtype) in enumerate(facts["tensors"])
+        )
+        size = sum(rows.size_bytes for rows in tensors)
+        in_memory = self.settings.mode == "memory" or (
+            self.settings.mode == "auto" and size <= self.settings.budget_bytes
+        )
+        dtypes = tuple(t.dtype for t in cut)
+        return pipeline.Features(tensors, self.images[name].targets, self.views[name], dtypes, in_memory)
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _ascending(self, cuts) -> list:
+        """The different ones of `cuts`, from the input towards the output."""
+        place = {id(t): i for i, node in enumerate(nodes_of(self.model.outputs)) for t in node.output_tensors}
+        different = {tuple(map(id, cut)): tuple(cut) for cut in cuts}
+        return sorted(different.values(), key=lambda cut: max(place[id(t)] for t in cut))
+
+    def _size_bytes(self, cut) -> int:
+        """What the features of both splits take."""
+        row = sum(math.prod(t.shape[1:]) * np.dtype(self._stored(t)).itemsize for t in cut)
+        return row * sum(self.views[name] * len(images) for name, images in self.images.items())
+
+    def _seconds_a_picture(self, cuts) -> float:
+        """Of the pass that `fill` would make, measured on one batch of training pictures."""
+        images = self.images["train"]
+        batch = np.float32(images.pixels[np.arange(BATCH) % len(images)])
+        forward = self._forward(cuts, None)
+        forward(batch)  # traces
+        start = time.perf_counter()
+        forward(batch)
+        return (time.perf_counter() - start) / BATCH
+
+    def _key(self, cut, name: str) -> str:
+        import keras
+
+        prefix = keras.Model(self.model.inputs, list(cut))
+        augment = [*self.augment, self.views[name], VIEW_SEED] if name == "train" and self.augment else []
+        packages = {package: metadata.version(package) for package in ("tensorflow", "keras", "pillow")}
+        weights = [np.asarray(v) for v in prefix.weights]
+        return hash_of(self.images[name].digest, augment, _structure(prefix), self.settings.dtype, packages, weights)
+
+    def _find(self, cut, name: str):
+        return self.store.find(self._key(cut, name))
+
+    def _stored(self, tensor) -> str:
+        return self.settings.dtype if "float" in tensor.dtype else tensor.dtype
+
+    def _forward(self, cuts, start) -> Callable:
+        """A function from the pixels, or from the tensors of `start`, to those of all `cuts`; traced once.
+
+        In inference mode. Faster than `predict` on a CPU.
+        """
+        import keras
+        import tensorflow as tf
+
+        key = (*(id(t) for cut in cuts for t in cut), None, *map(id, start or ()))
+        if key not in self._forwards:
+            model = keras.Model(self.model.inputs, [t for cut in cuts for t in cut])
+            if start is not None:
+                model = split(model, start)[1]
+            self._forwards[key] = tf.function(
+                lambda inputs: keras.tree.flatten(model(inputs, training=False)), reduce_retracing=True
+            )
+        return self._forwards[key]
+
+    def _compute(self, name: str, cuts, start) -> None:
+        dtypes = [self._stored(t) for cut in cuts for t in cut]
+        try:
+            self._write(name, cuts, start, dtypes)
+        except _TooLargeError:
+            say(f"features at '{cuts[-1][0].name}' exceed the range of float16: stored as float32")
+            self._write(name, cuts, start, ["float32" if d == "float16" else d for d in dtypes])
+
+    def _write(self, name: str, cuts, start, dtypes: Sequence[str]) -> None:
+        """One pass over the split; every cut becomes an entry."""
+        count = self.views[name] * len(self.images[name])
+        forward = self._forward(cuts, start)
+        with contextlib.ExitStack() as stack:  # closes each cut's files before its entry
+            files, types = [], iter(dtypes)
+            for cut in cuts:
+                folder, facts = stack.enter_context(self.store.add(self._key(cut, name)))
+                facts |= {"rows": count, "tensors": [(list(t.shape[1:]), next(types)) for t in cut]}
+                files += [stack.enter_context((folder / f"{i}.bin").open("wb")) for i in range(len(cut))]
+            with progress(f"frozen blocks ({name})", count) as advance:
+                for inputs in self._batches(name, start):
+                    for value, file, kind in zip(forward(inputs), files, dtypes, strict=True):
+                        file.write(_narrow(value.numpy(), kind).data)
+                    advance(int(value.shape[0]))
+
+    def _batches(self, name: str, start):
+        """The inputs of the pass, view after view: augmented pixels, or the features at the cut `start`."""
+        import tensorflow as tf
+
+        images, views = self.images[name], self.views[name]
+        if start is not None:
+            features = self.features(start, name)
+            steps = pipeline.Features(
+                features.tensors, np.zeros((features.tensors[0].count, 0), np.float32), 1, features.dtypes, False
+            )
+            return pipeline.evaluation_batches(steps, BATCH).map(lambda inputs, _: inputs)
+        batches = pipeline.evaluation_batches(images, BATCH)
+        if name != "train" or not self.augment:
+            return batches.map(lambda pixels, _: pixels)
+        apply = pipeline.augmenter(self.augment, VIEW_SEED)
+        steps = tf.data.Dataset.range(views * len(batches), output_type=tf.int32)
+        return (
+            tf.data.Dataset.zip((steps, batches.repeat(views)))
+            .map(lambda step, batch: apply(step, *batch)[0])
+            .prefetch(2)
+        )
+
+
+class _TooLargeError(Exception):
+    """A feature that float16 cannot hold."""
+
+
+def _narrow(values: np.ndarray, dtype: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        stored = values.astype(dtype)
+    if dtype == "float16" and not np.isfinite(stored).all() and np.isfinite(values.astype("float32")).all():
+        raise _TooLargeError
+    return stored
+
+
+def _structure(model: "keras.Model") -> str:
+    """The graph as text, without what does not change its outputs in inference mode.
+
+    The names of layers count up in one process and differ between two.
+    """
+    config = model.get_config()
+    names = {layer.name: f"#{i}" for i, layer in enumerate(model.layers)}
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(v) for key, v in value.items() if key not in NO_EFFECT}
+        if isinstance(value, list | tuple):
+            return [plain(v) for v in value]
+        return names.get(value, value) if isinstance(value, str) else value
+
+    return json.dumps(plain(config), sort_keys=True, default=str)

@@ -1,0 +1,101 @@
+"""Where a training stands, written after each epoch, so that a killed one goes on as if nothing had happened.
+
+One file for the seed in progress (weights that the schedule can change, optimizer, random states, the best epoch, the
+history) and one for each finished seed. A file replaces the one before by a rename, so there is always a whole one.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from zoo.errors import ArtifactError
+from zoo.files import staged_file
+
+__all__ = ["Checkpoint", "Checkpoints"]
+
+
+@dataclass
+class Checkpoint:
+    """The state of one seed.
+
+    Attributes:
+        phase: the phase that goes on, counted from 0.
+        epochs_done: its finished epochs.
+        variables: the values of all variables that the schedule changes.
+        optimizer: those of the optimizer of `phase`; empty between two phases.
+        best: the weights of the best epoch of `phase` so far.
+        stopping: what early stopping knows: "best", "best_epoch", "wait", and whether it has "stopped".
+        rows: a row for each epoch of `phase` so far.
+        history, summaries, seconds: of the phases before it.
+    """
+
+    phase: int = 0
+    epochs_done: int = 0
+    variables: list[np.ndarray] = field(default_factory=list, repr=False)
+    optimizer: list[np.ndarray] = field(default_factory=list, repr=False)
+    best: list[np.ndarray] = field(default_factory=list, repr=False)
+    stopping: dict = field(default_factory=dict)
+    rows: list[dict] = field(default_factory=list)
+    history: list[dict] = field(default_factory=list)
+    summaries: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Checkpoints:
+    """The checkpoints of one training in `folder`; without a folder nothing is kept."""
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+        if folder is not None:
+            for part in folder.glob(".*"):  # what a killed process was writing
+                shutil.rmtree(part, ignore_errors=True)
+
+    def save(self, seed: int, state: Checkpoint) -> None:
+        """Replace the checkpoint of `seed`."""
+        arrays = {"variables": state.variables, "optimizer": state.optimizer, "best": state.best}
+        facts = {name: value for name, value in vars(state).items() if name not in arrays}
+        self._write(f"seed-{seed}.npz", facts, arrays)
+
+    def load(self, seed: int) -> Checkpoint | None:
+        """The checkpoint of `seed`, if there is one.
+
+        Raises:
+            ArtifactError: it cannot be read.
+        """
+        found = self._read(f"seed-{seed}.npz")
+        return None if found is None else Checkpoint(**found[0], **found[1])
+
+    def finish(self, seed: int, facts: Mapping, weights: Sequence[np.ndarray]) -> None:
+        """Keep the result of a finished seed; its checkpoint is needed no more."""
+        self._write(f"seed-{seed}-done.npz", facts, {"weights": weights})
+        if self.folder is not None:
+            (self.folder / f"seed-{seed}.npz").unlink(missing_ok=True)
+
+    def finished(self, seed: int) -> tuple[dict, list[np.ndarray]] | None:
+        """What `finish` kept of `seed`."""
+        found = self._read(f"seed-{seed}-done.npz")
+        return None if found is None else (found[0], found[1]["weights"])
+
+    def _write(self, name: str, facts: Mapping, lists: Mapping[str, Sequence[np.ndarray]]) -> None:
+        if self.folder is None:
+            return
+        arrays = {f"{kind}/{i}": value for kind, values in lists.items() for i, value in enumerate(values)}
+        mend = "the run stays as of its last epoch: free some space, then --resume"
+        with staged_file(self.folder / name, mend=mend) as path:
+            np.savez(path, facts=np.array(json.dumps([facts, {kind: len(v) for kind, v in lists.items()}])), **arrays)
+
+    def _read(self, name: str):
+        if self.folder is None or not (self.folder / name).exists():
+            return None
+        try:
+            with np.load(self.folder / name) as file:
+                facts, lengths = json.loads(str(file["facts"]))
+                return facts, {kind: [file[f"{kind}/{i}"] for i in range(n)] for kind, n in lengths.items()}
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise ArtifactError(
+                f"the checkpoint '{self.folder / name}' cannot be read ({error}): train anew with --overwrite"
+            ) from error

@@ -1,0 +1,69 @@
+"""The callback of the fit loop: moves the bar, keeps a row an epoch, saves, and stops where the loss is not a number."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recipes.engine.optimizer import rate_of
+from zoo.errors import TrainingError
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["recorder"]
+
+
+def recorder(
+    rows: list[dict],
+    best: "keras.callbacks.EarlyStopping",
+    known: Mapping,
+    steps_a_call: int,
+    advance: Callable[..., None],
+    save: Callable[..., None],
+    phase: str,
+) -> "keras.callbacks.Callback":
+    """A callback that appends to `rows` and calls `save(rows, best weights, what early stopping knows, optimizer)`.
+
+    It stands behind `best` in the list of callbacks; `known` is what `best` knew when the training was interrupted.
+
+    Raises (in `fit`):
+        TrainingError: the loss is not a number.
+    """
+    import keras
+
+    class Recorder(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            for name in ("best", "best_epoch", "wait", "best_weights"):
+                if name in known:
+                    setattr(best, name, known[name])
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.start, self.epoch = time.perf_counter(), epoch
+
+        def on_train_batch_end(self, batch, logs: Mapping[str, float] | None = None):
+            loss = float((logs or {}).get("loss", 0.0))
+            if not np.isfinite(loss):
+                raise TrainingError(
+                    f"the loss is {loss} in phase '{phase}', epoch {self.epoch + 1}, step {batch + 1}, at a learning rate "
+                    f"of {rate_of(self.model.optimizer):.1e}: try --learning-rate a tenth of it, or --clip-norm 1"
+                    + (f"; the checkpoint of epoch {self.epoch} is kept" if self.epoch else "")
+                )
+            advance(steps_a_call)
+
+        def on_epoch_end(self, epoch, logs: Mapping[str, float] | None = None):
+            values = {name: float(value) for name, value in (logs or {}).items()}
+            seconds = time.perf_counter() - self.start
+            rows.append({"seconds": seconds, "learning_rate": rate_of(self.model.optimizer), **values})
+            figures = (f"{name.removeprefix('val_')} {v:.3f}" for name, v in values.items() if name.startswith("val_"))
+            advance(0, f"epoch {epoch + 1}: validation {', '.join(figures)}")
+            stopping = {
+                "best": float(best.best),
+                "best_epoch": int(best.best_epoch),
+                "wait": int(best.wait),
+                "stopped": bool(self.model.stop_training),
+            }
+            save(list(rows), best.best_weights, stopping, [np.asarray(v) for v in self.model.optimizer.variables])
+
+    return Recorder()

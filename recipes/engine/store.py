@@ -1,0 +1,178 @@
+"""What was computed once is found again: folders named by a hash of all that their content depends on.
+
+An entry appears whole or not at all, so that a process killed while it writes leaves nothing that could be read. Each
+entry knows the sizes of its files: one that was truncated is noticed, removed and made anew.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recipes.engine.progress import warn
+from zoo.errors import ConfigError
+from zoo.files import disk_full
+
+__all__ = ["Rows", "Store", "hash_of"]
+
+LIMIT_BYTES = 16 * 1024**3
+"""What a store keeps; beyond it the entries that were not used for longest are removed."""
+ENTRY = "entry.json"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one shape in a plain binary file, `(count, *shape)`; also as a growing file while it is written."""
+
+    path: Path
+    count: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def row_bytes(self) -> int:
+        """The size of one row."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the file."""
+        return self.count * self.row_bytes
+
+    def load(self) -> np.ndarray:
+        """All rows, in memory."""
+        return np.fromfile(self.path, self.dtype).reshape(self.count, *self.shape)
+
+    def reader(self):
+        """A function: indices `(n,)` -> rows `(n, *shape)`, which reads only those rows and keeps nothing in memory.
+
+        Plain reads, not a memory map: mapped pages would count as the process's memory.
+        """
+        file = self.path.open("rb")  # stays open: an entry that is evicted meanwhile can still be read
+        size = self.row_bytes
+
+        def read(indices: np.ndarray) -> np.ndarray:
+            rows = np.empty((len(indices), *self.shape), self.dtype)
+            flat = rows.reshape(len(indices), -1).view(np.uint8)
+            for row, index in enumerate(indices):
+                os.preadv(file.fileno(), [memoryview(flat[row])], int(index) * size)
+            return rows
+
+        return read
+
+
+class Store:
+    """A folder of entries. Several processes may share it."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self._used: set[str] = set()
+        for part in self.folder.glob(".part-*"):
+            if not _alive(int(part.name.split("-")[1])):
+                shutil.rmtree(part, ignore_errors=True)
+
+    def find(self, key: str) -> tuple[Path, dict] | None:
+        """The folder of the entry `key` and what was noted about it; None if it is not there or was damaged."""
+        folder = self.folder / key
+        try:
+            entry = json.loads((folder / ENTRY).read_text(encoding="utf-8"))
+            intact = all((folder / name).stat().st_size == size for name, size in entry["sizes"].items())
+            facts = entry["facts"]
+        except FileNotFoundError:
+            if not folder.exists():
+                return None
+            intact = False
+        except (ValueError, KeyError, TypeError, AttributeError):
+            intact = False
+        if not intact:
+            warn(f"the cache entry '{folder}' is damaged: it is made anew")
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(folder / ENTRY)
+        self._used.add(key)
+        return folder, facts
+
+    @contextlib.contextmanager
+    def add(self, key: str) -> Iterator[tuple[Path, dict]]:
+        """Yield an empty folder to write files into and a dict for facts; on success they become the entry `key`.
+
+        Raises:
+            ConfigError: the disk is full.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part = Path(tempfile.mkdtemp(prefix=f".part-{os.getpid()}-", dir=self.folder))
+            facts: dict = {}
+            try:
+                yield part, facts
+                sizes = {path.name: path.stat().st_size for path in part.iterdir()}
+                (part / ENTRY).write_text(json.dumps({"sizes": sizes, "facts": facts}), encoding="utf-8")
+                with contextlib.suppress(OSError):  # another process was faster
+                    os.replace(part, self.folder / key)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+        except Exception as error:
+            if not disk_full(error):
+                raise
+            raise ConfigError(
+                f"no space left on the disk for the cache in '{self.folder}': free some space, delete that folder, or pass "
+                "--cache off"
+            ) from error
+        self._used.add(key)
+        self._evict()
+
+    def free_bytes(self) -> int:
+        """The space left on the disk."""
+        existing = next(folder for folder in (self.folder, *self.folder.absolute().parents) if folder.exists())
+        return shutil.disk_usage(existing).free
+
+    def _evict(self) -> None:
+        entries = []
+        for path in self.folder.glob(f"*/{ENTRY}"):
+            with contextlib.suppress(OSError):
+                entries.append(
+                    (path.stat().st_mtime, path.parent, sum(f.stat().st_size for f in path.parent.iterdir()))
+                )
+        total = sum(size for _, _, size in entries)
+        for _, folder, size in sorted(entries, key=lambda entry: entry[0]):
+            if total > LIMIT_BYTES and folder.name not in self._used:
+                shutil.rmtree(folder, ignore_errors=True)
+                total -= size
+
+
+def hash_of(*parts: object) -> str:
+    """A sha256 over JSON-like values, strings, and arrays (type, shape and content), 32 hexadecimal digits."""
+    digest = hashlib.sha256()
+
+    def update(part: object) -> None:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).ravel().view(np.uint8))
+        elif isinstance(part, Sequence) and not isinstance(part, str) and any(isinstance(p, np.ndarray) for p in part):
+            for item in part:
+                update(item)
+        else:
+            digest.update(json.dumps(part, sort_keys=True, default=str).encode())
+        digest.update(b"\0")
+
+    for part in parts:
+        update(part)
+    return digest.hexdigest()[:32]
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,336 @@
+"""Training on cached features is the same training; a key never finds what it should not."""
+
+import contextlib
+import dataclasses
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from recipes.engine import cache as cache_module
+from recipes.engine import fit
+from recipes.engine.cache import CacheSettings, PrefixCache
+from recipes.engine.fit import FitSettings, predict, train
+from recipes.engine.images import Images
+from recipes.engine.schedule import Phase
+from recipes.engine.store import Rows, Store, hash_of
+from tests.conftest import shapes_picture
+from zoo.blocks import find_blocks
+from zoo.cuts import narrowest_cut
+from zoo.errors import ConfigError
+from zoo.heads import single_label
+from zoo.stack import backbone_of, stack
+
+HEAD = single_label(["left", "right", "top"], dropout=0.3)
+PHASES = (Phase("head", "head", 2, 0.05), Phase("one", 1, 1, 0.05), Phase("two", 2, 1, 0.05))
+
+
+def pictures(count: int, seed: int = 0) -> Images:
+    classes = np.arange(count) % 3
+    pixels = np.stack([shapes_picture(label, 1000 * seed + i, 16) for i, label in enumerate(classes)])
+    return Images(pixels, np.eye(3, dtype=np.float32)[classes], tuple(map(str, range(count))), ())
+
+
+def normalization(x, i):
+    """Residual blocks with BatchNormalization and dropout."""
+    y = layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
+    y = layers.Dropout(0.2)(layers.ReLU()(layers.BatchNormalization()(y)))
+    return layers.Add(name=f"add{i}")([x, y])
+
+
+def squeeze_excite(x, i):
+    """A gate over the channels, swish."""
+    y = layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
+    y = layers.Activation("swish")(layers.BatchNormalization()(y))
+    gate = layers.Dense(8, "sigmoid")(layers.Dense(4, "swish")(layers.GlobalAveragePooling2D(keepdims=True)(y)))
+    return layers.Add(name=f"add{i}")([x, layers.Multiply()([y, gate])])
+
+
+def layer_norm(x, i):
+    """Depthwise convolution, LayerNormalization, GELU, stochastic depth."""
+    from keras.src.applications.convnext import StochasticDepth
+
+    y = layers.LayerNormalization()(layers.DepthwiseConv2D(3, padding="same")(x))
+    y = layers.Dense(8)(layers.Activation("gelu")(layers.Dense(16)(y)))
+    return layers.Add(name=f"add{i}")([x, StochasticDepth(0.3)(y)])
+
+
+FAMILIES = (normalization, squeeze_excite, layer_norm)
+
+
+def builder(block):
+    """A function that builds the stacked model of four blocks with the same "pretrained" backbone every time."""
+
+    def backbone():
+        inputs = keras.Input((16, 16, 3), name="image")
+        x = layers.Conv2D(8, 3, strides=2, padding="same")(layers.Rescaling(1 / 127.5, -1)(inputs))
+        for i in range(4):
+            x = block(x, i)
+        return keras.Model(inputs, x, name="tiny")
+
+    keras.utils.set_random_seed(7)
+    model = backbone()
+    for layer in model.layers:  # statistics that are not those of a fresh layer
+        if isinstance(layer, layers.BatchNormalization):
+            layer.moving_mean.assign(np.random.default_rng(0).normal(0, 0.1, 8))
+            layer.moving_variance.assign(np.random.default_rng(1).uniform(0.5, 2, 8))
+    pretrained = model.get_weights()
+
+    def build():
+        made = backbone()
+        made.set_weights(pretrained)
+        return stack(made, [HEAD])
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def data():
+    return {"train": pictures(40), "validation": pictures(12, 1)}
+
+
+@pytest.fixture
+def sgd(monkeypatch):
+    """Adam divides by the size of the gradient, so that a rounding error of a gradient near zero is a whole step."""
+    monkeypatch.setattr(fit, "make_optimizer", lambda variables, peak, *_, **__: keras.optimizers.SGD(peak))
+
+
+@pytest.mark.parametrize("block", FAMILIES)
+def test_cached_training_is_the_same_training(block, data, tmp_path, sgd):
+    build, phases = builder(block), (PHASES[0], PHASES[2])
+    plain = FitSettings(batch_size=8, cache="off")
+    model, (expected,) = train(build, HEAD, phases, data, [3], plain)
+    (wanted,) = predict(model, data["validation"])
+    for options, losses, outputs in (
+        ({"cache_dtype": "float16", "cache": "memory"}, 1e-3, 1e-2),
+        ({"cache_dtype": "float32", "cache": "disk"}, 1e-5, 1e-5),
+    ):
+        settings = FitSettings(batch_size=8, **options)
+        model, (got,) = train(build, HEAD, phases, data, [3], settings, store=Store(tmp_path))
+        assert [phase["cached"] for phase in got.phases] == [True, True]
+        assert [phase["cached"] for phase in expected.phases] == [False, False]
+        for name in ("loss", "val_loss"):
+            np.testing.assert_allclose(
+                [row[name] for row in got.history], [row[name] for row in expected.history], rtol=losses
+            )
+        np.testing.assert_allclose(predict(model, data["validation"])[0], wanted, atol=outputs)
+
+
+def cuts_of(model, trained):
+    blocks = find_blocks(backbone_of(model))
+    return [narrowest_cut(model, blocks[len(blocks) - n - 1].cut) for n in trained]
+
+
+def filled(model, data, store, cuts, augment=(), **settings):
+    cache = PrefixCache(store, model, data, augment, CacheSettings(**{"dtype": "float32", **settings}))
+    cache.fill(cuts)
+    return cache
+
+
+def test_features_are_what_the_frozen_blocks_give(data, tmp_path):
+    model = builder(normalization)()
+    cuts = cuts_of(model, (0, 2))
+    assert cuts[0][0].shape == (None, 8), "the head trains on pooled features"
+    cache = filled(model, data, Store(tmp_path), cuts)
+    for cut in cuts:
+        features = cache.features(cut, "validation")
+        expected = keras.Model(model.input, cut[0])(np.float32(data["validation"].pixels), training=False)
+        np.testing.assert_allclose(features.tensors[0].load(), np.asarray(expected), atol=1e-5)
+
+
+def test_a_higher_cut_is_computed_from_a_lower_one(data, tmp_path, monkeypatch):
+    model = builder(normalization)()
+    head, _, low = cuts_of(model, (0, 1, 2))
+    filled(model, data, Store(tmp_path), [low])
+    monkeypatch.setattr(cache_module.pipeline, "_gather", None)  # pixels cannot be read any more
+    cache = filled(model, data, Store(tmp_path), [head, low])
+    features = cache.features(head, "train")
+    expected = keras.Model(model.input, head[0])(np.float32(data["train"].pixels), training=False)
+    np.testing.assert_allclose(features.tensors[0].load(), np.asarray(expected), atol=1e-5)
+
+
+def test_one_pass_fills_all_cuts_and_other_seeds_and_runs_find_them(data, tmp_path, monkeypatch):
+    passes = []
+    write = PrefixCache._write
+    monkeypatch.setattr(
+        PrefixCache,
+        "_write",
+        lambda self, name, cuts, *a: (passes.append((name, len(cuts))), write(self, name, cuts, *a)),
+    )
+    build, settings = builder(normalization), FitSettings(batch_size=8, cache="memory")
+    train(build, HEAD, PHASES, data, [0, 1], settings, store=Store(tmp_path))
+    assert passes == [("train", 3), ("validation", 3)]
+    other = single_label(["left", "right", "top"], dropout=0.0)
+    train(lambda: stack(backbone_of(build()), [other]), other, PHASES[:1], data, [9], settings, store=Store(tmp_path))
+    assert len(passes) == 2
+
+
+def test_a_changed_key_finds_nothing(data, tmp_path):
+    build = builder(normalization)
+    model, store = build(), Store(tmp_path)
+
+    def key(model=model, data=data, augment=(), **settings):
+        (cut,) = cuts_of(model, (settings.pop("trained", 1),))
+        cache = PrefixCache(store, model, data, augment, CacheSettings(**settings))
+        return cache._key(cut, "train")
+
+    first = key()
+    assert key(build()) == first, "the same weights in a model of another name"
+    assert key(data={**data, "validation": pictures(9, 5)}) == first
+    moved = build()
+    moved.layers[2].kernel.assign(moved.layers[2].kernel + 1e-6)
+    late = build()
+    dense = late.get_layer("probabilities_dense")
+    dense.kernel.assign(dense.kernel + 1)
+    assert key(late) == first, "what lies behind the cut does not matter"
+    changed = [
+        key(moved),
+        key(builder(squeeze_excite)()),
+        key(data={"train": pictures(40, 3)}),
+        key(data={"train": dataclasses.replace(data["train"], pixels=data["train"].pixels[:, ::-1])}),
+        key(augment=("flip",)),
+        key(augment=("flip",), views=2),
+        key(augment=("crop",)),
+        key(dtype="float32"),
+        key(trained=2),
+    ]
+    assert len({first, *changed}) == 1 + len(changed)
+
+
+def test_views_are_augmented_and_repeat(data, tmp_path):
+    model = builder(normalization)()
+    cuts = cuts_of(model, (2,))
+    rows = [
+        filled(model, data, Store(tmp_path / str(i)), cuts, ("crop",), views=3).features(cuts[0], "train")
+        for i in (0, 1)
+    ]
+    first, second = (features.tensors[0].load() for features in rows)
+    np.testing.assert_array_equal(first, second)
+    assert len(first) == 3 * 40
+    views = first.reshape(3, 40, -1)
+    plain = filled(model, data, Store(tmp_path / "plain"), cuts).features(cuts[0], "train").tensors[0].load()
+    for a, b in ((views[0], views[1]), (views[1], views[2]), (views[0], plain.reshape(40, -1))):
+        assert np.abs(a - b).max(-1).min() > 1e-3, "every picture differs from view to view"
+
+
+def test_a_truncated_file_is_noticed_and_made_anew(data, tmp_path, capsys):
+    model = builder(normalization)()
+    cuts = cuts_of(model, (1,))
+    features = filled(model, data, Store(tmp_path), cuts).features(cuts[0], "train")
+    expected = features.tensors[0].load()
+    with features.tensors[0].path.open("r+b") as file:
+        file.truncate(100)
+    again = filled(model, data, Store(tmp_path), cuts).features(cuts[0], "train")
+    assert "is damaged: it is made anew" in " ".join(capsys.readouterr().err.split())
+    np.testing.assert_array_equal(again.tensors[0].load(), expected)
+
+
+def test_features_beyond_float16_are_kept_in_float32(data, tmp_path, capsys):
+    inputs = keras.Input((16, 16, 3), name="image")
+    x = layers.Conv2D(8, 3, name="stem")(layers.Rescaling(1e5)(inputs))
+    for i in range(4):
+        x = normalization(x, i)
+    model = stack(keras.Model(inputs, x, name="large"), [HEAD])
+    cuts = cuts_of(model, (2,))
+    features = filled(model, data, Store(tmp_path), cuts, dtype="float16").features(cuts[0], "train")
+    assert features.tensors[0].dtype == "float32"
+    assert np.isfinite(features.tensors[0].load()).all()
+    assert "range of float16" in capsys.readouterr().err
+
+
+def test_auto_weighs_views_against_epochs(data, tmp_path, capsys):
+    model = builder(normalization)()
+    (cut,) = cuts_of(model, (0,))
+
+    def plan(epochs, augment=(), **settings):
+        return PrefixCache(Store(tmp_path), model, data, augment, CacheSettings(**settings)).plan(
+            [(epochs, cut), (5, None)]
+        )
+
+    assert plan(2) == [True, False]
+    assert "MB and about" in capsys.readouterr().err
+    assert plan(3, ("flip",), views=4) == [False, False]
+    assert "prefix cache off: 4 view(s)" in capsys.readouterr().err
+    assert plan(9, ("flip",), views=4) == [True, False]
+    assert plan(9, mode="off") == [False, False]
+    assert plan(9, ("mixup",)) == [False, False]
+    assert "mixup joins two pictures" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="leave out mixup, or pass --cache off"):
+        plan(9, ("mixup",), mode="disk")
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_is_computed(data, tmp_path, monkeypatch, capsys):
+    model = builder(normalization)()
+    (cut,) = cuts_of(model, (2,))
+    monkeypatch.setattr(Store, "free_bytes", lambda self: 0)
+    cache = PrefixCache(Store(tmp_path), model, data, (), CacheSettings())
+    assert cache.plan([(9, cut)]) == [False]
+    assert "of disk can be had" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="free some space, or pass --cache off"):
+        PrefixCache(Store(tmp_path), model, data, (), CacheSettings(mode="disk")).plan([(9, cut)])
+
+
+def test_what_does_not_fit_the_budget_stays_on_the_disk(data, tmp_path):
+    model = builder(normalization)()
+    (cut,) = cuts_of(model, (2,))
+    small = filled(model, data, Store(tmp_path), [cut], budget_bytes=1000)
+    assert not small.features(cut, "train").in_memory
+    assert (
+        filled(model, data, Store(tmp_path), [cut], mode="memory", budget_bytes=1000).features(cut, "train").in_memory
+    )
+    assert not filled(model, data, Store(tmp_path), [cut], mode="disk").features(cut, "train").in_memory
+
+
+def test_a_store_is_bounded_and_forgets_what_was_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr("recipes.engine.store.LIMIT_BYTES", 2500)
+    for i in range(4):
+        with Store(tmp_path).add(f"entry{i}") as (folder, facts):
+            (folder / "a.bin").write_bytes(bytes(1000))
+            facts["number"] = i
+        os.utime(tmp_path / f"entry{i}" / "entry.json", (i, i))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["entry2", "entry3"]
+    assert Store(tmp_path).find("entry3")[1] == {"number": 3}
+    assert Store(tmp_path).find("entry0") is None
+
+
+def test_an_entry_that_fails_leaves_nothing(tmp_path):
+    with contextlib.suppress(RuntimeError), Store(tmp_path).add("key") as (folder, _):
+        (folder / "a.bin").write_bytes(b"half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_dead_process_was_writing_is_swept(tmp_path):
+    (tmp_path / ".part-999999999-abc").mkdir()
+    alive = tmp_path / ".part-1-abc"
+    alive.mkdir()
+    Store(tmp_path)
+    assert list(tmp_path.iterdir()) == [alive]
+
+
+def test_rows_are_read_where_they_lie(tmp_path):
+    values = np.random.default_rng(0).normal(size=(50, 3, 2)).astype("float16")
+    values.tofile(tmp_path / "rows.bin")
+    rows = Rows(tmp_path / "rows.bin", 50, (3, 2), "float16")
+    assert rows.size_bytes == values.nbytes
+    np.testing.assert_array_equal(rows.load(), values)
+    np.testing.assert_array_equal(rows.reader()(np.array([49, 0, 7, 7])), values[[49, 0, 7, 7]])
+
+
+def test_hashes_tell_types_and_order_apart():
+    a = np.arange(6, dtype=np.float32)
+    different = [a, a.reshape(2, 3), a.astype("float64"), a[::-1], [a[:3], a[3:]], a.tolist(), json.dumps(a.tolist())]
+    assert len({hash_of(part) for part in different}) == len(different)
+    assert hash_of("a", "b") != hash_of("ab")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"views": 0}, "number of views"), ({"cache_gb": 0}, "memory for the cache"), ({"accumulate": 0}, "accumulate")],
+)
+def test_settings_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        FitSettings(**options)
