@@ -74,6 +74,7 @@ def main(config: Config) -> Path:
     from zoo.quiet import load_tensorflow
     from zoo.stack import stack
 
+    config.fit.check()
     row = backbones.find(config.backbone)
     spec = "none" if config.schedule == "scratch" else config.weights
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate, config.layer_decay)

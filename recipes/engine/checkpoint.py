@@ -6,6 +6,7 @@ history) and one for each finished seed. A file replaces the one before by a ren
 
 import json
 import shutil
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +96,7 @@ class Checkpoints:
             with np.load(self.folder / name) as file:
                 facts, lengths = json.loads(str(file["facts"]))
                 return facts, {kind: [file[f"{kind}/{i}"] for i in range(n)] for kind, n in lengths.items()}
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ArtifactError(
                 f"the checkpoint '{self.folder / name}' cannot be read ({error}): train anew with --overwrite"
             ) from error

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -52,8 +52,8 @@ class FitSettings:
     """Compute what frozen blocks give once: off, memory, disk (read as needed), or auto (whichever is cheaper)."""
     cache_gb: float = 1.0
     """Memory for cached features; `auto` leaves larger ones on the disk."""
-    cache_dtype: str = "float16"
-    """What features are stored in: float16 or float32."""
+    cache_dtype: Literal["float16", "float32"] = "float16"
+    """What cached features are stored in."""
     weight_decay: float = 1e-4
     """AdamW's, on kernels only."""
     clip_norm: float | None = None
@@ -71,7 +71,12 @@ class FitSettings:
     tensorboard: bool = False
     """Write TensorBoard logs into the run directory."""
 
-    def __post_init__(self):
+    def check(self) -> None:
+        """Refuse what cannot work. Not done at construction, because tyro puts such errors into a box of its own.
+
+        Raises:
+            ConfigError: a value outside its range.
+        """
         for option, least in (("batch_size", 1), ("patience", 0)):
             if getattr(self, option) < least:
                 text = option.replace("_", " ")
@@ -134,6 +139,8 @@ def train(
 
     if not seeds:
         raise ConfigError("the number of seeds must be at least 1")
+    settings.check()
+    images = {name: images[name] for name in ("train", "validation")}
     keras.utils.set_random_seed(seeds[0])
     model = build()
     blocks = find_blocks(backbone_of(model))

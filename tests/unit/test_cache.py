@@ -333,4 +333,4 @@ def test_hashes_tell_types_and_order_apart():
 )
 def test_settings_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        FitSettings(**options)
+        FitSettings(**options).check()

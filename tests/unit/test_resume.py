@@ -1,0 +1,208 @@
+"""A training that is interrupted after any epoch and resumed ends with the weights of one that ran through."""
+
+import dataclasses
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from recipes.engine import workspace
+from recipes.engine.checkpoint import Checkpoint, Checkpoints
+from recipes.engine.fit import FitSettings, train
+from recipes.engine.schedule import Phase
+from recipes.engine.store import Store
+from tests.unit.test_cache import HEAD, builder, normalization, pictures
+from zoo.errors import ArtifactError, ConfigError, TrainingError
+
+PHASES = (Phase("head", "head", 2, 0.01), Phase("all", "all", 2, 0.01, batch_norm="train"))
+SEEDS = [3, 4]
+PLAIN = FitSettings(batch_size=8, augment=("crop",))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return {"train": pictures(24), "validation": pictures(9, 1)}
+
+
+def run(data, folder, store=None, settings=PLAIN, seeds=SEEDS):
+    return train(builder(normalization), HEAD, PHASES, data, seeds, settings, folder=folder, store=store)
+
+
+@pytest.fixture(scope="module")
+def straight(data):
+    return run(data, None)[1]
+
+
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+def interrupted_after(monkeypatch, saves: int, data, folder, **options):
+    """Run until the checkpoint number `saves` has been written."""
+    write, count = Checkpoints._write, [0]
+
+    def counting(self, *args):
+        write(self, *args)
+        count[0] += 1
+        if count[0] == saves:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "_write", counting)
+        with pytest.raises(Killed):
+            run(data, folder, **options)
+
+
+@pytest.mark.parametrize("saves", [1, 2, 5, 7, 9])
+def test_resumed_is_uninterrupted(saves, data, straight, tmp_path, monkeypatch):
+    """Two phases of two epochs and the end of each, and of the seed: 7 checkpoints a seed."""
+    interrupted_after(monkeypatch, saves, data, tmp_path)
+    model, results = run(data, tmp_path)
+    for got, expected in zip(results, straight, strict=True):
+        for a, b in zip(got.weights, expected.weights, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert [row["epoch"] for row in got.history] == [1, 2, 3, 4]
+        for a, b in zip(got.history, expected.history, strict=True):
+            assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
+        assert [p["best_epoch"] for p in got.phases] == [p["best_epoch"] for p in expected.phases]
+    for a, b in zip(model.get_weights(), straight[-1].weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_resumed_on_cached_features(data, tmp_path, monkeypatch):
+    options = {"settings": FitSettings(batch_size=8, augment=("flip",), views=2, cache="memory"), "seeds": [3]}
+    _, (expected,) = run(data, None, store=Store(tmp_path / "a"), **options)
+    interrupted_after(monkeypatch, 1, data, tmp_path / "run", store=Store(tmp_path / "b"), **options)
+    _, (got,) = run(data, tmp_path / "run", store=Store(tmp_path / "b"), **options)
+    assert got.phases[0]["cached"]
+    for a, b in zip(got.weights, expected.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_early_stopping_is_remembered(data, tmp_path, monkeypatch):
+    still = dataclasses.replace(PHASES[0], epochs=30, learning_rate=1e-12)
+    monkeypatch.setattr("tests.unit.test_resume.PHASES", (still,))
+    settings = FitSettings(batch_size=8, patience=3)
+    _, (expected,) = run(data, None, settings=settings, seeds=[0])
+    interrupted_after(monkeypatch, expected.phases[0]["epochs_run"], data, tmp_path, settings=settings, seeds=[0])
+    _, (got,) = run(data, tmp_path, settings=settings, seeds=[0])
+    assert got.phases[0]["epochs_run"] == expected.phases[0]["epochs_run"] < 30
+    assert got.phases[0]["best_epoch"] == expected.phases[0]["best_epoch"]
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    state = Checkpoint(1, 2, [np.ones(3)], [np.arange(2)], [np.zeros((1, 2))], {"wait": 1}, [{"loss": 0.5}], [{"a": 1}])
+    Checkpoints(tmp_path).save(7, state)
+    got = Checkpoints(tmp_path).load(7)
+    for name, value in vars(state).items():
+        np.testing.assert_equal(getattr(got, name), value)
+    assert Checkpoints(tmp_path).load(8) is None
+    Checkpoints(tmp_path).finish(7, {"x": 1}, [np.ones(2)])
+    assert Checkpoints(tmp_path).load(7) is None
+    assert Checkpoints(tmp_path).finished(7)[0] == {"x": 1}
+
+
+def test_a_damaged_checkpoint_is_said(tmp_path):
+    (tmp_path / "seed-0.npz").write_bytes(b"PK\x03\x04 not much")
+    with pytest.raises(ArtifactError, match=r"seed-0.npz' cannot be read .*train anew with --overwrite"):
+        Checkpoints(tmp_path).load(0)
+
+
+def test_what_a_killed_process_was_writing_is_swept(tmp_path):
+    (tmp_path / ".seed-0.npz.abc").mkdir()
+    Checkpoints(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_not_a_number_stops(data, tmp_path):
+    settings = FitSettings(batch_size=8)
+
+    def build():
+        model = builder(normalization)()
+        model.get_layer("probabilities_dense").kernel.assign(np.full((8, 3), np.nan, np.float32))
+        return model
+
+    with pytest.raises(
+        TrainingError, match=r"loss is nan in phase 'head', epoch 1, step 3, at a learning rate of .*e-0"
+    ):
+        train(build, HEAD, PHASES, data, [0], settings, folder=tmp_path)
+
+
+SETTINGS = {"overwrite": False, "resume": False, "learning_rate": 0.1, "fit": {"views": 4}}
+
+
+def begin(out, keep=True, error=Killed, fingerprint="f", **options):
+    with workspace.workspace(out, SETTINGS | options, fingerprint) as folder:
+        if keep:
+            Checkpoints(folder / "checkpoint" / "transfer").save(0, Checkpoint())
+        (folder / "run.json").write_text("{}")
+        if error is not None:
+            raise error
+
+
+def test_an_interrupted_run_is_kept_and_resumed(tmp_path, capsys):
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        begin(out)
+    assert "--resume goes on with it" in capsys.readouterr().err
+    assert not out.exists()
+    with pytest.raises(
+        ConfigError, match="was begun and interrupted: --resume goes on with it, --overwrite starts anew"
+    ):
+        begin(out)
+    begin(out, resume=True, keep=False, error=None)
+    assert [p.name for p in out.iterdir()] == ["run.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_without_a_checkpoint_nothing_is_left(tmp_path, capsys):
+    with pytest.raises(Killed):
+        begin(tmp_path / "run", keep=False)
+    assert list(tmp_path.iterdir()) == []
+    begin(tmp_path / "run", resume=True, error=None)
+    assert "no checkpoint: starting from the beginning" in capsys.readouterr().err
+
+
+def test_overwrite_starts_anew_and_keeps_the_old_one_until_the_end(tmp_path):
+    out = tmp_path / "run"
+    begin(out, error=None)
+    with pytest.raises(ConfigError, match="exists already"):
+        begin(out)
+    with pytest.raises(Killed):
+        begin(out, overwrite=True)
+    assert (out / "run.json").exists()
+    begin(out, overwrite=True, error=None)
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+    with pytest.raises(ConfigError, match="choose one of them"):
+        begin(out, overwrite=True, resume=True)
+
+
+def test_resume_with_other_settings_names_them(tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        begin(out)
+    with pytest.raises(
+        ConfigError, match=r"other settings: learning_rate \(0.1 then, 0.2 now\), views \(4 then, 2 now\)"
+    ):
+        begin(out, resume=True, learning_rate=0.2, fit={"views": 2})
+    with pytest.raises(ConfigError, match="content of the data"):
+        begin(out, resume=True, fingerprint="other")
+
+
+def test_a_complete_run_needs_no_resuming(tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    assert not workspace.finished(out, SETTINGS | {"resume": True})
+    (out / "run.json").write_text('{"config": {"learning_rate": 0.1}}')
+    assert not workspace.finished(out, SETTINGS)
+    assert workspace.finished(out, SETTINGS | {"resume": True})
+    with pytest.raises(ConfigError, match="learning_rate"):
+        workspace.finished(out, SETTINGS | {"resume": True, "learning_rate": 1})
+
+
+def test_the_disk_filling_up_keeps_what_was_done(tmp_path):
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(ConfigError, match="no space left .*--resume then goes on"):
+        begin(tmp_path / "run", error=error)
+    assert (tmp_path / ".run.part" / "checkpoint").exists()
