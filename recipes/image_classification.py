@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
-from recipes.engine.fit import FitSettings
+from recipes.engine.settings import FitSettings
 
 
 @dataclass(frozen=True)

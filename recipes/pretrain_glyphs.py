@@ -44,6 +44,7 @@ def main(config: Config) -> Path:
     from recipes.engine import evaluation, fit, run, schedule
     from recipes.engine.images import Images
     from recipes.engine.progress import say
+    from recipes.engine.settings import FitSettings
     from zoo import backbones, heads, weights
     from zoo.files import staged_folder
     from zoo.quiet import load_tensorflow
@@ -71,7 +72,7 @@ def main(config: Config) -> Path:
         }
         model = build()
         say(schedule.table(f"{row.name} on glyphs", fit.describe_phases(model, phases)))
-        settings = fit.FitSettings(batch_size=config.batch_size, weight_decay=config.weight_decay)
+        settings = FitSettings(batch_size=config.batch_size, weight_decay=config.weight_decay)
         model, (trained,) = fit.train(build, head, phases, pixels, [config.seed], settings)
 
         path = folder / f"{row.name}.weights.h5"

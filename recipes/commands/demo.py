@@ -24,7 +24,7 @@ def command(arguments: Sequence[str]) -> int:
 
     from recipes.commands import export
     from recipes.engine import run
-    from recipes.engine.fit import FitSettings
+    from recipes.engine.settings import FitSettings
     from recipes.image_classification import Config, main
 
     options = tyro.cli(Options, args=arguments, prog="graft demo")

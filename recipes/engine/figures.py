@@ -3,12 +3,12 @@
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Picture", "confusion_table", "curve", "heat_picture", "hottest_place", "picture"]
+__all__ = ["Picture", "confusion_table", "curve", "heat_picture", "hottest_place", "picture", "sweep"]
 
 COLOURS = {"ink": "#010203", "muted": "#020304", "line": "#030405", "band": "#040506"} | {
     "train": "#050607",
@@ -86,6 +86,39 @@ def curve(name: str, train: Sequence[float], validation: Sequence[float], phases
     `train` and `validation` hold a value an epoch (NaN where none was measured), `phases` the phase of each epoch.
     `name` keeps the ids of this figure apart from those of others on the page. `percent` shows 0..1 as 0..100 %.
     """
+
+    def draw(figure, axes):
+        _lines(axes, train, validation)
+        _bands(axes, phases)
+        _frame(axes, len(phases), percent)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=COLOURS["ink"], handlelength=3.2)
+
+    return _drawn(name, draw)
+
+
+def sweep(name: str, rates: Sequence[float], losses: Sequence[float], suggested: float | None) -> str:
+    """The loss against the learning rate, as an `<svg>` element; `suggested` is marked."""
+
+    def draw(figure, axes):
+        from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+
+        axes.plot(rates, losses, color=COLOURS["train"], linewidth=2)
+        if suggested is not None:
+            axes.axvline(suggested, color=COLOURS["validation"], linewidth=2, linestyle=(0, (4, 2)))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(numticks=7))
+        axes.xaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-").replace("e+00", ""))
+        )
+        axes.minorticks_off()
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+        axes.set_xlabel("learning rate", color=COLOURS["ink"])
+        _plain(axes)
+
+    return _drawn(name, draw)
+
+
+def _drawn(name: str, draw: Callable) -> str:
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -96,11 +129,7 @@ def curve(name: str, train: Sequence[float], validation: Sequence[float], phases
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), layout="constrained")
         FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        _lines(axes, train, validation)
-        _bands(axes, phases)
-        _frame(axes, len(phases), percent)
-        figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=COLOURS["ink"], handlelength=3.2)
+        draw(figure, figure.add_subplot())
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None})
     return _inlined(buffer.getvalue(), name)
@@ -178,6 +207,10 @@ def _frame(axes, epochs: int, percent: bool) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
     if percent:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
+    _plain(axes)
+
+
+def _plain(axes) -> None:
     axes.grid(axis="y", color=COLOURS["line"], linewidth=1)
     axes.set_axisbelow(True)
     axes.tick_params(colors=COLOURS["line"], labelcolor=COLOURS["ink"])

@@ -95,6 +95,7 @@ def _context(run: Path, facts: Tree) -> Tree:
         "verdict": _verdict(facts.get("verdict")),
         "data": _data(facts["data"], labels, _arrays(run / "samples.npz")),
         "curves": _curves(_history(run / "history.csv")),
+        "sweeps": _sweeps(facts["schedule"]["phases"]),
         "confusion": _confusion(facts.get("confusion"), labels),
         "per_class": _per_class(metrics, labels),
         "mistakes": _mistakes(_arrays(run / "mistakes.npz"), labels),
@@ -189,6 +190,21 @@ def _curves(history: Mapping[str, Sequence] | None) -> list[Tree]:
         ends = {"training": _last(train), "validation": _last(validation)}
         curves.append({"name": name, "svg": svg, "percent": percent, "ends": ends})
     return curves
+
+
+def _sweeps(phases: Sequence[Tree]) -> list[Tree]:
+    """The curve of each phase for which learning rates were swept."""
+    from markupsafe import Markup
+
+    found = [(phase["name"], phase["rate_finder"]) for phase in phases if phase.get("rate_finder")]
+    return [
+        {
+            "phase": name,
+            "suggested": sweep["suggested"],
+            "svg": Markup(figures.sweep(f"sweep-{i}", sweep["rates"], sweep["losses"], sweep["suggested"])),
+        }
+        for i, (name, sweep) in enumerate(found)
+    ]
 
 
 def _last(values: Sequence[float]) -> float | None:

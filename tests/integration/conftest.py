@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recipes.commands import export
-from recipes.engine.fit import FitSettings
+from recipes.engine.settings import FitSettings
 from recipes.image_classification import Config, main
 
 

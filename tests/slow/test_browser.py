@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from recipes.engine.fit import FitSettings
+from recipes.engine.settings import FitSettings
 from recipes.image_classification import Config, main
 
 pytestmark = pytest.mark.slow

@@ -13,9 +13,10 @@ from keras import layers
 from recipes.engine import cache as cache_module
 from recipes.engine import fit
 from recipes.engine.cache import CacheSettings, PrefixCache
-from recipes.engine.fit import FitSettings, predict, train
+from recipes.engine.fit import predict, train
 from recipes.engine.images import Images
 from recipes.engine.schedule import Phase
+from recipes.engine.settings import FitSettings
 from recipes.engine.store import Rows, Store, hash_of
 from tests.conftest import shapes_picture
 from zoo.blocks import find_blocks

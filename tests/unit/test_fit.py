@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from recipes.engine import evaluation, pipeline
-from recipes.engine.fit import FitSettings, describe_phases, predict, train
+from recipes.engine.fit import describe_phases, predict, train
 from recipes.engine.images import Images
 from recipes.engine.optimizer import OptimizerSettings, batch_norm_momentum, make_optimizer, precision
 from recipes.engine.schedule import Phase
+from recipes.engine.settings import FitSettings
 from tests.conftest import shapes_picture
 from zoo.blocks import find_blocks
 from zoo.errors import ConfigError

@@ -9,8 +9,9 @@ import pytest
 
 from recipes.engine import workspace
 from recipes.engine.checkpoint import Checkpoint, Checkpoints
-from recipes.engine.fit import FitSettings, train
+from recipes.engine.fit import train
 from recipes.engine.schedule import Phase
+from recipes.engine.settings import FitSettings
 from recipes.engine.store import Store
 from tests.unit.test_cache import HEAD, builder, normalization, pictures
 from zoo.errors import ArtifactError, ConfigError, TrainingError

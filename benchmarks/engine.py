@@ -1,0 +1,305 @@
+"""What the prefix cache saves: ratios, both sides measured in one run, on real photos with real weights.
+
+    python benchmarks/engine.py --data CLOTHING --weights mobilenet_v2_1.0_224.weights.h5
+
+CLOTHING is clothing_small, unpacked. Each figure runs in a process of its own and adds its rows to
+`benchmarks/results/engine.csv`. Times of a shared machine mean little; ratios of one run mean more.
+"""
+
+import contextlib
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from recipes.engine import evaluation, fit, images, schedule, sources, splits
+from recipes.engine.settings import FitSettings
+from recipes.engine.store import Store
+from zoo import backbones, heads
+from zoo.stack import backbone_of, stack
+
+SIZE = 160
+HERE = Path(__file__).parent
+FIGURES = ("frozen", "guide", "partial", "gradual", "waiting", "memory", "second", "torch")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure the fit loop."""
+
+    data: Path
+    """clothing_small, unpacked: train, validation and test folders."""
+    weights: Path
+    """MobileNetV2 1.0, ImageNet, with its top."""
+    figures: tuple[str, ...] = FIGURES
+    """Which ones."""
+    out: Path = HERE / "results" / "engine.csv"
+    """The table to add rows to."""
+    torch_python: str | None = None
+    """A Python that has torch and transformers, for the figure `torch`; skipped without."""
+    inside: bool = False
+    """Measure here, instead of in a process for each figure; prints the rows as JSON."""
+
+
+class Bench:
+    """The data, the model and the engine, as a recipe puts them together."""
+
+    def __init__(self, options: Options):
+        self.options = options
+        self.row = backbones.find("mobilenet_v2")
+        self.source, _ = splits.complete(sources.load(str(options.data)), 0)
+        self.head = heads.single_label(self.source.labels, dropout=0.2)
+
+    def decode(self, *names: str) -> dict[str, images.Images]:
+        """The pictures of some splits."""
+        return {n: images.decode_examples(self.source.splits[n], self.source.labels, SIZE, title=n) for n in names}
+
+    def build(self):
+        """A fresh stacked model with the pretrained backbone."""
+        backbone = backbones.build(self.row, image_size=SIZE, weights=str(self.options.weights))
+        return stack(backbone, [self.head])
+
+    def train(self, phases, pixels, settings: FitSettings, seeds=(0,), store=None):
+        """(model, results) of the engine."""
+        return fit.train(self.build, self.head, phases, pixels, seeds, settings, store=store)
+
+
+def frozen(bench: Bench) -> Iterator[dict]:
+    """20 epochs of a head, all in, over decoding and one bare forward pass of training and validation photos."""
+    import keras
+    import tensorflow as tf
+
+    ours, bare = [], []
+    phases = schedule.resolve("feature_extraction", 20)
+    for _ in range(3):
+        keras.utils.clear_session(free_memory=True)
+        backbone = backbone_of(bench.build())
+        start = time.perf_counter()
+        pixels = bench.decode("train", "validation")
+        forward = tf.function(lambda x, backbone=backbone: tf.reduce_mean(backbone(x, training=False), (1, 2)))
+        for split in pixels.values():
+            for i in range(0, len(split), 64):
+                forward(np.float32(split.pixels[i : i + 64]))
+        bare.append(time.perf_counter() - start)
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            pixels = bench.decode("train", "validation")
+            _, (result,) = bench.train(phases, pixels, FitSettings(), store=Store(folder))
+            ours.append(time.perf_counter() - start)
+    yield {
+        "figure": "20 frozen epochs over one bare pass (training and validation photos)",
+        "ratio": np.median(np.array(ours) / bare), "numerator_s": np.median(ours), "denominator_s": np.median(bare),
+        "target": "<= 1.4", "note": f"3 repetitions: {ratios(ours, bare)}; validation accuracy "
+        f"{result.phases[0]['best_validation_accuracy']:.3f}",
+    }  # fmt: skip
+
+
+def guide(bench: Bench) -> Iterator[dict]:
+    """The script of the Keras transfer-learning guide against the engine, 20 epochs of a head, 3 seeds of ours."""
+    weights = [str(bench.options.weights)]
+    script = [sys.executable, str(HERE / "peers" / "keras_guide.py"), str(bench.options.data), *weights]
+    done = subprocess.run(script, capture_output=True, text=True, check=True)
+    theirs = json.loads(done.stdout.splitlines()[-1])
+    times, accuracies = [], []
+    for seed in range(3):
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            pixels = bench.decode("train", "validation")
+            phases = schedule.resolve("feature_extraction", 20)
+            _, (result,) = bench.train(phases, pixels, FitSettings(), (seed,), Store(folder))
+            times.append(time.perf_counter() - start)
+            accuracies.append(result.phases[0]["best_validation_accuracy"])
+    yield {
+        "figure": "script of the Keras guide over the engine, 20 frozen epochs",
+        "ratio": theirs["seconds"] / np.median(times), "numerator_s": theirs["seconds"], "denominator_s": np.median(times),
+        "target": ">= 10", "note": f"validation accuracy: guide {theirs['validation_accuracy']:.3f} (last epoch, seed 0), "
+        f"engine {np.mean(accuracies):.3f} ({min(accuracies):.3f} to {max(accuracies):.3f}, seeds 0 to 2)",
+    }  # fmt: skip
+
+
+def partial(bench: Bench) -> Iterator[dict]:
+    """Seconds an epoch of the last four blocks and the head."""
+    pixels = bench.decode("train", "validation")
+    phases = (schedule.Phase("4 blocks", 4, 3, 2e-4),)
+    seconds = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for cache in ("memory", "off"):
+            settings = FitSettings(cache=cache)
+            _, (result,) = bench.train(phases, pixels, settings, store=Store(folder))
+            # The first epoch includes tracing.
+            seconds[cache] = np.median([row["seconds"] for row in result.history[1:]])
+    yield {
+        "figure": "last 4 blocks and head, an epoch, uncached over cached",
+        "ratio": seconds["off"] / seconds["memory"], "numerator_s": seconds["off"], "denominator_s": seconds["memory"],
+        "target": ">= 3.2", "note": "median of the second and third epoch, validation included",
+    }  # fmt: skip
+
+
+def gradual(bench: Bench) -> Iterator[dict]:
+    """gradual_unfreeze from end to end, three seeds, with flips and crops."""
+    pixels = bench.decode("train", "validation", "test")
+    phases = schedule.resolve("gradual_unfreeze")
+    seconds, accuracy = {}, {}
+    for cache in ("auto", "off"):
+        with tempfile.TemporaryDirectory() as folder:
+            settings = FitSettings(cache=cache, augment=("flip", "crop"))
+            start = time.perf_counter()
+            model, results = bench.train(phases, pixels, settings, range(3), Store(folder))
+            seconds[cache] = time.perf_counter() - start
+            outputs = fit.predict(model, pixels["test"], [r.weights for r in results])
+            accuracy[cache] = [evaluation.accuracy(output, pixels["test"].targets) for output in outputs]
+    text = "; ".join(f"{c}: {np.mean(a):.3f} ({min(a):.3f} to {max(a):.3f})" for c, a in accuracy.items())
+    yield {
+        "figure": "gradual_unfreeze, 3 seeds, uncached over cached",
+        "ratio": seconds["off"] / seconds["auto"], "numerator_s": seconds["off"], "denominator_s": seconds["auto"],
+        "target": ">= 2.5", "note": f"flip and crop, 4 views; test accuracy {text}",
+    }  # fmt: skip
+
+
+def waiting(bench: Bench) -> Iterator[dict]:
+    """The share of time in which full fine-tuning waits for its input."""
+    pixels = bench.decode("train", "validation")
+    phases = (schedule.Phase("all", "all", 1, 3e-4, batch_norm="train"),)
+    _, (result,) = bench.train(phases, pixels, FitSettings(augment=("flip", "crop")))
+    yield {
+        "figure": "share of time waiting for input, full fine-tuning with flip and crop",
+        "ratio": result.phases[0]["input_wait_share"], "numerator_s": "", "denominator_s": result.phases[0]["seconds"],
+        "target": "<= 0.05", "note": f"one epoch, {result.phases[0]['images_per_second']:.1f} photos/s",
+    }  # fmt: skip
+
+
+def memory(bench: Bench) -> Iterator[dict]:
+    """Anonymous resident memory with a cache of 4 GB on the disk and a budget of 512 MB."""
+    pixels = bench.decode("train", "validation")
+    phases = (schedule.Phase("10 blocks", 10, 1, 2e-4),)
+    peaks, size = {}, 0
+    with tempfile.TemporaryDirectory(dir=bench.options.out.parent) as folder:
+        for cache, views in (("off", 1), ("disk", 16)):
+            settings = FitSettings(cache=cache, views=views, augment=("flip",), cache_gb=0.5)
+            with peak_memory() as peak:
+                bench.train(phases, pixels, settings, store=Store(folder))
+            peaks[cache] = peak[0]
+        size = sum(f.stat().st_size for f in Path(folder).rglob("*.bin"))
+    yield {
+        "figure": "anonymous resident memory, MB: cached over uncached plus budget",
+        "ratio": peaks["disk"] / (peaks["off"] + 512), "numerator_s": peaks["disk"], "denominator_s": peaks["off"] + 512,
+        "target": f"cached <= {peaks['off'] + 512 + 300:.0f} MB", "note": f"columns are MB; cache of {size / 1e9:.1f} GB",
+    }  # fmt: skip
+
+
+def second(bench: Bench) -> Iterator[dict]:
+    """Seconds from the end of the imports to the first step, in a second run with another head and seed."""
+    with tempfile.TemporaryDirectory() as folder:
+        common = [
+            "--data", str(bench.options.data), "--weights", str(bench.options.weights), "--image-size", str(SIZE),
+            "--schedule", "feature_extraction", "--epochs", "2",
+        ]  # fmt: skip
+        script = [sys.executable, str(HERE / "first_step.py")]
+        seconds = []
+        for i, extra in enumerate(
+            (["--seed", "0"], ["--seed", "5", "--dropout", "0.4"], ["--seed", "6", "--dropout", "0"])
+        ):
+            out = ["--out", f"{folder}/run{i}"]
+            done = subprocess.run([*script, *common, *extra, *out], capture_output=True, text=True, check=True)
+            seconds.append(json.loads(done.stdout.splitlines()[-1])["seconds"])
+    yield {
+        "figure": "second run, other head and seed: seconds from the end of imports to the head phase",
+        "ratio": seconds[1], "numerator_s": seconds[1], "denominator_s": seconds[0], "target": "<= 5 s",
+        "note": f"first run {seconds[0]:.1f} s, a third one {seconds[2]:.1f} s",
+    }  # fmt: skip
+
+
+def torch(bench: Bench) -> Iterator[dict]:
+    """A plain PyTorch loop on the same photos at the same size: features recomputed each epoch, and cached by hand."""
+    if bench.options.torch_python is None:
+        return
+    script = [bench.options.torch_python, str(HERE / "peers" / "torch_loop.py"), str(bench.options.data)]
+    done = subprocess.run(script, capture_output=True, text=True, check=True)
+    theirs = json.loads(done.stdout.splitlines()[-1])
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        pixels = bench.decode("train", "validation")
+        bench.train(schedule.resolve("feature_extraction", 20), pixels, FitSettings(), store=Store(folder))
+        ours = time.perf_counter() - start
+    for name, seconds in theirs["seconds"].items():
+        yield {
+            "figure": f"PyTorch {theirs['version']}, {name}, over the engine, 20 frozen epochs",
+            "ratio": seconds / ours, "numerator_s": seconds, "denominator_s": ours, "target": "",
+            "note": theirs["note"],
+        }  # fmt: skip
+
+
+def ratios(above, below) -> str:
+    """Each ratio, for the note of a row."""
+    return ", ".join(f"{a / b:.2f}" for a, b in zip(above, below, strict=True))
+
+
+@contextlib.contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    """Yield a list whose only value is, afterwards, the peak of RssAnon in MB (Linux)."""
+    peak, stop = [0.0], threading.Event()
+
+    def watch():
+        while not stop.wait(0.05):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            peak[0] = max(peak[0], *(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon")))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        thread.join()
+
+
+def main(options: Options) -> None:
+    """Measure all figures and add their rows to the table."""
+    if options.inside:
+        bench = Bench(options)
+        for name in options.figures:
+            for row in globals()[name](bench):
+                print(json.dumps(row, default=float))
+        return
+    versions = ", ".join(f"{p} {metadata.version(p)}" for p in ("tensorflow", "keras", "graft-zoo"))
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    for name in options.figures:
+        command = [
+            sys.executable, __file__, "--inside", "--figures", name, "--data", str(options.data),
+            "--weights", str(options.weights), "--out", str(options.out),
+        ]  # fmt: skip
+        if options.torch_python:
+            command += ["--torch-python", options.torch_python]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            print(f"{name}: failed", file=sys.stderr)
+            continue
+        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        new = not options.out.exists()
+        with options.out.open("a", newline="", encoding="utf-8") as file:
+            for row in rows:
+                row = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in row.items()}
+                row |= {"date": time.strftime("%Y-%m-%d"), "machine": machine, "versions": versions}
+                writer = csv.DictWriter(file, row, lineterminator="\n")
+                if new:
+                    writer.writeheader()
+                    new = False
+                writer.writerow(row)
+                print(row["figure"], row["ratio"], row["target"], row["note"], flush=True)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(replace(tyro.cli(Options)))

@@ -1,0 +1,76 @@
+"""The learning-rate finder: one short sweep of rising rates before a phase (Smith 2017, arXiv:1506.01186)."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recipes.engine.progress import progress, say
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+__all__ = ["STEPS", "find_rate", "suggest"]
+
+STEPS = 100
+LOWEST, HIGHEST = 1e-6, 1.0
+DIVERGED = 4
+"""The sweep ends where the smoothed loss is this many times its lowest value."""
+
+
+def find_rate(
+    model: "keras.Model", batches: "tf.data.Dataset", loss: "keras.losses.Loss", weight_decay: float, title: str
+) -> dict:
+    """Train `model` on at most STEPS `batches` while AdamW's rate rises from 1e-6 to 1, then put everything back.
+
+    Returns `{"rates", "losses" (smoothed), "suggested" (None if the loss never fell)}`. What was compiled into `model` is
+    lost.
+    """
+    import keras
+
+    before = [v.numpy() for v in model.variables]
+    rate = keras.optimizers.schedules.ExponentialDecay(LOWEST, STEPS, HIGHEST / LOWEST)
+    model.compile(optimizer=keras.optimizers.AdamW(rate, weight_decay=weight_decay), loss=loss, jit_compile=False)
+    rates = LOWEST * (HIGHEST / LOWEST) ** (np.arange(STEPS) / STEPS)
+    means: list[float] = []
+
+    class Sweep(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            means.append(float(logs["loss"]))
+            advance()
+            if not np.isfinite(means[-1]) or _smooth(means)[-1] > DIVERGED * min(_smooth(means)):
+                self.model.stop_training = True
+
+    with progress(f"rates ({title})", STEPS) as advance:
+        model.fit(batches.repeat().take(STEPS), epochs=1, callbacks=[Sweep()], verbose=0, shuffle=False)
+    for variable, value in zip(model.variables, before, strict=True):
+        variable.assign(value)
+    losses = _smooth(means)
+    suggested = suggest(rates[: len(losses)], losses)
+    text = "the loss never fell: look at the data" if suggested is None else f"suggested peak {suggested:.1e}"
+    say(f"learning rates for '{title}': {text}")
+    kept = np.isfinite(losses)
+    return {"rates": rates[: len(losses)][kept].tolist(), "losses": losses[kept].tolist(), "suggested": suggested}
+
+
+def suggest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
+    """The rate at which the loss falls fastest against the logarithm of the rate; None if it does not fall."""
+    rates, losses = np.asarray(rates), np.asarray(losses)
+    good = np.isfinite(losses)
+    rates, losses = rates[good], losses[good]
+    end = int(np.argmin(losses)) + 1 if len(losses) else 0
+    if end < 3:
+        return None
+    return float(rates[np.argmin(np.gradient(losses[:end], np.log(rates[:end])))])
+
+
+def _smooth(means: Sequence[float], momentum: float = 0.9) -> np.ndarray:
+    """Each step's loss, from the running means that Keras reports, under a moving average without its bias."""
+    counts = np.arange(1, len(means) + 1)
+    own = np.diff(np.asarray(means) * counts, prepend=0.0)
+    average, smoothed = 0.0, []
+    for count, value in zip(counts, own, strict=True):
+        average = momentum * average + (1 - momentum) * value
+        smoothed.append(average / (1 - momentum**count))
+    return np.array(smoothed)

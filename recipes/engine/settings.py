@@ -1,0 +1,69 @@
+"""What holds for a whole training: the options of the fit loop that every recipe shares."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from recipes.engine.cache import CacheSettings, Mode
+from recipes.engine.optimizer import OptimizerSettings
+from recipes.engine.pipeline import Augmentation
+from zoo.errors import ConfigError
+
+__all__ = ["FitSettings"]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What holds for all phases of a training."""
+
+    batch_size: int = 32
+    """Examples a step."""
+    augment: tuple[Augmentation, ...] = ()
+    """Random changes to training pictures; write `--augment` alone for none."""
+    views: int = 4
+    """With random changes: how many versions of each picture the prefix cache holds."""
+    cache: Mode = "auto"
+    """Compute what frozen blocks give once: off, memory, disk (read as needed), or auto (whichever is cheaper)."""
+    cache_gb: float = 1.0
+    """Memory for cached features; `auto` leaves larger ones on the disk."""
+    cache_dtype: Literal["float16", "float32"] = "float16"
+    """What cached features are stored in."""
+    weight_decay: float = 1e-4
+    """AdamW's, on kernels only."""
+    clip_norm: float | None = None
+    """Clip gradients at this global norm."""
+    accumulate: int = 1
+    """Average the gradients of so many steps before an update."""
+    ema: float | None = None
+    """Momentum of a moving average of the weights (0.99, say), which takes their place after each epoch."""
+    class_weights: bool = False
+    """Weight each class by the inverse of its frequency."""
+    patience: int = 0
+    """Stop a phase after so many epochs without a better validation loss; 0: never. The best epoch is kept either way."""
+    mixed_precision: bool = False
+    """Compute in 16 bits while training (float16 on a GPU, bfloat16 on a CPU); the saved model is float32."""
+    find_lr: bool = False
+    """Before each phase, sweep over learning rates: the report shows the curves and what they suggest."""
+    tensorboard: bool = False
+    """Write TensorBoard logs into the run directory."""
+
+    def check(self) -> None:
+        """Refuse what cannot work. Not done at construction, because tyro puts such errors into a box of its own.
+
+        Raises:
+            ConfigError: a value outside its range.
+        """
+        for option, least in (("batch_size", 1), ("patience", 0)):
+            if getattr(self, option) < least:
+                text = option.replace("_", " ")
+                raise ConfigError(f"the {text} must be at least {least}, not {getattr(self, option)}")
+        self.optimizer, self.caching  # noqa: B018  (their own checks)
+
+    @property
+    def optimizer(self) -> OptimizerSettings:
+        """What the optimizer needs of it."""
+        return OptimizerSettings(self.weight_decay, self.clip_norm, self.accumulate, self.ema)
+
+    @property
+    def caching(self) -> CacheSettings:
+        """What the prefix cache needs of it."""
+        return CacheSettings(self.cache, self.views, int(self.cache_gb * 1024**3), self.cache_dtype)
