@@ -15,6 +15,8 @@ __all__ = ["STEPS", "find_rate", "suggest"]
 
 STEPS = 100
 LOWEST, HIGHEST = 1e-6, 1.0
+PLATEAU = 20
+"""Steps whose rates are too low to change the loss."""
 DIVERGED = 4
 """The sweep ends where the smoothed loss is this many times its lowest value."""
 
@@ -55,14 +57,20 @@ def find_rate(
 
 
 def suggest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """The rate at which the loss falls fastest against the logarithm of the rate; None if it does not fall."""
+    """The rate by which half of the fall, from the plateau at low rates to the minimum, has happened.
+
+    The steepest point, which is often taken, is that of the noise in a short sweep. None if the loss falls by less than
+    a twentieth.
+    """
     rates, losses = np.asarray(rates), np.asarray(losses)
     good = np.isfinite(losses)
     rates, losses = rates[good], losses[good]
-    end = int(np.argmin(losses)) + 1 if len(losses) else 0
-    if end < 3:
+    if len(losses) < PLATEAU:
         return None
-    return float(rates[np.argmin(np.gradient(losses[:end], np.log(rates[:end])))])
+    plateau, lowest = float(np.median(losses[:PLATEAU])), float(losses.min())
+    if plateau - lowest < 0.05 * abs(plateau):
+        return None
+    return float(rates[np.argmax(losses <= (plateau + lowest) / 2)])
 
 
 def _smooth(means: Sequence[float], momentum: float = 0.9) -> np.ndarray:

@@ -50,7 +50,7 @@ def make_optimizer(
     *,
     blocks: Sequence[Block] = (),
     layer_decay: float = 1.0,
-    steps_per_epoch: int | None = None,
+    steps_per_epoch: int = 1,
 ) -> "keras.optimizers.Optimizer":
     """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) for `steps` steps over `variables`.
 
@@ -63,12 +63,12 @@ def make_optimizer(
     """
     import keras
 
-    updates = max(1, steps // settings.accumulate)
-    warm_up = max(1, updates // 10)
+    # Keras looks the rate up by steps, not by updates, also where gradients are accumulated.
+    warm_up = max(1, steps // 10)
 
     def adamw(scale: float) -> keras.optimizers.Optimizer:
         rate = keras.optimizers.schedules.CosineDecay(
-            scale * peak / 10, max(1, updates - warm_up), warmup_target=scale * peak, warmup_steps=warm_up
+            scale * peak / 10, max(1, steps - warm_up), warmup_target=scale * peak, warmup_steps=warm_up
         )
         optimizer = keras.optimizers.AdamW(
             rate,
@@ -77,7 +77,7 @@ def make_optimizer(
             gradient_accumulation_steps=settings.accumulate if settings.accumulate > 1 else None,
             use_ema=settings.ema is not None,
             ema_momentum=settings.ema or 0.0,
-            ema_overwrite_frequency=steps_per_epoch if settings.ema is not None else None,
+            ema_overwrite_frequency=None if settings.ema is None else max(1, steps_per_epoch // settings.accumulate),
         )
         optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
         return optimizer
