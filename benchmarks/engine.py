@@ -163,7 +163,7 @@ def gradual(bench: Bench) -> Iterator[dict]:
     yield {
         "figure": "gradual_unfreeze, 3 seeds, uncached over cached",
         "ratio": seconds["off"] / seconds["auto"], "numerator_s": seconds["off"], "denominator_s": seconds["auto"],
-        "target": ">= 2.5", "note": f"flip and crop, 4 views; test accuracy {text}",
+        "target": ">= 2.5", "note": f"flip and crop, 8 views; test accuracy {text}",
     }  # fmt: skip
 
 

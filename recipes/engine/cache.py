@@ -56,7 +56,7 @@ class CacheSettings:
     """
 
     mode: Mode = "auto"
-    views: int = 4
+    views: int = 8
     budget_bytes: int = 1024**3
     dtype: Literal["float16", "float32"] = "float16"
 

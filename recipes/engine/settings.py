@@ -19,7 +19,7 @@ class FitSettings:
     """Examples a step."""
     augment: tuple[Augmentation, ...] = ()
     """Random changes to training pictures; write `--augment` alone for none."""
-    views: int = 4
+    views: int = 8
     """With random changes: how many versions of each picture the prefix cache holds."""
     cache: Mode = "auto"
     """Compute what frozen blocks give once: off, memory, disk (read as needed), or auto (whichever is cheaper)."""
