@@ -203,7 +203,7 @@ def second(bench: Bench) -> Iterator[dict]:
     with tempfile.TemporaryDirectory() as folder:
         common = [
             "--data", str(bench.options.data), "--weights", str(bench.options.weights), "--image-size", str(SIZE),
-            "--schedule", "feature_extraction", "--epochs", "2",
+            "--schedule", "feature_extraction",
         ]  # fmt: skip
         script = [sys.executable, str(HERE / "first_step.py")]
         seconds = []

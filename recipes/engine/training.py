@@ -8,9 +8,11 @@ import numpy as np
 from recipes.engine import pipeline
 from recipes.engine.cache import PrefixCache
 from recipes.engine.checkpoint import Checkpoint
+from recipes.engine.device import xla_pays
+from recipes.engine.images import Images
 from recipes.engine.lr_finder import find_rate
 from recipes.engine.optimizer import batch_norm_momentum, make_optimizer
-from recipes.engine.progress import progress
+from recipes.engine.progress import progress, say
 from recipes.engine.recorder import recorder
 from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
@@ -21,6 +23,8 @@ from zoo.heads import Head
 __all__ = ["EVALUATION_BATCH", "Training"]
 
 EVALUATION_BATCH = 64
+CHUNK_BYTES = 1024**2
+"""What a disk reads in one stretch, where features are too large for memory."""
 STEPS_A_CALL = 16
 """Steps that run without returning to Python, at most, unless only the head trains: then it is a whole epoch."""
 
@@ -93,6 +97,10 @@ class Training:
             "rate_finder": self.sweeps.get(number),
             **_best(rows[best_epoch]),
         }
+        say(
+            f"{phase.name}: {seconds:.0f} s, of which {prepared:.0f} s to prepare; {summary['images_per_second']:,.0f} "
+            f"pictures/s, {summary['input_wait_share']:.0%} of the time waiting for them"
+        )
         state = Checkpoint(
             number + 1,
             variables=[v.numpy() for v in self.changing],
@@ -116,7 +124,7 @@ class _Phase:
         if cut is not None:
             model = split(model, cut)[1] if cached else with_frozen_prefix(model, cut)
         self.model = model
-        self.steps = self._order(0, len(training.images["train"])).steps
+        self.steps = self._order(0, training.images["train"]).steps
         if phase.batch_norm == "train":
             for layer in model._flatten_layers():
                 if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
@@ -125,8 +133,6 @@ class _Phase:
         self._compile()
 
     def _compile(self) -> None:
-        import tensorflow as tf
-
         model, phase = self.model, self.phase
         optimizer = make_optimizer(
             model.trainable_weights,
@@ -141,19 +147,26 @@ class _Phase:
             optimizer=optimizer,
             loss=self.head.loss(),
             metrics=self.head.metrics(),
-            # XLA made training 6 to 12 times slower on a CPU; on a GPU Keras's own choice stands.
-            jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,
+            jit_compile=xla_pays(),
             steps_per_execution=self.steps_a_call,
         )
         model.optimizer.build(model.trainable_weights)
         self.fresh = [v.numpy() for v in model.optimizer.variables]
 
-    def _order(self, seed: int, count: int, first: int = 0) -> pipeline.Order:
-        return pipeline.Order(count, self.settings.batch_size, seed, self.phase.epochs, first)
+    def _order(self, seed: int, examples: Images | pipeline.Features, first: int = 0) -> pipeline.Order:
+        chunk, window = 1, 0
+        if isinstance(examples, pipeline.Features) and not examples.in_memory:
+            row_bytes = sum(rows.row_bytes for rows in examples.tensors)
+            chunk = max(1, CHUNK_BYTES // row_bytes)
+            # What the operating system keeps of a window is its own affair; half the budget leaves room for both.
+            window = max(1, self.settings.caching.budget_bytes // 2 // (chunk * row_bytes))
+        return pipeline.Order(
+            len(examples), self.settings.batch_size, seed, self.phase.epochs, first, chunk=chunk, window=window
+        )
 
     def _batches(self, examples, seed: int, first: int = 0):
         weights = pipeline.balanced_weights(examples.targets) if self.settings.class_weights else None
-        order = self._order(seed, len(examples), first)
+        order = self._order(seed, examples, first)
         if isinstance(examples, pipeline.Features):
             return pipeline.feature_batches(examples, order, class_weights=weights)
         return pipeline.training_batches(examples, order, augment=self.settings.augment, class_weights=weights)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 
@@ -11,113 +12,20 @@ import pytest
 from keras import layers
 
 from recipes.engine import cache as cache_module
-from recipes.engine import fit
 from recipes.engine.cache import CacheSettings, PrefixCache
-from recipes.engine.fit import predict, train
-from recipes.engine.images import Images
-from recipes.engine.schedule import Phase
+from recipes.engine.pipeline import Order
 from recipes.engine.settings import FitSettings
 from recipes.engine.store import Rows, Store, hash_of
-from tests.conftest import shapes_picture
+from tests.tiny import HEAD, builder, normalization, pictures, squeeze_excite
 from zoo.blocks import find_blocks
 from zoo.cuts import narrowest_cut
 from zoo.errors import ConfigError
-from zoo.heads import single_label
 from zoo.stack import backbone_of, stack
-
-HEAD = single_label(["left", "right", "top"], dropout=0.3)
-PHASES = (Phase("head", "head", 2, 0.05), Phase("one", 1, 1, 0.05), Phase("two", 2, 1, 0.05))
-
-
-def pictures(count: int, seed: int = 0) -> Images:
-    classes = np.arange(count) % 3
-    pixels = np.stack([shapes_picture(label, 1000 * seed + i, 16) for i, label in enumerate(classes)])
-    return Images(pixels, np.eye(3, dtype=np.float32)[classes], tuple(map(str, range(count))), ())
-
-
-def normalization(x, i):
-    """Residual blocks with BatchNormalization and dropout."""
-    y = layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
-    y = layers.Dropout(0.2)(layers.ReLU()(layers.BatchNormalization()(y)))
-    return layers.Add(name=f"add{i}")([x, y])
-
-
-def squeeze_excite(x, i):
-    """A gate over the channels, swish."""
-    y = layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
-    y = layers.Activation("swish")(layers.BatchNormalization()(y))
-    gate = layers.Dense(8, "sigmoid")(layers.Dense(4, "swish")(layers.GlobalAveragePooling2D(keepdims=True)(y)))
-    return layers.Add(name=f"add{i}")([x, layers.Multiply()([y, gate])])
-
-
-def layer_norm(x, i):
-    """Depthwise convolution, LayerNormalization, GELU, stochastic depth."""
-    from keras.src.applications.convnext import StochasticDepth
-
-    y = layers.LayerNormalization()(layers.DepthwiseConv2D(3, padding="same")(x))
-    y = layers.Dense(8)(layers.Activation("gelu")(layers.Dense(16)(y)))
-    return layers.Add(name=f"add{i}")([x, StochasticDepth(0.3)(y)])
-
-
-FAMILIES = (normalization, squeeze_excite, layer_norm)
-
-
-def builder(block):
-    """A function that builds the stacked model of four blocks with the same "pretrained" backbone every time."""
-
-    def backbone():
-        inputs = keras.Input((16, 16, 3), name="image")
-        x = layers.Conv2D(8, 3, strides=2, padding="same")(layers.Rescaling(1 / 127.5, -1)(inputs))
-        for i in range(4):
-            x = block(x, i)
-        return keras.Model(inputs, x, name="tiny")
-
-    keras.utils.set_random_seed(7)
-    model = backbone()
-    for layer in model.layers:  # statistics that are not those of a fresh layer
-        if isinstance(layer, layers.BatchNormalization):
-            layer.moving_mean.assign(np.random.default_rng(0).normal(0, 0.1, 8))
-            layer.moving_variance.assign(np.random.default_rng(1).uniform(0.5, 2, 8))
-    pretrained = model.get_weights()
-
-    def build():
-        made = backbone()
-        made.set_weights(pretrained)
-        return stack(made, [HEAD])
-
-    return build
 
 
 @pytest.fixture(scope="module")
 def data():
     return {"train": pictures(40), "validation": pictures(12, 1)}
-
-
-@pytest.fixture
-def sgd(monkeypatch):
-    """Adam divides by the size of the gradient, so that a rounding error of a gradient near zero is a whole step."""
-    monkeypatch.setattr(fit, "make_optimizer", lambda variables, peak, *_, **__: keras.optimizers.SGD(peak))
-
-
-@pytest.mark.parametrize("block", FAMILIES)
-def test_cached_training_is_the_same_training(block, data, tmp_path, sgd):
-    build, phases = builder(block), (PHASES[0], PHASES[2])
-    plain = FitSettings(batch_size=8, cache="off")
-    model, (expected,) = train(build, HEAD, phases, data, [3], plain)
-    (wanted,) = predict(model, data["validation"])
-    for options, losses, outputs in (
-        ({"cache_dtype": "float16", "cache": "memory"}, 1e-3, 1e-2),
-        ({"cache_dtype": "float32", "cache": "disk"}, 1e-5, 1e-5),
-    ):
-        settings = FitSettings(batch_size=8, **options)
-        model, (got,) = train(build, HEAD, phases, data, [3], settings, store=Store(tmp_path))
-        assert [phase["cached"] for phase in got.phases] == [True, True]
-        assert [phase["cached"] for phase in expected.phases] == [False, False]
-        for name in ("loss", "val_loss"):
-            np.testing.assert_allclose(
-                [row[name] for row in got.history], [row[name] for row in expected.history], rtol=losses
-            )
-        np.testing.assert_allclose(predict(model, data["validation"])[0], wanted, atol=outputs)
 
 
 def cuts_of(model, trained):
@@ -151,22 +59,6 @@ def test_a_higher_cut_is_computed_from_a_lower_one(data, tmp_path, monkeypatch):
     features = cache.features(head, "train")
     expected = keras.Model(model.input, head[0])(np.float32(data["train"].pixels), training=False)
     np.testing.assert_allclose(features.tensors[0].load(), np.asarray(expected), atol=1e-5)
-
-
-def test_one_pass_fills_all_cuts_and_other_seeds_and_runs_find_them(data, tmp_path, monkeypatch):
-    passes = []
-    write = PrefixCache._write
-    monkeypatch.setattr(
-        PrefixCache,
-        "_write",
-        lambda self, name, cuts, *a: (passes.append((name, len(cuts))), write(self, name, cuts, *a)),
-    )
-    build, settings = builder(normalization), FitSettings(batch_size=8, cache="memory")
-    train(build, HEAD, PHASES, data, [0, 1], settings, store=Store(tmp_path))
-    assert passes == [("train", 3), ("validation", 3)]
-    other = single_label(["left", "right", "top"], dropout=0.0)
-    train(lambda: stack(backbone_of(build()), [other]), other, PHASES[:1], data, [9], settings, store=Store(tmp_path))
-    assert len(passes) == 2
 
 
 def test_a_changed_key_finds_nothing(data, tmp_path):
@@ -285,6 +177,42 @@ def test_what_does_not_fit_the_budget_stays_on_the_disk(data, tmp_path):
     assert not filled(model, data, Store(tmp_path), [cut], mode="disk").features(cut, "train").in_memory
 
 
+def test_what_lies_on_the_disk_is_read_in_shuffled_stretches():
+    """Windows of two chunks of four rows: every example once an epoch, and a window's batches read its eight rows only."""
+    order = Order(count=32, batch_size=4, seed=3, epochs=2, chunk=4, window=2)
+    batches = [indices.numpy() for _, indices in order.dataset()]
+    assert len(batches) == 2 * order.steps == 16
+    epochs = np.array(batches).reshape(2, 32)
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(32))
+        for window in epoch.reshape(4, 8):
+            assert len({index // 4 for index in window}) == 2
+    assert not np.array_equal(*epochs)
+    plain, whole = Order(32, 4, 3), Order(32, 4, 3, chunk=4, window=8)
+    for (_, a), (_, b) in zip(plain.dataset(), whole.dataset(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_order_goes_on_in_the_middle():
+    order = Order(count=10, batch_size=3, seed=1, epochs=4)
+    whole = [(int(step), indices.numpy().tolist()) for step, indices in order.dataset()]
+    later = dataclasses.replace(order, first=2)
+    assert [(int(step), indices.numpy().tolist()) for step, indices in later.dataset()] == whole[6:]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(ConfigError, match="no space left on the disk for the cache .*or pass --cache off"):
+        fail_inside(Store(tmp_path), error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def fail_inside(store, error):
+    with store.add("key") as (folder, _):
+        (folder / "a.bin").write_bytes(b"half")
+        raise error
+
+
 def test_a_store_is_bounded_and_forgets_what_was_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr("recipes.engine.store.LIMIT_BYTES", 2500)
     for i in range(4):
@@ -298,9 +226,8 @@ def test_a_store_is_bounded_and_forgets_what_was_not_used(tmp_path, monkeypatch)
 
 
 def test_an_entry_that_fails_leaves_nothing(tmp_path):
-    with contextlib.suppress(RuntimeError), Store(tmp_path).add("key") as (folder, _):
-        (folder / "a.bin").write_bytes(b"half")
-        raise RuntimeError
+    with contextlib.suppress(RuntimeError):
+        fail_inside(Store(tmp_path), RuntimeError())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,8 +12,7 @@ from recipes.engine.checkpoint import Checkpoint, Checkpoints
 from recipes.engine.fit import train
 from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
-from recipes.engine.store import Store
-from tests.unit.test_cache import HEAD, builder, normalization, pictures
+from tests.tiny import HEAD, builder, normalization, pictures
 from zoo.errors import ArtifactError, ConfigError, TrainingError
 
 PHASES = (Phase("head", "head", 2, 0.01), Phase("all", "all", 2, 0.01, batch_norm="train"))
@@ -28,11 +27,6 @@ def data():
 
 def run(data, folder, store=None, settings=PLAIN, seeds=SEEDS):
     return train(builder(normalization), HEAD, PHASES, data, seeds, settings, folder=folder, store=store)
-
-
-@pytest.fixture(scope="module")
-def straight(data):
-    return run(data, None)[1]
 
 
 class Killed(BaseException):
@@ -53,32 +47,6 @@ def interrupted_after(monkeypatch, saves: int, data, folder, **options):
         patch.setattr(Checkpoints, "_write", counting)
         with pytest.raises(Killed):
             run(data, folder, **options)
-
-
-@pytest.mark.parametrize("saves", [1, 2, 5, 7, 9])
-def test_resumed_is_uninterrupted(saves, data, straight, tmp_path, monkeypatch):
-    """Two phases of two epochs and the end of each, and of the seed: 7 checkpoints a seed."""
-    interrupted_after(monkeypatch, saves, data, tmp_path)
-    model, results = run(data, tmp_path)
-    for got, expected in zip(results, straight, strict=True):
-        for a, b in zip(got.weights, expected.weights, strict=True):
-            np.testing.assert_array_equal(a, b)
-        assert [row["epoch"] for row in got.history] == [1, 2, 3, 4]
-        for a, b in zip(got.history, expected.history, strict=True):
-            assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
-        assert [p["best_epoch"] for p in got.phases] == [p["best_epoch"] for p in expected.phases]
-    for a, b in zip(model.get_weights(), straight[-1].weights, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_resumed_on_cached_features(data, tmp_path, monkeypatch):
-    options = {"settings": FitSettings(batch_size=8, augment=("flip",), views=2, cache="memory"), "seeds": [3]}
-    _, (expected,) = run(data, None, store=Store(tmp_path / "a"), **options)
-    interrupted_after(monkeypatch, 1, data, tmp_path / "run", store=Store(tmp_path / "b"), **options)
-    _, (got,) = run(data, tmp_path / "run", store=Store(tmp_path / "b"), **options)
-    assert got.phases[0]["cached"]
-    for a, b in zip(got.weights, expected.weights, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_early_stopping_is_remembered(data, tmp_path, monkeypatch):

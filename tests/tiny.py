@@ -1,0 +1,71 @@
+"""Pictures and networks that train in a second, one network for each kind of normalization."""
+
+import keras
+import numpy as np
+from keras import layers
+
+from recipes.engine.images import Images
+from tests.conftest import shapes_picture
+from zoo.heads import single_label
+from zoo.stack import stack
+
+HEAD = single_label(["left", "right", "top"], dropout=0.3)
+
+
+def pictures(count: int, seed: int = 0) -> Images:
+    classes = np.arange(count) % 3
+    pixels = np.stack([shapes_picture(label, 1000 * seed + i, 16) for i, label in enumerate(classes)])
+    return Images(pixels, np.eye(3, dtype=np.float32)[classes], tuple(map(str, range(count))), ())
+
+
+def normalization(x, i):
+    """Residual blocks with BatchNormalization and dropout."""
+    y = layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
+    y = layers.Dropout(0.2)(layers.ReLU()(layers.BatchNormalization()(y)))
+    return layers.Add(name=f"add{i}")([x, y])
+
+
+def squeeze_excite(x, i):
+    """A gate over the channels, swish."""
+    y = layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
+    y = layers.Activation("swish")(layers.BatchNormalization()(y))
+    gate = layers.Dense(8, "sigmoid")(layers.Dense(4, "swish")(layers.GlobalAveragePooling2D(keepdims=True)(y)))
+    return layers.Add(name=f"add{i}")([x, layers.Multiply()([y, gate])])
+
+
+def layer_norm(x, i):
+    """Depthwise convolution, LayerNormalization, GELU, stochastic depth."""
+    from keras.src.applications.convnext import StochasticDepth
+
+    y = layers.LayerNormalization()(layers.DepthwiseConv2D(3, padding="same")(x))
+    y = layers.Dense(8)(layers.Activation("gelu")(layers.Dense(16)(y)))
+    return layers.Add(name=f"add{i}")([x, StochasticDepth(0.3)(y)])
+
+
+FAMILIES = (normalization, squeeze_excite, layer_norm)
+
+
+def builder(block):
+    """A function that builds the stacked model of four blocks with the same "pretrained" backbone every time."""
+
+    def backbone():
+        inputs = keras.Input((16, 16, 3), name="image")
+        x = layers.Conv2D(8, 3, strides=2, padding="same")(layers.Rescaling(1 / 127.5, -1)(inputs))
+        for i in range(4):
+            x = block(x, i)
+        return keras.Model(inputs, x, name="tiny")
+
+    keras.utils.set_random_seed(7)
+    model = backbone()
+    for layer in model.layers:  # statistics that are not those of a fresh layer
+        if isinstance(layer, layers.BatchNormalization):
+            layer.moving_mean.assign(np.random.default_rng(0).normal(0, 0.1, 8))
+            layer.moving_variance.assign(np.random.default_rng(1).uniform(0.5, 2, 8))
+    pretrained = model.get_weights()
+
+    def build():
+        made = backbone()
+        made.set_weights(pretrained)
+        return stack(made, [HEAD])
+
+    return build
