@@ -129,9 +129,12 @@ def guide(bench: Bench) -> Iterator[dict]:
 
 
 def partial(bench: Bench) -> Iterator[dict]:
-    """Seconds an epoch of the last four blocks and the head."""
+    """Seconds an epoch of MobileNetV2's last four residual blocks (13 to 16), its last convolution and the head.
+
+    Those are three of our blocks: 13 and 16 add nothing to a shortcut, so they belong to 14 and to the top.
+    """
     pixels = bench.decode("train", "validation")
-    phases = (schedule.Phase("4 blocks", 4, 3, 2e-4),)
+    phases = (schedule.Phase("3 blocks", 3, 3, 2e-4),)
     seconds = {}
     with tempfile.TemporaryDirectory() as folder:
         for cache in ("memory", "off"):
@@ -140,7 +143,7 @@ def partial(bench: Bench) -> Iterator[dict]:
             # The first epoch includes tracing.
             seconds[cache] = np.median([row["seconds"] for row in result.history[1:]])
     yield {
-        "figure": "last 4 blocks and head, an epoch, uncached over cached",
+        "figure": "last 4 residual blocks and head, an epoch, uncached over cached",
         "ratio": seconds["off"] / seconds["memory"], "numerator_s": seconds["off"], "denominator_s": seconds["memory"],
         "target": ">= 3.2", "note": "median of the second and third epoch, validation included",
     }  # fmt: skip

@@ -115,6 +115,15 @@ class PrefixCache:
                 f"--augment {mixers[0]} joins two pictures anew in every step, so their features cannot be cached: "
                 f"leave out {mixers[0]}, or pass --cache off"
             )
+        counts = {name: len(images) for name, images in self.images.items()}
+        once = sum(self.views[name] * count for name, count in counts.items())
+        again = epochs * sum(counts.values())
+        # Whether features are there already has no say: the same command has to give the same model.
+        if self.settings.mode == "auto" and once >= again:
+            return f"{self.views['train']} view(s) cost as much as {epochs} epoch(s) without it"
+        if not missing:
+            say(f"prefix cache: found in '{self.store.folder}', nothing to compute")
+            return None
         size = sum(map(self._size_bytes, missing))
         free = self.store.free_bytes() - KEPT_FREE
         if size > free:
@@ -122,20 +131,12 @@ class PrefixCache:
             if self.settings.mode != "auto":
                 raise ConfigError(f"{text} in '{self.store.folder}': free some space, or pass --cache off")
             return text
-        if not missing:
-            say(f"prefix cache: found in '{self.store.folder}', nothing to compute")
-            return None
         each = self._seconds_a_picture(missing)
-        counts = {name: len(images) for name, images in self.images.items()}
-        once = each * sum(self.views[name] * count for name, count in counts.items())
-        again = each * epochs * sum(counts.values())
-        text = (
-            f"{self.views['train']} view(s) of {counts['train']:,} pictures through the frozen blocks: {size / 1e6:,.0f} MB "
-            f"and about {once:.0f} s once; without a cache about {again:.0f} s in {epochs} epochs"
+        say(
+            f"prefix cache: {self.views['train']} view(s) of {counts['train']:,} pictures through the frozen blocks: "
+            f"{size / 1e6:,.0f} MB and about {each * once:.0f} s once; without it about {each * again:.0f} s for a seed's "
+            f"{epochs} epochs"
         )
-        if self.settings.mode == "auto" and once >= again:
-            return text
-        say(f"prefix cache: {text}")
         return None
 
     def fill(self, cuts: Sequence[Sequence["keras.KerasTensor"]]) -> None:

@@ -1,11 +1,34 @@
 """What the device at hand is good at, measured on it."""
 
+import contextlib
 import functools
 import time
+from contextlib import AbstractContextManager
 
 from recipes.engine.progress import say
+from zoo.errors import ConfigError
 
-__all__ = ["seconds_a_step", "xla_pays"]
+__all__ = ["mirrored", "seconds_a_step", "xla_pays"]
+
+
+def mirrored(wanted: bool) -> AbstractContextManager:
+    """If `wanted`, the scope in which a model is copied to all GPUs of this machine and each takes its share of a batch.
+
+    Where there is no GPU the logical CPUs count, which is how it is tested.
+
+    Raises:
+        ConfigError: there are fewer than two devices.
+    """
+    import tensorflow as tf
+
+    if not wanted:
+        return contextlib.nullcontext()
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(devices) < 2:
+        raise ConfigError(
+            f"--multi-gpu needs two GPUs or more, and TensorFlow finds {len(devices)} device: leave it out"
+        )
+    return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
 
 
 @functools.cache

@@ -16,6 +16,7 @@ import numpy as np
 from recipes.engine import pipeline
 from recipes.engine.cache import PrefixCache
 from recipes.engine.checkpoint import Checkpoints
+from recipes.engine.device import mirrored
 from recipes.engine.images import Images
 from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
@@ -74,12 +75,18 @@ def train(
         ConfigError: no seeds; a cache that cannot be had.
         TrainingError: the loss is not a number.
     """
-    import keras
-
     if not seeds:
         raise ConfigError("the number of seeds must be at least 1")
     settings.check()
     images = {name: images[name] for name in ("train", "validation")}
+    with mirrored(settings.multi_gpu):
+        checkpoints = Checkpoints(folder and folder / "checkpoint" / name)
+        return _train(build, head, phases, images, seeds, settings, store, checkpoints, folder)
+
+
+def _train(build, head, phases, images, seeds, settings, store, checkpoints, folder):
+    import keras
+
     keras.utils.set_random_seed(seeds[0])
     model = build()
     blocks = find_blocks(backbone_of(model))
@@ -88,9 +95,8 @@ def train(
     cache = None
     if store is not None:
         cache = PrefixCache(store, model, images, settings.augment, settings.caching)
-        planned = cache.plan([(phase.epochs * len(seeds), cut) for phase, cut in zip(phases, cuts, strict=True)])
+        planned = cache.plan([(phase.epochs, cut) for phase, cut in zip(phases, cuts, strict=True)])
     training = Training(model, blocks, head, phases, images, settings, folder)
-    checkpoints = Checkpoints(folder and folder / "checkpoint" / name)
     results = []
     for index, seed in enumerate(seeds):
         finished = checkpoints.finished(seed)

@@ -41,6 +41,8 @@ class FitSettings:
     """Stop a phase after so many epochs without a better validation loss; 0: never. The best epoch is kept either way."""
     mixed_precision: bool = False
     """Compute in 16 bits while training (float16 on a GPU, bfloat16 on a CPU); the saved model is float32."""
+    multi_gpu: bool = False
+    """Share each batch between all GPUs of this machine."""
     find_lr: bool = False
     """Before each phase, sweep over learning rates: the report shows the curves and what they suggest."""
     tensorboard: bool = False
