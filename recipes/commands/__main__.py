@@ -46,7 +46,7 @@ def _run(verb: str, arguments: list[str]) -> int:
         print(f"graft {verb}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"graft {verb}: interrupted; nothing was written", file=sys.stderr)
+        print(f"graft {verb}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # `graft zoo | head`: the reader has gone; say nothing, and keep Python from complaining at exit.
