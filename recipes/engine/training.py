@@ -129,7 +129,9 @@ class _Phase:
             for layer in model._flatten_layers():
                 if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
                     layer.momentum = min(layer.momentum, batch_norm_momentum(self.steps * phase.epochs))
-        self.steps_a_call = _steps_a_call(self.steps, whole_epochs=cached and phase.train == "head")
+        # Keras cannot run several steps in one call where a batch is shared between devices.
+        whole = cached and phase.train == "head"
+        self.steps_a_call = 1 if self.settings.multi_gpu else _steps_a_call(self.steps, whole_epochs=whole)
         self._compile()
 
     def _compile(self) -> None:
