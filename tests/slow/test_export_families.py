@@ -22,6 +22,9 @@ FAMILIES = (
     "mobilenet_0.25", "mobilenet_v2_0.35", "mobilenet_v3_small", "inception_v3", "xception", "resnet50_v2", "nasnet_mobile",
     "resnet50", "vgg16", "densenet121", "efficientnet_b0", "efficientnet_v2_b0", "convnext_tiny",
 )  # fmt: skip
+IMAGE_SIZE = {"inception_v3": 139}
+"""At 96 pixels, the size of the others, its last feature maps are one pixel wide, and with random weights rounding is
+amplified: Keras itself differed by 4.8e-5 from the same network in float64, LiteRT by 7.8e-5, the two by 1.02e-4."""
 LABELS = [f"class {i}" for i in range(10)]
 ROWS: list[dict] = []
 
@@ -41,7 +44,7 @@ def test_family(name, tmp_path):
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
     row = find(name)
-    size = max(96, row.min_image_size)
+    size = IMAGE_SIZE.get(name, max(96, row.min_image_size))
     model = stack(build(row, image_size=size, weights="none"), [heads.single_label(LABELS)])
     coarse = np.random.default_rng(0).uniform(0, 255, (64, 8, 8, 3)).astype("float32")
     pixels = keras.ops.convert_to_numpy(keras.ops.image.resize(coarse, (size, size)))
