@@ -304,6 +304,21 @@ def test_writing_again_gives_the_same_page_and_adds_the_export(tmp_path):
     assert "model.tflite" in first.decode()
 
 
+def test_swept_learning_rates_and_the_price_of_a_phase_are_shown(tmp_path):
+    content = facts()
+    first, second = content["schedule"]["phases"][:2]
+    sweep = {"rates": [1e-6, 1e-4, 1e-2], "losses": [2.0, 1.5, 3.0], "suggested": 1.2e-4}
+    first |= {"rate_finder": sweep, "images_per_second": 1234.5, "cached": True}
+    second |= {"rate_finder": {**sweep, "suggested": None}, "images_per_second": 12.0, "cached": False}
+    shown = page(make_run(tmp_path / "run", content))
+    assert not shown.broken
+    for part in (f"{first['name']}: 1.2e-04", "1,234 pictures/s, frozen blocks cached", "12 pictures/s"):
+        assert part in shown.text
+    labels = [attributes.get("aria-label", "") for attributes in shown.all("div")]
+    assert "Loss against the learning rate. Suggested: 1.2e-04." in labels
+    assert "Loss against the learning rate. The loss never fell." in labels
+
+
 def test_many_labels_and_large_pictures_stay_small(tmp_path):
     """A hundred labels are all shown; of a thousand, those that matter; below two megabytes either way."""
     for count in (100, 1000):
