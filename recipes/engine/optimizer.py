@@ -22,8 +22,8 @@ class OptimizerSettings:
         weight_decay: of kernels; biases, scales and offsets do not decay.
         clip_norm: the largest global norm of a gradient; None: not clipped. With a layer decay the norm is each block's own.
         accumulate: steps whose gradients are averaged into one update.
-        ema: momentum of an exponential moving average of the weights, in [0, 1); at the end of each epoch the average takes
-            the place of the weights. None: no average.
+        ema: momentum of an exponential moving average of the weights, in [0, 1), less where an epoch is short; at the end
+            of each epoch the average takes the place of the weights. None: no average.
     """
 
     weight_decay: float = 0.0
@@ -59,12 +59,16 @@ def make_optimizer(
     below 1 the n-th of `blocks` from the top learns at `peak * layer_decay ** n`, and what is in no block at `peak`
     (Clark et al. 2020, arXiv:2003.10555).
 
-    `steps_per_epoch` says when a moving average takes the place of the weights.
+    `steps_per_epoch` says when a moving average takes the place of the weights, and bounds its momentum: an average that
+    reaches back further than a tenth of an epoch would take most of the epoch's training back.
     """
     import keras
 
     # Keras looks the rate up by steps, not by updates, also where gradients are accumulated.
     warm_up = max(1, steps // 10)
+
+    updates_per_epoch = max(1, steps_per_epoch // settings.accumulate)
+    momentum = min(settings.ema or 0.0, max(0.0, 1 - 10 / updates_per_epoch))
 
     def adamw(scale: float) -> keras.optimizers.Optimizer:
         rate = keras.optimizers.schedules.CosineDecay(
@@ -76,8 +80,8 @@ def make_optimizer(
             global_clipnorm=settings.clip_norm,
             gradient_accumulation_steps=settings.accumulate if settings.accumulate > 1 else None,
             use_ema=settings.ema is not None,
-            ema_momentum=settings.ema or 0.0,
-            ema_overwrite_frequency=None if settings.ema is None else max(1, steps_per_epoch // settings.accumulate),
+            ema_momentum=momentum,
+            ema_overwrite_frequency=None if settings.ema is None else updates_per_epoch,
         )
         optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
         return optimizer

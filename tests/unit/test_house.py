@@ -97,6 +97,11 @@ def test_public_functions_have_docstrings():
                 assert ast.get_docstring(node), f"{path.relative_to(ROOT)}: {node.name} has no docstring"
 
 
+def test_every_test_file_tests():
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        assert "\ndef test_" in path.read_text(), f"{path.relative_to(ROOT)} holds no test"
+
+
 def test_imports_are_light():
     """Importing every module loads none of the heavy libraries."""
     names = [
