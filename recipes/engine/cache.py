@@ -85,8 +85,6 @@ class PrefixCache:
         self.augment = tuple(augment)
         self.views = {"train": settings.views if augment else 1, "validation": 1}
         self._forwards: dict[tuple, Callable] = {}
-        self.seconds = 0.0
-        """Spent on computing features so far."""
 
     def plan(self, phases: Sequence[tuple[int, Sequence["keras.KerasTensor"] | None]]) -> list[bool]:
         """Which phases train on cached features, given each one's epochs and its cut (None: nothing is frozen).
@@ -151,9 +149,7 @@ class PrefixCache:
                 continue
             first = found.index(False)
             missing = [cut for cut, there in zip(cuts, found, strict=True) if not there]
-            start = time.perf_counter()
             self._compute(name, missing, cuts[first - 1] if first else None)
-            self.seconds += time.perf_counter() - start
 
     def features(self, cut: Sequence["keras.KerasTensor"], name: str) -> pipeline.Features:
         """The features of split `name` at `cut`; computed if they are not there (any more)."""
