@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recipes.engine.optimizer import rate_of
+from recipes.engine.schedule import Phase
 from zoo.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def recorder(
     steps_a_call: int,
     advance: Callable[..., None],
     save: Callable[..., None],
-    phase: str,
+    phase: Phase,
 ) -> "keras.callbacks.Callback":
     """A callback that appends to `rows` and calls `save(rows, best weights, what early stopping knows, optimizer)`.
 
@@ -46,8 +47,8 @@ def recorder(
             loss = float((logs or {}).get("loss", 0.0))
             if not np.isfinite(loss):
                 raise TrainingError(
-                    f"the loss is {loss} in phase '{phase}', epoch {self.epoch + 1}, step {batch + 1}, at a learning rate "
-                    f"of {rate_of(self.model.optimizer):.1e}: try --learning-rate a tenth of it, or --clip-norm 1"
+                    f"the loss is {loss} in phase '{phase.name}', epoch {self.epoch + 1}, by step {batch + 1}, with a peak "
+                    f"learning rate of {phase.learning_rate:.1e}: try a --learning-rate a tenth of it, or --clip-norm 1"
                     + (f"; the checkpoint of epoch {self.epoch} is kept" if self.epoch else "")
                 )
             advance(steps_a_call)

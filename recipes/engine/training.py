@@ -206,7 +206,7 @@ class _Phase:
             callbacks.append(keras.callbacks.TensorBoard(f"{self.folder}/tensorboard/seed-{seed}/{phase.name}"))
         with progress(f"{phase.name} (seed {seed})", (phase.epochs - state.epochs_done) * self.steps) as advance:
             known = {**state.stopping, "best_weights": best_weights} if state.stopping else {}
-            callbacks.append(recorder(rows, best, known, self.steps_a_call, advance, save, phase.name))
+            callbacks.append(recorder(rows, best, known, self.steps_a_call, advance, save, phase))
             self.model.fit(
                 pipeline.timed(self._batches(data["train"], seed, state.epochs_done), waited),
                 validation_data=pipeline.evaluation_batches(data["validation"], EVALUATION_BATCH),

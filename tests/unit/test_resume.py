@@ -93,7 +93,7 @@ def test_a_loss_that_is_not_a_number_stops(data, tmp_path):
         return model
 
     with pytest.raises(
-        TrainingError, match=r"loss is nan in phase 'head', epoch 1, step 3, at a learning rate of .*e-0"
+        TrainingError, match=r"loss is nan in phase 'head', epoch 1, by step 3, with a peak learning rate of 1.0e-02"
     ):
         train(build, HEAD, PHASES, data, [0], settings, folder=tmp_path)
 
