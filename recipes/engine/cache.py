@@ -85,6 +85,7 @@ class PrefixCache:
         self.augment = tuple(augment)
         self.views = {"train": settings.views if augment else 1, "validation": 1}
         self._forwards: dict[tuple, Callable] = {}
+        self._prefixes: dict[tuple, tuple[object, str]] = {}
 
     def plan(self, phases: Sequence[tuple[int, Sequence["keras.KerasTensor"] | None]]) -> list[bool]:
         """Which phases train on cached features, given each one's epochs and its cut (None: nothing is frozen).
@@ -99,12 +100,12 @@ class PrefixCache:
             return [False] * len(phases)
         cuts = self._ascending([cut for _, cut in frozen])
         missing = [cut for cut in cuts if any(self._find(cut, name) is None for name in self.images)]
-        refusal = self._refusal(sum(epochs for epochs, _ in frozen), cuts, missing)
+        refusal = self._refusal(sum(epochs for epochs, _ in frozen), missing)
         if refusal:
             say(f"prefix cache off: {refusal}")
         return [cut is not None and not refusal for _, cut in phases]
 
-    def _refusal(self, epochs: int, cuts, missing) -> str | None:
+    def _refusal(self, epochs: int, missing) -> str | None:
         mixers = [name for name in self.augment if name in pipeline.MIXERS]
         if mixers and self.settings.mode == "auto":
             return f"{mixers[0]} joins two pictures anew in every step"
@@ -193,13 +194,21 @@ class PrefixCache:
         return (time.perf_counter() - start) / BATCH
 
     def _key(self, cut, name: str) -> str:
-        import keras
-
-        prefix = keras.Model(self.model.inputs, list(cut))
+        prefix, structure = self._prefix(cut)
         augment = [*self.augment, self.views[name], VIEW_SEED] if name == "train" and self.augment else []
         packages = {package: metadata.version(package) for package in ("tensorflow", "keras", "pillow")}
         weights = [np.asarray(v) for v in prefix.weights]
-        return hash_of(self.images[name].digest, augment, _structure(prefix), self.settings.dtype, packages, weights)
+        return hash_of(self.images[name].digest, augment, structure, self.settings.dtype, packages, weights)
+
+    def _prefix(self, cut) -> tuple["keras.Model", str]:
+        """The model up to `cut` and its graph as text. Its weights may change in the course of a training, its graph not."""
+        import keras
+
+        key = tuple(map(id, cut))
+        if key not in self._prefixes:
+            prefix = keras.Model(self.model.inputs, list(cut))
+            self._prefixes[key] = prefix, _structure(prefix)
+        return self._prefixes[key]
 
     def _find(self, cut, name: str):
         return self.store.find(self._key(cut, name))

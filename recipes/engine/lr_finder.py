@@ -41,7 +41,8 @@ def find_rate(
         def on_train_batch_end(self, batch, logs=None):
             means.append(float(logs["loss"]))
             advance()
-            if not np.isfinite(means[-1]) or _smooth(means)[-1] > DIVERGED * min(_smooth(means)):
+            losses = _smooth(means)
+            if not np.isfinite(means[-1]) or losses[-1] > DIVERGED * min(losses):
                 self.model.stop_training = True
 
     with progress(f"rates ({title})", STEPS) as advance:

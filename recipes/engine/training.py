@@ -61,12 +61,13 @@ class Training:
         freeze(self.model, self.blocks, trained, phase.batch_norm)
         key = (number, cache is not None)
         if key not in self.compiled:
-            self.compiled[key] = _Phase(self, phase, None if trained == len(self.blocks) else cut, cache is not None)
+            self.compiled[key] = _Phase(self, phase, cut, cache is not None)
+        compiled = self.compiled[key]
         data = {name: self.images[name] if cache is None else cache.features(cut, name) for name in self.images}
         changing = {id(v) for v in self.changing}
-        own = [i for i, v in enumerate(self.compiled[key].model.weights) if id(v) in changing]
+        own = [i for i, v in enumerate(compiled.model.weights) if id(v) in changing]
         if self.settings.find_lr and number not in self.sweeps:
-            self.sweeps[number] = self.compiled[key].find_rate(data["train"], seed)
+            self.sweeps[number] = compiled.find_rate(data["train"], seed)
 
         def save(rows, best, stopping, optimizer):
             checkpoints.save(
@@ -77,15 +78,14 @@ class Training:
                 ),
             )  # fmt: skip
 
-        model = self.compiled[key].model
-        best = model.get_weights()
+        best = compiled.model.get_weights()
         for i, value in zip(own, state.best, strict=False):
             best[i] = value
         prepared = time.perf_counter() - start
-        rows, best_epoch, waited = self.compiled[key].fit(data, seed, state, best, save)
+        rows, best_epoch, waited = compiled.fit(data, seed, state, best, save)
         seconds = time.perf_counter() - start
         training_seconds = sum(row["seconds"] for row in rows)
-        examples = len(rows) * self.compiled[key].steps * self.settings.batch_size
+        examples = len(rows) * compiled.steps * self.settings.batch_size
         summary = {
             "seconds": seconds,
             "epochs_run": len(rows),
