@@ -5,11 +5,11 @@ All converters start here, so what one family of architectures needs is mended o
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoo.errors import ExportError
+from export import repairs
 
 if TYPE_CHECKING:
     import keras
@@ -70,13 +70,8 @@ def trace(model: "keras.Model", batch: int | None = None) -> "tf.types.experimen
 
 
 def freeze(model: "keras.Model") -> FrozenGraph:
-    """The frozen graph of `model`, dynamic batch, with these repairs for tf2onnx:
-
-    - weights are constants: tf2onnx takes captured constants of a function for inputs;
-    - compiled function calls (Keras's grouped convolution) are inlined;
-    - Erfc, which ONNX lacks, is 1 - Erf;
-    - scalar constants of elementwise operations have shape [1], where tf2onnx's transpose optimizer needs a shape.
-    """
+    """The frozen graph of `model`, dynamic batch, mended for tf2onnx (export/repairs.py): weights are constants, because
+    tf2onnx takes captured constants of a function for inputs."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     concrete = trace(model)
@@ -85,77 +80,12 @@ def freeze(model: "keras.Model") -> FrozenGraph:
     # Flattening sorts the names of a dict, for inputs and outputs alike.
     inputs = dict(zip(sorted(names), (t.name for t in frozen.inputs), strict=True))
     outputs = dict(zip(sorted(concrete.structured_outputs), (t.name for t in frozen.outputs), strict=True))
-    definition = _inline(frozen.graph.as_graph_def(), [*inputs.values(), *outputs.values()])
-    _replace_erfc(definition)
-    _give_scalars_a_shape(definition)
+    definition = repairs.inline(frozen.graph.as_graph_def(), [*inputs.values(), *outputs.values()])
+    for repair in (
+        repairs.replace_erfc,
+        repairs.give_scalars_a_shape,
+        repairs.dense_as_convolution,
+        repairs.keep_dimensions,
+    ):
+        repair(definition)
     return FrozenGraph(definition, inputs, outputs)
-
-
-def _inline(definition, keep: list[str]):
-    """Inline every function call; the mark that a call must be compiled by XLA is what keeps TensorFlow from it."""
-    import tensorflow as tf
-    from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
-    from tensorflow.python.grappler import tf_optimizer
-
-    if not definition.library.function:
-        return definition
-    for holder in (*definition.node, *definition.library.function):
-        for mark in ("_XlaMustCompile", "_noinline"):
-            holder.attr.pop(mark, None)
-    graph = tf.Graph()
-    with graph.as_default():
-        tf.import_graph_def(definition, name="")
-        meta = tf.compat.v1.train.export_meta_graph(graph_def=graph.as_graph_def(), graph=graph)
-    fetches = meta_graph_pb2.CollectionDef()
-    fetches.node_list.value.extend(keep)
-    meta.collection_def["train_op"].CopyFrom(fetches)
-    config = config_pb2.ConfigProto()
-    config.graph_options.rewrite_options.min_graph_nodes = -1
-    config.graph_options.rewrite_options.optimizers.append("function")
-    inlined = tf_optimizer.OptimizeGraph(config, meta)
-    calls = [node.name for node in inlined.node if node.op.endswith("PartitionedCall")]
-    if calls:
-        raise ExportError(f"TensorFlow did not inline the function call '{calls[0]}', so the graph cannot be converted")
-    del inlined.library.function[:]
-    return inlined
-
-
-def _replace_erfc(definition) -> None:
-    for node in [node for node in definition.node if node.op == "Erfc"]:
-        erf, one = definition.node.add(), definition.node.add()
-        erf.CopyFrom(node)
-        erf.name, erf.op = f"{node.name}/erf", "Erf"
-        one.CopyFrom(_constant(f"{node.name}/one", 1.0, node.attr["T"].type))
-        node.op = "Sub"
-        node.input[:] = [one.name, erf.name]
-
-
-def _give_scalars_a_shape(definition) -> None:
-    import tensorflow as tf
-
-    constants = {node.name: node for node in definition.node if node.op == "Const"}
-    users: dict[str, list] = {}
-    for node in definition.node:
-        for name in node.input:
-            users.setdefault(name.split(":")[0].lstrip("^"), []).append(node)
-    ranked: Callable = lambda node: node.op in ("Add", "AddV2", "Mul", "Sub", "Maximum", "Minimum", "RealDiv")  # noqa: E731
-    for name, node in constants.items():
-        tensor = node.attr["value"].tensor
-        scalar = not tensor.tensor_shape.dim and node.attr["dtype"].type == tf.float32.as_datatype_enum
-        if scalar and users.get(name) and all(map(ranked, users[name])):
-            # An operation of scalars alone has a scalar result, which must stay one.
-            others = [i.split(":")[0] for user in users[name] for i in user.input if i.split(":")[0] != name]
-            if not any(
-                other in constants and not constants[other].attr["value"].tensor.tensor_shape.dim for other in others
-            ):
-                value = tf.make_ndarray(tensor).reshape(1)
-                node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
-
-
-def _constant(name: str, value: float, kind: int):
-    import tensorflow as tf
-
-    node = tf.compat.v1.NodeDef(name=name, op="Const")
-    node.attr["dtype"].type = kind
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, dtype=kind, shape=(1,)))
-    return node

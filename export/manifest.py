@@ -2,18 +2,54 @@
 
 import hashlib
 import json
+import os
+import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from zoo.errors import ArtifactError
 from zoo.files import write_text
 
-__all__ = ["SCHEMA", "read", "sha256", "size_bytes", "versions", "write"]
+__all__ = ["NAME", "SCHEMA", "Description", "machine", "read", "sha256", "size_bytes", "versions", "write"]
 
-SCHEMA = 1
+SCHEMA = 2
 NAME = "manifest.json"
-PACKAGES = ("graft-zoo", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "numpy")
+PACKAGES = (
+    "graft-zoo",
+    "tensorflow",
+    "keras",
+    "tf2onnx",
+    "onnx",
+    "onnxruntime",
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "onnxscript",
+    "numpy",
+)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What every file says of itself.
+
+    Attributes:
+        name: of the model.
+        labels: what each output unit is called, in order; empty for an embedding.
+        preprocessing: what happens to an example before the graph, so that another program can do the same.
+        input_range: of the values of the first input, (0, 255) for pictures; None if it has none.
+    """
+
+    name: str
+    labels: list[str]
+    preprocessing: dict
+    input_range: tuple[float, float] | None = None
+
+    @property
+    def producer(self) -> str:
+        """Who wrote the file."""
+        return f"graft-zoo {metadata.version('graft-zoo')}"
 
 
 def write(folder: Path, content: Mapping) -> dict:
@@ -44,7 +80,13 @@ def read(folder: Path) -> dict:
 
 def versions() -> dict[str, str]:
     """The versions of what takes part in an export."""
-    return {package: metadata.version(package) for package in PACKAGES}
+    return {"python": platform.python_version()} | {package: metadata.version(package) for package in PACKAGES}
+
+
+def machine() -> str:
+    """What latencies were measured on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{platform.system()} {platform.machine()}, {cores} cores"
 
 
 def sha256(path: Path) -> str:

@@ -3,23 +3,25 @@
 Opening a .tflite or .onnx file imports neither TensorFlow nor Keras.
 """
 
-import json
+import contextlib
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from export import manifest
 from export.graph import output_tensors
+from export.runtimes import Runtime, open_onnx, open_savedmodel, open_tflite
 from zoo.errors import ArtifactError, ConfigError
-from zoo.quiet import load_tensorflow, native_silence
+from zoo.quiet import load_tensorflow
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Session", "load_keras", "open_artifact"]
+__all__ = ["Session", "load_keras", "open_artifact", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -69,23 +71,41 @@ class Session:
         return outputs[self.outputs[0]] if len(self.outputs) == 1 else outputs
 
 
-def open_artifact(path: Path) -> Session:
-    """Open what lies at `path`, whatever it is.
+def open_artifact(path: Path, threads: int = 1) -> Session:
+    """Open what lies at `path`, whatever it is; a file runs on so many threads, 0 for all.
 
     Raises:
-        ArtifactError: missing, damaged, of an unknown kind, without labels, or with labels that do not fit.
+        ArtifactError: missing, damaged, of an unknown kind, without labels, with labels that do not fit, or another file
+            than the manifest beside it describes.
     """
     path = Path(path)
     if not path.exists():
         raise ArtifactError(f"there is no artifact '{path}': expected {ACCEPTED}")
     if (path / "saved_model.pb").is_file():
-        return _savedmodel(path)
+        return _file("savedmodel", open_savedmodel)(path, threads)
     if (path / "model.keras").is_file():
-        return _keras(path / "model.keras")
+        return _keras(path / "model.keras", threads)
     if path.is_file() and path.suffix in OPENERS:
-        return OPENERS[path.suffix](path)
+        return OPENERS[path.suffix](path, threads)
     kind = "the folder " if path.is_dir() else ""
     raise ArtifactError(f"{kind}'{path}' is no artifact: expected {ACCEPTED}")
+
+
+def prepare(path: Path, threads: int = 1) -> None:
+    """Load the runtime that `path` needs, on so many threads (0: all), so that opening it costs what the file costs.
+
+    Where TensorFlow runs already, its threads stay as they are.
+    """
+    if Path(path).suffix == ".tflite":
+        import ai_edge_litert.interpreter  # noqa: F401
+    elif Path(path).suffix == ".onnx":
+        import onnxruntime  # noqa: F401
+    else:
+        load_tensorflow()
+        import tensorflow as tf
+
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
 
 
 def load_keras(path: Path) -> "keras.Model":
@@ -101,6 +121,7 @@ def load_keras(path: Path) -> "keras.Model":
 
     if not zipfile.is_zipfile(path):
         raise ArtifactError(f"'{path}' is damaged or no .keras file (a .keras file is a zip archive)")
+    _check_members(path)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras passes on whatever its layers raise
@@ -113,7 +134,20 @@ def load_keras(path: Path) -> "keras.Model":
         raise ArtifactError(f"'{path}' cannot be loaded: {text[:300]}") from error
 
 
-def _keras(path: Path) -> Session:
+def _check_members(path: Path) -> None:
+    """Refuse an archive that names files outside of itself: whoever unpacks it would write there."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise ArtifactError(f"'{path}' is damaged: {error}") from error
+    for name in names:
+        parts = PurePosixPath(name.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts or any(":" in part for part in parts.parts):
+            raise ArtifactError(f"'{path}' names a file outside of itself ('{name}'): refused; do not unpack it")
+
+
+def _keras(path: Path, threads: int) -> Session:
     load_tensorflow()
     import tensorflow as tf
 
@@ -127,110 +161,48 @@ def _keras(path: Path) -> Session:
         return {name: np.asarray(t) for name, t in output_tensors(model, outputs).items()}
 
     outputs = output_tensors(model, model.output)
-    units = next(iter(outputs.values())).shape[-1]
-    return Session(
-        "keras",
-        path,
-        _checked_labels(path, _labels_file(path.parent / "labels.txt", path), units if len(outputs) == 1 else None),
+    runtime = Runtime(
         {t.name: tuple(t.shape[1:]) for t in model.inputs},
-        tuple(outputs),
+        {name: tuple(t.shape[1:]) for name, t in outputs.items()},
+        _labels_file(path.parent / "labels.txt", path),
         run,
     )
+    return _session("keras", path, runtime)
 
 
-def _savedmodel(path: Path) -> Session:
-    load_tensorflow()
-    import tensorflow as tf
+def _file(kind: str, opener: Callable[..., Runtime]) -> Callable[[Path, int], Session]:
+    def open_it(path: Path, threads: int) -> Session:
+        _check_unchanged(path)
+        runtime = opener(path, threads)
+        if runtime.labels is None:
+            raise ArtifactError(
+                f"'{path}' is cut short, or was not exported by Graft: it holds no labels; export again"
+            )
+        return _session(kind, path, runtime)
 
-    try:
-        loaded = tf.saved_model.load(str(path))
-        function = loaded.signatures["serving_default"]
-    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
-        raise ArtifactError(f"'{path}' is damaged or has no signature 'serving_default': {str(error)[:200]}") from error
-    inputs = function.structured_input_signature[1]
-
-    def run(given, keep=loaded):  # without a reference to it the variables of a SavedModel die
-        outputs = function(**{name: tf.constant(value, inputs[name].dtype) for name, value in given.items()})
-        return {name: value.numpy() for name, value in outputs.items()}
-
-    outputs = function.structured_outputs
-    units = next(iter(outputs.values())).shape[-1]
-    return Session(
-        "savedmodel",
-        path,
-        _checked_labels(path, _labels_file(path / "assets" / "labels.txt", path), units if len(outputs) == 1 else None),
-        {name: tuple(spec.shape[1:]) for name, spec in inputs.items()},
-        tuple(outputs),
-        run,
-    )
+    return open_it
 
 
-def _tflite(path: Path) -> Session:
-    from ai_edge_litert.interpreter import Interpreter
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            labels = archive.read("labels.txt").decode("utf-8").splitlines()
-    except (zipfile.BadZipFile, KeyError) as error:
+def _session(kind: str, path: Path, runtime: Runtime) -> Session:
+    outputs = tuple(runtime.outputs.values())
+    labels, units = tuple(runtime.labels), outputs[0][-1]
+    if len(outputs) == 1 and labels and units is not None and len(labels) != units:
         raise ArtifactError(
-            f"'{path}' is cut short, or was not exported by Graft: it holds no labels.txt; export again"
-        ) from error
-    try:
-        with native_silence():
-            interpreter = Interpreter(model_path=str(path), num_threads=1)
-            interpreter.allocate_tensors()
-        runner = interpreter.get_signature_runner("serving_default")
-    except (ValueError, RuntimeError) as error:
-        raise ArtifactError(f"'{path}' cannot be opened: {str(error)[:200]}") from error
-    inputs, outputs = runner.get_input_details(), runner.get_output_details()
-
-    def run(given):
-        count = len(next(iter(given.values())))
-        # The file has batch 1, so that it runs on delegates that know no other.
-        rows = [runner(**{name: value[i : i + 1] for name, value in given.items()}) for i in range(count)]
-        return {name: np.concatenate([row[name] for row in rows]) for name in outputs}
-
-    units = next(iter(outputs.values()))["shape"][-1]
-    return Session(
-        "tflite",
-        path,
-        _checked_labels(path, labels, units if len(outputs) == 1 else None),
-        {name: tuple(map(int, detail["shape"][1:])) for name, detail in inputs.items()},
-        tuple(outputs),
-        run,
-    )
+            f"'{path}' has {units} outputs but {len(labels)} labels: its labels.txt belongs to another model"
+        )
+    return Session(kind, path, labels, runtime.inputs, tuple(runtime.outputs), runtime.run)
 
 
-def _onnx(path: Path) -> Session:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's error classes share no public parent
-        raise ArtifactError(f"'{path}' is damaged or no ONNX file: {str(error)[:200]}") from error
-    properties = session.get_modelmeta().custom_metadata_map
-    if "labels" not in properties:
-        raise ArtifactError(f"'{path}' holds no labels in its metadata, so it was not exported by Graft; export again")
-    outputs = session.get_outputs()
-
-    def run(given):
-        values = session.run(None, given)
-        return {output.name: value for output, value in zip(outputs, values, strict=True)}
-
-    return Session(
-        "onnx",
-        path,
-        _checked_labels(path, json.loads(properties["labels"]), outputs[0].shape[-1] if len(outputs) == 1 else None),
-        {
-            entry.name: tuple(d if isinstance(d, int) else None for d in entry.shape[1:])
-            for entry in session.get_inputs()
-        },
-        tuple(output.name for output in outputs),
-        run,
-    )
+def _check_unchanged(path: Path) -> None:
+    """Refuse a file that the manifest beside it describes with another hash."""
+    if not (path.parent / manifest.NAME).is_file():
+        return
+    for row in manifest.read(path.parent)["files"]:
+        if row.get("path") == path.name and "sha256" in row and manifest.sha256(path) != row["sha256"]:
+            raise ArtifactError(
+                f"'{path}' is not the file that was exported: its sha256 differs from the one in manifest.json; export "
+                "again, or remove manifest.json if you changed the file on purpose"
+            )
 
 
 def _labels_file(file: Path, artifact: Path) -> list[str]:
@@ -239,13 +211,9 @@ def _labels_file(file: Path, artifact: Path) -> list[str]:
     return file.read_text(encoding="utf-8").splitlines()
 
 
-def _checked_labels(path: Path, labels, units: int | None) -> tuple[str, ...]:
-    if units is not None and labels and len(labels) != units:
-        raise ArtifactError(
-            f"'{path}' has {units} outputs but {len(labels)} labels: its labels.txt belongs to another model"
-        )
-    return tuple(labels)
-
-
-OPENERS: Mapping[str, Callable[[Path], Session]] = {".keras": _keras, ".tflite": _tflite, ".onnx": _onnx}
+OPENERS: Mapping[str, Callable[[Path, int], Session]] = {
+    ".keras": _keras,
+    ".tflite": _file("tflite", open_tflite),
+    ".onnx": _file("onnx", open_onnx),
+}
 ACCEPTED = "a run, a .keras file, a SavedModel folder, a .tflite or a .onnx file"

@@ -1,60 +1,67 @@
 """Keras -> ONNX: one file for servers and browsers."""
 
-import contextlib
 import json
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from export import onnx_rewrites
 from export.graph import freeze
+from export.manifest import Description
 from zoo.errors import ExportError
 from zoo.files import staged_file
+from zoo.quiet import python_silence
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["OPSET", "write"]
+__all__ = ["OPSET", "convert", "write"]
 
 OPSET = 18
 """The highest that tf2onnx 1.17 writes."""
 
 
-def write(model: "keras.Model", target: Path, *, labels: Sequence[str], preprocessing: Mapping) -> None:
-    """Write the file `target`: opset 18, inputs and outputs by name, dynamic batch.
+def write(content: bytes, target: Path, description: Description) -> None:
+    """Write `content`, an ONNX model, as the file `target`; its metadata hold the `description`, lists as JSON."""
+    import onnx
+    from onnx import helper
 
-    The model's metadata hold `labels` and `preprocessing` as JSON.
+    model = onnx.load_from_string(content)
+    model.producer_name, model.graph.name = description.producer, description.name
+    helper.set_model_props(
+        model,
+        {
+            "labels": json.dumps(description.labels, ensure_ascii=False),
+            "preprocessing": json.dumps(description.preprocessing, ensure_ascii=False),
+            "input_range": json.dumps(description.input_range),
+            "producer": description.producer,
+        },
+    )
+    with staged_file(target) as path:
+        onnx.save_model(model, str(path))
+
+
+def convert(model: "keras.Model") -> bytes:
+    """`model` as a float32 ONNX model: opset 18, inputs and outputs by name, dynamic batch.
 
     Raises:
         ExportError: an operation has no counterpart in ONNX, or the result is not a valid graph.
     """
-    import onnx
-    from onnx import checker, helper
+    from onnx import checker, shape_inference
 
     graph = freeze(model)
-    content = _convert(graph)
+    content = onnx_rewrites.rewrite(_convert(graph))
     _name(content, graph)
-    helper.set_model_props(
-        content,
-        {
-            "labels": json.dumps(list(labels), ensure_ascii=False),
-            "preprocessing": json.dumps(dict(preprocessing), ensure_ascii=False),
-            "producer": f"graft-zoo {version('graft-zoo')}",
-        },
-    )
     try:
         checker.check_model(content, full_check=True)
-    except (checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (checker.ValidationError, shape_inference.InferenceError) as error:
         raise ExportError(f"the ONNX graph of '{model.name}' is not valid: {error}") from error
-    with staged_file(target) as path:
-        onnx.save_model(content, str(path))
+    return content.SerializeToString()
 
 
 def _convert(graph):
     import tf2onnx
 
-    with _quiet():
+    with python_silence():
         try:
             content, _ = tf2onnx.convert.from_graph_def(
                 graph.definition,
@@ -76,18 +83,8 @@ def _name(content, graph) -> None:
     for node in content.graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
+    for node in content.graph.node:
+        node.name = node.output[0].removesuffix(":0")  # reports speak of nodes by name; these are the layers' own
     for value in (*content.graph.input, *content.graph.output):
         value.name = renamed[value.name]
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """tf2onnx reports every pass of its optimizer."""
-    logger = logging.getLogger("tf2onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -1,11 +1,13 @@
 """Keras -> SavedModel: a folder that TensorFlow Serving and TensorFlow in any language open."""
 
+import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.graph import as_float32, trace
+from export.manifest import Description
 from zoo.files import staged_folder
 
 if TYPE_CHECKING:
@@ -14,16 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["save", "write"]
 
 
-def write(model: "keras.Model", target: Path, *, labels: Sequence[str], preprocessing: Mapping) -> None:
+def write(model: "keras.Model", target: Path, description: Description) -> None:
     """Write the folder `target`: signature `serving_default`, inputs and outputs by name, dynamic batch.
 
-    `labels` go in as the asset `labels.txt`, `preprocessing` (what happens before the graph) as `preprocessing.json`.
+    The labels go in as the asset `labels.txt`, what happens before the graph as `preprocessing.json`.
     """
-    import json
-
     texts = {
-        "labels.txt": "".join(f"{label}\n" for label in labels),
-        "preprocessing.json": json.dumps(dict(preprocessing), ensure_ascii=False),
+        "labels.txt": "".join(f"{label}\n" for label in description.labels),
+        "preprocessing.json": json.dumps(description.preprocessing, ensure_ascii=False),
     }
     with staged_folder(target, overwrite=True) as folder, tempfile.TemporaryDirectory() as scratch:
         for name, text in texts.items():

@@ -1,40 +1,34 @@
 """Keras -> TFLite (LiteRT): one file for phones, micro-computers and browsers."""
 
-import json
 import re
 import tempfile
-import zipfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export import to_savedmodel
+from export.manifest import Description
+from export.tflite_metadata import describe
 from zoo.errors import ExportError
 from zoo.files import staged_file
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["write"]
+__all__ = ["convert", "write"]
 
 
-def write(model: "keras.Model", target: Path, *, labels: Sequence[str], preprocessing: Mapping) -> None:
-    """Write the file `target`: batch 1, built-in operators only, signature `serving_default` with names.
+def write(content: bytes, target: Path, description: Description) -> None:
+    """Write `content`, a TFLite flatbuffer, as the file `target`, with metadata and associated files."""
+    with staged_file(target) as path:
+        path.write_bytes(describe(content, description))
 
-    `labels.txt` and `preprocessing.json` are appended as a zip archive, where TFLite keeps associated files.
+
+def convert(model: "keras.Model") -> bytes:
+    """`model` as a float32 TFLite flatbuffer: batch 1, built-in operators only, signature `serving_default` with names.
 
     Raises:
         ExportError: the model needs operators that TFLite does not have built in (Flex or custom ones); it names them.
     """
-    content = _convert(model)
-    with staged_file(target) as path:
-        path.write_bytes(content)
-        with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr("labels.txt", "".join(f"{label}\n" for label in labels))
-            archive.writestr("preprocessing.json", json.dumps(dict(preprocessing), ensure_ascii=False))
-
-
-def _convert(model: "keras.Model") -> bytes:
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder:

@@ -7,6 +7,7 @@
     ├── WeightsError   (OSError)       weights that cannot be had or do not fit
     ├── ArtifactError  (OSError)       a run or an exported file that cannot be opened
     ├── ExportError    (RuntimeError)  a model that cannot be written in the requested format
+    │   └── NotApplicable              a precision that makes no sense for a format or a model; nothing failed
     └── TrainingError  (ArithmeticError)  a training that came to nothing: its loss is not a number
 
 Each message is one line: what, where, what was expected, what to do. The command line prints it without a
@@ -22,6 +23,7 @@ __all__ = [
     "DataError",
     "ExportError",
     "GraftError",
+    "NotApplicable",
     "TrainingError",
     "UnknownName",
     "WeightsError",
@@ -70,6 +72,10 @@ class ArtifactError(GraftError, OSError):
 
 class ExportError(GraftError, RuntimeError):
     """A model that cannot be written, or written faithfully, in the requested format."""
+
+
+class NotApplicable(ExportError):  # noqa: N818  (reads as what it is: `except NotApplicable`)
+    """A precision that makes no sense for this format or model: nothing failed, there is nothing to write."""
 
 
 class TrainingError(GraftError, ArithmeticError):

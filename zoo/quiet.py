@@ -1,10 +1,12 @@
-"""Native libraries write notes to stderr that no user of Graft can act on; this keeps them out of the way."""
+"""Libraries write notes to stderr that no user of Graft can act on; this keeps them out of the way."""
 
 import contextlib
+import logging
 import os
+import warnings
 from collections.abc import Iterator
 
-__all__ = ["load_tensorflow", "native_silence"]
+__all__ = ["load_tensorflow", "native_silence", "python_silence"]
 
 
 @contextlib.contextmanager
@@ -34,3 +36,23 @@ def load_tensorflow() -> None:
         import tensorflow as tf
     if not os.environ.get("GRAFT_VERBOSE"):
         tf.get_logger().setLevel("ERROR")
+
+
+@contextlib.contextmanager
+def python_silence() -> Iterator[None]:
+    """Discard what Python code prints, draws (progress bars) or logs below an error inside the block.
+
+    Set GRAFT_VERBOSE=1 to see it all.
+    """
+    if os.environ.get("GRAFT_VERBOSE"):
+        yield
+        return
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with open(os.devnull, "w") as nowhere, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+                yield
+    finally:
+        logging.disable(before)

@@ -15,9 +15,10 @@ VERBS = {
     "demo": "the main job on what is built in: offline, no download",
     "zoo": "list the backbones",
     "train": "train a recipe on your data",
-    "export": "write a run as SavedModel, TFLite and ONNX, and verify each file",
+    "export": "write a run as SavedModel, TFLite and ONNX, smaller if asked, and measure each file",
     "predict": "label pictures with a run or any exported file",
     "evaluate": "measure a run or any exported file on labelled data",
+    "measure": "size, latency, memory and accuracy of any files, in one table",
 }
 
 

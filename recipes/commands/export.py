@@ -1,4 +1,4 @@
-"""`graft export RUN`: SavedModel, TFLite and ONNX, each reopened from disk and compared with Keras."""
+"""`graft export RUN`: SavedModel, TFLite and ONNX, each reopened from disk and measured as a file."""
 
 import json
 import sys
@@ -13,17 +13,29 @@ from tyro.conf import Positional
 __all__ = ["Options", "command", "export"]
 
 Format = Literal["savedmodel", "tflite", "onnx"]
+Precision = Literal["none", "float16", "dynamic", "int8", "int8-full"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """Write a run as files that other runtimes open, and verify each of them on the run's validation pictures."""
+    """Write a run as files that other runtimes open, and measure each of them on validation pictures."""
 
     run: Positional[Path]
-    """The run directory."""
+    """The run directory, or a .keras file of your own (pixels from 0 to 255 in)."""
     formats: tuple[Format, ...] = ("savedmodel", "tflite", "onnx")
+    quantize: tuple[Precision, ...] = ()
+    """Beside float32, smaller TFLite and ONNX files: float16, dynamic (8-bit weights), int8 (weights and activations),
+    int8-full (inputs and outputs too, for accelerators)."""
+    max_drop: float = 1.0
+    """Points of accuracy that a file may lose against Keras."""
+    explain: bool = False
+    """Also print what each layer alone loses in int8."""
+    data: str | None = None
+    """Where the data lies now. Default: where the run was trained from; a .keras file has none."""
+    labels: Path | None = None
+    """Of a .keras file: a text file, one label a line, in the order of the outputs. Default: labels.txt beside it."""
     out: Path | None = None
-    """The folder to make. Default: RUN/export."""
+    """The folder to make. Default: RUN/export, or beside a .keras file."""
     overwrite: bool = False
     """Replace the folder if it exists."""
     json: bool = False
@@ -31,7 +43,7 @@ class Options:
 
 
 def command(arguments: Sequence[str]) -> int:
-    """Export, print a line a file; 1 if a file could not be written or did not pass its check."""
+    """Export, print a line a file; 1 if a file could not be written or did not pass its checks."""
     import tyro
 
     options = tyro.cli(Options, args=arguments, prog="graft export")
@@ -42,40 +54,142 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def export(options: Options) -> dict:
-    """Write the files and a fresh report; returns the manifest. A line a file goes to stdout (stderr with `json`)."""
+    """Write the files, a model card and a fresh report; returns the manifest. A line a file goes to stdout (stderr with
+    `json`)."""
     from export.export import export_model
-    from export.sessions import load_keras
-    from recipes.engine import report, run
+    from recipes.engine import card, report
+    from zoo.errors import ConfigError
 
-    content = run.read(options.run)
-    model = load_keras(options.run / "model.keras")
-    with np.load(options.run / "examples.npz") as examples:
-        pictures = examples["parity_images"]
-    folder = options.out or options.run / "export"
+    if options.max_drop < 0:
+        raise ConfigError(f"--max-drop is in points of accuracy and cannot be below 0: {options.max_drop}")
     stream = sys.stderr if options.json else sys.stdout
+    of_a_run = options.run.suffix != ".keras"
+    folder = options.out or (options.run if of_a_run else options.run.parent) / "export"
+    asked = _from_run(options) if of_a_run else _from_keras(options)
+    precisions = [precision for precision in options.quantize if precision != "none"]
+    if not any(precision.startswith("int8") for precision in precisions):
+        asked["calibration"] = None
     manifest = export_model(
-        model,
-        folder,
-        labels=content["data"]["labels"],
-        kind="single_label",
-        preprocessing=content["data"]["decode"] | {"image_size": content["data"]["image_size"]},
-        examples=pictures,
+        **asked,
+        folder=folder,
         formats=options.formats,
+        precisions=precisions,
+        max_drop=options.max_drop,
+        explain=options.explain,
         overwrite=options.overwrite,
-        training_data={key: content["data"][key] for key in ("source", "fingerprint", "made_splits", "split_seed")},
-        report=lambda row: print(_line(row), file=stream, flush=True),
+        report=lambda row: print("\n".join(_lines(row)), file=stream, flush=True),
     )
-    if folder == options.run / "export":
-        report.write(options.run)
+    if of_a_run:
+        card.write(options.run, folder)
+        if folder == options.run / "export":
+            report.write(options.run)
     return manifest
 
 
-def _line(row: Mapping) -> str:
+def _from_run(options: Options) -> dict:
+    from export.manifest import Description
+    from export.sessions import load_keras
+    from recipes.engine import export_data, run
+
+    content = run.read(options.run)
+    data = content["data"]
+    examples, calibration = export_data.from_run(options.run, content, options.data)
+    preprocessing = data["decode"] | {"image_size": data["image_size"]}
+    provenance = ("source", "fingerprint", "made_splits", "split_seed")
+    return {
+        "model": load_keras(options.run / "model.keras"),
+        "description": Description(options.run.resolve().name, data["labels"], preprocessing, (0, 255)),
+        "kind": "single_label",
+        "examples": examples,
+        "calibration": calibration,
+        "training_data": {key: data[key] for key in provenance},
+    }
+
+
+def _from_keras(options: Options) -> dict:
+    from export.manifest import Description
+    from export.sessions import load_keras
+    from recipes.engine import export_data
+    from zoo.errors import ArtifactError, ConfigError
+    from zoo.vision import DECODE
+
+    if not options.run.is_file():
+        raise ArtifactError(f"there is no file '{options.run}'")
+    model = load_keras(options.run)
+    shape = model.inputs[0].shape[1:]
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(shape) != 3 or None in shape or shape[0] != shape[1]:
+        raise ConfigError(
+            f"'{options.run}' cannot be exported: expected one input of square pictures with a fixed size and one output, "
+            f"got {[tuple(t.shape) for t in model.inputs]} and {[tuple(t.shape) for t in model.outputs]}"
+        )
+    file = options.labels or options.run.parent / "labels.txt"
+    labels = _labels(file, options.run, model.outputs[0].shape[-1])
+    if options.data is None:
+        examples, calibration = export_data.made_up(shape), None
+    else:
+        examples, calibration = export_data.from_source(options.data, labels, shape[0])
+    answers = np.asarray(model(np.float32(examples.inputs[:8]), training=False))
+    return {
+        "model": model,
+        "description": Description(options.run.stem, labels, DECODE | {"image_size": shape[0]}, (0, 255)),
+        "kind": _kind(answers),
+        "examples": examples,
+        "calibration": calibration,
+    }
+
+
+def _labels(file: Path, model: Path, units: int) -> list[str]:
+    from zoo.errors import DataError
+
+    if not file.is_file():
+        raise DataError(f"the labels of '{model}' are missing: give --labels FILE, one label a line, {units} of them")
+    labels = file.read_text(encoding="utf-8").splitlines()
+    if len(labels) != units:
+        raise DataError(
+            f"'{file}' has {len(labels)} labels, but '{model}' has {units} outputs: one label a line, in order"
+        )
+    return labels
+
+
+def _kind(outputs: np.ndarray) -> str:
+    """What a model's answers look like."""
+    if outputs.min() < 0 or outputs.max() > 1:
+        return "regression"
+    return "single_label" if np.allclose(outputs.sum(-1), 1, atol=1e-3) else "multi_label"
+
+
+def _lines(row: Mapping) -> list[str]:
+    """What stdout says of a file: one line, and those that explain it."""
+    name = row["path"] or f"{row['format']} {row['requested']}"
+    if "skipped" in row:
+        return [f"{name:<24} skip  {row['skipped']}"]
+    if "accuracy" not in row:
+        return [f"{name:<24} FAIL  {row['error']}"]
+    parity, accuracy = row["parity"], row["accuracy"]
+    latency = row["latency_ms"]["one_thread"]["median"] if "latency_ms" in row else float("nan")
+    lines = [
+        f"{name:<24} {'pass' if row['passed'] else 'FAIL'}  {row['size_bytes'] / 1e6:7.2f} MB  {latency:7.2f} ms  "
+        f"accuracy {100 * accuracy['value']:.1f} % ({0.0 - accuracy['drop_points']:+.1f})  "
+        f"max difference {parity['max_abs_diff']:.1e}  agreement {100 * parity['agreement']:.1f} %"
+    ]
+    if not row["passed"]:
+        lines.append(f"  {_failure(row)}")
+    if row.get("reason"):
+        lines.append(f"  {row['reason']}")
+    for entry in row.get("layer_errors", ()):
+        lines.append(f"  {entry['error']:.4f}  {entry['layer'].split(';')[0]}")
+    return lines
+
+
+def _failure(row: Mapping) -> str:
+    """Which check a file did not pass, with the numbers."""
+    accuracy = row["accuracy"]
     if "error" in row:
-        return f"{row['format']:<11} FAIL  {row['error']}"
-    parity = row["parity"]
+        return row["error"]
+    if not row["parity"]["passed"]:
+        return f"its outputs differ from Keras's by more than a {row['precision']} file may"
+    low, high = accuracy["drop_interval"] or (accuracy["drop_points"],) * 2
     return (
-        f"{row['format']:<11} {'pass' if row['passed'] else 'FAIL'}  {row['size_bytes'] / 1e6:7.2f} MB  "
-        f"{row['seconds']:5.1f} s  max difference {parity['max_abs_diff']:.1e}  "
-        f"top-1 agreement {100 * parity['agreement']:.1f} % of {parity['examples']}  {row['path']}"
+        f"it loses {accuracy['drop_points']:.1f} points ({low:.1f} to {high:.1f}) of Keras's "
+        f"{100 * accuracy['reference']:.1f} % on {accuracy['examples']} pictures: more than --max-drop, and more than chance"
     )

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from export.evidence import wilson
 from recipes.engine import figures
 from recipes.engine.run import read as read_run
 from zoo.errors import ArtifactError
 from zoo.files import write_text
 
-__all__ = ["wilson", "write"]
+__all__ = ["write"]
 
 MOST_LABELS = 120
 """Beyond this many labels the page shows the ones that matter most (it says so); all figures are in run.json."""
@@ -57,15 +58,6 @@ def write(run: Path) -> Path:
     return run / "report.html"
 
 
-def wilson(share: float, examples: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `examples` (> 0), by Wilson's score (Wilson 1927); both in [0, 1]."""
-    z = 1.959964
-    middle = share + z * z / (2 * examples)
-    half = z * math.sqrt(share * (1 - share) / examples + z * z / (4 * examples**2))
-    scale = 1 + z * z / examples
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
-
-
 def _page(context: Tree) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -87,7 +79,8 @@ def _context(run: Path, facts: Tree) -> Tree:
     labels = facts["data"]["labels"]
     split = next((name for name in ("test", "validation") if facts["metrics"].get(name)), None)
     metrics = facts["metrics"][split] if split else None
-    export = _export(_json(run / "export" / "manifest.json"))
+    manifest = _json(run / "export" / "manifest.json")
+    export = _export(manifest)
     return {
         "run": facts,
         "split": split,
@@ -100,6 +93,8 @@ def _context(run: Path, facts: Tree) -> Tree:
         "per_class": _per_class(metrics, labels),
         "mistakes": _mistakes(_arrays(run / "mistakes.npz"), labels),
         "export": export,
+        "measured_on": (manifest or {}).get("measured_on"),
+        "machine": (manifest or {}).get("machine"),
     }
 
 
@@ -255,7 +250,9 @@ def _mistakes(mistakes: Tree | None, labels: Sequence[str]) -> list[Tree]:
 
 def _export(manifest: Tree | None) -> list[Tree]:
     """A row a file; one that could not be written has only its format and an error."""
-    blank = dict.fromkeys(("path", "size_bytes", "seconds", "parity", "error"))
+    keys = ("path", "size_bytes", "sha256", "seconds", "parity", "accuracy", "latency_ms", "peak_memory_bytes", "error")
+    keys += ("skipped", "reason", "requested", "precision", "attempts", "operators", "flex", "custom", "format_version")
+    blank = dict.fromkeys(keys)
     return [{**blank, **file} for file in (manifest or {"files": ()})["files"]]
 
 

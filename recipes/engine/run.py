@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recipes.engine import evaluation, explain, fit
+from recipes.engine.export_data import CALIBRATION
 from recipes.engine.images import Images
 from recipes.engine.sources import SPLITS, Source
 from zoo import weights
@@ -49,7 +50,6 @@ __all__ = [
 
 SCHEMA = 1
 PARITY_EXAMPLES = 64
-CALIBRATION_EXAMPLES = 200
 SAMPLES_PER_LABEL = 4
 WORST_MISTAKES = 16
 PACKAGES = ("graft-zoo", "tensorflow", "keras", "numpy", "pillow", "scikit-learn")
@@ -184,13 +184,15 @@ def _write_examples(folder: Path, pixels: Mapping[str, Images], seed: int = 0) -
     train, validation = pixels["train"], pixels["validation"]
     rng = np.random.default_rng(seed)
     parity = np.sort(rng.permutation(len(validation))[:PARITY_EXAMPLES])
-    calibration = np.sort(rng.permutation(len(train))[:CALIBRATION_EXAMPLES])
+    calibration = np.sort(rng.permutation(len(train))[:CALIBRATION])
     _save(
         folder / "examples.npz",
         parity_images=validation.pixels[parity],
         parity_labels=validation.classes[parity],
+        parity_names=np.array([validation.names[i] for i in parity], dtype=str),
         calibration_images=train.pixels[calibration],
         calibration_labels=train.classes[calibration],
+        calibration_names=np.array([train.names[i] for i in calibration], dtype=str),
     )
     classes = range(train.targets.shape[-1])
     shown = np.concatenate([np.flatnonzero(train.classes == c)[:SAMPLES_PER_LABEL] for c in classes])

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-from export.export import export_model
+from export.export import Examples, export_model
+from export.manifest import Description
 from zoo import heads
 from zoo.backbones import build, find
 from zoo.stack import stack
@@ -57,8 +58,12 @@ def test_family(name, tmp_path):
     assert reference.std(0).mean() > 1e-5
 
     content = export_model(
-        model, tmp_path / "out", labels=LABELS, kind="single_label", preprocessing={}, examples=pixels
-    )  # fmt: skip
+        model,
+        tmp_path / "out",
+        description=Description(name, LABELS, {}, (0, 255)),
+        kind="single_label",
+        examples=Examples(pixels),
+    )
     for file in content["files"]:
         assert "error" not in file, file
         parity = file["parity"]

@@ -13,8 +13,9 @@ import pytest
 from keras import layers
 
 from export import evidence, manifest, sessions, to_onnx, to_tflite
-from export.export import export_model
+from export.export import Examples, export_model
 from export.graph import as_float32, trace
+from export.manifest import Description
 from zoo import heads
 from zoo.errors import ArtifactError, ConfigError, ExportError, UnknownName
 from zoo.stack import stack
@@ -56,18 +57,29 @@ def pixels(count=64, seed=0):
     return np.float32(coarse.repeat(4, 1).repeat(4, 2))
 
 
+MEASURED = {"latency_ms": {"one_thread": {"median": 1.0, "p90": 1.0, "runs": 1, "threads": 1}}, "peak_memory_bytes": 1}
+DESCRIPTION = Description("difficult", list(LABELS), PREPROCESSING, (0, 255))
+
+
 @pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
+def quick():
+    """Without the processes in which files are timed; test_probe.py starts them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.probe.measure", lambda path: MEASURED)
+        yield
+
+
+@pytest.fixture(scope="module")
+def exported(model, quick, tmp_path_factory):
     """(folder, manifest, the rows as they were reported)"""
     folder = tmp_path_factory.mktemp("export") / "out"
     rows = []
     content = export_model(
         model,
         folder,
-        labels=LABELS,
+        description=DESCRIPTION,
         kind="single_label",
-        preprocessing=PREPROCESSING,
-        examples=pixels(),
+        examples=Examples(pixels()),
         training_data={"fingerprint": "abc"},
         report=rows.append,
     )
@@ -185,7 +197,7 @@ def test_mixed_precision_is_exported_in_float32(tmp_path):
     assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
     for a, b in zip(mixed.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    to_onnx.write(mixed, tmp_path / "m.onnx", labels=LABELS, preprocessing={})
+    to_onnx.write(to_onnx.convert(mixed), tmp_path / "m.onnx", DESCRIPTION)
     outputs = sessions.open_artifact(tmp_path / "m.onnx").predict(pixels(4))
     np.testing.assert_allclose(outputs, plain(pixels(4), training=False), atol=1e-4)
     assert as_float32(plain) is plain
@@ -196,37 +208,34 @@ def test_several_outputs_keep_their_names():
     assert set(trace(made).structured_outputs) == {"kind", "age"}
 
 
-def test_a_format_that_fails_is_a_row_and_the_others_go_on(model, tmp_path, monkeypatch):
-    def fail(*_, **__):
+def test_a_format_that_fails_is_a_row_and_the_others_go_on(model, quick, tmp_path, monkeypatch):
+    def fail(model):
         raise ExportError("no operator for this")
 
-    monkeypatch.setitem(sys.modules["export.export"].FORMATS, "tflite", (fail, "model.tflite"))
+    monkeypatch.setattr(to_tflite, "convert", fail)
     content = export_model(
         model,
         tmp_path / "out",
-        labels=LABELS,
+        description=DESCRIPTION,
         kind="single_label",
-        preprocessing={},
-        examples=pixels(4),
+        examples=Examples(pixels(4)),
         formats=("tflite", "onnx"),
+        precisions=("float16",),
     )
-    assert [row["passed"] for row in content["files"]] == [False, True]
+    assert [row["passed"] for row in content["files"]] == [False, True, True]
     assert content["files"][0]["error"] == "no operator for this"
 
 
-def test_a_wrong_file_fails_its_check_and_stays(model, tmp_path, monkeypatch):
-    def write_another(model, target, **options):
-        other = keras.models.clone_model(model)  # same graph, other weights
-        to_onnx.write(other, target, **options)
-
-    monkeypatch.setitem(sys.modules["export.export"].FORMATS, "onnx", (write_another, "model.onnx"))
+def test_a_wrong_file_fails_its_check_and_stays(model, quick, tmp_path, monkeypatch):
+    convert = to_onnx.convert
+    # The same graph, other weights.
+    monkeypatch.setattr(to_onnx, "convert", lambda model: convert(keras.models.clone_model(model)))
     (row,) = export_model(
         model,
         tmp_path / "out",
-        labels=LABELS,
+        description=DESCRIPTION,
         kind="single_label",
-        preprocessing={},
-        examples=pixels(16),
+        examples=Examples(pixels(16)),
         formats=("onnx",),
     )["files"]
     assert not row["passed"]
@@ -234,21 +243,27 @@ def test_a_wrong_file_fails_its_check_and_stays(model, tmp_path, monkeypatch):
     assert (tmp_path / "out" / "model.onnx").is_file()
 
 
-def test_what_tflite_lacks_is_refused_by_name(tmp_path):
+def test_what_tflite_lacks_is_refused_by_name():
     inputs = keras.Input((16,), name="signal")
     real, imaginary = keras.ops.fft((inputs, inputs))
     made = keras.Model(inputs, layers.Dense(2, name="probabilities")(real + imaginary))
     with pytest.raises(ExportError, match="TFLite has no built-in operator for .*FFT"):
-        to_tflite.write(made, tmp_path / "m.tflite", labels=("a", "b"), preprocessing={})
-    assert list(tmp_path.iterdir()) == []
+        to_tflite.convert(made)
 
 
 def test_requests_that_make_no_sense(model, tmp_path):
-    options = {"labels": LABELS, "kind": "single_label", "preprocessing": {}}
+    def export(examples=2, **options):
+        some = Examples(pixels(examples))
+        export_model(model, tmp_path / "out", description=DESCRIPTION, kind="single_label", examples=some, **options)
+
     with pytest.raises(UnknownName, match="Did you mean 'tflite'"):
-        export_model(model, tmp_path / "out", examples=pixels(2), formats=("tflit",), **options)
+        export(formats=("tflit",))
+    with pytest.raises(UnknownName, match="Did you mean 'int8'"):
+        export(precisions=("int9",))
     with pytest.raises(ConfigError, match="at least one example"):
-        export_model(model, tmp_path / "out", examples=pixels(0), **options)
+        export(examples=0)
+    with pytest.raises(ConfigError, match="int8 needs examples to calibrate with"):
+        export(precisions=("int8-full",))
     assert list(tmp_path.iterdir()) == []
 
 

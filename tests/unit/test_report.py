@@ -12,11 +12,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from export.evidence import wilson
 from recipes.engine import explain, figures, report
 from zoo.errors import ArtifactError, ConfigError
 
 LABELS = ["ant", "<script>alert(1)</script>", "a & \"b\" 'c'", "日本"]
-VOID = {"meta", "img", "br", "link", "input", "hr"}
+VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
 
 
 class Page(HTMLParser):
@@ -372,7 +373,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 def test_wilson_interval():
     """Against the roots of the equation that defines it: |share - p| = z sqrt(p (1 - p) / n)."""
     for right, examples in ((0, 10), (3, 10), (338, 372), (50, 50)):
-        low, high = report.wilson(right / examples, examples)
+        low, high = wilson(right / examples, examples)
         assert 0 <= low < high <= 1
         assert low - 1e-12 <= right / examples <= high + 1e-12
         for p in (low, high):

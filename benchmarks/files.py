@@ -1,0 +1,69 @@
+"""What every file of every family is worth: 13 families x {float32, float16, dynamic, int8} x {TFLite, ONNX}.
+
+    python benchmarks/files.py --runs RUNS --photos CLOTHING --weights FOLDER
+
+Trains each family once (a run that exists is taken as it is): on the photos where FOLDER holds real weights, else from
+random weights on the built-in digits, because quantization cannot be judged on random weights. Then exports it, and writes
+results/files.csv: a row a file, with the attempts that led to it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from recipes.engine.settings import FitSettings
+from recipes.image_classification import Config, main
+
+PHOTOS = {
+    "mobilenet_0.25": "mobilenet_v1_0.25_224/mobilenet_0.25_224.weights.h5",
+    "mobilenet_v2": "mobilenet_v2_1.0_224/mobilenet_v2_1.0_224.weights.h5",
+    "mobilenet_v2_0.35": "mobilenet_v2_0.35_224_notop/mobilenet_v2_0.35_224_notop.weights.h5",
+}
+"""Backbone -> where its real weights lie in the folder of weights; fine-tuned on photos at 160 pixels."""
+
+DIGITS = {
+    "mobilenet_v3_small": 1e-3, "inception_v3": 1e-3, "xception": 1e-3, "resnet50_v2": 1e-3, "nasnet_mobile": 1e-3,
+    "resnet50": 1e-3, "vgg16": 1e-4, "densenet121": 1e-3, "efficientnet_b0": 1e-3, "efficientnet_v2_b0": 1e-3,
+    "convnext_tiny": 3e-4,
+}  # fmt: skip
+"""Backbone -> peak learning rate from random weights on the digits; without batch normalization it must be lower."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Train and export every family."""
+
+    runs: Path
+    """Where the runs lie, or are made."""
+    photos: Path
+    """clothing_small, unpacked."""
+    weights: Path
+    """The folder of real weights."""
+    out: Path = Path("benchmarks/results/files.csv")
+    train_only: bool = False
+    families: tuple[str, ...] = (*PHOTOS, *DIGITS)
+
+
+def train(name: str, settings: Settings) -> Path:
+    """The run of a family, trained if it is not there."""
+    out = settings.runs / name
+    if (out / "run.json").is_file():
+        return out
+    if name in PHOTOS:
+        weights = str(settings.weights / PHOTOS[name])
+        return main(Config(data=str(settings.photos), out=out, backbone=name, weights=weights, image_size=160))
+    from zoo.backbones import find
+
+    return main(
+        Config(
+            data="digits", out=out, backbone=name, weights="none", schedule="scratch", epochs=8, learning_rate=DIGITS[name],
+            image_size=max(64, find(name).min_image_size), fit=FitSettings(augment=()),
+        )
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    settings = tyro.cli(Settings)
+    for family in settings.families:
+        train(family, settings)

@@ -1,0 +1,155 @@
+"""The runtimes of the formats, behind one shape: a file, opened, that runs a batch.
+
+`open_tflite` and `open_onnx` import neither TensorFlow nor Keras. Labels are read, not judged: export/sessions.py does that.
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from zoo.errors import ArtifactError
+from zoo.quiet import load_tensorflow, native_silence
+
+__all__ = ["Runtime", "open_onnx", "open_savedmodel", "open_tflite"]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """An opened file.
+
+    Attributes:
+        inputs: name -> shape without batch, such as `{"image": (160, 160, 3)}`.
+        outputs: name -> shape without batch.
+        labels: the names of the output units as the file holds them; None if it holds none.
+        run: name -> float32 batch to name -> float32 batch, by name. A file with integer inputs or outputs is given and
+            gives real values all the same.
+    """
+
+    inputs: Mapping[str, tuple[int | None, ...]]
+    outputs: Mapping[str, tuple[int | None, ...]]
+    labels: Sequence[str] | None
+    run: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+def open_tflite(path: Path, threads: int = 1) -> Runtime:
+    """Open a .tflite file with LiteRT; `threads` 0 takes all.
+
+    Raises:
+        ArtifactError: damaged, or without a signature.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        with native_silence():
+            interpreter = Interpreter(model_path=str(path), num_threads=threads or _cores())
+            interpreter.allocate_tensors()
+        runner = interpreter.get_signature_runner("serving_default")
+    except (ValueError, RuntimeError) as error:
+        raise ArtifactError(
+            f"'{path}' is damaged, cut short or no .tflite file: {_first(error)}; export again"
+        ) from error
+    inputs, outputs = runner.get_input_details(), runner.get_output_details()
+
+    def run(given):
+        count = len(next(iter(given.values())))
+        values = {name: _quantized(value, inputs[name]) for name, value in given.items()}
+        # The file has batch 1, so that it runs on delegates that know no other.
+        rows = [runner(**{name: value[i : i + 1] for name, value in values.items()}) for i in range(count)]
+        return {name: _real(np.concatenate([row[name] for row in rows]), outputs[name]) for name in outputs}
+
+    shapes = [{name: tuple(map(int, d["shape"][1:])) for name, d in side.items()} for side in (inputs, outputs)]
+    return Runtime(*shapes, _archived_labels(path), run)
+
+
+def open_onnx(path: Path, threads: int = 1) -> Runtime:
+    """Open a .onnx file with onnxruntime on the CPU; `threads` 0 takes all.
+
+    Raises:
+        ArtifactError: damaged.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's error classes share no public parent
+        raise ArtifactError(f"'{path}' is damaged, cut short or no ONNX file: {_first(error)}; export again") from error
+    properties = session.get_modelmeta().custom_metadata_map
+    outputs = [output.name for output in session.get_outputs()]
+
+    def run(given):
+        return dict(zip(outputs, session.run(None, dict(given)), strict=True))
+
+    shapes = [
+        {entry.name: tuple(d if isinstance(d, int) else None for d in entry.shape[1:]) for entry in side}
+        for side in (session.get_inputs(), session.get_outputs())
+    ]
+    return Runtime(*shapes, json.loads(properties["labels"]) if "labels" in properties else None, run)
+
+
+def open_savedmodel(path: Path, threads: int = 1) -> Runtime:
+    """Open a SavedModel folder with TensorFlow. `threads` counts only where TensorFlow has not started yet; 0 takes all.
+
+    Raises:
+        ArtifactError: damaged, or without the signature `serving_default`.
+    """
+    load_tensorflow()
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(str(path))
+        function = loaded.signatures["serving_default"]
+    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+        raise ArtifactError(f"'{path}' is damaged or has no signature 'serving_default': {_first(error)}") from error
+    inputs = function.structured_input_signature[1]
+
+    def run(given, keep=loaded):  # without a reference to it the variables of a SavedModel die
+        outputs = function(**{name: tf.constant(value, inputs[name].dtype) for name, value in given.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    labels = path / "assets" / "labels.txt"
+    return Runtime(
+        {name: tuple(spec.shape[1:]) for name, spec in inputs.items()},
+        {name: tuple(spec.shape[1:]) for name, spec in function.structured_outputs.items()},
+        labels.read_text(encoding="utf-8").splitlines() if labels.is_file() else None,
+        run,
+    )
+
+
+def _archived_labels(path: Path) -> list[str] | None:
+    """The labels in the archive at the end of a .tflite file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read("labels.txt").decode("utf-8").splitlines()
+    except (zipfile.BadZipFile, KeyError):
+        return None
+
+
+def _quantized(values: np.ndarray, detail: Mapping) -> np.ndarray:
+    scale, zero = detail["quantization"]
+    if not np.issubdtype(detail["dtype"], np.integer) or not scale:
+        return values.astype(detail["dtype"], copy=False)
+    bounds = np.iinfo(detail["dtype"])
+    return np.clip(np.round(values / scale) + zero, bounds.min, bounds.max).astype(detail["dtype"])
+
+
+def _real(values: np.ndarray, detail: Mapping) -> np.ndarray:
+    scale, zero = detail["quantization"]
+    if not np.issubdtype(values.dtype, np.integer) or not scale:
+        return values
+    return (values.astype(np.float32) - zero) * np.float32(scale)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _first(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,132 @@
+"""`graft measure ARTIFACT...`: size, latency, memory and accuracy of any files, in one table."""
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+__all__ = ["Options", "command", "measure"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure files one after the other on this machine: each in a process of its own, for one picture at a time."""
+
+    artifacts: Positional[tuple[Path, ...]]
+    """Runs, .keras files, SavedModel folders, .tflite or .onnx files; of a folder that `graft export` made, all files."""
+    data: str | None = None
+    """Labelled data, as for `graft evaluate`; without it no accuracy is measured."""
+    split: Literal["train", "validation", "test"] = "test"
+    out: Path | None = None
+    """A folder for measured.csv and, with --data, measured.png: accuracy against latency and size."""
+    overwrite: bool = False
+    """Replace the files in that folder."""
+    json: bool = False
+    """Print JSON."""
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Print the table to stdout; 1 if a file could not be measured (its row says why)."""
+    import tyro
+
+    options = tyro.cli(Options, args=arguments, prog="graft measure")
+    rows = measure(options)
+    if options.json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        _print(rows)
+    return 1 if any(row["error"] for row in rows) else 0
+
+
+def measure(options: Options) -> list[dict]:
+    """A row for each file: path, format, size_bytes, latency_ms (median, one thread), p90, all threads, peak memory,
+    accuracy with its 95 % interval, error."""
+    from recipes.engine import trade_off
+    from recipes.engine.progress import progress
+    from zoo.errors import ConfigError
+    from zoo.files import staged_file
+
+    files = [file for artifact in options.artifacts for file in _files(artifact)]
+    if not files:
+        raise ConfigError("nothing to measure: give runs or exported files")
+    targets = [options.out / name for name in ("measured.csv", "measured.png")] if options.out else []
+    for target in targets:
+        if target.exists() and not options.overwrite:
+            raise ConfigError(f"'{target}' exists already: --overwrite replaces it, or give another --out")
+    rows = []
+    with progress("measure", len(files)) as advance:
+        for file in files:
+            rows.append(_row(file, options))
+            advance(note=file.name)
+    if options.out:
+        with staged_file(targets[0]) as path, path.open("w", newline="", encoding="utf-8") as table:
+            writer = csv.DictWriter(table, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        if any(row["accuracy"] is not None for row in rows):
+            with staged_file(targets[1]) as path:
+                trade_off.draw(path, [row for row in rows if row["accuracy"] is not None])
+    return rows
+
+
+def _files(artifact: Path) -> list[Path]:
+    from export import manifest
+    from zoo.errors import ArtifactError
+
+    if not artifact.exists():
+        raise ArtifactError(f"there is no artifact '{artifact}'")
+    if not (artifact / manifest.NAME).is_file():
+        return [artifact]
+    return [artifact / row["path"] for row in manifest.read(artifact)["files"] if row.get("path")]
+
+
+def _row(file: Path, options: Options) -> dict:
+    from export import manifest, probe
+    from export.evidence import wilson
+    from recipes.commands import evaluate
+    from zoo.errors import ArtifactError
+
+    keys = ("format", "size_bytes", "latency_ms", "latency_p90_ms", "latency_all_threads_ms", "threads")
+    row = {
+        "path": str(file),
+        **dict.fromkeys((*keys, "peak_memory_bytes", "accuracy", "low", "high", "examples", "error")),
+    }
+    row["format"] = file.suffix.lstrip(".") or ("savedmodel" if (file / "saved_model.pb").is_file() else "run")
+    row["size_bytes"] = manifest.size_bytes(file / "model.keras" if row["format"] == "run" else file)
+    try:
+        facts = probe.measure(file)
+        one, every = facts["latency_ms"]["one_thread"], facts["latency_ms"]["all_threads"]
+        row |= {"latency_ms": one["median"], "latency_p90_ms": one["p90"], "latency_all_threads_ms": every["median"]}
+        row |= {"threads": every["threads"], "peak_memory_bytes": facts["peak_memory_bytes"]}
+        if options.data is not None:
+            result = evaluate.evaluate(evaluate.Options(artifact=file, data=options.data, split=options.split))
+            low, high = wilson(result["accuracy"], result["examples"])
+            row |= {"accuracy": result["accuracy"], "low": low, "high": high, "examples": result["examples"]}
+    except ArtifactError as error:
+        row["error"] = str(error)
+    return row
+
+
+def _print(rows: Sequence[Mapping]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*("file", "MB", "ms, 1 thread", "p90", "ms, all", "peak MB", "accuracy (95 %)"))
+    for row in rows:
+        if row["error"]:
+            table.add_row(row["path"], f"{row['size_bytes'] / 1e6:.2f}", *[""] * 4, row["error"])
+            continue
+        accuracy = "" if row["accuracy"] is None else f"{row['accuracy']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+        figures = (
+            row["latency_ms"],
+            row["latency_p90_ms"],
+            row["latency_all_threads_ms"],
+            row["peak_memory_bytes"] / 1e6,
+        )
+        table.add_row(row["path"], f"{row['size_bytes'] / 1e6:.2f}", *(f"{figure:.2f}" for figure in figures), accuracy)
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)

@@ -1,0 +1,52 @@
+"""MODEL_CARD.md beside the exported files: who may use them for what, and what was measured.
+
+The sections follow Mitchell et al. 2019 (Model Cards for Model Reporting, arXiv:1810.03993); the front matter is the one
+that the Hugging Face Hub reads.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from recipes.engine.run import read as read_run
+from zoo.files import write_text
+
+__all__ = ["write"]
+
+HUB_LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "CC BY 4.0": "cc-by-4.0", "CC-BY-4.0": "cc-by-4.0"}
+"""Our names of licences -> the Hub's; any other is "other", with its name beside it."""
+
+
+def write(run: Path, folder: Path) -> Path:
+    """Write `folder`/MODEL_CARD.md from run.json and from the manifest in `folder`; returns its path."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from export import manifest
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    # Labels and file names come with the data: a bar would end a cell, a newline the table.
+    environment.filters["cell"] = lambda text: " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
+    environment.filters["quoted"] = lambda value: json.dumps(value, ensure_ascii=False)
+    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
+    facts, files = read_run(run), manifest.read(folder)
+    text = environment.get_template("model_card.md.jinja").render(
+        run=facts,
+        name=Path(run).resolve().name,
+        manifest=files,
+        licence=_licence(facts["backbone"]),
+        # The card goes with the files to other people: names, not the folders of this machine.
+        source=Path(facts["data"]["source"]).name,
+        weights=Path(facts["backbone"]["weights"]["spec"]).name,
+    )
+    write_text(folder / "MODEL_CARD.md", text)
+    return folder / "MODEL_CARD.md"
+
+
+def _licence(backbone: Mapping) -> Mapping:
+    """The licence of the weights that training started from; from random weights there is none to pass on."""
+    if backbone["weights"]["spec"] == "none":
+        return {"hub": "unknown", "name": None}
+    name = backbone["licence"]
+    return {"hub": HUB_LICENCES.get(name, "other"), "name": name}

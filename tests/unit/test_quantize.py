@@ -1,0 +1,263 @@
+"""Smaller files: each precision is what its name says, and int8 that loses too much gives way, in order."""
+
+import keras
+import numpy as np
+import pytest
+
+from export import contents, quantize, to_onnx, to_tflite
+from export.export import Examples, export_model
+from export.manifest import Description
+from export.quantize import Attempt
+from export.quantize_onnx import ONNXQuantizer
+from export.quantize_tflite import TFLiteQuantizer
+from export.runtimes import open_onnx, open_tflite
+from export.sessions import open_artifact
+from tests.conftest import tiny_backbone
+from zoo import heads
+from zoo.errors import ConfigError, NotApplicable
+from zoo.stack import stack
+
+LABELS = ["ant", "bee", "cat"]
+FORMATS = {"tflite": (to_tflite, TFLiteQuantizer, open_tflite), "onnx": (to_onnx, ONNXQuantizer, open_onnx)}
+
+
+def pixels(count, seed=0):
+    coarse = np.random.default_rng(seed).uniform(0, 255, (count, 4, 4, 3))
+    return np.float32(coarse.repeat(4, 1).repeat(4, 2))
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    made = stack(tiny_backbone(), [heads.single_label(LABELS)])
+    for layer in made.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    made(pixels(64), training=True)
+    # Answers that differ from one picture to the next: logits around zero, far apart.
+    dense = made.get_layer("probabilities_dense")
+    logits = keras.Model(made.inputs, dense.output)(pixels(64)).numpy()
+    dense.kernel.assign(dense.kernel / logits.std())
+    dense.bias.assign(-logits.mean(0) / logits.std())
+    return made
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def quantizer(request, model):
+    converter, make, opener = FORMATS[request.param]
+    examples = {"image": pixels(48, seed=1)}
+    content = converter.convert(model)
+    bounds = ({"image": (0, 255)},) if request.param == "tflite" else ()
+    return request.param, make(content, examples, *bounds), opener
+
+
+def run(quantizer, content, tmp_path, count=32):
+    kind, _, opener = quantizer
+    path = tmp_path / f"m.{kind}"
+    path.write_bytes(content)
+    return opener(path).run({"image": pixels(count, seed=2)})["probabilities"]
+
+
+def test_each_precision_answers_nearly_the_same_and_is_smaller(quantizer, tmp_path):
+    kind, made, _ = quantizer
+    reference = run(quantizer, made.content, tmp_path)
+    assert reference.std(0).min() > 0.02
+    half, whole = made.float16(), made.int8()
+    assert np.abs(run(quantizer, half, tmp_path) - reference).max() < 5e-3
+    assert np.abs(run(quantizer, whole, tmp_path) - reference).max() < 0.15
+    assert not np.array_equal(run(quantizer, whole, tmp_path), reference)
+    assert made.weighted
+    assert set(made.weighted) <= set(made.layers)
+    (tmp_path / f"m.{kind}").write_bytes(whole)
+    described = contents.describe(tmp_path / f"m.{kind}")
+    assert described["inputs"][0]["dtype"] == described["outputs"][0]["dtype"] == "float32"
+
+
+def test_layers_can_stay_in_float(quantizer, tmp_path):
+    _, made, _ = quantizer
+    reference = run(quantizer, made.content, tmp_path)
+    whole = np.abs(run(quantizer, made.int8(), tmp_path) - reference).mean()
+    one = np.abs(run(quantizer, made.int8(made.layers[-1:]), tmp_path) - reference).mean()
+    assert one < whole
+    errors = quantize.layer_errors(made, lambda content: run(quantizer, content, tmp_path, 8), reference[:8])
+    assert sorted(layer for layer, _ in errors) == sorted(made.layers)
+    sizes = [error for _, error in errors]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 0
+
+
+def test_full_integers_take_the_pixel_less_128(model, tmp_path):
+    made = TFLiteQuantizer(
+        to_tflite.convert(model), {"image": np.minimum(pixels(48, seed=1), 200)}, {"image": (0, 255)}
+    )
+    path = tmp_path / "m.tflite"
+    to_tflite.write(made.int8(full=True), path, Description("m", LABELS, {}, (0, 255)))
+    described = contents.describe(path)
+    assert described["inputs"][0]["dtype"] == described["outputs"][0]["dtype"] == "int8"
+    assert described["inputs"][0]["quantization"] == {"scale": 1.0, "zero_point": -128}
+    answers = open_artifact(path).predict(pixels(8, seed=3))
+    assert answers.dtype == np.float32
+    np.testing.assert_allclose(answers, model(pixels(8, seed=3)), atol=0.15)
+
+
+def test_what_makes_no_sense_for_onnx_is_said(model):
+    made = ONNXQuantizer(to_onnx.convert(model), {"image": pixels(4)})
+    with pytest.raises(NotApplicable, match="convolutions"):
+        made.dynamic()
+    with pytest.raises(NotApplicable, match="QDQ"):
+        made.int8(full=True)
+
+
+def test_dynamic_without_convolutions(tmp_path):
+    inputs = keras.Input((16, 16, 3), name="image")
+    x = keras.layers.Dense(64, "relu")(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs)))
+    made = keras.Model(inputs, keras.layers.Dense(3, "softmax", name="probabilities")(x))
+    for kind, (converter, make, opener) in FORMATS.items():
+        quantizer = (kind, make(converter.convert(made)), opener)
+        small = quantizer[1].dynamic()
+        assert len(small) < 0.5 * len(quantizer[1].content)
+        difference = run(quantizer, small, tmp_path) - run(quantizer, quantizer[1].content, tmp_path)
+        assert 0 < np.abs(difference).max() < 0.05
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_int8_without_examples_is_refused(model, kind):
+    converter, make, _ = FORMATS[kind]
+    with pytest.raises(ConfigError, match="give --data"):
+        make(converter.convert(model)).int8()
+
+
+class Recorded:
+    """A quantizer whose files are what was asked of it."""
+
+    layers = tuple(f"layer{i}" for i in range(20))
+    weighted = layers[2:-2]
+
+    def __init__(self, dynamic=True):
+        self._dynamic = dynamic
+
+    def float16(self):
+        return b"float16" * 100
+
+    def dynamic(self):
+        if not self._dynamic:
+            raise NotApplicable("no")
+        return b"dynamic" * 60
+
+    def int8(self, layers=None, full=False):
+        kept = 0 if layers is None else len(self.layers) - len(layers)
+        return b"full" if full else b"int8" * (50 + kept)
+
+
+def tried(passes, dynamic=True, precision="int8"):
+    """The attempts when the files pass that the function `passes` likes."""
+    judge = lambda content: {"passed": passes(content), "drop_points": 9.0, "drop_interval": (8.0, 10.0)}  # noqa: E731
+    errors = [(layer, 1.0 / (i + 1)) for i, layer in enumerate(Recorded.layers)]
+    return quantize.attempts(Recorded(dynamic), precision, judge, lambda: errors)
+
+
+def test_int8_that_passes_is_all_that_is_tried():
+    (only,) = tried(lambda content: True)
+    assert (only.precision, only.float_layers) == ("int8", ())
+    assert quantize.explain([only], quantize.best([only])) is None
+
+
+def test_what_is_tried_when_int8_fails_and_the_smallest_that_passes_is_taken():
+    found = tried(lambda content: content != b"int8" * 50)
+    assert [a.precision for a in found] == ["int8", "int8-mixed", "int8-mixed", "dynamic"]
+    assert found[1].float_layers == ("layer0", "layer1", "layer2", "layer17", "layer18", "layer19")
+    assert found[2].float_layers == ("layer0",), "one layer in twenty, the worst"
+    chosen = quantize.best(found)
+    assert len(chosen.content) == min(len(a.content) for a in found[1:])
+    text = quantize.explain(found, chosen)
+    assert "int8 lost 9.0 points (8.0 to 10.0); of 4 files tried, the smallest that passes is:" in text
+
+
+def test_more_layers_stay_in_float_until_it_passes_and_float16_takes_the_place_of_dynamic():
+    found = tried(lambda content: content == b"float16" * 100, dynamic=False)
+    assert [len(a.float_layers) for a in found] == [0, 6, 1, 3, 6, 0]
+    assert quantize.best(found).precision == "float16"
+
+
+def test_nothing_passes():
+    found = tried(lambda content: False)
+    chosen = quantize.best(found)
+    assert not chosen.judged["passed"]
+    assert chosen is found[0], "all lose the same"
+    assert "most accurate" in quantize.explain(found, found[1])
+    (full,) = tried(lambda content: False, precision="int8-full")
+    assert full.precision == "int8-full", "an accelerator has no use for float layers"
+
+
+def test_an_attempt_for_the_manifest():
+    facts = Attempt("as asked", "int8", b"1234", ("a",), {"passed": True, "value": 0.9}).as_dict()
+    expected = {
+        "strategy": "as asked",
+        "precision": "int8",
+        "size_bytes": 4,
+        "float_layers": 1,
+        "passed": True,
+        "value": 0.9,
+    }
+    assert facts == expected | {"passed": True, "value": 0.9}
+
+
+def test_an_export_with_all_precisions(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    examples = pixels(40, seed=4)
+    targets = np.eye(3)[model(examples).numpy().argmax(-1)]
+    content = export_model(
+        model,
+        tmp_path / "out",
+        description=Description("m", LABELS, {}, (0, 255)),
+        kind="single_label",
+        examples=Examples(examples, targets, {"split": "validation"}),
+        calibration=Examples(pixels(48, seed=1), None, {"split": "train", "names": ["a"]}),
+        formats=("tflite", "onnx"),
+        precisions=("float16", "dynamic", "int8", "int8-full"),
+        max_drop=100.0,
+    )
+    paths = [row["path"] for row in content["files"] if row["path"]]
+    assert paths == [
+        "model.tflite", "model.float16.tflite", "model.dynamic.tflite", "model.int8.tflite", "model.int8-full.tflite",
+        "model.onnx", "model.float16.onnx", "model.int8.onnx",
+    ]  # fmt: skip
+    assert all(row["passed"] for row in content["files"])
+    assert [row["requested"] for row in content["files"] if "skipped" in row] == ["dynamic", "int8-full"]
+    assert content["calibration"] == {"examples": 48, "split": "train", "names": ["a"]}
+    assert content["measured_on"] == {"examples": 40, "split": "validation"}
+    for path in paths:
+        session = open_artifact(tmp_path / "out" / path)
+        assert list(session.labels) == LABELS
+        np.testing.assert_allclose(session.predict(examples[:4]), model(examples[:4]), atol=0.2)
+
+
+def test_a_file_that_loses_too_much_stays_and_fails(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    noise = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3))
+    monkeypatch.setattr(ONNXQuantizer, "float16", lambda self: _shuffled(self.content))
+    examples = pixels(60, seed=4)
+    rows = export_model(
+        model,
+        tmp_path / "out",
+        description=Description("m", LABELS, {}, (0, 255)),
+        kind="single_label",
+        examples=Examples(examples, np.eye(3)[model(examples).numpy().argmax(-1)]),
+        calibration=Examples(noise),
+        formats=("onnx",),
+        precisions=("float16",),
+    )["files"]
+    assert [row["passed"] for row in rows] == [True, False]
+    assert rows[1]["accuracy"]["drop_points"] > 10
+    assert (tmp_path / "out" / "model.float16.onnx").is_file()
+
+
+def _shuffled(content):
+    """The same model with its last weights in another order: it runs, and answers nonsense."""
+    import onnx
+
+    made = onnx.load_from_string(content)
+    last = [i for i in made.graph.initializer if list(i.dims)[-1:] == [3]][-1]
+    array = onnx.numpy_helper.to_array(last)
+    last.CopyFrom(onnx.numpy_helper.from_array(array[..., ::-1].copy() * -1, last.name))
+    return made.SerializeToString()
