@@ -41,7 +41,6 @@ class Settings:
     weights: Path
     """The folder of real weights."""
     out: Path = Path("benchmarks/results/files.csv")
-    train_only: bool = False
     families: tuple[str, ...] = (*PHOTOS, *DIGITS)
 
 
@@ -63,7 +62,61 @@ def train(name: str, settings: Settings) -> Path:
     )  # fmt: skip
 
 
+def measured(name: str, run: Path) -> list[dict]:
+    """Export the run with every precision; a row for each file that was asked for."""
+    precisions = ("float16", "dynamic", "int8", "int8-full")
+    content = export(Options(run=run, formats=("tflite", "onnx"), quantize=precisions, overwrite=True))
+    whole = {row["format"]: row["size_bytes"] for row in content["files"] if row["precision"] == "float32"}
+    rows = []
+    for row in content["files"]:
+        accuracy, parity = row.get("accuracy", {}), row.get("parity", {})
+        low, high = accuracy.get("drop_interval") or (None, None)
+        rows.append(
+            {
+                "backbone": name,
+                "trained_on": Path(content["training_data"]["source"]).name,
+                "examples": content["measured_on"]["examples"],
+                "format": row["format"],
+                "requested": row["requested"],
+                "became": "" if "skipped" in row else row["precision"],
+                "passed": row["passed"],
+                "size_bytes": row.get("size_bytes"),
+                "size_ratio": f"{row['size_bytes'] / whole[row['format']]:.3f}" if "size_bytes" in row else None,
+                "keras_accuracy": _rounded(accuracy.get("reference"), 4),
+                "accuracy": _rounded(accuracy.get("value"), 4),
+                "drop_points": _rounded(accuracy.get("drop_points"), 2),
+                "drop_low": _rounded(low, 2),
+                "drop_high": _rounded(high, 2),
+                "agreement": _rounded(parity.get("agreement"), 4),
+                "max_abs_diff": f"{parity['max_abs_diff']:.1e}" if parity else None,
+                "latency_ms_one_thread": row.get("latency_ms", {}).get("one_thread", {}).get("median"),
+                "peak_memory_mb": _rounded(row.get("peak_memory_bytes", 0) / 1e6, 1),
+                "seconds": row.get("seconds"),
+                "reason": row.get("skipped") or row.get("error") or row.get("reason"),
+                "attempts": "; ".join(
+                    f"{a['strategy']}: {-a['drop_points']:+.1f} points, {a['size_bytes'] / 1e6:.2f} MB"
+                    for a in row.get("attempts", ())
+                ),
+            }
+        )
+    return rows
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def write(path: Path, rows: list[dict]) -> None:
+    """The table as far as it goes, after each family."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 if __name__ == "__main__":
     settings = tyro.cli(Settings)
+    table: list[dict] = []
     for family in settings.families:
-        train(family, settings)
+        table += measured(family, train(family, settings))
+        write(settings.out, table)

@@ -36,7 +36,7 @@ def model():
     made(pixels(64), training=True)
     # Answers that differ from one picture to the next: logits around zero, far apart.
     dense = made.get_layer("probabilities_dense")
-    logits = keras.Model(made.inputs, dense.output)(pixels(64)).numpy()
+    logits = keras.Model(made.inputs[0], dense.output)(pixels(64)).numpy()
     dense.kernel.assign(dense.kernel / logits.std())
     dense.bias.assign(-logits.mean(0) / logits.std())
     return made

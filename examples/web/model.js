@@ -1,0 +1,50 @@
+// The two runtimes, behind one shape: load(folder) -> { labels, size, classify(pixels) -> Float32Array of probabilities }.
+//
+// `folder` is what `graft export` wrote: manifest.json says the size of the pictures and the names of input and output.
+
+export const RUNTIMES = { litert: loadLiteRT, onnx: loadONNX };
+
+async function loadLiteRT(folder) {
+  const { loadLiteRt, loadAndCompile, Tensor } = await import("@litertjs/core");
+  const described = await describe(folder);
+  await loadLiteRt("./node_modules/@litertjs/core/wasm/");
+  const model = await loadAndCompile(`${folder}/model.tflite`, { accelerator: "wasm" });
+  const { size, input, output } = described;
+  return {
+    ...described,
+    async classify(pixels) {
+      const given = new Tensor(pixels, [1, size, size, 3]);
+      const results = await model.run({ [input]: given });
+      const scores = Float32Array.from(await results[output].data());
+      given.delete();
+      results[output].delete();
+      return scores;
+    },
+  };
+}
+
+async function loadONNX(folder) {
+  const ort = await import("onnxruntime-web");
+  ort.env.wasm.wasmPaths = new URL("./node_modules/onnxruntime-web/dist/", document.baseURI).href;
+  ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
+  const described = await describe(folder);
+  const session = await ort.InferenceSession.create(`${folder}/model.onnx`, { executionProviders: ["wasm"] });
+  const { size, input, output } = described;
+  return {
+    ...described,
+    async classify(pixels) {
+      const results = await session.run({ [input]: new ort.Tensor("float32", pixels, [1, size, size, 3]) });
+      return results[output].data;
+    },
+  };
+}
+
+async function describe(folder) {
+  const answer = await fetch(`${folder}/manifest.json`);
+  if (!answer.ok) {
+    throw new Error(`there is no ${folder}/manifest.json: copy the folder that graft export made to ${folder}`);
+  }
+  const manifest = await answer.json();
+  const [input] = manifest.inputs;
+  return { labels: manifest.labels, size: input.shape[1], input: input.name, output: manifest.outputs[0].name };
+}
