@@ -7,11 +7,13 @@ random weights on the built-in digits, because quantization cannot be judged on 
 results/files.csv: a row a file, with the attempts that led to it.
 """
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
+from recipes.commands.export import Options, export
 from recipes.engine.settings import FitSettings
 from recipes.image_classification import Config, main
 
