@@ -119,6 +119,7 @@ class Accuracy:
         examples: how many.
         truth: "labels", or "keras" where there were none and Keras's own answers took their place.
         passed: the drop is within `max_drop`, or not to be told from chance.
+        undecided: it passed though it lost more than `max_drop`: the examples are too few to say that it was not chance.
     """
 
     value: float
@@ -130,6 +131,7 @@ class Accuracy:
     examples: int
     truth: Literal["labels", "keras"]
     passed: bool
+    undecided: bool = False
 
     def as_dict(self) -> dict:
         """For the manifest; what JSON has no tuples for are lists."""
@@ -156,7 +158,7 @@ def accuracy(
     passed = finite and (drop <= max_drop or low <= 0)
     return Accuracy(
         float(after.mean()), wilson(float(after.mean()), len(after)), float(before.mean()), drop, (low, high), error,
-        len(after), truth, bool(passed),
+        len(after), truth, bool(passed), bool(passed and drop > max_drop),
     )  # fmt: skip
 
 

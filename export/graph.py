@@ -82,10 +82,11 @@ def freeze(model: "keras.Model") -> FrozenGraph:
     outputs = dict(zip(sorted(concrete.structured_outputs), (t.name for t in frozen.outputs), strict=True))
     definition = repairs.inline(frozen.graph.as_graph_def(), [*inputs.values(), *outputs.values()])
     for repair in (
+        repairs.fourier_as_product,
         repairs.replace_erfc,
-        repairs.give_scalars_a_shape,
         repairs.dense_as_convolution,
         repairs.keep_dimensions,
+        repairs.give_scalars_a_shape,
     ):
         repair(definition)
     return FrozenGraph(definition, inputs, outputs)

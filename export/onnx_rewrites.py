@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["rewrite"]
 
+NEXT_TO_ZERO = 1e-7
+"""A float16, too."""
+
 
 def rewrite(content: "onnx.ModelProto") -> "onnx.ModelProto":
     """The same function with fewer nodes: padding and scales inside convolutions, hard-sigmoid, hard-swish and global
@@ -24,7 +27,25 @@ def rewrite(content: "onnx.ModelProto") -> "onnx.ModelProto":
 
     content = rewrite(optimize(content))
     content = rewrite(rewrite(content, _rules()), fuse_hardswish_rules())
-    return optimize(content)
+    content = optimize(content)
+    _keep_padding_before_maximum(content)
+    return content
+
+
+def _keep_padding_before_maximum(content: "onnx.ModelProto") -> None:
+    """Zeros around what a MaxPool reads are next to zero instead.
+
+    onnxruntime 1.31 draws a Pad of zeros into the MaxPool behind it, which pads with minus infinity: where all of a window
+    is negative, as in ResNetV2, the answer is another (5e-2 in a probability). It leaves other values alone.
+    """
+    from onnx import numpy_helper
+
+    readers = {name for node in content.graph.node if node.op_type == "MaxPool" for name in node.input}
+    for node in content.graph.node:
+        if node.op_type == "Pad" and node.output[0] in readers:
+            name = f"{node.output[0]}/next_to_zero"
+            content.graph.initializer.append(numpy_helper.from_array(np.float32(NEXT_TO_ZERO), name))
+            node.input[:] = [*[*node.input, "", ""][:2], name, *node.input[3:]]
 
 
 def _rules():

@@ -17,7 +17,7 @@ from zoo.quiet import python_silence
 __all__ = ["TFLiteQuantizer"]
 
 SIGNATURE = "serving_default"
-WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")  # names of the schema
 
 
 class TFLiteQuantizer:
@@ -34,18 +34,19 @@ class TFLiteQuantizer:
         calibration: Mapping[str, np.ndarray] | None = None,
         input_ranges: Mapping[str, tuple[float, float]] | None = None,
     ):
+        from ai_edge_litert import schema_py_generated as schema
         from ai_edge_quantizer.utils import tfl_flatbuffer_utils as utils
 
         self.content = content
         self.calibration, self.input_ranges = calibration, dict(input_ranges or {})
-        graph = utils.read_model(bytearray(content)).subgraphs[0]
         model = utils.read_model(bytearray(content))
         graph = model.subgraphs[0]
-        codes = [utils.get_op_name_by_index(model, 0, i) for i in range(len(graph.operators))]
+        codes = [model.operatorCodes[operator.opcodeIndex].builtinCode for operator in graph.operators]
         scopes = [utils.get_op_scope(operator, graph.tensors) for operator in graph.operators]
         self.layers = tuple(scopes)
         """The operators, in order, by the names of their outputs."""
-        self.weighted = tuple(scope for scope, code in zip(scopes, codes, strict=True) if code in WEIGHTED)
+        weighted = [getattr(schema.BuiltinOperator, name) for name in WEIGHTED]
+        self.weighted = tuple(scope for scope, code in zip(scopes, codes, strict=True) if code in weighted)
         """Those of them that have weights."""
 
     def float16(self) -> bytes:

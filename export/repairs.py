@@ -3,23 +3,32 @@
 Each function changes a GraphDef in place, wherever it finds its pattern, whatever the architecture.
 """
 
-from collections.abc import Callable
-
 from zoo.errors import ExportError
 
-__all__ = ["dense_as_convolution", "give_scalars_a_shape", "inline", "keep_dimensions", "replace_erfc"]
+__all__ = [
+    "dense_as_convolution",
+    "fourier_as_product",
+    "give_scalars_a_shape",
+    "inline",
+    "keep_dimensions",
+    "replace_erfc",
+]
+
+ELEMENTWISE = ("Add", "AddV2", "Mul", "Sub", "Maximum", "Minimum", "RealDiv")
 
 
 def inline(definition, keep: list[str]):
     """Inline every function call (Keras's grouped convolution is one), keeping the tensors `keep`.
 
-    The mark that a call must be compiled by XLA is what keeps TensorFlow from doing so.
+    The mark that a call must be compiled by XLA is what keeps TensorFlow from doing so. Of a spectrogram, what depends on
+    no input (windows, filters) is computed: ONNX lacks some of the operators that make it.
     """
     import tensorflow as tf
     from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
     from tensorflow.python.grappler import tf_optimizer
 
-    if not definition.library.function:
+    spectrogram = any(node.op == "RFFT" for node in definition.node)
+    if not definition.library.function and not spectrogram:
         return definition
     for holder in (*definition.node, *definition.library.function):
         for mark in ("_XlaMustCompile", "_noinline"):
@@ -33,7 +42,7 @@ def inline(definition, keep: list[str]):
     meta.collection_def["train_op"].CopyFrom(fetches)
     config = config_pb2.ConfigProto()
     config.graph_options.rewrite_options.min_graph_nodes = -1
-    config.graph_options.rewrite_options.optimizers.append("function")
+    config.graph_options.rewrite_options.optimizers.extend(["function", *(["constfold"] if spectrogram else [])])
     inlined = tf_optimizer.OptimizeGraph(config, meta)
     calls = [node.name for node in inlined.node if node.op.endswith("PartitionedCall")]
     if calls:
@@ -54,26 +63,26 @@ def replace_erfc(definition) -> None:
 
 
 def give_scalars_a_shape(definition) -> None:
-    """Scalar constants of elementwise operations get shape [1]: tf2onnx's transpose optimizer needs a shape."""
+    """Scalar constants that are combined with tensors get shape [1]: tf2onnx's transpose optimizer needs a shape."""
     import tensorflow as tf
 
-    constants = {node.name: node for node in definition.node if node.op == "Const"}
+    graph = _imported(definition)
     users: dict[str, list] = {}
     for node in definition.node:
         for name in node.input:
             users.setdefault(name.split(":")[0].lstrip("^"), []).append(node)
-    ranked: Callable = lambda node: node.op in ("Add", "AddV2", "Mul", "Sub", "Maximum", "Minimum", "RealDiv")  # noqa: E731
-    for name, node in constants.items():
+
+    def elementwise(node) -> bool:
+        # An operation of scalars alone has a scalar result, which must stay one.
+        rank = graph.get_operation_by_name(node.name).outputs[0].shape.rank if node.op in ELEMENTWISE else None
+        return bool(rank)
+
+    for node in [node for node in definition.node if node.op == "Const"]:
         tensor = node.attr["value"].tensor
         scalar = not tensor.tensor_shape.dim and node.attr["dtype"].type == tf.float32.as_datatype_enum
-        if scalar and users.get(name) and all(map(ranked, users[name])):
-            # An operation of scalars alone has a scalar result, which must stay one.
-            others = [i.split(":")[0] for user in users[name] for i in user.input if i.split(":")[0] != name]
-            if not any(
-                other in constants and not constants[other].attr["value"].tensor.tensor_shape.dim for other in others
-            ):
-                value = tf.make_ndarray(tensor).reshape(1)
-                node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+        if scalar and users.get(node.name) and all(map(elementwise, users[node.name])):
+            value = tf.make_ndarray(tensor).reshape(1)
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
 
 
 def dense_as_convolution(definition) -> None:
@@ -129,6 +138,81 @@ def keep_dimensions(definition) -> None:
             node.CopyFrom(mean)
             node.name = name
             node.attr["keep_dims"].b = True
+
+
+def fourier_as_product(definition) -> None:
+    """RFFT, which ONNX lacks, becomes two matrix products where only its real and imaginary parts or its absolute value
+    are used (spectrograms). The matrices have frame x (frame / 2 + 1) values each: 1 MB for frames of 512 samples."""
+    import numpy as np
+    import tensorflow as tf
+
+    transforms = [node for node in definition.node if node.op == "RFFT"]
+    if not transforms:
+        return
+    nodes = {node.name: node for node in definition.node}
+    graph = _imported(definition)
+    for node in transforms:
+        users = [user for user in definition.node if node.name in (name.split(":")[0] for name in user.input)]
+        length = int(tf.make_ndarray(nodes[node.input[1]].attr["value"].tensor).item())
+        frame = graph.get_operation_by_name(node.name).inputs[0].shape[-1]
+        if frame is None or any(user.op not in ("Real", "Imag", "ComplexAbs") for user in users):
+            continue
+        # A frame that is shorter than the transform is padded with zeros, a longer one cut: rows that are not needed.
+        angles = 2 * np.pi * np.outer(np.arange(length), np.arange(length // 2 + 1)) / length
+        parts = {}
+        for name, wave in (("Real", np.cos(angles)), ("Imag", -np.sin(angles))):
+            matrix = np.zeros((frame, length // 2 + 1), np.float32)
+            matrix[:length] = wave[:frame]
+            constant, product = definition.node.add(), definition.node.add()
+            constant.CopyFrom(_constant(f"{node.name}/{name}/matrix", matrix, tf.float32.as_datatype_enum))
+            product.name, product.op = f"{node.name}/{name}", "BatchMatMulV2"
+            product.input[:] = [node.input[0], constant.name]
+            product.attr["T"].type = tf.float32.as_datatype_enum
+            parts[name] = product.name
+        for user in users:
+            if user.op == "ComplexAbs":
+                _absolute(definition, user, parts)
+            else:
+                source = parts[user.op]
+                user.attr.clear()
+                user.attr["T"].type = tf.float32.as_datatype_enum
+                user.op = "Identity"
+                user.input[:] = [source]
+    remaining = [node for node in definition.node if node not in transforms or _used(definition, node.name)]
+    del definition.node[:]
+    definition.node.extend(remaining)
+
+
+def _absolute(definition, user, parts) -> None:
+    """Turn `user`, which takes the absolute value of a complex number, into the root of a sum of squares."""
+    import tensorflow as tf
+
+    def add(name: str, op: str, *inputs: str) -> str:
+        node = definition.node.add()
+        node.name, node.op = f"{user.name}/{name}", op
+        node.input[:] = inputs
+        node.attr["T"].type = tf.float32.as_datatype_enum
+        return node.name
+
+    squares = [add(f"{name}/square", "Square", part) for name, part in parts.items()]
+    total = add("sum", "AddV2", *squares)
+    user.attr.clear()
+    user.attr["T"].type = tf.float32.as_datatype_enum
+    user.op = "Sqrt"
+    user.input[:] = [total]
+
+
+def _imported(definition):
+    """A TensorFlow graph of `definition`, in which every tensor has its inferred shape."""
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(definition, name="")
+    return graph
+
+
+def _used(definition, name: str) -> bool:
+    return any(name in (i.split(":")[0].lstrip("^") for i in node.input) for node in definition.node)
 
 
 def _kernel_shape(nodes, weight: str) -> list[int]:

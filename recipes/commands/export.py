@@ -174,6 +174,12 @@ def _lines(row: Mapping) -> list[str]:
     ]
     if not row["passed"]:
         lines.append(f"  {_failure(row)}")
+    if accuracy["undecided"]:
+        low, high = accuracy["drop_interval"]
+        lines.append(
+            f"  undecided: {accuracy['drop_points']:.1f} points ({low:.1f} to {high:.1f}) may be chance on "
+            f"{accuracy['examples']} pictures"
+        )
     if row.get("reason"):
         lines.append(f"  {row['reason']}")
     for entry in row.get("layer_errors", ()):

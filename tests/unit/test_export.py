@@ -361,3 +361,70 @@ def test_measure_takes_batches(exported):
     targets = np.eye(3, dtype="float32")[session.predict(pixels(10)).argmax(-1)]
     batches = [(pixels(10)[:6], targets[:6]), (pixels(10)[6:], targets[6:])]
     assert evidence.measure(session, iter(batches), heads.single_label(LABELS).score)["accuracy"] == 1
+
+
+def runs_in_onnx(made, *values):
+    """The largest difference between Keras and the ONNX model in onnxruntime."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(to_onnx.convert(made))
+    given = {t.name: value for t, value in zip(made.inputs, values, strict=True)}
+    reference = made(values if len(values) > 1 else values[0], training=False)
+    return float(np.abs(session.run(None, given)[0] - reference).max())
+
+
+@pytest.mark.parametrize("frame", [256, 200])
+def test_spectrograms_become_matrix_products(frame):
+    signal = np.random.default_rng(0).normal(size=(2, 2000)).astype("float32")
+    inputs = keras.Input((2000,), name="signal")
+    real, imaginary = keras.ops.stft(inputs, frame, 100, 256)
+    assert runs_in_onnx(keras.Model(inputs, keras.ops.sqrt(real**2 + imaginary**2)), signal) < 1e-4
+    mel = layers.MelSpectrogram(fft_length=256, sequence_stride=100, sampling_rate=8000, num_mel_bins=20)(inputs)
+    assert runs_in_onnx(keras.Model(inputs, mel), signal) < 1e-3  # decibels, to 100
+
+
+def test_the_absolute_value_of_a_transform():
+    import tensorflow as tf
+
+    from export import repairs
+
+    with tf.Graph().as_default() as graph:
+        signal = tf.compat.v1.placeholder(tf.float32, (None, 30), name="signal")
+        tf.identity(tf.abs(tf.signal.rfft(signal, [32])), name="out")
+    definition = graph.as_graph_def()
+    values = np.random.default_rng(0).normal(size=(3, 30)).astype("float32")
+    repairs.fourier_as_product(definition)
+    assert not any(node.op in ("RFFT", "ComplexAbs") for node in definition.node)
+    with tf.compat.v1.Session(graph=repairs._imported(definition)) as session:
+        np.testing.assert_allclose(
+            session.run("out:0", {"signal:0": values}), np.abs(np.fft.rfft(values, 32)), atol=1e-4
+        )
+
+
+def test_dense_over_feature_maps_and_squeeze_excite_need_no_transposition():
+    import onnx
+
+    x = inputs = keras.Input((16, 16, 3), name="image")
+    for _ in range(3):
+        y = layers.DepthwiseConv2D(3, padding="same")(layers.Conv2D(8, 1)(x))
+        y = layers.Activation("gelu")(layers.Dense(16)(layers.LayerNormalization()(y)))
+        gate = layers.Reshape((1, 1, 16))(layers.GlobalAveragePooling2D()(y))
+        x = y * layers.Conv2D(16, 1, activation="hard_sigmoid")(layers.Activation("hard_swish")(gate))
+    made = keras.Model(inputs, layers.Dense(3, name="out")(layers.GlobalAveragePooling2D()(x)))
+    nodes = [node.op_type for node in onnx.load_from_string(to_onnx.convert(made)).graph.node]
+    assert nodes.count("Transpose") <= 2
+    assert nodes.count("HardSwish") == nodes.count("HardSigmoid") == nodes.count("GlobalAveragePool") == 3
+    assert "Reshape" not in nodes
+    assert "Clip" not in nodes
+    assert runs_in_onnx(made, pixels(4)) < 1e-4
+
+
+def test_zeros_around_negative_values_stay_the_maximum():
+    """onnxruntime would draw the padding into the pooling, where it counts as minus infinity."""
+    inputs = keras.Input((8, 8, 2), name="image")
+    x = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(layers.Conv2D(2, 1, use_bias=False)(inputs)))
+    made = keras.Model(inputs, layers.Flatten(name="out")(x))
+    made.layers[1].kernel.assign(-np.eye(2)[None, None])
+    values = np.random.default_rng(0).uniform(1, 9, (2, 8, 8, 2)).astype("float32")
+    assert made(values).numpy().max() == 0
+    assert runs_in_onnx(made, values) < 1e-5
