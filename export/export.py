@@ -176,7 +176,7 @@ class _Smaller:
             tried = quantize.attempts(self.quantizer, precision, self._judged, lambda: self.layer_errors)
         except NotApplicable as reason:
             return row | {"passed": True, "skipped": str(reason)}
-        except ExportError as error:
+        except (ExportError, ArtifactError) as error:
             return row | {"error": str(error)}
         chosen = quantize.best(tried)
         target = staging / f"model.{chosen.precision}.{self.format}"

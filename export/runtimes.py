@@ -63,7 +63,7 @@ def open_tflite(path: Path, threads: int = 1) -> Runtime:
         return {name: _real(np.concatenate([row[name] for row in rows]), outputs[name]) for name in outputs}
 
     shapes = [{name: tuple(map(int, d["shape"][1:])) for name, d in side.items()} for side in (inputs, outputs)]
-    return Runtime(*shapes, _archived_labels(path), run)
+    return Runtime(*shapes, _archived_labels(path), _named(run, path))
 
 
 def open_onnx(path: Path, threads: int = 1) -> Runtime:
@@ -91,7 +91,7 @@ def open_onnx(path: Path, threads: int = 1) -> Runtime:
         {entry.name: tuple(d if isinstance(d, int) else None for d in entry.shape[1:]) for entry in side}
         for side in (session.get_inputs(), session.get_outputs())
     ]
-    return Runtime(*shapes, json.loads(properties["labels"]) if "labels" in properties else None, run)
+    return Runtime(*shapes, json.loads(properties["labels"]) if "labels" in properties else None, _named(run, path))
 
 
 def open_savedmodel(path: Path, threads: int = 1) -> Runtime:
@@ -119,8 +119,20 @@ def open_savedmodel(path: Path, threads: int = 1) -> Runtime:
         {name: tuple(spec.shape[1:]) for name, spec in inputs.items()},
         {name: tuple(spec.shape[1:]) for name, spec in function.structured_outputs.items()},
         labels.read_text(encoding="utf-8").splitlines() if labels.is_file() else None,
-        run,
+        _named(run, path),
     )
+
+
+def _named(run: Callable, path: Path) -> Callable:
+    """`run`, whose errors name the file; a file can be opened and still hold what its runtime cannot run."""
+
+    def guarded(given):
+        try:
+            return run(given)
+        except Exception as error:  # each runtime has classes of its own
+            raise ArtifactError(f"'{path}' cannot be run: {_first(error)}; export again") from error
+
+    return guarded
 
 
 def _archived_labels(path: Path) -> list[str] | None:

@@ -56,8 +56,9 @@ def command(arguments: Sequence[str]) -> int:
 def export(options: Options) -> dict:
     """Write the files, a model card and a fresh report; returns the manifest. A line a file goes to stdout (stderr with
     `json`)."""
-    from export.export import export_model
+    from export.export import FOR_CALIBRATION, export_model
     from recipes.engine import card, report
+    from recipes.engine.progress import warn
     from zoo.errors import ConfigError
 
     if options.max_drop < 0:
@@ -69,6 +70,11 @@ def export(options: Options) -> dict:
     precisions = [precision for precision in options.quantize if precision != "none"]
     if not any(precision.startswith("int8") for precision in precisions):
         asked["calibration"] = None
+    elif asked["calibration"] is not None and len(asked["calibration"]) < FOR_CALIBRATION:
+        warn(
+            f"int8 is calibrated with {len(asked['calibration'])} pictures only: with fewer than {FOR_CALIBRATION} its ranges "
+            "depend on which ones they are"
+        )
     manifest = export_model(
         **asked,
         folder=folder,

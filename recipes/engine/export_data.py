@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.export import FOR_CALIBRATION, Examples
+from export.export import Examples
 from recipes.engine import images, sources, splits
 from recipes.engine.images import Images
 from recipes.engine.progress import warn
@@ -42,11 +42,6 @@ def from_run(folder: Path, content: Mapping, data: str | None) -> tuple[Examples
     calibration = Examples(
         kept["calibration_images"], None, {"split": "train", "source": facts["source"], "names": names}
     )
-    if len(calibration) < FOR_CALIBRATION:
-        warn(
-            f"the run keeps {len(calibration)} training pictures to calibrate int8 with; with fewer than "
-            f"{FOR_CALIBRATION} the ranges depend on which ones they are"
-        )
     columns = {key: config[key] for key in ("path_column", "label_column") if key in config}
     try:
         source = sources.load(data or facts["source"], **columns)

@@ -261,3 +261,20 @@ def _shuffled(content):
     array = onnx.numpy_helper.to_array(last)
     last.CopyFrom(onnx.numpy_helper.from_array(array[..., ::-1].copy() * -1, last.name))
     return made.SerializeToString()
+
+
+def test_a_quantizer_whose_file_does_not_run_is_a_row(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    monkeypatch.setattr(TFLiteQuantizer, "dynamic", lambda self: self.content[:2000])
+    rows = export_model(
+        model,
+        tmp_path / "out",
+        description=Description("m", LABELS, {}, (0, 255)),
+        kind="single_label",
+        examples=Examples(pixels(8)),
+        formats=("tflite",),
+        precisions=("dynamic", "float16"),
+    )["files"]
+    assert [row["passed"] for row in rows] == [True, False, True]
+    assert "cut short" in rows[1]["error"]
+    assert rows[1]["path"] is None

@@ -1,0 +1,248 @@
+"""Exported files through the real command line: precisions, the gate, evidence, measuring, and files that were spoiled."""
+
+import csv
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recipes.commands import export as export_command
+from recipes.commands.__main__ import main
+
+
+@pytest.fixture
+def call(capsys):
+    """Run the command line in this process: (exit code, stdout, lines of stderr that begin with "graft ")."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return ended.value.code, out, [line for line in err.splitlines() if line.startswith(("graft ", "warning"))]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def small_files(small_run, tmp_path_factory) -> Path:
+    """All precisions of the small run, with a generous gate: the run is too small for int8 to be judged."""
+    out = tmp_path_factory.mktemp("files") / "export"
+    options = export_command.Options(
+        run=small_run, formats=("tflite", "onnx"), quantize=("float16", "int8", "int8-full"), max_drop=100.0, out=out
+    )  # fmt: skip
+    export_command.export(options)
+    return out
+
+
+def test_every_file_has_its_evidence(small_files):
+    content = json.loads((small_files / "manifest.json").read_text())
+    paths = [row["path"] for row in content["files"]]
+    assert paths == [
+        "model.tflite", "model.float16.tflite", "model.int8.tflite", "model.int8-full.tflite", "model.onnx",
+        "model.float16.onnx", "model.int8.onnx", None,
+    ]  # fmt: skip
+    for row in content["files"][:-1]:
+        assert row["passed"], row
+        assert row["accuracy"]["examples"] == row["parity"]["examples"] == content["measured_on"]["examples"]
+        assert 0 <= row["accuracy"]["interval"][0] <= row["accuracy"]["value"] <= row["accuracy"]["interval"][1] <= 1
+        assert 0 <= row["accuracy"]["calibration_error"] <= 1
+        assert row["latency_ms"]["one_thread"]["threads"] == 1
+        assert 0 < row["latency_ms"]["one_thread"]["median"] <= row["latency_ms"]["one_thread"]["p90"]
+        assert row["peak_memory_bytes"] > 0
+        assert row["operators"]
+        assert row["flex"] == row["custom"] == []
+        assert row["inputs"][0]["name"] == "image"
+        assert row["inputs"][0]["range"] == [0, 255]
+        assert row["outputs"][0]["name"] == "probabilities"
+        assert row["format_version"] in ("schema 3", "opset 18")
+    assert content["calibration"]["split"] == "train"
+    assert len(content["calibration"]["names"]) == content["calibration"]["examples"] > 32
+    assert {"python", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer"} <= set(content["versions"])
+    assert "no vector of labels" not in json.dumps(content)
+    sizes = {row["path"]: row["size_bytes"] for row in content["files"] if row["path"]}
+    assert sizes["model.int8.tflite"] < sizes["model.float16.tflite"] < sizes["model.tflite"]
+    assert sizes["model.int8.onnx"] < sizes["model.float16.onnx"] < sizes["model.onnx"]
+
+
+def test_the_card_has_front_matter_that_the_hub_reads(small_files):
+    from huggingface_hub import ModelCard
+
+    card = ModelCard.load(small_files / "MODEL_CARD.md")
+    assert card.data.license == "apache-2.0"
+    assert card.data.library_name == "keras"
+    (result,) = card.data.eval_results
+    assert result.metric_type == "accuracy"
+    assert 0 <= result.metric_value <= 1
+    for part in ("model.int8.tflite", "## Limits", "left", "| label | precision | recall"):
+        assert part in card.text
+    assert "\n\n\n" not in card.text
+    for line in card.text.splitlines():
+        if line.startswith("| "):
+            assert line.count("|") in (6, 10), "every row of a table has all its cells"
+
+
+def test_json_and_the_exit_code_of_a_gate(call, small_run, tmp_path, monkeypatch):
+    from export.quantize_tflite import TFLiteQuantizer
+
+    def spoiled(self):
+        """The float32 file with nothing in its weights: always the same answer."""
+        from ai_edge_litert.tools import flatbuffer_utils
+
+        model = flatbuffer_utils.read_model_from_bytearray(bytearray(self.content))
+        for buffer in model.buffers:
+            if buffer.data is not None:
+                small = len(buffer.data) < 2000  # shapes and the like
+                buffer.data = np.frombuffer(bytes(buffer.data), np.uint8) * small
+        return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+    monkeypatch.setattr(TFLiteQuantizer, "dynamic", spoiled)
+    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    options = ("export", small_run, "--formats", "tflite", "--quantize", "dynamic", "--out")
+    code, out, _ = call(*options, tmp_path / "a", "--json")
+    assert code == 1
+    rows = json.loads(out)["files"]
+    assert [row["passed"] for row in rows] == [True, False]
+    assert (tmp_path / "a" / "model.dynamic.tflite").is_file()
+
+
+def test_measure(call, small_files, small_run, photo_folder, tmp_path):
+    out = tmp_path / "measured"
+    code, text, _ = call("measure", small_files / "model.int8.tflite", small_files / "model.onnx", "--out", out)
+    assert code == 0
+    assert "model.int8.tflite" in text
+    assert not (out / "measured.png").exists(), "without data there is no accuracy to draw"
+    code, text, _ = call("measure", small_files, "--json", "--data", photo_folder, "--out", out, "--overwrite")
+    assert code == 0
+    rows = json.loads(text)
+    assert len(rows) == 7
+    assert {row["format"] for row in rows} == {"tflite", "onnx"}
+    assert all(row["latency_ms"] > 0 and 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 for row in rows)
+    with (out / "measured.csv").open() as file:
+        assert [row["path"] for row in csv.DictReader(file)] == [row["path"] for row in rows]
+    assert (out / "measured.png").read_bytes()[:4] == b"\x89PNG"
+    code, _, (line,) = call("measure", small_files, "--out", out)
+    assert code == 2
+    assert "--overwrite replaces it" in line
+    code, text, _ = call("measure", small_run / "model.keras", "--json")
+    assert (code, json.loads(text)[0]["format"]) == (0, "keras")
+
+
+def test_measure_goes_on_after_a_file_that_cannot_be_run(call, small_files, tmp_path):
+    bad = tmp_path / "bad.tflite"
+    bad.write_bytes((small_files / "model.tflite").read_bytes()[:5000])
+    code, text, _ = call("measure", bad, small_files / "model.onnx", "--json")
+    assert code == 1
+    rows = json.loads(text)
+    assert "bad.tflite" in rows[0]["error"]
+    assert rows[1]["error"] is None
+    assert "there is no artifact" in call("measure", tmp_path / "no.onnx")[2][0]
+
+
+def test_data_that_has_moved_is_said_and_the_kept_pictures_serve(call, small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    run = shutil.copytree(small_run, tmp_path / "run")
+    content = json.loads((run / "run.json").read_text())
+    content["data"]["source"] = str(tmp_path / "gone")
+    (run / "run.json").write_text(json.dumps(content))
+    code, _, lines = call("export", run, "--formats", "onnx", "--out", tmp_path / "out")
+    assert code == 0
+    assert "the files are measured on the" in lines[0]
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["measured_on"]["source"] == "kept by the run"
+    code, _, (line,) = call("export", run, "--data", tmp_path / "gone", "--out", tmp_path / "other")
+    assert code == 2
+    assert "there is no file or folder" in line
+
+
+def test_few_pictures_for_calibration_are_warned_of(call, small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    run = shutil.copytree(small_run, tmp_path / "run")
+    with np.load(run / "examples.npz") as kept:
+        fewer = {key: kept[key][:20] if key.startswith("calibration") else kept[key] for key in kept.files}
+    np.savez(run / "examples.npz", **fewer)
+    options = ("export", run, "--formats", "tflite", "--max-drop", "100", "--overwrite", "--out", tmp_path / "out")
+    assert "calibrated with 20 pictures only" in call(*options, "--quantize", "int8")[2][0]
+    assert call(*options, "--quantize", "float16")[2] == []
+
+
+def spoil_bytes(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "model.onnx"])
+def test_a_file_that_was_edited_is_refused(call, small_files, tmp_path, photo_folder, name):
+    folder = shutil.copytree(small_files, tmp_path / "export")
+    spoil_bytes(folder / name)
+    picture = next(photo_folder.rglob("*.png"))
+    code, out, (line,) = call("predict", folder / name, picture)
+    assert (code, out) == (2, "")
+    assert "its sha256 differs from the one in manifest.json" in line
+
+
+def test_an_edited_savedmodel_is_refused(call, artifacts, tmp_path, photo_folder):
+    folder = shutil.copytree(artifacts["savedmodel"].parent, tmp_path / "export")
+    (folder / "savedmodel" / "assets" / "labels.txt").write_text("a\nb\nc\n")
+    code, _, (line,) = call("predict", folder / "savedmodel", next(photo_folder.rglob("*.png")))
+    assert code == 2
+    assert "is not the file that was exported" in line
+
+
+def test_a_manifest_of_a_newer_graft(call, small_files, tmp_path, photo_folder):
+    folder = shutil.copytree(small_files, tmp_path / "export")
+    content = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(content | {"schema": 99}))
+    code, _, (line,) = call("predict", folder / "model.onnx", next(photo_folder.rglob("*.png")))
+    assert code == 2
+    assert "schema 99" in line
+    assert "update graft-zoo" in line
+
+
+def test_a_keras_file_that_names_paths_outside(call, small_run, tmp_path):
+    for name in ("../evil.txt", "/etc/evil", "a/../../evil", "..\\evil", "C:\\evil"):
+        path = tmp_path / "m.keras"
+        shutil.copy(small_run / "model.keras", path)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(name, "x")
+        code, _, (line,) = call("export", path, "--labels", small_run / "labels.txt", "--out", tmp_path / "out")
+        assert code == 2
+        assert "names a file outside of itself" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_keras_model_of_ones_own(call, small_run, photo_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    own = tmp_path / "own"
+    own.mkdir()
+    shutil.copy(small_run / "model.keras", own / "mine.keras")
+    code, _, (line,) = call("export", own / "mine.keras")
+    assert code == 2
+    assert "give --labels FILE, one label a line, 3 of them" in line
+    (own / "labels.txt").write_text("left\nright\n")
+    assert "has 2 labels, but" in call("export", own / "mine.keras")[2][0]
+    (own / "labels.txt").write_text("left\nright\ntop\n")
+    assert "int8 needs examples to calibrate with" in call("export", own / "mine.keras", "--quantize", "int8")[2][0]
+    assert sorted(p.name for p in own.iterdir()) == ["labels.txt", "mine.keras"]
+    code, _, _ = call("export", own / "mine.keras", "--formats", "tflite", "onnx")
+    assert code == 0
+    assert json.loads((own / "export" / "manifest.json").read_text())["measured_on"]["split"] is None
+    code, _, _ = call(
+        "export", own / "mine.keras", "--formats", "tflite", "--quantize", "int8", "--data", photo_folder, "--overwrite",
+        "--max-drop", "100",
+    )  # fmt: skip
+    assert code == 0
+    content = json.loads((own / "export" / "manifest.json").read_text())
+    assert content["files"][0]["accuracy"]["truth"] == "labels"
+    assert content["calibration"]["split"] == "train"
+
+
+def test_options_of_export_that_cannot_be(call, small_run, tmp_path):
+    code, _, (line,) = call("export", small_run, "--max-drop", "-1", "--out", tmp_path / "out")
+    assert code == 2
+    assert "--max-drop is in points" in line
+    assert "there is no file" in call("export", tmp_path / "no.keras")[2][0]
+    assert "exists already: --overwrite replaces it" in call("export", small_run)[2][0]
