@@ -72,8 +72,8 @@ def export(options: Options) -> dict:
         asked["calibration"] = None
     elif asked["calibration"] is not None and len(asked["calibration"]) < FOR_CALIBRATION:
         warn(
-            f"int8 is calibrated with {len(asked['calibration'])} pictures only: with fewer than {FOR_CALIBRATION} its ranges "
-            "depend on which ones they are"
+            f"int8 is calibrated with {len(asked['calibration'])} pictures only: with fewer than {FOR_CALIBRATION} its "
+            "ranges depend on which ones they are"
         )
     manifest = export_model(
         **asked,

@@ -1,0 +1,175 @@
+"""Exported files in runtimes that know nothing of Graft: bare TensorFlow, and MediaPipe Tasks.
+
+MediaPipe is an extra of its own (`pip install 'graft-zoo[mediapipe]'`): these tests skip without it. Set
+GRAFT_MEDIAPIPE_PYTHON to the Python of an environment that has it, if this one has not.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.export import Examples, export_model
+from export.manifest import Description
+from export.sessions import open_artifact
+from zoo.vision import decode
+
+pytestmark = pytest.mark.slow
+
+BARE = """
+import sys, numpy as np
+import tensorflow as tf
+before = "keras" in sys.modules
+loaded = tf.saved_model.load(sys.argv[1])
+call = loaded.signatures["serving_default"]
+(name,) = call.structured_input_signature[1]
+outputs = call(**{name: tf.constant(np.load(sys.argv[2]))})
+np.save(sys.argv[3], outputs["probabilities"].numpy())
+assert before or "keras" not in sys.modules
+assert not {"zoo", "export", "recipes"} & set(sys.modules)
+labels = [asset.asset_path.numpy().decode() for asset in loaded.assets] if hasattr(loaded, "assets") else []
+print([path for path in labels if path.endswith("labels.txt")])
+"""
+
+TASKS = """
+import json, sys, numpy as np, mediapipe as mp
+from mediapipe.tasks import python as tasks
+from mediapipe.tasks.python import vision
+kind, model, pictures, target = sys.argv[1:]
+options = tasks.BaseOptions(model_asset_path=model)
+images = [mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(p)) for p in np.load(pictures)]
+if kind == "classify":
+    with vision.ImageClassifier.create_from_options(vision.ImageClassifierOptions(base_options=options)) as task:
+        found = [task.classify(image).classifications[0].categories for image in images]
+        result = [{c.category_name: c.score for c in categories} for categories in found]
+else:
+    with vision.ImageEmbedder.create_from_options(vision.ImageEmbedderOptions(base_options=options)) as task:
+        result = [task.embed(image).embeddings[0].embedding.tolist() for image in images]
+with open(target, "w") as file:
+    json.dump(result, file)
+"""
+
+
+@pytest.fixture(scope="module")
+def mediapipe():
+    """The Python that has MediaPipe."""
+    other = os.environ.get("GRAFT_MEDIAPIPE_PYTHON")
+    if other is None and importlib.util.find_spec("mediapipe") is None:
+        pytest.skip("MediaPipe is not installed: pip install 'graft-zoo[mediapipe]'")
+    return other or sys.executable
+
+
+def in_mediapipe(python, kind: str, model: Path, pictures: np.ndarray, folder: Path):
+    np.save(folder / "pictures.npy", pictures)
+    script = folder / "task.py"
+    script.write_text(TASKS)
+    done = subprocess.run(
+        [python, script, kind, model, folder / "pictures.npy", folder / "result.json"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads((folder / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def clothes(graft, graft_data, clothing, tmp_path_factory):
+    """A fine-tuned MobileNetV2 in all precisions, and the 372 test photos as it gets them."""
+    run = tmp_path_factory.mktemp("clothes") / "run"
+    done = graft(
+        "train", "image-classification", "--data", clothing, "--out", run, "--weights",
+        graft_data / "mobilenet_v2_1.0_224" / "mobilenet_v2_1.0_224.weights.h5", "--image-size", "160", "--schedule",
+        "feature_extraction", "--epochs", "10", "--augment",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = graft("export", run, "--quantize", "float16", "dynamic", "int8")
+    assert done.returncode == 0, done.stdout
+    pictures = np.stack([decode(file, 160) for file in sorted((clothing / "test").rglob("*.jpg"))])
+    assert len(pictures) == 372
+    return run / "export", pictures
+
+
+def test_the_savedmodel_needs_tensorflow_alone(clothes, tmp_path):
+    folder, pictures = clothes
+    np.save(tmp_path / "in.npy", np.float32(pictures[:32]))
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, folder / "savedmodel", tmp_path / "in.npy", tmp_path / "out.npy"],
+        capture_output=True, text=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = open_artifact(folder / "savedmodel").predict(np.float32(pictures[:32]))
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-6)
+    labels = (folder / "labels.txt").read_text()
+    assert (folder / "savedmodel" / "assets" / "labels.txt").read_text() == labels
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "model.float16.tflite", "model.dynamic.tflite", "model.int8.tflite"])
+def test_mediapipe_classifies_as_predict_does(clothes, mediapipe, tmp_path, name):
+    folder, pictures = clothes
+    session = open_artifact(folder / name)
+    expected = session.predict(np.float32(pictures))
+    found = in_mediapipe(mediapipe, "classify", folder / name, pictures, tmp_path)
+    scores = np.array([[row[label] for label in session.labels] for row in found])
+    best = [max(row, key=row.get) for row in found]
+    assert best == [session.labels[i] for i in expected.argmax(-1)], "372 of 372"
+    np.testing.assert_allclose(scores, expected, atol=1e-3)
+
+
+def test_mediapipe_embeds_as_we_do(mediapipe, tmp_path):
+    import keras
+
+    from tests.conftest import tiny_backbone
+    from zoo import heads
+    from zoo.stack import stack
+
+    keras.utils.set_random_seed(0)
+    pictures = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8)
+    export_model(
+        stack(tiny_backbone(32), [heads.embedding(16)]),
+        tmp_path / "out",
+        description=Description("embedder", [], {}, (0, 255)),
+        kind="embedding",
+        examples=Examples(pictures),
+        formats=("tflite",),
+    )
+    found = in_mediapipe(mediapipe, "embed", tmp_path / "out" / "model.tflite", pictures, tmp_path)
+    expected = open_artifact(tmp_path / "out" / "model.tflite").predict(np.float32(pictures))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_the_metadata_are_those_of_the_published_schema(clothes, mediapipe, tmp_path):
+    """Read with the generated classes of MediaPipe, not with ours."""
+    script = tmp_path / "read.py"
+    script.write_text(
+        "import sys, json\n"
+        "from mediapipe.tasks.metadata import metadata_schema_py_generated as schema\n"
+        "from mediapipe.tasks.metadata import schema_py_generated as model_schema\n"
+        "content = open(sys.argv[1], 'rb').read()\n"
+        "model = model_schema.Model.GetRootAsModel(content, 0)\n"
+        "entry = next(model.Metadata(i) for i in range(model.MetadataLength())\n"
+        "             if model.Metadata(i).Name() == b'TFLITE_METADATA')\n"
+        "data = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()\n"
+        "assert schema.ModelMetadata.ModelMetadataBufferHasIdentifier(data, 0)\n"
+        "tree = schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAsModelMetadata(data, 0))\n"
+        "def plain(x):\n"
+        "    if hasattr(x, '__dict__'): return {k: plain(v) for k, v in vars(x).items() if v is not None}\n"
+        "    if hasattr(x, 'tolist'): return x.tolist()\n"
+        "    if isinstance(x, list): return [plain(v) for v in x]\n"
+        "    return x.decode() if isinstance(x, bytes) else x\n"
+        "print(json.dumps(plain(tree)))\n"
+    )
+    done = subprocess.run([mediapipe, script, clothes[0] / "model.int8.tflite"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (graph,) = json.loads(done.stdout)["subgraphMetadata"]
+    (given,), (answer,) = graph["inputTensorMetadata"], graph["outputTensorMetadata"]
+    assert given["name"] == "image"
+    assert given["content"]["contentProperties"]["colorSpace"] == 1
+    assert given["processUnits"] == [{"optionsType": 1, "options": {"mean": [0.0], "std": [1.0]}}]
+    assert (given["stats"]["min"], given["stats"]["max"]) == ([0.0], [255.0])
+    assert answer["name"] == "probabilities"
+    (labels,) = answer["associatedFiles"]
+    assert (labels["name"], labels["type"]) == ("labels.txt", 2)
