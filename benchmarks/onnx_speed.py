@@ -19,8 +19,8 @@ import tyro
 from zoo.quiet import load_tensorflow, python_silence
 
 FAMILIES = (
-    "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "mobilenet_0.25", "mobilenet_v2_0.35", "inception_v3", "xception",
-    "resnet50_v2", "nasnet_mobile", "resnet50", "vgg16", "densenet121", "efficientnet_v2_b0", "convnext_tiny",
+    "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "mobilenet_0.25", "mobilenet_v2_0.35", "inception_v3",
+    "xception", "resnet50_v2", "nasnet_mobile", "resnet50", "vgg16", "densenet121", "efficientnet_v2_b0", "convnext_tiny",
 )  # fmt: skip
 LABELS = [f"label {i}" for i in range(10)]
 IMAGE_SIZE = 224

@@ -12,7 +12,7 @@ from pathlib import Path
 from zoo.errors import ArtifactError
 from zoo.files import write_text
 
-__all__ = ["NAME", "SCHEMA", "Description", "machine", "read", "sha256", "size_bytes", "versions", "write"]
+__all__ = ["NAME", "SCHEMA", "Description", "cores", "machine", "read", "sha256", "size_bytes", "versions", "write"]
 
 SCHEMA = 2
 NAME = "manifest.json"
@@ -85,8 +85,12 @@ def versions() -> dict[str, str]:
 
 def machine() -> str:
     """What latencies were measured on."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{platform.system()} {platform.machine()}, {cores} cores"
+    return f"{platform.system()} {platform.machine()}, {cores()} cores"
+
+
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def sha256(path: Path) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from export.manifest import cores
 from zoo.errors import ArtifactError
 
 __all__ = ["measure"]
@@ -84,7 +85,7 @@ def _probe(path: Path, threads: int) -> dict:
             "median": round(float(np.median(milliseconds)), 3),
             "p90": round(float(np.percentile(milliseconds, 90)), 3),
             "runs": len(seconds),
-            "threads": threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "threads": threads or cores(),
         },
         "peak_memory_bytes": max(0, _peak() - before),
     }

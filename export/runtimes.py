@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from export.manifest import cores
 from zoo.errors import ArtifactError
 from zoo.quiet import load_tensorflow, native_silence
 
@@ -46,7 +46,7 @@ def open_tflite(path: Path, threads: int = 1) -> Runtime:
 
     try:
         with native_silence():
-            interpreter = Interpreter(model_path=str(path), num_threads=threads or _cores())
+            interpreter = Interpreter(model_path=str(path), num_threads=threads or cores())
             interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner("serving_default")
     except (ValueError, RuntimeError) as error:
@@ -157,10 +157,6 @@ def _real(values: np.ndarray, detail: Mapping) -> np.ndarray:
     if not np.issubdtype(values.dtype, np.integer) or not scale:
         return values
     return (values.astype(np.float32) - zero) * np.float32(scale)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _first(error: Exception) -> str:

@@ -51,6 +51,7 @@ def command(arguments: Sequence[str]) -> None:
 
 def evaluate(options: Options) -> dict:
     """The figures of `recipes.engine.evaluation.evaluate`, with the pictures that were skipped."""
+    from export import evidence
     from export.sessions import open_artifact
     from recipes.engine import evaluation, images, sources, splits
     from zoo.heads import single_label
@@ -59,9 +60,11 @@ def evaluate(options: Options) -> dict:
     source = sources.load(options.data, path_column=options.path_column, label_column=options.label_column)
     examples = splits.reuse(source, options.split, provenance(options.artifact))
     pixels = images.decode_examples(examples, session.labels, session.input_shape[0], skip_bad=options.skip_bad)
-    steps = range(0, len(pixels), BATCH)
-    outputs = np.concatenate([session.predict(np.float32(pixels.pixels[i : i + BATCH])) for i in steps])
-    result = evaluation.evaluate(single_label(session.labels), outputs, pixels.targets)
+    batches = (
+        (np.float32(pixels.pixels[i : i + BATCH]), pixels.targets[i : i + BATCH]) for i in range(0, len(pixels), BATCH)
+    )
+    head = single_label(session.labels)
+    result = evidence.measure(session, batches, lambda outputs, targets: evaluation.evaluate(head, outputs, targets))
     return {"split": options.split, **result, "skipped": list(pixels.skipped)}
 
 

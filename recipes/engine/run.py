@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from export import manifest
 from recipes.engine import evaluation, explain, fit
 from recipes.engine.export_data import CALIBRATION
 from recipes.engine.images import Images
@@ -84,7 +85,7 @@ def environment() -> dict:
     return {
         "command": command,
         "versions": versions,
-        "machine": f"{platform.system()} {platform.machine()}, {_cores()} cores",
+        "machine": manifest.machine(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -217,9 +218,3 @@ def _write_mistakes(folder: Path, model: "keras.Model", test: Images, outputs: n
 def _save(target: Path, **arrays: np.ndarray) -> None:
     with staged_file(target) as path:
         np.savez_compressed(path, **arrays)
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.commands import export
+from recipes.commands import __main__, export
 from recipes.engine.settings import FitSettings
 from recipes.image_classification import Config, main
 
@@ -43,3 +43,17 @@ def artifacts(small_run) -> dict[str, Path]:
         "tflite": small_run / "export" / "model.tflite",
         "onnx": small_run / "export" / "model.onnx",
     }
+
+
+@pytest.fixture
+def call(capsys):
+    """Run the command line in this process: (exit code, stdout, lines of stderr that begin with "graft ")."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            __main__.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return ended.value.code, out, [line for line in err.splitlines() if line.startswith(("graft ", "warning"))]
+
+    return run

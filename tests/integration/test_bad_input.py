@@ -9,22 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recipes.commands.__main__ import main
-
-
-@pytest.fixture
-def call(capsys):
-    """Run the command line in this process (TensorFlow is loaded already): (exit code, stdout, last line of stderr)."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code, out, [line for line in err.splitlines() if line.startswith("graft ")]
-
-    return run
-
 
 @pytest.fixture
 def train(call, tmp_path):

@@ -10,21 +10,6 @@ import numpy as np
 import pytest
 
 from recipes.commands import export as export_command
-from recipes.commands.__main__ import main
-
-
-@pytest.fixture
-def call(capsys):
-    """Run the command line in this process: (exit code, stdout, lines of stderr that begin with "graft ")."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code, out, [line for line in err.splitlines() if line.startswith(("graft ", "warning"))]
-
-    return run
 
 
 @pytest.fixture(scope="module")
