@@ -4,10 +4,9 @@ Opening a .tflite or .onnx file imports neither TensorFlow nor Keras.
 """
 
 import contextlib
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +15,11 @@ from export import manifest
 from export.graph import output_tensors
 from export.runtimes import Runtime, open_onnx, open_savedmodel, open_tflite
 from zoo.errors import ArtifactError, ConfigError
+from zoo.keras_file import load_keras
 from zoo.quiet import load_tensorflow
 
 if TYPE_CHECKING:
-    import keras
+    pass
 
 __all__ = ["Session", "load_keras", "open_artifact", "prepare"]
 
@@ -106,45 +106,6 @@ def prepare(path: Path, threads: int = 1) -> None:
 
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(threads)
-
-
-def load_keras(path: Path) -> "keras.Model":
-    """Load a .keras file, in safe mode only: a file that holds Python code is refused.
-
-    Raises:
-        ArtifactError: damaged, no Keras file, or one with code in it.
-    """
-    load_tensorflow()
-    import keras
-
-    import zoo.layers  # noqa: F401  (registers our own layers)
-
-    if not zipfile.is_zipfile(path):
-        raise ArtifactError(f"'{path}' is damaged or no .keras file (a .keras file is a zip archive)")
-    _check_members(path)
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras passes on whatever its layers raise
-        text = str(error)
-        if "safe_mode" in text or "unsafe" in text or "Lambda" in text:
-            raise ArtifactError(
-                f"'{path}' holds Python code (a Lambda layer), which would run when it is loaded: refused; replace the "
-                "layer by a registered one"
-            ) from error
-        raise ArtifactError(f"'{path}' cannot be loaded: {text[:300]}") from error
-
-
-def _check_members(path: Path) -> None:
-    """Refuse an archive that names files outside of itself: whoever unpacks it would write there."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise ArtifactError(f"'{path}' is damaged: {error}") from error
-    for name in names:
-        parts = PurePosixPath(name.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts or any(":" in part for part in parts.parts):
-            raise ArtifactError(f"'{path}' names a file outside of itself ('{name}'): refused; do not unpack it")
 
 
 def _keras(path: Path, threads: int) -> Session:

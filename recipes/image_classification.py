@@ -27,9 +27,9 @@ class Config:
     out: Path
     """The run directory to make."""
     backbone: str = "mobilenet_v2"
-    """A name from `graft zoo`."""
-    weights: str = "imagenet"
-    """imagenet, bundled, none, or a path to a weights file."""
+    """A name from `graft zoo`, or a .keras file: a model of your own, or of another run."""
+    weights: str | None = None
+    """imagenet, bundled, none, or a path to a weights file. Default: imagenet; those in a .keras file."""
     schedule: str = "fine_tune"
     """feature_extraction, fine_tune, gradual_unfreeze, probe_then_tune, full or scratch."""
     epochs: int | None = None
@@ -76,7 +76,7 @@ def main(config: Config) -> Path:
 
     config.fit.check()
     row = backbones.find(config.backbone)
-    spec = "none" if config.schedule == "scratch" else config.weights
+    spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate, config.layer_decay)
     source = sources.load(config.data, path_column=config.path_column, label_column=config.label_column)
     source, made = splits.complete(source, config.split_seed)

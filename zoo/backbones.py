@@ -10,16 +10,15 @@ keras.applications or their original authors state it.
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from zoo.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import keras
 
-__all__ = ["BACKBONES", "Backbone", "Download", "build", "find", "preprocess"]
+__all__ = ["BACKBONES", "Backbone", "Download", "build", "default_weights", "find", "preprocess"]
 
 Preprocessing = Literal["tf", "torch", "caffe", "in_graph"]
 
@@ -29,6 +28,10 @@ RGB_STDDEV = (0.229, 0.224, 0.225)
 
 BGR_MEAN = (103.939, 116.779, 123.68)
 """Of the ImageNet training set, pixels in [0, 255], blue first: what the Caffe models subtract."""
+
+
+OWN = "own"
+"""The family, and the SPEC of the weights, of a .keras file given as a backbone."""
 
 
 @dataclass(frozen=True)
@@ -272,15 +275,23 @@ BACKBONES: tuple[Backbone, ...] = (
 
 
 def find(name: str) -> Backbone:
-    """The row called `name`.
+    """The row called `name`; of a .keras file (a model of your own, or of a run) a row that says where it is.
 
     Raises:
+        ArtifactError, ConfigError: such a file is missing, damaged, or takes no square pictures.
         UnknownName: there is none; the message names the nearest.
     """
+    if name.endswith(".keras"):
+        return _own(Path(name).expanduser())
     for row in BACKBONES:
         if row.name == name:
             return row
     raise UnknownName("backbone", name, (row.name for row in BACKBONES), "`graft zoo` lists them all.")
+
+
+def default_weights(row: Backbone) -> str:
+    """The SPEC that is meant where none is given."""
+    return OWN if row.family == OWN else "imagenet"
 
 
 def build(row: Backbone, *, image_size: int | None = None, weights: str = "imagenet") -> "keras.Model":
@@ -299,6 +310,10 @@ def build(row: Backbone, *, image_size: int | None = None, weights: str = "image
 
     # Before Keras is imported and the graph built: a missing file answers at once.
     path = resolve(row, weights, image_size=size)
+    if row.family == OWN:
+        from zoo.keras_file import build_backbone
+
+        return build_backbone(Path(row.target), row.name, fresh=path is None)
 
     import keras
 
@@ -328,6 +343,18 @@ def build(row: Backbone, *, image_size: int | None = None, weights: str = "image
     return fresh
 
 
+def _own(path: Path) -> Backbone:
+    """A row for a model of the user's: its picture size is its own, its licence and figures are not known."""
+    from zoo.keras_file import image_size
+
+    size = image_size(path)
+    return Backbone(
+        name=path.stem, family=OWN, modality="image", target=str(path), arguments=(), parameters=0, image_size=size,
+        min_image_size=size, preprocessing="in_graph", feature_dim=0, weights=(OWN,), licence="unknown", paper="", top1=None,
+        top5=None, accuracy_source="", download=Download("", "", None),
+    )  # fmt: skip
+
+
 def preprocess(image: "keras.KerasTensor", mode: Preprocessing) -> "keras.KerasTensor":
     """Pixels `(batch, h, w, 3)`, RGB, 0 to 255 -> what Keras's `preprocess_input` of that `mode` gives.
 
@@ -354,6 +381,10 @@ def _checked_size(row: Backbone, image_size: int | None) -> int:
         return row.image_size
     if isinstance(image_size, bool) or not isinstance(image_size, int):
         raise ConfigError(f"the image size is a whole number of pixels, not {image_size!r}")
+    if row.family == OWN and image_size != row.image_size:
+        raise ConfigError(
+            f"'{row.target}' takes pictures of {row.image_size} pixels, not {image_size}: leave --image-size"
+        )
     if image_size < row.min_image_size:
         raise ConfigError(
             f"image size {image_size} is too small for backbone '{row.name}': "
@@ -376,7 +407,7 @@ def _before_efficientnet(image: "keras.KerasTensor") -> "keras.KerasTensor":
     return keras.layers.Rescaling(scale, offset=offset, dtype="float32", name="preprocessing")(image)
 
 
-def _normalize_like_imagenet(model: "keras.Model", row: Backbone, path: "Path | None") -> None:
+def _normalize_like_imagenet(model: "keras.Model", row: Backbone, path: Path | None) -> None:
     """Without a file, give Normalization the numbers of the ImageNet files; with one, see that its mean is theirs."""
     import keras
     import numpy as np

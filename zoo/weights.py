@@ -53,6 +53,12 @@ def resolve(row: "Backbone", spec: str, *, image_size: int | None = None) -> Pat
     spec = str(spec)
     if spec == "none":
         return None
+    if "own" in row.weights:
+        if spec != "own":
+            raise WeightsError(
+                f"the backbone '{row.target}' has weights of its own: leave --weights away, or give none"
+            )
+        return Path(row.target)
     if spec in ("bundled", "imagenet") and spec not in row.weights:
         raise WeightsError(_no_such_weights(row, spec))
     if spec == "bundled":

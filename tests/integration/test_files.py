@@ -231,3 +231,19 @@ def test_options_of_export_that_cannot_be(call, small_run, tmp_path):
     assert "--max-drop is in points" in line
     assert "there is no file" in call("export", tmp_path / "no.keras")[2][0]
     assert "exists already: --overwrite replaces it" in call("export", small_run)[2][0]
+
+
+def test_another_run_as_the_backbone(call, small_run, photo_folder, tmp_path):
+    """What one run has learned is where the next one starts."""
+    out = tmp_path / "next"
+    options = ("train", "image-classification", "--data", photo_folder, "--out", out, "--epochs", 2, "--augment")
+    code, _, _ = call(*options, "--backbone", small_run / "model.keras")
+    assert code == 0
+    content = json.loads((out / "run.json").read_text())
+    assert content["backbone"]["name"] == "model"
+    assert content["backbone"]["weights"]["spec"] == "own"
+    assert content["data"]["image_size"] == 32
+    assert (out / "report.html").is_file()
+    code, _, (line,) = call(*options, "--overwrite", "--backbone", tmp_path / "no.keras")
+    assert code == 2
+    assert "--backbone takes a name from `graft zoo`, or a .keras file" in line
