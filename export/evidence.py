@@ -89,7 +89,7 @@ def parity(
     scaled = kind in ("single_label", "multi_label")  # all outputs lie between 0 and 1
     if precision == "float32":
         within = logit_diff <= MAX_LOGIT_DIFF and agreement == 1 and (difference.max() <= MAX_ABS_DIFF or not scaled)
-    elif precision == "float16":
+    elif precision.startswith("float16"):
         largest = difference.max() if scaled else difference.max() / spread
         within = largest <= FLOAT16_MAX_ABS_DIFF and agreement >= FLOAT16_AGREEMENT
     else:

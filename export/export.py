@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -168,12 +168,13 @@ class _Smaller:
     judge: _Judge
     description: Description
     calibration: Examples | None
+    errors: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
 
     def row(self, staging: Path, precision: str, explain: bool) -> dict:
         row = _blank(self.format, precision)
         start = time.perf_counter()
         try:
-            tried = quantize.attempts(self.quantizer, precision, self._judged, lambda: self.layer_errors)
+            tried = quantize.attempts(self.quantizer, precision, self._judged, self.layer_errors)
         except NotApplicable as reason:
             return row | {"passed": True, "skipped": str(reason)}
         except (ExportError, ArtifactError) as error:
@@ -185,7 +186,7 @@ class _Smaller:
         row = _measured(row, target, self.judge, self.description, time.perf_counter() - start)
         row |= {"reason": quantize.explain(tried, chosen), "float_layers": list(chosen.float_layers)}
         if explain or len(tried) > 1:
-            shown = self.layer_errors[:SHOWN_LAYERS]
+            shown = self.layer_errors(precision)[:SHOWN_LAYERS]
             row["layer_errors"] = [{"layer": layer, "error": error} for layer, error in shown]
         return row
 
@@ -197,16 +198,20 @@ class _Smaller:
         bounds = self.description.input_range
         return TFLiteQuantizer(self.content, examples, {self.input_name: bounds} if bounds else None)
 
-    @cached_property
-    def layer_errors(self) -> list[tuple[str, float]]:
-        some = self.calibration.inputs[: quantize.EXPLAINED_EXAMPLES]
-        return quantize.layer_errors(
-            self.quantizer, lambda content: self._run(content, some), self._run(self.content, some)
-        )
+    def layer_errors(self, precision: str) -> list[tuple[str, float]]:
+        if precision not in self.errors:
+            make = self.quantizer.int8 if precision == "int8" else self.quantizer.float16
+            some = (self.calibration or self.judge.examples).inputs[: quantize.EXPLAINED_EXAMPLES]
+            run = lambda content: self._run(content, some)  # noqa: E731
+            self.errors[precision] = quantize.layer_errors(self.quantizer.layers, make, run, run(self.content))
+        return self.errors[precision]
 
-    def _judged(self, content: bytes) -> dict:
-        facts = self.judge.accuracy(self._run(content, self.judge.examples.inputs)).as_dict()
-        return {key: facts[key] for key in ("value", "drop_points", "drop_interval", "passed")}
+    def _judged(self, content: bytes, precision: str) -> dict:
+        outputs = self._run(content, self.judge.examples.inputs)
+        accuracy = self.judge.accuracy(outputs)
+        parity = evidence.parity(self.judge.reference, outputs, self.judge.kind, precision)
+        facts = {key: accuracy.as_dict()[key] for key in ("value", "drop_points", "drop_interval")}
+        return facts | {"max_abs_diff": parity.max_abs_diff, "passed": accuracy.passed and parity.passed}
 
     def _run(self, content: bytes, inputs: np.ndarray) -> np.ndarray:
         with tempfile.TemporaryDirectory() as folder:

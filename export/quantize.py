@@ -28,7 +28,7 @@ class Quantizer(Protocol):
     layers: Sequence[str]
     weighted: Sequence[str]
 
-    def float16(self) -> bytes: ...
+    def float16(self, layers: Collection[str] | None = None) -> bytes: ...
     def dynamic(self) -> bytes: ...
     def int8(self, layers: Collection[str] | None = None, full: bool = False) -> bytes: ...
 
@@ -39,7 +39,8 @@ class Attempt:
 
     Attributes:
         strategy: what was done, in words.
-        precision: what the file is: "int8", "int8-mixed" (some layers in float32), "int8-full", "dynamic", "float16".
+        precision: what the file is: "int8", "int8-full", "dynamic", "float16"; "int8-mixed" and "float16-mixed" have some
+            layers in float32.
         content: the file.
         float_layers: the layers that stayed in float32.
         judged: what its accuracy is; "passed" says whether that will do.
@@ -60,12 +61,13 @@ class Attempt:
 def attempts(
     quantizer: Quantizer,
     precision: str,
-    judge: Callable[[bytes], Mapping],
-    errors: Callable[[], Sequence[tuple[str, float]]],
+    judge: Callable[[bytes, str], Mapping],
+    errors: Callable[[str], Sequence[tuple[str, float]]],
 ) -> list[Attempt]:
-    """The files that were tried for `precision`, in order. One is enough unless "int8" loses too much.
+    """The files that were tried for `precision`, in order. One is enough unless "int8" or "float16" loses too much.
 
-    `judge` measures a file (its result has "passed"); `errors` gives the layers, the most harmful first.
+    `judge` measures a file of some precision (its result has "passed"); `errors` gives the layers, the most harmful in that
+    precision first.
 
     Raises:
         NotApplicable: the format or the model has no such precision.
@@ -73,25 +75,31 @@ def attempts(
     tried: list[Attempt] = []
 
     def attempt(strategy: str, made: str, content: bytes, kept: Sequence[str] = ()) -> bool:
-        tried.append(Attempt(strategy, made, content, tuple(kept), judge(content)))
+        tried.append(Attempt(strategy, made, content, tuple(kept), judge(content, made)))
         return tried[-1].judged["passed"]
 
-    if precision == "float16":
-        attempt("16-bit weights", precision, quantizer.float16())
-    elif precision == "dynamic":
+    if precision == "dynamic":
         attempt("8-bit weights", precision, quantizer.dynamic())
-    elif precision == "int8-full":
+        return tried
+    if precision == "int8-full":
         attempt("integers throughout, scales per channel", precision, quantizer.int8(full=True))
-    elif not attempt("all layers, scales per channel", "int8", quantizer.int8()):
-        ends = _ends(quantizer)
-        if len(set(ends)) < len(quantizer.layers):
-            attempt("first and last layers in float32", "int8-mixed", _without(quantizer, ends), ends)
-        ranked = [layer for layer, _ in errors()]
-        for share in WORST_SHARES:
-            worst = ranked[: max(1, round(share * len(ranked)))]
-            strategy = f"the worst {len(worst)} of {len(quantizer.layers)} layers in float32"
-            if attempt(strategy, "int8-mixed", _without(quantizer, worst), worst):
-                break
+        return tried
+    make = {"float16": quantizer.float16, "int8": quantizer.int8}[precision]
+    words = {"float16": "all layers, 16-bit weights", "int8": "all layers, scales per channel"}[precision]
+    if attempt(words, precision, make()):
+        return tried
+
+    def keep(kept: Sequence[str], strategy: str) -> bool:
+        rest = [layer for layer in quantizer.layers if layer not in set(kept)]
+        return bool(rest) and attempt(strategy, f"{precision}-mixed", make(rest), kept)
+
+    keep(_ends(quantizer), "first and last layers in float32")
+    ranked = [layer for layer, _ in errors(precision)]
+    for share in WORST_SHARES:
+        worst = ranked[: max(1, round(share * len(ranked)))]
+        if keep(worst, f"the worst {len(worst)} of {len(ranked)} layers in float32"):
+            break
+    if precision == "int8":
         try:
             attempt("dynamic range: 8-bit weights, float32 activations", "dynamic", quantizer.dynamic())
         except NotApplicable:
@@ -104,7 +112,7 @@ def best(tried: Sequence[Attempt]) -> Attempt:
     passed = [attempt for attempt in tried if attempt.judged["passed"]]
     if passed:
         return min(passed, key=lambda attempt: len(attempt.content))
-    return min(tried, key=lambda attempt: attempt.judged["drop_points"])
+    return min(tried, key=lambda attempt: (attempt.judged["drop_points"], attempt.judged["max_abs_diff"]))
 
 
 def explain(tried: Sequence[Attempt], chosen: Attempt) -> str | None:
@@ -113,26 +121,32 @@ def explain(tried: Sequence[Attempt], chosen: Attempt) -> str | None:
     if chosen is first:
         return None
     low, high = first.judged["drop_interval"] or (first.judged["drop_points"],) * 2
+    fault = f"{first.precision} lost {first.judged['drop_points']:.1f} points ({low:.1f} to {high:.1f})"
+    if first.precision == "float16":
+        fault = f"float16 differed by {first.judged['max_abs_diff']:.3f}"
     return (
-        f"{first.precision} lost {first.judged['drop_points']:.1f} points ({low:.1f} to {high:.1f}); of {len(tried)} files "
-        f"tried, the {'smallest that passes' if chosen.judged['passed'] else 'most accurate'} is: {chosen.strategy}"
+        f"{fault}; of {len(tried)} files tried, the "
+        f"{'smallest that passes' if chosen.judged['passed'] else 'most accurate'} is: {chosen.strategy}"
     )
 
 
 def layer_errors(
-    quantizer: Quantizer, run: Callable[[bytes], np.ndarray], reference: np.ndarray
+    layers: Sequence[str],
+    make: Callable[[Sequence[str]], bytes],
+    run: Callable[[bytes], np.ndarray],
+    reference: np.ndarray,
 ) -> list[tuple[str, float]]:
-    """(layer, error), the largest first: what quantizing this layer alone does to the outputs.
+    """(layer, error), the largest first: what making this layer alone smaller does to the outputs.
 
-    `run` gives a file's outputs for some calibration examples, `reference` are those of the float32 file, `(n, units)`.
-    The error is the root of the mean squared difference. Of more than 150 layers, neighbours share a measurement.
+    `make` gives the file in which only some of the `layers` are smaller, `run` a file's outputs for some calibration
+    examples; `reference` are those of the float32 file, `(n, units)`. The error is the root of the mean squared difference.
+    Of more than 150 layers, neighbours share a measurement.
     """
-    layers = quantizer.layers
     size = -(-len(layers) // MOST_MEASUREMENTS)
     measured = []
     for start in range(0, len(layers), size):
         group = layers[start : start + size]
-        difference = run(quantizer.int8(group)) - reference
+        difference = run(make(group)) - reference
         measured += [(layer, float(np.sqrt(np.mean(np.square(difference))))) for layer in group]
     return sorted(measured, key=lambda item: -item[1])
 
@@ -142,8 +156,3 @@ def _ends(quantizer: Quantizer) -> tuple[str, ...]:
     layers = list(quantizer.layers)
     first, last = (layers.index(quantizer.weighted[i]) for i in (0, -1))
     return (*layers[: first + 1], *layers[last:])
-
-
-def _without(quantizer: Quantizer, kept: Collection[str]) -> bytes:
-    kept = set(kept)
-    return quantizer.int8([layer for layer in quantizer.layers if layer not in kept])

@@ -49,8 +49,8 @@ class TFLiteQuantizer:
         self.weighted = tuple(scope for scope, code in zip(scopes, codes, strict=True) if code in weighted)
         """Those of them that have weights."""
 
-    def float16(self) -> bytes:
-        """Weights of 16 bits; computed in float32 on a CPU, in 16 bits where a delegate does so."""
+    def float16(self, layers: Collection[str] | None = None) -> bytes:
+        """Weights of 16 bits in `layers` (default: all); computed in float32 on a CPU, in 16 bits where a delegate can."""
         from ai_edge_quantizer import algorithm_manager, qtyping
 
         weights = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
@@ -59,7 +59,7 @@ class TFLiteQuantizer:
         )
         quantizer = self._quantizer()
         quantizer.update_quantization_recipe(
-            ".*", "*", config, algorithm_key=algorithm_manager.AlgorithmName.FLOAT_CASTING
+            _scope(layers), "*", config, algorithm_key=algorithm_manager.AlgorithmName.FLOAT_CASTING
         )
         return self._bytes(quantizer)
 
@@ -77,8 +77,7 @@ class TFLiteQuantizer:
         from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
         quantizer = self._quantizer()
-        scope = ".*" if layers is None else f"^({'|'.join(map(re.escape, layers))})$"
-        quantizer.add_static_config(scope, "*", activation_num_bits=8, weight_num_bits=8)
+        quantizer.add_static_config(_scope(layers), "*", activation_num_bits=8, weight_num_bits=8)
         if not full:
             for side in ("INPUT", "OUTPUT"):
                 quantizer.update_quantization_recipe(".*", side, algorithm_key=AlgorithmName.NO_QUANTIZE)
@@ -109,3 +108,8 @@ class TFLiteQuantizer:
         with python_silence():
             result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
         return bytes(result.quantized_model)
+
+
+def _scope(layers: Collection[str] | None) -> str:
+    """A pattern that matches `layers`, or all of them."""
+    return ".*" if layers is None else f"^({'|'.join(map(re.escape, layers))})$"

@@ -83,7 +83,7 @@ def export(options: Options) -> dict:
         max_drop=options.max_drop,
         explain=options.explain,
         overwrite=options.overwrite,
-        report=lambda row: print("\n".join(_lines(row)), file=stream, flush=True),
+        report=lambda row: print("\n".join(_lines(row, options.explain)), file=stream, flush=True),
     )
     if of_a_run:
         card.write(options.run, folder)
@@ -164,7 +164,7 @@ def _kind(outputs: np.ndarray) -> str:
     return "single_label" if np.allclose(outputs.sum(-1), 1, atol=1e-3) else "multi_label"
 
 
-def _lines(row: Mapping) -> list[str]:
+def _lines(row: Mapping, explain: bool) -> list[str]:
     """What stdout says of a file: one line, and those that explain it."""
     name = row["path"] or f"{row['format']} {row['requested']}"
     if "skipped" in row:
@@ -188,8 +188,8 @@ def _lines(row: Mapping) -> list[str]:
         )
     if row.get("reason"):
         lines.append(f"  {row['reason']}")
-    for entry in row.get("layer_errors", ()):
-        lines.append(f"  {entry['error']:.4f}  {entry['layer'].split(';')[0]}")
+    for entry in row.get("layer_errors", ()) if explain else ():
+        lines.append(f"  {entry['error']:.1e}  {entry['layer'].split(';')[0]}")
     return lines
 
 

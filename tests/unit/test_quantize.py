@@ -79,11 +79,13 @@ def test_layers_can_stay_in_float(quantizer, tmp_path):
     whole = np.abs(run(quantizer, made.int8(), tmp_path) - reference).mean()
     one = np.abs(run(quantizer, made.int8(made.layers[-1:]), tmp_path) - reference).mean()
     assert one < whole
-    errors = quantize.layer_errors(made, lambda content: run(quantizer, content, tmp_path, 8), reference[:8])
-    assert sorted(layer for layer, _ in errors) == sorted(made.layers)
-    sizes = [error for _, error in errors]
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[0] > 0
+    for make in (made.int8, made.float16):
+        some = lambda content: run(quantizer, content, tmp_path, 8)  # noqa: E731
+        errors = quantize.layer_errors(made.layers, make, some, reference[:8])
+        assert sorted(layer for layer, _ in errors) == sorted(made.layers)
+        sizes = [error for _, error in errors]
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[0] > 0
 
 
 def test_full_integers_take_the_pixel_less_128(model, tmp_path):
@@ -136,8 +138,8 @@ class Recorded:
     def __init__(self, dynamic=True):
         self._dynamic = dynamic
 
-    def float16(self):
-        return b"float16" * 100
+    def float16(self, layers=None):
+        return b"float16" * (100 + (0 if layers is None else len(self.layers) - len(layers)))
 
     def dynamic(self):
         if not self._dynamic:
@@ -151,9 +153,10 @@ class Recorded:
 
 def tried(passes, dynamic=True, precision="int8"):
     """The attempts when the files pass that the function `passes` likes."""
-    judge = lambda content: {"passed": passes(content), "drop_points": 9.0, "drop_interval": (8.0, 10.0)}  # noqa: E731
+    facts = {"drop_points": 9.0, "drop_interval": (8.0, 10.0), "max_abs_diff": 0.05}
+    judge = lambda content, made: facts | {"passed": passes(content)}  # noqa: E731
     errors = [(layer, 1.0 / (i + 1)) for i, layer in enumerate(Recorded.layers)]
-    return quantize.attempts(Recorded(dynamic), precision, judge, lambda: errors)
+    return quantize.attempts(Recorded(dynamic), precision, judge, lambda precision: errors)
 
 
 def test_int8_that_passes_is_all_that_is_tried():
@@ -177,6 +180,18 @@ def test_more_layers_stay_in_float_until_it_passes_and_float16_takes_the_place_o
     found = tried(lambda content: content == b"float16" * 100, dynamic=False)
     assert [len(a.float_layers) for a in found] == [0, 6, 1, 3, 6, 0]
     assert quantize.best(found).precision == "float16"
+
+
+def test_float16_that_differs_too_much_keeps_layers_too():
+    found = tried(lambda content: content != b"float16" * 100, precision="float16")
+    assert [(a.precision, len(a.float_layers)) for a in found] == [
+        ("float16", 0),
+        ("float16-mixed", 6),
+        ("float16-mixed", 1),
+    ]
+    chosen = quantize.best(found)
+    assert chosen is found[2]
+    assert quantize.explain(found, chosen).startswith("float16 differed by 0.050; of 3 files tried")
 
 
 def test_nothing_passes():
@@ -235,7 +250,7 @@ def test_an_export_with_all_precisions(model, tmp_path, monkeypatch):
 def test_a_file_that_loses_too_much_stays_and_fails(model, tmp_path, monkeypatch):
     monkeypatch.setattr("export.probe.measure", lambda path: {})
     noise = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3))
-    monkeypatch.setattr(ONNXQuantizer, "float16", lambda self: _shuffled(self.content))
+    monkeypatch.setattr(ONNXQuantizer, "float16", lambda self, layers=None: _shuffled(self.content))
     examples = pixels(60, seed=4)
     rows = export_model(
         model,
