@@ -5,15 +5,16 @@ have ranges that 256 steps cannot cover. What can stay in float32 is looked for 
 layers; then the layers that cost most, found by quantizing each alone and looking at the outputs.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from zoo.errors import NotApplicable
+from zoo.errors import ExportError, NotApplicable
 
-__all__ = ["PRECISIONS", "Attempt", "Quantizer", "attempts", "best", "explain", "layer_errors"]
+__all__ = ["PRECISIONS", "Attempt", "Quantizer", "attempts", "best", "explain", "failures_named", "layer_errors"]
 
 PRECISIONS = ("float16", "dynamic", "int8", "int8-full")
 WORST_SHARES = (0.05, 0.15, 0.3)
@@ -56,6 +57,15 @@ class Attempt:
         """For the manifest: all but the content."""
         facts = {"strategy": self.strategy, "precision": self.precision, "size_bytes": len(self.content)}
         return facts | {"float_layers": len(self.float_layers), **self.judged}
+
+
+@contextlib.contextmanager
+def failures_named(library: str) -> Iterator[None]:
+    """Turn whatever a quantizing library raises into an ExportError, so that the other files are written all the same."""
+    try:
+        yield
+    except Exception as error:  # they raise what their passes do
+        raise ExportError(f"{library} failed to quantize ({type(error).__name__}): {str(error)[:300]}") from error
 
 
 def attempts(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from export.quantize import failures_named
 from zoo.errors import ConfigError, NotApplicable
 from zoo.quiet import python_silence
 
@@ -75,7 +76,7 @@ class ONNXQuantizer:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         target = Path(self._folder.name) / "dynamic.onnx"
-        with python_silence():
+        with python_silence(), failures_named("onnxruntime"):
             quantize_dynamic(onnx.load_from_string(self.content), target, per_channel=True, weight_type=QuantType.QInt8)
         return target.read_bytes()
 
@@ -95,7 +96,7 @@ class ONNXQuantizer:
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
         target = Path(self._folder.name) / "int8.onnx"
-        with python_silence():
+        with python_silence(), failures_named("onnxruntime"):
             quantize_static(
                 onnx.load_from_string(self.content),
                 target,

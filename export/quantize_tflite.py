@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from export.quantize import failures_named
 from zoo.errors import ConfigError
 from zoo.quiet import python_silence
 
@@ -92,7 +93,7 @@ class TFLiteQuantizer:
         steps = [{name: np.float32(value[i : i + 1]) for name, value in self.calibration.items()} for i in range(count)]
         quantizer = self._quantizer()
         quantizer.add_static_config(".*", "*", activation_num_bits=8, weight_num_bits=8)
-        with python_silence():
+        with python_silence(), failures_named("ai-edge-quantizer"):
             ranges = quantizer.calibrate({SIGNATURE: steps}, num_threads=2)
         for name, (low, high) in self.input_ranges.items():
             bounds = ranges[f"{SIGNATURE}_{name}:0"]
@@ -105,7 +106,7 @@ class TFLiteQuantizer:
         return quantizer.Quantizer(bytearray(self.content))
 
     def _bytes(self, quantizer, ranges=None) -> bytes:
-        with python_silence():
+        with python_silence(), failures_named("ai-edge-quantizer"):
             result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
         return bytes(result.quantized_model)
 

@@ -63,6 +63,8 @@ def export(options: Options) -> dict:
 
     if options.max_drop < 0:
         raise ConfigError(f"--max-drop is in points of accuracy and cannot be below 0: {options.max_drop}")
+    if options.explain and "int8" not in options.quantize:
+        raise ConfigError("--explain says what each layer loses in int8: add --quantize int8")
     stream = sys.stderr if options.json else sys.stdout
     of_a_run = options.run.suffix != ".keras"
     folder = options.out or (options.run if of_a_run else options.run.parent) / "export"

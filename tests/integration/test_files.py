@@ -229,6 +229,7 @@ def test_options_of_export_that_cannot_be(call, small_run, tmp_path):
     code, _, (line,) = call("export", small_run, "--max-drop", "-1", "--out", tmp_path / "out")
     assert code == 2
     assert "--max-drop is in points" in line
+    assert "add --quantize int8" in call("export", small_run, "--explain", "--out", tmp_path / "out")[2][0]
     assert "there is no file" in call("export", tmp_path / "no.keras")[2][0]
     assert "exists already: --overwrite replaces it" in call("export", small_run)[2][0]
 

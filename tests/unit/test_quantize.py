@@ -14,7 +14,7 @@ from export.runtimes import open_onnx, open_tflite
 from export.sessions import open_artifact
 from tests.conftest import tiny_backbone
 from zoo import heads
-from zoo.errors import ConfigError, NotApplicable
+from zoo.errors import ConfigError, ExportError, NotApplicable
 from zoo.stack import stack
 
 LABELS = ["ant", "bee", "cat"]
@@ -293,3 +293,11 @@ def test_a_quantizer_whose_file_does_not_run_is_a_row(model, tmp_path, monkeypat
     assert [row["passed"] for row in rows] == [True, False, True]
     assert "cut short" in rows[1]["error"]
     assert rows[1]["path"] is None
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_library_that_fails_is_named(model, kind):
+    converter, make, _ = FORMATS[kind]
+    wrong = make(converter.convert(model), {"another": pixels(4)})
+    with pytest.raises(ExportError, match="failed to quantize"):
+        wrong.int8()

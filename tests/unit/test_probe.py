@@ -1,0 +1,38 @@
+"""Latency and memory are measured in a process of their own."""
+
+import pytest
+
+from export import probe, to_onnx
+from export.manifest import Description
+from zoo.errors import ArtifactError
+
+
+@pytest.fixture(scope="module")
+def file(tiny_model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("probe") / "m.onnx"
+    to_onnx.write(to_onnx.convert(tiny_model[1]), path, Description("tiny", ["ant", "bee", "cat"], {}, (0, 255)))
+    return path
+
+
+def test_what_is_measured(file):
+    facts = probe.measure(file)
+    one, every = facts["latency_ms"]["one_thread"], facts["latency_ms"]["all_threads"]
+    assert one["threads"] == 1
+    assert every["threads"] >= 1
+    for latency in (one, every):
+        assert 0 < latency["median"] <= latency["p90"] < 1000
+        assert 1 <= latency["runs"] <= 100
+    assert 0 < facts["peak_memory_bytes"] < 1e9
+
+
+def test_a_process_that_fails_says_why_in_one_line(file, tmp_path):
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(ArtifactError, match=r"bad\.onnx' could not be timed in a process of its own: .*damaged"):
+        probe.measure(bad)
+
+
+def test_a_process_that_hangs_is_ended(file, monkeypatch):
+    monkeypatch.setattr(probe, "LIMIT_SECONDS", 0.01)
+    with pytest.raises(ArtifactError, match=r"one process ran for 0\.01 s"):
+        probe.measure(file)
