@@ -106,7 +106,6 @@ class ONNXQuantizer:
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 nodes_to_quantize=None if layers is None else list(layers),
-                extra_options={"CalibMaxIntermediateOutputs": 64},
                 calibration_cache_path=Path(self._folder.name) / "ranges.json",  # one pass over the examples for all
             )
         return target.read_bytes()

@@ -1,5 +1,7 @@
 """Smaller files: each precision is what its name says, and int8 that loses too much gives way, in order."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -301,3 +303,55 @@ def test_a_library_that_fails_is_named(model, kind):
     wrong = make(converter.convert(model), {"another": pixels(4)})
     with pytest.raises(ExportError, match="failed to quantize"):
         wrong.int8()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_network_that_collapses_in_int8_is_saved_by_two_layers_in_float(kind, tmp_path, monkeypatch):
+    """One channel is 3,000 times as large as the others between two convolutions, and as much smaller behind them: the same
+    function in float32, but 256 steps that cover that channel leave nothing of the others."""
+    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    keras.utils.set_random_seed(1)
+    x = inputs = keras.Input((16, 16, 3), name="image")
+    x = keras.layers.Rescaling(1 / 127.5, -1)(x)
+    for i in range(6):
+        x = keras.layers.Conv2D(
+            8, 3, strides=2 if i in (0, 3) else 1, activation="relu", padding="same", name=f"conv{i}"
+        )(x)
+    x = keras.layers.Flatten(name="features")(x)
+    dense = keras.layers.Dense(3, name="dense")
+    made = keras.Model(inputs, keras.layers.Softmax(name="probabilities")(dense(x)))
+    logits = keras.Model(inputs, dense.output)(pixels(200)).numpy()
+    scale = logits.std(0).mean()
+    dense.kernel.assign(dense.kernel / scale)
+    dense.bias.assign(-logits.mean(0) / scale)
+    before, after = made.get_layer("conv2"), made.get_layer("conv3")
+    sizes = np.where(np.arange(8) == 0, 3000.0, 1.0)
+    before.kernel.assign(before.kernel * sizes)
+    before.bias.assign(before.bias * sizes)
+    after.kernel.assign(after.kernel / sizes[:, None])
+
+    examples = pixels(240, seed=7)
+    (whole, row) = export_model(
+        made,
+        tmp_path / "out",
+        description=Description("m", LABELS, {}, (0, 255)),
+        kind="single_label",
+        examples=Examples(examples, np.eye(3)[made(examples).numpy().argmax(-1)]),
+        calibration=Examples(pixels(64, seed=1)),
+        formats=(kind,),
+        precisions=("int8",),
+        max_drop=15.0,
+    )["files"]
+    assert whole["passed"]
+    first, *others = row["attempts"]
+    assert not first["passed"]
+    assert first["drop_interval"][0] > 40, "a real collapse, measured"
+    worst = [attempt for attempt in others if "the worst" in attempt["strategy"]]
+    assert worst[-1]["passed"]
+    assert worst[-1]["drop_points"] < 15
+    assert {"conv2", "conv3"} == {re.search(r"conv\d", entry["layer"])[0] for entry in row["layer_errors"][:2]}
+    assert row["passed"]
+    # Of two files that pass the smaller one is taken; of so small a network that is the one with 16-bit weights in ONNX.
+    assert row["precision"] == {"tflite": "int8-mixed", "onnx": "float16"}[kind]
+    assert row["path"] == f"model.{row['precision']}.{kind}"
+    assert "smallest that passes" in row["reason"]
