@@ -90,7 +90,7 @@ def export_model(
     if not len(examples):
         raise ConfigError("an export needs at least one example to check its files with")
     if calibration is None and any(precision.startswith("int8") for precision in precisions):
-        raise ConfigError("int8 needs examples to calibrate with: give --data, the data the model was trained on")
+        raise ConfigError(quantize.NO_CALIBRATION)
     model = as_float32(model)
     judge = _Judge(_reference(model, examples.inputs), examples, kind, max_drop)
     rows = []
@@ -200,7 +200,7 @@ class _Smaller:
 
     def layer_errors(self, precision: str) -> list[tuple[str, float]]:
         if precision not in self.errors:
-            make = self.quantizer.int8 if precision == "int8" else self.quantizer.float16
+            make = quantize.maker(self.quantizer, precision)
             some = (self.calibration or self.judge.examples).inputs[: quantize.EXPLAINED_EXAMPLES]
             run = lambda content: self._run(content, some)  # noqa: E731
             self.errors[precision] = quantize.layer_errors(self.quantizer.layers, make, run, run(self.content))

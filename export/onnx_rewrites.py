@@ -93,10 +93,7 @@ def _rules():
             return op.Conv(x, weight, _allow_other_attributes=True, _outputs=["convolved"]) * scale
 
         def check(self, context, weight, scale, convolved, **_):
-            factors = _array(scale)
-            if _array(weight) is None or factors is None or len(convolved.uses()) > 1:
-                return False
-            return len(factors.shape) >= 3 and factors.size == factors.shape[-3] == _array(weight).shape[0]
+            return _of_each_channel(scale, weight, convolved)
 
         def rewrite(self, op, x, weight, scale, convolved):
             from onnxscript import ir
@@ -112,10 +109,7 @@ def _rules():
             return op.Conv(x, weight, _allow_other_attributes=True, _outputs=["convolved"]) + offset
 
         def check(self, context, weight, offset, convolved, **_):
-            bias = _array(offset)
-            if _array(weight) is None or bias is None or len(convolved.uses()) > 1:
-                return False
-            return len(bias.shape) >= 3 and bias.size == bias.shape[-3] == _array(weight).shape[0]
+            return _of_each_channel(offset, weight, convolved)
 
         def rewrite(self, op, x, weight, offset, convolved):
             from onnxscript import ir
@@ -144,6 +138,14 @@ def _rules():
 
 def _array(value) -> np.ndarray | None:
     return None if value.const_value is None else value.const_value.numpy()
+
+
+def _of_each_channel(value, weight, convolved) -> bool:
+    """Whether `value` is a constant for each output channel of a convolution that nothing else reads."""
+    constants, kernel = _array(value), _array(weight)
+    if kernel is None or constants is None or len(convolved.uses()) > 1:
+        return False
+    return len(constants.shape) >= 3 and constants.size == constants.shape[-3] == kernel.shape[0]
 
 
 def _is(value, want: float) -> bool:

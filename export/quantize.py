@@ -12,10 +12,23 @@ from typing import Protocol
 
 import numpy as np
 
-from zoo.errors import ExportError, NotApplicable
+from zoo.errors import ConfigError, ExportError, NotApplicable
 
-__all__ = ["PRECISIONS", "Attempt", "Quantizer", "attempts", "best", "explain", "failures_named", "layer_errors"]
+__all__ = [
+    "NO_CALIBRATION",
+    "PRECISIONS",
+    "Attempt",
+    "Quantizer",
+    "attempts",
+    "best",
+    "explain",
+    "failures_named",
+    "layer_errors",
+    "maker",
+    "one_by_one",
+]
 
+NO_CALIBRATION = "int8 needs examples to calibrate with: give --data, the data the model was trained on"
 PRECISIONS = ("float16", "dynamic", "int8", "int8-full")
 WORST_SHARES = (0.05, 0.15, 0.3)
 EXPLAINED_EXAMPLES = 16
@@ -68,6 +81,23 @@ def failures_named(library: str) -> Iterator[None]:
         raise ExportError(f"{library} failed to quantize ({type(error).__name__}): {str(error)[:300]}") from error
 
 
+def one_by_one(calibration: Mapping[str, np.ndarray] | None) -> list[dict[str, np.ndarray]]:
+    """The examples of a batch by name, each a float32 batch of one, as both libraries want them.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if calibration is None:
+        raise ConfigError(NO_CALIBRATION)
+    count = len(next(iter(calibration.values())))
+    return [{name: np.float32(value[i : i + 1]) for name, value in calibration.items()} for i in range(count)]
+
+
+def maker(quantizer: Quantizer, precision: str) -> Callable[..., bytes]:
+    """What makes the file of a precision in which single layers can stay in float32."""
+    return {"float16": quantizer.float16, "int8": quantizer.int8}[precision]
+
+
 def attempts(
     quantizer: Quantizer,
     precision: str,
@@ -94,13 +124,14 @@ def attempts(
     if precision == "int8-full":
         attempt("integers throughout, scales per channel", precision, quantizer.int8(full=True))
         return tried
-    make = {"float16": quantizer.float16, "int8": quantizer.int8}[precision]
+    make = maker(quantizer, precision)
     words = {"float16": "all layers, 16-bit weights", "int8": "all layers, scales per channel"}[precision]
     if attempt(words, precision, make()):
         return tried
 
     def keep(kept: Sequence[str], strategy: str) -> bool:
-        rest = [layer for layer in quantizer.layers if layer not in set(kept)]
+        float_layers = set(kept)
+        rest = [layer for layer in quantizer.layers if layer not in float_layers]
         return bool(rest) and attempt(strategy, f"{precision}-mixed", make(rest), kept)
 
     keep(_ends(quantizer), "first and last layers in float32")

@@ -1,13 +1,13 @@
 """Smaller files from a float32 .onnx: 16-bit weights, and by onnxruntime dynamic and static int8 (in QDQ form)."""
 
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from export.quantize import failures_named
-from zoo.errors import ConfigError, NotApplicable
+from export.quantize import failures_named, one_by_one
+from zoo.errors import NotApplicable
 from zoo.quiet import python_silence
 
 __all__ = ["ONNXQuantizer"]
@@ -43,18 +43,13 @@ class ONNXQuantizer:
 
         model = onnx.load_from_string(self.content)
         casts = []
-        nodes = [node for node in model.graph.node if layers is None or node.name in set(layers)]
-        read = {name for node in nodes for name in node.input}
+        chosen = set(self.layers if layers is None else layers)
+        read = {name for node in model.graph.node if node.name in chosen for name in node.input}
         for weight in model.graph.initializer:
+            if weight.name not in read or weight.data_type != TensorProto.FLOAT or len(weight.dims) < 2:
+                continue
             values = numpy_helper.to_array(weight)
-            fits = np.abs(values).max(initial=0) <= np.finfo(np.float16).max
-            if (
-                weight.name not in read
-                or values.dtype != np.float32
-                or values.ndim < 2
-                or values.size < SMALL
-                or not fits
-            ):
+            if values.size < SMALL or np.abs(values).max() > np.finfo(np.float16).max:
                 continue
             name = weight.name
             weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}/float16"))
@@ -90,8 +85,7 @@ class ONNXQuantizer:
             raise NotApplicable(
                 "an ONNX file of the QDQ form has float32 inputs and outputs: int8 is what accelerators take"
             )
-        if self.calibration is None:
-            raise ConfigError("int8 needs examples to calibrate with: give --data, the data the model was trained on")
+        examples = one_by_one(self.calibration)
         import onnx
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
@@ -100,7 +94,7 @@ class ONNXQuantizer:
             quantize_static(
                 onnx.load_from_string(self.content),
                 target,
-                _Examples(self.calibration),
+                _Examples(examples),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
@@ -114,11 +108,8 @@ class ONNXQuantizer:
 class _Examples:
     """What onnxruntime calls a calibration data reader: one example at a time, then None."""
 
-    def __init__(self, examples: Mapping[str, np.ndarray]):
-        count = len(next(iter(examples.values())))
-        self._steps = iter(
-            [{name: np.float32(value[i : i + 1]) for name, value in examples.items()} for i in range(count)]
-        )
+    def __init__(self, examples: Sequence[Mapping[str, np.ndarray]]):
+        self._steps = iter(examples)
 
     def get_next(self):
         return next(self._steps, None)

@@ -11,8 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from export.quantize import failures_named
-from zoo.errors import ConfigError
+from export.quantize import failures_named, one_by_one
 from zoo.quiet import python_silence
 
 __all__ = ["TFLiteQuantizer"]
@@ -87,10 +86,7 @@ class TFLiteQuantizer:
     @cached_property
     def _ranges(self) -> Mapping:
         """The range of every tensor over the calibration examples."""
-        if self.calibration is None:
-            raise ConfigError("int8 needs examples to calibrate with: give --data, the data the model was trained on")
-        count = len(next(iter(self.calibration.values())))
-        steps = [{name: np.float32(value[i : i + 1]) for name, value in self.calibration.items()} for i in range(count)]
+        steps = one_by_one(self.calibration)
         quantizer = self._quantizer()
         quantizer.add_static_config(".*", "*", activation_num_bits=8, weight_num_bits=8)
         with python_silence(), failures_named("ai-edge-quantizer"):
