@@ -76,7 +76,7 @@ def main(config: Config) -> Path:
         model, (trained,) = fit.train(build, head, phases, pixels, [config.seed], settings)
 
         path = folder / f"{row.name}.weights.h5"
-        _save_float16(backbone_of(model), path)
+        weights.save_float16(backbone_of(model), path)
         # What is measured is what is shipped: the backbone as it comes back from the float16 file.
         model = build()
         model.set_weights(trained.weights)
@@ -100,25 +100,6 @@ def main(config: Config) -> Path:
         (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures["accuracy"]), f"{figures['train_seconds']} s", config.out)
     return config.out
-
-
-def _save_float16(model, path: Path) -> None:
-    """A Keras weights file of half the size; BatchNormalization's statistics stay float32, their range is wide."""
-    import h5py
-    import numpy as np
-
-    model.save_weights(path.with_name("float32.weights.h5"))
-    with h5py.File(path.with_name("float32.weights.h5")) as source, h5py.File(path, "w") as target:
-
-        def copy(name, item):
-            if isinstance(item, h5py.Dataset):
-                kind = np.float16 if item.ndim > 1 else np.float32
-                target.create_dataset(name, data=item[()].astype(kind))
-            else:
-                target.require_group(name).attrs.update(item.attrs)
-
-        source.visititems(copy)
-    path.with_name("float32.weights.h5").unlink()
 
 
 if __name__ == "__main__":

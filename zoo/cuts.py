@@ -12,6 +12,9 @@ from zoo.errors import ConfigError
 if TYPE_CHECKING:
     import keras
 
+OPEN = 32
+"""What a dimension of no fixed size counts for: about so many tokens a sentence has."""
+
 __all__ = [
     "cuts_with_positions",
     "find_cuts",
@@ -122,7 +125,7 @@ def narrowest_cut(model: "keras.Model", cut: Sequence["keras.KerasTensor"]) -> t
     stop = min(behind, default=len(nodes))
     candidates = [tuple(cut)]
     candidates += [found for position, found in cuts_with_positions(model, width=2) if start < position < stop]
-    return min(candidates, key=lambda found: sum(math.prod(filter(None, t.shape)) for t in found))
+    return min(candidates, key=lambda found: sum(math.prod(d or OPEN for d in t.shape[1:]) for t in found))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

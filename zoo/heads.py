@@ -1,8 +1,9 @@
 """Heads: what stands on top of a backbone, with its loss, its metrics and its output name.
 
-A head is data plus one small function. It receives pooled features `(batch, feature_dim)` and returns the named
-output of the exported file, always float32 (also under mixed precision). The numpy side of a head, `score`, needs
-no TensorFlow: it measures a `.tflite` or `.onnx` file with the same code that measures the Keras model.
+A head is data plus one small function. It receives pooled features `(batch, feature_dim)`, or for tags a vector for each
+token `(batch, length, feature_dim)`, and returns the named output of the exported file, always float32 (also under mixed
+precision). The numpy side of a head, `score`, needs no TensorFlow: it measures a `.tflite` or `.onnx` file with the same code
+that measures the Keras model. Several heads on one backbone are `Tasks`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +17,9 @@ from zoo.errors import ConfigError
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Head", "embedding", "multi_label", "regression", "single_label"]
+__all__ = ["Head", "Tasks", "compile_arguments", "embedding", "multi_label", "regression", "single_label", "tags"]
 
-Kind = Literal["single_label", "multi_label", "regression", "embedding"]
+Kind = Literal["single_label", "multi_label", "regression", "embedding", "tags"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Head:
         name: the output's name in every exported file.
         kind: what the numbers mean.
         labels: what each output unit is called, in order; empty for an embedding.
-        attach: pooled features `(batch, feature_dim)` -> output `(batch, units)`, a Keras graph function.
+        attach: features `(batch, feature_dim)` -> output `(batch, units)`, a Keras graph function; of tags one rank more.
         loss: makes the `keras.Loss` to train with; targets as `targets` makes them.
         metrics: makes the Keras metrics shown while training.
         score: `(outputs, targets) -> {metric: value}`, numpy and scikit-learn only.
@@ -199,6 +200,81 @@ def embedding(dimension: int, *, name: str = "embedding", temperature: float = 0
         return {"recall_at_1": float(np.mean(truth[similarity.argmax(-1)] == truth))}
 
     return Head(name, "embedding", (), attach, loss, list, score)
+
+
+def tags(labels: Sequence[str], *, name: str = "tags", dropout: float = 0.0) -> Head:
+    """One of `labels` for each token: softmax probabilities `(batch, length, len(labels))`.
+
+    Targets are int32 `(batch, length)`, -1 where a token has none (special tokens, later pieces of a word, padding). `score`
+    takes rows of tokens, `(tokens, labels)` and `(tokens,)`; what counts for spans is `recipes.engine.spans`.
+
+    Raises:
+        ConfigError: fewer than two labels, or `dropout` outside [0, 1).
+    """
+    _check(labels, 2, dropout=dropout)
+
+    def attach(features):
+        import keras
+
+        logits = _dense(features, len(labels), name, dropout)
+        return keras.layers.Activation("softmax", dtype="float32", name=name)(logits)
+
+    def loss():
+        import keras
+
+        return keras.losses.SparseCategoricalCrossentropy(ignore_class=-1)
+
+    def metrics():
+        from zoo.layers import TokenAccuracy
+
+        return [TokenAccuracy(name="accuracy")]
+
+    def score(outputs, targets):
+        named = targets >= 0
+        right = outputs[named].argmax(-1) == targets[named]
+        chosen = outputs[named, targets[named]]
+        return {"accuracy": float(right.mean()), "loss": float(-np.log(np.maximum(chosen, 1e-7)).mean())}
+
+    return Head(name, "tags", tuple(labels), attach, loss, metrics, score)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Several heads that train together.
+
+    Attributes:
+        heads: each with a name of its own.
+        weights: what each one's loss counts; None: the model learns the weights, from how uncertain each task is
+            (Kendall et al. 2018, arXiv:1705.07115; its layer `zoo.layers.TaskWeights` holds them).
+    """
+
+    heads: tuple[Head, ...]
+    weights: tuple[float, ...] | None = None
+
+    def finish(self, outputs: dict) -> dict:
+        """What the model gives: `outputs` by name, past the layer that holds the learned weights if there are any."""
+        if self.weights is not None:
+            return outputs
+        from zoo.layers import TaskWeights
+
+        return TaskWeights(len(self.heads), name=TASK_WEIGHTS)(outputs)
+
+
+TASK_WEIGHTS = "task_weights"
+
+
+def compile_arguments(head: Head | Tasks, model: "keras.Model") -> dict:
+    """`loss`, `metrics` and `loss_weights` for `model.compile`, of one head or of several."""
+    if isinstance(head, Head):
+        return {"loss": head.loss(), "metrics": head.metrics()}
+    losses = {part.name: part.loss() for part in head.heads}
+    metrics = {part.name: part.metrics() for part in head.heads}
+    if head.weights is not None:
+        weights = {part.name: weight for part, weight in zip(head.heads, head.weights, strict=True)}
+        return {"loss": losses, "metrics": metrics, "loss_weights": weights}
+    layer = model.get_layer(TASK_WEIGHTS)
+    return {"loss": {part.name: layer.weighted(losses[part.name], i) for i, part in enumerate(head.heads)},
+            "metrics": metrics}  # fmt: skip
 
 
 def _dense(features, units: int, name: str, dropout: float):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-__all__ = ["InferenceOnly", "SupervisedContrastive"]
+__all__ = ["InferenceOnly", "SupervisedContrastive", "TaskWeights", "TokenAccuracy"]
 
 
 class InferenceOnly(keras.layers.Layer):
@@ -51,3 +51,40 @@ class SupervisedContrastive(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "temperature": self.temperature}
+
+
+@keras.saving.register_keras_serializable(package="graft")
+class TaskWeights(keras.layers.Layer):
+    """Hands the outputs of several tasks on, and holds a learned log variance s for each (arXiv:1705.07115, equation 10).
+
+    The loss L of a task counts exp(-s) L + s / 2: a task that is hard to learn counts less, and may not call itself
+    infinitely uncertain.
+    """
+
+    def __init__(self, tasks: int, **kwargs):
+        super().__init__(**kwargs)
+        self.tasks = tasks
+        self.log_variances = self.add_weight(shape=(tasks,), initializer="zeros", name="log_variances")
+
+    def call(self, outputs):
+        """The same outputs."""
+        return outputs
+
+    def weighted(self, loss: keras.losses.Loss, task: int):
+        """`loss` as the task with this number counts it."""
+        return lambda y_true, y_pred: (
+            ops.exp(-self.log_variances[task]) * loss(y_true, y_pred) + self.log_variances[task] / 2
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "tasks": self.tasks}
+
+
+@keras.saving.register_keras_serializable(package="graft")
+class TokenAccuracy(keras.metrics.Mean):
+    """The share of tokens with a target (>= 0) whose largest output is that target."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """`y_true` `(batch, length)`, `y_pred` `(batch, length, labels)`."""
+        right = ops.equal(ops.argmax(y_pred, axis=-1), ops.cast(y_true, "int64"))
+        return super().update_state(ops.cast(right, "float32"), ops.cast(y_true >= 0, "float32"))

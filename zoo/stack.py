@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cuts import flatten
 from zoo.errors import ArtifactError, ConfigError
-from zoo.heads import Head
+from zoo.heads import Head, Tasks
 
 if TYPE_CHECKING:
     import keras
@@ -15,13 +15,17 @@ __all__ = ["FEATURES", "backbone_of", "stack"]
 FEATURES = "features"
 """The name of the layer that pools the backbone's output; what lies before it is the backbone."""
 
+MASK = "padding_mask"
+"""The name of the input that says which positions count, 1 or 0."""
 
-def stack(backbone: "keras.Model", heads: Sequence[Head]) -> "keras.Model":
+
+def stack(backbone: "keras.Model", heads: "Sequence[Head] | Tasks") -> "keras.Model":
     """Put `heads` on `backbone`.
 
     `backbone` is any functional model with one output: a feature map `(batch, h, w, c)` or `(batch, steps, c)`, which
-    is averaged over its positions, or features `(batch, c)`, which are used as they are. Nested models are flattened;
-    the weights are shared with `backbone`, not copied.
+    is averaged over its positions (over those that the input `padding_mask` leaves, if there is one), or features
+    `(batch, c)`, which are used as they are. Heads for tags see the positions themselves. Nested models are flattened; the
+    weights are shared with `backbone`, not copied.
 
     Returns a flat functional model. One head: its output tensor. Several heads: a dict, head name -> tensor.
 
@@ -30,6 +34,7 @@ def stack(backbone: "keras.Model", heads: Sequence[Head]) -> "keras.Model":
     """
     import keras
 
+    tasks, heads = (heads, heads.heads) if isinstance(heads, Tasks) else (None, heads)
     names = [head.name for head in heads]
     if not heads or len(set(names)) != len(names):
         raise ConfigError(f"a model needs one or more heads with different names, got {names}")
@@ -43,8 +48,16 @@ def stack(backbone: "keras.Model", heads: Sequence[Head]) -> "keras.Model":
             f"the output of backbone '{backbone.name}' has shape {features.shape}; expected (batch, features), "
             "(batch, steps, features) or (batch, height, width, features)"
         )
-    pooled = getattr(keras.layers, pooling)(name=FEATURES)(features)
-    outputs = {head.name: head.attach(pooled) for head in heads}
+    mask = next((t for t in backbone.inputs if t.name == MASK), None)
+    if all(head.kind == "tags" for head in heads):
+        pooled = features = keras.layers.Activation("linear", name=FEATURES)(features)
+    elif mask is not None:
+        pooled = keras.layers.GlobalAveragePooling1D(name=FEATURES)(features, mask=mask)
+    else:
+        pooled = getattr(keras.layers, pooling)(name=FEATURES)(features)
+    outputs = {head.name: head.attach(features if head.kind == "tags" else pooled) for head in heads}
+    if tasks is not None:
+        outputs = tasks.finish(outputs)
     return keras.Model(
         backbone.inputs if len(backbone.inputs) > 1 else backbone.inputs[0],
         outputs[names[0]] if len(heads) == 1 else outputs,
@@ -62,6 +75,7 @@ def backbone_of(model: "keras.Model") -> "keras.Model":
 
     try:
         features = model.get_layer(FEATURES).input
+        features = features[0] if isinstance(features, list) else features  # the other one is a padding mask
     except ValueError as error:
         raise ArtifactError(
             f"the model '{model.name}' was not made by Graft: it has no layer called '{FEATURES}' between its backbone "

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from zoo.backbones import Backbone
 
-__all__ = ["BUNDLED", "describe", "load", "resolve", "sha256"]
+__all__ = ["BUNDLED", "describe", "load", "resolve", "save_float16", "sha256"]
 
 BUNDLED = Path(__file__).parent / "bundled"
 
@@ -115,6 +115,25 @@ def describe(row: "Backbone", spec: str, *, image_size: int | None = None) -> di
     """
     path = resolve(row, spec, image_size=image_size)
     return {"spec": str(spec), "file": path and str(path), "sha256": path and sha256(path)}
+
+
+def save_float16(model: "keras.Model", path: Path) -> None:
+    """A Keras weights file of half the size; vectors (statistics, biases) stay float32, their range is wide."""
+    import h5py
+    import numpy as np
+
+    whole = path.with_name("float32.weights.h5")
+    model.save_weights(whole, overwrite=True)
+    with h5py.File(whole) as source, h5py.File(path, "w") as target:
+
+        def copy(name, item):
+            if isinstance(item, h5py.Dataset):
+                target.create_dataset(name, data=item[()].astype(np.float16 if item.ndim > 1 else np.float32))
+            else:
+                target.require_group(name).attrs.update(item.attrs)
+
+        source.visititems(copy)
+    whole.unlink()
 
 
 def sha256(path: Path) -> str:

@@ -10,6 +10,7 @@ __all__ = ["RECIPES", "command"]
 RECIPES = {
     "image-classification": "a folder of photos -> a classifier",
     "pretrain-glyphs": "rendered characters -> the bundled backbone",
+    "pretrain-text": "plain text and a larger encoder -> the bundled encoder",
 }
 
 

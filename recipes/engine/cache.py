@@ -24,6 +24,7 @@ from recipes.engine import pipeline
 from recipes.engine.images import Images
 from recipes.engine.progress import progress, say
 from recipes.engine.store import Rows, Store, hash_of
+from recipes.engine.texts import Texts
 from zoo.cuts import nodes_of, split
 from zoo.errors import ConfigError
 
@@ -77,7 +78,7 @@ class PrefixCache:
         self,
         store: Store,
         model: "keras.Model",
-        images: dict[str, Images],
+        images: dict[str, Images | Texts],
         augment: Sequence[pipeline.Augmentation],
         settings: CacheSettings,
     ):
@@ -160,15 +161,20 @@ class PrefixCache:
             found = self._find(cut, name)
         folder, facts = found
         tensors = tuple(
-            Rows(folder / f"{i}.bin", facts["rows"], tuple(shape), dtype)
-            for i, (shape, dtype) in enumerate(facts["tensors"])
+            Rows(folder / f"{i}.bin", count, tuple(shape), dtype)
+            for i, (count, shape, dtype) in enumerate(facts["tensors"])
         )
         size = sum(rows.size_bytes for rows in tensors)
         in_memory = self.settings.mode == "memory" or (
             self.settings.mode == "auto" and size <= self.settings.budget_bytes
         )
         dtypes = tuple(t.dtype for t in cut)
-        return pipeline.Features(tensors, self.images[name].targets, self.views[name], dtypes, in_memory)
+        images = self.images[name]
+        if not isinstance(images, Texts):
+            return pipeline.Features(tensors, images.targets, self.views[name], dtypes, in_memory)
+        again = tuple(t.name for t in split(self.model, cut)[1].inputs if t.name in images.inputs)
+        of_tokens = tuple(map(_of_tokens, cut))
+        return pipeline.Features(tensors, images.targets, 1, dtypes, in_memory, images, of_tokens, again)
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -180,13 +186,24 @@ class PrefixCache:
 
     def _size_bytes(self, cut) -> int:
         """What the features of both splits take."""
-        row = sum(math.prod(t.shape[1:]) * np.dtype(self._stored(t)).itemsize for t in cut)
-        return row * sum(self.views[name] * len(images) for name, images in self.images.items())
+        return sum(
+            self._rows(t, name) * math.prod(_row_shape(t)) * np.dtype(self._stored(t)).itemsize
+            for t in cut
+            for name in self.images
+        )
+
+    def _rows(self, tensor, name: str) -> int:
+        """How many rows a tensor of the cut has for a split: one for each view of each example, or one a token."""
+        images = self.images[name]
+        if isinstance(images, Texts) and _of_tokens(tensor):
+            return len(images.ids.values)
+        return self.views[name] * len(images)
 
     def _seconds_a_picture(self, cuts) -> float:
         """Of the pass that `fill` would make, measured on one batch of training pictures."""
         images = self.images["train"]
-        batch = np.float32(images.pixels[np.arange(BATCH) % len(images)])
+        middle = len(images) // 2 // BATCH  # texts are sorted by length
+        batch, _ = next(iter(pipeline.evaluation_batches(images, BATCH).skip(middle)))
         forward = self._forward(cuts, None)
         forward(batch)  # traces
         start = time.perf_counter()
@@ -196,7 +213,7 @@ class PrefixCache:
     def _key(self, cut, name: str) -> str:
         prefix, structure = self._prefix(cut)
         augment = [*self.augment, self.views[name], VIEW_SEED] if name == "train" and self.augment else []
-        packages = {package: metadata.version(package) for package in ("tensorflow", "keras", "pillow")}
+        packages = {name: metadata.version(name) for name in ("tensorflow", "keras", "keras-hub", "pillow")}
         weights = [np.asarray(v) for v in prefix.weights]
         return hash_of(self.images[name].digest, augment, structure, self.settings.dtype, packages, weights)
 
@@ -246,43 +263,59 @@ class PrefixCache:
         """One pass over the split; every cut becomes an entry."""
         count = self.views[name] * len(self.images[name])
         forward = self._forward(cuts, start)
+        of_tokens = [isinstance(self.images[name], Texts) and _of_tokens(t) for cut in cuts for t in cut]
         with contextlib.ExitStack() as stack:  # closes each cut's files before its entry
             files, types = [], iter(dtypes)
             for cut in cuts:
                 folder, facts = stack.enter_context(self.store.add(self._key(cut, name)))
-                facts |= {"rows": count, "tensors": [(list(t.shape[1:]), next(types)) for t in cut]}
+                facts["tensors"] = [(self._rows(t, name), _row_shape(t), next(types)) for t in cut]
                 files += [stack.enter_context((folder / f"{i}.bin").open("wb")) for i in range(len(cut))]
             with progress(f"frozen blocks ({name})", count) as advance:
-                for inputs in self._batches(name, start):
-                    for value, file, kind in zip(forward(inputs), files, dtypes, strict=True):
-                        file.write(_narrow(value.numpy(), kind).data)
+                for inputs, mask in self._batches(name, start):
+                    for value, file, kind, tokens in zip(forward(inputs), files, dtypes, of_tokens, strict=True):
+                        rows = value.numpy()
+                        file.write(_narrow(rows[mask.numpy() > 0] if tokens else rows, kind).data)
                     advance(int(value.shape[0]))
 
     def _batches(self, name: str, start):
-        """The inputs of the pass, view after view: augmented pixels, or the features at the cut `start`."""
+        """(inputs, padding mask) of the pass, view after view: augmented pixels, ids, or the features at the cut `start`."""
         import tensorflow as tf
 
         images, views = self.images[name], self.views[name]
+        if isinstance(images, Texts):
+            examples = images if start is None else self.features(start, name)
+            masks = pipeline.evaluation_batches(images, BATCH).map(lambda inputs, _: inputs["padding_mask"])
+            batches = pipeline.evaluation_batches(examples, BATCH).map(lambda inputs, _: inputs)
+            return tf.data.Dataset.zip((batches, masks))
         if start is not None:
             features = self.features(start, name)
             steps = pipeline.Features(
                 features.tensors, np.zeros((features.tensors[0].count, 0), np.float32), 1, features.dtypes, False
             )
-            return pipeline.evaluation_batches(steps, BATCH).map(lambda inputs, _: inputs)
+            return pipeline.evaluation_batches(steps, BATCH).map(lambda inputs, _: (inputs, 0))
         batches = pipeline.evaluation_batches(images, BATCH)
         if name != "train" or not self.augment:
-            return batches.map(lambda pixels, _: pixels)
+            return batches.map(lambda pixels, _: (pixels, 0))
         apply = pipeline.augmenter(self.augment, VIEW_SEED)
         steps = tf.data.Dataset.range(views * len(batches), output_type=tf.int32)
         return (
             tf.data.Dataset.zip((steps, batches.repeat(views)))
-            .map(lambda step, batch: apply(step, *batch)[0])
+            .map(lambda step, batch: (apply(step, *batch)[0], 0))
             .prefetch(2)
         )
 
 
 class _TooLargeError(Exception):
     """A feature that float16 cannot hold."""
+
+
+def _of_tokens(tensor: "keras.KerasTensor") -> bool:
+    """Whether a tensor has a vector for each token, `(batch, length, ...)`; how long a text is is left open."""
+    return len(tensor.shape) > 2 and tensor.shape[1] is None
+
+
+def _row_shape(tensor: "keras.KerasTensor") -> list[int]:
+    return list(tensor.shape[2 if _of_tokens(tensor) else 1 :])
 
 
 def _narrow(values: np.ndarray, dtype: str) -> np.ndarray:

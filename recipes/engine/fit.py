@@ -21,11 +21,13 @@ from recipes.engine.images import Images
 from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
 from recipes.engine.store import Store
+from recipes.engine.texts import Texts
 from recipes.engine.training import EVALUATION_BATCH, Training
+from zoo.adapters import add_lora, freeze_but, lora_layers, merged_weights, reset
 from zoo.blocks import count_trained, find_blocks, freeze
 from zoo.cuts import narrowest_cut
 from zoo.errors import ConfigError
-from zoo.heads import Head
+from zoo.heads import Head, Tasks
 from zoo.stack import backbone_of
 
 if TYPE_CHECKING:
@@ -51,9 +53,9 @@ class Trained:
 
 def train(
     build: Callable[[], "keras.Model"],
-    head: Head,
+    head: Head | Tasks,
     phases: Sequence[Phase],
-    images: Mapping[str, Images],
+    images: Mapping[str, Images | Texts],
     seeds: Sequence[int],
     settings: FitSettings,
     *,
@@ -63,7 +65,7 @@ def train(
 ) -> tuple["keras.Model", list[Trained]]:
     """Train `build()` through `phases` once for each seed; the graph is traced once a phase, not once a seed.
 
-    `images` holds the "train" and "validation" pictures. `build` makes the stacked model, fresh weights included; it is
+    `images` holds the "train" and "validation" pictures or sentences. `build` makes the stacked model, fresh weights included; it is
     called under each seed. Features of frozen blocks are kept in `store`; without one nothing is cached. Checkpoints (and
     TensorBoard's logs) go into `folder`, under `name`; if it holds those of an interrupted training, this one goes on from
     there.
@@ -90,6 +92,8 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, fol
     keras.utils.set_random_seed(seeds[0])
     model = build()
     blocks = find_blocks(backbone_of(model))
+    if any(phase.adapt == "lora" for phase in phases):
+        add_lora(backbone_of(model))
     trained = [count_trained(blocks, phase.train) for phase in phases]
     cuts = [None if n == len(blocks) else narrowest_cut(model, blocks[len(blocks) - n - 1].cut) for n in trained]
     cache = None
@@ -106,7 +110,7 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, fol
             continue
         keras.utils.set_random_seed(seed)
         if index:
-            model.set_weights(build().get_weights())
+            reset(model, build().get_weights())
         training.seed_dropout(seed)
         state = training.restore(checkpoints.load(seed))
         for number in range(state.phase, len(phases)):
@@ -121,19 +125,27 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, fol
             "seconds": state.seconds,
             "validation_loss": state.summaries[-1]["best_validation_loss"],
         }
-        results.append(Trained(seed, model.get_weights(), **facts))
+        results.append(Trained(seed, merged_weights(model), **facts))
         checkpoints.finish(seed, facts, results[-1].weights)
+    if lora_layers(model):
+        model = build()
     model.set_weights(results[-1].weights)
     return model, results
 
 
 def describe_phases(model: "keras.Model", phases: Sequence[Phase]) -> list[dict]:
-    """For each phase: its fields, how many blocks train, and the trainable and total parameters."""
+    """For each phase: its fields, how many blocks train, and the trainable and total parameters.
+
+    `model` is not to be used afterwards: low-rank additions stay in it.
+    """
     blocks = find_blocks(backbone_of(model))
+    if any(phase.adapt == "lora" for phase in phases):
+        add_lora(backbone_of(model))
     rows = []
     for phase in phases:
         trained = count_trained(blocks, phase.train)
         freeze(model, blocks, trained, phase.batch_norm)
+        freeze_but(blocks, phase.adapt)
         size = sum(int(np.prod(v.shape)) for v in model.trainable_weights)
         rows.append(
             {
@@ -147,17 +159,27 @@ def describe_phases(model: "keras.Model", phases: Sequence[Phase]) -> list[dict]
     return rows
 
 
-def predict(model: "keras.Model", images: Images, weights: Sequence[list[np.ndarray]] = ()) -> list[np.ndarray]:
-    """The outputs for all pictures, in order, `(n, units)`, once for each list of `weights` (or for the model as it is).
+def predict(model: "keras.Model", images: Images | Texts, weights: Sequence[list[np.ndarray]] = ()) -> list:
+    """The outputs for all examples, in order, `(n, units)`, once for each list of `weights` (or for the model as it is).
 
-    Faster than `model.predict` on a CPU, and traced once.
+    Of an output with a row a token, `(tokens, units)`: those of all sentences, one after the other, without padding. Of a
+    model with several outputs, a dict. Faster than `model.predict` on a CPU, and traced once.
     """
+    import keras
     import tensorflow as tf
 
-    call = tf.function(lambda pixels: model(pixels, training=False), reduce_retracing=True)
+    def forward(inputs):
+        outputs = model(inputs, training=False)
+        if not isinstance(inputs, dict):
+            return outputs
+        mask = inputs["padding_mask"] > 0
+        return keras.tree.map_structure(lambda t: tf.boolean_mask(t, mask) if len(t.shape) == 3 else t, outputs)
+
+    call = tf.function(forward, reduce_retracing=True)
     batches = pipeline.evaluation_batches(images, EVALUATION_BATCH)
     outputs = []
     for values in weights or [model.get_weights()]:
         model.set_weights(values)
-        outputs.append(np.concatenate([call(pixels).numpy() for pixels, _ in batches]))
+        parts = [keras.tree.map_structure(np.asarray, call(inputs)) for inputs, _ in batches]
+        outputs.append(keras.tree.map_structure(lambda *values: np.concatenate(values), *parts))
     return outputs

@@ -1,4 +1,4 @@
-"""Pixels or cached features -> batches for training. Augmentation happens here, never in the graph that ships.
+"""Pixels, token ids or cached features -> batches for training. Augmentation happens here, never in the graph that ships.
 
 What a step sees follows from (seed, step) alone: a training that is resumed in its fifth epoch, and one that reads cached
 features instead of pixels, get the batches of the one that ran through.
@@ -12,6 +12,7 @@ import numpy as np
 
 from recipes.engine.images import Images
 from recipes.engine.store import Rows
+from recipes.engine.texts import UNNAMED, Ragged, Targets, Texts
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ PIXELS = (0, 255)
 SEEDS_A_STEP = 64
 """No augmentation draws more random tensors than this for a batch."""
 
+BUCKET_STEPS = 32
+"""Texts are sorted by length within so many shuffled batches: little padding, and yet another mix in every epoch."""
+
+ROUND_LENGTH = 8
+"""Batches of texts are as long as a multiple of this, so that few different shapes occur."""
+
 
 @dataclass(frozen=True)
 class Order:
@@ -53,6 +60,7 @@ class Order:
         chunk, window: what is too large for memory is shuffled in two steps, so that a disk reads long stretches: the order
             of the chunks (so many rows that lie together), then the rows within `window` consecutive chunks. A window of 0
             shuffles everything.
+        lengths: of each example, where batches shall hold examples of similar length; `(count,)`.
     """
 
     count: int
@@ -62,6 +70,7 @@ class Order:
     first: int = 0
     chunk: int = 1
     window: int = 0
+    lengths: np.ndarray | None = None
 
     @property
     def steps(self) -> int:
@@ -79,7 +88,16 @@ class Order:
                 ranks = tf.argsort(tf.random.stateless_uniform([chunks], [~self.seed, number]))
                 own = tf.gather(ranks, tf.range(self.count) // self.chunk)
                 keys += tf.cast(own // self.window, tf.float64)
-            batches = tf.reshape(tf.argsort(keys)[: self.steps * size], [self.steps, size])
+            shuffled = tf.argsort(keys)[: self.steps * size]
+            if self.lengths is not None:
+                buckets = tf.range(self.steps * size) // (BUCKET_STEPS * size)
+                own = tf.cast(tf.gather(tf.constant(self.lengths), shuffled), tf.int64)
+                by_length = tf.cast(buckets, tf.int64) * (1 + int(max(self.lengths))) + own
+                shuffled = tf.gather(shuffled, tf.argsort(by_length, stable=True))
+            batches = tf.reshape(shuffled, [self.steps, size])
+            if self.lengths is not None:
+                mixed = tf.argsort(tf.random.stateless_uniform([self.steps], [self.seed, ~number]))
+                batches = tf.gather(batches, mixed)
             return tf.data.Dataset.from_tensor_slices((number * self.steps + tf.range(self.steps), batches))
 
         size = min(self.batch_size, self.count)
@@ -93,30 +111,39 @@ class Features:
     Attributes:
         tensors: one file for each tensor of the cut; a row for each view of each example: view 0 of all examples, then
             view 1, and so on.
-        targets: float32 one-hot rows `(n, labels)`.
+        targets: what is to be learned.
         views: how many differently augmented versions of each example there are.
         dtypes: what the model computes each tensor in.
         in_memory: whether the rows are held in memory or read from the disk as they are needed.
+        texts: the sentences that the features are of, where they are of sentences; batches are then dicts by the names of the
+            inputs.
+        of_tokens: for each tensor, whether it has a row for each token of each sentence, not one for each sentence.
+        again: the model's own inputs that are needed behind the cut too.
     """
 
     tensors: tuple[Rows, ...]
-    targets: np.ndarray
+    targets: Targets
     views: int
     dtypes: tuple[str, ...]
     in_memory: bool
+    texts: Texts | None = None
+    of_tokens: tuple[bool, ...] = ()
+    again: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.texts if self.texts is not None else self.targets)
 
 
 def training_batches(
-    images: Images,
+    images: Images | Texts,
     order: Order,
     *,
     augment: Sequence[Augmentation] = (),
     class_weights: np.ndarray | None = None,
 ) -> "tf.data.Dataset":
-    """Batches of all epochs of `order`: `(pixels float32 (b, h, w, 3) in [0, 255], targets (b, labels)[, weights (b,)])`.
+    """Batches of all epochs of `order`: `(inputs, targets[, weights (b,)])`.
+
+    Inputs are pixels, float32 `(b, h, w, 3)` in [0, 255], or for texts a dict of int32 `(b, length)`.
 
     Raises:
         ConfigError: an unknown augmentation, or more than one of mixup and cutmix.
@@ -150,8 +177,8 @@ def feature_batches(features: Features, order: Order, *, class_weights: np.ndarr
     return _weighted(batches, class_weights).prefetch(2)
 
 
-def evaluation_batches(examples: Images | Features, batch_size: int) -> "tf.data.Dataset":
-    """All examples once, in order: batches `(pixels float32 (b, h, w, 3) in [0, 255] or features, targets (b, labels))`."""
+def evaluation_batches(examples: Images | Texts | Features, batch_size: int) -> "tf.data.Dataset":
+    """All examples once, in order: batches `(inputs, targets)` as `training_batches` and `feature_batches` give them."""
     import tensorflow as tf
 
     indices = tf.data.Dataset.range(len(examples), output_type=tf.int32).batch(batch_size)
@@ -196,10 +223,12 @@ def _weighted(batches: "tf.data.Dataset", class_weights: np.ndarray | None) -> "
     return batches.map(lambda inputs, targets: (inputs, targets, tf.linalg.matvec(targets, weights)))
 
 
-def _gather(images: Images) -> Callable:
-    """indices -> (pixels, targets). A memory-mapped array is read batch by batch, never as a whole."""
+def _gather(images: Images | Texts) -> Callable:
+    """indices -> (inputs, targets). A memory-mapped array is read batch by batch, never as a whole."""
     import tensorflow as tf
 
+    if isinstance(images, Texts):
+        return _gather_texts(images)
     targets = tf.constant(images.targets)
     if isinstance(images.pixels, np.memmap):
 
@@ -213,10 +242,92 @@ def _gather(images: Images) -> Callable:
     return lambda indices: (tf.cast(tf.gather(pixels, indices), tf.float32), tf.gather(targets, indices))
 
 
+def _ragged(rows: Ragged):
+    """(indices, length, fill) -> `(b, length)`."""
+    import tensorflow as tf
+
+    held = tf.RaggedTensor.from_row_splits(tf.constant(rows.values), tf.constant(rows.starts), validate=False)
+
+
+    def gather(indices, length, fill):
+        rows = tf.gather(held, indices).to_tensor(fill)
+        return tf.pad(rows, [[0, 0], [0, length - tf.shape(rows, tf.int64)[1]]], constant_values=fill)
+
+    return gather
+
+
+def _gather_targets(targets: Targets) -> Callable:
+    """(indices, length) -> targets of the batch."""
+    import tensorflow as tf
+
+    if isinstance(targets, Ragged):
+        gather = _ragged(targets)
+        return lambda indices, length: gather(indices, length, UNNAMED)
+    if isinstance(targets, np.ndarray):
+        held = tf.constant(targets)
+        return lambda indices, length: tf.gather(held, indices)
+    parts = {name: _gather_targets(part) for name, part in targets.items()}
+    return lambda indices, length: {name: part(indices, length) for name, part in parts.items()}
+
+
+def _gather_texts(texts: Texts) -> Callable:
+    """indices -> (token_ids, padding_mask and segment_ids `(b, length)` by name, targets)."""
+    import tensorflow as tf
+
+    ids, targets, lengths = _ragged(texts.ids), _gather_targets(texts.targets), tf.constant(texts.ids.lengths)
+
+    def gather(indices):
+        own = tf.gather(lengths, indices)
+        length = -(-tf.reduce_max(own) // ROUND_LENGTH) * ROUND_LENGTH
+        mask = tf.sequence_mask(own, length, tf.int32)
+        inputs = {"token_ids": ids(indices, length, texts.pad_id), "padding_mask": mask, "segment_ids": tf.zeros_like(mask)}
+        return {name: inputs[name] for name in texts.inputs}, targets(indices, length)
+
+    return gather
+
+
+def _gather_text_features(features: Features) -> Callable:
+    """indices -> (the tensors of the cut and the inputs that are needed again by name, targets).
+
+    A tensor with a row a token becomes `(b, length, ...)`, zeros where a sentence has ended.
+    """
+    import tensorflow as tf
+
+    words, starts = _gather_texts(features.texts), tf.constant(features.texts.ids.starts)
+    sources = [tf.constant(rows.load()) if features.in_memory else rows.reader() for rows in features.tensors]
+
+    def gather(indices):
+        inputs, targets = words(indices)
+        mask = tf.cast(inputs["padding_mask"], tf.bool)
+        found = {name: inputs[name] for name in features.again}
+        kinds = zip(sources, features.tensors, features.dtypes, features.of_tokens, strict=True)
+        for i, (source, rows, dtype, of_tokens) in enumerate(kinds):
+            at = indices
+            if of_tokens:
+                places = tf.gather(starts, indices)[:, None] + tf.range(tf.shape(mask, tf.int64)[1])
+                at = tf.boolean_mask(places, mask)
+            if features.in_memory:
+                values = tf.gather(source, at)
+            else:
+                values = tf.numpy_function(source, [at], rows.dtype, stateful=False)
+                values.set_shape((None, *rows.shape))
+            if of_tokens:
+                shape = tf.concat([tf.shape(mask), rows.shape], 0)
+                values = tf.scatter_nd(tf.cast(tf.where(mask), tf.int32), values, shape)
+                values.set_shape((None, None, *rows.shape))
+            found[f"cut_{i}"] = tf.cast(values, dtype)
+        return found, targets
+
+    return gather
+
+
 def _gather_features(features: Features) -> Callable:
     """(indices, views) -> (the tensors of the cut, targets)."""
     import tensorflow as tf
 
+    if features.texts is not None:
+        gather_texts = _gather_text_features(features)
+        return lambda indices, views: gather_texts(indices)
     targets = tf.constant(features.targets)
     sources = [tf.constant(rows.load()) if features.in_memory else rows.reader() for rows in features.tensors]
 

@@ -13,7 +13,7 @@ from zoo.errors import ConfigError, UnknownName
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["SCHEDULES", "Phase", "resolve", "table", "with_epochs"]
+__all__ = ["SCHEDULES", "TEXT_SCHEDULES", "Phase", "resolve", "table", "with_epochs"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class Phase:
         batch_norm: BatchNormalization inside the trained blocks: "inference" keeps statistics, scale and offset as they
             came, "train" trains them (needed where the weights start at random).
         layer_decay: each block learns at this share of the rate of the one above it, in (0, 1].
+        adapt: what of the trained blocks changes: "weights"; "bias", their biases, scales and offsets alone (BitFit, Zaken et
+            al. 2022, arXiv:2106.10199); or "lora", low-rank additions to the queries and values of attention (Hu et al.
+            2021, arXiv:2106.09685), which are merged into the weights afterwards.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Phase:
     learning_rate: float
     batch_norm: Literal["inference", "train"] = "inference"
     layer_decay: float = 1.0
+    adapt: Literal["weights", "bias", "lora"] = "weights"
 
 
 SCHEDULES: Mapping[str, tuple[Phase, ...]] = {
@@ -59,11 +63,33 @@ SCHEDULES: Mapping[str, tuple[Phase, ...]] = {
     "scratch": (Phase("scratch", "all", 10, 3e-3, batch_norm="train"),),
 }
 
+TEXT_SCHEDULES: Mapping[str, tuple[Phase, ...]] = {
+    # The same names for encoders of text: fewer passes, and rates at which attention does not break.
+    "feature_extraction": (Phase("head", "head", 20, 3e-3),),
+    "fine_tune": (Phase("head", "head", 2, 1e-3), Phase("top half", 0.5, 3, 1e-4)),
+    "gradual_unfreeze": (
+        Phase("head", "head", 2, 1e-3),
+        Phase("1 block", 1, 1, 2e-4),
+        Phase("2 blocks", 2, 1, 1e-4),
+        Phase("3 blocks", 3, 1, 1e-4),
+    ),
+    "probe_then_tune": (Phase("probe", "head", 3, 1e-3), Phase("all", "all", 3, 5e-5)),
+    "full": (Phase("all", "all", 3, 1e-4),),
+    "lora": (Phase("lora", "all", 3, 1e-3, adapt="lora"),),
+    "bias": (Phase("biases", "all", 3, 1e-3, adapt="bias"),),
+    "scratch": (Phase("scratch", "all", 10, 5e-4),),
+}
+
 
 def resolve(
-    name: str, epochs: int | None = None, learning_rate: float | None = None, layer_decay: float | None = None
+    name: str,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    layer_decay: float | None = None,
+    *,
+    known: Mapping[str, tuple[Phase, ...]] = SCHEDULES,
 ) -> tuple[Phase, ...]:
-    """The schedule called `name`, with `epochs` in total, `learning_rate` as the peak of its last phase, and `layer_decay`.
+    """The one of `known` called `name`, with `epochs` in total, `learning_rate` as the peak of its last phase, and `layer_decay`.
 
     The rates of the other phases keep their proportion to the last one; None leaves what the schedule says.
 
@@ -71,9 +97,9 @@ def resolve(
         UnknownName: no schedule of this name.
         ConfigError: too few epochs, a rate that is not above 0, or a layer decay outside (0, 1].
     """
-    if name not in SCHEDULES:
-        raise UnknownName("schedule", name, SCHEDULES)
-    phases = SCHEDULES[name]
+    if name not in known:
+        raise UnknownName("schedule", name, known)
+    phases = known[name]
     if epochs is not None:
         phases = with_epochs(phases, epochs)
     if learning_rate is not None:

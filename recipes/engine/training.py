@@ -16,9 +16,11 @@ from recipes.engine.progress import progress, say
 from recipes.engine.recorder import recorder
 from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
+from recipes.engine.texts import Texts
+from zoo.adapters import freeze_but
 from zoo.blocks import Block, count_trained, freeze
 from zoo.cuts import split, with_frozen_prefix
-from zoo.heads import Head
+from zoo.heads import Head, Tasks, compile_arguments
 
 __all__ = ["EVALUATION_BATCH", "Training"]
 
@@ -32,7 +34,7 @@ STEPS_A_CALL = 16
 class Training:
     """One model on its way through the phases."""
 
-    def __init__(self, model, blocks: Sequence[Block], head: Head, phases, images, settings: FitSettings, folder):
+    def __init__(self, model, blocks: Sequence[Block], head: Head | Tasks, phases, images, settings: FitSettings, folder):
         self.model, self.blocks, self.head, self.phases = model, blocks, head, phases
         self.images, self.settings, self.folder = images, settings, folder
         most = max(count_trained(blocks, phase.train) for phase in phases)
@@ -59,6 +61,7 @@ class Training:
         """Train one phase from where `state` stands; returns the state after it. `start` is when its clock started."""
         phase = self.phases[number]
         freeze(self.model, self.blocks, trained, phase.batch_norm)
+        freeze_but(self.blocks, phase.adapt)
         key = (number, cache is not None)
         if key not in self.compiled:
             self.compiled[key] = _Phase(self, phase, cut, cache is not None)
@@ -99,7 +102,7 @@ class Training:
         }
         say(
             f"{phase.name}: {seconds:.0f} s, of which {prepared:.0f} s to prepare; {summary['images_per_second']:,.0f} "
-            f"pictures/s, {summary['input_wait_share']:.0%} of the time waiting for them"
+            f"examples/s, {summary['input_wait_share']:.0%} of the time waiting for them"
         )
         state = Checkpoint(
             number + 1,
@@ -147,15 +150,18 @@ class _Phase:
         )
         model.compile(
             optimizer=optimizer,
-            loss=self.head.loss(),
-            metrics=self.head.metrics(),
+            **compile_arguments(self.head, model),
             jit_compile=xla_pays(),
             steps_per_execution=self.steps_a_call,
         )
         model.optimizer.build(model.trainable_weights)
         self.fresh = [v.numpy() for v in model.optimizer.variables]
 
-    def _order(self, seed: int, examples: Images | pipeline.Features, first: int = 0) -> pipeline.Order:
+    def _order(self, seed: int, examples: Images | Texts | pipeline.Features, first: int = 0) -> pipeline.Order:
+        texts = examples if isinstance(examples, Texts) else getattr(examples, "texts", None)
+        if texts is not None:
+            lengths = texts.ids.lengths
+            return pipeline.Order(len(texts), self.settings.batch_size, seed, self.phase.epochs, first, lengths=lengths)
         chunk, window = 1, 0
         if isinstance(examples, pipeline.Features) and not examples.in_memory:
             row_bytes = sum(rows.row_bytes for rows in examples.tensors)
@@ -175,9 +181,8 @@ class _Phase:
 
     def find_rate(self, examples, seed: int) -> dict:
         """Sweep over rates, then compile anew; see `lr_finder.find_rate`."""
-        found = find_rate(
-            self.model, self._batches(examples, seed), self.head.loss(), self.settings.weight_decay, self.phase.name
-        )
+        losses = compile_arguments(self.head, self.model)["loss"]
+        found = find_rate(self.model, self._batches(examples, seed), losses, self.settings.weight_decay, self.phase.name)
         self._compile()
         return found
 

@@ -1,0 +1,129 @@
+"""The bundled text encoder: a small BERT, distilled from the sentence embeddings of a larger one.
+
+    python benchmarks/text_corpus.py build/text
+    graft train pretrain-text --corpus build/text/corpus.txt --teacher all-MiniLM-L6-v2/ --out build/encoder
+
+The vocabulary is learned from the corpus; the mean of the student's token vectors learns to point, after a linear map that is
+thrown away, where the teacher's mean points (Reimers and Gurevych 2020, arXiv:2004.09813). The result is a preset of KerasHub,
+weights in float16. What it is worth: zoo/bundled/graft_mini_en/README.md.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Config:
+    """Make the bundled text encoder anew."""
+
+    corpus: Path
+    """A text file, one text a line."""
+    teacher: str
+    """An encoder by name, or the folder of one."""
+    out: Path
+    """The folder to make."""
+    vocabulary: int = 8000
+    """Word pieces."""
+    layers: int = 2
+    width: int = 128
+    max_length: int = 128
+    """Tokens, special ones included."""
+    epochs: int = 12
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    """Peak rate of AdamW."""
+    seed: int = 0
+    overwrite: bool = False
+    """Replace the folder if it exists."""
+
+
+def main(config: Config) -> Path:
+    """Learn the vocabulary, ask the teacher, train, write; returns the folder."""
+    import json
+
+    import keras
+    import keras_hub
+    import numpy as np
+
+    from recipes.engine import fit, run, schedule
+    from recipes.engine.progress import say
+    from recipes.engine.settings import FitSettings
+    from recipes.engine.texts import token_texts
+    from zoo import encoders, heads, text, weights
+    from zoo.files import staged_folder
+    from zoo.stack import stack
+
+    lines = text.read_vocabulary(config.corpus)
+    teacher_row = encoders.find(config.teacher)
+    pieces = text.learn_word_pieces(lines, config.vocabulary)
+    tokenizer = text.word_piece(pieces, lowercase=True)
+    say(f"{len(lines):,} texts, {len(pieces):,} word pieces")
+
+    def encoded(tokenizer, inputs):
+        ids, cut = tokenizer.encode(lines, config.max_length)
+        places = np.arange(len(lines))
+        return token_texts(
+            ids, places, lines, lines, inputs=inputs, pad_id=tokenizer.pad_id, max_length=config.max_length, truncated=cut
+        )
+
+    mean = heads.Head("mean", "embedding", (), lambda features: features, None, list, None)
+    teacher = encoders.build(teacher_row)
+    asked = encoded(encoders.tokenizer(teacher_row), [t.name for t in teacher.inputs])
+    vectors = fit.predict(stack(teacher, [mean]), asked)[0]
+    wanted = np.zeros_like(vectors)
+    wanted[asked.targets] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+    keras.utils.set_random_seed(config.seed)
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=len(pieces), num_layers=config.layers, num_heads=config.width // 32, hidden_dim=config.width,
+        intermediate_dim=4 * config.width, max_sequence_length=config.max_length, num_segments=2, dropout=0.0,
+    )  # fmt: skip
+    student = keras.Model([backbone.input[name] for name in encoders.INPUTS], backbone.output["sequence_output"])
+    head = heads.Head(
+        "embedding", "embedding", (), lambda features: keras.layers.Dense(wanted.shape[-1], name="embedding")(features),
+        lambda: keras.losses.CosineSimilarity(), list, None,
+    )  # fmt: skip
+    examples = encoded(tokenizer, encoders.INPUTS)
+    chosen = np.random.default_rng(config.seed).permutation(len(lines)) < 1000
+    splits = {
+        name: _where(examples, part[examples.targets], wanted) for name, part in (("train", ~chosen), ("validation", chosen))
+    }
+    phases = (schedule.Phase("distil", "all", config.epochs, config.learning_rate),)
+    settings = FitSettings(batch_size=config.batch_size, weight_decay=0.01, clip_norm=1.0)
+    with staged_folder(config.out, config.overwrite) as folder:
+        _, (trained,) = fit.train(lambda: stack(student, [head]), head, phases, splits, [config.seed], settings)
+        backbone.save_to_preset(folder)
+        keras_hub.models.BertTokenizer(vocabulary=pieces, lowercase=True, strip_accents=True).save_to_preset(folder)
+        weights.save_float16(backbone, folder / "model.weights.h5")
+        figures = {
+            "cosine": -trained.validation_loss,
+            "train_seconds": round(trained.seconds),
+            "size_bytes": (folder / "model.weights.h5").stat().st_size,
+            "texts": len(lines),
+            "config": run.plain(config),
+            "teacher": encoders.describe(teacher_row, "folder"),
+            **run.environment(),
+            "sha256": weights.sha256(folder / "model.weights.h5"),
+        }
+        (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    print(f"cosine to the teacher {figures['cosine']:.3f}, {figures['size_bytes']:,} bytes, {config.out}")
+    return config.out
+
+
+def _where(texts, chosen, wanted):
+    """The chosen ones of `texts`, with what the teacher says as targets."""
+    import numpy as np
+
+    from recipes.engine.texts import token_texts
+
+    at = np.flatnonzero(chosen)
+    return token_texts(
+        [texts.ids[i] for i in at], wanted[texts.targets[at]], [texts.names[i] for i in at], [texts.sentences[i] for i in at],
+        inputs=texts.inputs, pad_id=texts.pad_id, max_length=texts.max_length,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config))
