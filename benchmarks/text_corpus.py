@@ -45,13 +45,22 @@ def main(target: Path) -> None:
         joint = root / "atis_snips_joint" / "data" / "snips"
         tweets = root / "wnut17_ner"
 
-        held_out = ["stsa.binary.dev", "stsa.binary.test", "stsa.fine.dev", "stsa.fine.test", "TREC.test.all", "subj.all"]
+        held_out = [
+            "stsa.binary.dev",
+            "stsa.binary.test",
+            "stsa.fine.dev",
+            "stsa.fine.test",
+            "TREC.test.all",
+            "subj.all",
+        ]
         forbidden = {_key(text) for name in held_out for text, _ in read_labelled(sentences / name)}
         forbidden |= {_key(line) for part in ("dev", "test") for line in _lines(joint / part / "seq.in")}
         for part in ("emerging.dev.conll", "emerging.test.annotated"):
             forbidden |= {_key(text) for text in _tweets(tweets / part)}
 
-        texts = [t for n in ("stsa.binary.train", "rt-polarity.all", "custrev.all") for t, _ in read_labelled(sentences / n)]
+        texts = [
+            t for n in ("stsa.binary.train", "rt-polarity.all", "custrev.all") for t, _ in read_labelled(sentences / n)
+        ]
         texts += [text for text, _ in read_labelled(sentences / "TREC.train.all")]
         texts += _lines(joint / "train" / "seq.in") + _tweets(tweets / "wnut17train.conll")
         for file in sorted((root / "amazon_multidomain").rglob("*.review")):

@@ -63,7 +63,14 @@ def main(config: Config) -> Path:
         ids, cut = tokenizer.encode(lines, config.max_length)
         places = np.arange(len(lines))
         return token_texts(
-            ids, places, lines, lines, inputs=inputs, pad_id=tokenizer.pad_id, max_length=config.max_length, truncated=cut
+            ids,
+            places,
+            lines,
+            lines,
+            inputs=inputs,
+            pad_id=tokenizer.pad_id,
+            max_length=config.max_length,
+            truncated=cut,
         )
 
     mean = heads.Head("mean", "embedding", (), lambda features: features, None, list, None)
@@ -86,7 +93,8 @@ def main(config: Config) -> Path:
     examples = encoded(tokenizer, encoders.INPUTS)
     chosen = np.random.default_rng(config.seed).permutation(len(lines)) < 1000
     splits = {
-        name: _where(examples, part[examples.targets], wanted) for name, part in (("train", ~chosen), ("validation", chosen))
+        name: _where(examples, part[examples.targets], wanted)
+        for name, part in (("train", ~chosen), ("validation", chosen))
     }
     phases = (schedule.Phase("distil", "all", config.epochs, config.learning_rate),)
     settings = FitSettings(batch_size=config.batch_size, weight_decay=0.01, clip_norm=1.0)

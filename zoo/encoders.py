@@ -94,6 +94,9 @@ def _row(name: str, family: str, parameters: int, feature_dim: int, licence: str
 
 
 ENCODERS: tuple[Encoder, ...] = (
+    Encoder(
+        "graft_mini_en", "bert", 1_453_568, 128, 128, ("bundled",), "Apache-2.0", str(BUNDLED / "graft_mini_en")
+    ),
     _row("bert_tiny_en_uncased", "bert", 4_385_920, 128, "Apache-2.0"),
     _row("bert_small_en_uncased", "bert", 28_763_648, 512, "Apache-2.0"),
     _row("bert_medium_en_uncased", "bert", 41_373_184, 512, "Apache-2.0"),
@@ -155,8 +158,7 @@ def build(row: Encoder, weights: str = "") -> "keras.Model":
     backbone = _from_preset(f"{classes}Backbone", row, load_weights=weights != "none")
     output = backbone.output["sequence_output"] if isinstance(backbone.output, dict) else backbone.output
     inputs = {t.name: t for t in backbone.inputs}
-    order = [inputs[name] for name in INPUTS if name in inputs]
-    flat = flatten(keras.Model(order, output, name=row.name))
+    flat = flatten(keras.Model({name: inputs[name] for name in INPUTS if name in inputs}, output, name=row.name))
     _check_weights(row, weights)
     return flat
 
@@ -273,7 +275,9 @@ def _from_preset(name: str, row: Encoder, **options):
         return getattr(keras_hub.models, name).from_preset(row.preset, **options)
     except Exception as error:  # downloads, archives and converters raise what they will
         if Path(row.preset).is_dir():
-            raise WeightsError(f"'{row.preset}' cannot be loaded as {name} ({type(error).__name__}): {error}") from error
+            raise WeightsError(
+                f"'{row.preset}' cannot be loaded as {name} ({type(error).__name__}): {error}"
+            ) from error
         raise WeightsError(
             f"the preset '{row.preset}' cannot be downloaded ({type(error).__name__}): {error}; without a network, give the "
             "folder of a preset that was downloaded elsewhere as --backbone, or the bundled encoder"

@@ -59,7 +59,7 @@ def stack(backbone: "keras.Model", heads: "Sequence[Head] | Tasks") -> "keras.Mo
     if tasks is not None:
         outputs = tasks.finish(outputs)
     return keras.Model(
-        backbone.inputs if len(backbone.inputs) > 1 else backbone.inputs[0],
+        backbone._inputs_struct,
         outputs[names[0]] if len(heads) == 1 else outputs,
         name=backbone.name,
     )
@@ -81,4 +81,4 @@ def backbone_of(model: "keras.Model") -> "keras.Model":
             f"the model '{model.name}' was not made by Graft: it has no layer called '{FEATURES}' between its backbone "
             "and its heads"
         ) from error
-    return keras.Model(model.inputs if len(model.inputs) > 1 else model.inputs[0], features, name=model.name)
+    return keras.Model(model._inputs_struct, features, name=model.name)

@@ -50,7 +50,7 @@ class Tokenizer:
 
     @property
     def kind(self) -> str:
-        """"WordPiece", "BPE" or "Unigram"."""
+        """ "WordPiece", "BPE" or "Unigram"."""
         return json.loads(self.json)["model"]["type"]
 
     @property
@@ -89,9 +89,7 @@ class Tokenizer:
         for encoding in encodings:
             words = [-1 if word is None else word for word in encoding.word_ids]
             before = [-1, *words[:-1]]
-            firsts.append(
-                np.array([-1 if w == b else w for w, b in zip(words, before, strict=True)], np.int32)
-            )
+            firsts.append(np.array([-1 if w == b else w for w, b in zip(words, before, strict=True)], np.int32))
         cut = sum(bool(e.overflowing) for e in encodings)
         return [np.array(e.ids, np.int32) for e in encodings], firsts, cut
 
@@ -137,7 +135,9 @@ def word_piece(vocabulary: Sequence[str], *, lowercase: bool, strip_accents: boo
     ids = {piece: number for number, piece in enumerate(vocabulary)}
     for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]"):
         if token not in ids:
-            raise WeightsError(f"the vocabulary of {len(vocabulary)} pieces has no '{token}': it is not one of BERT's kind")
+            raise WeightsError(
+                f"the vocabulary of {len(vocabulary)} pieces has no '{token}': it is not one of BERT's kind"
+            )
     model = {
         "type": "WordPiece",
         "unk_token": "[UNK]",

@@ -9,6 +9,10 @@ __all__ = ["RECIPES", "command"]
 
 RECIPES = {
     "image-classification": "a folder of photos -> a classifier",
+    "text-classification": "sentences with labels, one or several -> a classifier",
+    "token-classification": "words with tags (entities, slots) -> a tagger",
+    "text-similarity": "sentences with labels -> vectors that are near where meanings are",
+    "text-multitask": "sentences with an intent and slots -> one model for both",
     "pretrain-glyphs": "rendered characters -> the bundled backbone",
     "pretrain-text": "plain text and a larger encoder -> the bundled encoder",
 }

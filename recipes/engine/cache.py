@@ -133,7 +133,7 @@ class PrefixCache:
             return text
         each = self._seconds_a_picture(missing)
         say(
-            f"prefix cache: {self.views['train']} view(s) of {counts['train']:,} pictures through the frozen blocks: "
+            f"prefix cache: {self.views['train']} view(s) of {counts['train']:,} examples through the frozen blocks: "
             f"{size / 1e6:,.0f} MB and about {each * once:.0f} s once; without it about {each * again:.0f} s for a seed's "
             f"{epochs} epochs"
         )
@@ -223,7 +223,7 @@ class PrefixCache:
 
         key = tuple(map(id, cut))
         if key not in self._prefixes:
-            prefix = keras.Model(self.model.inputs, list(cut))
+            prefix = keras.Model(self.model._inputs_struct, list(cut))
             self._prefixes[key] = prefix, _structure(prefix)
         return self._prefixes[key]
 
@@ -243,7 +243,7 @@ class PrefixCache:
 
         key = (*(id(t) for cut in cuts for t in cut), None, *map(id, start or ()))
         if key not in self._forwards:
-            model = keras.Model(self.model.inputs, [t for cut in cuts for t in cut])
+            model = keras.Model(self.model._inputs_struct, [t for cut in cuts for t in cut])
             if start is not None:
                 model = split(model, start)[1]
             self._forwards[key] = tf.function(

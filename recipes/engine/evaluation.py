@@ -6,7 +6,7 @@ import numpy as np
 
 from zoo.heads import Head
 
-__all__ = ["accuracy", "confusion", "evaluate", "verdict", "worst_mistakes"]
+__all__ = ["accuracy", "confusion", "evaluate", "sharing", "verdict", "worst_mistakes"]
 
 
 def accuracy(outputs: np.ndarray, targets: np.ndarray) -> float:
@@ -52,14 +52,7 @@ def verdict(
     The text says "gained" or "lost" only if every seed agrees; otherwise the two are not told apart.
     """
     gains = 100 * (np.asarray(transfer) - np.asarray(scratch))
-    seeds = f"{len(gains)} seed" + ("s" if len(gains) > 1 else "")
-    span = f"; {gains.min():+.1f} to {gains.max():+.1f}" if len(gains) > 1 else ""
-    if gains.min() > 0:
-        text = f"transfer gained {gains.mean():+.1f} points ({seeds}{span})"
-    elif gains.max() < 0:
-        text = f"transfer lost {-gains.mean():.1f} points ({seeds}{span}): train from scratch, or try another backbone"
-    else:
-        text = f"transfer and scratch cannot be told apart: {gains.mean():+.1f} points ({seeds}{span})"
+    text = _judgement(gains, "transfer", "transfer and scratch", ": train from scratch, or try another backbone")
     minutes = (np.mean(seconds[1]) - np.mean(seconds[0])) / 60
     text += f" and {'saved' if minutes >= 0 else 'cost'} {abs(minutes):.1f} minutes a run"
     return {
@@ -68,3 +61,26 @@ def verdict(
         "scratch": {"accuracy": list(map(float, scratch)), "seconds": list(map(float, seconds[1]))},
         "gain_points": gains.tolist(),
     }
+
+
+def sharing(task: str, together: Sequence[float], alone: Sequence[float]) -> dict:
+    """Whether a task gained from sharing its backbone with others: its measure (0 to 1) by seed, shared and by itself."""
+    gains = 100 * (np.asarray(together) - np.asarray(alone))
+    return {
+        "task": task,
+        "text": f"{task}: {_judgement(gains, 'sharing', 'sharing and a model of its own', ': give it a model of its own')}",
+        "together": list(map(float, together)),
+        "alone": list(map(float, alone)),
+        "gain_points": gains.tolist(),
+    }
+
+
+def _judgement(gains: np.ndarray, subject: str, both: str, advice: str) -> str:
+    """What differences by seed, in points, allow to say."""
+    seeds = f"{len(gains)} seed" + ("s" if len(gains) > 1 else "")
+    span = f"; {gains.min():+.1f} to {gains.max():+.1f}" if len(gains) > 1 else ""
+    if gains.min() > 0:
+        return f"{subject} gained {gains.mean():+.1f} points ({seeds}{span})"
+    if gains.max() < 0:
+        return f"{subject} lost {-gains.mean():.1f} points ({seeds}{span}){advice}"
+    return f"{both} cannot be told apart: {gains.mean():+.1f} points ({seeds}{span})"

@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,6 +114,26 @@ def sweep(name: str, rates: Sequence[float], losses: Sequence[float], suggested:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
         axes.set_xlabel("learning rate", color=COLOURS["ink"])
         _plain(axes)
+
+    return _drawn(name, draw)
+
+
+def histogram(name: str, counts: Mapping[str, Sequence[int]], unit: str, share: str) -> str:
+    """The share of the examples at each value, as an `<svg>` element; `counts[split][value]`. One line a split."""
+
+    def draw(figure, axes):
+        longest = max(map(len, counts.values()))
+        width = max(1, -(-longest // 40))
+        edges = np.arange(0, longest + width, width)
+        for (split, values), style in zip(counts.items(), (("train", "-"), ("validation", "--"), ("ink", ":")), strict=False):
+            places = np.repeat(np.arange(len(values)), values)
+            shares, _ = np.histogram(places, edges)
+            colour, line = style
+            axes.stairs(shares / max(1, len(places)), edges, color=COLOURS[colour], linewidth=2, linestyle=line, label=split)
+        axes.set_xlabel(unit, color=COLOURS["ink"])
+        axes.set_ylabel(share, color=COLOURS["ink"])
+        _plain(axes)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=COLOURS["ink"], handlelength=3.2)
 
     return _drawn(name, draw)
 

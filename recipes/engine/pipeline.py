@@ -115,8 +115,7 @@ class Features:
         views: how many differently augmented versions of each example there are.
         dtypes: what the model computes each tensor in.
         in_memory: whether the rows are held in memory or read from the disk as they are needed.
-        texts: the sentences that the features are of, where they are of sentences; batches are then dicts by the names of the
-            inputs.
+        texts: the sentences that the features are of, where they are of sentences.
         of_tokens: for each tensor, whether it has a row for each token of each sentence, not one for each sentence.
         again: the model's own inputs that are needed behind the cut too.
     """
@@ -248,7 +247,6 @@ def _ragged(rows: Ragged):
 
     held = tf.RaggedTensor.from_row_splits(tf.constant(rows.values), tf.constant(rows.starts), validate=False)
 
-
     def gather(indices, length, fill):
         rows = tf.gather(held, indices).to_tensor(fill)
         return tf.pad(rows, [[0, 0], [0, length - tf.shape(rows, tf.int64)[1]]], constant_values=fill)
@@ -280,14 +278,18 @@ def _gather_texts(texts: Texts) -> Callable:
         own = tf.gather(lengths, indices)
         length = -(-tf.reduce_max(own) // ROUND_LENGTH) * ROUND_LENGTH
         mask = tf.sequence_mask(own, length, tf.int32)
-        inputs = {"token_ids": ids(indices, length, texts.pad_id), "padding_mask": mask, "segment_ids": tf.zeros_like(mask)}
+        inputs = {
+            "token_ids": ids(indices, length, texts.pad_id),
+            "padding_mask": mask,
+            "segment_ids": tf.zeros_like(mask),
+        }
         return {name: inputs[name] for name in texts.inputs}, targets(indices, length)
 
     return gather
 
 
 def _gather_text_features(features: Features) -> Callable:
-    """indices -> (the tensors of the cut and the inputs that are needed again by name, targets).
+    """indices -> (the tensors of the cut and then the inputs that are needed again, targets).
 
     A tensor with a row a token becomes `(b, length, ...)`, zeros where a sentence has ended.
     """
@@ -299,9 +301,9 @@ def _gather_text_features(features: Features) -> Callable:
     def gather(indices):
         inputs, targets = words(indices)
         mask = tf.cast(inputs["padding_mask"], tf.bool)
-        found = {name: inputs[name] for name in features.again}
+        found = []
         kinds = zip(sources, features.tensors, features.dtypes, features.of_tokens, strict=True)
-        for i, (source, rows, dtype, of_tokens) in enumerate(kinds):
+        for source, rows, dtype, of_tokens in kinds:
             at = indices
             if of_tokens:
                 places = tf.gather(starts, indices)[:, None] + tf.range(tf.shape(mask, tf.int64)[1])
@@ -315,8 +317,9 @@ def _gather_text_features(features: Features) -> Callable:
                 shape = tf.concat([tf.shape(mask), rows.shape], 0)
                 values = tf.scatter_nd(tf.cast(tf.where(mask), tf.int32), values, shape)
                 values.set_shape((None, None, *rows.shape))
-            found[f"cut_{i}"] = tf.cast(values, dtype)
-        return found, targets
+            found.append(tf.cast(values, dtype))
+        found += [inputs[name] for name in features.again]
+        return found[0] if len(found) == 1 else tuple(found), targets
 
     return gather
 

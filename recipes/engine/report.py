@@ -87,10 +87,11 @@ def _context(run: Path, facts: Tree) -> Tree:
         "summary": _summary(facts, split, metrics, export),
         "verdict": _verdict(facts.get("verdict")),
         "data": _data(facts["data"], labels, _arrays(run / "samples.npz")),
+        "text": _text(facts, _json(run / "texts.json")),
         "curves": _curves(_history(run / "history.csv")),
         "sweeps": _sweeps(facts["schedule"]["phases"]),
         "confusion": _confusion(facts.get("confusion"), labels),
-        "per_class": _per_class(metrics, labels),
+        "per_class": _per_class(facts, metrics, labels),
         "mistakes": _mistakes(_arrays(run / "mistakes.npz"), labels),
         "export": export,
         "measured_on": (manifest or {}).get("measured_on"),
@@ -105,18 +106,59 @@ def _summary(facts: Tree, split: str | None, metrics: Tree | None, export: Seque
     summary = {
         "source": Path(facts["data"]["source"]).name or facts["data"]["source"],
         "seconds": facts["seconds"].get("train", facts["seconds"].get("total")),
-        "by_seed": facts.get("test_accuracy_by_seed") or [],
+        "judged": _judged_by(facts),
         "epochs": sum(phase.get("epochs_run") or 0 for phase in phases),
         "parameters": phases[-1]["total_parameters"] if phases else facts["backbone"]["parameters"],
         "smallest": min(files, key=lambda file: file["size_bytes"], default=None),
         "files": len(files),
-        "examples": 0,
+        "examples": metrics["examples"] if metrics else 0,
+        "measures": _measures(facts, metrics) if metrics else [],
     }
-    if metrics:
-        examples = sum(row["examples"] for row in metrics["per_class"].values())
-        low, high = wilson(metrics["accuracy"], examples) if examples else (0.0, 1.0)
-        summary |= {"accuracy": metrics["accuracy"], "examples": examples, "low": low, "high": high}
     return summary
+
+
+def _judged_by(facts: Tree) -> str:
+    heads = facts.get("measure", {}).get("heads", [{"name": "accuracy"}])
+    return heads[0]["name"] if len(heads) == 1 else "mean of both tasks"
+
+
+def _measures(facts: Tree, metrics: Tree) -> list[Tree]:
+    """What the model is judged by, a row a task; an interval where it is a share of the examples."""
+    heads = facts.get("measure", {}).get("heads", [{"name": "accuracy", "key": "accuracy"}])
+    tasks = list(metrics["tasks"].items()) if "tasks" in metrics else [("", metrics)]
+    rows = []
+    for (task, figures), head in zip(tasks, heads, strict=True):
+        value, key = figures[head["key"]], head["key"]
+        shares = key == "accuracy" and figures["examples"]
+        low, high = wilson(value, figures["examples"]) if shares else (None, None)
+        seeds = facts.get("test_by_seed")
+        by_seed = [(f["tasks"][task] if task else f)[key] for f in seeds] if seeds else facts.get("test_accuracy_by_seed") or []
+        name = f"{task} {head['name']}".strip()
+        rows.append({"name": name, "value": value, "low": low, "high": high, "by_seed": by_seed})
+    return rows
+
+
+def _text(facts: Tree, shown: Tree | None) -> Tree | None:
+    """What a run for text shows of its sentences."""
+    from markupsafe import Markup
+
+    if shown is None:
+        return None
+    lengths = [np.array(counts) for counts in shown["lengths"].values()]
+    total = np.zeros(max(map(len, lengths)), int)
+    for counts in lengths:
+        total[: len(counts)] += counts
+    reached = np.cumsum(total) / total.sum()
+    splits = facts["data"]["splits"]
+    return {
+        **shown,
+        "samples": dict(list(shown["samples"].items())[:MOST_LABELS]),
+        "lengths": Markup(figures.histogram("lengths", shown["lengths"], "tokens", "share of the sentences")),
+        "median": int(np.searchsorted(reached, 0.5)),
+        "most": int(np.searchsorted(reached, 0.95)),
+        "truncated": sum(split["truncated"] for split in splits.values()),
+        "counts": {name: split["per_label"] for name, split in splits.items()},
+    }
 
 
 def _verdict(verdict: Tree | None) -> Tree | None:
@@ -176,7 +218,9 @@ def _curves(history: Mapping[str, Sequence] | None) -> list[Tree]:
     if not history or not history["phase"]:
         return []
     curves = []
-    for name, key, percent in (("Accuracy", "accuracy", True), ("Loss", "loss", False)):
+    keys = [key for key in history if key != "phase" and not key.startswith("val_")]
+    for key in sorted(keys, key=lambda key: "loss" in key):
+        name, percent = key.replace("_", " ").capitalize(), "accuracy" in key
         train, validation = history[key], history[f"val_{key}"]
         if np.isnan([*train, *validation]).all():
             continue
@@ -209,17 +253,28 @@ def _last(values: Sequence[float]) -> float | None:
 def _confusion(confusion: Tree | None, labels: Sequence[str]) -> Tree | None:
     if not confusion:
         return None
+    labels = confusion.get("labels", labels)
     matrix = np.asarray(confusion["matrix"], "int64")
     if matrix.shape != (len(labels), len(labels)):
         raise KeyError(f"a confusion matrix of {len(labels)} x {len(labels)}, it is {matrix.shape}")
     return {"split": confusion["split"], **figures.confusion_table(matrix, labels, MOST_LABELS)}
 
 
-def _per_class(metrics: Tree | None, labels: Sequence[str]) -> Tree | None:
-    """A row a label, the lowest F1 first: what needs work is read first. Without pictures a label has no figures."""
+def _per_class(facts: Tree, metrics: Tree | None, labels: Sequence[str]) -> list[Tree]:
+    """A table a task, a row a label, the lowest F1 first: what needs work is read first."""
     if not metrics:
-        return None
-    rows = [{"label": label, **metrics["per_class"][label]} for label in labels if label in metrics["per_class"]]
+        return []
+    tables = []
+    for task, figures in (metrics["tasks"] if "tasks" in metrics else {"": metrics}).items():
+        if figures["per_class"]:
+            order = labels if set(figures["per_class"]) <= set(labels) else figures["per_class"]
+            tables.append({"task": task, "spans": "entities" in figures, **_label_rows(figures["per_class"], order)})
+    return tables
+
+
+def _label_rows(per_class: Tree, labels: Sequence[str]) -> Tree:
+    """Without examples a label has no figures."""
+    rows = [{"label": label, **per_class[label]} for label in labels if label in per_class]
     for row in rows:
         if not row["examples"]:
             row |= {"precision": None, "recall": None, "f1": None}
@@ -281,7 +336,9 @@ def _history(path: Path) -> Mapping[str, Sequence] | None:
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             rows = list(csv.DictReader(lines))
-        numbers = ("loss", "accuracy", "val_loss", "val_accuracy")
+        named = rows[0] if rows else ()
+        numbers = [key for key in named if f"val_{key}" in named and ("loss" in key or "accuracy" in key)]
+        numbers += [f"val_{key}" for key in numbers]
         columns = {key: [float(row.get(key) or "nan") for row in rows] for key in numbers}
         return columns | {"phase": [row["phase"] for row in rows]}
     except (OSError, ValueError, KeyError) as error:

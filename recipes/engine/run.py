@@ -45,15 +45,17 @@ __all__ = [
     "environment",
     "plain",
     "read",
+    "save_arrays",
     "summarize",
     "write_classifier",
+    "write_history",
 ]
 
 SCHEMA = 1
 PARITY_EXAMPLES = 64
 SAMPLES_PER_LABEL = 4
 WORST_MISTAKES = 16
-PACKAGES = ("graft-zoo", "tensorflow", "keras", "numpy", "pillow", "scikit-learn")
+PACKAGES = ("graft-zoo", "tensorflow", "keras", "keras-hub", "tokenizers", "numpy", "pillow", "scikit-learn")
 
 
 def read(folder: Path) -> dict:
@@ -161,7 +163,7 @@ def write_classifier(
     write_text(folder / "labels.txt", "".join(f"{label}\n" for label in head.labels))
     with staged_file(folder / "model.keras") as path:
         model.save(path)
-    _write_history(folder, history)
+    write_history(folder, history)
     _write_examples(folder, pixels)
     _write_mistakes(folder, model, pixels["test"], outputs["test"])
     measured = {
@@ -172,7 +174,8 @@ def write_classifier(
     write_text(folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def _write_history(folder: Path, rows: Sequence[dict]) -> None:
+def write_history(folder: Path, rows: Sequence[dict]) -> None:
+    """Write history.csv, a row an epoch."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with staged_file(folder / "history.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
@@ -186,7 +189,7 @@ def _write_examples(folder: Path, pixels: Mapping[str, Images], seed: int = 0) -
     rng = np.random.default_rng(seed)
     parity = np.sort(rng.permutation(len(validation))[:PARITY_EXAMPLES])
     calibration = np.sort(rng.permutation(len(train))[:CALIBRATION])
-    _save(
+    save_arrays(
         folder / "examples.npz",
         parity_images=validation.pixels[parity],
         parity_labels=validation.classes[parity],
@@ -197,14 +200,14 @@ def _write_examples(folder: Path, pixels: Mapping[str, Images], seed: int = 0) -
     )
     classes = range(train.targets.shape[-1])
     shown = np.concatenate([np.flatnonzero(train.classes == c)[:SAMPLES_PER_LABEL] for c in classes])
-    _save(folder / "samples.npz", images=train.pixels[shown], labels=train.classes[shown])
+    save_arrays(folder / "samples.npz", images=train.pixels[shown], labels=train.classes[shown])
 
 
 def _write_mistakes(folder: Path, model: "keras.Model", test: Images, outputs: np.ndarray) -> None:
     """The most confident mistakes on the test split, each with what the model looked at."""
     worst = evaluation.worst_mistakes(outputs, test.targets, WORST_MISTAKES)
     predicted = outputs[worst].argmax(-1)
-    _save(
+    save_arrays(
         folder / "mistakes.npz",
         images=test.pixels[worst],
         truth=test.classes[worst],
@@ -215,6 +218,7 @@ def _write_mistakes(folder: Path, model: "keras.Model", test: Images, outputs: n
     )
 
 
-def _save(target: Path, **arrays: np.ndarray) -> None:
+def save_arrays(target: Path, **arrays: np.ndarray) -> None:
+    """Write a compressed NumPy archive, whole or not at all."""
     with staged_file(target) as path:
         np.savez_compressed(path, **arrays)

@@ -4,8 +4,7 @@ A source yields plain records, no tensors, and imports no TensorFlow (but for `t
 the sorted order of all names that occur, whatever folders exist in which split.
 """
 
-import csv
-import json
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -14,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from recipes.engine import tables
+from recipes.engine.tables import SPLIT_NAMES
 from zoo.errors import ConfigError, DataError, UnknownName
 from zoo.vision import IMAGE_SUFFIXES
 
-__all__ = ["BUILT_IN", "SPLITS", "Example", "Source", "load"]
+__all__ = ["BUILT_IN", "SPLITS", "Example", "Source", "load", "load_tfds"]
 
 SPLITS = ("train", "validation", "test")
-SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
-SPLIT_NAMES |= {"val": "validation", "dev": "validation", "test": "test", "testing": "test"}
 BUILT_IN = ("digits",)
 
 
@@ -32,6 +31,27 @@ class Example:
     image: Path | np.ndarray
     label: str
     name: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its label, alone."""
+        return (self.label,)
+
+    @property
+    def group(self) -> str:
+        """What splits are stratified by."""
+        return self.label
+
+    @property
+    def target(self) -> str:
+        """All that is to be learned from it, as text."""
+        return self.label
+
+    @property
+    def digest(self) -> str:
+        """A hash of the content."""
+        content = self.image.tobytes() if isinstance(self.image, np.ndarray) else self.image.read_bytes()
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -65,7 +85,7 @@ def load(spec: str, *, path_column: str = "path", label_column: str = "label") -
         examples = _digits()
     elif path.is_dir():
         examples = _folder(path)
-    elif path.suffix.lower() in (".csv", ".tsv", ".jsonl") and path.is_file():
+    elif path.suffix.lower() in tables.SUFFIXES and path.is_file():
         examples = _table(path, path_column, label_column)
     elif path.exists():
         raise DataError(f"'{spec}' is no data source: expected a folder, a .csv, .tsv or .jsonl file, or tfds:NAME")
@@ -131,49 +151,13 @@ def _class_folders(folder: Path, root: Path) -> list[Example]:
 
 def _table(path: Path, path_column: str, label_column: str) -> dict[str, list[Example]]:
     examples: dict[str, list[Example]] = {}
-    for line, row in _rows(path):
-        for column in (path_column, label_column):
-            if column not in row:
-                raise DataError(f"'{path}' has no column '{column}': it has {', '.join(map(str, row))}")
-            if row[column] is None or not str(row[column]).strip():
-                raise DataError(f"'{path}', line {line}: the column '{column}' is empty")
-        split = SPLIT_NAMES.get(str(row.get("split") or "train").strip().lower())
-        if split is None:
-            raise DataError(f"'{path}', line {line}: split '{row['split']}'; expected train, validation or test")
-        name = str(row[path_column]).strip()
+    for line, row in tables.rows(path):
+        name, label = (str(tables.cell(path, line, row, column)) for column in (path_column, label_column))
         picture = path.parent / name
         if not picture.is_file():
             raise DataError(f"'{path}', line {line}: there is no file '{picture}' (paths are relative to the table)")
-        examples.setdefault(split, []).append(Example(picture, str(row[label_column]).strip(), name))
+        examples.setdefault(tables.split_of(path, line, row), []).append(Example(picture, label, name))
     return examples
-
-
-def _rows(path: Path):
-    """(line number, row) for each record of a table with a header, or of JSON lines."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix.lower() == ".jsonl":
-                for line, text in enumerate(file, 1):
-                    if text.strip():
-                        yield line, _json_row(path, line, text)
-                return
-            reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            for row in reader:
-                yield reader.line_num, row
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"'{path}' is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
-        ) from error
-
-
-def _json_row(path: Path, line: int, text: str) -> dict:
-    try:
-        row = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"'{path}', line {line}: not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise DataError(f"'{path}', line {line}: expected a JSON object with a path and a label")
-    return row
 
 
 def _digits() -> dict[str, list[Example]]:
@@ -183,6 +167,19 @@ def _digits() -> dict[str, list[Example]]:
 
 
 def _tfds(name: str) -> dict[str, list[Example]]:
+    loaded = load_tfds(name)
+    return {
+        split: [Example(np.asarray(image), label, f"{split} {i}") for i, (image, label) in enumerate(rows)]
+        for split, rows in loaded.items()
+    }
+
+
+def load_tfds(name: str) -> dict[str, list[tuple]]:
+    """The pairs (input, name of the label) of a data set of TensorFlow Datasets, by split.
+
+    Raises:
+        ConfigError: it does not exist, cannot be prepared, or has no pairs of input and label.
+    """
     import tensorflow_datasets as tfds
 
     try:
@@ -194,12 +191,12 @@ def _tfds(name: str) -> dict[str, list[Example]]:
             f"TensorFlow Datasets could not prepare '{name}' ({type(error).__name__}: {error}): without a network, "
             "prepare it elsewhere and copy its folder to ~/tensorflow_datasets (or set TFDS_DATA_DIR)"
         ) from error
-    examples: dict[str, list[Example]] = {}
+    examples: dict[str, list[tuple]] = {}
     feature = info.features[info.supervised_keys[1]]
     for split, dataset in loaded.items():
         if split not in SPLIT_NAMES:
             continue
-        for i, (image, label) in enumerate(tfds.as_numpy(dataset)):
+        for given, label in tfds.as_numpy(dataset):
             text = feature.int2str(int(label)) if hasattr(feature, "int2str") else str(label)
-            examples.setdefault(SPLIT_NAMES[split], []).append(Example(np.asarray(image), text, f"{split} {i}"))
+            examples.setdefault(SPLIT_NAMES[split], []).append((given, text))
     return examples

@@ -38,7 +38,7 @@ def complete(source: Source, split_seed: int) -> tuple[Source, tuple[str, ...]]:
         count = max(1, round(SHARE * len(order)))
         if len(order) - count * len(missing) < 2:
             raise DataError(
-                f"class '{label}' of '{source.name}' has {len(order)} pictures, too few to make the missing "
+                f"class '{label}' of '{source.name}' has {len(order)} examples, too few to make the missing "
                 f"{' and '.join(missing)} split and leave 2 to train on: add more, or give the splits as folders"
             )
         for split in missing:
@@ -68,7 +68,7 @@ def reuse(source: Source, split: str, training_data: Mapping | None) -> tuple[Ex
     if split in training_data["made_splits"] and fingerprint(source) != training_data["fingerprint"]:
         raise DataError(
             f"'{source.name}' is not the data that this model was trained on (the content differs), so its {split} split "
-            "might hold training pictures: restore the data, or give a source with splits of its own"
+            "might hold training examples: restore the data, or give a source with splits of its own"
         )
     return complete(source, training_data["split_seed"])[0].splits[split]
 
@@ -91,7 +91,7 @@ def take_per_label(source: Source, count: int, seed: int) -> Source:
 def fingerprint(source: Source) -> str:
     """A sha256 over every label, name and content, for all splits together: the same pictures give the same value."""
     lines = sorted(
-        f"{example.label}\0{example.name}\0{_digest(example)}" for split in source.splits.values() for example in split
+        f"{example.target}\0{example.name}\0{example.digest}" for split in source.splits.values() for example in split
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -102,7 +102,7 @@ def duplicates_across(source: Source) -> list[tuple[str, str]]:
     pairs = []
     for split in SPLITS:
         for example in source.splits.get(split, ()):
-            first, name = seen.setdefault(_digest(example), (split, example.name))
+            first, name = seen.setdefault(example.digest, (split, example.name))
             if first != split:
                 pairs.append((example.name, name))
     return pairs
@@ -114,9 +114,10 @@ def warn_of_concerns(source: Source) -> int:
     Returns the number of duplicates across splits.
     """
     for split in SPLITS[1:]:
-        lacking = [label for label in source.labels if label not in _by_label(source.splits[split])]
+        there = {label for example in source.splits[split] for label in example.labels}
+        lacking = [label for label in source.labels if label not in there]
         if lacking:
-            warn(f"the {split} split has no picture of '{lacking[0]}'{_more(len(lacking))}: it is not measured")
+            warn(f"the {split} split has no example of '{lacking[0]}'{_more(len(lacking))}: it is not measured")
     duplicates = duplicates_across(source)
     if duplicates:
         first, second = duplicates[0]
@@ -128,13 +129,8 @@ def _more(count: int) -> str:
     return f" (and {count - 1} more)" if count > 1 else ""
 
 
-def _digest(example: Example) -> str:
-    content = example.image.tobytes() if isinstance(example.image, np.ndarray) else example.image.read_bytes()
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
 def _by_label(examples: Iterable[Example]) -> dict[str, list[Example]]:
     groups: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
-        groups[example.label].append(example)
+        groups[example.group].append(example)
     return groups

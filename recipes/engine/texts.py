@@ -9,9 +9,15 @@ from functools import cached_property
 
 import numpy as np
 
+from recipes.engine.progress import warn
+from recipes.engine.sentences import Sentence
+from recipes.engine.sources import Source
 from recipes.engine.store import hash_of
+from zoo.errors import DataError
+from zoo.heads import Head
+from zoo.text import Tokenizer
 
-__all__ = ["Ragged", "Targets", "Texts", "padded", "token_texts"]
+__all__ = ["Ragged", "Targets", "Texts", "encode", "encode_splits", "padded", "padded_targets", "token_texts"]
 
 UNNAMED = -1
 """The target of a piece that has none: a special token, a later piece of a word, padding."""
@@ -122,3 +128,86 @@ def padded(texts: Texts, indices: Sequence[int], length: int | None = None) -> d
         ids[i, : len(row)], mask[i, : len(row)] = row[:length], 1
     everything = {"token_ids": ids, "padding_mask": mask, "segment_ids": np.zeros_like(ids)}
     return {name: everything[name] for name in texts.inputs}
+
+
+def padded_targets(texts: Texts, indices: Sequence[int], length: int | None = None) -> dict[str, np.ndarray]:
+    """The targets of some sentences by the name of the head ("" where there is one): `(n, units)`, or of tags `(n, length)`."""
+    length = length or max(len(texts.ids[i]) for i in indices)
+
+    def rows(targets) -> np.ndarray:
+        if isinstance(targets, np.ndarray):
+            return targets[list(indices)]
+        found = np.full((len(indices), length), UNNAMED, np.int32)
+        for row, i in zip(found, indices, strict=True):
+            row[: len(targets[i])] = targets[i][:length]
+        return found
+
+    parts = texts.targets if isinstance(texts.targets, Mapping) else {"": texts.targets}
+    return {name: rows(part) for name, part in parts.items()}
+
+
+def encode(
+    sentences: Sequence[Sentence],
+    tokenizer: Tokenizer,
+    heads: Sequence[Head],
+    labels: Sequence[str],
+    *,
+    inputs: Sequence[str],
+    max_length: int,
+) -> Texts:
+    """The ids of `sentences` and, for each of `heads`, what it is to learn: one array, or a dict where there are several.
+
+    Tags go to the first piece of each word. `labels` are what an embedding is trained by; other heads have their own.
+
+    Raises:
+        DataError: a label or tag that the head does not have.
+    """
+    firsts = None
+    if any(head.kind == "tags" for head in heads):
+        ids, firsts, cut = tokenizer.encode_words([s.words for s in sentences], max_length)
+    else:
+        ids, cut = tokenizer.encode([s.text for s in sentences], max_length)
+    targets = {head.name: _targets(head, sentences, head.labels or labels, firsts) for head in heads}
+    return token_texts(
+        ids,
+        targets if len(heads) > 1 else targets[heads[0].name],
+        [s.name for s in sentences],
+        [s.text for s in sentences],
+        inputs=inputs,
+        pad_id=tokenizer.pad_id,
+        max_length=max_length,
+        truncated=cut,
+    )
+
+
+def encode_splits(source: Source, tokenizer: Tokenizer, heads: Sequence[Head], **settings) -> dict[str, Texts]:
+    """`encode` for every split of `source`; says how many sentences were cut."""
+    splits = {
+        name: encode(sentences, tokenizer, heads, source.labels, **settings) for name, sentences in source.splits.items()
+    }
+    cut, count = sum(texts.truncated for texts in splits.values()), sum(map(len, splits.values()))
+    if cut:
+        longest = settings["max_length"]
+        warn(f"{cut:,} of {count:,} sentences ({cut / count:.1%}) are longer than {longest} tokens and were cut: --max-length")
+    return splits
+
+
+def _targets(head: Head, sentences: Sequence[Sentence], labels: Sequence[str], firsts) -> np.ndarray | Ragged:
+    index = {label: i for i, label in enumerate(labels)}
+
+    def number(label: str, sentence: Sentence) -> int:
+        if label not in index:
+            raise DataError(f"{sentence.name}: the label '{label}' is not one of the model's {len(labels)}: {', '.join(labels)}")
+        return index[label]
+
+    if head.kind == "tags":
+        rows = []
+        for sentence, words in zip(sentences, firsts, strict=True):
+            own = np.array([*(number(tag, sentence) for tag in sentence.tags), UNNAMED], np.int32)
+            rows.append(own[words])  # -1, no word, takes the last one
+        return Ragged.of(rows)
+    targets = np.zeros((len(sentences), len(labels)), np.float32)
+    for i, sentence in enumerate(sentences):
+        for label in sentence.labels if head.kind == "multi_label" else (sentence.label,):
+            targets[i, number(label, sentence)] = 1
+    return targets

@@ -34,7 +34,9 @@ STEPS_A_CALL = 16
 class Training:
     """One model on its way through the phases."""
 
-    def __init__(self, model, blocks: Sequence[Block], head: Head | Tasks, phases, images, settings: FitSettings, folder):
+    def __init__(
+        self, model, blocks: Sequence[Block], head: Head | Tasks, phases, images, settings: FitSettings, folder
+    ):
         self.model, self.blocks, self.head, self.phases = model, blocks, head, phases
         self.images, self.settings, self.folder = images, settings, folder
         most = max(count_trained(blocks, phase.train) for phase in phases)
@@ -182,7 +184,9 @@ class _Phase:
     def find_rate(self, examples, seed: int) -> dict:
         """Sweep over rates, then compile anew; see `lr_finder.find_rate`."""
         losses = compile_arguments(self.head, self.model)["loss"]
-        found = find_rate(self.model, self._batches(examples, seed), losses, self.settings.weight_decay, self.phase.name)
+        found = find_rate(
+            self.model, self._batches(examples, seed), losses, self.settings.weight_decay, self.phase.name
+        )
         self._compile()
         return found
 

@@ -1,0 +1,93 @@
+"""Figures of a model for texts, head by head: the same for a Keras model and for a file. numpy and scikit-learn."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from recipes.engine import evaluation, spans
+from recipes.engine.texts import Ragged, Texts
+from zoo.heads import Head
+
+__all__ = ["NEAREST", "figures", "headline", "measure_of", "tag_sequences"]
+
+NEAREST = 5
+"""Retrieval counts the nearest one, and the nearest so many."""
+
+MEASURES = {
+    "single_label": ("accuracy", "accuracy"),
+    "multi_label": ("average precision", "average_precision"),
+    "tags": ("entity F1", "f1"),
+    "embedding": ("recall at 1", "recall_at_1"),
+}
+
+
+def measure_of(head: Head) -> dict:
+    """`{"name", "key"}` of the figure that a head is judged by."""
+    name, key = MEASURES[head.kind]
+    return {"name": name, "key": key}
+
+
+def figures(heads: Sequence[Head], outputs, texts: Texts) -> dict:
+    """All figures for the `outputs` of a model (as `fit.predict` gives them) on `texts`.
+
+    Of one head: `{"examples", "accuracy", ...}` and the measures of its kind; of several: `{"examples", "tasks": {name: ...}}`.
+    """
+    if len(heads) == 1:
+        return _figures(heads[0], outputs, texts.targets)
+    tasks = {head.name: _figures(head, outputs[head.name], texts.targets[head.name]) for head in heads}
+    return {"examples": len(texts), "tasks": tasks}
+
+
+def headline(heads: Sequence[Head], measured: Mapping) -> float:
+    """The figure that a model is judged by, 0 to 1; the mean over its tasks where it has several."""
+    parts = measured["tasks"] if "tasks" in measured else {heads[0].name: measured}
+    return float(np.mean([parts[head.name][measure_of(head)["key"]] for head in heads]))
+
+
+def tag_sequences(head: Head, rows: np.ndarray, targets: Ragged) -> tuple[list[list[str]], list[list[str]]]:
+    """(true, predicted) tags of the words of each sentence; `rows` `(tokens, labels)` are those of all sentences."""
+    best = rows.argmax(-1)
+    truth, predicted = [], []
+    for i in range(len(targets)):
+        own = targets[i]
+        named = np.flatnonzero(own >= 0)
+        truth.append([head.labels[t] for t in own[named]])
+        predicted.append([head.labels[p] for p in best[targets.starts[i] + named]])
+    return truth, predicted
+
+
+def _figures(head: Head, outputs: np.ndarray, targets) -> dict:
+    if head.kind == "single_label":
+        return evaluation.evaluate(head, outputs, targets)
+    if head.kind == "tags":
+        found = spans.scores(*tag_sequences(head, outputs, targets))
+        per_class = found.pop("per_type")
+        return {"examples": len(targets), **head.score(outputs, targets.values), **found, "per_class": per_class}
+    if head.kind == "multi_label":
+        return {"examples": len(targets), **head.score(outputs, targets), "per_class": _per_label(head, outputs, targets)}
+    return {"examples": len(targets), **_retrieval(outputs, targets), "per_class": {}}
+
+
+def _per_label(head: Head, outputs: np.ndarray, targets: np.ndarray) -> dict:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    columns = precision_recall_fscore_support(targets >= 0.5, outputs >= 0.5, zero_division=0.0)
+    return {
+        label: {"precision": float(p), "recall": float(r), "f1": float(f), "examples": int(n)}
+        for label, p, r, f, n in zip(head.labels, *columns, strict=True)
+    }
+
+
+def _retrieval(vectors: np.ndarray, targets: np.ndarray) -> dict:
+    """Each sentence asks for others of its label; sentences without one do not ask."""
+    classes = targets.argmax(-1)
+    similarity = vectors @ vectors.T
+    np.fill_diagonal(similarity, -np.inf)
+    asking = np.bincount(classes)[classes] > 1
+    nearest = np.argsort(-similarity[asking], -1)[:, :NEAREST]
+    same = classes[nearest] == classes[asking][:, None]
+    return {
+        "recall_at_1": float(same[:, 0].mean()),
+        f"recall_at_{NEAREST}": float(same.any(-1).mean()),
+        "queries": int(asking.sum()),
+    }

@@ -1,0 +1,225 @@
+"""What all recipes for text do once data and heads are known: train, compare, measure, write the run directory.
+
+Beside the files of `recipes/engine/run.py` a run for text holds
+
+tokenizer.json, vocab.txt   what turns text into ids
+preprocessing.json          how texts go in and what comes out, the same that every exported file carries
+texts.json                  lengths, samples and mistakes for the report
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recipes.engine import evaluation, fit, report, run, schedule, splits, text_evaluation, workspace
+from recipes.engine.progress import say
+from recipes.engine.sources import SPLITS, Source
+from recipes.engine.text_settings import TextConfig
+from recipes.engine.text_report import for_report
+from recipes.engine.texts import Texts, encode_splits, padded, padded_targets
+from zoo import encoders
+from zoo.files import staged_file, write_text
+from zoo.heads import Head, Tasks
+from zoo.stack import stack
+from zoo.text import Tokenizer
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["preprocessing", "summarize", "train_text"]
+
+
+def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tasks, alone: Sequence[Head] = ()) -> Path:
+    """Train `head` on the sentences of `source` as `config` says; returns the run directory.
+
+    `alone` are heads to train by themselves too, so that the run can say whether sharing an encoder helped.
+    """
+    config.check()
+    row = encoders.find(config.backbone)
+    spec = "none" if config.schedule == "scratch" else config.weights or row.weights[0]
+    phases = schedule.resolve(
+        config.schedule, config.epochs, config.learning_rate, config.layer_decay, known=schedule.TEXT_SCHEDULES
+    )
+    source, made = splits.complete(source, config.split_seed)
+    fingerprint = splits.fingerprint(source)
+    if config.per_class is not None:
+        source = splits.take_per_label(source, config.per_class, config.split_seed)
+    if workspace.finished(config.out, run.plain(config)):
+        return config.out
+    tokenizer, max_length = encoders.tokenizer(row), min(config.max_length, row.max_length)
+    seeds = range(config.seed, config.seed + config.seeds)
+
+    def build(spec: str, head: Head | Tasks = head) -> "keras.Model":
+        return stack(encoders.build(row, spec), head if isinstance(head, Tasks) else [head])
+
+    with workspace.workspace(config.out, run.plain(config), fingerprint) as folder:
+        heads = head.heads if isinstance(head, Tasks) else (head,)
+        model = build(spec)
+        described = fit.describe_phases(model, phases)
+        duplicates = splits.warn_of_concerns(source)
+        store = workspace.store_beside(config.out)
+        settings = {"inputs": [t.name for t in model.inputs], "max_length": max_length}
+        texts = encode_splits(source, tokenizer, heads, **settings)
+        say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described))
+
+        def train(name: str, spec: str, phases, head=head, texts=texts):
+            heads = head.heads if isinstance(head, Tasks) else (head,)
+            model, trained = fit.train(
+                lambda: build(spec, head), head, phases, texts, seeds, config.fit, store=store, folder=folder, name=name
+            )
+            outputs = fit.predict(model, texts["test"], [result.weights for result in trained])
+            return trained, [text_evaluation.figures(heads, output, texts["test"]) for output in outputs]
+
+        trained, measured = train("transfer", spec, phases)
+        scores = [text_evaluation.headline(heads, figures) for figures in measured]
+        verdict = None
+        if config.compare_scratch:
+            epochs = config.scratch_epochs or sum(phase.epochs for phase in phases)
+            rivals, rival_figures = train(
+                "scratch", "none", schedule.resolve("scratch", epochs, known=schedule.TEXT_SCHEDULES)
+            )
+            seconds = ([t.seconds for t in trained], [t.seconds for t in rivals])
+            rival_scores = [text_evaluation.headline(heads, figures) for figures in rival_figures]
+            verdict = evaluation.verdict(scores, rival_scores, seconds)
+        sharing = []
+        for single in alone:
+            own = encode_splits(source, tokenizer, [single], **settings)
+            _, single_figures = train(f"{single.name} alone", spec, phases, single, own)
+            apart = [text_evaluation.headline([single], figures) for figures in single_figures]
+            together = [text_evaluation.headline([single], figures["tasks"][single.name]) for figures in measured]
+            sharing.append(evaluation.sharing(single.name, together, apart))
+        best = min(trained, key=lambda result: result.validation_loss)
+        model = build("none")
+        model.set_weights(best.weights)
+        facts = {
+            "recipe": recipe,
+            "modality": "text",
+            **run.environment(),
+            "config": run.plain(config),
+            "seed": best.seed,
+            "backbone": {
+                "name": row.name,
+                "parameters": model.count_params(),
+                "paper": row.paper,
+                "licence": row.licence,
+                "weights": encoders.describe(row, spec),
+            },
+            "data": _describe_data(source, texts, made, config, fingerprint, duplicates, max_length, heads),
+            "schedule": {
+                "name": config.schedule,
+                "phases": [a | b for a, b in zip(described, best.phases, strict=True)],
+            },
+            "measure": {**text_evaluation.measure_of(heads[0]), "heads": [text_evaluation.measure_of(h) for h in heads]},
+            "test_accuracy_by_seed": scores,
+            "test_by_seed": measured,
+            "seconds": {"train": best.seconds},
+            "verdict": verdict,
+            "sharing": sharing,
+        }
+        _write(folder, model, heads, texts, tokenizer, source, best.history, facts)
+    report.write(config.out)
+    summarize(config.out)
+    return config.out
+
+
+def preprocessing(heads: Sequence[Head], texts: Texts, tokenizer: Tokenizer) -> dict:
+    """How texts go into the model and what comes out: what another program needs to do the same."""
+    return {
+        "modality": "text",
+        "tokenizer": {"file": "tokenizer.json", "kind": tokenizer.kind, "pad_id": tokenizer.pad_id},
+        "max_length": texts.max_length,
+        "inputs": list(texts.inputs),
+        "words": any(head.kind == "tags" for head in heads),
+        "outputs": {head.name: {"kind": head.kind, "labels": list(head.labels)} for head in heads},
+    }
+
+
+def summarize(folder: Path) -> None:
+    """Print the outcome of a run to stdout: what it is judged by, verdicts, where things are."""
+    content = run.read(folder)
+    figures = content["metrics"]["test"]
+    heads = content["measure"]["heads"]
+    parts = list(figures["tasks"].items()) if "tasks" in figures else [("", figures)]
+    of_seeds = content["test_by_seed"]
+    for (name, part), measure in zip(parts, heads, strict=True):
+        text = f"test {name + ' ' if name else ''}{measure['name']} {part[measure['key']]:.3f}"
+        if len(of_seeds) > 1:
+            values = [(f["tasks"][name] if name else f)[measure["key"]] for f in of_seeds]
+            text += f" (seed {content['seed']}; {len(values)} seeds: mean {np.mean(values):.3f}, "
+            text += f"{min(values):.3f} to {max(values):.3f})"
+        print(text)
+    for verdict in filter(None, [content["verdict"], *content["sharing"]]):
+        print(verdict["text"])
+    print(f"report: {Path(folder) / 'report.html'}")
+
+
+def _describe_data(source, texts: Mapping[str, Texts], made, config, fingerprint, duplicates, max_length, heads) -> dict:
+    tagged = {tag for head in heads if head.kind == "tags" for tag in head.labels}
+    labels = list(source.labels) or sorted({tag[2:] for tag in tagged if tag != "O"})
+
+    def counts(split: str) -> dict[str, int]:
+        names = [n for s in source.splits[split] for n in (s.labels if source.labels else [t[2:] for t in s.tags if t[0] == "B"])]
+        return {label: names.count(label) for label in labels}
+
+    return {
+        "source": source.name,
+        "fingerprint": fingerprint,
+        "labels": labels,
+        "splits": {
+            split: {"examples": len(part), "per_label": counts(split), "truncated": part.truncated}
+            for split, part in texts.items()
+        },
+        "made_splits": list(made),
+        "split_seed": config.split_seed,
+        "skipped": [],
+        "duplicates_across_splits": duplicates,
+        "max_length": max_length,
+    }
+
+
+def _write(folder, model, heads, texts, tokenizer, source, history, facts) -> None:
+    """Measure `model` on the validation and test sentences and write all files but the report."""
+    outputs = {split: fit.predict(model, texts[split])[0] for split in SPLITS[1:]}
+    write_text(folder / "labels.txt", "".join(f"{label}\n" for label in heads[0].labels))
+    write_text(folder / "tokenizer.json", tokenizer.json)
+    write_text(folder / "vocab.txt", "".join(f"{piece}\n" for piece in tokenizer.vocabulary))
+    described = preprocessing(heads, texts["train"], tokenizer)
+    write_text(folder / "preprocessing.json", json.dumps(described, ensure_ascii=False, indent=2) + "\n")
+    with staged_file(folder / "model.keras") as path:
+        model.save(path)
+    run.write_history(folder, history)
+    _write_examples(folder, texts)
+    shown = for_report(model, heads, outputs["test"], texts, tokenizer, source)
+    write_text(folder / "texts.json", json.dumps(shown, ensure_ascii=False) + "\n")
+    content = {
+        "schema": run.SCHEMA,
+        **facts,
+        "metrics": {split: text_evaluation.figures(heads, outputs[split], texts[split]) for split in outputs},
+        "confusion": _confusion(heads, outputs["test"], texts["test"]),
+    }
+    write_text(folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _confusion(heads: Sequence[Head], outputs, texts: Texts) -> dict | None:
+    """Of the first head that chooses one label of a sentence."""
+    for head in heads:
+        if head.kind == "single_label":
+            rows, targets = (outputs, texts.targets) if len(heads) == 1 else (outputs[head.name], texts.targets[head.name])
+            return {"split": "test", "labels": list(head.labels), "matrix": evaluation.confusion(rows, targets)}
+    return None
+
+
+def _write_examples(folder: Path, texts: Mapping[str, Texts], seed: int = 0) -> None:
+    """Ids for the export's checks: 64 validation sentences for parity, 200 training sentences for calibration."""
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for name, split, count in (("parity", "validation", run.PARITY_EXAMPLES), ("calibration", "train", run.CALIBRATION)):
+        part = texts[split]
+        chosen = np.sort(rng.permutation(len(part))[:count])
+        arrays |= {f"{name}_{key}": value for key, value in padded(part, chosen).items()}
+        arrays[f"{name}_names"] = np.array([part.names[i] for i in chosen], dtype=str)
+        arrays |= {f"{name}_target_{key}": value for key, value in padded_targets(part, chosen).items()}
+    run.save_arrays(folder / "examples.npz", **arrays)

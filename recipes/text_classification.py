@@ -1,0 +1,45 @@
+"""Text classification: a table of sentences in, a trained and verified model out.
+
+    graft train text-classification --data reviews.csv --out runs/reviews
+    python recipes/text_classification.py --data reviews.csv --backbone all-MiniLM-L6-v2/ --out runs/reviews
+
+The mean of an encoder's token vectors gets a new head (Devlin et al. 2019, arXiv:1810.04805; Reimers and Gurevych 2019,
+arXiv:1908.10084) and is trained through a freezing schedule, low-rank additions or biases alone. With `--compare-scratch`
+the same architecture is trained from random weights, and the run says what transfer gained or lost.
+
+Expected results: benchmarks/results/text.md.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from recipes.engine.text_settings import TextConfig
+
+
+@dataclass(frozen=True)
+class Config(TextConfig):
+    """Train a text classifier from a pretrained encoder."""
+
+    multi_label: bool = False
+    """A text may have any number of labels, separated by ";" in its cell."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes."""
+
+
+def main(config: Config) -> Path:
+    """Train, evaluate, write the run directory and print the outcome; returns the directory."""
+    from recipes.engine import sentences, text_run
+    from zoo import heads
+
+    source = sentences.load(config.data, need=("label",), columns=config.columns, several=config.multi_label)
+    if config.multi_label:
+        head = heads.multi_label(source.labels, dropout=config.dropout)
+    else:
+        head = heads.single_label(source.labels, dropout=config.dropout, label_smoothing=config.label_smoothing)
+    return text_run.train_text("text-classification", config, source, head)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config))

@@ -1,0 +1,47 @@
+"""Text similarity: sentences with labels in, a model out whose vectors are near where meanings are alike.
+
+    graft train text-similarity --data questions.csv --out runs/questions
+
+The head is a vector of length 1, trained with the supervised contrastive loss (Khosla et al. 2020, arXiv:2004.11362): within a
+batch, sentences of one label draw near and others apart. Measured is retrieval: how often the nearest other sentence has the same
+label (recall at 1), and how often one of the nearest five has.
+
+Expected results: benchmarks/results/text.md.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tyro.conf import OmitArgPrefixes
+
+from recipes.engine.settings import FitSettings
+from recipes.engine.text_settings import TextConfig
+
+
+@dataclass(frozen=True)
+class Config(TextConfig):
+    """Train an embedding of sentences from a pretrained encoder."""
+
+    dimension: int = 64
+    """Numbers in a vector."""
+    temperature: float = 0.1
+    """Of the loss: the lower, the more the nearest strangers count."""
+    fit: OmitArgPrefixes[FitSettings] = field(
+        default_factory=lambda: FitSettings(batch_size=128, weight_decay=0.01, clip_norm=1.0)
+    )
+
+
+def main(config: Config) -> Path:
+    """Train, evaluate, write the run directory and print the outcome; returns the directory."""
+    from recipes.engine import sentences, text_run
+    from zoo import heads
+
+    source = sentences.load(config.data, need=("label",), columns=config.columns)
+    head = heads.embedding(config.dimension, temperature=config.temperature)
+    return text_run.train_text("text-similarity", config, source, head)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config))
