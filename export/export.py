@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export import contents, evidence, manifest, probe, quantize, to_onnx, to_savedmodel, to_tflite
-from export.graph import as_float32, output_tensors
+from export.graph import as_float32, named_inputs, output_tensors
 from export.manifest import Description
 from export.quantize_onnx import ONNXQuantizer
 from export.quantize_tflite import TFLiteQuantizer
-from export.runtimes import open_onnx, open_tflite
+from export.runtimes import open_onnx, open_raw_text, open_tflite
 from export.sessions import open_artifact
+from export.text_graph import can_tokenize, tokenizer_graph
+from export.to_savedmodel import RAW_TEXT
 from zoo.errors import ArtifactError, ConfigError, ExportError, NotApplicable, UnknownName
 from zoo.files import staged_folder, write_text
+from zoo.stack import MASK
 
 if TYPE_CHECKING:
     import keras
@@ -39,17 +42,24 @@ class Examples:
     """Real inputs `(n, *shape)`, without preprocessing.
 
     Attributes:
-        inputs: of the model's first input; integers are made float32.
-        targets: `(n, units)` as the head's metrics take them, or None where the truth is not known.
+        inputs: of the model's only input, or for each input by name; bytes are made float32, token ids (int32) stay.
+        targets: `(n, units)` as the head's metrics take them, of tags int32 `(n, length)`; None where the truth is not known.
+            Of a model with several outputs, by their names.
         facts: where they come from, for the manifest: split, names, ...
+        texts: for a model of texts, as they came.
     """
 
-    inputs: np.ndarray
-    targets: np.ndarray | None = None
+    inputs: np.ndarray | Mapping[str, np.ndarray]
+    targets: np.ndarray | Mapping[str, np.ndarray] | None = None
     facts: Mapping | None = None
+    texts: Sequence[str] | None = None
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(next(iter(self.inputs.values())) if isinstance(self.inputs, Mapping) else self.inputs)
+
+    def named(self, model: "keras.Model") -> dict[str, np.ndarray]:
+        """The inputs by name."""
+        return dict(self.inputs) if isinstance(self.inputs, Mapping) else {model.inputs[0].name: self.inputs}
 
 
 def export_model(
@@ -57,7 +67,7 @@ def export_model(
     folder: Path,
     *,
     description: Description,
-    kind: str,
+    kind: str | Mapping[str, str],
     examples: Examples,
     calibration: Examples | None = None,
     formats: Sequence[str] = FORMATS,
@@ -69,6 +79,8 @@ def export_model(
     report: Callable[[dict], None] = lambda row: None,
 ) -> dict:
     """Write `model` in all `formats` into `folder`, with labels.txt and manifest.json; returns the manifest.
+
+    `kind` says what the numbers of the output mean ("single_label", ...; see zoo/heads.py), of several outputs by name.
 
     Float32 is always written, and beside it, for TFLite and ONNX, each of `precisions` ("float16", "dynamic", "int8",
     "int8-full"). Each file is opened from disk by its own runtime and run on `examples`, which are not from the training
@@ -92,21 +104,24 @@ def export_model(
     if calibration is None and any(precision.startswith("int8") for precision in precisions):
         raise ConfigError(quantize.NO_CALIBRATION)
     model = as_float32(model)
-    judge = _Judge(_reference(model, examples.inputs), examples, kind, max_drop)
+    kinds = kind if isinstance(kind, Mapping) else dict.fromkeys(output_tensors(model, model.output), kind)
+    judge = _Judge.of(model, examples, kinds, max_drop)
     rows = []
     with staged_folder(folder, overwrite) as staging:
         for name in dict.fromkeys(formats):
             for row in _format(model, name, staging, description, judge, calibration, precisions, explain):
                 report(row)
                 rows.append(row)
-        write_text(staging / "labels.txt", "".join(f"{label}\n" for label in description.labels))
+        for name, text in description.attached.items():
+            if name != "preprocessing.json":  # the manifest holds it
+                write_text(staging / name, text)
         content = {
             "files": rows,
             "requested": {"formats": list(formats), "precisions": list(precisions), "max_drop": max_drop},
             "labels": description.labels,
             "inputs": [{"name": t.name, "shape": [None, *t.shape[1:]], "dtype": t.dtype} for t in model.inputs],
             "outputs": [
-                {"name": name, "shape": [None, *t.shape[1:]], "dtype": t.dtype, "kind": kind}
+                {"name": name, "shape": [None, *t.shape[1:]], "dtype": t.dtype, "kind": kinds[name]}
                 for name, t in output_tensors(model, model.output).items()
             ],
             "preprocessing": description.preprocessing,
@@ -121,18 +136,68 @@ def export_model(
 
 @dataclass(frozen=True)
 class _Judge:
-    """What Keras answers to the examples, and how much a file may lose against it."""
+    """What Keras answers to the examples, and how much a file may lose against it.
 
-    reference: np.ndarray
-    examples: Examples
-    kind: str
+    Attributes:
+        inputs: of the examples, by name.
+        reference: Keras's answers by output, rows `(n, units)`; of tags a row for each token that is no padding.
+        targets: the same for the truth, `(rows, units)`; None where it is not known.
+        known: for each output, which rows have a truth.
+        kinds: what the numbers of each output mean.
+        texts: the examples as they came, if they are texts.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    reference: Mapping[str, np.ndarray]
+    targets: Mapping[str, np.ndarray] | None
+    known: Mapping[str, np.ndarray]
+    kinds: Mapping[str, str]
     max_drop: float
+    texts: Sequence[str] | None = None
 
-    def outputs(self, predict: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        return _in_batches(predict, self.examples.inputs)
+    @classmethod
+    def of(cls, model: "keras.Model", examples: Examples, kinds: Mapping[str, str], max_drop: float) -> "_Judge":
+        inputs = examples.named(model)
 
-    def accuracy(self, outputs: np.ndarray) -> evidence.Accuracy:
-        return evidence.accuracy(self.reference, outputs, self.examples.targets, self.kind, self.max_drop)
+        def predict(batch):
+            return output_tensors(model, model(named_inputs(model, batch), training=False))
+
+        reference = _in_batches(predict, inputs)
+        targets, known = None, {}
+        if examples.targets is not None:
+            given = examples.targets
+            given = given if isinstance(given, Mapping) else dict.fromkeys(reference, given)
+            targets = {}
+            for name, rows in reference.items():
+                truth = given[name]
+                if kinds[name] == "tags":
+                    truth = truth[inputs[MASK] > 0]
+                    known[name] = truth >= 0
+                    truth = np.eye(rows.shape[-1], dtype=np.float32)[np.maximum(truth, 0)]
+                targets[name] = truth
+        kinds = {name: "single_label" if kind == "tags" else kind for name, kind in kinds.items()}
+        return cls(inputs, reference, targets, known, kinds, max_drop, examples.texts)
+
+    def outputs(self, predict: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """The rows that `predict` (inputs by name -> outputs by name) gives for the examples."""
+        return _in_batches(predict, self.inputs)
+
+    def accuracy(self, outputs: Mapping[str, np.ndarray]) -> tuple[evidence.Accuracy, dict]:
+        """(that of the output which loses most, those of all outputs by name)."""
+        found = {}
+        for name, reference in self.reference.items():
+            rows = self.known.get(name, np.ones(len(reference), bool))
+            truth = None if self.targets is None else self.targets[name][rows]
+            found[name] = evidence.accuracy(reference[rows], outputs[name][rows], truth, self.kinds[name], self.max_drop)
+        return min(found.values(), key=lambda a: (a.passed, -a.drop_points)), found
+
+    def parity(self, outputs: Mapping[str, np.ndarray], precision: str) -> evidence.Parity:
+        """That of the output which differs most."""
+        found = [
+            evidence.parity(reference, outputs[name], self.kinds[name], precision)
+            for name, reference in self.reference.items()
+        ]
+        return min(found, key=lambda parity: (parity.passed, -parity.max_abs_diff))
 
 
 def _format(model, name, staging, description, judge, calibration, precisions, explain):
@@ -145,7 +210,8 @@ def _format(model, name, staging, description, judge, calibration, precisions, e
             to_savedmodel.write(model, target, description)
             content = b""
         else:
-            content = CONVERTERS[name].convert(model)
+            fixed = [description.length] if name == "tflite" and description.length else []
+            content = CONVERTERS[name].convert(model, *fixed)
             CONVERTERS[name].write(content, target, description)
     except ExportError as error:
         yield blank | {"error": str(error)}
@@ -153,7 +219,8 @@ def _format(model, name, staging, description, judge, calibration, precisions, e
     yield _measured(blank, target, judge, description, time.perf_counter() - start)
     if name == "savedmodel":
         return
-    smaller = _Smaller(name, content, model.inputs[0].name, judge, description, calibration)
+    named = None if calibration is None else calibration.named(model)
+    smaller = _Smaller(name, content, judge, description, named)
     for precision in dict.fromkeys(precisions):
         yield smaller.row(staging, precision, explain and precision == "int8")
 
@@ -164,10 +231,9 @@ class _Smaller:
 
     format: str
     content: bytes
-    input_name: str
     judge: _Judge
     description: Description
-    calibration: Examples | None
+    calibration: Mapping[str, np.ndarray] | None
     errors: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
 
     def row(self, staging: Path, precision: str, explain: bool) -> dict:
@@ -192,34 +258,32 @@ class _Smaller:
 
     @cached_property
     def quantizer(self) -> quantize.Quantizer:
-        examples = None if self.calibration is None else {self.input_name: self.calibration.inputs}
         if self.format == "onnx":
-            return ONNXQuantizer(self.content, examples)
+            return ONNXQuantizer(self.content, self.calibration)
         bounds = self.description.input_range
-        return TFLiteQuantizer(self.content, examples, {self.input_name: bounds} if bounds else None)
+        return TFLiteQuantizer(self.content, self.calibration, dict.fromkeys(self.judge.inputs, bounds) if bounds else None)
 
     def layer_errors(self, precision: str) -> list[tuple[str, float]]:
         if precision not in self.errors:
             make = quantize.maker(self.quantizer, precision)
-            some = (self.calibration or self.judge.examples).inputs[: quantize.EXPLAINED_EXAMPLES]
-            run = lambda content: self._run(content, some)  # noqa: E731
+            some = self.judge.inputs if self.calibration is None else self.calibration
+            some = {name: value[: quantize.EXPLAINED_EXAMPLES] for name, value in some.items()}
+            run = lambda content: np.concatenate([rows.ravel() for rows in self._run(content, some).values()])  # noqa: E731
             self.errors[precision] = quantize.layer_errors(self.quantizer.layers, make, run, run(self.content))
         return self.errors[precision]
 
     def _judged(self, content: bytes, precision: str) -> dict:
-        outputs = self._run(content, self.judge.examples.inputs)
-        accuracy = self.judge.accuracy(outputs)
-        parity = evidence.parity(self.judge.reference, outputs, self.judge.kind, precision)
+        outputs = self._run(content, self.judge.inputs)
+        accuracy, _ = self.judge.accuracy(outputs)
+        parity = self.judge.parity(outputs, precision)
         facts = {key: accuracy.as_dict()[key] for key in ("value", "drop_points", "drop_interval")}
         return facts | {"max_abs_diff": parity.max_abs_diff, "passed": accuracy.passed and parity.passed}
 
-    def _run(self, content: bytes, inputs: np.ndarray) -> np.ndarray:
+    def _run(self, content: bytes, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"model.{self.format}"
             file.write_bytes(content)
-            runtime = OPENERS[self.format](file)
-            (output,) = runtime.outputs
-            return _in_batches(lambda batch: runtime.run({self.input_name: batch})[output], inputs)
+            return _in_batches(OPENERS[self.format](file).run, inputs)
 
 
 def _blank(name: str, precision: str) -> dict:
@@ -238,30 +302,55 @@ def _measured(row: Mapping, target: Path, judge: _Judge, description: Descriptio
     row = {**row, "path": target.name}
     row |= {"size_bytes": manifest.size_bytes(target), "sha256": manifest.sha256(target), "seconds": round(seconds, 2)}
     try:
-        outputs = judge.outputs(open_artifact(target).predict)
-        parity = evidence.parity(judge.reference, outputs, judge.kind, row["precision"])
-        accuracy = judge.accuracy(outputs)
+        session = open_artifact(target)
+        outputs = judge.outputs(session.run)
+        parity = judge.parity(outputs, row["precision"])
+        accuracy, of_outputs = judge.accuracy(outputs)
         row |= {"parity": parity.as_dict(), "accuracy": accuracy.as_dict()}
-        row |= {**_with_ranges(contents.describe(target), description, judge.kind), **probe.measure(target)}
+        if len(of_outputs) > 1:
+            row["accuracy_of_outputs"] = {name: figures.as_dict() for name, figures in of_outputs.items()}
+        row |= {**_with_ranges(contents.describe(target), description, judge.kinds), **probe.measure(target)}
+        if row["format"] == "savedmodel" and can_tokenize(description.tokenizer) and judge.texts:
+            row |= _raw_text(target, judge, description)
     except ArtifactError as error:
         return row | {"error": str(error)}
     return row | {"passed": parity.passed and accuracy.passed}
 
 
-def _with_ranges(described: dict, description: Description, kind: str) -> dict:
+def _raw_text(target: Path, judge: _Judge, description: Description) -> dict:
+    """What the signature that takes strings gives for the examples, beside tokenizer.json."""
+    tokenize = tokenizer_graph(description.tokenizer, description.length)
+    mask = judge.inputs[MASK]
+    wanted = [row[:count] for row, count in zip(judge.inputs["token_ids"], mask.sum(-1), strict=True)]
+    same = 0
+    for start in range(0, len(wanted), BATCH):
+        given = tokenize(np.array([text.encode() for text in judge.texts[start : start + BATCH]]))
+        lengths = np.asarray(given["padding_mask"]).sum(-1)
+        rows = zip(np.asarray(given["token_ids"]), lengths, wanted[start : start + BATCH], strict=True)
+        same += sum(np.array_equal(row[:length], want) for row, length, want in rows)
+    runs = open_raw_text(target)(judge.texts[:BATCH])
+    return {
+        "raw_text": {"signature": RAW_TEXT, "examples": len(wanted), "same_ids": same, "outputs": list(runs)},
+        "needs": ["tensorflow-text"],
+    }
+
+
+def _with_ranges(described: dict, description: Description, kinds: Mapping[str, str]) -> dict:
     described["inputs"][0]["range"] = list(description.input_range) if description.input_range else None
     for output in described["outputs"]:
-        output["range"] = [0, 1] if kind in ("single_label", "multi_label") else None
+        output["range"] = [0, 1] if kinds[output["name"]] in ("single_label", "multi_label") else None
     return described
 
 
-def _reference(model: "keras.Model", inputs: np.ndarray) -> np.ndarray:
-    def predict(batch):
-        (output,) = output_tensors(model, model(batch, training=False)).values()
-        return np.asarray(output)
-
-    return _in_batches(predict, inputs)
-
-
-def _in_batches(predict: Callable[[np.ndarray], np.ndarray], inputs: np.ndarray) -> np.ndarray:
-    return np.concatenate([predict(np.float32(inputs[i : i + BATCH])) for i in range(0, len(inputs), BATCH)])
+def _in_batches(
+    predict: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]], inputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Rows `(n, units)` by output; of an output with a row a token, those that are no padding."""
+    count = len(next(iter(inputs.values())))
+    parts: dict[str, list] = {}
+    for start in range(0, count, BATCH):
+        batch = {name: quantize.as_input(value[start : start + BATCH]) for name, value in inputs.items()}
+        for name, rows in predict(batch).items():
+            rows = np.asarray(rows)
+            parts.setdefault(name, []).append(rows[batch[MASK] > 0] if rows.ndim == 3 else rows)
+    return {name: np.concatenate(rows) for name, rows in parts.items()}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-__all__ = ["FrozenGraph", "as_float32", "freeze", "output_tensors", "trace"]
+__all__ = ["FrozenGraph", "as_float32", "freeze", "named_inputs", "output_tensors", "trace"]
 
 MIXED = re.compile("mixed_(float16|bfloat16)")
 
@@ -50,20 +50,35 @@ def output_tensors(model: "keras.Model", outputs) -> dict:
     return {model.output_names[0]: outputs}
 
 
-def trace(model: "keras.Model", batch: int | None = None) -> "tf.types.experimental.ConcreteFunction":
-    """A concrete function of `model` in inference mode: inputs and outputs by name; `batch` None leaves it dynamic.
+def named_inputs(model: "keras.Model", given: Mapping):
+    """What to call `model` with: tensors by name, in the structure that it was built with."""
+    import keras
+
+    if isinstance(model._inputs_struct, dict):
+        return {t.name: given[t.name] for t in model.inputs}
+    return keras.tree.pack_sequence_as(model._inputs_struct, [given[t.name] for t in model.inputs])
+
+
+def trace(
+    model: "keras.Model", batch: int | None = None, length: int | None = None
+) -> "tf.types.experimental.ConcreteFunction":
+    """A concrete function of `model` in inference mode: inputs and outputs by name.
+
+    `batch`, and `length` for the other dimensions without a size, are dynamic if None.
 
     Traced here, and not by `model.export`, because that leaves random augmentation layers on.
     """
     import tensorflow as tf
 
     model = as_float32(model)
-    signature = {t.name: tf.TensorSpec((batch, *t.shape[1:]), t.dtype, name=t.name) for t in model.inputs}
+    signature = {
+        t.name: tf.TensorSpec((batch, *(length if d is None else d for d in t.shape[1:])), t.dtype, name=t.name)
+        for t in model.inputs
+    }
 
     @tf.function(input_signature=[signature], jit_compile=False)
     def call(inputs):
-        values = [inputs[t.name] for t in model.inputs]
-        outputs = model(values if len(values) > 1 else values[0], training=False)
+        outputs = model(named_inputs(model, inputs), training=False)
         return {name: tf.identity(t, name=name) for name, t in output_tensors(model, outputs).items()}
 
     return call.get_concrete_function()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from zoo.errors import ArtifactError
 from zoo.files import write_text
+from zoo.text import Tokenizer
 
 __all__ = ["NAME", "SCHEMA", "Description", "cores", "machine", "read", "sha256", "size_bytes", "versions", "write"]
 
@@ -39,12 +40,32 @@ class Description:
         labels: what each output unit is called, in order; empty for an embedding.
         preprocessing: what happens to an example before the graph, so that another program can do the same.
         input_range: of the values of the first input, (0, 255) for pictures; None if it has none.
+        tokenizer: what turns texts into ids; None for other models.
     """
 
     name: str
     labels: list[str]
     preprocessing: dict
     input_range: tuple[float, float] | None = None
+    tokenizer: Tokenizer | None = None
+
+    @property
+    def length(self) -> int | None:
+        """How many tokens a file takes whose inputs have fixed sizes."""
+        return self.preprocessing.get("max_length")
+
+    @property
+    def attached(self) -> dict[str, str]:
+        """The text files that go with every exported file, in it where its format has room for them."""
+        files = {
+            "labels.txt": "".join(f"{label}\n" for label in self.labels),
+            "preprocessing.json": json.dumps(self.preprocessing, ensure_ascii=False),
+        }
+        if self.tokenizer is not None:
+            files["tokenizer.json"] = self.tokenizer.json
+            if self.tokenizer.kind == "WordPiece":
+                files["vocab.txt"] = "".join(f"{piece}\n" for piece in self.tokenizer.vocabulary)
+        return files
 
     @property
     def producer(self) -> str:

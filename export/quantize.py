@@ -19,6 +19,7 @@ __all__ = [
     "PRECISIONS",
     "Attempt",
     "Quantizer",
+    "as_input",
     "attempts",
     "best",
     "explain",
@@ -82,7 +83,7 @@ def failures_named(library: str) -> Iterator[None]:
 
 
 def one_by_one(calibration: Mapping[str, np.ndarray] | None) -> list[dict[str, np.ndarray]]:
-    """The examples of a batch by name, each a float32 batch of one, as both libraries want them.
+    """The examples of a batch by name, each a batch of one, as both libraries want them; numbers with a point are float32.
 
     Raises:
         ConfigError: there are none.
@@ -90,7 +91,12 @@ def one_by_one(calibration: Mapping[str, np.ndarray] | None) -> list[dict[str, n
     if calibration is None:
         raise ConfigError(NO_CALIBRATION)
     count = len(next(iter(calibration.values())))
-    return [{name: np.float32(value[i : i + 1]) for name, value in calibration.items()} for i in range(count)]
+    return [{name: as_input(value[i : i + 1]) for name, value in calibration.items()} for i in range(count)]
+
+
+def as_input(values: np.ndarray) -> np.ndarray:
+    """Token ids as they are, everything else as float32: pixels are kept as bytes."""
+    return values if values.dtype == np.int32 else np.float32(values)
 
 
 def maker(quantizer: Quantizer, precision: str) -> Callable[..., bytes]:

@@ -5,7 +5,7 @@
 
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from export.manifest import cores
 from zoo.errors import ArtifactError
 from zoo.quiet import load_tensorflow, native_silence
 
-__all__ = ["Runtime", "open_onnx", "open_savedmodel", "open_tflite"]
+__all__ = ["Runtime", "open_onnx", "open_raw_text", "open_savedmodel", "open_tflite"]
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,15 @@ class Runtime:
     Attributes:
         inputs: name -> shape without batch, such as `{"image": (160, 160, 3)}`.
         outputs: name -> shape without batch.
-        labels: the names of the output units as the file holds them; None if it holds none.
-        run: name -> float32 batch to name -> float32 batch, by name. A file with integer inputs or outputs is given and
-            gives real values all the same.
+        attached: the text files that the file holds, by name: labels.txt, preprocessing.json, tokenizer.json.
+        integers: whether the inputs are whole numbers, token ids; else they are float32.
+        run: name -> batch to name -> float32 batch, by name. A file of 8 bits is given and gives real values all the same.
     """
 
     inputs: Mapping[str, tuple[int | None, ...]]
     outputs: Mapping[str, tuple[int | None, ...]]
-    labels: Sequence[str] | None
+    attached: Mapping[str, str]
+    integers: bool
     run: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
@@ -63,7 +64,8 @@ def open_tflite(path: Path, threads: int = 1) -> Runtime:
         return {name: _real(np.concatenate([row[name] for row in rows]), outputs[name]) for name in outputs}
 
     shapes = [{name: tuple(map(int, d["shape"][1:])) for name, d in side.items()} for side in (inputs, outputs)]
-    return Runtime(*shapes, _archived_labels(path), _named(run, path))
+    integers = any(d["dtype"] == np.int32 for d in inputs.values())
+    return Runtime(*shapes, _archived(path), integers, _named(run, path))
 
 
 def open_onnx(path: Path, threads: int = 1) -> Runtime:
@@ -91,7 +93,11 @@ def open_onnx(path: Path, threads: int = 1) -> Runtime:
         {entry.name: tuple(d if isinstance(d, int) else None for d in entry.shape[1:]) for entry in side}
         for side in (session.get_inputs(), session.get_outputs())
     ]
-    return Runtime(*shapes, json.loads(properties["labels"]) if "labels" in properties else None, _named(run, path))
+    attached = {f"{key}.json": properties[key] for key in ("preprocessing", "tokenizer") if key in properties}
+    if "labels" in properties:
+        attached["labels.txt"] = "\n".join(json.loads(properties["labels"]))
+    integers = any("int32" in entry.type for entry in session.get_inputs())
+    return Runtime(*shapes, attached, integers, _named(run, path))
 
 
 def open_savedmodel(path: Path, threads: int = 1) -> Runtime:
@@ -103,6 +109,8 @@ def open_savedmodel(path: Path, threads: int = 1) -> Runtime:
     load_tensorflow()
     import tensorflow as tf
 
+    if (path / "assets" / "vocab.txt").is_file():  # its second signature has operators of that library
+        import tensorflow_text  # noqa: F401
     try:
         loaded = tf.saved_model.load(str(path))
         function = loaded.signatures["serving_default"]
@@ -114,13 +122,36 @@ def open_savedmodel(path: Path, threads: int = 1) -> Runtime:
         outputs = function(**{name: tf.constant(value, inputs[name].dtype) for name, value in given.items()})
         return {name: value.numpy() for name, value in outputs.items()}
 
-    labels = path / "assets" / "labels.txt"
+    assets = {file.name: file for file in (path / "assets").glob("*") if file.suffix in (".txt", ".json")}
     return Runtime(
         {name: tuple(spec.shape[1:]) for name, spec in inputs.items()},
         {name: tuple(spec.shape[1:]) for name, spec in function.structured_outputs.items()},
-        labels.read_text(encoding="utf-8").splitlines() if labels.is_file() else None,
+        {name: file.read_text(encoding="utf-8") for name, file in assets.items() if name != "vocab.txt"},
+        any(spec.dtype == tf.int32 for spec in inputs.values()),
         _named(run, path),
     )
+
+
+def open_raw_text(path: Path) -> Callable:
+    """A function: strings -> outputs by name, through the signature `raw_text` of a SavedModel.
+
+    Raises:
+        ArtifactError: damaged, or without that signature.
+    """
+    load_tensorflow()
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401
+
+    try:
+        loaded = tf.saved_model.load(str(path))
+        function = loaded.signatures["raw_text"]
+    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+        raise ArtifactError(f"'{path}' is damaged or has no signature 'raw_text': {_first(error)}") from error
+
+    def run(texts, keep=loaded):
+        return {name: value.numpy() for name, value in function(text=tf.constant(list(texts))).items()}
+
+    return _named(run, path)
 
 
 def _named(run: Callable, path: Path) -> Callable:
@@ -135,13 +166,13 @@ def _named(run: Callable, path: Path) -> Callable:
     return guarded
 
 
-def _archived_labels(path: Path) -> list[str] | None:
-    """The labels in the archive at the end of a .tflite file."""
+def _archived(path: Path) -> dict[str, str]:
+    """The text files in the archive at the end of a .tflite file."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.read("labels.txt").decode("utf-8").splitlines()
-    except (zipfile.BadZipFile, KeyError):
-        return None
+            return {name: archive.read(name).decode("utf-8") for name in archive.namelist() if name != "vocab.txt"}
+    except zipfile.BadZipFile:
+        return {}
 
 
 def _quantized(values: np.ndarray, detail: Mapping) -> np.ndarray:

@@ -4,22 +4,20 @@ Opening a .tflite or .onnx file imports neither TensorFlow nor Keras.
 """
 
 import contextlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from export import manifest
-from export.graph import output_tensors
+from export.graph import named_inputs, output_tensors
 from export.runtimes import Runtime, open_onnx, open_savedmodel, open_tflite
 from zoo.errors import ArtifactError, ConfigError
 from zoo.keras_file import load_keras
 from zoo.quiet import load_tensorflow
-
-if TYPE_CHECKING:
-    pass
+from zoo.text import Tokenizer
 
 __all__ = ["Session", "load_keras", "open_artifact", "prepare"]
 
@@ -34,6 +32,9 @@ class Session:
         labels: the names of the output units, in order.
         inputs: name -> shape without batch, such as `{"image": (160, 160, 3)}`.
         outputs: the names of the outputs.
+        integers: whether the inputs are token ids.
+        preprocessing: how an example becomes an input, as the artifact says it; empty for a .keras file of pictures.
+        tokenizer: what turns texts into ids; None for other models.
         run: name -> batch to name -> batch; use `predict`.
     """
 
@@ -42,6 +43,9 @@ class Session:
     labels: tuple[str, ...]
     inputs: Mapping[str, tuple[int | None, ...]]
     outputs: tuple[str, ...]
+    integers: bool
+    preprocessing: Mapping
+    tokenizer: Tokenizer | None
     run: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
     @property
@@ -114,18 +118,17 @@ def _keras(path: Path, threads: int) -> Session:
 
     model = load_keras(path)
     call = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
-    names = [t.name for t in model.inputs]
 
     def run(given):
-        values = [tf.constant(given[name]) for name in names]
-        outputs = call(values if len(values) > 1 else values[0])
+        outputs = call(named_inputs(model, {name: tf.constant(value) for name, value in given.items()}))
         return {name: np.asarray(t) for name, t in output_tensors(model, outputs).items()}
 
     outputs = output_tensors(model, model.output)
     runtime = Runtime(
         {t.name: tuple(t.shape[1:]) for t in model.inputs},
         {name: tuple(t.shape[1:]) for name, t in outputs.items()},
-        _labels_file(path.parent / "labels.txt", path),
+        _beside(path),
+        any("int" in t.dtype for t in model.inputs),
         run,
     )
     return _session("keras", path, runtime)
@@ -135,7 +138,7 @@ def _file(kind: str, opener: Callable[..., Runtime]) -> Callable[[Path, int], Se
     def open_it(path: Path, threads: int) -> Session:
         _check_unchanged(path)
         runtime = opener(path, threads)
-        if runtime.labels is None:
+        if "labels.txt" not in runtime.attached:
             raise ArtifactError(
                 f"'{path}' is cut short, or was not exported by Graft: it holds no labels; export again"
             )
@@ -146,12 +149,17 @@ def _file(kind: str, opener: Callable[..., Runtime]) -> Callable[[Path, int], Se
 
 def _session(kind: str, path: Path, runtime: Runtime) -> Session:
     outputs = tuple(runtime.outputs.values())
-    labels, units = tuple(runtime.labels), outputs[0][-1]
+    labels, units = tuple(runtime.attached["labels.txt"].splitlines()), outputs[0][-1]
+    preprocessing = json.loads(runtime.attached.get("preprocessing.json", "{}"))
+    tokenizer = runtime.attached.get("tokenizer.json")
+    if tokenizer is not None:
+        tokenizer = Tokenizer(tokenizer, preprocessing["tokenizer"]["pad_id"])
     if len(outputs) == 1 and labels and units is not None and len(labels) != units:
         raise ArtifactError(
             f"'{path}' has {units} outputs but {len(labels)} labels: its labels.txt belongs to another model"
         )
-    return Session(kind, path, labels, runtime.inputs, tuple(runtime.outputs), runtime.run)
+    names = tuple(runtime.outputs)
+    return Session(kind, path, labels, runtime.inputs, names, runtime.integers, preprocessing, tokenizer, runtime.run)
 
 
 def _check_unchanged(path: Path) -> None:
@@ -166,10 +174,12 @@ def _check_unchanged(path: Path) -> None:
             )
 
 
-def _labels_file(file: Path, artifact: Path) -> list[str]:
-    if not file.is_file():
-        raise ArtifactError(f"the labels of '{artifact}' are missing: expected '{file}'")
-    return file.read_text(encoding="utf-8").splitlines()
+def _beside(path: Path) -> dict[str, str]:
+    """What a run keeps beside its .keras file."""
+    if not (path.parent / "labels.txt").is_file():
+        raise ArtifactError(f"the labels of '{path}' are missing: expected '{path.parent / 'labels.txt'}'")
+    files = [path.parent / name for name in ("labels.txt", "preprocessing.json", "tokenizer.json")]
+    return {file.name: file.read_text(encoding="utf-8") for file in files if file.is_file()}
 
 
 OPENERS: Mapping[str, Callable[[Path, int], Session]] = {

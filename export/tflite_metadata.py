@@ -7,7 +7,6 @@ Written field by field with `flatbuffers`, because the only package that carries
 """
 
 import io
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
 
@@ -18,17 +17,20 @@ from export.manifest import Description
 
 __all__ = ["describe"]
 
-LABELS = "labels.txt"
+LABELS, VOCABULARY = "labels.txt", "vocab.txt"
 # Names of the schema.
-RGB, AXIS_LABELS, FEATURE_PROPERTIES, IMAGE_PROPERTIES, NORMALIZATION = 1, 2, 1, 2, 1
+RGB, AXIS_LABELS, VOCABULARY_FILE, FEATURE_PROPERTIES, IMAGE_PROPERTIES, NORMALIZATION, BERT_TOKENIZER = 1, 2, 5, 1, 2, 1, 4
+BERT_INPUTS = {"token_ids": "ids", "padding_mask": "mask", "segment_ids": "segment_ids"}
+"""What MediaPipe calls the inputs of a BERT; those of other models keep their own names."""
 
 
 def describe(content: bytes, description: Description) -> bytes:
-    """`content`, a .tflite model, with metadata and associated files (`labels.txt` and `preprocessing.json`).
+    """`content`, a .tflite model, with metadata and associated files (`labels.txt`, `preprocessing.json`, a tokenizer's).
 
     An input with a range is a picture: RGB, and a normalization with mean 0 and deviation 1, because scaling is inside the
     graph and MediaPipe refuses a float image model that says nothing of it. Weights end up inside the flatbuffer, whatever
-    wrote it: some tools put them behind it, where older runtimes do not look.
+    wrote it: some tools put them behind it, where older runtimes do not look. A tokenizer of BERT's kind is described as
+    MediaPipe's TextClassifier reads it.
     """
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
@@ -40,9 +42,15 @@ def describe(content: bytes, description: Description) -> bytes:
     graph = model.subgraphs[0]
     names = {i.tensorIndex: i.name.decode() for d in model.signatureDefs for i in (*d.inputs, *d.outputs)}
     builder = flatbuffers.Builder(1024)
-    inputs = [_input(builder, names[i], description.input_range) for i in graph.inputs]
+    attached = description.attached
+    of_bert = VOCABULARY in attached and set(BERT_INPUTS) == {names[i] for i in graph.inputs}
+    named = {i: BERT_INPUTS[names[i]] if of_bert else names[i] for i in graph.inputs}
+    inputs = [_input(builder, named[i], description.input_range) for i in graph.inputs]
     outputs = [_output(builder, names[i], description.labels) for i in graph.outputs]
-    parts = _table(builder, {2: _list(builder, inputs), 3: _list(builder, outputs)})
+    subgraph = {2: _list(builder, inputs), 3: _list(builder, outputs)}
+    if of_bert:
+        subgraph[5] = _list(builder, [_bert_tokenizer(builder)])
+    parts = _table(builder, subgraph)
     root = {
         0: _text(builder, description.name),
         1: _text(builder, f"Written by {description.producer}"),
@@ -57,8 +65,8 @@ def describe(content: bytes, description: Description) -> bytes:
     target = io.BytesIO()
     target.write(flatbuffer_utils.convert_object_to_bytearray(model))
     with zipfile.ZipFile(target, "a") as archive:
-        archive.writestr(LABELS, "".join(f"{label}\n" for label in description.labels))
-        archive.writestr("preprocessing.json", json.dumps(description.preprocessing, ensure_ascii=False))
+        for name, text in attached.items():
+            archive.writestr(name, text)
     return target.getvalue()
 
 
@@ -78,9 +86,18 @@ def _output(builder, name: str, labels: Sequence[str]) -> int:
     fields = {0: _text(builder, name), 3: _features(builder)}
     if labels:
         fields[5] = _table(builder, {0: _floats(builder, [1.0]), 1: _floats(builder, [0.0])})
-        file = {0: _text(builder, LABELS), 1: _text(builder, "Labels, one a line"), 2: np.int8(AXIS_LABELS)}
-        fields[6] = _list(builder, [_table(builder, file)])
+        fields[6] = _list(builder, [_file(builder, LABELS, "Labels, one a line", AXIS_LABELS)])
     return _table(builder, fields)
+
+
+def _bert_tokenizer(builder) -> int:
+    file = _file(builder, VOCABULARY, "Word pieces, one a line, in the order of their ids", VOCABULARY_FILE)
+    options = _table(builder, {0: _list(builder, [file])})
+    return _table(builder, {0: np.uint8(BERT_TOKENIZER), 1: options})
+
+
+def _file(builder, name: str, description: str, kind: int) -> int:
+    return _table(builder, {0: _text(builder, name), 1: _text(builder, description), 2: np.int8(kind)})
 
 
 def _features(builder) -> int:

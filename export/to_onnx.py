@@ -27,21 +27,21 @@ def write(content: bytes, target: Path, description: Description) -> None:
 
     model = onnx.load_from_string(content)
     model.producer_name, model.graph.name = description.producer, description.name
-    helper.set_model_props(
-        model,
-        {
-            "labels": json.dumps(description.labels, ensure_ascii=False),
-            "preprocessing": json.dumps(description.preprocessing, ensure_ascii=False),
-            "input_range": json.dumps(description.input_range),
-            "producer": description.producer,
-        },
-    )
+    properties = {
+        "labels": json.dumps(description.labels, ensure_ascii=False),
+        "preprocessing": json.dumps(description.preprocessing, ensure_ascii=False),
+        "input_range": json.dumps(description.input_range),
+        "producer": description.producer,
+    }
+    if description.tokenizer is not None:
+        properties["tokenizer"] = description.tokenizer.json
+    helper.set_model_props(model, properties)
     with staged_file(target) as path:
         onnx.save_model(model, str(path))
 
 
 def convert(model: "keras.Model") -> bytes:
-    """`model` as a float32 ONNX model: opset 18, inputs and outputs by name, dynamic batch.
+    """`model` as a float32 ONNX model: opset 18, inputs and outputs by name, dynamic batch and length.
 
     Raises:
         ExportError: an operation has no counterpart in ONNX, or the result is not a valid graph.
@@ -87,4 +87,6 @@ def _name(content, graph) -> None:
         node.name = node.output[0].removesuffix(":0")  # reports speak of nodes by name; these are the layers' own
     for value in (*content.graph.input, *content.graph.output):
         value.name = renamed[value.name]
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        for place, dimension in enumerate(value.type.tensor_type.shape.dim):
+            if place == 0 or not dimension.dim_value:
+                dimension.dim_param = "length" if place else "batch"

@@ -23,8 +23,10 @@ def write(content: bytes, target: Path, description: Description) -> None:
         path.write_bytes(describe(content, description))
 
 
-def convert(model: "keras.Model") -> bytes:
+def convert(model: "keras.Model", length: int | None = None) -> bytes:
     """`model` as a float32 TFLite flatbuffer: batch 1, built-in operators only, signature `serving_default` with names.
+
+    Texts have a fixed `length`, because MediaPipe's tasks and most delegates know no other.
 
     Raises:
         ExportError: the model needs operators that TFLite does not have built in (Flex or custom ones); it names them.
@@ -33,7 +35,7 @@ def convert(model: "keras.Model") -> bytes:
 
     with tempfile.TemporaryDirectory() as folder:
         # From a SavedModel, because a concrete function of a Keras 3 model converts to a file without the weights.
-        to_savedmodel.save(model, Path(folder), batch=1)
+        to_savedmodel.save(model, Path(folder), batch=1, length=length)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:

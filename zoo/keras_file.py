@@ -28,6 +28,9 @@ def load_keras(path: Path) -> "keras.Model":
     if not zipfile.is_zipfile(path):
         raise ArtifactError(f"'{path}' is damaged or no .keras file (a .keras file is a zip archive)")
     _check_members(path)
+    with zipfile.ZipFile(path) as archive:
+        if b"keras_hub" in archive.read("config.json"):
+            import keras_hub  # noqa: F401  (registers its layers)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras passes on whatever its layers raise

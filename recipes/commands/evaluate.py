@@ -4,10 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from tyro.conf import Positional
+
+if TYPE_CHECKING:
+    from export.sessions import Session
 
 __all__ = ["Options", "command", "evaluate", "provenance"]
 
@@ -28,7 +31,10 @@ class Options:
     skip_bad: bool = False
     """Leave unreadable pictures out and count them, instead of stopping."""
     path_column: str = "path"
+    text_column: str = "text"
     label_column: str = "label"
+    tags_column: str = "tags"
+    """The columns of a table."""
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -40,23 +46,47 @@ def command(arguments: Sequence[str]) -> None:
     if options.json:
         print(json.dumps(result, indent=2, ensure_ascii=False))
         return
-    print(f"accuracy {result['accuracy']:.4f}  loss {result['loss']:.4f}  on {result['examples']} examples")
-    width = max(map(len, result["per_class"]))
-    for label, row in result["per_class"].items():
-        print(
-            f"{label:<{width}}  precision {row['precision']:.3f}  recall {row['recall']:.3f}  f1 {row['f1']:.3f}"
-            f"  of {row['examples']}"
-        )
+    for task, figures in result.get("tasks", {"": result}).items():
+        values = (f"{name} {value:.4f}" for name, value in figures.items() if isinstance(value, float))
+        print("  ".join(filter(None, [task, *values])), f" on {result['examples']} examples")
+        width = max(map(len, figures["per_class"]), default=0)
+        for label, row in figures["per_class"].items():
+            print(
+                f"{label:<{width}}  precision {row['precision']:.3f}  recall {row['recall']:.3f}  f1 {row['f1']:.3f}"
+                f"  of {row['examples']}"
+            )
 
 
 def evaluate(options: Options) -> dict:
-    """The figures of `recipes.engine.evaluation.evaluate`, with the pictures that were skipped."""
-    from export import evidence
+    """All figures of an artifact on a split: of `recipes.engine.evaluation.evaluate`, with the pictures that were skipped,
+    or of `recipes.engine.text_evaluation.figures`."""
     from export.sessions import open_artifact
+
+    session = open_artifact(options.artifact)
+    return {"split": options.split, **(_texts(session, options) if session.integers else _pictures(session, options))}
+
+
+def _texts(session: "Session", options: Options) -> dict:
+    from recipes.engine import sentences, splits, text_evaluation, text_session, texts
+
+    heads = text_session.heads_of(session.preprocessing)
+    columns = sentences.Columns(options.text_column, options.label_column, options.tags_column)
+    kinds = {head.kind for head in heads}
+    need = [what for what, known in (("label", kinds != {"tags"}), ("tags", "tags" in kinds)) if known]
+    source = sentences.load(options.data, need=need, columns=columns, several="multi_label" in kinds)
+    chosen = splits.reuse(source, options.split, provenance(options.artifact))
+    encoded = texts.encode(
+        chosen, session.tokenizer, heads, source.labels, inputs=session.inputs, max_length=text_session.longest(session)
+    )
+    found = text_evaluation.figures(heads, text_session.outputs(session, encoded), encoded)
+    return {**found, "truncated": encoded.truncated}
+
+
+def _pictures(session: "Session", options: Options) -> dict:
+    from export import evidence
     from recipes.engine import evaluation, images, sources, splits
     from zoo.heads import single_label
 
-    session = open_artifact(options.artifact)
     source = sources.load(options.data, path_column=options.path_column, label_column=options.label_column)
     examples = splits.reuse(source, options.split, provenance(options.artifact))
     pixels = images.decode_examples(examples, session.labels, session.input_shape[0], skip_bad=options.skip_bad)
@@ -65,7 +95,7 @@ def evaluate(options: Options) -> dict:
     )
     head = single_label(session.labels)
     result = evidence.measure(session, batches, lambda outputs, targets: evaluation.evaluate(head, outputs, targets))
-    return {"split": options.split, **result, "skipped": list(pixels.skipped)}
+    return {**result, "skipped": list(pixels.skipped)}
 
 
 def provenance(artifact: Path) -> dict | None:

@@ -74,7 +74,7 @@ def export(options: Options) -> dict:
         asked["calibration"] = None
     elif asked["calibration"] is not None and len(asked["calibration"]) < FOR_CALIBRATION:
         warn(
-            f"int8 is calibrated with {len(asked['calibration'])} pictures only: with fewer than {FOR_CALIBRATION} its "
+            f"int8 is calibrated with {len(asked['calibration'])} examples only: with fewer than {FOR_CALIBRATION} its "
             "ranges depend on which ones they are"
         )
     manifest = export_model(
@@ -101,6 +101,8 @@ def _from_run(options: Options) -> dict:
 
     content = run.read(options.run)
     data = content["data"]
+    if content.get("modality") == "text":
+        return _from_text_run(options, content)
     examples, calibration = export_data.from_run(options.run, content, options.data)
     preprocessing = data["decode"] | {"image_size": data["image_size"]}
     provenance = ("source", "fingerprint", "made_splits", "split_seed")
@@ -108,6 +110,32 @@ def _from_run(options: Options) -> dict:
         "model": load_keras(options.run / "model.keras"),
         "description": Description(options.run.resolve().name, data["labels"], preprocessing, (0, 255)),
         "kind": "single_label",
+        "examples": examples,
+        "calibration": calibration,
+        "training_data": {key: data[key] for key in provenance},
+    }
+
+
+def _from_text_run(options: Options, content: Mapping) -> dict:
+    from export.manifest import Description
+    from export.sessions import load_keras
+    from recipes.engine import text_export
+    from zoo.text import Tokenizer
+
+    data = content["data"]
+    preprocessing = json.loads((options.run / "preprocessing.json").read_text(encoding="utf-8"))
+    tokenizer = Tokenizer(
+        (options.run / "tokenizer.json").read_text(encoding="utf-8"), preprocessing["tokenizer"]["pad_id"]
+    )
+    examples, calibration = text_export.from_run(options.run, content, options.data, preprocessing, tokenizer)
+    outputs = preprocessing["outputs"]
+    provenance = ("source", "fingerprint", "made_splits", "split_seed")
+    return {
+        "model": load_keras(options.run / "model.keras"),
+        "description": Description(
+            options.run.resolve().name, next(iter(outputs.values()))["labels"], preprocessing, None, tokenizer
+        ),
+        "kind": {name: facts["kind"] for name, facts in outputs.items()},
         "examples": examples,
         "calibration": calibration,
         "training_data": {key: data[key] for key in provenance},
@@ -186,7 +214,7 @@ def _lines(row: Mapping, explain: bool) -> list[str]:
         low, high = accuracy["drop_interval"]
         lines.append(
             f"  undecided: {accuracy['drop_points']:.1f} points ({low:.1f} to {high:.1f}) may be chance on "
-            f"{accuracy['examples']} pictures"
+            f"{accuracy['examples']} examples"
         )
     if row.get("reason"):
         lines.append(f"  {row['reason']}")
@@ -205,5 +233,5 @@ def _failure(row: Mapping) -> str:
     low, high = accuracy["drop_interval"] or (accuracy["drop_points"],) * 2
     return (
         f"it loses {accuracy['drop_points']:.1f} points ({low:.1f} to {high:.1f}) of Keras's "
-        f"{100 * accuracy['reference']:.1f} % on {accuracy['examples']} pictures: more than --max-drop, and more than chance"
+        f"{100 * accuracy['reference']:.1f} % on {accuracy['examples']} examples: more than --max-drop, and more than chance"
     )

@@ -1,12 +1,16 @@
-"""`graft predict ARTIFACT INPUT...`: labels and probabilities for pictures."""
+"""`graft predict ARTIFACT INPUT...`: labels and probabilities for pictures or texts."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tyro.conf import Positional
+
+if TYPE_CHECKING:
+    from export.sessions import Session
 
 __all__ = ["Options", "command"]
 
@@ -15,14 +19,15 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Options:
-    """Label pictures with a run, a .keras file, a SavedModel folder, a .tflite or a .onnx file."""
+    """Label pictures or texts with a run, a .keras file, a SavedModel folder, a .tflite or a .onnx file."""
 
     artifact: Positional[Path]
     """The run or the file."""
-    inputs: Positional[tuple[Path, ...]]
-    """Image files of any size, or folders of them."""
+    inputs: Positional[tuple[str, ...]]
+    """Image files of any size, or folders of them; for a model of texts the texts themselves, or `-` for a line each from
+    stdin."""
     top: int = 3
-    """How many labels to print for each picture."""
+    """How many labels to print for each."""
     json: bool = False
     """Print a JSON list, all scores."""
 
@@ -32,28 +37,58 @@ def command(arguments: Sequence[str]) -> None:
     import tyro
 
     from export.sessions import open_artifact
-    from zoo.errors import ConfigError, DataError
-    from zoo.vision import decode
+    from zoo.errors import ConfigError
 
     options = tyro.cli(Options, args=arguments, prog="graft predict")
     if options.top < 1:
         raise ConfigError(f"--top must be at least 1, not {options.top}")
-    files = [file for item in options.inputs for file in _files(item)]
+    session = open_artifact(options.artifact)
+    results = _texts(session, options.inputs) if session.integers else _pictures(session, options.inputs)
+    if options.json:
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+        return
+    for result in results:
+        tasks = [result] if not any(isinstance(v, dict) and k != "scores" for k, v in result.items()) else result.values()
+        print("\t".join([result["input"], *(_line(task, options.top) for task in tasks if isinstance(task, dict))]))
+
+
+def _line(result: dict, top: int) -> str:
+    """What one head says, for the terminal."""
+    if "scores" in result:
+        best = sorted(result["scores"].items(), key=lambda item: -item[1])[:top]
+        return "\t".join(f"{label} {p:.3f}" for label, p in best)
+    if "entities" in result:
+        found = (f"{entity['type']}: {entity['text']} {entity['probability']:.3f}" for entity in result["entities"])
+        return "\t".join(found) or "(nothing found)"
+    return " ".join(f"{value:.4f}" for value in result["embedding"])
+
+
+def _texts(session: "Session", inputs: Sequence[str]) -> list[dict]:
+    import sys
+
+    from recipes.engine import text_session
+    from zoo.errors import DataError
+
+    lines = [line for item in inputs for line in (sys.stdin.read().splitlines() if item == "-" else [item])]
+    if not lines:
+        raise DataError("no texts to label: give some, or `-` to read a line each from stdin")
+    return list(text_session.predict(session, lines))
+
+
+def _pictures(session: "Session", inputs: Sequence[str]) -> list[dict]:
+    from zoo.errors import DataError
+    from zoo.vision import decode
+
+    files = [file for item in inputs for file in _files(Path(item))]
     if not files:
         raise DataError("no pictures to label: give image files, or folders that hold some")
-    session = open_artifact(options.artifact)
     size = session.input_shape[0]
     results = []
     for start in range(0, len(files), BATCH):
         batch = files[start : start + BATCH]
         scores = session.predict(np.stack([np.float32(decode(file, size)) for file in batch]))
         results += [_result(file, row, session.labels) for file, row in zip(batch, scores, strict=True)]
-    if options.json:
-        print(json.dumps(results, indent=2, ensure_ascii=False))
-        return
-    for result in results:
-        best = sorted(result["scores"].items(), key=lambda item: -item[1])[: options.top]
-        print("\t".join([result["input"], *(f"{label} {p:.3f}" for label, p in best)]))
+    return results
 
 
 def _files(item: Path) -> list[Path]:

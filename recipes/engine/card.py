@@ -17,6 +17,18 @@ HUB_LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "CC BY 4.0": "cc-by-4.
 """Our names of licences -> the Hub's; any other is "other", with its name beside it."""
 
 
+HUB_TASKS = {"text-similarity": "sentence-similarity", "text-multitask": "text-classification"}
+"""Recipes -> the Hub's names of tasks, where they differ."""
+
+SORTS = {
+    "image-classification": "An image classifier",
+    "text-classification": "A text classifier",
+    "token-classification": "A tagger of words",
+    "text-similarity": "An embedding of sentences, trained",
+    "text-multitask": "A model of intents and slots",
+}
+
+
 def write(run: Path, folder: Path) -> Path:
     """Write `folder`/MODEL_CARD.md from run.json and from the manifest in `folder`; returns its path."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -33,6 +45,12 @@ def write(run: Path, folder: Path) -> Path:
     facts, files = read_run(run), manifest.read(folder)
     text = environment.get_template("model_card.md.jinja").render(
         run=facts,
+        text=facts.get("modality") == "text",
+        noun="sentence" if facts.get("modality") == "text" else "picture",
+        sort=SORTS[facts["recipe"]],
+        hub_task=HUB_TASKS.get(facts["recipe"], facts["recipe"]),
+        measures=_measures(facts),
+        per_class=_per_class(facts["metrics"]["test"]),
         name=Path(run).resolve().name,
         manifest=files,
         licence=_licence(facts["backbone"]),
@@ -50,3 +68,21 @@ def _licence(backbone: Mapping) -> Mapping:
         return {"hub": "unknown", "name": None}
     name = backbone["licence"]
     return {"hub": HUB_LICENCES.get(name, "other"), "name": name}
+
+
+def _measures(facts: Mapping) -> list[dict]:
+    """What the model is judged by on test data: `{"name", "hub", "value"}`, one a task."""
+    test = facts["metrics"]["test"]
+    heads = facts.get("measure", {}).get("heads", [{"name": "accuracy", "key": "accuracy"}])
+    tasks = test.get("tasks", {"": test})
+    return [
+        {"name": f"{task} {head['name']}".strip(), "hub": head["key"], "value": figures[head["key"]]}
+        for (task, figures), head in zip(tasks.items(), heads, strict=True)
+    ]
+
+
+def _per_class(test: Mapping) -> dict:
+    """Label by label; of several tasks one after the other."""
+    if "tasks" not in test:
+        return test["per_class"]
+    return {f"{task}: {label}": row for task, part in test["tasks"].items() for label, row in part["per_class"].items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Picture", "confusion_table", "curve", "heat_picture", "hottest_place", "picture", "sweep"]
+__all__ = ["Picture", "confusion_table", "curve", "heat_picture", "histogram", "hottest_place", "picture", "sweep"]
 
 COLOURS = {"ink": "#010203", "muted": "#020304", "line": "#030405", "band": "#040506"} | {
     "train": "#050607",

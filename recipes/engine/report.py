@@ -91,7 +91,7 @@ def _context(run: Path, facts: Tree) -> Tree:
         "curves": _curves(_history(run / "history.csv")),
         "sweeps": _sweeps(facts["schedule"]["phases"]),
         "confusion": _confusion(facts.get("confusion"), labels),
-        "per_class": _per_class(facts, metrics, labels),
+        "per_class": _per_class(metrics, labels),
         "mistakes": _mistakes(_arrays(run / "mistakes.npz"), labels),
         "export": export,
         "measured_on": (manifest or {}).get("measured_on"),
@@ -127,10 +127,10 @@ def _measures(facts: Tree, metrics: Tree) -> list[Tree]:
     heads = facts.get("measure", {}).get("heads", [{"name": "accuracy", "key": "accuracy"}])
     tasks = list(metrics["tasks"].items()) if "tasks" in metrics else [("", metrics)]
     rows = []
-    for (task, figures), head in zip(tasks, heads, strict=True):
-        value, key = figures[head["key"]], head["key"]
-        shares = key == "accuracy" and figures["examples"]
-        low, high = wilson(value, figures["examples"]) if shares else (None, None)
+    for (task, measured), head in zip(tasks, heads, strict=True):
+        value, key = measured[head["key"]], head["key"]
+        shares = key == "accuracy" and measured["examples"]
+        low, high = wilson(value, measured["examples"]) if shares else (None, None)
         seeds = facts.get("test_by_seed")
         by_seed = [(f["tasks"][task] if task else f)[key] for f in seeds] if seeds else facts.get("test_accuracy_by_seed") or []
         name = f"{task} {head['name']}".strip()
@@ -260,15 +260,16 @@ def _confusion(confusion: Tree | None, labels: Sequence[str]) -> Tree | None:
     return {"split": confusion["split"], **figures.confusion_table(matrix, labels, MOST_LABELS)}
 
 
-def _per_class(facts: Tree, metrics: Tree | None, labels: Sequence[str]) -> list[Tree]:
+def _per_class(metrics: Tree | None, labels: Sequence[str]) -> list[Tree]:
     """A table a task, a row a label, the lowest F1 first: what needs work is read first."""
     if not metrics:
         return []
     tables = []
-    for task, figures in (metrics["tasks"] if "tasks" in metrics else {"": metrics}).items():
-        if figures["per_class"]:
-            order = labels if set(figures["per_class"]) <= set(labels) else figures["per_class"]
-            tables.append({"task": task, "spans": "entities" in figures, **_label_rows(figures["per_class"], order)})
+    for task, measured in metrics.get("tasks", {"": metrics}).items():
+        per_class = measured["per_class"]
+        if per_class:
+            order = labels if set(per_class) <= set(labels) else per_class
+            tables.append({"task": task, "spans": "entities" in measured, **_label_rows(per_class, order)})
     return tables
 
 

@@ -13,7 +13,7 @@ from zoo.errors import ConfigError, UnknownName
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["SCHEDULES", "TEXT_SCHEDULES", "Phase", "resolve", "table", "with_epochs"]
+__all__ = ["SCHEDULES", "TEXT_SCHEDULES", "Phase", "lengthened", "resolve", "table", "with_epochs"]
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,11 @@ def with_epochs(phases: Sequence[Phase], epochs: int) -> tuple[Phase, ...]:
     longest = max(range(len(phases)), key=lambda i: shares[i])
     shares[longest] += epochs - sum(shares)
     return tuple(replace(phase, epochs=share) for phase, share in zip(phases, shares, strict=True))
+
+
+def lengthened(phases: Sequence[Phase], steps: int, least: int) -> tuple[Phase, ...]:
+    """The same phases, each long enough for `least` updates, where an epoch has `steps`: few examples need more passes."""
+    return tuple(replace(phase, epochs=max(phase.epochs, -(-least // steps))) for phase in phases)
 
 
 def table(title: str, rows: Sequence[Mapping]) -> "Table":

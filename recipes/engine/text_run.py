@@ -17,8 +17,8 @@ import numpy as np
 from recipes.engine import evaluation, fit, report, run, schedule, splits, text_evaluation, workspace
 from recipes.engine.progress import say
 from recipes.engine.sources import SPLITS, Source
-from recipes.engine.text_settings import TextConfig
 from recipes.engine.text_report import for_report
+from recipes.engine.text_settings import TextConfig
 from recipes.engine.texts import Texts, encode_splits, padded, padded_targets
 from zoo import encoders
 from zoo.files import staged_file, write_text
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     import keras
 
 __all__ = ["preprocessing", "summarize", "train_text"]
+
+LEAST_UPDATES = 100
+"""Of a phase whose epochs nobody asked for."""
 
 
 def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tasks, alone: Sequence[Head] = ()) -> Path:
@@ -47,6 +50,9 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
     fingerprint = splits.fingerprint(source)
     if config.per_class is not None:
         source = splits.take_per_label(source, config.per_class, config.split_seed)
+    if config.epochs is None:
+        steps = max(1, len(source.splits["train"]) // config.fit.batch_size)
+        phases = schedule.lengthened(phases, steps, LEAST_UPDATES)
     if workspace.finished(config.out, run.plain(config)):
         return config.out
     tokenizer, max_length = encoders.tokenizer(row), min(config.max_length, row.max_length)

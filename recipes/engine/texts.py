@@ -3,7 +3,7 @@
 No TensorFlow here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from zoo.errors import DataError
 from zoo.heads import Head
 from zoo.text import Tokenizer
 
-__all__ = ["Ragged", "Targets", "Texts", "encode", "encode_splits", "padded", "padded_targets", "token_texts"]
+__all__ = ["Ragged", "Targets", "Texts", "encode", "encode_splits", "padded", "padded_targets", "token_inputs", "token_texts"]
 
 UNNAMED = -1
 """The target of a piece that has none: a special token, a later piece of a word, padding."""
@@ -120,14 +120,20 @@ def token_texts(
 
 def padded(texts: Texts, indices: Sequence[int], length: int | None = None) -> dict[str, np.ndarray]:
     """The inputs of some sentences by name, int32 `(n, length)`; by default as long as the longest of them."""
-    rows = [texts.ids[i] for i in indices]
+    return token_inputs([texts.ids[i] for i in indices], texts.inputs, texts.pad_id, length)
+
+
+def token_inputs(
+    rows: Sequence[np.ndarray], inputs: Iterable[str], pad_id: int, length: int | None = None
+) -> dict[str, np.ndarray]:
+    """token_ids, padding_mask and segment_ids, those that `inputs` names, int32 `(n, length)`, from the ids of each text."""
     length = length or max(map(len, rows))
-    ids = np.full((len(rows), length), texts.pad_id, np.int32)
+    ids = np.full((len(rows), length), pad_id, np.int32)
     mask = np.zeros_like(ids)
     for i, row in enumerate(rows):
         ids[i, : len(row)], mask[i, : len(row)] = row[:length], 1
     everything = {"token_ids": ids, "padding_mask": mask, "segment_ids": np.zeros_like(ids)}
-    return {name: everything[name] for name in texts.inputs}
+    return {name: everything[name] for name in inputs}
 
 
 def padded_targets(texts: Texts, indices: Sequence[int], length: int | None = None) -> dict[str, np.ndarray]:

@@ -63,7 +63,7 @@ def facts(labels=LABELS, matrix=None):
         for i, (label, row) in enumerate(zip(labels, matrix, strict=True))
     }
     accuracy = float(np.trace(matrix) / matrix.sum())
-    measured = {"accuracy": accuracy, "loss": 0.3, "per_class": per_class}
+    measured = {"examples": int(matrix.sum()), "accuracy": accuracy, "loss": 0.3, "per_class": per_class}
     phase = {
         "blocks": 0, "trainable_parameters": 10, "total_parameters": 2270794, "epochs": 2, "epochs_run": 2,
         "learning_rate": 1e-3, "batch_norm": "inference", "seconds": 3.0, "best_epoch": 2,

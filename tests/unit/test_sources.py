@@ -177,7 +177,7 @@ def test_existing_splits_stay():
 
 
 def test_too_few_to_split():
-    with pytest.raises(DataError, match="class 'b' .* has 3 pictures, too few"):
+    with pytest.raises(DataError, match="class 'b' .* has 3 examples, too few"):
         splits.complete(of({"a": 9, "b": 3}), 0)
 
 
@@ -198,7 +198,7 @@ def test_duplicates_across_splits_are_counted_and_warned_of(tmp_path, capsys):
     assert splits.warn_of_concerns(source) == 2
     warned = " ".join(capsys.readouterr().err.split())
     assert "'test/a/0.png' has the same content as 'train/a/0.png' of another split (and 1 more)" in warned
-    assert "the validation split has no picture of 'b'" in warned
+    assert "the validation split has no example of 'b'" in warned
 
 
 def test_the_fingerprint_follows_content_and_label_but_not_order():

@@ -1,0 +1,74 @@
+"""The sentences that the export of a run for text needs; as `recipes/engine/export_data.py` for pictures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from export.export import Examples
+from recipes.engine import sentences, splits, text_session, texts
+from recipes.engine.export_data import MOST_MEASURED
+from recipes.engine.progress import warn
+from recipes.engine.texts import padded, padded_targets
+from zoo.errors import ConfigError, DataError, UnknownName
+from zoo.text import Tokenizer
+
+__all__ = ["from_run"]
+
+
+def from_run(
+    folder: Path, content: Mapping, data: str | None, preprocessing: Mapping, tokenizer: Tokenizer
+) -> tuple[Examples, Examples]:
+    """(for measuring, for calibration) of the run in `folder`, whose run.json holds `content`.
+
+    Measured is on the validation split of `data`, by default the source that the run was trained on; where that has gone,
+    on the sentences that the run kept, with a warning.
+
+    Raises:
+        DataError, UnknownName: `data` was given and cannot be used.
+    """
+    config, facts = content["config"], content["data"]
+    with np.load(Path(folder) / "examples.npz") as stored:
+        kept = {key: stored[key] for key in stored.files}
+    length, inputs = preprocessing["max_length"], preprocessing["inputs"]
+    calibration = Examples(
+        {name: _widened(kept[f"calibration_{name}"], length, _fill(name, tokenizer)) for name in inputs},
+        None,
+        {"split": "train", "source": facts["source"], "names": kept["calibration_names"].tolist()},
+    )
+    heads = text_session.heads_of(preprocessing)
+    kinds = {head.kind for head in heads}
+    need = [what for what, known in (("label", kinds != {"tags"}), ("tags", "tags" in kinds)) if known]
+    columns = sentences.Columns(config["text_column"], config["label_column"], config["tags_column"])
+    try:
+        source = sentences.load(data or facts["source"], need=need, columns=columns, several="multi_label" in kinds)
+        chosen = splits.reuse(source, "validation", facts)
+        of = len(chosen)
+        if of > MOST_MEASURED:
+            order = np.sort(np.random.default_rng(0).permutation(of)[:MOST_MEASURED])
+            chosen = [chosen[i] for i in order]
+        found = texts.encode(chosen, tokenizer, heads, source.labels, inputs=inputs, max_length=length)
+    except (DataError, ConfigError, UnknownName) as error:
+        if data is not None:
+            raise
+        count = len(kept["parity_names"])
+        warn(f"the files are measured on the {count} validation sentences that the run keeps, not on all: {error}")
+        given = {name: _widened(kept[f"parity_{name}"], length, _fill(name, tokenizer)) for name in inputs}
+        targets = {key.removeprefix("parity_target_"): v for key, v in kept.items() if key.startswith("parity_target_")}
+        kinds_of = {head.name: head.kind for head in heads}
+        targets = {n: _widened(v, length, -1) if kinds_of.get(n or heads[0].name) == "tags" else v for n, v in targets.items()}
+        facts = {"split": "validation", "source": "kept by the run", "of": facts["splits"]["validation"]["examples"]}
+        return Examples(given, targets.get("", targets), facts), calibration
+    everything = range(len(found))
+    targets = padded_targets(found, everything, length)
+    facts = {"split": "validation", "source": source.name, "of": of}
+    measured = Examples(padded(found, everything, length), targets.get("", targets), facts, found.sentences)
+    return measured, calibration
+
+
+def _widened(values: np.ndarray, length: int, fill: int) -> np.ndarray:
+    return np.pad(values, [(0, 0), (0, length - values.shape[1])], constant_values=fill)
+
+
+def _fill(name: str, tokenizer: Tokenizer) -> int:
+    return tokenizer.pad_id if name == "token_ids" else 0

@@ -1,0 +1,106 @@
+"""Texts through an opened artifact: what predict, evaluate and export share. No TensorFlow but what the artifact itself needs."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from export.sessions import Session
+from recipes.engine.spans import spans
+from recipes.engine.texts import Texts, padded, token_inputs
+from zoo import heads
+from zoo.errors import ArtifactError, DataError
+from zoo.heads import Head
+
+__all__ = ["WORD", "heads_of", "longest", "outputs", "predict", "split_words"]
+
+BATCH = 32
+WORD = re.compile(r"[@#]?\w+(?:[-.]\w+)*|['\u2019]\w+|[^\w\s]")
+"""A word of a text that a tagger is asked about: letters and digits (with what joins them inside), an ending behind an
+apostrophe, or one other character."""
+
+
+def heads_of(preprocessing: Mapping) -> tuple[Head, ...]:
+    """The heads that an artifact describes, for their names, labels and figures."""
+    made = {"single_label": heads.single_label, "multi_label": heads.multi_label, "tags": heads.tags}
+    return tuple(
+        made[facts["kind"]](facts["labels"], name=name) if facts["kind"] in made else heads.embedding(1, name=name)
+        for name, facts in preprocessing["outputs"].items()
+    )
+
+
+def longest(session: Session) -> int:
+    """How many tokens the artifact takes."""
+    fixed = session.input_shape[0]
+    return min(filter(None, (fixed, session.preprocessing["max_length"])))
+
+
+def outputs(session: Session, texts: Texts):
+    """What `session` gives for `texts`, in the shape of `fit.predict`: rows, and of tags a row a token."""
+    parts: dict[str, list] = {name: [] for name in session.outputs}
+    for start in range(0, len(texts), BATCH):
+        batch = padded(texts, range(start, min(start + BATCH, len(texts))), session.input_shape[0])
+        found = session.predict(batch)
+        found = found if isinstance(found, dict) else {session.outputs[0]: found}
+        for name, rows in found.items():
+            parts[name].append(rows[batch["padding_mask"] > 0] if rows.ndim == 3 else rows)
+    joined = {name: np.concatenate(rows) for name, rows in parts.items()}
+    return joined if len(joined) > 1 else joined[session.outputs[0]]
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, for a tagger."""
+    return WORD.findall(text)
+
+
+def predict(session: Session, given: Sequence[str]) -> Iterator[dict]:
+    """For each text `{"input", ...}` and what the heads say of it; of several heads by their names.
+
+    Raises:
+        DataError: a text is empty.
+        ArtifactError: the artifact has no tokenizer.
+    """
+    if session.tokenizer is None:
+        raise ArtifactError(f"'{session.path}' has no tokenizer.json: export it again, or give the run")
+    for text in given:
+        if not text.strip():
+            raise DataError(f"the text {text!r} is empty: give one that says something")
+    described = session.preprocessing["outputs"]
+    for start in range(0, len(given), BATCH):
+        texts = list(given[start : start + BATCH])
+        words = [split_words(text) for text in texts]
+        if session.preprocessing["words"]:
+            ids, firsts, _ = session.tokenizer.encode_words(words, longest(session))
+        else:
+            ids, _ = session.tokenizer.encode(texts, longest(session))
+            firsts = [None] * len(texts)
+        pad_id = session.preprocessing["tokenizer"]["pad_id"]
+        found = session.predict(token_inputs(ids, session.inputs, pad_id, session.input_shape[0]))
+        found = found if isinstance(found, dict) else {session.outputs[0]: found}
+        for i, text in enumerate(texts):
+            parts = {name: _said(described[name], found[name][i], words[i], firsts[i]) for name in found}
+            yield {"input": text, **(parts if len(parts) > 1 else next(iter(parts.values())))}
+
+
+def _said(head: Mapping, row: np.ndarray, words: Sequence[str], firsts: np.ndarray | None) -> dict:
+    labels = head["labels"]
+    if head["kind"] == "single_label":
+        best = int(row.argmax())
+        return {"label": labels[best], "probability": float(row[best]), "scores": _scores(labels, row)}
+    if head["kind"] == "multi_label":
+        return {"labels": [label for label, p in zip(labels, row, strict=True) if p >= 0.5], "scores": _scores(labels, row)}
+    if head["kind"] == "embedding":
+        return {"embedding": [float(value) for value in row]}
+    places = np.flatnonzero(firsts >= 0)
+    chosen = row[places].argmax(-1)
+    tags = [labels[tag] for tag in chosen]
+    sure = row[places, chosen]
+    entities = [
+        {"type": kind, "text": " ".join(words[first:end]), "probability": float(sure[first:end].min())}
+        for kind, first, end in sorted(spans(tags), key=lambda span: span[1])
+    ]
+    return {"words": words[: len(tags)], "tags": tags, "entities": entities}
+
+
+def _scores(labels: Sequence[str], row: np.ndarray) -> dict[str, float]:
+    return dict(zip(labels, map(float, row), strict=True))
