@@ -188,7 +188,9 @@ class _Judge:
         for name, reference in self.reference.items():
             rows = self.known.get(name, np.ones(len(reference), bool))
             truth = None if self.targets is None else self.targets[name][rows]
-            found[name] = evidence.accuracy(reference[rows], outputs[name][rows], truth, self.kinds[name], self.max_drop)
+            found[name] = evidence.accuracy(
+                reference[rows], outputs[name][rows], truth, self.kinds[name], self.max_drop
+            )
         return min(found.values(), key=lambda a: (a.passed, -a.drop_points)), found
 
     def parity(self, outputs: Mapping[str, np.ndarray], precision: str) -> evidence.Parity:
@@ -261,7 +263,9 @@ class _Smaller:
         if self.format == "onnx":
             return ONNXQuantizer(self.content, self.calibration)
         bounds = self.description.input_range
-        return TFLiteQuantizer(self.content, self.calibration, dict.fromkeys(self.judge.inputs, bounds) if bounds else None)
+        return TFLiteQuantizer(
+            self.content, self.calibration, dict.fromkeys(self.judge.inputs, bounds) if bounds else None
+        )
 
     def layer_errors(self, precision: str) -> list[tuple[str, float]]:
         if precision not in self.errors:

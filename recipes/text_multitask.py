@@ -38,7 +38,9 @@ def main(config: Config) -> Path:
     intent = heads.single_label(source.labels, name="intent", dropout=config.dropout)
     slots = heads.tags(sentences.tag_names(source), name="slots", dropout=config.dropout)
     tasks = heads.Tasks((intent, slots), None if config.uncertainty else config.task_weights)
-    return text_run.train_text("text-multitask", config, source, tasks, alone=(intent, slots) if config.compare_single else ())
+    return text_run.train_text(
+        "text-multitask", config, source, tasks, alone=(intent, slots) if config.compare_single else ()
+    )
 
 
 if __name__ == "__main__":

@@ -94,9 +94,7 @@ def _row(name: str, family: str, parameters: int, feature_dim: int, licence: str
 
 
 ENCODERS: tuple[Encoder, ...] = (
-    Encoder(
-        "graft_mini_en", "bert", 1_453_952, 128, 128, ("bundled",), "Apache-2.0", str(BUNDLED / "graft_mini_en")
-    ),
+    Encoder("graft_mini_en", "bert", 1_453_952, 128, 128, ("bundled",), "Apache-2.0", str(BUNDLED / "graft_mini_en")),
     _row("bert_tiny_en_uncased", "bert", 4_385_920, 128, "Apache-2.0"),
     _row("bert_small_en_uncased", "bert", 28_763_648, 512, "Apache-2.0"),
     _row("bert_medium_en_uncased", "bert", 41_373_184, 512, "Apache-2.0"),

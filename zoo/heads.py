@@ -17,7 +17,17 @@ from zoo.errors import ConfigError
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Head", "Tasks", "compile_arguments", "embedding", "multi_label", "regression", "single_label", "tags"]
+__all__ = [
+    "Head",
+    "Tasks",
+    "compile_arguments",
+    "embedding",
+    "monitored",
+    "multi_label",
+    "regression",
+    "single_label",
+    "tags",
+]
 
 Kind = Literal["single_label", "multi_label", "regression", "embedding", "tags"]
 
@@ -261,6 +271,20 @@ class Tasks:
 
 
 TASK_WEIGHTS = "task_weights"
+
+
+def monitored(head: Head | Tasks) -> tuple[tuple[str, ...], Literal["min", "max"]]:
+    """(the validation figures by whose mean the best epoch is chosen, whether less or more of it is better).
+
+    The loss, because it also sees how sure a model is; but for tags the accuracy: a tagger that grows too sure of its mistakes
+    still goes on learning, and its loss rises meanwhile.
+    """
+    heads = head.heads if isinstance(head, Tasks) else (head,)
+    if all(part.kind != "tags" for part in heads):
+        return ("val_loss",), "min"
+    if isinstance(head, Head):
+        return ("val_accuracy",), "max"
+    return tuple(f"val_{part.name}_accuracy" for part in heads), "max"
 
 
 def compile_arguments(head: Head | Tasks, model: "keras.Model") -> dict:

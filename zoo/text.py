@@ -6,6 +6,7 @@ and neither truncation nor padding is hidden in the file.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,8 +23,13 @@ __all__ = [
     "learn_word_pieces",
     "read_vocabulary",
     "sentencepiece_unigram",
+    "split_words",
     "word_piece",
 ]
+
+WORD = re.compile(r"[@#]?\w+(?:[-.:]\w+)*|['\u2019]\w+|[^\w\s]")
+"""A word of a text that a tagger is asked about: letters and digits (with what joins them inside), an ending behind an
+apostrophe, or one other character."""
 
 LONGEST_WORD = 100
 """Characters; a longer word is one unknown piece (BERT's own rule)."""
@@ -243,6 +249,11 @@ def learn_word_pieces(texts: Sequence[str], size: int) -> list[str]:
         texts, trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False)
     )
     return sorted(fast.get_vocab(), key=fast.get_vocab().get)
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, for a tagger."""
+    return WORD.findall(text)
 
 
 def read_vocabulary(path: Path) -> list[str]:

@@ -48,7 +48,9 @@ def command(arguments: Sequence[str]) -> None:
         print(json.dumps(results, indent=2, ensure_ascii=False))
         return
     for result in results:
-        tasks = [result] if not any(isinstance(v, dict) and k != "scores" for k, v in result.items()) else result.values()
+        tasks = (
+            [result] if not any(isinstance(v, dict) and k != "scores" for k, v in result.items()) else result.values()
+        )
         print("\t".join([result["input"], *(_line(task, options.top) for task in tasks if isinstance(task, dict))]))
 
 

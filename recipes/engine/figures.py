@@ -125,11 +125,15 @@ def histogram(name: str, counts: Mapping[str, Sequence[int]], unit: str, share: 
         longest = max(map(len, counts.values()))
         width = max(1, -(-longest // 40))
         edges = np.arange(0, longest + width, width)
-        for (split, values), style in zip(counts.items(), (("train", "-"), ("validation", "--"), ("ink", ":")), strict=False):
+        for (split, values), style in zip(
+            counts.items(), (("train", "-"), ("validation", "--"), ("ink", ":")), strict=False
+        ):
             places = np.repeat(np.arange(len(values)), values)
             shares, _ = np.histogram(places, edges)
             colour, line = style
-            axes.stairs(shares / max(1, len(places)), edges, color=COLOURS[colour], linewidth=2, linestyle=line, label=split)
+            axes.stairs(
+                shares / max(1, len(places)), edges, color=COLOURS[colour], linewidth=2, linestyle=line, label=split
+            )
         axes.set_xlabel(unit, color=COLOURS["ink"])
         axes.set_ylabel(share, color=COLOURS["ink"])
         _plain(axes)

@@ -54,7 +54,7 @@ def recorder(
             advance(steps_a_call)
 
         def on_epoch_end(self, epoch, logs: Mapping[str, float] | None = None):
-            values = {name: float(value) for name, value in (logs or {}).items()}
+            values = {name: float(value) for name, value in (logs or {}).items() if name != "val_watched"}
             seconds = time.perf_counter() - self.start
             rows.append({"seconds": seconds, "learning_rate": rate_of(self.model.optimizer), **values})
             figures = (f"{name.removeprefix('val_')} {v:.3f}" for name, v in values.items() if name.startswith("val_"))

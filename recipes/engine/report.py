@@ -132,7 +132,11 @@ def _measures(facts: Tree, metrics: Tree) -> list[Tree]:
         shares = key == "accuracy" and measured["examples"]
         low, high = wilson(value, measured["examples"]) if shares else (None, None)
         seeds = facts.get("test_by_seed")
-        by_seed = [(f["tasks"][task] if task else f)[key] for f in seeds] if seeds else facts.get("test_accuracy_by_seed") or []
+        by_seed = (
+            [(f["tasks"][task] if task else f)[key] for f in seeds]
+            if seeds
+            else facts.get("test_accuracy_by_seed") or []
+        )
         name = f"{task} {head['name']}".strip()
         rows.append({"name": name, "value": value, "low": low, "high": high, "by_seed": by_seed})
     return rows

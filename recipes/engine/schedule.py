@@ -13,7 +13,7 @@ from zoo.errors import ConfigError, UnknownName
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["SCHEDULES", "TEXT_SCHEDULES", "Phase", "lengthened", "resolve", "table", "with_epochs"]
+__all__ = ["SCHEDULES", "TEXT_SCHEDULES", "Phase", "for_width", "lengthened", "resolve", "table", "with_epochs"]
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,15 @@ SCHEDULES: Mapping[str, tuple[Phase, ...]] = {
 
 TEXT_SCHEDULES: Mapping[str, tuple[Phase, ...]] = {
     # The same names for encoders of text: fewer passes, and rates at which attention does not break.
-    "feature_extraction": (Phase("head", "head", 20, 3e-3),),
-    "fine_tune": (Phase("head", "head", 2, 1e-3), Phase("top half", 0.5, 3, 1e-4)),
+    "feature_extraction": (Phase("head", "head", 20, 1e-2),),
+    "fine_tune": (Phase("head", "head", 2, 1e-2), Phase("top half", 0.5, 3, 1e-4)),
     "gradual_unfreeze": (
-        Phase("head", "head", 2, 1e-3),
+        Phase("head", "head", 2, 1e-2),
         Phase("1 block", 1, 1, 2e-4),
         Phase("2 blocks", 2, 1, 1e-4),
         Phase("3 blocks", 3, 1, 1e-4),
     ),
-    "probe_then_tune": (Phase("probe", "head", 3, 1e-3), Phase("all", "all", 3, 5e-5)),
+    "probe_then_tune": (Phase("probe", "head", 3, 1e-2), Phase("all", "all", 3, 5e-5)),
     "full": (Phase("all", "all", 3, 1e-4),),
     "lora": (Phase("lora", "all", 3, 1e-3, adapt="lora"),),
     "bias": (Phase("biases", "all", 3, 1e-3, adapt="bias"),),
@@ -131,6 +131,16 @@ def with_epochs(phases: Sequence[Phase], epochs: int) -> tuple[Phase, ...]:
     longest = max(range(len(phases)), key=lambda i: shares[i])
     shares[longest] += epochs - sum(shares)
     return tuple(replace(phase, epochs=share) for phase, share in zip(phases, shares, strict=True))
+
+
+def for_width(phases: Sequence[Phase], width: int) -> tuple[Phase, ...]:
+    """`TEXT_SCHEDULES` are written for encoders of width 384; the rates of what lies below the head for another `width`.
+
+    They fall with its square: 2.5e-5 for 768 and 9e-4 for 128 where 384 takes 1e-4, which is what such encoders are usually
+    tuned at (Turc et al. 2019, arXiv:1908.08962; Devlin et al. 2019), and what validation chose for the bundled one.
+    """
+    factor = min(10.0, max(0.1, (384 / width) ** 2))
+    return tuple(p if p.train == "head" else replace(p, learning_rate=p.learning_rate * factor) for p in phases)
 
 
 def lengthened(phases: Sequence[Phase], steps: int, least: int) -> tuple[Phase, ...]:

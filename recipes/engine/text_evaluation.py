@@ -64,7 +64,11 @@ def _figures(head: Head, outputs: np.ndarray, targets) -> dict:
         per_class = found.pop("per_type")
         return {"examples": len(targets), **head.score(outputs, targets.values), **found, "per_class": per_class}
     if head.kind == "multi_label":
-        return {"examples": len(targets), **head.score(outputs, targets), "per_class": _per_label(head, outputs, targets)}
+        return {
+            "examples": len(targets),
+            **head.score(outputs, targets),
+            "per_class": _per_label(head, outputs, targets),
+        }
     return {"examples": len(targets), **_retrieval(outputs, targets), "per_class": {}}
 
 

@@ -56,7 +56,9 @@ def from_run(
         given = {name: _widened(kept[f"parity_{name}"], length, _fill(name, tokenizer)) for name in inputs}
         targets = {key.removeprefix("parity_target_"): v for key, v in kept.items() if key.startswith("parity_target_")}
         kinds_of = {head.name: head.kind for head in heads}
-        targets = {n: _widened(v, length, -1) if kinds_of.get(n or heads[0].name) == "tags" else v for n, v in targets.items()}
+        targets = {
+            n: _widened(v, length, -1) if kinds_of.get(n or heads[0].name) == "tags" else v for n, v in targets.items()
+        }
         facts = {"split": "validation", "source": "kept by the run", "of": facts["splits"]["validation"]["examples"]}
         return Examples(given, targets.get("", targets), facts), calibration
     everything = range(len(found))

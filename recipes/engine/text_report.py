@@ -34,7 +34,12 @@ BATCH = 32
 
 
 def for_report(
-    model: "keras.Model", heads: Sequence[Head], outputs, texts: Mapping[str, Texts], tokenizer: Tokenizer, source: Source
+    model: "keras.Model",
+    heads: Sequence[Head],
+    outputs,
+    texts: Mapping[str, Texts],
+    tokenizer: Tokenizer,
+    source: Source,
 ) -> dict:
     """`{"lengths": {split: [count]}, "samples", "mistakes", "telling"}` as plain data; `outputs` are those on the test split."""
     test = texts["test"]
@@ -66,7 +71,9 @@ def for_report(
     return shown
 
 
-def saliency(model: "keras.Model", name: str, texts: Texts, chosen: Sequence[int], units: Sequence[int]) -> list[np.ndarray]:
+def saliency(
+    model: "keras.Model", name: str, texts: Texts, chosen: Sequence[int], units: Sequence[int]
+) -> list[np.ndarray]:
     """How much each token of the `chosen` sentences spoke for one unit of the output `name`: a list of `(tokens,)`, signed."""
     import tensorflow as tf
 

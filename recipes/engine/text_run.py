@@ -46,6 +46,8 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
     phases = schedule.resolve(
         config.schedule, config.epochs, config.learning_rate, config.layer_decay, known=schedule.TEXT_SCHEDULES
     )
+    if config.learning_rate is None:
+        phases = schedule.for_width(phases, row.feature_dim)
     source, made = splits.complete(source, config.split_seed)
     fingerprint = splits.fingerprint(source)
     if config.per_class is not None:
@@ -84,9 +86,8 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
         verdict = None
         if config.compare_scratch:
             epochs = config.scratch_epochs or sum(phase.epochs for phase in phases)
-            rivals, rival_figures = train(
-                "scratch", "none", schedule.resolve("scratch", epochs, known=schedule.TEXT_SCHEDULES)
-            )
+            from_nothing = schedule.resolve("scratch", epochs, known=schedule.TEXT_SCHEDULES)
+            rivals, rival_figures = train("scratch", "none", schedule.for_width(from_nothing, row.feature_dim))
             seconds = ([t.seconds for t in trained], [t.seconds for t in rivals])
             rival_scores = [text_evaluation.headline(heads, figures) for figures in rival_figures]
             verdict = evaluation.verdict(scores, rival_scores, seconds)
@@ -118,7 +119,10 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
                 "name": config.schedule,
                 "phases": [a | b for a, b in zip(described, best.phases, strict=True)],
             },
-            "measure": {**text_evaluation.measure_of(heads[0]), "heads": [text_evaluation.measure_of(h) for h in heads]},
+            "measure": {
+                **text_evaluation.measure_of(heads[0]),
+                "heads": [text_evaluation.measure_of(h) for h in heads],
+            },
             "test_accuracy_by_seed": scores,
             "test_by_seed": measured,
             "seconds": {"train": best.seconds},
@@ -162,12 +166,18 @@ def summarize(folder: Path) -> None:
     print(f"report: {Path(folder) / 'report.html'}")
 
 
-def _describe_data(source, texts: Mapping[str, Texts], made, config, fingerprint, duplicates, max_length, heads) -> dict:
+def _describe_data(
+    source, texts: Mapping[str, Texts], made, config, fingerprint, duplicates, max_length, heads
+) -> dict:
     tagged = {tag for head in heads if head.kind == "tags" for tag in head.labels}
     labels = list(source.labels) or sorted({tag[2:] for tag in tagged if tag != "O"})
 
     def counts(split: str) -> dict[str, int]:
-        names = [n for s in source.splits[split] for n in (s.labels if source.labels else [t[2:] for t in s.tags if t[0] == "B"])]
+        names = [
+            n
+            for s in source.splits[split]
+            for n in (s.labels if source.labels else [t[2:] for t in s.tags if t[0] == "B"])
+        ]
         return {label: names.count(label) for label in labels}
 
     return {
@@ -213,7 +223,9 @@ def _confusion(heads: Sequence[Head], outputs, texts: Texts) -> dict | None:
     """Of the first head that chooses one label of a sentence."""
     for head in heads:
         if head.kind == "single_label":
-            rows, targets = (outputs, texts.targets) if len(heads) == 1 else (outputs[head.name], texts.targets[head.name])
+            rows, targets = (
+                (outputs, texts.targets) if len(heads) == 1 else (outputs[head.name], texts.targets[head.name])
+            )
             return {"split": "test", "labels": list(head.labels), "matrix": evaluation.confusion(rows, targets)}
     return None
 
@@ -222,7 +234,10 @@ def _write_examples(folder: Path, texts: Mapping[str, Texts], seed: int = 0) -> 
     """Ids for the export's checks: 64 validation sentences for parity, 200 training sentences for calibration."""
     rng = np.random.default_rng(seed)
     arrays = {}
-    for name, split, count in (("parity", "validation", run.PARITY_EXAMPLES), ("calibration", "train", run.CALIBRATION)):
+    for name, split, count in (
+        ("parity", "validation", run.PARITY_EXAMPLES),
+        ("calibration", "train", run.CALIBRATION),
+    ):
         part = texts[split]
         chosen = np.sort(rng.permutation(len(part))[:count])
         arrays |= {f"{name}_{key}": value for key, value in padded(part, chosen).items()}

@@ -1,6 +1,5 @@
 """Texts through an opened artifact: what predict, evaluate and export share. No TensorFlow but what the artifact itself needs."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -11,13 +10,11 @@ from recipes.engine.texts import Texts, padded, token_inputs
 from zoo import heads
 from zoo.errors import ArtifactError, DataError
 from zoo.heads import Head
+from zoo.text import split_words
 
-__all__ = ["WORD", "heads_of", "longest", "outputs", "predict", "split_words"]
+__all__ = ["heads_of", "longest", "outputs", "predict"]
 
 BATCH = 32
-WORD = re.compile(r"[@#]?\w+(?:[-.]\w+)*|['\u2019]\w+|[^\w\s]")
-"""A word of a text that a tagger is asked about: letters and digits (with what joins them inside), an ending behind an
-apostrophe, or one other character."""
 
 
 def heads_of(preprocessing: Mapping) -> tuple[Head, ...]:
@@ -46,11 +43,6 @@ def outputs(session: Session, texts: Texts):
             parts[name].append(rows[batch["padding_mask"] > 0] if rows.ndim == 3 else rows)
     joined = {name: np.concatenate(rows) for name, rows in parts.items()}
     return joined if len(joined) > 1 else joined[session.outputs[0]]
-
-
-def split_words(text: str) -> list[str]:
-    """The words of a text, for a tagger."""
-    return WORD.findall(text)
 
 
 def predict(session: Session, given: Sequence[str]) -> Iterator[dict]:
@@ -88,7 +80,10 @@ def _said(head: Mapping, row: np.ndarray, words: Sequence[str], firsts: np.ndarr
         best = int(row.argmax())
         return {"label": labels[best], "probability": float(row[best]), "scores": _scores(labels, row)}
     if head["kind"] == "multi_label":
-        return {"labels": [label for label, p in zip(labels, row, strict=True) if p >= 0.5], "scores": _scores(labels, row)}
+        return {
+            "labels": [label for label, p in zip(labels, row, strict=True) if p >= 0.5],
+            "scores": _scores(labels, row),
+        }
     if head["kind"] == "embedding":
         return {"embedding": [float(value) for value in row]}
     places = np.flatnonzero(firsts >= 0)

@@ -17,7 +17,17 @@ from zoo.errors import DataError
 from zoo.heads import Head
 from zoo.text import Tokenizer
 
-__all__ = ["Ragged", "Targets", "Texts", "encode", "encode_splits", "padded", "padded_targets", "token_inputs", "token_texts"]
+__all__ = [
+    "Ragged",
+    "Targets",
+    "Texts",
+    "encode",
+    "encode_splits",
+    "padded",
+    "padded_targets",
+    "token_inputs",
+    "token_texts",
+]
 
 UNNAMED = -1
 """The target of a piece that has none: a special token, a later piece of a word, padding."""
@@ -189,12 +199,15 @@ def encode(
 def encode_splits(source: Source, tokenizer: Tokenizer, heads: Sequence[Head], **settings) -> dict[str, Texts]:
     """`encode` for every split of `source`; says how many sentences were cut."""
     splits = {
-        name: encode(sentences, tokenizer, heads, source.labels, **settings) for name, sentences in source.splits.items()
+        name: encode(sentences, tokenizer, heads, source.labels, **settings)
+        for name, sentences in source.splits.items()
     }
     cut, count = sum(texts.truncated for texts in splits.values()), sum(map(len, splits.values()))
     if cut:
         longest = settings["max_length"]
-        warn(f"{cut:,} of {count:,} sentences ({cut / count:.1%}) are longer than {longest} tokens and were cut: --max-length")
+        warn(
+            f"{cut:,} of {count:,} sentences ({cut / count:.1%}) are longer than {longest} tokens and were cut: --max-length"
+        )
     return splits
 
 
@@ -203,7 +216,9 @@ def _targets(head: Head, sentences: Sequence[Sentence], labels: Sequence[str], f
 
     def number(label: str, sentence: Sentence) -> int:
         if label not in index:
-            raise DataError(f"{sentence.name}: the label '{label}' is not one of the model's {len(labels)}: {', '.join(labels)}")
+            raise DataError(
+                f"{sentence.name}: the label '{label}' is not one of the model's {len(labels)}: {', '.join(labels)}"
+            )
         return index[label]
 
     if head.kind == "tags":

@@ -20,7 +20,7 @@ from recipes.engine.texts import Texts
 from zoo.adapters import freeze_but
 from zoo.blocks import Block, count_trained, freeze
 from zoo.cuts import split, with_frozen_prefix
-from zoo.heads import Head, Tasks, compile_arguments
+from zoo.heads import Head, Tasks, compile_arguments, monitored
 
 __all__ = ["EVALUATION_BATCH", "Training"]
 
@@ -206,11 +206,17 @@ class _Phase:
             self.model.set_weights(best_weights)
             return state.rows, state.stopping["best_epoch"], 0.0
         waited = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+        watched, mode = monitored(self.head)
         best = keras.callbacks.EarlyStopping(
-            "val_loss", mode="min", patience=settings.patience or phase.epochs, restore_best_weights=True
+            "val_watched", mode=mode, patience=settings.patience or phase.epochs, restore_best_weights=True
         )
+
+        def watch(epoch, logs):
+            logs["val_watched"] = float(np.mean([logs[name] for name in watched]))
+
         rows = list(state.rows)
-        callbacks = [best]
+        # Callbacks are called in this order and share their logs.
+        callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=watch), best]
         if settings.tensorboard and self.folder is not None:
             callbacks.append(keras.callbacks.TensorBoard(f"{self.folder}/tensorboard/seed-{seed}/{phase.name}"))
         with progress(f"{phase.name} (seed {seed})", (phase.epochs - state.epochs_done) * self.steps) as advance:
