@@ -2,10 +2,10 @@
 
     GRAFT_DATA=... python benchmarks/text_corpus.py build/text
 
-writes `corpus.txt`, one text a line: sentences of product reviews (Amazon, four domains), of film reviews (MR, SST), questions
-(TREC), customer reviews (CR), spoken commands (SNIPS) and tweets (WNUT-17), of their training parts. Left out is every sentence
-of a validation or test part, of the whole of SUBJ (its splits are made), and, because MR holds the sentences of SST, whatever
-equals one of those but for case, blanks and punctuation.
+writes `corpus.txt`, one text a line: sentences of product reviews (Amazon, four domains), of film reviews (MR, SST),
+questions (TREC), customer reviews (CR), spoken commands (SNIPS) and tweets (WNUT-17), of their training parts. Left out is
+every sentence of a validation or test part, of the whole of SUBJ (its splits are made), and, because MR holds the sentences
+of SST, whatever equals one of those but for case, blanks and punctuation.
 """
 
 import os

@@ -2,8 +2,9 @@
 
     GRAFT_DATA=... python benchmarks/text_tables.py build/tables
 
-gives sst2.csv, trec.csv (official splits; TREC has no validation part, so that 15 % of its training part become one), subj.csv
-(no official splits: 70/15/15 by split seed 0, made by the recipes), wnut17/ (train, dev and test .conll) and snips/.
+gives sst2.csv, trec.csv (official splits; TREC has no validation part, so that 15 % of its training part become one),
+subj.csv (no official splits: 70/15/15 by split seed 0, made by the recipes), wnut17/ (train, dev and test .conll) and
+snips/.
 """
 
 import csv

@@ -43,8 +43,8 @@ class Examples:
 
     Attributes:
         inputs: of the model's only input, or for each input by name; bytes are made float32, token ids (int32) stay.
-        targets: `(n, units)` as the head's metrics take them, of tags int32 `(n, length)`; None where the truth is not known.
-            Of a model with several outputs, by their names.
+        targets: `(n, units)` as the head's metrics take them, of tags int32 `(n, length)`; None where the truth is not
+            known. Of a model with several outputs, by their names.
         facts: where they come from, for the manifest: split, names, ...
         texts: for a model of texts, as they came.
     """

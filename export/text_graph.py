@@ -2,8 +2,8 @@
 
 It follows `tokenizers` step by step: clean, set Chinese characters apart, strip accents, lower case, split at blanks and
 punctuation, longest pieces first. Two things its operators cannot do: drop code points that Unicode has not assigned, and
-write a Greek sigma at a word's end as it stands there. On 11,854 sentences of reviews and questions all ids were the same; on
-4,003 random strings of twelve scripts 75 differed (benchmarks/results/text.md). Every export counts its own examples.
+write a Greek sigma at a word's end as it stands there. On 11,854 sentences of reviews and questions all ids were the same;
+on 4,003 random strings of twelve scripts 75 differed (benchmarks/results/text.md). Every export counts its own examples.
 """
 
 import json

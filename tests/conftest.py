@@ -111,3 +111,71 @@ def graft():
         )
 
     return call
+
+
+WORDS = [
+    "red",
+    "green",
+    "blue",
+    "round",
+    "square",
+    "heavy",
+    "light",
+    "stone",
+    "apple",
+    "ball",
+    "box",
+    "runs",
+    "sleeps",
+    "falls",
+    "big",
+    "small",
+    "very",
+    "not",
+    "the",
+    "a",
+    "is",
+    "in",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory) -> Path:
+    """The folder of a KerasHub preset: a BERT of two layers and width 16 with a vocabulary of some forty pieces."""
+    import keras
+    import keras_hub
+
+    from zoo.quiet import load_tensorflow
+
+    load_tensorflow()
+    folder = tmp_path_factory.mktemp("encoder") / "tiny_bert"
+    letters = [*"abcdefghijklmnopqrstuvwxyz0123456789.,!?'-"]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters, *(f"##{letter}" for letter in letters)]
+    pieces = list(dict.fromkeys(pieces))
+    keras.utils.set_random_seed(0)
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=len(pieces),
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=16,
+        intermediate_dim=32,
+        max_sequence_length=32,
+    )
+    backbone.save_to_preset(folder)
+    keras_hub.models.BertTokenizer(vocabulary=pieces, lowercase=True, strip_accents=True).save_to_preset(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sentences_csv(tmp_path_factory) -> Path:
+    """A table of 90 sentences with three labels, colours by which they are told."""
+    rng = np.random.default_rng(0)
+    rows = ["text,label,split"]
+    for i in range(90):
+        colour = ("red", "green", "blue")[i % 3]
+        words = [*rng.choice(WORDS[3:], int(rng.integers(1, 12))), colour]
+        rng.shuffle(words)
+        rows.append(f"{' '.join(words)},{colour},{('train', 'train', 'train', 'validation', 'test')[i // 3 % 5]}")
+    path = tmp_path_factory.mktemp("sentences") / "colours.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return path

@@ -2,18 +2,19 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zoo.backbones import BACKBONES
+from zoo.encoders import ENCODERS
 
 __all__ = ["Options", "command"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """List the backbones: size, published accuracy, where their weights come from."""
+    """List the backbones for pictures and the encoders for texts: size, published accuracy, where their weights come
+    from."""
 
     json: bool = False
     """Print a JSON list of rows, all fields."""
@@ -25,7 +26,8 @@ def command(arguments: Sequence[str]) -> None:
 
     options = tyro.cli(Options, args=arguments, prog="graft zoo")
     if options.json:
-        print(json.dumps([dataclasses.asdict(row) for row in BACKBONES], indent=2))
+        encoders = [{"modality": "text", **dataclasses.asdict(row), "paper": row.paper} for row in ENCODERS]
+        print(json.dumps([*(dataclasses.asdict(row) for row in BACKBONES), *encoders], indent=2))
         return
     header = ("name", "parameters", "pixels", "features", "top-1 %", "weights")
     rows = [
@@ -39,11 +41,31 @@ def command(arguments: Sequence[str]) -> None:
         )
         for row in BACKBONES
     ]
+    _table(header, rows, right=(1, 2, 3, 4))
+    print(f"{len(BACKBONES)} backbones for pictures; top-1: published, ImageNet; sources in `graft zoo --json`\n")
+    header = ("name", "parameters", "tokens", "features", "family", "weights")
+    rows = [
+        (
+            row.name,
+            f"{row.parameters / 1e6:.1f} M",
+            str(row.max_length),
+            str(row.feature_dim),
+            row.family,
+            ", ".join(row.weights),
+        )
+        for row in ENCODERS
+    ]
+    _table(header, rows, right=(1, 2, 3))
+    print(
+        f"{len(ENCODERS)} encoders for texts; a folder of a KerasHub preset or of a Hugging Face model works as a name too"
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
     widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
     for line in (header, *rows):
         cells = [
-            cell.ljust(width) if i in (0, 5) else cell.rjust(width)
+            cell.rjust(width) if i in right else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
-    sys.stdout.write(f"{len(BACKBONES)} backbones; top-1: published, ImageNet; sources in `graft zoo --json`\n")
+        print("  ".join(cells).rstrip())

@@ -65,10 +65,10 @@ def train(
 ) -> tuple["keras.Model", list[Trained]]:
     """Train `build()` through `phases` once for each seed; the graph is traced once a phase, not once a seed.
 
-    `images` holds the "train" and "validation" pictures or sentences. `build` makes the stacked model, fresh weights included; it is
-    called under each seed. Features of frozen blocks are kept in `store`; without one nothing is cached. Checkpoints (and
-    TensorBoard's logs) go into `folder`, under `name`; if it holds those of an interrupted training, this one goes on from
-    there.
+    `images` holds the "train" and "validation" pictures or sentences. `build` makes the stacked model, fresh weights
+    included; it is called under each seed. Features of frozen blocks are kept in `store`; without one nothing is cached.
+    Checkpoints (and TensorBoard's logs) go into `folder`, under `name`; if it holds those of an interrupted training, this
+    one goes on from there.
 
     Returns the model, holding the weights of the last seed, and the results, in the order of `seeds`. The seconds of the
     first seed include tracing, and computing features that were not in the store.

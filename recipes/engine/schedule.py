@@ -28,8 +28,8 @@ class Phase:
         batch_norm: BatchNormalization inside the trained blocks: "inference" keeps statistics, scale and offset as they
             came, "train" trains them (needed where the weights start at random).
         layer_decay: each block learns at this share of the rate of the one above it, in (0, 1].
-        adapt: what of the trained blocks changes: "weights"; "bias", their biases, scales and offsets alone (BitFit, Zaken et
-            al. 2022, arXiv:2106.10199); or "lora", low-rank additions to the queries and values of attention (Hu et al.
+        adapt: what of the trained blocks changes: "weights"; "bias", their biases, scales and offsets alone (BitFit, Zaken
+            et al. 2022, arXiv:2106.10199); or "lora", low-rank additions to the queries and values of attention (Hu et al.
             2021, arXiv:2106.09685), which are merged into the weights afterwards.
     """
 
@@ -89,7 +89,8 @@ def resolve(
     *,
     known: Mapping[str, tuple[Phase, ...]] = SCHEDULES,
 ) -> tuple[Phase, ...]:
-    """The one of `known` called `name`, with `epochs` in total, `learning_rate` as the peak of its last phase, and `layer_decay`.
+    """The one of `known` called `name`, with `epochs` in total, `learning_rate` as the peak of its last phase, and
+    `layer_decay`.
 
     The rates of the other phases keep their proportion to the last one; None leaves what the schedule says.
 

@@ -73,9 +73,9 @@ def load(spec: str, *, need: Sequence[str], columns: Columns = Columns(), severa
 
     `spec`: a `.csv`, `.tsv` or `.jsonl` file with a text and a label column (and, if it has one, a column `split`); a
     `.conll`, `.bio`, `.iob2` or `.txt` file of tagged words; a folder that holds such a file for each split (`train.csv`,
-    `dev.conll`), or for each split a folder with the files seq.in, seq.out and label; `tfds:NAME`; or the built-in `commands`.
-    `need` says what each sentence must have: "label", "tags" or both. With `several`, a cell may hold many labels, separated
-    by ";", and none.
+    `dev.conll`), or for each split a folder with the files seq.in, seq.out and label; `tfds:NAME`; or the built-in
+    `commands`. `need` says what each sentence must have: "label", "tags" or both. With `several`, a cell may hold many
+    labels, separated by ";", and none.
 
     Raises:
         DataError: nothing there, nothing in it, or a row that cannot be used.
@@ -128,8 +128,12 @@ def _checked(spec: str, sentences: dict[str, list[Sentence]], need: Sequence[str
                 stranger = next((tag for tag in sentence.tags if tag not in trained), None)
                 if stranger is not None:
                     raise DataError(
-                        f"{sentence.name} of '{spec}' has the tag '{stranger}', which occurs in {split} only: a model cannot "
-                        "learn what the training data do not show; add examples, or correct the tag"
+                       
+                       
+                       
+                        f"{sentence.name} of '{spec}' has
+                        the tag '{stranger}', which occurs in {split}
+                        only: a model cannot " "learn what the training data do not show; add examples, or correct the tag"
                     )
     labels = sorted({part for s in everything for part in (s.labels if several else (s.label,))})
     return Source(spec, tuple(labels if "label" in need else ()), splits)

@@ -54,9 +54,9 @@ def predict(session: Session, given: Sequence[str]) -> Iterator[dict]:
     """
     if session.tokenizer is None:
         raise ArtifactError(f"'{session.path}' has no tokenizer.json: export it again, or give the run")
-    for text in given:
+    for number, text in enumerate(given, 1):
         if not text.strip():
-            raise DataError(f"the text {text!r} is empty: give one that says something")
+            raise DataError(f"text {number} of {len(given)} is empty: give one that says something")
     described = session.preprocessing["outputs"]
     for start in range(0, len(given), BATCH):
         texts = list(given[start : start + BATCH])

@@ -1,0 +1,231 @@
+"""The recipes for text through the real command line: train, export, predict, evaluate; bad input gets one line."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def colours(tiny_encoder, sentences_csv, tmp_path_factory):
+    """A classifier of colours with all its files."""
+    from recipes.commands import export
+    from recipes.text_classification import Config, main
+
+    out = tmp_path_factory.mktemp("texts") / "colours"
+    main(
+        Config(
+            data=str(sentences_csv), out=out, backbone=str(tiny_encoder), schedule="full", epochs=40, learning_rate=5e-3,
+            max_length=16, seeds=2, compare_scratch=True, scratch_epochs=2,
+        )
+    )  # fmt: skip
+    manifest = export.export(export.Options(run=out, quantize=("float16", "dynamic", "int8")))
+    assert all(row["passed"] for row in manifest["files"]), [row for row in manifest["files"] if not row["passed"]]
+    return out
+
+
+@pytest.fixture(scope="session")
+def spoken(tiny_encoder, tmp_path_factory):
+    """A model of intents and slots, one epoch, with its float32 files."""
+    from recipes.commands import export
+    from recipes.text_multitask import Config, main
+
+    out = tmp_path_factory.mktemp("texts") / "spoken"
+    main(
+        Config(
+            data="commands", out=out, backbone=str(tiny_encoder), epochs=1, max_length=24, uncertainty=True,
+            compare_single=True,
+        )
+    )  # fmt: skip
+    manifest = export.export(export.Options(run=out))
+    assert all(row["passed"] for row in manifest["files"])
+    return out
+
+
+FILES = ("savedmodel", "model.tflite", "model.onnx", "model.float16.tflite", "model.dynamic.onnx")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_says_what_the_run_says(call, colours, file):
+    texts = ["the stone is red", "not very GREEN!", "a bl\u00fce box falls"]
+    of_run = json.loads(call("predict", colours, *texts, "--json")[1])
+    of_file = json.loads(call("predict", colours / "export" / file, *texts, "--json")[1])
+    assert [row["input"] for row in of_file] == texts
+    assert [row["label"] for row in of_run] == ["red", "green", "blue"]
+    close = {"float16": 2e-2, "dynamic": 0.1}.get(file.split(".")[1] if file.count(".") > 1 else "", 1e-5)
+    for ours, theirs in zip(of_run, of_file, strict=True):
+        assert theirs["label"] == ours["label"]
+        assert theirs["scores"] == pytest.approx(ours["scores"], abs=close)
+
+
+def test_small_files_need_neither_tensorflow_nor_keras(colours, sentences_csv):
+    for file in ("model.onnx", "model.tflite"):
+        path = str(colours / "export" / file)
+        code = (
+            "import sys\n"
+            "from recipes.commands import predict, evaluate\n"
+            f"predict.command([{path!r}, 'a red box'])\n"
+            f"evaluate.command([{path!r}, '--data', {str(sentences_csv)!r}])\n"
+            "print([m for m in ('tensorflow', 'keras', 'keras_hub', 'tensorflow_text', 'torch') if m in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[0].startswith("a red box\tred ")
+        assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_file_alone_is_enough(call, colours, tmp_path):
+    """Labels and tokenizer are inside: the file moves without its folder."""
+    for file in ("model.onnx", "model.tflite"):
+        moved = tmp_path / file
+        moved.write_bytes((colours / "export" / file).read_bytes())
+        assert call("predict", moved, "a red box")[1].startswith("a red box\tred ")
+
+
+def test_the_run_and_its_files_have_the_same_figures(call, colours, sentences_csv):
+    figures = [
+        json.loads(call("evaluate", artifact, "--data", sentences_csv, "--json")[1])
+        for artifact in (colours, colours / "export" / "model.onnx", colours / "export" / "model.tflite")
+    ]
+    stored = json.loads((colours / "run.json").read_text())["metrics"]["test"]
+    for found in figures:
+        assert found["accuracy"] == pytest.approx(stored["accuracy"])
+        assert found["loss"] == pytest.approx(stored["loss"], abs=1e-4)
+        assert found["truncated"] == 0
+
+
+def test_what_a_run_and_an_export_hold(colours):
+    for name in ("tokenizer.json", "vocab.txt", "preprocessing.json", "labels.txt", "report.html", "texts.json"):
+        assert (colours / name).is_file()
+    manifest = json.loads((colours / "export" / "manifest.json").read_text())
+    assert {entry["name"]: entry["dtype"] for entry in manifest["inputs"]} == dict.fromkeys(
+        ("token_ids", "padding_mask", "segment_ids"), "int32"
+    )
+    saved = next(row for row in manifest["files"] if row["format"] == "savedmodel")
+    assert saved["needs"] == ["tensorflow-text"]
+    assert saved["raw_text"]["same_ids"] == saved["raw_text"]["examples"] > 0
+    onnx = next(row for row in manifest["files"] if row["path"] == "model.onnx")
+    tflite = next(row for row in manifest["files"] if row["path"] == "model.tflite")
+    assert onnx["inputs"][0]["shape"] == [None, None]
+    assert tflite["inputs"][0]["shape"] == [1, 16]
+    assert (colours / "export" / "tokenizer.json").read_text() == (colours / "tokenizer.json").read_text()
+    card = (colours / "export" / "MODEL_CARD.md").read_text()
+    assert "pipeline_tag: text-classification" in card
+    assert "picture" not in card
+
+
+def test_strings_go_into_the_savedmodel(colours):
+    """The second signature gives what the first one gives for the ids of tokenizer.json."""
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401
+
+    loaded = tf.saved_model.load(str(colours / "export" / "savedmodel"))
+    scores = loaded.signatures["raw_text"](text=tf.constant(["a red box", "bl\u00fce"]))["probabilities"].numpy()
+    labels = (colours / "labels.txt").read_text().split()
+    assert [labels[i] for i in scores.argmax(-1)] == ["red", "blue"]
+
+
+def test_long_texts_are_cut_everywhere_alike(call, colours):
+    text = "red " * 200
+    rows = [
+        json.loads(call("predict", artifact, text, "--json")[1])[0]["scores"]
+        for artifact in (colours, colours / "export" / "model.tflite", colours / "export" / "model.onnx")
+    ]
+    assert rows[0] == pytest.approx(rows[1], abs=1e-5)
+    assert rows[0] == pytest.approx(rows[2], abs=1e-5)
+
+
+def test_the_report_shows_texts(colours, spoken):
+    page = (colours / "report.html").read_text()
+    for part in ("Most telling words", "Lengths", "Training sentences", "Confusion on the test split", "test sentence"):
+        assert part in page
+    assert "picture" not in page.split("</style>")[1]
+    page = (spoken / "report.html").read_text()
+    for part in ("Label by label: intent", "Label by label: slots", "Test intent accuracy", "Test slots entity F1"):
+        assert part in page
+
+
+def test_intents_and_slots(call, spoken):
+    content = json.loads((spoken / "run.json").read_text())
+    assert set(content["metrics"]["test"]["tasks"]) == {"intent", "slots"}
+    assert [part["task"] for part in content["sharing"]] == ["intent", "slots"]
+    for artifact in (spoken, spoken / "export" / "model.onnx", spoken / "export" / "model.tflite"):
+        (row,) = json.loads(call("predict", artifact, "play jazz in the kitchen", "--json")[1])
+        assert set(row) == {"input", "intent", "slots"}
+        assert row["slots"]["words"] == ["play", "jazz", "in", "the", "kitchen"]
+        assert len(row["slots"]["tags"]) == 5
+        assert row["intent"]["label"] in row["intent"]["scores"]
+    found = json.loads(call("evaluate", spoken / "export" / "model.onnx", "--data", "commands", "--json")[1])
+    assert found["tasks"]["slots"]["f1"] == pytest.approx(content["metrics"]["test"]["tasks"]["slots"]["f1"])
+    assert found["tasks"]["intent"]["accuracy"] == pytest.approx(
+        content["metrics"]["test"]["tasks"]["intent"]["accuracy"]
+    )
+
+
+def test_several_labels_and_vectors(call, tiny_encoder, sentences_csv, tmp_path):
+    lines = sentences_csv.read_text().splitlines()[1:]
+    rows = [line.split(",") for line in lines]
+    table = tmp_path / "many.csv"
+    table.write_text(
+        "text,label,split\n"
+        + "".join(f"{t},{label};{'stone' if 'stone' in t else 'none'},{s}\n" for t, label, s in rows)
+    )
+    common = ("--backbone", tiny_encoder, "--schedule", "feature_extraction", "--epochs", 2)
+    code, out, _ = call(
+        "train", "text-classification", "--data", table, "--multi-label", "--out", tmp_path / "many", *common
+    )
+    assert code == 0
+    assert "average precision" in out
+    (row,) = json.loads(call("predict", tmp_path / "many", "a red stone", "--json")[1])
+    assert set(row["scores"]) == {"red", "green", "blue", "stone", "none"}
+    code, out, _ = call("train", "text-similarity", "--data", sentences_csv, "--out", tmp_path / "near", *common)
+    assert code == 0
+    assert "recall at 1" in out
+    assert call("export", tmp_path / "near", "--formats", "onnx")[0] == 0
+    (row,) = json.loads(call("predict", tmp_path / "near" / "export" / "model.onnx", "a red stone", "--json")[1])
+    assert np.linalg.norm(row["embedding"]) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.fixture
+def refuse(call, tmp_path, tiny_encoder):
+    """`graft train text-classification` that must fail with one line and leave nothing."""
+
+    def run(data, *options, recipe="text-classification"):
+        shelf = tmp_path / "shelf"
+        shelf.mkdir(exist_ok=True)
+        code, _, lines = call(
+            "train", recipe, "--data", data, "--out", shelf / "run", "--backbone", tiny_encoder, *options
+        )
+        assert code == 2
+        assert len(lines) == 1
+        assert [p.name for p in shelf.iterdir() if p.name != ".graft-cache"] == []
+        return lines[0]
+
+    return run
+
+
+def test_bad_requests_get_one_line(refuse, call, sentences_csv, tmp_path, colours):
+    assert "separated by tabs, expected commas" in refuse(_written(tmp_path, "text\tlabel\nx\ta\n"))
+    assert "line 2: the column 'text' is empty" in refuse(_written(tmp_path, "text,label\n  ,a\n"))
+    assert "no schedule is called 'loral'. Did you mean 'lora'?" in refuse(sentences_csv, "--schedule", "loral")
+    assert "--augment flip changes pictures" in refuse(sentences_csv, "--augment", "flip")
+    assert "has no weights 'imagenet'" in refuse(sentences_csv, "--weights", "imagenet")
+    assert "at least 8 tokens, not 3" in refuse(sentences_csv, "--max-length", 3)
+    assert "has no column 'tags'" in refuse(sentences_csv, recipe="token-classification")
+    assert "no text encoder is called 'bert'" in refuse(sentences_csv, "--backbone", "bert")
+    code, _, lines = call("predict", colours / "export" / "model.onnx", "  ")
+    assert code == 2
+    assert "text 1 of 1 is empty: give one that says something" in lines[0]
+    strangers = _written(
+        tmp_path, "text,label,split\nx,red,test\ny,pink,test\na,red,train\nb,red,train\nc,pink,train\nd,pink,train\n"
+    )
+    code, _, lines = call("evaluate", colours / "export" / "model.onnx", "--data", strangers)
+    assert code == 2
+    assert "the label 'pink' is not one of the model's 3: blue, green, red" in lines[0]
+
+
+def _written(folder, content: str):
+    path = folder / "bad.csv"
+    path.write_text(content)
+    return path

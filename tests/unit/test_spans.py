@@ -1,0 +1,41 @@
+"""Entities are counted as seqeval counts them."""
+
+import warnings
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recipes.engine.spans import scores, spans
+
+TAGS = ("O", "B-per", "I-per", "B-place", "I-place")
+
+
+def test_spans_of_a_sentence():
+    assert spans(["B-per", "I-per", "O", "B-place", "B-place"]) == {("per", 0, 2), ("place", 3, 4), ("place", 4, 5)}
+    assert spans([]) == set()
+
+
+def test_what_iob2_forbids_begins_an_entity_all_the_same():
+    assert spans(["I-per", "I-place"]) == {("per", 0, 1), ("place", 1, 2)}
+
+
+def test_a_wrong_end_is_a_wrong_entity():
+    found = scores([["B-per", "I-per", "O"]], [["B-per", "O", "O"]])
+    assert (found["precision"], found["recall"], found["f1"], found["entities"]) == (0, 0, 0, 1)
+
+
+sentence = st.lists(st.sampled_from(TAGS), min_size=1, max_size=8)
+
+
+@given(st.lists(st.tuples(sentence, sentence), min_size=1, max_size=6))
+@settings(deadline=None)
+def test_the_figures_are_those_of_seqeval(pairs):
+    seqeval = pytest.importorskip("seqeval.metrics")
+    truth = [a for a, _ in pairs]
+    guess = [(b * 8)[: len(a)] for a, b in pairs]
+    ours = scores(truth, guess)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = [f(truth, guess) for f in (seqeval.precision_score, seqeval.recall_score, seqeval.f1_score)]
+    assert [ours["precision"], ours["recall"], ours["f1"]] == pytest.approx(theirs)

@@ -1,0 +1,224 @@
+"""Training on sentences: batches, cached features, low-rank additions, biases, several tasks."""
+
+import keras
+import numpy as np
+import pytest
+
+from recipes.engine import fit, pipeline, sentences
+from recipes.engine.schedule import TEXT_SCHEDULES, Phase, for_width, lengthened
+from recipes.engine.settings import FitSettings
+from recipes.engine.store import Store
+from recipes.engine.texts import Ragged, encode_splits, padded
+from zoo import adapters, encoders, heads
+from zoo.blocks import find_blocks
+from zoo.errors import ConfigError
+from zoo.stack import backbone_of, stack
+
+HEAD = heads.single_label(["blue", "green", "red"], dropout=0.1)
+QUIET = FitSettings(batch_size=8, weight_decay=0.0)
+
+
+@pytest.fixture(scope="module")
+def row(tiny_encoder):
+    return encoders.find(str(tiny_encoder))
+
+
+@pytest.fixture(scope="module")
+def colours(row, sentences_csv):
+    source = sentences.load(str(sentences_csv), need=("label",))
+    return encode_splits(source, encoders.tokenizer(row), [HEAD], inputs=encoders.INPUTS, max_length=32)
+
+
+@pytest.fixture(scope="module")
+def tagged(row, tmp_path_factory):
+    """Words where colours are entities, and a label that says whether there is a stone."""
+    rng = np.random.default_rng(1)
+    words = ["red", "blue", "stone", "apple", "runs", "sleeps", "the", "green"]
+    lines = ["text,label,tags"]
+    for i in range(60):
+        chosen = [*rng.choice(words, int(rng.integers(2, 9))), ("stone", "apple")[i % 2]]
+        tags = ["B-colour" if word in ("red", "blue", "green") else "O" for word in chosen]
+        tags[0] = "B-colour" if i < 3 else tags[0]
+        lines.append(f"{' '.join(chosen)},{'yes' if 'stone' in chosen else 'no'},{' '.join(tags)}")
+    path = tmp_path_factory.mktemp("tagged") / "words.csv"
+    path.write_text("\n".join(lines) + "\n")
+    from recipes.engine import splits
+
+    source, _ = splits.complete(sentences.load(str(path), need=("label", "tags")), 0)
+    intent = heads.single_label(source.labels, name="intent")
+    slots = heads.tags(sentences.tag_names(source), name="slots")
+    texts = encode_splits(source, encoders.tokenizer(row), [intent, slots], inputs=encoders.INPUTS, max_length=32)
+    return texts, intent, slots
+
+
+def build(row, heads=(HEAD,), weights=""):
+    keras.utils.set_random_seed(3)
+    return stack(encoders.build(row, weights), heads)
+
+
+def test_batches_hold_every_sentence_once_and_little_padding(colours):
+    train = colours["train"]
+    order = pipeline.Order(len(train), 6, seed=1, epochs=2, lengths=train.ids.lengths)
+    batches = list(pipeline.training_batches(train, order))
+    assert len(batches) == 2 * order.steps
+    seen = [row[mask > 0].tobytes() for x, _ in batches[: order.steps]
+            for row, mask in zip(x["token_ids"].numpy(), x["padding_mask"].numpy(), strict=True)]  # fmt: skip
+    assert sorted(seen) == sorted(train.ids[i].tobytes() for i in range(len(train)))
+    first, second = (b[0]["token_ids"].numpy().tobytes() for b in (batches[0], batches[order.steps]))
+    assert first != second, "both epochs have the same order"
+    share = np.mean([x["padding_mask"].numpy().mean() for x, _ in batches[: order.steps]])
+    assert share > 0.6, "sentences of all lengths are in one batch"
+    assert all(x["token_ids"].shape[1] % pipeline.ROUND_LENGTH == 0 for x, _ in batches)
+
+
+def test_targets_stay_with_their_sentences(row, colours):
+    """The sentences are sorted by length; each one's label is the colour that stands in it."""
+    pieces = encoders.tokenizer(row).vocabulary
+    for x, y in pipeline.evaluation_batches(colours["test"], 4):
+        for ids, target in zip(x["token_ids"].numpy(), y.numpy(), strict=True):
+            assert HEAD.labels[target.argmax()] in {pieces[i] for i in ids}
+    assert (np.diff(colours["test"].ids.lengths) >= 0).all()
+
+
+def test_tags_stand_on_the_first_piece_of_each_word(tagged):
+    texts, _, slots = tagged
+    train = texts["train"]
+    for x, y in pipeline.evaluation_batches(train, 8):
+        assert y["slots"].shape == x["token_ids"].shape
+        assert (y["slots"].numpy()[x["padding_mask"].numpy() == 0] == -1).all()
+        assert (y["slots"].numpy()[:, 0] == -1).all(), "[CLS] has a tag"
+    assert len(train.targets["slots"].values) == len(train.ids.values)
+    assert set(train.targets["slots"].values) <= {-1, *range(len(slots.labels))}
+
+
+@pytest.mark.parametrize(
+    "phase", [Phase("head", "head", 2, 1e-2), Phase("one block", 1, 2, 1e-3)], ids=["pooled", "sequences"]
+)
+@pytest.mark.parametrize("mode", ["memory", "disk"])
+def test_cached_features_train_the_same_model(row, colours, tmp_path, phase, mode):
+    settings = FitSettings(batch_size=8, weight_decay=0.0, cache_dtype="float32")
+    results = []
+    for cache, store in ((mode, Store(tmp_path)), ("off", None)):
+        settings = FitSettings(batch_size=8, weight_decay=0.0, cache_dtype="float32", cache=cache)
+        head = heads.single_label(HEAD.labels)
+        _, (trained,) = fit.train(lambda: build(row, [head]), head, (phase,), colours, [0], settings, store=store)  # noqa: B023
+        results.append(trained)
+        assert trained.phases[0]["cached"] == (cache != "off")
+    losses = [[epoch["loss"] for epoch in trained.history] for trained in results]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_a_few_epochs_learn_the_colours(row, colours):
+    phases = (Phase("all", "all", 30, 5e-3),)
+    model, (trained,) = fit.train(lambda: build(row), HEAD, phases, colours, [0], QUIET)
+    outputs = fit.predict(model, colours["test"], [trained.weights])[0]
+    assert np.mean(outputs.argmax(-1) == colours["test"].classes) > 0.8
+
+
+def test_low_rank_additions_train_alone_and_are_merged(row, colours):
+    phases = (Phase("lora", "all", 3, 1e-2, adapt="lora"),)
+    before = build(row)
+    model, (first, second) = fit.train(lambda: build(row), HEAD, phases, colours, [0, 1], QUIET)
+    assert len(first.weights) == len(before.weights)
+    assert not adapters.lora_layers(model)
+    changed = [
+        v.path
+        for v, a, b in zip(before.weights, before.get_weights(), first.weights, strict=True)
+        if not np.array_equal(a, b)
+    ]
+    assert all("query" in path or "value" in path or "probabilities" in path for path in changed if "seed" not in path)
+    assert any("query" in path for path in changed)
+    merged = fit.predict(build(row), colours["validation"], [first.weights])[0]
+    loss = HEAD.score(merged, colours["validation"].targets)["loss"]
+    assert loss == pytest.approx(first.validation_loss, abs=1e-4), "the merged weights are another model"
+    assert not np.array_equal(first.weights[-1], second.weights[-1])
+
+
+def test_low_rank_additions_need_attention(make_tiny_backbone):
+    with pytest.raises(ConfigError, match="has no attention"):
+        adapters.add_lora(make_tiny_backbone())
+
+
+def test_biases_train_alone(row, colours):
+    phases = (Phase("biases", "all", 2, 1e-2, adapt="bias"),)
+    before = build(row)
+    described = fit.describe_phases(build(row), phases)[0]
+    assert described["trainable_parameters"] < described["total_parameters"] / 5
+    _, (trained,) = fit.train(lambda: build(row), HEAD, phases, colours, [0], QUIET)
+    for variable, a, b in zip(before.weights, before.get_weights(), trained.weights, strict=True):
+        if not np.array_equal(a, b) and "seed" not in variable.path and "probabilities" not in variable.path:
+            assert variable.name == "bias" or len(variable.shape) == 1, variable.path
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0), None], ids=["fixed", "uncertainty"])
+def test_several_tasks_train_at_once(row, tagged, weights):
+    texts, intent, slots = tagged
+    tasks = heads.Tasks((intent, slots), weights)
+    phases = (Phase("all", "all", 12, 5e-3),)
+    model, (trained,) = fit.train(lambda: build(row, tasks), tasks, phases, texts, [0], QUIET)
+    first, last = trained.history[0], trained.history[-1]
+    assert last["intent_loss"] < first["intent_loss"]
+    assert last["slots_loss"] < first["slots_loss"]
+    outputs = fit.predict(model, texts["test"])[0]
+    assert outputs["intent"].shape == (len(texts["test"]), 2)
+    assert outputs["slots"].shape == (len(texts["test"].ids.values), len(slots.labels))
+    if weights is None:
+        learned = np.asarray(model.get_layer("task_weights").log_variances)
+        assert (learned != 0).all()
+        assert learned[0] != learned[1]
+
+
+def test_weights_of_tasks_weigh(row, tagged):
+    texts, intent, slots = tagged
+    tasks = heads.Tasks((intent, slots), (1.0, 0.0))
+    before = build(row, tasks)
+    _, (trained,) = fit.train(lambda: build(row, tasks), tasks, (Phase("all", "all", 1, 1e-2),), texts, [0], QUIET)
+    by_path = {v.path: (a, b) for v, a, b in zip(before.weights, before.get_weights(), trained.weights, strict=True)}
+    assert all(np.array_equal(*pair) for path, pair in by_path.items() if path.startswith("slots_dense"))
+    assert not any(np.array_equal(*pair) for path, pair in by_path.items() if path == "intent_dense/kernel")
+
+
+def test_the_most_accurate_epoch_of_a_tagger_is_kept():
+    slots, intent = heads.tags(["O", "B-x"], name="slots"), heads.single_label(["a", "b"], name="intent")
+    assert heads.monitored(intent) == (("val_loss",), "min")
+    assert heads.monitored(slots) == (("val_accuracy",), "max")
+    assert heads.monitored(heads.Tasks((intent, slots))) == (("val_intent_accuracy", "val_slots_accuracy"), "max")
+
+
+def test_padding_and_unnamed_tokens_do_not_count():
+    head = heads.tags(["O", "B-x"])
+    truth = np.array([[-1, 0, 1, -1]], np.int32)
+    sure = np.array([[[0.5, 0.5], [0.9, 0.1], [0.2, 0.8], [0.99, 0.01]]], np.float32)
+    loss, metric = head.loss(), head.metrics()[0]
+    metric.update_state(truth, sure)
+    assert float(metric.result()) == 1.0
+    assert float(loss(truth, sure)) == pytest.approx(-np.log([0.9, 0.8]).mean(), abs=1e-5)
+    assert head.score(sure[0], truth[0])["accuracy"] == 1.0
+
+
+def test_ragged_rows():
+    rows = Ragged.of([np.array([1, 2]), np.array([], int), np.array([3])])
+    assert len(rows) == 3
+    assert rows.lengths.tolist() == [2, 0, 1]
+    assert rows[2].tolist() == [3]
+
+
+def test_padded_inputs(colours):
+    made = padded(colours["test"], [0, 3], 20)
+    assert set(made) == set(encoders.INPUTS)
+    assert made["token_ids"].shape == (2, 20)
+    assert made["padding_mask"].sum() == sum(len(colours["test"].ids[i]) for i in (0, 3))
+
+
+def test_schedules_follow_width_and_data():
+    full = TEXT_SCHEDULES["full"]
+    assert for_width(full, 384) == full
+    assert for_width(full, 128)[0].learning_rate == pytest.approx(9e-4)
+    assert for_width(TEXT_SCHEDULES["feature_extraction"], 128) == TEXT_SCHEDULES["feature_extraction"]
+    assert lengthened(full, 3, 100)[0].epochs == 34
+    assert lengthened(full, 500, 100) == full
+
+
+def test_encoders_have_a_block_a_layer(row):
+    blocks = find_blocks(backbone_of(build(row)))
+    assert [block.name for block in blocks][-2:] == ["transformer_layer_0", "transformer_layer_1"]
