@@ -3,9 +3,9 @@
     python benchmarks/text_corpus.py build/text
     graft train pretrain-text --corpus build/text/corpus.txt --teacher all-MiniLM-L6-v2/ --out build/encoder
 
-The vocabulary is learned from the corpus; the mean of the student's token vectors learns to point, after a linear map that is
-thrown away, where the teacher's mean points (Reimers and Gurevych 2020, arXiv:2004.09813). The result is a preset of KerasHub,
-weights in float16. What it is worth: zoo/bundled/graft_mini_en/README.md.
+The vocabulary is learned from the corpus; the mean of the student's token vectors learns to point, after a linear map that
+is thrown away, where the teacher's mean points (Reimers and Gurevych 2020, arXiv:2004.09813). The result is a preset of
+KerasHub, weights in float16. What it is worth: zoo/bundled/graft_mini_en/README.md.
 """
 
 from dataclasses import dataclass
@@ -126,7 +126,8 @@ def _where(texts, chosen, wanted):
 
     at = np.flatnonzero(chosen)
     return token_texts(
-        [texts.ids[i] for i in at], wanted[texts.targets[at]], [texts.names[i] for i in at], [texts.sentences[i] for i in at],
+        [texts.ids[i] for i in at], wanted[texts.targets[at]], [texts.names[i] for i in at],
+        [texts.sentences[i] for i in at],
         inputs=texts.inputs, pad_id=texts.pad_id, max_length=texts.max_length,
     )  # fmt: skip
 

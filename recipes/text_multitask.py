@@ -2,9 +2,10 @@
 
     graft train text-multitask --data commands --out runs/commands
 
-Both heads train at once (Caruana 1997, doi:10.1023/A:1007379606734; Chen et al. 2019, arXiv:1902.10909). Losses are weighted by
-`--task-weights`, or by what the model learns of the uncertainty of each task (Kendall et al. 2018, arXiv:1705.07115). With
-`--compare-single` a model for each task is trained beside it, and the run says whether sharing helped.
+Both heads train at once (Caruana 1997, doi:10.1023/A:1007379606734; Chen et al. 2019, arXiv:1902.10909). Losses are
+weighted by `--task-weights`, or by what the model learns of the uncertainty of each task (Kendall et al. 2018,
+arXiv:1705.07115). With `--compare-single` a model for each task is trained beside it, and the run says whether sharing
+helped.
 
 Expected results: benchmarks/results/text.md.
 """

@@ -2,9 +2,9 @@
 
     graft train text-similarity --data questions.csv --out runs/questions
 
-The head is a vector of length 1, trained with the supervised contrastive loss (Khosla et al. 2020, arXiv:2004.11362): within a
-batch, sentences of one label draw near and others apart. Measured is retrieval: how often the nearest other sentence has the same
-label (recall at 1), and how often one of the nearest five has.
+The head is a vector of length 1, trained with the supervised contrastive loss (Khosla et al. 2020, arXiv:2004.11362):
+within a batch, sentences of one label draw near and others apart. Measured is retrieval: how often the nearest other
+sentence has the same label (recall at 1), and how often one of the nearest five has.
 
 Expected results: benchmarks/results/text.md.
 """

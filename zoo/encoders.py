@@ -5,8 +5,8 @@ The architectures and presets are KerasHub's. Importing this module imports neit
 An encoder's graph takes `token_ids` and `padding_mask` (and, for some families, `segment_ids`), int32 `(batch, length)`, and
 gives a vector for each token, float32 `(batch, length, feature_dim)`.
 
-Where the columns come from: parameters are those that KerasHub states for its preset (a test compares); the licence is that of
-the checkpoint as its authors published it.
+Where the columns come from: parameters are those that KerasHub states for its preset (a test compares); the licence is that
+of the checkpoint as its authors published it.
 """
 
 import json

@@ -2,8 +2,8 @@
 
 A head is data plus one small function. It receives pooled features `(batch, feature_dim)`, or for tags a vector for each
 token `(batch, length, feature_dim)`, and returns the named output of the exported file, always float32 (also under mixed
-precision). The numpy side of a head, `score`, needs no TensorFlow: it measures a `.tflite` or `.onnx` file with the same code
-that measures the Keras model. Several heads on one backbone are `Tasks`.
+precision). The numpy side of a head, `score`, needs no TensorFlow: it measures a `.tflite` or `.onnx` file with the same
+code that measures the Keras model. Several heads on one backbone are `Tasks`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -276,8 +276,8 @@ TASK_WEIGHTS = "task_weights"
 def monitored(head: Head | Tasks) -> tuple[tuple[str, ...], Literal["min", "max"]]:
     """(the validation figures by whose mean the best epoch is chosen, whether less or more of it is better).
 
-    The loss, because it also sees how sure a model is; but for tags the accuracy: a tagger that grows too sure of its mistakes
-    still goes on learning, and its loss rises meanwhile.
+    The loss, because it also sees how sure a model is; but for tags the accuracy: a tagger that grows too sure of its
+    mistakes still goes on learning, and its loss rises meanwhile.
     """
     heads = head.heads if isinstance(head, Tasks) else (head,)
     if all(part.kind != "tags" for part in heads):

@@ -1,8 +1,8 @@
 """Text -> token ids, the same in training, prediction and every shipped file. No TensorFlow here.
 
-A tokenizer is one `tokenizer.json` in the format of Hugging Face `tokenizers`, which has readers in Python, Rust, JavaScript,
-Swift and Kotlin. What it says is all there is: `[CLS]` written in a text is the characters `[CLS]`, never the special token,
-and neither truncation nor padding is hidden in the file.
+A tokenizer is one `tokenizer.json` in the format of Hugging Face `tokenizers`, which has readers in Python, Rust,
+JavaScript, Swift and Kotlin. What it says is all there is: `[CLS]` written in a text is the characters `[CLS]`, never the
+special token, and neither truncation nor padding is hidden in the file.
 """
 
 import json

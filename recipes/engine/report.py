@@ -222,7 +222,7 @@ def _curves(history: Mapping[str, Sequence] | None) -> list[Tree]:
     if not history or not history["phase"]:
         return []
     curves = []
-    keys = [key for key in history if key != "phase" and not key.startswith("val_")]
+    keys = [key for key in history if f"val_{key}" in history]
     for key in sorted(keys, key=lambda key: "loss" in key):
         name, percent = key.replace("_", " ").capitalize(), "accuracy" in key
         train, validation = history[key], history[f"val_{key}"]
@@ -341,9 +341,7 @@ def _history(path: Path) -> Mapping[str, Sequence] | None:
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             rows = list(csv.DictReader(lines))
-        named = rows[0] if rows else ()
-        numbers = [key for key in named if f"val_{key}" in named and ("loss" in key or "accuracy" in key)]
-        numbers += [f"val_{key}" for key in numbers]
+        numbers = [key for key in (rows[0] if rows else ()) if "loss" in key or "accuracy" in key]
         columns = {key: [float(row.get(key) or "nan") for row in rows] for key in numbers}
         return columns | {"phase": [row["phase"] for row in rows]}
     except (OSError, ValueError, KeyError) as error:

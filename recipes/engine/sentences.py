@@ -128,12 +128,8 @@ def _checked(spec: str, sentences: dict[str, list[Sentence]], need: Sequence[str
                 stranger = next((tag for tag in sentence.tags if tag not in trained), None)
                 if stranger is not None:
                     raise DataError(
-                       
-                       
-                       
-                        f"{sentence.name} of '{spec}' has
-                        the tag '{stranger}', which occurs in {split}
-                        only: a model cannot " "learn what the training data do not show; add examples, or correct the tag"
+                        f"{sentence.name} of '{spec}' has the tag '{stranger}', which occurs in {split} only: a model "
+                        "cannot learn what the training data do not show; add examples, or correct the tag"
                     )
     labels = sorted({part for s in everything for part in (s.labels if several else (s.label,))})
     return Source(spec, tuple(labels if "label" in need else ()), splits)
@@ -148,8 +144,8 @@ def _check_labels(spec: str, splits, several: bool) -> None:
         if not counts[label]:
             split = next(split for split in SPLITS[1:] if label in names(split))
             raise DataError(
-                f"the label '{label}' of '{spec}' occurs in {split} only: a model cannot learn what the training data do not "
-                "show; add examples, or correct the label"
+                f"the label '{label}' of '{spec}' occurs in {split} only: a model cannot learn what the training data do "
+                "not show; add examples, or correct the label"
             )
         if counts[label] < 2 and not several:
             raise DataError(f"class '{label}' of '{spec}' has one example to train on: add more, or remove the class")

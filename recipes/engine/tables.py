@@ -89,8 +89,8 @@ def read_text(path: Path) -> str:
         before = content[: error.start]
         line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
         raise DataError(
-            f"'{path}', line {line}, column {column}: byte 0x{content[error.start]:02x} is not UTF-8: save the file as UTF-8 "
-            "(it may be in Windows-1252 or Latin-1)"
+            f"'{path}', line {line}, column {column}: byte 0x{content[error.start]:02x} is not UTF-8: save the file as "
+            "UTF-8 (it may be in Windows-1252 or Latin-1)"
         ) from error
 
 

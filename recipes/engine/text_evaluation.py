@@ -30,7 +30,8 @@ def measure_of(head: Head) -> dict:
 def figures(heads: Sequence[Head], outputs, texts: Texts) -> dict:
     """All figures for the `outputs` of a model (as `fit.predict` gives them) on `texts`.
 
-    Of one head: `{"examples", "accuracy", ...}` and the measures of its kind; of several: `{"examples", "tasks": {name: ...}}`.
+    Of one head: `{"examples", "accuracy", ...}` and the measures of its kind; of several:
+    `{"examples", "tasks": {name: ...}}`.
     """
     if len(heads) == 1:
         return _figures(heads[0], outputs, texts.targets)

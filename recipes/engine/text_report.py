@@ -1,7 +1,8 @@
 """What the report of a run for text shows beside its figures: lengths, samples, mistakes, and the tokens that decided.
 
-Which tokens decided is gradient x input at the vectors that enter the encoder (Denil et al. 2014, arXiv:1412.6815; Atanasova et
-al. 2020, arXiv:2009.13295, found it among the most faithful): how much the answer would change if that token's vector shrank.
+Which tokens decided is gradient x input at the vectors that enter the encoder (Denil et al. 2014, arXiv:1412.6815;
+Atanasova et al. 2020, arXiv:2009.13295, found it among the most faithful): how much the answer would change if that token's
+vector shrank.
 """
 
 from collections import defaultdict
@@ -41,7 +42,7 @@ def for_report(
     tokenizer: Tokenizer,
     source: Source,
 ) -> dict:
-    """`{"lengths": {split: [count]}, "samples", "mistakes", "telling"}` as plain data; `outputs` are those on the test split."""
+    """`{"lengths": {split: [count]}, "samples", "mistakes", "telling"}`; `outputs` are those on the test split."""
     test = texts["test"]
     shown = {
         "lengths": {name: np.bincount(part.ids.lengths).tolist() for name, part in texts.items()},
@@ -74,7 +75,10 @@ def for_report(
 def saliency(
     model: "keras.Model", name: str, texts: Texts, chosen: Sequence[int], units: Sequence[int]
 ) -> list[np.ndarray]:
-    """How much each token of the `chosen` sentences spoke for one unit of the output `name`: a list of `(tokens,)`, signed."""
+    """How much each token of the `chosen` sentences spoke for one unit of the output `name`.
+
+    A list of `(tokens,)`, signed.
+    """
     import tensorflow as tf
 
     first = find_blocks(backbone_of(model))[0].cut

@@ -1,4 +1,5 @@
-"""Texts through an opened artifact: what predict, evaluate and export share. No TensorFlow but what the artifact itself needs."""
+"""Texts through an opened artifact: what predict, evaluate and export share. No TensorFlow but what the artifact itself
+needs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -147,7 +147,10 @@ def token_inputs(
 
 
 def padded_targets(texts: Texts, indices: Sequence[int], length: int | None = None) -> dict[str, np.ndarray]:
-    """The targets of some sentences by the name of the head ("" where there is one): `(n, units)`, or of tags `(n, length)`."""
+    """The targets of some sentences by the name of the head ("" where there is one).
+
+    `(n, units)`, or of tags `(n, length)`.
+    """
     length = length or max(len(texts.ids[i]) for i in indices)
 
     def rows(targets) -> np.ndarray:

@@ -82,7 +82,7 @@ CASES = {
     "no JSON": ("x.jsonl", "{text}\n", "line 1: not JSON"),
     "another delimiter": ("x.csv", GOOD.replace(",", ";"), "line 1: the cells seem to be separated by semicolons"),
     "tabs in a csv": ("x.csv", GOOD.replace(",", "\t"), "separated by tabs, expected commas"),
-    "another encoding": ("x.csv", GOOD.encode() + "caf\xe9,a\n".encode("latin-1"), "line 42, column 4: byte 0xe9 is not UTF-8"),
+    "another encoding": ("x.csv", GOOD.encode() + "caf\xe9,a\n".encode("latin-1"), "line 42, column 4: byte 0xe9"),
     "too many cells": ("x.csv", GOOD + "one, two,a\n", "line 42: 3 cells, the header has 2"),
     "no such column": ("x.csv", "review,label\nx,a\n", "has no column 'text': it has review, label"),
     "one class": ("x.csv", "text,label\nx,a\ny,a\n", "holds one class only (a)"),

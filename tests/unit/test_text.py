@@ -94,7 +94,8 @@ def test_operators_of_tensorflow_give_the_same_ids(bert):
     from export.text_graph import tokenizer_graph
 
     texts = [
-        "red apple.", "R\u00c9D \u00e4pple!", "\u7d05\u3044 apple", "red\u00a0apple\u3000a", "a\u200bred \x85 \x07 ball", "\U0001f600 red's",
+        "red apple.", "R\u00c9D \u00e4pple!", "\u7d05\u3044 apple", "red\u00a0apple\u3000a",
+        "a\u200bred \x85 \x07 ball", "\U0001f600 red's",
         "", "  ", "x" * 10_000, "[CLS] red [SEP]", "red\tgreen\nblue", "\u00bd apple",
     ]  # fmt: skip
     made = tokenizer_graph(bert, 64)(np.array([t.encode() for t in texts]))
