@@ -64,9 +64,16 @@ class TFLiteQuantizer:
         return self._bytes(quantizer)
 
     def dynamic(self) -> bytes:
-        """Weights of 8 bits for each channel; activations are quantized as they come."""
+        """Weights of 8 bits for each channel; activations are quantized as they come.
+
+        Products of two activations stay as they are: with a constant on the left (the relative positions of DeBERTa) LiteRT
+        does not run them.
+        """
+        from ai_edge_quantizer.algorithm_manager import AlgorithmName
+
         quantizer = self._quantizer()
         quantizer.add_dynamic_config(".*", "*", num_bits=8)
+        quantizer.update_quantization_recipe(".*", "BATCH_MATMUL", algorithm_key=AlgorithmName.NO_QUANTIZE)
         return self._bytes(quantizer)
 
     def int8(self, layers: Collection[str] | None = None, full: bool = False) -> bytes:

@@ -1,38 +1,68 @@
-"""KerasHub's encoders in ONNX (2 layers, random weights): exact GELU and relative positions convert, any length runs."""
+"""All families of encoders as files (2 layers, random weights): a label and tags, every format, measured as files."""
 
 import keras
 import numpy as np
-import onnxruntime
 import pytest
 
-from export import to_onnx
+from export.export import Examples, export_model
+from export.manifest import Description
+from export.sessions import open_artifact
+from zoo import encoders, heads
+from zoo.cuts import flatten
+from zoo.stack import stack
 
 pytestmark = pytest.mark.slow
 
-SIZES = {"vocabulary_size": 100, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 32}
-ENCODERS = {
-    "BertBackbone": {},
-    "RobertaBackbone": {},
-    "DistilBertBackbone": {},
-    "DebertaV3Backbone": {"bucket_size": 16},
-}
+LENGTH = 24
+SIZES = {"num_layers": 2, "num_heads": 2, "hidden_dim": 32, "intermediate_dim": 64, "max_sequence_length": LENGTH + 8}
+OWN = {"deberta_v3": {"bucket_size": 16}, "albert": {"embedding_dim": 16}, "electra": {"embedding_dim": 32}}
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-def test_encoder(name):
+@pytest.fixture(scope="module", params=encoders.FAMILIES)
+def encoder(request):
+    """(family, model with a label and tags, 24 padded examples)."""
     import keras_hub
 
     keras.utils.set_random_seed(0)
-    backbone = getattr(keras_hub.models, name)(**SIZES, **ENCODERS[name])
+    vocabulary = {"vocab_size" if request.param == "electra" else "vocabulary_size": 100}
+    made = getattr(keras_hub.models, f"{encoders.FAMILIES[request.param].classes}Backbone")
+    backbone = made(**SIZES, **vocabulary, **OWN.get(request.param, {}))
     output = backbone.output["sequence_output"] if isinstance(backbone.output, dict) else backbone.output
-    model = keras.Model(list(backbone.input.values()), output)
-    session = onnxruntime.InferenceSession(to_onnx.convert(model))
-    for length in (12, 7):
-        tokens = np.random.default_rng(0).integers(1, 100, (3, length)).astype("int32")
-        mask = np.ones_like(tokens)
-        mask[0, 5:] = 0
-        given = {key: mask if "mask" in key else tokens * ("token" in key) for key in backbone.input}
-        values = [given[key].astype("int32") for key in backbone.input]
-        reference = np.asarray(model(values, training=False))
-        outputs = session.run(None, {t.name: value for t, value in zip(model.inputs, values, strict=True)})[0]
-        assert np.abs(outputs - reference).max() < 1e-5
+    inputs = {t.name: t for t in backbone.inputs}
+    flat = flatten(keras.Model({name: inputs[name] for name in encoders.INPUTS if name in inputs}, output))
+    label, tags = heads.single_label(["a", "b", "c"], name="label"), heads.tags(["O", "B-x", "I-x"])
+    model = stack(flat, heads.Tasks((label, tags), (1.0, 1.0)))
+    for variable in model.trainable_variables:  # answers that tell something
+        if "dense/kernel" in variable.path:
+            variable.assign(variable * 8)
+    return request.param, model, _examples(model, 24, LENGTH)
+
+
+def _examples(model, count: int, length: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(2, length + 1, count)
+    mask = (np.arange(length) < lengths[:, None]).astype(np.int32)
+    ids = rng.integers(2, 100, (count, length)).astype(np.int32) * mask
+    everything = {"token_ids": ids, "padding_mask": mask, "segment_ids": np.zeros_like(ids)}
+    return {t.name: everything[t.name] for t in model.inputs}
+
+
+def test_every_format_passes(encoder, tmp_path):
+    family, model, examples = encoder
+    described = Description(family, ["a", "b", "c"], {"max_length": LENGTH})
+    manifest = export_model(
+        model, tmp_path / "out", description=described, kind={"label": "single_label", "tags": "tags"},
+        examples=Examples(examples), precisions=("float16", "dynamic"), max_drop=10.0,
+    )  # fmt: skip
+    for row in manifest["files"]:
+        assert row["passed"], (family, row["path"], row.get("error"), row.get("parity"))
+        if row["precision"] == "float32":
+            assert row["parity"]["max_abs_diff"] < 1e-5
+            assert row["flex"] == row["custom"] == []
+    # Another length and batch than those of the examples.
+    other = _examples(model, 5, 13)
+    reference = model({name: np.asarray(value) for name, value in other.items()}, training=False)
+    outputs = open_artifact(tmp_path / "out" / "model.onnx").predict(other)
+    for name in ("label", "tags"):
+        real = other["padding_mask"] > 0 if name == "tags" else slice(None)
+        np.testing.assert_allclose(outputs[name][real], np.asarray(reference[name])[real], atol=1e-5)

@@ -17,6 +17,7 @@ import pytest
 from export.export import Examples, export_model
 from export.manifest import Description
 from export.sessions import open_artifact
+from recipes.engine import sentences, text_session
 from zoo.vision import decode
 
 pytestmark = pytest.mark.slow
@@ -73,6 +74,48 @@ def in_mediapipe(python, kind: str, model: Path, pictures: np.ndarray, folder: P
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads((folder / "result.json").read_text())
+
+
+TEXTS = """
+import json, sys
+from mediapipe.tasks import python as tasks
+from mediapipe.tasks.python import text
+model, source, target = sys.argv[1:]
+options = text.TextClassifierOptions(base_options=tasks.BaseOptions(model_asset_path=model))
+with text.TextClassifier.create_from_options(options) as task:
+    found = [task.classify(line).classifications[0].categories for line in json.load(open(source))]
+with open(target, "w") as file:
+    json.dump([{c.category_name: c.score for c in categories} for categories in found], file)
+"""
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "model.dynamic.tflite"])
+def test_mediapipe_classifies_texts_as_predict_does(spoken_texts, mediapipe, tmp_path, name):
+    """A BERT in a file, its vocabulary and labels inside, opened unchanged."""
+    folder, lines = spoken_texts
+    (tmp_path / "task.py").write_text(TEXTS)
+    (tmp_path / "lines.json").write_text(json.dumps(lines))
+    done = subprocess.run(
+        [mediapipe, tmp_path / "task.py", folder / name, tmp_path / "lines.json", tmp_path / "found.json"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    for row, expected in zip(found, text_session.predict(open_artifact(folder / name), lines), strict=True):
+        assert row == pytest.approx(expected["scores"], abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def spoken_texts(graft, tmp_path_factory):
+    """(export folder of a classifier of commands, the sentences of its test split)."""
+    folder = tmp_path_factory.mktemp("spoken")
+    source = sentences.load("commands", need=("label",))
+    rows = [f'"{s.text}",{s.label},{split}' for split, part in source.splits.items() for s in part]
+    (folder / "commands.csv").write_text("text,label,split\n" + "\n".join(rows) + "\n")
+    options = ("--data", folder / "commands.csv", "--out", folder / "run", "--schedule", "full", "--epochs", 8)
+    assert graft("train", "text-classification", *options).returncode == 0
+    assert graft("export", folder / "run", "--formats", "tflite", "--quantize", "dynamic").returncode == 0
+    return folder / "run" / "export", [s.text for s in source.splits["test"]]
 
 
 @pytest.fixture(scope="module")
