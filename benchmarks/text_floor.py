@@ -42,7 +42,9 @@ def main(options: Options) -> None:
             source, _ = splits.complete(sentences.load(str(table), need=("label",)), seed)
             if options.per_class:
                 source = splits.take_per_label(source, options.per_class, seed)
-            x, y = ({n: [getattr(s, key) for s in part] for n, part in source.splits.items()} for key in ("text", "label"))
+            x, y = (
+                {n: [getattr(s, key) for s in part] for n, part in source.splits.items()} for key in ("text", "label")
+            )
             fitted = [
                 make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=c, max_iter=2000)).fit(
                     x["train"], y["train"]

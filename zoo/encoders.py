@@ -226,7 +226,7 @@ def _hugging_face(folder: Path, config: Mapping) -> Encoder:
         raise WeightsError(f"'{folder}' holds no model.safetensors: save the model in that format")
     width = config.get("hidden_size") or config.get("dim") or config.get("n_embd")
     longest = config.get("max_position_embeddings") or config.get("n_positions")
-    return Encoder(folder.resolve().name, family, 0, width, longest, ("folder",), "unknown", str(folder))
+    return Encoder(folder.name or folder.resolve().name, family, 0, width, longest, ("folder",), "unknown", str(folder))
 
 
 def _hugging_face_tokenizer(folder: Path) -> text.Tokenizer:
