@@ -3,8 +3,8 @@
     python benchmarks/text_floor.py build/tables/sst2.csv build/tables/trec.csv [--per-class 16]
 
 prints test accuracy, on the splits that the recipes use; with `--per-class N` for split seeds 0 to 2, each drawing other
-training sentences (as `graft train text-classification --per-class N --split-seed S` does). scikit-learn's defaults but for C,
-which is chosen on the validation split.
+training sentences (as `graft train text-classification --per-class N --split-seed S` does). scikit-learn's defaults but for
+C, which is chosen on the validation split.
 """
 
 import sys

@@ -3,12 +3,16 @@
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from export.quantize import failures_named, one_by_one
 from zoo.errors import NotApplicable
 from zoo.quiet import python_silence
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["ONNXQuantizer"]
 
@@ -72,7 +76,8 @@ class ONNXQuantizer:
 
         target = Path(self._folder.name) / "dynamic.onnx"
         with python_silence(), failures_named("onnxruntime"):
-            quantize_dynamic(onnx.load_from_string(self.content), target, per_channel=True, weight_type=QuantType.QInt8)
+            model = _gemm_as_matmul(onnx.load_from_string(self.content))
+            quantize_dynamic(model, target, per_channel=True, weight_type=QuantType.QInt8)
         return target.read_bytes()
 
     def int8(self, layers: Collection[str] | None = None, full: bool = False) -> bytes:
@@ -103,6 +108,42 @@ class ONNXQuantizer:
                 calibration_cache_path=Path(self._folder.name) / "ranges.json",  # one pass over the examples for all
             )
         return target.read_bytes()
+
+
+def _gemm_as_matmul(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """`model` with each Gemm as a product, and a sum if it has an offset.
+
+    onnxruntime's dynamic quantization knows no Gemm, and the projections of a BERT's attention would stay float32.
+    """
+    from onnx import helper, numpy_helper
+
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        offset = list(node.input[2:3])
+        plain = settings.get("alpha", 1.0) == 1.0 and not settings.get("transA")
+        plain = plain and (not offset or settings.get("beta", 1.0) == 1.0)
+        if node.op_type != "Gemm" or not plain or node.input[1] not in weights:
+            nodes.append(node)
+            continue
+        factor = node.input[1]
+        if settings.get("transB"):
+            factor = f"{node.input[1]}/transposed"
+            if factor not in weights:
+                turned = numpy_helper.from_array(numpy_helper.to_array(weights[node.input[1]]).T.copy(), factor)
+                model.graph.initializer.append(turned)
+                weights[factor] = turned
+        product = f"{node.name}/product" if offset else node.output[0]
+        nodes.append(helper.make_node("MatMul", [node.input[0], factor], [product], f"{node.name}/product"))
+        if offset:
+            nodes.append(helper.make_node("Add", [product, *offset], list(node.output), node.name))
+    used = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(kept)
+    return model
 
 
 class _Examples:

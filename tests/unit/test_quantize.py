@@ -355,3 +355,31 @@ def test_a_network_that_collapses_in_int8_is_saved_by_two_layers_in_float(kind, 
     assert row["precision"] == {"tflite": "int8-mixed", "onnx": "float16"}[kind]
     assert row["path"] == f"model.{row['precision']}.{kind}"
     assert "smallest that passes" in row["reason"]
+
+
+@pytest.mark.parametrize(("turned", "offset"), [(1, False), (0, True), (1, True)])
+def test_a_gemm_is_quantized_as_a_product(turned, offset):
+    """onnxruntime's dynamic quantization passes a Gemm over; the projections of a BERT's attention are such."""
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    from export.quantize_onnx import ONNXQuantizer
+
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(32, 64) if turned else (64, 32)).astype(np.float32)
+    inputs = ["x", "w", "b"] if offset else ["x", "w"]
+    node = helper.make_node("Gemm", inputs, ["y"], "gemm", transB=turned, beta=1.0 if offset else 0.0)
+    graph = helper.make_graph(
+        [node], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 32])],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(rng.normal(size=32).astype(np.float32), "b")],
+    )  # fmt: skip
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
+    small = ONNXQuantizer(content).dynamic()
+    operators = {n.op_type for n in onnx.load_from_string(small).graph.node}
+    assert "MatMulInteger" in operators
+    assert "Gemm" not in operators
+    x = rng.normal(size=(5, 64)).astype(np.float32)
+    before, after = (onnxruntime.InferenceSession(c).run(None, {"x": x})[0] for c in (content, small))
+    assert np.abs(before - after).max() < 0.05 * before.std()
