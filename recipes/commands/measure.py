@@ -105,8 +105,13 @@ def _row(file: Path, options: Options) -> dict:
         row |= {"threads": every["threads"], "peak_memory_bytes": facts["peak_memory_bytes"]}
         if options.data is not None:
             result = evaluate.evaluate(evaluate.Options(artifact=file, data=options.data, split=options.split))
-            low, high = wilson(result["accuracy"], result["examples"])
-            row |= {"accuracy": result["accuracy"], "low": low, "high": high, "examples": result["examples"]}
+            share = result.get(
+                "accuracy", result.get("recall_at_1")
+            )  # several tasks have no one figure: `graft evaluate`
+            row["examples"] = result["examples"]
+            if share is not None:
+                low, high = wilson(share, result["examples"])
+                row |= {"accuracy": share, "low": low, "high": high}
     except ArtifactError as error:
         row["error"] = str(error)
     return row

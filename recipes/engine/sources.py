@@ -22,6 +22,8 @@ __all__ = ["BUILT_IN", "SPLITS", "Example", "Source", "load", "load_tfds"]
 
 SPLITS = ("train", "validation", "test")
 BUILT_IN = ("digits",)
+INPUTS = ("image", "text", "sentence", "review", "question")
+"""What data sets of TensorFlow Datasets call their input, where they do not say which it is."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def load_tfds(name: str) -> dict[str, list[tuple]]:
     import tensorflow_datasets as tfds
 
     try:
-        loaded, info = tfds.load(name, with_info=True, as_supervised=True)
+        loaded, info = tfds.load(name, with_info=True)
     except tfds.core.DatasetNotFoundError as error:
         raise ConfigError(f"TensorFlow Datasets knows no data set '{name}': see tfds.list_builders()") from error
     except Exception as error:  # tfds passes on whatever its downloader, its reader or its builder raises
@@ -192,11 +194,20 @@ def load_tfds(name: str) -> dict[str, list[tuple]]:
             "prepare it elsewhere and copy its folder to ~/tensorflow_datasets (or set TFDS_DATA_DIR)"
         ) from error
     examples: dict[str, list[tuple]] = {}
-    feature = info.features[info.supervised_keys[1]]
+    # The data sets of glue and others do not say which of their features belong together.
+    pair = info.supervised_keys or (next((key for key in INPUTS if key in info.features), None), "label")
+    if any(key not in info.features for key in pair):
+        raise ConfigError(
+            f"the data set '{name}' has no pairs of input and label: its features are {', '.join(info.features)}"
+        )
+    feature = info.features[pair[1]]
     for split, dataset in loaded.items():
         if split not in SPLIT_NAMES:
             continue
-        for given, label in tfds.as_numpy(dataset):
+        for row in tfds.as_numpy(dataset):
+            given, label = row[pair[0]], row[pair[1]]
+            if hasattr(feature, "int2str") and int(label) < 0:  # a test split whose labels are kept secret
+                continue
             text = feature.int2str(int(label)) if hasattr(feature, "int2str") else str(label)
             examples.setdefault(SPLIT_NAMES[split], []).append((given, text))
     return examples

@@ -21,6 +21,7 @@ from recipes.engine.text_report import for_report
 from recipes.engine.text_settings import TextConfig
 from recipes.engine.texts import Texts, encode_splits, padded, padded_targets
 from zoo import encoders
+from zoo.errors import ConfigError
 from zoo.files import staged_file, write_text
 from zoo.heads import Head, Tasks
 from zoo.stack import stack
@@ -41,6 +42,7 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
     `alone` are heads to train by themselves too, so that the run can say whether sharing an encoder helped.
     """
     config.check()
+    _check_options(config, head)
     row = encoders.find(config.backbone)
     spec = "none" if config.schedule == "scratch" else config.weights or row.weights[0]
     phases = schedule.resolve(
@@ -164,6 +166,15 @@ def summarize(folder: Path) -> None:
     for verdict in filter(None, [content["verdict"], *content["sharing"]]):
         print(verdict["text"])
     print(f"report: {Path(folder) / 'report.html'}")
+
+
+def _check_options(config: TextConfig, head: Head | Tasks) -> None:
+    if config.fit.class_weights and not (isinstance(head, Head) and head.kind == "single_label"):
+        raise ConfigError(
+            "--class-weights is for one label a sentence: leave it away for tags, vectors and several labels"
+        )
+    if config.fit.mixed_precision:
+        raise ConfigError("--mixed-precision is not made for encoders of texts yet: leave it away")
 
 
 def _describe_data(

@@ -177,14 +177,62 @@ def test_several_labels_and_vectors(call, tiny_encoder, sentences_csv, tmp_path)
     )
     assert code == 0
     assert "average precision" in out
+    found = json.loads(call("evaluate", tmp_path / "many", "--data", table, "--json")[1])
+    assert f"average precision {found['average_precision']:.3f}" in out
     (row,) = json.loads(call("predict", tmp_path / "many", "a red stone", "--json")[1])
     assert set(row["scores"]) == {"red", "green", "blue", "stone", "none"}
     code, out, _ = call("train", "text-similarity", "--data", sentences_csv, "--out", tmp_path / "near", *common)
     assert code == 0
     assert "recall at 1" in out
     assert call("export", tmp_path / "near", "--formats", "onnx")[0] == 0
+    found = json.loads(
+        call("evaluate", tmp_path / "near" / "export" / "model.onnx", "--data", sentences_csv, "--json")[1]
+    )
+    assert f"recall at 1 {found['recall_at_1']:.3f}" in out
     (row,) = json.loads(call("predict", tmp_path / "near" / "export" / "model.onnx", "a red stone", "--json")[1])
     assert np.linalg.norm(row["embedding"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_files_of_texts_stand_in_one_table(call, colours, spoken, sentences_csv):
+    code, out, _ = call("measure", colours / "export" / "model.onnx", "--data", sentences_csv, "--json")
+    assert code == 0
+    (row,) = json.loads(out)
+    assert row["accuracy"] == json.loads((colours / "run.json").read_text())["metrics"]["test"]["accuracy"]
+    (row,) = json.loads(call("measure", spoken / "export" / "model.onnx", "--data", "commands", "--json")[1])
+    assert (row["accuracy"], row["examples"], row["error"]) == (None, 96, None)
+
+
+def test_data_sets_of_tfds_that_name_no_pair(tmp_path, monkeypatch):
+    """As glue: supervised_keys are missing, the labels of the test split are secret (-1)."""
+    import tensorflow_datasets as tfds
+
+    from recipes.engine import sentences
+
+    class TinyGlue(tfds.core.GeneratorBasedBuilder):
+        """Sentences."""
+
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            label = tfds.features.ClassLabel(names=["bad", "good"])
+            return self.dataset_info_from_configs(
+                features=tfds.features.FeaturesDict({"sentence": tfds.features.Text(), "label": label, "idx": np.int32})
+            )
+
+        def _split_generators(self, _):
+            return {"train": self._generate_examples(8), "test": self._generate_examples(2, secret=True)}
+
+        def _generate_examples(self, count, secret=False):
+            for i in range(count):
+                yield i, {"sentence": f"s\u00e9ntence {i}", "label": -1 if secret else i % 2, "idx": i}
+
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path), raising=False)
+    TinyGlue(data_dir=tmp_path).download_and_prepare()
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    source = sentences.load("tfds:tiny_glue", need=("label",))
+    assert source.labels == ("bad", "good")
+    assert sorted(s.text for s in source.splits["train"])[0] == "s\u00e9ntence 0"
+    assert "test" not in source.splits
 
 
 @pytest.fixture
@@ -210,6 +258,8 @@ def test_bad_requests_get_one_line(refuse, call, sentences_csv, tmp_path, colour
     assert "line 2: the column 'text' is empty" in refuse(_written(tmp_path, "text,label\n  ,a\n"))
     assert "no schedule is called 'loral'. Did you mean 'lora'?" in refuse(sentences_csv, "--schedule", "loral")
     assert "--augment flip changes pictures" in refuse(sentences_csv, "--augment", "flip")
+    assert "--class-weights is for one label" in refuse(sentences_csv, "--class-weights", "--multi-label")
+    assert "--mixed-precision is not made for" in refuse(sentences_csv, "--mixed-precision")
     assert "has no weights 'imagenet'" in refuse(sentences_csv, "--weights", "imagenet")
     assert "at least 8 tokens, not 3" in refuse(sentences_csv, "--max-length", 3)
     assert "has no column 'tags'" in refuse(sentences_csv, recipe="token-classification")
