@@ -24,7 +24,7 @@ class TextConfig:
     backbone: str = "graft_mini_en"
     """A name from `graft zoo`, or the folder of a KerasHub preset or of a Hugging Face model."""
     weights: str | None = None
-    """preset, bundled or none. Default: the backbone's own."""
+    """preset, bundled, folder (what `graft zoo` lists for the backbone) or none. Default: the backbone's own."""
     schedule: str = "fine_tune"
     """feature_extraction, fine_tune, gradual_unfreeze, probe_then_tune, full, lora, bias or scratch."""
     epochs: int | None = None

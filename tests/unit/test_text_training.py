@@ -222,3 +222,36 @@ def test_schedules_follow_width_and_data():
 def test_encoders_have_a_block_a_layer(row):
     blocks = find_blocks(backbone_of(build(row)))
     assert [block.name for block in blocks][-2:] == ["transformer_layer_0", "transformer_layer_1"]
+
+
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+@pytest.mark.parametrize("adapt", ["weights", "lora"])
+def test_an_interrupted_training_ends_with_the_same_weights(row, tagged, tmp_path, monkeypatch, adapt):
+    """Two tasks with learned weights, dropout, batches by length: killed after the second epoch, and gone on with."""
+    from recipes.engine.checkpoint import Checkpoints
+
+    texts, intent, slots = tagged
+    tasks = heads.Tasks((intent, slots))
+    phases = (Phase("all", "all", 3, 5e-3, adapt=adapt),)
+
+    def train(folder, seeds=(0, 1)):
+        return fit.train(lambda: build(row, tasks), tasks, phases, texts, seeds, QUIET, folder=folder)[1]
+
+    write, written = Checkpoints._write, []
+
+    def die_at_the_second(self, *arguments):
+        write(self, *arguments)
+        written.append(1)
+        if len(written) == 2:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "_write", die_at_the_second)
+        with pytest.raises(Killed):
+            train(tmp_path)
+    for whole, resumed in zip(train(None), train(tmp_path), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(whole.weights, resumed.weights, strict=True))
+        assert [row["loss"] for row in whole.history] == [row["loss"] for row in resumed.history]
