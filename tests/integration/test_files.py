@@ -149,7 +149,7 @@ def test_few_pictures_for_calibration_are_warned_of(call, small_run, tmp_path, m
         fewer = {key: kept[key][:20] if key.startswith("calibration") else kept[key] for key in kept.files}
     np.savez(run / "examples.npz", **fewer)
     options = ("export", run, "--formats", "tflite", "--max-drop", "100", "--overwrite", "--out", tmp_path / "out")
-    assert "calibrated with 20 pictures only" in call(*options, "--quantize", "int8")[2][0]
+    assert "calibrated with 20 examples only" in call(*options, "--quantize", "int8")[2][0]
     assert call(*options, "--quantize", "float16")[2] == []
 
 
