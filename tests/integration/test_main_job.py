@@ -173,12 +173,15 @@ def test_help_and_zoo_are_quick(graft):
 def test_zoo_lists_every_row(graft):
     rows = json.loads(graft("zoo", "--json").stdout)
     lines = graft("zoo").stdout.splitlines()
-    assert len(lines) == len(rows) + 2
+    assert len(lines) == len(rows) + 5, "a head and a foot for each of two tables, and a line between"
+    assert {row["modality"] for row in rows} == {"image", "text"}
     assert {"name", "parameters", "image_size", "feature_dim", "top1", "licence", "paper"} <= set(rows[0])
 
 
 def test_recipes_have_help(graft):
-    for name in ("image-classification", "pretrain-glyphs"):
+    from recipes.commands.train import RECIPES
+
+    for name in RECIPES:
         done = graft("train", name, "--help")
         assert done.returncode == 0
         assert "--seed" in done.stdout
