@@ -3,7 +3,7 @@
     python benchmarks/text_engine.py build/tables/sst2.csv ENCODER
 
 ENCODER is a name or a folder. Prints the seconds of one forward pass over training and validation sentences (bucketed by
-length, traced before), of the whole `feature_extraction` of 20 epochs on an empty cache, its own first pass and all, and
+length), of the whole `feature_extraction` of 20 epochs on an empty cache, its own first pass and all, and
 their ratio.
 """
 
