@@ -18,16 +18,11 @@ from export.manifest import Description
 __all__ = ["describe"]
 
 LABELS, VOCABULARY = "labels.txt", "vocab.txt"
-# Names of the schema.
-RGB, AXIS_LABELS, VOCABULARY_FILE, FEATURE_PROPERTIES, IMAGE_PROPERTIES, NORMALIZATION, BERT_TOKENIZER = (
-    1,
-    2,
-    5,
-    1,
-    2,
-    1,
-    4,
-)
+# Numbers of the schema: what an input's colours and an associated file are, and which properties a table holds.
+RGB = 1
+AXIS_LABELS, VOCABULARY_FILE = 2, 5
+FEATURE_PROPERTIES, IMAGE_PROPERTIES = 1, 2
+NORMALIZATION, BERT_TOKENIZER = 1, 4
 BERT_INPUTS = {"token_ids": "ids", "padding_mask": "mask", "segment_ids": "segment_ids"}
 """What MediaPipe calls the inputs of a BERT; those of other models keep their own names."""
 

@@ -54,6 +54,11 @@ class Head:
     metrics: Callable[[], list["keras.Metric"]]
     score: Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
 
+    @property
+    def heads(self) -> tuple["Head", ...]:
+        """Itself alone, so that one head and several are asked in the same way."""
+        return (self,)
+
 
 def single_label(
     labels: Sequence[str], *, name: str = "probabilities", dropout: float = 0.0, label_smoothing: float = 0.0
@@ -279,12 +284,11 @@ def monitored(head: Head | Tasks) -> tuple[tuple[str, ...], Literal["min", "max"
     The loss, because it also sees how sure a model is; but for tags the accuracy: a tagger that grows too sure of its
     mistakes still goes on learning, and its loss rises meanwhile.
     """
-    heads = head.heads if isinstance(head, Tasks) else (head,)
-    if all(part.kind != "tags" for part in heads):
+    if all(part.kind != "tags" for part in head.heads):
         return ("val_loss",), "min"
     if isinstance(head, Head):
         return ("val_accuracy",), "max"
-    return tuple(f"val_{part.name}_accuracy" for part in heads), "max"
+    return tuple(f"val_{part.name}_accuracy" for part in head.heads), "max"
 
 
 def compile_arguments(head: Head | Tasks, model: "keras.Model") -> dict:

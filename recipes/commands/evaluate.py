@@ -71,9 +71,7 @@ def _texts(session: "Session", options: Options) -> dict:
 
     heads = text_session.heads_of(session.preprocessing)
     columns = sentences.Columns(options.text_column, options.label_column, options.tags_column)
-    kinds = {head.kind for head in heads}
-    need = [what for what, known in (("label", kinds != {"tags"}), ("tags", "tags" in kinds)) if known]
-    source = sentences.load(options.data, need=need, columns=columns, several="multi_label" in kinds)
+    source = text_session.labelled(heads, options.data, columns)
     chosen = splits.reuse(source, options.split, provenance(options.artifact))
     encoded = texts.encode(
         chosen, session.tokenizer, heads, source.labels, inputs=session.inputs, max_length=text_session.longest(session)

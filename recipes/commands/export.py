@@ -100,45 +100,42 @@ def _from_run(options: Options) -> dict:
     from recipes.engine import export_data, run
 
     content = run.read(options.run)
-    data = content["data"]
+    data, name = content["data"], options.run.resolve().name
     if content.get("modality") == "text":
-        return _from_text_run(options, content)
-    examples, calibration = export_data.from_run(options.run, content, options.data)
-    preprocessing = data["decode"] | {"image_size": data["image_size"]}
+        asked = _of_texts(options, content, name)
+    else:
+        examples, calibration = export_data.from_run(options.run, content, options.data)
+        preprocessing = data["decode"] | {"image_size": data["image_size"]}
+        asked = {
+            "description": Description(name, data["labels"], preprocessing, (0, 255)),
+            "kind": "single_label",
+            "examples": examples,
+            "calibration": calibration,
+        }
     provenance = ("source", "fingerprint", "made_splits", "split_seed")
     return {
         "model": load_keras(options.run / "model.keras"),
-        "description": Description(options.run.resolve().name, data["labels"], preprocessing, (0, 255)),
-        "kind": "single_label",
-        "examples": examples,
-        "calibration": calibration,
         "training_data": {key: data[key] for key in provenance},
+        **asked,
     }
 
 
-def _from_text_run(options: Options, content: Mapping) -> dict:
+def _of_texts(options: Options, content: Mapping, name: str) -> dict:
     from export.manifest import Description
-    from export.sessions import load_keras
     from recipes.engine import text_export
     from zoo.text import Tokenizer
 
-    data = content["data"]
     preprocessing = json.loads((options.run / "preprocessing.json").read_text(encoding="utf-8"))
     tokenizer = Tokenizer(
         (options.run / "tokenizer.json").read_text(encoding="utf-8"), preprocessing["tokenizer"]["pad_id"]
     )
     examples, calibration = text_export.from_run(options.run, content, options.data, preprocessing, tokenizer)
     outputs = preprocessing["outputs"]
-    provenance = ("source", "fingerprint", "made_splits", "split_seed")
     return {
-        "model": load_keras(options.run / "model.keras"),
-        "description": Description(
-            options.run.resolve().name, next(iter(outputs.values()))["labels"], preprocessing, None, tokenizer
-        ),
+        "description": Description(name, next(iter(outputs.values()))["labels"], preprocessing, None, tokenizer),
         "kind": {name: facts["kind"] for name, facts in outputs.items()},
         "examples": examples,
         "calibration": calibration,
-        "training_data": {key: data[key] for key in provenance},
     }
 
 

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from recipes.engine import pipeline
+from recipes.engine.augmentation import MIXERS, Augmentation, augmenter
+from recipes.engine.gather import Features
 from recipes.engine.images import Images
 from recipes.engine.progress import progress, say
 from recipes.engine.store import Rows, Store, hash_of
@@ -79,7 +81,7 @@ class PrefixCache:
         store: Store,
         model: "keras.Model",
         images: dict[str, Images | Texts],
-        augment: Sequence[pipeline.Augmentation],
+        augment: Sequence[Augmentation],
         settings: CacheSettings,
     ):
         self.store, self.model, self.images, self.settings = store, model, images, settings
@@ -107,7 +109,7 @@ class PrefixCache:
         return [cut is not None and not refusal for _, cut in phases]
 
     def _refusal(self, epochs: int, missing) -> str | None:
-        mixers = [name for name in self.augment if name in pipeline.MIXERS]
+        mixers = [name for name in self.augment if name in MIXERS]
         if mixers and self.settings.mode == "auto":
             return f"{mixers[0]} joins two pictures anew in every step"
         if mixers:
@@ -153,7 +155,7 @@ class PrefixCache:
             missing = [cut for cut, there in zip(cuts, found, strict=True) if not there]
             self._compute(name, missing, cuts[first - 1] if first else None)
 
-    def features(self, cut: Sequence["keras.KerasTensor"], name: str) -> pipeline.Features:
+    def features(self, cut: Sequence["keras.KerasTensor"], name: str) -> Features:
         """The features of split `name` at `cut`; computed if they are not there (any more)."""
         found = self._find(cut, name)
         if found is None:
@@ -171,10 +173,10 @@ class PrefixCache:
         dtypes = tuple(t.dtype for t in cut)
         images = self.images[name]
         if not isinstance(images, Texts):
-            return pipeline.Features(tensors, images.targets, self.views[name], dtypes, in_memory)
+            return Features(tensors, images.targets, self.views[name], dtypes, in_memory)
         again = tuple(t.name for t in split(self.model, cut)[1].inputs if t.name in images.inputs)
         of_tokens = tuple(map(_of_tokens, cut))
-        return pipeline.Features(tensors, images.targets, 1, dtypes, in_memory, images, of_tokens, again)
+        return Features(tensors, images.targets, 1, dtypes, in_memory, images, of_tokens, again)
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -289,14 +291,14 @@ class PrefixCache:
             return tf.data.Dataset.zip((batches, masks))
         if start is not None:
             features = self.features(start, name)
-            steps = pipeline.Features(
+            steps = Features(
                 features.tensors, np.zeros((features.tensors[0].count, 0), np.float32), 1, features.dtypes, False
             )
             return pipeline.evaluation_batches(steps, BATCH).map(lambda inputs, _: (inputs, 0))
         batches = pipeline.evaluation_batches(images, BATCH)
         if name != "train" or not self.augment:
             return batches.map(lambda pixels, _: (pixels, 0))
-        apply = pipeline.augmenter(self.augment, VIEW_SEED)
+        apply = augmenter(self.augment, VIEW_SEED)
         steps = tf.data.Dataset.range(views * len(batches), output_type=tf.int32)
         return (
             tf.data.Dataset.zip((steps, batches.repeat(views)))

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.engine import tables
-from recipes.engine.sources import SPLITS, Source, load_tfds
+from recipes.engine.sources import SPLITS, Source, load_tfds, nothing_there
 from recipes.engine.tables import SPLIT_NAMES
-from zoo.errors import ConfigError, DataError, UnknownName
+from zoo.errors import ConfigError, DataError
 
 __all__ = ["BUILT_IN", "Columns", "Sentence", "load", "tag_names"]
 
@@ -93,10 +93,8 @@ def load(spec: str, *, need: Sequence[str], columns: Columns = Columns(), severa
         sentences = _folder(path, need, columns, several)
     elif path.is_file():
         sentences = _by_split(_file(path, need, columns, several))
-    elif re.search(r"[/\\.]", spec):
-        raise DataError(f"there is no file or folder '{spec}': check the path given to --data")
     else:
-        raise UnknownName("file, folder or built-in data set", spec, BUILT_IN)
+        raise nothing_there(spec, BUILT_IN)
     return _checked(spec, sentences, need, several)
 
 

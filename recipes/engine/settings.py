@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from recipes.engine.augmentation import Augmentation
 from recipes.engine.cache import CacheSettings, Mode
 from recipes.engine.optimizer import OptimizerSettings
-from recipes.engine.pipeline import Augmentation
 from zoo.errors import ConfigError
 
 __all__ = ["FitSettings"]

@@ -7,7 +7,7 @@ the sorted order of all names that occur, whatever folders exist in which split.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from recipes.engine.tables import SPLIT_NAMES
 from zoo.errors import ConfigError, DataError, UnknownName
 from zoo.vision import IMAGE_SUFFIXES
 
-__all__ = ["BUILT_IN", "SPLITS", "Example", "Source", "load", "load_tfds"]
+__all__ = ["BUILT_IN", "SPLITS", "Example", "Source", "load", "load_tfds", "nothing_there"]
 
 SPLITS = ("train", "validation", "test")
 BUILT_IN = ("digits",)
@@ -91,11 +91,16 @@ def load(spec: str, *, path_column: str = "path", label_column: str = "label") -
         examples = _table(path, path_column, label_column)
     elif path.exists():
         raise DataError(f"'{spec}' is no data source: expected a folder, a .csv, .tsv or .jsonl file, or tfds:NAME")
-    elif re.search(r"[/\\.]", spec):
-        raise DataError(f"there is no file or folder '{spec}': check the path given to --data")
     else:
-        raise UnknownName("folder, file or built-in data set", spec, BUILT_IN)
+        raise nothing_there(spec, BUILT_IN)
     return _checked(spec, examples)
+
+
+def nothing_there(spec: str, built_in: Sequence[str]) -> DataError | UnknownName:
+    """What to raise where `spec` is neither a path that exists nor a built-in name."""
+    if re.search(r"[/\\.]", spec):
+        return DataError(f"there is no file or folder '{spec}': check the path given to --data")
+    return UnknownName("folder, file or built-in data set", spec, built_in)
 
 
 def _checked(spec: str, examples: dict[str, list[Example]]) -> Source:

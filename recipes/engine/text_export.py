@@ -37,11 +37,9 @@ def from_run(
         {"split": "train", "source": facts["source"], "names": kept["calibration_names"].tolist()},
     )
     heads = text_session.heads_of(preprocessing)
-    kinds = {head.kind for head in heads}
-    need = [what for what, known in (("label", kinds != {"tags"}), ("tags", "tags" in kinds)) if known]
     columns = sentences.Columns(config["text_column"], config["label_column"], config["tags_column"])
     try:
-        source = sentences.load(data or facts["source"], need=need, columns=columns, several="multi_label" in kinds)
+        source = text_session.labelled(heads, data or facts["source"], columns)
         chosen = splits.reuse(source, "validation", facts)
         of = len(chosen)
         if of > MOST_MEASURED:

@@ -66,7 +66,7 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
         return stack(encoders.build(row, spec), head if isinstance(head, Tasks) else [head])
 
     with workspace.workspace(config.out, run.plain(config), fingerprint) as folder:
-        heads = head.heads if isinstance(head, Tasks) else (head,)
+        heads = head.heads
         model = build(spec)
         described = fit.describe_phases(model, phases)
         duplicates = splits.warn_of_concerns(source)
@@ -76,12 +76,11 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described))
 
         def train(name: str, spec: str, phases, head=head, texts=texts):
-            heads = head.heads if isinstance(head, Tasks) else (head,)
             model, trained = fit.train(
                 lambda: build(spec, head), head, phases, texts, seeds, config.fit, store=store, folder=folder, name=name
             )
             outputs = fit.predict(model, texts["test"], [result.weights for result in trained])
-            return trained, [text_evaluation.figures(heads, output, texts["test"]) for output in outputs]
+            return trained, [text_evaluation.figures(head.heads, output, texts["test"]) for output in outputs]
 
         trained, measured = train("transfer", spec, phases)
         scores = [text_evaluation.headline(heads, figures) for figures in measured]

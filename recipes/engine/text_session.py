@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from export.sessions import Session
+from recipes.engine import sentences
+from recipes.engine.sources import Source
 from recipes.engine.spans import spans
 from recipes.engine.texts import Texts, padded, token_inputs
 from zoo import heads
@@ -13,7 +15,7 @@ from zoo.errors import ArtifactError, DataError
 from zoo.heads import Head
 from zoo.text import split_words
 
-__all__ = ["heads_of", "longest", "outputs", "predict"]
+__all__ = ["heads_of", "labelled", "longest", "outputs", "predict"]
 
 BATCH = 32
 
@@ -25,6 +27,13 @@ def heads_of(preprocessing: Mapping) -> tuple[Head, ...]:
         made[facts["kind"]](facts["labels"], name=name) if facts["kind"] in made else heads.embedding(1, name=name)
         for name, facts in preprocessing["outputs"].items()
     )
+
+
+def labelled(heads: Sequence[Head], data: str, columns: sentences.Columns) -> Source:
+    """The sentences of `data`, with what `heads` are measured on; raises as `sentences.load` does."""
+    kinds = {head.kind for head in heads}
+    need = [what for what, known in (("label", kinds != {"tags"}), ("tags", "tags" in kinds)) if known]
+    return sentences.load(data, need=need, columns=columns, several="multi_label" in kinds)
 
 
 def longest(session: Session) -> int:

@@ -9,6 +9,7 @@ from recipes.engine import pipeline
 from recipes.engine.cache import PrefixCache
 from recipes.engine.checkpoint import Checkpoint
 from recipes.engine.device import xla_pays
+from recipes.engine.gather import Features
 from recipes.engine.images import Images
 from recipes.engine.lr_finder import find_rate
 from recipes.engine.optimizer import batch_norm_momentum, make_optimizer
@@ -159,13 +160,13 @@ class _Phase:
         model.optimizer.build(model.trainable_weights)
         self.fresh = [v.numpy() for v in model.optimizer.variables]
 
-    def _order(self, seed: int, examples: Images | Texts | pipeline.Features, first: int = 0) -> pipeline.Order:
+    def _order(self, seed: int, examples: Images | Texts | Features, first: int = 0) -> pipeline.Order:
         texts = examples if isinstance(examples, Texts) else getattr(examples, "texts", None)
         if texts is not None:
             lengths = texts.ids.lengths
             return pipeline.Order(len(texts), self.settings.batch_size, seed, self.phase.epochs, first, lengths=lengths)
         chunk, window = 1, 0
-        if isinstance(examples, pipeline.Features) and not examples.in_memory:
+        if isinstance(examples, Features) and not examples.in_memory:
             row_bytes = sum(rows.row_bytes for rows in examples.tensors)
             chunk = max(1, CHUNK_BYTES // row_bytes)
             # What the operating system keeps of a window is its own affair; half the budget leaves room for both.
@@ -177,7 +178,7 @@ class _Phase:
     def _batches(self, examples, seed: int, first: int = 0):
         weights = pipeline.balanced_weights(examples.targets) if self.settings.class_weights else None
         order = self._order(seed, examples, first)
-        if isinstance(examples, pipeline.Features):
+        if isinstance(examples, Features):
             return pipeline.feature_batches(examples, order, class_weights=weights)
         return pipeline.training_batches(examples, order, augment=self.settings.augment, class_weights=weights)
 

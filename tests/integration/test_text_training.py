@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from recipes.engine import fit, pipeline, sentences
+from recipes.engine import fit, gather, pipeline, sentences
 from recipes.engine.schedule import TEXT_SCHEDULES, Phase, for_width, lengthened
 from recipes.engine.settings import FitSettings
 from recipes.engine.store import Store
@@ -68,7 +68,7 @@ def test_batches_hold_every_sentence_once_and_little_padding(colours):
     assert first != second, "both epochs have the same order"
     share = np.mean([x["padding_mask"].numpy().mean() for x, _ in batches[: order.steps]])
     assert share > 0.6, "sentences of all lengths are in one batch"
-    assert all(x["token_ids"].shape[1] % pipeline.ROUND_LENGTH == 0 for x, _ in batches)
+    assert all(x["token_ids"].shape[1] % gather.ROUND_LENGTH == 0 for x, _ in batches)
 
 
 def test_targets_stay_with_their_sentences(row, colours):

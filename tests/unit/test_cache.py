@@ -54,7 +54,7 @@ def test_a_higher_cut_is_computed_from_a_lower_one(data, tmp_path, monkeypatch):
     model = builder(normalization)()
     head, _, low = cuts_of(model, (0, 1, 2))
     filled(model, data, Store(tmp_path), [low])
-    monkeypatch.setattr(cache_module.pipeline, "_gather", None)  # pixels cannot be read any more
+    monkeypatch.setattr(cache_module.pipeline, "gather_examples", None)  # pixels cannot be read any more
     cache = filled(model, data, Store(tmp_path), [head, low])
     features = cache.features(head, "train")
     expected = keras.Model(model.input, head[0])(np.float32(data["train"].pixels), training=False)

@@ -1,0 +1,85 @@
+"""Random changes to pictures while they train, by (seed, step) alone. Never in the graph that ships."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+from zoo.errors import ConfigError
+
+__all__ = ["MIXERS", "Augmentation", "augmenter"]
+
+Augmentation = Literal["flip", "crop", "color", "randaugment", "mixup", "cutmix"]
+MIXERS = ("mixup", "cutmix")
+"""Those that join two pictures and their targets."""
+
+PIXELS = (0, 255)
+SEEDS_A_STEP = 64
+"""No augmentation draws more random tensors than this for a batch."""
+
+
+def _layers(augment: Sequence[str], seed: int):
+    """(layers that see pictures alone, the one that mixes pictures and targets or None)."""
+    import keras
+
+    for name in augment:
+        if name not in get_args(Augmentation):
+            raise ConfigError(
+                f"no augmentation is called '{name}': expected some of {', '.join(get_args(Augmentation))}"
+            )
+    if set(MIXERS) <= set(augment):
+        raise ConfigError("mixup and cutmix both mix whole pictures: choose one of them")
+    layer = keras.layers
+    single = {
+        "flip": lambda: [layer.RandomFlip("horizontal", seed=seed)],
+        "crop": lambda: [
+            layer.RandomTranslation(0.08, 0.08, fill_mode="reflect", seed=seed + 1),
+            layer.RandomZoom((-0.25, 0.0), fill_mode="reflect", seed=seed + 2),
+        ],
+        "color": lambda: [
+            layer.RandomColorJitter(
+                PIXELS,
+                brightness_factor=0.2,
+                contrast_factor=0.2,
+                saturation_factor=0.2,
+                hue_factor=0.05,
+                seed=seed + 3,
+            )
+        ],
+        "randaugment": lambda: [layer.RandAugment(PIXELS, num_ops=2, factor=0.4, seed=seed + 4)],
+    }
+    mixers = {
+        "mixup": lambda: layer.MixUp(alpha=0.2, seed=seed + 5),
+        "cutmix": lambda: layer.CutMix(seed=seed + 6),
+    }
+    layers = [made for name in single if name in augment for made in single[name]()]
+    return layers, next((mixers[name]() for name in mixers if name in augment), None)
+
+
+def augmenter(augment: Sequence[Augmentation], seed: int) -> Callable:
+    """A function for tf.data: (step, pixels, targets) -> (pixels, targets), changed at random by (seed, step).
+
+    Raises:
+        ConfigError: an unknown augmentation, or more than one of mixup and cutmix.
+    """
+    import tensorflow as tf
+
+    layers, mixer = _layers(augment, seed)
+    generators = [
+        generator
+        for layer in [*layers, *filter(None, [mixer])]
+        for part in layer._flatten_layers(include_self=True, recursive=True)
+        for generator in part._seed_generators
+    ]
+    first = [generator.state.numpy() for generator in generators]
+
+    def apply(step, pixels, targets):
+        for generator, state in zip(generators, first, strict=True):
+            generator.state.assign(tf.cast(state, tf.uint32) + tf.cast([0, step * SEEDS_A_STEP], tf.uint32))
+        for layer in layers:
+            pixels = layer(pixels, training=True)
+        pixels = tf.clip_by_value(pixels, *map(float, PIXELS))
+        if mixer is not None:
+            mixed = mixer({"images": pixels, "labels": targets}, training=True)
+            pixels, targets = mixed["images"], mixed["labels"]
+        return pixels, targets
+
+    return apply

@@ -1,0 +1,178 @@
+"""Which examples -> their pixels, token ids or cached features and their targets, as TensorFlow functions of indices."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from recipes.engine.images import Images
+from recipes.engine.store import Rows
+from recipes.engine.texts import UNNAMED, Ragged, Targets, Texts
+
+__all__ = ["Features", "gather_examples", "gather_features"]
+
+ROUND_LENGTH = 8
+"""Batches of texts are as long as a multiple of this, so that few different shapes occur."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """The tensors of a cut for one split, as they lie on the disk.
+
+    Attributes:
+        tensors: one file for each tensor of the cut; a row for each view of each example: view 0 of all examples, then
+            view 1, and so on.
+        targets: what is to be learned.
+        views: how many differently augmented versions of each example there are.
+        dtypes: what the model computes each tensor in.
+        in_memory: whether the rows are held in memory or read from the disk as they are needed.
+        texts: the sentences that the features are of, where they are of sentences.
+        of_tokens: for each tensor, whether it has a row for each token of each sentence, not one for each sentence.
+        again: the model's own inputs that are needed behind the cut too.
+    """
+
+    tensors: tuple[Rows, ...]
+    targets: Targets
+    views: int
+    dtypes: tuple[str, ...]
+    in_memory: bool
+    texts: Texts | None = None
+    of_tokens: tuple[bool, ...] = ()
+    again: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.texts if self.texts is not None else self.targets)
+
+
+def gather_examples(images: Images | Texts) -> Callable:
+    """indices -> (inputs, targets). A memory-mapped array is read batch by batch, never as a whole."""
+    import tensorflow as tf
+
+    if isinstance(images, Texts):
+        return _gather_texts(images)
+    targets = tf.constant(images.targets)
+    if isinstance(images.pixels, np.memmap):
+
+        def gather(indices):
+            pixels = tf.numpy_function(lambda i: images.pixels[i], [indices], tf.uint8, stateful=False)
+            pixels.set_shape((None, *images.pixels.shape[1:]))
+            return tf.cast(pixels, tf.float32), tf.gather(targets, indices)
+
+        return gather
+    pixels = tf.constant(images.pixels)
+    return lambda indices: (tf.cast(tf.gather(pixels, indices), tf.float32), tf.gather(targets, indices))
+
+
+def _ragged(rows: Ragged):
+    """(indices, length, fill) -> `(b, length)`."""
+    import tensorflow as tf
+
+    held = tf.RaggedTensor.from_row_splits(tf.constant(rows.values), tf.constant(rows.starts), validate=False)
+
+    def gather(indices, length, fill):
+        rows = tf.gather(held, indices).to_tensor(fill)
+        return tf.pad(rows, [[0, 0], [0, length - tf.shape(rows, tf.int64)[1]]], constant_values=fill)
+
+    return gather
+
+
+def _gather_targets(targets: Targets) -> Callable:
+    """(indices, length) -> targets of the batch."""
+    import tensorflow as tf
+
+    if isinstance(targets, Ragged):
+        gather = _ragged(targets)
+        return lambda indices, length: gather(indices, length, UNNAMED)
+    if isinstance(targets, np.ndarray):
+        held = tf.constant(targets)
+        return lambda indices, length: tf.gather(held, indices)
+    parts = {name: _gather_targets(part) for name, part in targets.items()}
+    return lambda indices, length: {name: part(indices, length) for name, part in parts.items()}
+
+
+def _gather_texts(texts: Texts) -> Callable:
+    """indices -> (token_ids, padding_mask and segment_ids `(b, length)` by name, targets)."""
+    import tensorflow as tf
+
+    ids, targets, lengths = _ragged(texts.ids), _gather_targets(texts.targets), tf.constant(texts.ids.lengths)
+
+    def gather(indices):
+        own = tf.gather(lengths, indices)
+        length = -(-tf.reduce_max(own) // ROUND_LENGTH) * ROUND_LENGTH
+        mask = tf.sequence_mask(own, length, tf.int32)
+        inputs = {
+            "token_ids": ids(indices, length, texts.pad_id),
+            "padding_mask": mask,
+            "segment_ids": tf.zeros_like(mask),
+        }
+        return {name: inputs[name] for name in texts.inputs}, targets(indices, length)
+
+    return gather
+
+
+def gather_features(features: Features) -> Callable:
+    """(indices, views) -> (the tensors of the cut, targets)."""
+    import tensorflow as tf
+
+    if features.texts is not None:
+        gather_texts = _gather_text_features(features)
+        return lambda indices, views: gather_texts(indices)
+    targets, readers = tf.constant(features.targets), _readers(features)
+
+    def gather(indices, views):
+        at = views * len(features) + indices
+        tensors = [tf.cast(read(at), dtype) for read, dtype in zip(readers, features.dtypes, strict=True)]
+        return tensors[0] if len(tensors) == 1 else tuple(tensors), tf.gather(targets, indices)
+
+    return gather
+
+
+def _gather_text_features(features: Features) -> Callable:
+    """indices -> (the tensors of the cut and then the inputs that are needed again, targets).
+
+    A tensor with a row a token becomes `(b, length, ...)`, zeros where a sentence has ended.
+    """
+    import tensorflow as tf
+
+    words, starts = _gather_texts(features.texts), tf.constant(features.texts.ids.starts)
+    readers = _readers(features)
+
+    def gather(indices):
+        inputs, targets = words(indices)
+        mask = tf.cast(inputs["padding_mask"], tf.bool)
+        places = tf.gather(starts, indices)[:, None] + tf.range(tf.shape(mask, tf.int64)[1])
+        found = []
+        for read, rows, dtype, of_tokens in zip(
+            readers, features.tensors, features.dtypes, features.of_tokens, strict=True
+        ):
+            values = read(tf.boolean_mask(places, mask) if of_tokens else indices)
+            if of_tokens:
+                shape = tf.concat([tf.shape(mask), rows.shape], 0)
+                values = tf.scatter_nd(tf.cast(tf.where(mask), tf.int32), values, shape)
+                values.set_shape((None, None, *rows.shape))
+            found.append(tf.cast(values, dtype))
+        found += [inputs[name] for name in features.again]
+        return found[0] if len(found) == 1 else tuple(found), targets
+
+    return gather
+
+
+def _readers(features: Features) -> list[Callable]:
+    """For each tensor of the cut: row numbers -> rows as they are stored."""
+    import tensorflow as tf
+
+    def from_memory(rows):
+        held = tf.constant(rows.load())
+        return lambda at: tf.gather(held, at)
+
+    def from_disk(rows):
+        read = rows.reader()
+
+        def gather(at):
+            values = tf.numpy_function(read, [at], rows.dtype, stateful=False)
+            values.set_shape((None, *rows.shape))
+            return values
+
+        return gather
+
+    return [from_memory(rows) if features.in_memory else from_disk(rows) for rows in features.tensors]
