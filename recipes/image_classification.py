@@ -36,6 +36,8 @@ class Config:
     """Epochs in total, spread over the schedule's phases. Default: the schedule's own."""
     learning_rate: float | None = None
     """Peak rate of the last phase; the other phases are scaled alike. Default: the schedule's own."""
+    blocks: int | None = None
+    """Blocks that the last phase trains, from the top. Default: the schedule's own."""
     layer_decay: float | None = None
     """Each block learns at this share of the rate of the one above it. Default: the schedule's own."""
     image_size: int | None = None
@@ -47,6 +49,8 @@ class Config:
     fit: OmitArgPrefixes[FitSettings] = field(default_factory=lambda: FitSettings(augment=("flip", "crop")))
     per_class: int | None = None
     """Train on so many pictures of each class only (drawn by --split-seed)."""
+    fraction: float | None = None
+    """Train on this share of the training pictures only, of each class alike (drawn by --split-seed)."""
     seeds: int = 1
     """Train so many times, with consecutive seeds; the run keeps the model with the best validation loss."""
     seed: int = 0
@@ -74,15 +78,14 @@ def main(config: Config) -> Path:
     from zoo.quiet import load_tensorflow
     from zoo.stack import stack
 
-    config.fit.check()
+    config.fit.check(config.epochs)
     row = backbones.find(config.backbone)
     spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)
-    phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate, config.layer_decay)
+    phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate, config.layer_decay, config.blocks)
     source = sources.load(config.data, path_column=config.path_column, label_column=config.label_column)
     source, made = splits.complete(source, config.split_seed)
     fingerprint = splits.fingerprint(source)
-    if config.per_class is not None:
-        source = splits.take_per_label(source, config.per_class, config.split_seed)
+    source = splits.take(source, config.per_class, config.fraction, config.split_seed)
     head = heads.single_label(source.labels, dropout=config.dropout, label_smoothing=config.label_smoothing)
     size = config.image_size or row.image_size
 
@@ -98,7 +101,7 @@ def main(config: Config) -> Path:
         duplicates = splits.warn_of_concerns(source)
         store = workspace.store_beside(config.out)
         pixels = images.decode_splits(source, size, skip_bad=config.skip_bad)
-        say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described))
+        say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
         seeds = range(config.seed, config.seed + config.seeds)
 
         def train(name: str, spec: str, phases):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from zoo.backbones import Backbone
 
-__all__ = ["BUNDLED", "describe", "load", "resolve", "save_float16", "sha256"]
+__all__ = ["BUNDLED", "describe", "downloaded", "load", "resolve", "save_float16", "sha256"]
 
 BUNDLED = Path(__file__).parent / "bundled"
 
@@ -79,6 +79,11 @@ def resolve(row: "Backbone", spec: str, *, image_size: int | None = None) -> Pat
             "or the path of a .weights.h5, .h5 or .keras file"
         )
     return path
+
+
+def downloaded(row: "Backbone") -> bool:
+    """Whether the ImageNet weights of `row` lie in Keras's cache, at its own size."""
+    return "imagenet" in row.weights and _in_keras_cache(row.download.file.format(size=224)).is_file()
 
 
 def load(model: "keras.Model", row: "Backbone", path: Path) -> None:

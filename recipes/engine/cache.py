@@ -42,6 +42,10 @@ VIEW_SEED = 0
 """Views do not depend on the seed of a training, so that every seed and every run finds them."""
 NO_EFFECT = ("name", "trainable", "momentum")
 """Settings of a layer that do not change what it gives in inference mode."""
+FORMAT = 2
+"""Of an entry's facts."""
+SLACK = 1.25
+"""How much longer a pass may have taken than it was foreseen to."""
 KEPT_FREE = 1024**3
 """Bytes that a cache never takes from the disk."""
 
@@ -90,8 +94,29 @@ class PrefixCache:
         self._forwards: dict[tuple, Callable] = {}
         self._prefixes: dict[tuple, tuple[object, str]] = {}
 
-    def plan(self, phases: Sequence[tuple[int, Sequence["keras.KerasTensor"] | None]]) -> list[bool]:
-        """Which phases train on cached features, given each one's epochs and its cut (None: nothing is frozen).
+    def fit_views(self, cuts: Sequence[Sequence["keras.KerasTensor"]], seconds: float) -> None:
+        """Hold as many views as can be computed within `seconds`, half of the settings' again and again down to one.
+
+        What an earlier run left counts as what it took then, so that runs of one budget share their views.
+        """
+        if self.settings.mode == "off" or not self.augment:
+            return
+        each = None
+        while self.views["train"] > 1:
+            found = [self._find(cut, "train") for cut in cuts]
+            if all(found):
+                # Measured then, not foreseen: what was chosen once stays chosen where the guess was a little low.
+                cost = max(facts["seconds"] for _, facts in found) / SLACK
+            else:
+                each = self._seconds_a_picture(cuts) if each is None else each
+                cost = each * self.views["train"] * len(self.images["train"])
+            if cost <= seconds:
+                break
+            self.views["train"] //= 2
+
+    def plan(self, phases: Sequence[tuple[int | None, Sequence["keras.KerasTensor"] | None]]) -> list[bool]:
+        """Which phases train on cached features, given each one's epochs (None: as many as its time allows) and its cut
+        (None: nothing is frozen).
 
         Says what was decided, with bytes and seconds of either way.
 
@@ -103,12 +128,13 @@ class PrefixCache:
             return [False] * len(phases)
         cuts = self._ascending([cut for _, cut in frozen])
         missing = [cut for cut in cuts if any(self._find(cut, name) is None for name in self.images)]
-        refusal = self._refusal(sum(epochs for epochs, _ in frozen), missing)
+        timed = any(epochs is None for epochs, _ in frozen)
+        refusal = self._refusal(None if timed else sum(epochs for epochs, _ in frozen), missing)
         if refusal:
             say(f"prefix cache off: {refusal}")
         return [cut is not None and not refusal for _, cut in phases]
 
-    def _refusal(self, epochs: int, missing) -> str | None:
+    def _refusal(self, epochs: int | None, missing) -> str | None:
         mixers = [name for name in self.augment if name in MIXERS]
         if mixers and self.settings.mode == "auto":
             return f"{mixers[0]} joins two pictures anew in every step"
@@ -119,9 +145,9 @@ class PrefixCache:
             )
         counts = {name: len(images) for name, images in self.images.items()}
         once = sum(self.views[name] * count for name, count in counts.items())
-        again = epochs * sum(counts.values())
+        again = None if epochs is None else epochs * sum(counts.values())
         # Whether features are there already has no say: the same command has to give the same model.
-        if self.settings.mode == "auto" and once >= again:
+        if self.settings.mode == "auto" and again is not None and once >= again:
             return f"{self.views['train']} view(s) cost as much as {epochs} epoch(s) without it"
         if not missing:
             say(f"prefix cache: found in '{self.store.folder}', nothing to compute")
@@ -136,24 +162,28 @@ class PrefixCache:
         each = self._seconds_a_picture(missing)
         say(
             f"prefix cache: {self.views['train']} view(s) of {counts['train']:,} examples through the frozen blocks: "
-            f"{size / 1e6:,.0f} MB and about {each * once:.0f} s once; without it about {each * again:.0f} s for a seed's "
-            f"{epochs} epochs"
+            f"{size / 1e6:,.0f} MB and about {each * once:.0f} s once"
+            + (f"; without it about {each * again:.0f} s for a seed's {epochs} epochs" if again is not None else "")
         )
         return None
 
-    def fill(self, cuts: Sequence[Sequence["keras.KerasTensor"]]) -> None:
+    def fill(self, cuts: Sequence[Sequence["keras.KerasTensor"]]) -> float:
         """Compute what is missing of `cuts`, in one pass for each split.
 
-        It starts from the highest cut that is there and lies below all that are missing, or else from the pixels.
+        It starts from the highest cut that is there and lies below all that are missing, or else from the pixels. Returns
+        the seconds that the passes took whose results were found.
         """
-        cuts = self._ascending(cuts)
+        cuts, spared = self._ascending(cuts), 0.0
         for name in self.images:
-            found = [self._find(cut, name) is not None for cut in cuts]
+            there = [self._find(cut, name) for cut in cuts]
+            spared += max((entry[1]["seconds"] for entry in there if entry), default=0.0)
+            found = [entry is not None for entry in there]
             if all(found):
                 continue
             first = found.index(False)
             missing = [cut for cut, there in zip(cuts, found, strict=True) if not there]
             self._compute(name, missing, cuts[first - 1] if first else None)
+        return spared
 
     def features(self, cut: Sequence["keras.KerasTensor"], name: str) -> Features:
         """The features of split `name` at `cut`; computed if they are not there (any more)."""
@@ -217,7 +247,7 @@ class PrefixCache:
         augment = [*self.augment, self.views[name], VIEW_SEED] if name == "train" and self.augment else []
         packages = {name: metadata.version(name) for name in ("tensorflow", "keras", "keras-hub", "pillow")}
         weights = [np.asarray(v) for v in prefix.weights]
-        return hash_of(self.images[name].digest, augment, structure, self.settings.dtype, packages, weights)
+        return hash_of(FORMAT, self.images[name].digest, augment, structure, self.settings.dtype, packages, weights)
 
     def _prefix(self, cut) -> tuple["keras.Model", str]:
         """The model up to `cut` and its graph as text. Its weights may change in the course of a training, its graph not."""
@@ -264,12 +294,14 @@ class PrefixCache:
     def _write(self, name: str, cuts, start, dtypes: Sequence[str]) -> None:
         """One pass over the split; every cut becomes an entry."""
         count = self.views[name] * len(self.images[name])
+        began = time.perf_counter() - (self._find(start, name)[1]["seconds"] if start is not None else 0.0)
         forward = self._forward(cuts, start)
         of_tokens = [isinstance(self.images[name], Texts) and _of_tokens(t) for cut in cuts for t in cut]
         with contextlib.ExitStack() as stack:  # closes each cut's files before its entry
-            files, types = [], iter(dtypes)
+            files, types, notes = [], iter(dtypes), []
             for cut in cuts:
                 folder, facts = stack.enter_context(self.store.add(self._key(cut, name)))
+                notes.append(facts)
                 facts["tensors"] = [(self._rows(t, name), _row_shape(t), next(types)) for t in cut]
                 files += [stack.enter_context((folder / f"{i}.bin").open("wb")) for i in range(len(cut))]
             with progress(f"frozen blocks ({name})", count) as advance:
@@ -278,6 +310,8 @@ class PrefixCache:
                         rows = value.numpy()
                         file.write(_narrow(rows[mask.numpy() > 0] if tokens else rows, kind).data)
                     advance(int(value.shape[0]))
+            for facts in notes:
+                facts["seconds"] = time.perf_counter() - began
 
     def _batches(self, name: str, start):
         """(inputs, padding mask) of the pass, view after view: augmented pixels, ids, or the features at the cut `start`."""

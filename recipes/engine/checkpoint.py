@@ -16,7 +16,7 @@ import numpy as np
 from zoo.errors import ArtifactError
 from zoo.files import staged_file
 
-__all__ = ["Checkpoint", "Checkpoints"]
+__all__ = ["Checkpoint", "Checkpoints", "epochs_in"]
 
 
 @dataclass
@@ -31,7 +31,9 @@ class Checkpoint:
         best: the weights of the best epoch of `phase` so far.
         stopping: what early stopping knows: "best", "best_epoch", "wait", and whether it has "stopped".
         rows: a row for each epoch of `phase` so far.
-        history, summaries, seconds: of the phases before it.
+        history, summaries: of the phases before it.
+        seconds, charged: of the training so far; see `budget.Clock`.
+        shared_from: when on that clock the phases began to share a budget; None: not yet, or there is none.
     """
 
     phase: int = 0
@@ -44,6 +46,20 @@ class Checkpoint:
     history: list[dict] = field(default_factory=list)
     summaries: list[dict] = field(default_factory=list)
     seconds: float = 0.0
+    charged: float = 0.0
+    shared_from: float | None = None
+
+
+def epochs_in(folder: Path) -> list[dict]:
+    """A row for each epoch that a training has finished, by its checkpoints in `folder`; another process may be at it."""
+    for file in sorted(folder.glob("seed-*.npz")):
+        try:
+            with np.load(file) as content:
+                facts = json.loads(str(content["facts"]))[0]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # it is replaced just now
+            continue
+        return [*facts["history"], *facts.get("rows", ())]
+    return []
 
 
 class Checkpoints:

@@ -5,7 +5,6 @@ dropout and stochastic depth are off. Their values come from the prefix cache, o
 behind them trains.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recipes.engine import pipeline
+from recipes.engine.budget import Clock
 from recipes.engine.cache import PrefixCache
 from recipes.engine.checkpoint import Checkpoints
 from recipes.engine.device import mirrored
@@ -33,14 +33,18 @@ from zoo.stack import backbone_of
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Trained", "describe_phases", "predict", "train"]
+FILLING = 0.4
+"""The share of a budget of time that may go into cached features."""
+
+__all__ = ["Trained", "describe_phases", "forward", "predict", "train"]
 
 
 @dataclass
 class Trained:
     """One seed's result.
 
-    `history` has a row an epoch; `phases` a summary of each phase; `weights` are those of the whole model.
+    `history` has a row an epoch; `phases` a summary of each phase; `weights` are those of the whole model; `charged` are the
+    seconds that the features which it found in the cache had cost.
     """
 
     seed: int
@@ -48,6 +52,7 @@ class Trained:
     history: list[dict]
     phases: list[dict]
     seconds: float
+    charged: float
     validation_loss: float
 
 
@@ -96,12 +101,16 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, fol
         add_lora(backbone_of(model))
     trained = [count_trained(blocks, phase.train) for phase in phases]
     cuts = [None if n == len(blocks) else narrowest_cut(model, blocks[len(blocks) - n - 1].cut) for n in trained]
-    cache = None
+    cache, planned, budget = None, [False] * len(phases), settings.budget_seconds
     if store is not None:
         cache = PrefixCache(store, model, images, settings.augment, settings.caching)
-        planned = cache.plan([(phase.epochs, cut) for phase, cut in zip(phases, cuts, strict=True)])
+        if budget is not None:
+            cache.fit_views([cut for cut in cuts if cut is not None], FILLING * budget)
+        epochs = [phase.epochs if budget is None else None for phase in phases]
+        planned = cache.plan(list(zip(epochs, cuts, strict=True)))
     training = Training(model, blocks, head, phases, images, settings, folder)
     results = []
+    first = next((number for number, yes in enumerate(planned) if yes), None)
     for index, seed in enumerate(seeds):
         finished = checkpoints.finished(seed)
         if finished is not None:
@@ -113,16 +122,23 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, fol
             reset(model, build().get_weights())
         training.seed_dropout(seed)
         state = training.restore(checkpoints.load(seed))
+        clock = Clock(state.seconds, state.charged)
         for number in range(state.phase, len(phases)):
-            start = time.perf_counter()
-            cached = cache if cache is not None and planned[number] else None
+            start = clock.own
+            cached = cache if planned[number] else None
             if cached is not None:
-                cached.fill([c for c, p in zip(cuts[number:], planned[number:], strict=True) if p])
-            state = training.run_phase(number, trained[number], cuts[number], cached, seed, state, checkpoints, start)
+                spared = cached.fill([c for c, p in zip(cuts[number:], planned[number:], strict=True) if p])
+                # The first pass serves all phases of a training; one that goes on has paid for it already.
+                if number == first and not state.rows:
+                    clock.charged += spared
+            state = training.run_phase(
+                number, trained[number], cuts[number], cached, seed, state, checkpoints, clock, start
+            )
         facts = {
             "history": [{"epoch": i, **row} for i, row in enumerate(state.history, 1)],
             "phases": state.summaries,
             "seconds": state.seconds,
+            "charged": state.charged,
             "validation_loss": state.summaries[-1]["best_validation_loss"],
         }
         results.append(Trained(seed, merged_weights(model), **facts))
@@ -159,6 +175,21 @@ def describe_phases(model: "keras.Model", phases: Sequence[Phase]) -> list[dict]
     return rows
 
 
+def forward(model: "keras.Model") -> Callable:
+    """A batch of inputs -> the outputs as `predict` gives them, in inference mode; traced once."""
+    import keras
+    import tensorflow as tf
+
+    def call(inputs):
+        outputs = model(inputs, training=False)
+        if not isinstance(inputs, dict):
+            return outputs
+        mask = inputs["padding_mask"] > 0
+        return keras.tree.map_structure(lambda t: tf.boolean_mask(t, mask) if len(t.shape) == 3 else t, outputs)
+
+    return tf.function(call, reduce_retracing=True)
+
+
 def predict(model: "keras.Model", images: Images | Texts, weights: Sequence[list[np.ndarray]] = ()) -> list:
     """The outputs for all examples, in order, `(n, units)`, once for each list of `weights` (or for the model as it is).
 
@@ -166,16 +197,8 @@ def predict(model: "keras.Model", images: Images | Texts, weights: Sequence[list
     model with several outputs, a dict. Faster than `model.predict` on a CPU, and traced once.
     """
     import keras
-    import tensorflow as tf
 
-    def forward(inputs):
-        outputs = model(inputs, training=False)
-        if not isinstance(inputs, dict):
-            return outputs
-        mask = inputs["padding_mask"] > 0
-        return keras.tree.map_structure(lambda t: tf.boolean_mask(t, mask) if len(t.shape) == 3 else t, outputs)
-
-    call = tf.function(forward, reduce_retracing=True)
+    call = forward(model)
     batches = pipeline.evaluation_batches(images, EVALUATION_BATCH)
     outputs = []
     for values in weights or [model.get_weights()]:

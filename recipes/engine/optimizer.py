@@ -10,8 +10,13 @@ from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 __all__ = ["OptimizerSettings", "batch_norm_momentum", "make_optimizer", "precision", "rate_of"]
+
+
+SHARES = 1000
+"""Steps of a schedule that follows a share, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ def make_optimizer(
     blocks: Sequence[Block] = (),
     layer_decay: float = 1.0,
     steps_per_epoch: int = 1,
+    share: "tf.Variable | None" = None,
 ) -> "keras.optimizers.Optimizer":
     """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) for `steps` steps over `variables`.
 
@@ -59,14 +65,17 @@ def make_optimizer(
     below 1 the n-th of `blocks` from the top learns at `peak * layer_decay ** n`, and what is in no block at `peak`
     (Clark et al. 2020, arXiv:2003.10555).
 
+    With `share`, a variable that goes from 0 to 1, the rate follows it instead of the steps.
+
     `steps_per_epoch` says when a moving average takes the place of the weights, and bounds its momentum: an average that
     reaches back further than a tenth of an epoch would take most of the epoch's training back.
     """
     import keras
 
     # Keras looks the rate up by steps, not by updates, also where gradients are accumulated.
+    if share is not None:
+        steps = SHARES
     warm_up = max(1, steps // 10)
-
     updates_per_epoch = max(1, steps_per_epoch // settings.accumulate)
     momentum = min(settings.ema or 0.0, max(0.0, 1 - 10 / updates_per_epoch))
 
@@ -75,7 +84,7 @@ def make_optimizer(
             scale * peak / 10, max(1, steps - warm_up), warmup_target=scale * peak, warmup_steps=warm_up
         )
         optimizer = keras.optimizers.AdamW(
-            rate,
+            rate if share is None else _following(share, rate),
             weight_decay=settings.weight_decay,
             global_clipnorm=settings.clip_norm,
             gradient_accumulation_steps=settings.accumulate if settings.accumulate > 1 else None,
@@ -92,6 +101,20 @@ def make_optimizer(
     used = {0} | {depth.get(id(v), 0) for v in variables}
     optimizers = {n: adamw(layer_decay**n) for n in sorted(used)}
     return keras.optimizers.MultiOptimizer(lambda variable: optimizers[depth.get(id(variable), 0)])
+
+
+def _following(share: "tf.Variable", schedule: "keras.optimizers.schedules.LearningRateSchedule"):
+    """`schedule`, which is `SHARES` steps long, at `share` of its length whatever the step."""
+    import keras
+
+    class Following(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return schedule(share * SHARES)
+
+        def get_config(self):
+            raise NotImplementedError("an optimizer that follows a clock is not saved")
+
+    return Following()
 
 
 def rate_of(optimizer: "keras.optimizers.Optimizer") -> float:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recipes.engine.budget import Clock
 from recipes.engine.optimizer import rate_of
 from recipes.engine.schedule import Phase
 from zoo.errors import TrainingError
@@ -20,14 +21,17 @@ def recorder(
     rows: list[dict],
     best: "keras.callbacks.EarlyStopping",
     known: Mapping,
-    steps_a_call: int,
+    glances: list[Mapping[str, float]],
+    clock: Clock,
+    moved: Callable[[], None],
     advance: Callable[..., None],
     save: Callable[..., None],
     phase: Phase,
 ) -> "keras.callbacks.Callback":
     """A callback that appends to `rows` and calls `save(rows, best weights, what early stopping knows, optimizer)`.
 
-    It stands behind `best` in the list of callbacks; `known` is what `best` knew when the training was interrupted.
+    Each call of the compiled step is told to `moved`, each epoch to `advance`; `glances` are saved with what early stopping
+    knows. It stands behind `best` in the list of callbacks; `known` is what `best` knew when the training was interrupted.
 
     Raises (in `fit`):
         TrainingError: the loss is not a number.
@@ -51,12 +55,14 @@ def recorder(
                     f"learning rate of {phase.learning_rate:.1e}: try a --learning-rate a tenth of it, or --clip-norm 1"
                     + (f"; the checkpoint of epoch {self.epoch} is kept" if self.epoch else "")
                 )
-            advance(steps_a_call)
+            moved()
 
         def on_epoch_end(self, epoch, logs: Mapping[str, float] | None = None):
             values = {name: float(value) for name, value in (logs or {}).items() if name != "val_watched"}
             seconds = time.perf_counter() - self.start
-            rows.append({"seconds": seconds, "learning_rate": rate_of(self.model.optimizer), **values})
+            rows.append(
+                {"seconds": seconds, "elapsed": clock.used, "learning_rate": rate_of(self.model.optimizer), **values}
+            )
             figures = (f"{name.removeprefix('val_')} {v:.3f}" for name, v in values.items() if name.startswith("val_"))
             advance(0, f"epoch {epoch + 1}: validation {', '.join(figures)}")
             stopping = {
@@ -64,6 +70,7 @@ def recorder(
                 "best_epoch": int(best.best_epoch),
                 "wait": int(best.wait),
                 "stopped": bool(self.model.stop_training),
+                "glances": list(glances),
             }
             save(list(rows), best.best_weights, stopping, [np.asarray(v) for v in self.model.optimizer.variables])
 

@@ -86,17 +86,19 @@ def resolve(
     epochs: int | None = None,
     learning_rate: float | None = None,
     layer_decay: float | None = None,
+    blocks: int | None = None,
     *,
     known: Mapping[str, tuple[Phase, ...]] = SCHEDULES,
 ) -> tuple[Phase, ...]:
-    """The one of `known` called `name`, with `epochs` in total, `learning_rate` as the peak of its last phase, and
-    `layer_decay`.
+    """The one of `known` called `name`, with `epochs` in total, `learning_rate` as the peak of its last phase,
+    `layer_decay`, and a last phase that trains `blocks` blocks.
 
     The rates of the other phases keep their proportion to the last one; None leaves what the schedule says.
 
     Raises:
         UnknownName: no schedule of this name.
-        ConfigError: too few epochs, a rate that is not above 0, or a layer decay outside (0, 1].
+        ConfigError: too few epochs, a rate that is not above 0, a layer decay outside (0, 1], or blocks for a schedule that
+            tunes none.
     """
     if name not in known:
         raise UnknownName("schedule", name, known)
@@ -112,7 +114,18 @@ def resolve(
         if not 0 < layer_decay <= 1:
             raise ConfigError(f"the layer decay must be above 0 and at most 1, not {layer_decay}")
         phases = tuple(replace(phase, layer_decay=layer_decay) for phase in phases)
-    return phases
+    return phases if blocks is None else _with_blocks(name, phases, blocks)
+
+
+def _with_blocks(name: str, phases: tuple[Phase, ...], blocks: int) -> tuple[Phase, ...]:
+    """The same phases; the last one trains `blocks` blocks, and no phase before it more of a given number."""
+    if blocks < 1:
+        raise ConfigError(f"the number of --blocks must be at least 1, not {blocks}")
+    if phases[-1].train == "head" or name == "scratch":
+        tuned = "all of them" if name == "scratch" else "none"
+        raise ConfigError(f"--blocks says how many blocks are tuned; the schedule {name} tunes {tuned}")
+    fewer = [replace(p, train=min(p.train, blocks)) if isinstance(p.train, int) else p for p in phases[:-1]]
+    return (*fewer, replace(phases[-1], train=blocks))
 
 
 def with_epochs(phases: Sequence[Phase], epochs: int) -> tuple[Phase, ...]:
@@ -149,13 +162,17 @@ def lengthened(phases: Sequence[Phase], steps: int, least: int) -> tuple[Phase, 
     return tuple(replace(phase, epochs=max(phase.epochs, -(-least // steps))) for phase in phases)
 
 
-def table(title: str, rows: Sequence[Mapping]) -> "Table":
-    """A schedule as a table for the terminal; `rows` as `fit.describe_phases` makes them."""
+def table(title: str, rows: Sequence[Mapping], budget: str | None = None) -> "Table":
+    """A schedule as a table for the terminal; `rows` as `fit.describe_phases` makes them. With a `budget` of time the epochs
+    are shares of it."""
     from rich.table import Table
 
-    drawn = Table("phase", "trains", "trainable parameters", "epochs", "rate", "batch norm", title=title)
+    length = "epochs" if budget is None else f"of {budget}"
+    drawn = Table("phase", "trains", "trainable parameters", length, "rate", "batch norm", title=title)
+    total = sum(row["epochs"] for row in rows)
     for row in rows:
         blocks = f"head + {row['blocks']} of {row['total_blocks']} blocks" if row["blocks"] else "head"
         share = f"{row['trainable_parameters']:,} of {row['total_parameters']:,}"
-        drawn.add_row(row["name"], blocks, share, str(row["epochs"]), f"{row['learning_rate']:.1e}", row["batch_norm"])
+        epochs = str(row["epochs"]) if budget is None else f"{row['epochs'] / total:.0%}"
+        drawn.add_row(row["name"], blocks, share, epochs, f"{row['learning_rate']:.1e}", row["batch_norm"])
     return drawn

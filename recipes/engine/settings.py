@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from recipes.engine.augmentation import Augmentation
+from recipes.engine.budget import seconds_of
 from recipes.engine.cache import CacheSettings, Mode
 from recipes.engine.optimizer import OptimizerSettings
 from zoo.errors import ConfigError
@@ -37,6 +38,8 @@ class FitSettings:
     """Momentum of a moving average of the weights (0.99, say), which takes their place after each epoch."""
     class_weights: bool = False
     """Weight each class by the inverse of its frequency."""
+    budget: str | None = None
+    """Train for so long instead of so many epochs: 90s, 3m, 1h. The phases share it, and rates fall with the time left."""
     patience: int = 0
     """Stop a phase after so many epochs without a better validation loss; 0: never. The best epoch is kept either way."""
     mixed_precision: bool = False
@@ -48,17 +51,25 @@ class FitSettings:
     tensorboard: bool = False
     """Write TensorBoard logs into the run directory."""
 
-    def check(self) -> None:
-        """Refuse what cannot work. Not done at construction, because tyro puts such errors into a box of its own.
+    def check(self, epochs: int | None = None) -> None:
+        """Refuse what cannot work, beside the `epochs` that were asked for. Not done at construction, because tyro puts such
+        errors into a box of its own.
 
         Raises:
-            ConfigError: a value outside its range.
+            ConfigError: a value outside its range; epochs and a budget of time.
         """
+        if epochs is not None and self.budget_seconds is not None:
+            raise ConfigError("--epochs and --budget both say how long to train: choose one of them")
         for option, least in (("batch_size", 1), ("patience", 0)):
             if getattr(self, option) < least:
                 text = option.replace("_", " ")
                 raise ConfigError(f"the {text} must be at least {least}, not {getattr(self, option)}")
-        self.optimizer, self.caching  # noqa: B018  (their own checks)
+        self.optimizer, self.caching, self.budget_seconds  # noqa: B018  (their own checks)
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The budget in seconds."""
+        return None if self.budget is None else seconds_of(self.budget)
 
     @property
     def optimizer(self) -> OptimizerSettings:

@@ -10,7 +10,17 @@ from recipes.engine.progress import warn
 from recipes.engine.sources import SPLITS, Example, Source
 from zoo.errors import ConfigError, DataError
 
-__all__ = ["SHARE", "complete", "duplicates_across", "fingerprint", "reuse", "take_per_label", "warn_of_concerns"]
+__all__ = [
+    "SHARE",
+    "complete",
+    "duplicates_across",
+    "fingerprint",
+    "reuse",
+    "take",
+    "take_per_label",
+    "take_share",
+    "warn_of_concerns",
+]
 
 SHARE = 0.15
 """The share of each class that goes from the training data into a split that is missing (at least one example)."""
@@ -73,6 +83,19 @@ def reuse(source: Source, split: str, training_data: Mapping | None) -> tuple[Ex
     return complete(source, training_data["split_seed"])[0].splits[split]
 
 
+def take(source: Source, per_class: int | None, fraction: float | None, seed: int) -> Source:
+    """`source` with the part of its training examples that was asked for: so many of each label, or a share of them.
+
+    Raises:
+        ConfigError: both were asked for, or one that cannot be had.
+    """
+    if per_class is not None and fraction is not None:
+        raise ConfigError("--per-class and --fraction both say how much to train on: choose one of them")
+    if per_class is not None:
+        return take_per_label(source, per_class, seed)
+    return source if fraction is None else take_share(source, fraction, seed)
+
+
 def take_per_label(source: Source, count: int, seed: int) -> Source:
     """`source` with only `count` training examples of each label, drawn by `seed`.
 
@@ -85,6 +108,24 @@ def take_per_label(source: Source, count: int, seed: int) -> Source:
         if not 2 <= count <= len(group):
             raise ConfigError(f"cannot take {count} examples of '{label}' to train on: expected 2 to {len(group)}")
         chosen += [group[i] for i in sorted(rng.permutation(len(group))[:count])]
+    return Source(source.name, source.labels, {**source.splits, "train": tuple(chosen)})
+
+
+def take_share(source: Source, share: float, seed: int) -> Source:
+    """`source` with only a `share` of the training examples of each label (at least 2), drawn by `seed`.
+
+    A smaller share is part of a larger one.
+
+    Raises:
+        ConfigError: `share` is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(f"--fraction is a share above 0 and at most 1, not {share:g}")
+    rng = np.random.default_rng(seed)
+    chosen: list[Example] = []
+    for _, group in sorted(_by_label(source.splits["train"]).items()):
+        order = rng.permutation(len(group))
+        chosen += [group[i] for i in sorted(order[: max(2, round(share * len(group)))])]
     return Source(source.name, source.labels, {**source.splits, "train": tuple(chosen)})
 
 

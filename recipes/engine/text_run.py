@@ -46,14 +46,18 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
     row = encoders.find(config.backbone)
     spec = "none" if config.schedule == "scratch" else config.weights or row.weights[0]
     phases = schedule.resolve(
-        config.schedule, config.epochs, config.learning_rate, config.layer_decay, known=schedule.TEXT_SCHEDULES
+        config.schedule,
+        config.epochs,
+        config.learning_rate,
+        config.layer_decay,
+        config.blocks,
+        known=schedule.TEXT_SCHEDULES,
     )
     if config.learning_rate is None:
         phases = schedule.for_width(phases, row.feature_dim)
     source, made = splits.complete(source, config.split_seed)
     fingerprint = splits.fingerprint(source)
-    if config.per_class is not None:
-        source = splits.take_per_label(source, config.per_class, config.split_seed)
+    source = splits.take(source, config.per_class, config.fraction, config.split_seed)
     if config.epochs is None:
         steps = max(1, len(source.splits["train"]) // config.fit.batch_size)
         phases = schedule.lengthened(phases, steps, LEAST_UPDATES)
@@ -73,7 +77,7 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
         store = workspace.store_beside(config.out)
         settings = {"inputs": [t.name for t in model.inputs], "max_length": max_length}
         texts = encode_splits(source, tokenizer, heads, **settings)
-        say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described))
+        say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
 
         def train(name: str, spec: str, phases, head=head, texts=texts):
             model, trained = fit.train(

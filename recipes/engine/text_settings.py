@@ -31,6 +31,8 @@ class TextConfig:
     """Epochs in total, spread over the schedule's phases. Default: the schedule's own."""
     learning_rate: float | None = None
     """Peak rate of the last phase; the other phases are scaled alike. Default: the schedule's own."""
+    blocks: int | None = None
+    """Blocks that the last phase trains, from the top. Default: the schedule's own."""
     layer_decay: float | None = None
     """Each block learns at this share of the rate of the one above it. Default: the schedule's own."""
     max_length: int = 128
@@ -40,6 +42,8 @@ class TextConfig:
     fit: OmitArgPrefixes[FitSettings] = field(default_factory=lambda: FitSettings(weight_decay=0.01, clip_norm=1.0))
     per_class: int | None = None
     """Train on so many examples of each class only (drawn by --split-seed)."""
+    fraction: float | None = None
+    """Train on this share of the training examples only, of each class alike (drawn by --split-seed)."""
     seeds: int = 1
     """Train so many times, with consecutive seeds; the run keeps the model with the best validation loss."""
     seed: int = 0
@@ -70,7 +74,7 @@ class TextConfig:
         Raises:
             ConfigError: a value outside its range, or an option that is for pictures.
         """
-        self.fit.check()
+        self.fit.check(self.epochs)
         if self.fit.augment:
             raise ConfigError(f"--augment {self.fit.augment[0]} changes pictures: leave it away for texts")
         if self.max_length < 8:

@@ -1,11 +1,11 @@
 """One model on its way through its phases: what is compiled, fed, trained and saved for each."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from recipes.engine import pipeline
+from recipes.engine.budget import Clock, bounds, deadline
 from recipes.engine.cache import PrefixCache
 from recipes.engine.checkpoint import Checkpoint
 from recipes.engine.device import xla_pays
@@ -28,6 +28,8 @@ __all__ = ["EVALUATION_BATCH", "Training"]
 EVALUATION_BATCH = 64
 CHUNK_BYTES = 1024**2
 """What a disk reads in one stretch, where features are too large for memory."""
+ENDLESS = 1_000_000
+"""Epochs of a phase that the clock ends."""
 STEPS_A_CALL = 16
 """Steps that run without returning to Python, at most, unless only the head trains: then it is a whole epoch."""
 
@@ -60,8 +62,11 @@ class Training:
             variable.assign(value)
         return state
 
-    def run_phase(self, number, trained, cut, cache: PrefixCache | None, seed, state: Checkpoint, checkpoints, start):
-        """Train one phase from where `state` stands; returns the state after it. `start` is when its clock started."""
+    def run_phase(
+        self, number, trained, cut, cache: PrefixCache | None, seed, state: Checkpoint, checkpoints, clock: Clock, start
+    ):
+        """Train one phase from where `state` stands; returns the state after it. `start` is what the clock showed when it
+        began."""
         phase = self.phases[number]
         freeze(self.model, self.blocks, trained, phase.batch_norm)
         freeze_but(self.blocks, phase.adapt)
@@ -80,16 +85,21 @@ class Training:
                 seed,
                 Checkpoint(
                     number, len(rows), [v.numpy() for v in self.changing], optimizer, [best[i] for i in own], stopping,
-                    rows, state.history, state.summaries, state.seconds + time.perf_counter() - start,
+                    rows, state.history, state.summaries, clock.own, clock.charged, state.shared_from,
                 ),
             )  # fmt: skip
 
         best = compiled.model.get_weights()
         for i, value in zip(own, state.best, strict=False):
             best[i] = value
-        prepared = time.perf_counter() - start
-        rows, best_epoch, waited = compiled.fit(data, seed, state, best, save)
-        seconds = time.perf_counter() - start
+        prepared = clock.own - start
+        bound, budget = None, self.settings.budget_seconds
+        if budget is not None:
+            if state.shared_from is None:
+                state.shared_from = clock.used
+            bound = bounds([phase.epochs for phase in self.phases], state.shared_from, budget)[number]
+        rows, best_epoch, waited, glances = compiled.fit(data, seed, state, best, save, clock, bound)
+        seconds = clock.own - start
         training_seconds = sum(row["seconds"] for row in rows)
         examples = len(rows) * compiled.steps * self.settings.batch_size
         summary = {
@@ -97,6 +107,8 @@ class Training:
             "epochs_run": len(rows),
             "best_epoch": best_epoch + 1,
             "cached": cache is not None,
+            "cached_seconds": clock.charged - state.charged,
+            "glances": glances,
             "preparation_seconds": prepared,
             "images_per_second": examples / training_seconds,
             "input_wait_share": waited / training_seconds,
@@ -112,7 +124,9 @@ class Training:
             variables=[v.numpy() for v in self.changing],
             history=state.history + [{"phase": phase.name, **row} for row in rows],
             summaries=[*state.summaries, summary],
-            seconds=state.seconds + seconds,
+            seconds=clock.own,
+            charged=clock.charged,
+            shared_from=state.shared_from,
         )
         checkpoints.save(seed, state)
         return state
@@ -123,6 +137,7 @@ class _Phase:
 
     def __init__(self, training: Training, phase: Phase, cut, cached: bool):
         import keras
+        import tensorflow as tf
 
         self.phase, self.settings, self.folder = phase, training.settings, training.folder
         self.head, self.blocks = training.head, training.blocks
@@ -130,14 +145,22 @@ class _Phase:
         if cut is not None:
             model = split(model, cut)[1] if cached else with_frozen_prefix(model, cut)
         self.model = model
+        timed = self.settings.budget_seconds is not None
+        self.epochs = ENDLESS if timed else phase.epochs
+        self.share = tf.Variable(0.0) if timed else None
         self.steps = self._order(0, training.images["train"]).steps
+        # How many steps a budget of time allows is seen on the way: the momentum is a variable then.
+        self.momentum = tf.Variable(batch_norm_momentum(self.steps)) if timed else None
         if phase.batch_norm == "train":
+            known = batch_norm_momentum(self.steps * phase.epochs)
             for layer in model._flatten_layers():
                 if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
-                    layer.momentum = min(layer.momentum, batch_norm_momentum(self.steps * phase.epochs))
-        # Keras cannot run several steps in one call where a batch is shared between devices.
+                    layer.momentum = self.momentum if timed else min(layer.momentum, known)
+        # Keras cannot run several steps in one call where a batch is shared between devices; and what has to end in time
+        # looks at the clock after each one that takes long.
         whole = cached and phase.train == "head"
-        self.steps_a_call = 1 if self.settings.multi_gpu else _steps_a_call(self.steps, whole_epochs=whole)
+        one = self.settings.multi_gpu or (timed and not cached)
+        self.steps_a_call = 1 if one else _steps_a_call(self.steps, whole_epochs=whole)
         self._compile()
 
     def _compile(self) -> None:
@@ -150,6 +173,7 @@ class _Phase:
             blocks=self.blocks,
             layer_decay=phase.layer_decay,
             steps_per_epoch=self.steps,
+            share=self.share,
         )
         model.compile(
             optimizer=optimizer,
@@ -164,7 +188,7 @@ class _Phase:
         texts = examples if isinstance(examples, Texts) else getattr(examples, "texts", None)
         if texts is not None:
             lengths = texts.ids.lengths
-            return pipeline.Order(len(texts), self.settings.batch_size, seed, self.phase.epochs, first, lengths=lengths)
+            return pipeline.Order(len(texts), self.settings.batch_size, seed, self.epochs, first, lengths=lengths)
         chunk, window = 1, 0
         if isinstance(examples, Features) and not examples.in_memory:
             row_bytes = sum(rows.row_bytes for rows in examples.tensors)
@@ -172,7 +196,7 @@ class _Phase:
             # What the operating system keeps of a window is its own affair; half the budget leaves room for both.
             window = max(1, self.settings.caching.budget_bytes // 2 // (chunk * row_bytes))
         return pipeline.Order(
-            len(examples), self.settings.batch_size, seed, self.phase.epochs, first, chunk=chunk, window=window
+            len(examples), self.settings.batch_size, seed, self.epochs, first, chunk=chunk, window=window
         )
 
     def _batches(self, examples, seed: int, first: int = 0):
@@ -191,25 +215,27 @@ class _Phase:
         self._compile()
         return found
 
-    def fit(self, data: Mapping, seed: int, state: Checkpoint, best_weights: list, save: Callable):
-        """(a row an epoch, the index of the best one, seconds spent waiting for batches).
+    def fit(self, data: Mapping, seed: int, state: Checkpoint, best_weights: list, save: Callable, clock: Clock, bound):
+        """(a row an epoch, the index of the best one, seconds spent waiting for batches, figures of looks in between).
 
         Goes on where `state` stands, whose best weights are `best_weights`; the model holds the best epoch's weights
-        afterwards. `save` is called after each epoch.
+        afterwards. `save` is called after each epoch. With a `bound` (when the phase begins and ends on the `clock`) it
+        trains until then.
         """
         import keras
         import tensorflow as tf
 
         settings, phase = self.settings, self.phase
+        glances = list(state.stopping.get("glances", ()))
         for variable, value in zip(self.model.optimizer.variables, state.optimizer or self.fresh, strict=True):
             variable.assign(value)
         if state.stopping.get("stopped") or state.epochs_done == phase.epochs:  # killed just before the next phase
             self.model.set_weights(best_weights)
-            return state.rows, state.stopping["best_epoch"], 0.0
+            return state.rows, state.stopping["best_epoch"], 0.0, glances
         waited = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         watched, mode = monitored(self.head)
         best = keras.callbacks.EarlyStopping(
-            "val_watched", mode=mode, patience=settings.patience or phase.epochs, restore_best_weights=True
+            "val_watched", mode=mode, patience=settings.patience or self.epochs, restore_best_weights=True
         )
 
         def watch(epoch, logs):
@@ -220,20 +246,46 @@ class _Phase:
         callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=watch), best]
         if settings.tensorboard and self.folder is not None:
             callbacks.append(keras.callbacks.TensorBoard(f"{self.folder}/tensorboard/seed-{seed}/{phase.name}"))
-        with progress(f"{phase.name} (seed {seed})", (phase.epochs - state.epochs_done) * self.steps) as advance:
+        validation = pipeline.evaluation_batches(data["validation"], EVALUATION_BATCH)
+        length = (phase.epochs - state.epochs_done) * self.steps
+        if bound is not None:
+            length = max(1, round(bound[1] - clock.used))  # a bar of seconds
+            callbacks.append(self._deadline(clock, bound, validation, glances))
+        with progress(f"{phase.name} (seed {seed})", length) as advance:
             known = {**state.stopping, "best_weights": best_weights} if state.stopping else {}
-            callbacks.append(recorder(rows, best, known, self.steps_a_call, advance, save, phase))
+            moved = _mover(advance, self.steps_a_call, clock, bound)
+            callbacks.append(recorder(rows, best, known, glances, clock, moved, advance, save, phase))
             self.model.fit(
                 pipeline.timed(self._batches(data["train"], seed, state.epochs_done), waited),
-                validation_data=pipeline.evaluation_batches(data["validation"], EVALUATION_BATCH),
+                validation_data=validation,
                 steps_per_epoch=self.steps,
                 initial_epoch=state.epochs_done,
-                epochs=phase.epochs,
+                epochs=self.epochs,
                 callbacks=callbacks,
                 shuffle=False,  # the batches are shuffled already
                 verbose=0,
             )
-        return rows, best.best_epoch, float(waited.numpy())
+        return rows, best.best_epoch, float(waited.numpy()), glances
+
+    def _deadline(self, clock: Clock, bound: tuple[float, float], validation, glances: list):
+        def follow(steps: float) -> None:
+            self.momentum.assign(batch_norm_momentum(steps))
+
+        return deadline(clock, bound, self.settings.budget_seconds, self.share, follow, validation, glances)
+
+
+def _mover(advance: Callable, steps: int, clock: Clock, bound) -> Callable[[], None]:
+    """Moves the bar by the steps of a call, or by the seconds that have passed since it last did."""
+    if bound is None:
+        return lambda: advance(steps)
+    seen = [clock.used]
+
+    def move() -> None:
+        now = clock.used
+        advance(now - seen[0])
+        seen[0] = now
+
+    return move
 
 
 def _steps_a_call(steps: int, whole_epochs: bool) -> int:

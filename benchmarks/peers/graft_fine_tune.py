@@ -1,0 +1,45 @@
+"""Graft beside its peers: the schedule `fine_tune` as the recipe runs it, with its augmentation or with none.
+
+    python benchmarks/peers/graft_fine_tune.py CLOTHING WEIGHTS EPOCHS SEED [plain]
+
+Prints {"curve": [[seconds, validation accuracy]], "test"}; the clock starts before the folder is read, the cache is empty.
+"""
+
+import json
+import sys
+import tempfile
+import time
+
+import keras  # noqa: F401  (peers' clocks start behind their imports too)
+
+from recipes.engine import evaluation, fit, images, schedule, sources
+from recipes.engine.settings import FitSettings
+from recipes.engine.store import Store
+from zoo import backbones, heads
+from zoo.stack import stack
+
+
+def main(data: str, weights: str, epochs: str, seed: str, plain: str = "") -> None:
+    """Train and print."""
+    start = time.perf_counter()
+    source = sources.load(data)
+    pixels = images.decode_splits(source, 160)
+    head = heads.single_label(source.labels, dropout=0.2)
+    settings = FitSettings(augment=() if plain else ("flip", "crop"))
+
+    def build():
+        return stack(backbones.build(backbones.find("mobilenet_v2"), image_size=160, weights=weights), [head])
+
+    with tempfile.TemporaryDirectory() as folder:
+        phases = schedule.resolve("fine_tune", int(epochs))
+        model, (result,) = fit.train(build, head, phases, pixels, [int(seed)], settings, store=Store(folder))
+        total = time.perf_counter() - start
+    before = total - result.seconds  # planning, building and decoding, all of it before the first epoch
+    curve = [[before + row["elapsed"], row["val_accuracy"]] for row in result.history]
+    (outputs,) = fit.predict(model, pixels["test"])
+    test = evaluation.accuracy(outputs, pixels["test"].targets)
+    print(json.dumps({"curve": curve, "test": test, "version": "graft-zoo 0.1.0"}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

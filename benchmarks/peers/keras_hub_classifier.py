@@ -1,0 +1,55 @@
+"""The peer: KerasHub's ImageClassifier and its `fit`, compiled as it compiles itself. Not code of Graft.
+
+    python benchmarks/peers/keras_hub_classifier.py CLOTHING WEIGHTS EPOCHS SEED
+
+KerasHub has no preset of these weights, so the backbone is MobileNetV2 of keras.applications with its scaling in front,
+which its task takes like one of its own. Prints {"curve": [[seconds, validation accuracy]], "test"}.
+"""
+
+import json
+import sys
+import time
+
+import keras
+import keras_hub
+
+SIZE = (160, 160)
+
+
+def main(data: str, weights: str, epochs: str, seed: str) -> None:
+    """Train and print."""
+    keras.utils.set_random_seed(int(seed))
+    start = time.perf_counter()
+    splits = {
+        split: keras.utils.image_dataset_from_directory(
+            f"{data}/{split}", image_size=SIZE, batch_size=32, label_mode="int", shuffle=split == "train", verbose=False
+        )
+        for split in ("train", "validation", "test")
+    }
+    classes = len(splits["train"].class_names)
+    splits = {name: dataset.prefetch(2) for name, dataset in splits.items()}
+    network = keras.applications.MobileNetV2(weights=weights)
+    features = keras.Model(network.input, network.get_layer("out_relu").output).get_weights()
+    base = keras.applications.MobileNetV2(input_shape=(*SIZE, 3), include_top=False, weights=None)
+    base.set_weights(features)
+    inputs = keras.Input((*SIZE, 3))
+    scaled = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
+    backbone = keras.Model(inputs, base(scaled))
+    classifier = keras_hub.models.ImageClassifier(backbone=backbone, num_classes=classes, preprocessor=None)
+    curve = []
+
+    def note(epoch, logs):
+        figure = next(value for name, value in logs.items() if name.startswith("val_") and name.endswith("accuracy"))
+        curve.append([time.perf_counter() - start, float(figure)])
+
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=note)]
+    classifier.fit(
+        splits["train"], validation_data=splits["validation"], epochs=int(epochs), callbacks=callbacks, verbose=0
+    )
+    figures = classifier.evaluate(splits["test"], verbose=0, return_dict=True)
+    test = next(value for name, value in figures.items() if name.endswith("accuracy"))
+    print(json.dumps({"curve": curve, "test": float(test), "version": f"keras-hub {keras_hub.__version__}"}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

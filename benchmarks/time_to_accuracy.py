@@ -1,0 +1,142 @@
+"""Time to an accuracy, ours and the peers': same photos, split, size, weights, seeds and epochs, in one run.
+
+    python benchmarks/time_to_accuracy.py --data CLOTHING --weights mobilenet_v2_1.0_224.weights.h5 --torch-python PYTHON
+
+The ways are the scripts in `benchmarks/peers/`. PYTHON has torch, torchvision, fastai and h5py (extra `peers`). Seed after
+seed, all ways in turn, each in a process of its own; rows go to `benchmarks/results/time_to_accuracy.csv`, a finished one is
+not run again. Prints the table with ratios.
+"""
+
+import csv
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recipes.grid import jobs, rows
+
+HERE = Path(__file__).parent
+WAYS = {
+    "graft, fine_tune without random changes": ("graft_fine_tune.py", "plain"),
+    "graft, fine_tune as it comes": ("graft_fine_tune.py",),
+    "Keras guide: head, then all at 1e-5": ("keras_fine_tune.py",),
+    "KerasHub ImageClassifier.fit": ("keras_hub_classifier.py",),
+    "PyTorch tutorial loop": ("torch_fine_tune.py",),
+    "fastai vision_learner.fine_tune": ("fastai_fine_tune.py",),
+    "scikit-learn on frozen features": ("frozen_features.py",),
+}
+OF_TORCH = ("torch_fine_tune.py", "fastai_fine_tune.py")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure all ways."""
+
+    data: Path
+    """clothing_small, unpacked: train, validation and test folders."""
+    weights: Path
+    """MobileNetV2 1.0, ImageNet, as keras.applications loads it."""
+    torch_python: str | None = None
+    """A Python that has torch, torchvision, fastai and h5py; without it these peers are left out."""
+    epochs: int = 10
+    seeds: int = 3
+    reach: float = 0.85
+    """The validation accuracy whose time is told."""
+    out: Path = HERE / "results" / "time_to_accuracy.csv"
+    """The table."""
+
+
+def main(options: Options) -> None:
+    """Run what is missing and print the table."""
+    found = read(options.out)
+    for seed in range(options.seeds):
+        for way, (script, *more) in WAYS.items():
+            if any((row["way"], row["seed"]) == (way, str(seed)) for row in found):
+                continue
+            python = options.torch_python if script in OF_TORCH else sys.executable
+            if python is not None:
+                found.append(measured(options, way, script, more, python, seed))
+                write(options.out, found)
+    show(found)
+
+
+def measured(options: Options, way: str, script: str, more: list[str], python: str, seed: int) -> dict:
+    """The row of one run."""
+    given = [str(options.data), str(options.weights), str(options.epochs), str(seed), *more]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        outcome = jobs.run(jobs.Job(way, (python, str(HERE / "peers" / script), *given), log))
+        said = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    row = {"way": way, "seed": seed, "epochs": options.epochs, "date": time.strftime("%Y-%m-%d")}
+    row["machine"] = (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    )
+    if outcome.code:
+        print(f"{way}, seed {seed}: {outcome.cause}", *said[-5:], sep="\n  ", file=sys.stderr)
+        return row | {"cause": outcome.cause}
+    result = json.loads(next(line for line in reversed(said) if line.startswith('{"curve"')))
+    points = [tuple(point) for point in result["curve"]]
+    final = points[-1][1]
+    row |= {
+        f"seconds_to_{options.reach:g}": reached(points, options.reach),
+        "seconds_to_95_percent": reached(points, 0.95 * final),
+        "seconds": points[-1][0], "validation": final, "best_validation": rows.best_until(points, np.inf),
+        "test": result["test"], "peak_memory_mb": outcome.peak_memory_bytes / 1e6, "version": result["version"],
+        "curve": " ".join(f"{s:.1f}:{a:.4f}" for s, a in points), "cause": "",
+    }  # fmt: skip
+    print(f"{way}, seed {seed}: {row['seconds']:.0f} s, validation {final:.3f}, test {result['test']:.3f}", flush=True)
+    return row
+
+
+def reached(points, accuracy: float) -> float | None:
+    """Seconds until an accuracy was reached first."""
+    return next((seconds for seconds, value in points if value >= accuracy), None)
+
+
+def read(path: Path) -> list[dict]:
+    """The rows so far that did not fail."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if not row["cause"]]
+
+
+def write(path: Path, found: list[dict]) -> None:
+    """All rows."""
+    columns = list(dict.fromkeys(key for row in found for key in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found)
+
+
+def show(found: list[dict]) -> None:
+    """A Markdown table: means and ranges over the seeds, and seconds over those of our first way."""
+    columns = [key for key in found[0] if key.startswith("seconds") or key in ("validation", "test", "peak_memory_mb")]
+    print("| way |", " | ".join(columns), "|\n|---|" + "---|" * len(columns))
+    ours = {c: np.mean([float(row[c]) for row in found if row["way"] == next(iter(WAYS)) and row[c]]) for c in columns}
+    for way in WAYS:
+        own, cells = [row for row in found if row["way"] == way], []
+        for column in columns:
+            values = [float(row[column]) if row.get(column) not in (None, "") else np.nan for row in own]
+            if not values or np.isnan(values).all():
+                cells.append("never" if values else "not run")
+                continue
+            digits = 3 if max(values) <= 1 else 0
+            text = f"{np.nanmean(values):.{digits}f} ({np.nanmin(values):.{digits}f} to {np.nanmax(values):.{digits}f})"
+            missed = int(np.isnan(values).sum())
+            text += f", {missed} of {len(values)} never" if missed else ""
+            cells.append(text + (f", x{np.nanmean(values) / ours[column]:.1f}" if column.startswith("seconds") else ""))
+        print(f"| {way} |", " | ".join(cells), "|")
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Options))

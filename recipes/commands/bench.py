@@ -1,0 +1,90 @@
+"""`graft bench --data SOURCE --backbones A B C`: which backbone, which schedule, how long, how large."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["Options", "bench", "command"]
+
+Format = Literal["tflite", "onnx", "savedmodel"]
+Precision = Literal["float16", "dynamic", "int8", "int8-full"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train a grid of backbones, schedules and seeds on your data, compare what they reach with what they cost, and go on
+    where an interrupted grid stopped. What stands behind ` -- ` goes to every `graft train`."""
+
+    data: str
+    """As for `graft train`: a folder, a table, tfds:NAME or a built-in name."""
+    backbones: tuple[str, ...]
+    """NAME, or NAME@WEIGHTS (imagenet, bundled, none or a file), or .keras files; for texts names or folders."""
+    schedules: tuple[str, ...] = ("feature_extraction", "fine_tune", "scratch")
+    """As for `graft train`; scratch, the baseline, is always there."""
+    seeds: int = 3
+    """Trainings of each kind, with consecutive seeds from --seed."""
+    seed: int = 0
+    """The first seed."""
+    budget: str | None = None
+    """Time to train each cell for: 90s, 3m, 1h. Default: the schedules' epochs."""
+    label_fractions: tuple[float, ...] = (1.0,)
+    """Shares of the training labels, for learning curves."""
+    image_size: int | None = None
+    """Height and width in pixels. Default: each backbone's."""
+    formats: tuple[Format, ...] = ("tflite",)
+    """Of the files that are exported and measured, one run of each backbone; write `--formats` alone for none."""
+    quantize: tuple[Precision, ...] = ()
+    """Beside float32. Default: int8 for pictures, dynamic for texts."""
+    workers: int = 1
+    """Cells at the same time, each a process. Times and latencies are comparable with one only."""
+    ray: str | None = None
+    """The address of a Ray cluster whose nodes see the same files; `auto` finds one on this machine."""
+    search: int = 0
+    """Then try so many settings of the best cell's backbone (rate, decay, dropout, blocks, augmentation) with Optuna."""
+    out: Path = Path("bench")
+    """The folder for bench.csv, bench.html, bench.png, bench.md and the runs; a grid that is there goes on."""
+    overwrite: bool = False
+    """Begin anew in a folder that holds a grid."""
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Run the grid; what a person can act on goes to stdout, a line each."""
+    import tyro
+
+    arguments = list(arguments)
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    bench(tyro.cli(Options, args=arguments[:cut], prog="graft bench"), arguments[cut + 1 :], arguments)
+
+
+def bench(options: Options, train_options: Sequence[str] = (), typed: Sequence[str] = ()) -> list[dict]:
+    """The rows of the grid, one a cell; `train_options` go to every training."""
+    from recipes.engine import sentences, sources, splits
+    from recipes.engine.budget import seconds_of
+    from recipes.grid import grid, plan, search
+    from zoo.errors import ConfigError
+
+    if options.workers < 1:
+        raise ConfigError(f"--workers must be at least 1, not {options.workers}")
+    given = list(train_options)
+    for name in ("budget", "image_size"):
+        value = getattr(options, name)
+        given += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    budget = None if options.budget is None else seconds_of(options.budget)
+    entries = plan.entries(options.backbones)
+    seeds = range(options.seed, options.seed + options.seeds)
+    planned = plan.plan(options.data, entries, options.schedules, seeds, options.label_fractions, given)
+    plan.check(planned)
+    if options.search:
+        search.require()
+    of_texts = plan.modality(entries[0]) == "text"
+    source = sentences.load(options.data, need=("label",)) if of_texts else sources.load(options.data)
+    fingerprint = splits.fingerprint(splits.complete(source, 0)[0])
+    precisions = options.quantize or (("dynamic",) if of_texts else ("int8",))
+    files = grid.Files(options.formats, precisions) if options.formats else None
+    made = grid.Grid(planned, options.out, budget, files, options.workers, options.ray, grid.typed(typed))
+    rows = grid.run(made, fingerprint, options.overwrite)
+    if options.search:
+        search.run(made, rows, options.search)
+    print(f"report: {options.out / 'bench.html'}")
+    return rows

@@ -1,0 +1,78 @@
+"""`graft suggest --data SOURCE`: backbones ranked for your data before anything is trained."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Options", "command", "suggest"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Rank backbones by how well their features suit your data: one forward pass over a sample each, no training."""
+
+    data: str
+    """As for `graft train`: a folder, a table, tfds:NAME or a built-in name."""
+    backbones: tuple[str, ...] = ()
+    """NAME, or NAME@WEIGHTS (imagenet, bundled, none or a file), or .keras files. Default: those whose weights are on this
+    machine."""
+    sample: int = 1000
+    """Training examples to look at, stratified."""
+    image_size: int | None = None
+    """Height and width in pixels. Default: each backbone's."""
+    split_seed: int = 0
+    """For splits that are missing in the data and have to be made, and for the sample."""
+    out: Path | None = None
+    """Also write the rows into this JSON file."""
+    json: bool = False
+    """Print JSON."""
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Print the ranking to stdout."""
+    import tyro
+
+    options = tyro.cli(Options, args=arguments, prog="graft suggest")
+    rows = suggest(options)
+    if options.json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        _print(rows)
+
+
+def suggest(options: Options) -> list[dict]:
+    """The rows of `recipes.grid.suggest.suggest`."""
+    from recipes.grid import plan
+    from recipes.grid import suggest as scoring
+    from zoo.files import write_text
+
+    entries = plan.entries(options.backbones or scoring.on_this_machine())
+    rows = scoring.suggest(options.data, entries, options.sample, options.image_size, options.split_seed)
+    if options.out is not None:
+        write_text(options.out, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    return rows
+
+
+def _print(rows: Sequence[Mapping]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from recipes.grid.transferability import SCORES
+
+    table = Table("backbone", *SCORES, "mean rank", "one pass, s", "one full epoch, s")
+    for row in rows:
+        scores = ("–" if row[name] is None else f"{row[name]:.3f}" for name in SCORES)
+        table.add_row(
+            row["backbone"],
+            *scores,
+            f"{row['mean_rank']:.1f}",
+            f"{row['pass_seconds']:.1f}",
+            f"{row['epoch_seconds']:.0f}",
+        )
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)
+    print(
+        f"Scores of {rows[0]['sample']} training examples; seconds are estimates for this machine. How far scores can be "
+        "trusted on your data, `graft bench` measures."
+    )

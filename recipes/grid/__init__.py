@@ -1,0 +1,1 @@
+"""Many runs, compared: the grid behind `graft bench`, and the scores behind `graft suggest`."""

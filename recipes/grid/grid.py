@@ -1,0 +1,172 @@
+"""A grid of trainings: each cell a `graft train` process, one row a cell, resumable, one report at the end."""
+
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recipes.engine.progress import progress, say, warn
+from recipes.grid import analysis, jobs, plan, report, rows
+from recipes.grid.ledger import Ledger
+from zoo.errors import ConfigError
+
+__all__ = ["Files", "Grid", "run", "typed"]
+
+SUGGESTED = "suggested.json"
+
+
+@dataclass(frozen=True)
+class Files:
+    """What is exported of each backbone: formats and precisions beside float32."""
+
+    formats: tuple[str, ...]
+    precisions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is to be run, where it goes, and how.
+
+    Attributes:
+        plan: the cells.
+        out: the folder; a grid that is there already goes on.
+        budget: seconds of training that each cell gets; None: its schedule's epochs.
+        files: what is exported; None: nothing.
+        workers, ray: see `jobs.run_all`.
+        command: what the user typed, for the report.
+    """
+
+    plan: plan.Plan
+    out: Path
+    budget: float | None
+    files: Files | None
+    workers: int
+    ray: str | None
+    command: str
+
+    @property
+    def cells(self) -> Path:
+        """The folder of the runs."""
+        return self.out / "cells"
+
+
+def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
+    """Run what is missing, write the table after each cell and the report at the end; returns all rows.
+
+    Raises:
+        ConfigError: the folder holds another grid; or every cell died.
+    """
+    common = {
+        "data": grid.plan.data, "fingerprint": fingerprint, "recipe": grid.plan.recipe, "options": list(grid.plan.options)
+    }  # fmt: skip
+    ledger = Ledger(grid.out, common, overwrite)
+    if overwrite:
+        shutil.rmtree(grid.cells, ignore_errors=True)
+        (grid.out / SUGGESTED).unlink(missing_ok=True)
+    wanted = {cell.name: cell for cell in grid.plan.cells}
+    missing = [cell for name, cell in wanted.items() if not ledger.finished(name)]
+    if len(missing) < len(wanted):
+        say(f"{len(wanted) - len(missing)} of {len(wanted)} cells are finished already: {len(missing)} to go")
+    try:
+        _train(grid, ledger, missing)
+        _export(grid, ledger)
+        suggested = _suggest(grid)
+    except KeyboardInterrupt:
+        say(f"'{grid.out}' keeps what is finished: the same command goes on")
+        raise
+    found = list(ledger.rows.values())
+    if not any(row["status"] == "done" for row in found):
+        raise ConfigError(f"no cell of the grid could be trained; the first one: {found[0]['cause']}")
+    facts = {**common, "command": grid.command}
+    for sentence in report.write(grid.out, facts, found, suggested):
+        print(sentence)
+    return found
+
+
+def _train(grid: Grid, ledger: Ledger, missing: Sequence[plan.Cell]) -> None:
+    queue = {cell.name: cell for cell in missing}
+    todo = [
+        jobs.Job(name, tuple(plan.command(grid.plan, cell, grid.cells / name)), grid.cells / f"{name}.log")
+        for name, cell in queue.items()
+    ]
+    with progress("bench", len(todo)) as advance:
+        for job, outcome in jobs.run_all(todo, grid.workers, grid.ray):
+            row = rows.of_cell(queue[job.name], outcome, grid.cells / job.name, grid.budget)
+            ledger.put(row)
+            told = f"{row['measure']} {row['validation']:.3f} (validation)" if row["status"] == "done" else row["cause"]
+            advance(note=f"{job.name}: {told}")
+            if row["status"] != "done":
+                warn(f"{job.name} died: {row['cause']} (its words: {job.log})")
+
+
+def _export(grid: Grid, ledger: Ledger) -> None:
+    """Export the best run of each backbone; its figures stand in all rows of the backbone.
+
+    Size and latency follow from the architecture, which schedules and seeds share; a file for each cell would say the same
+    a dozen times. One at a time, whatever the workers, because latency is measured.
+    """
+    if grid.files is None:
+        return
+    groups = analysis.lift(analysis.groups(list(ledger.rows.values())))
+    for backbone in dict.fromkeys(group.backbone for group in groups):
+        rivals = [g for g in groups if g.backbone == backbone]
+        best = next((g for g in rivals if g.schedule != plan.BASELINE), rivals[0])
+        row = max(best.rows, key=lambda row: row["validation"])
+        if any(r.get("files_of") for r in ledger.rows.values() if r["backbone"] == backbone):
+            continue
+        say(f"exporting {row['cell']}")
+        folder = grid.cells / row["cell"]
+        command = [
+            sys.executable, "-m", "recipes.commands", "export", str(folder), "--formats", *grid.files.formats, "--overwrite",
+        ]  # fmt: skip
+        if grid.files.precisions:
+            command += ["--quantize", *grid.files.precisions]
+        log = grid.cells / f"{row['cell']}.export.log"
+        outcome = jobs.run(jobs.Job(row["cell"], tuple(command), log))
+        manifest = folder / "export" / "manifest.json"
+        if outcome.code not in (0, 1) or not manifest.is_file():
+            warn(f"{row['cell']} could not be exported: {outcome.cause} (its words: {log})")
+            continue
+        found = rows.file_columns(json.loads(manifest.read_text(encoding="utf-8")))
+        ledger.put(
+            *({**r, **found, "files_of": row["cell"]} for r in ledger.rows.values() if r["backbone"] == backbone)
+        )
+
+
+def _suggest(grid: Grid) -> list[Mapping]:
+    """The scores of all backbones before training, so that the report can say what they were worth."""
+    target = grid.out / SUGGESTED
+    names = list(dict.fromkeys(_spec(cell.entry) for cell in grid.plan.cells))
+    known = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else []
+    if {row["backbone"] for row in known} >= {cell.entry.name for cell in grid.plan.cells}:
+        return known
+    say("scoring the backbones without training, to see what such scores are worth")
+    size = _option(grid.plan.options, "--image-size")
+    command = [sys.executable, "-m", "recipes.commands", "suggest", "--data", grid.plan.data, "--out", str(target)]
+    command += ["--backbones", *names, *(["--image-size", size] if size else [])]
+    log = grid.cells / "suggest.log"
+    outcome = jobs.run(jobs.Job("suggest", tuple(command), log))
+    if outcome.code:
+        warn(f"the backbones could not be scored: {outcome.cause} (its words: {log})")
+        return []
+    return json.loads(target.read_text(encoding="utf-8"))
+
+
+def _spec(entry: plan.Entry) -> str:
+    return entry.backbone if entry.weights is None else f"{entry.backbone}@{entry.weights}"
+
+
+def _option(options: Sequence[str], name: str) -> str | None:
+    return options[options.index(name) + 1] if name in options[:-1] else None
+
+
+def typed(arguments: Sequence[str]) -> str:
+    """The command as a user would type it, without folders of this machine."""
+    words = []
+    for word in arguments:
+        name, at, spec = word.partition("@")
+        words.append(f"{name}@{Path(spec).name}" if at else Path(word).name if word.startswith(("/", "~")) else word)
+    return shlex.join(["graft", "bench", *words])

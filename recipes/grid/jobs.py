@@ -1,0 +1,185 @@
+"""Processes of a grid: here, several at once, or on the nodes of a Ray cluster. Nothing here knows what they compute."""
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo.errors import ConfigError
+
+__all__ = ["Job", "Outcome", "cause_of", "run", "run_all"]
+
+RAY_EXTRA = "pip install 'graft-zoo[ray]'"
+CONNECT_SECONDS = 20
+LOOK_SECONDS = 0.1
+"""How often a process is looked at."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command and the file that keeps what it says."""
+
+    name: str
+    command: tuple[str, ...]
+    log: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        code: 0: well; above: its exit code; below: the number of the signal that killed it, negative.
+        cause: one line that says why, if it did not end well.
+        seconds: how long it took.
+        peak_memory_bytes: the most memory that it held.
+        machine: where it ran.
+    """
+
+    code: int
+    cause: str
+    seconds: float
+    peak_memory_bytes: int
+    machine: str
+
+
+def run(job: Job, threads: int | None = None) -> Outcome:
+    """Run one job on this machine, with at most so many `threads`; its output goes to the log."""
+    import platform
+
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    limits = {} if threads is None else dict.fromkeys(_THREADS, str(threads))
+    start = time.perf_counter()
+    with job.log.open("wb") as log:
+        process = subprocess.Popen(
+            job.command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env={**os.environ, **limits}
+        )
+        try:
+            peak, ended = 0, 0
+            while not ended:
+                peak = max(peak, _peak_bytes(process.pid))
+                time.sleep(LOOK_SECONDS)
+                ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    process.returncode = code = os.waitstatus_to_exitcode(status)
+    # What the system adds up for a child also holds what its parent had at the fork: only where nothing else is known.
+    peak = peak or usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Outcome(code, cause_of(code, job.log), time.perf_counter() - start, peak, platform.node())
+
+
+def run_all(jobs: Sequence[Job], workers: int = 1, ray: str | None = None) -> Iterator[tuple[Job, Outcome]]:
+    """Run all jobs, `workers` at a time, and yield each as it ends; with `ray` on the nodes of the cluster of that address
+    ("auto": the one that runs on this machine), which have to see the same files.
+
+    Raises:
+        ConfigError: no cluster at that address, or Ray is not installed.
+    """
+    if ray is not None:
+        yield from _on_ray(jobs, ray)
+    elif workers == 1:
+        for job in jobs:
+            yield job, run(job)
+    else:
+        yield from _several(jobs, workers)
+
+
+def _several(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Outcome]]:
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    left, done, stop = list(reversed(jobs)), queue.Queue(), threading.Event()
+
+    def work() -> None:
+        while left and not stop.is_set():
+            with contextlib.suppress(IndexError):  # another one took the last job
+                job = left.pop()
+                try:
+                    done.put((job, run(job, threads)))
+                except OSError as error:
+                    done.put((job, Outcome(1, f"it could not be started: {error}", 0.0, 0, "")))
+
+    crew = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(jobs)))]
+    for thread in crew:
+        thread.start()
+    try:
+        for _ in jobs:
+            yield done.get()
+    finally:
+        stop.set()
+
+
+def _on_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[Job, Outcome]]:
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError(f"--ray needs the package ray: {RAY_EXTRA}") from error
+    if not ray.is_initialized():
+        _reach(address)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="graft")
+        except Exception as error:  # Ray raises what its transport raises
+            raise ConfigError(
+                f"no Ray cluster answers at '{address}' ({type(error).__name__}): start one with `ray start --head`, or "
+                "leave --ray away"
+            ) from error
+    task = ray.remote(num_cpus=1, max_retries=0)(run)
+    waiting = {task.remote(job): job for job in jobs}
+    while waiting:
+        (ready,), _ = ray.wait(list(waiting), num_returns=1)
+        job = waiting.pop(ready)
+        try:
+            yield job, ray.get(ready)
+        except Exception as error:  # a node that went away, a worker that was killed
+            yield job, Outcome(1, f"its Ray worker died: {' '.join(str(error).split())[:300]}", 0.0, 0, "")
+
+
+def _reach(address: str) -> None:
+    """Refuse an address where nobody listens at once: Ray itself would try for a minute."""
+    import socket
+
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConfigError(
+            f"no Ray cluster answers at '{address}' ({error.strerror or error}): start one with `ray start --head`, or "
+            "leave --ray away"
+        ) from error
+
+
+_THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def _peak_bytes(process: int) -> int:
+    """The most memory that a living process has held so far; 0 where the system does not say."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+
+
+def cause_of(code: int, log: Path) -> str:
+    """One line that says why a process ended with `code`, from the last words in its `log`; "" if it ended well."""
+    if code == 0:
+        return ""
+    if code < 0:
+        name = signal.Signals(-code).name
+        why = ": most likely the machine ran out of memory; use fewer --workers" if name == "SIGKILL" else ""
+        return f"killed by {name}{why}"
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    said: Mapping[bool, list[str]] = {True: [], False: []}
+    for line in filter(None, lines):
+        said[line.startswith("graft ")].append(line)
+    last = (said[True] or said[False] or ["it said nothing"])[-1]
+    return f"exit code {code}: {last.partition(': ')[2] if said[True] else last}"

@@ -1,0 +1,113 @@
+"""What a grid has found so far: one row a cell in bench.csv, and grid.json, which says what the rows have in common.
+
+The table is written anew, whole, after every cell, so that a grid that is killed finds it again and goes on.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from zoo.errors import ArtifactError, ConfigError
+from zoo.files import staged_file, write_text
+
+__all__ = ["ROWS", "Ledger", "columns", "read_rows"]
+
+ROWS, FACTS = "bench.csv", "grid.json"
+TEXTS = (
+    *(
+        "cell",
+        "backbone",
+        "weights",
+        "schedule",
+        "status",
+        "cause",
+        "measure",
+        "phases",
+        "curve",
+        "machine",
+        "versions",
+    ),
+    "files_of",
+)
+"""Columns that are no numbers."""
+
+
+class Ledger:
+    """The rows in `folder`, by the name of their cell.
+
+    `common` is what all rows must share: data, options, budget. A folder whose rows share something else is refused.
+
+    Raises:
+        ConfigError: `folder` holds another grid, or something else.
+        ArtifactError: its files cannot be read.
+    """
+
+    def __init__(self, folder: Path, common: Mapping, overwrite: bool = False):
+        self.folder, self.rows = Path(folder), {}
+        common = json.loads(json.dumps(common))
+        facts = self.folder / FACTS
+        if facts.exists() and not overwrite:
+            before = _read_json(facts)
+            changed = [key for key in {**before, **common} if before.get(key) != common.get(key)]
+            if changed:
+                told = ", ".join(f"{key} ({before.get(key)!r} then, {common.get(key)!r} now)" for key in changed)
+                raise ConfigError(
+                    f"'{folder}' holds the results of another grid: {told}; give another --out, or --overwrite"
+                )
+            self.rows = (
+                {row["cell"]: row for row in read_rows(self.folder / ROWS)} if (self.folder / ROWS).exists() else {}
+            )
+        elif self.folder.exists() and any(self.folder.iterdir()) and not overwrite:
+            raise ConfigError(f"'{folder}' exists already and holds no grid: give another --out, or --overwrite")
+        write_text(facts, json.dumps(common, indent=2, ensure_ascii=False) + "\n")
+
+    def finished(self, cell: str) -> bool:
+        """Whether `cell` need not run again. One that died is tried again."""
+        return self.rows.get(cell, {}).get("status") == "done"
+
+    def put(self, *rows: Mapping) -> None:
+        """Add rows, or replace those of the same cells."""
+        self.rows |= {row["cell"]: dict(row) for row in rows}
+        columns = list(dict.fromkeys(key for row in self.rows.values() for key in row))
+        with staged_file(self.folder / ROWS) as path, path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows.values())
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a bench.csv, numbers as numbers and empty cells as None.
+
+    Raises:
+        ArtifactError: it is no such table.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if rows and not {"cell", "backbone", "schedule", "status"} <= rows[0].keys():
+            raise ValueError("it has no columns cell, backbone, schedule and status")
+        return [{key: _value(key, text) for key, text in row.items()} for row in rows]
+    except (OSError, ValueError, csv.Error) as error:
+        raise ArtifactError(f"'{path}' is no table of `graft bench`: {error}") from error
+
+
+def columns(rows: Sequence[Mapping], prefix: str) -> list[str]:
+    """The columns whose names begin with `prefix`, in order."""
+    return list(dict.fromkeys(key for row in rows for key in row if key.startswith(prefix)))
+
+
+def _value(key: str, text: str):
+    if text == "":
+        return None
+    if key in TEXTS:
+        return text
+    number = float(text)
+    return int(number) if text.lstrip("-").isdigit() else number
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"'{path}' cannot be read ({error}): give another --out, or --overwrite") from error

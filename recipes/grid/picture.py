@@ -1,0 +1,107 @@
+"""The picture of a grid: what was reached against training time, latency and size, seeds as intervals, the front drawn."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from recipes.grid import rows
+from recipes.grid.analysis import Group, front
+
+__all__ = ["draw"]
+
+MARKERS = "oDs^vPX*<>"
+GREY = "#54606e"
+
+
+def draw(target: Path, found: Sequence[Group], measure: str, latency: str | None, size: str | None) -> None:
+    """Write a PNG for `found`, the groups with all labels. Colours are backbones, marks are schedules; the figures are those
+    of validation data, by which one chooses."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    costs: list[tuple[str, Callable[[Group], float | None]]] = []
+    if latency:
+        costs.append((f"ms, {_file(latency)}", lambda g: g.figure(latency)))
+    if size:
+        costs.append((f"MB, {_file(size)}", lambda g: g.figure(size) and g.figure(size) / 1e6))
+    figure = Figure(figsize=(5.0 + 2.8 * len(costs), 4.7), layout="constrained", dpi=180)
+    axes = figure.subplots(1, 1 + len(costs), sharey=True, squeeze=False, width_ratios=[1.5] + [1] * len(costs))[0]
+    backbones = sorted({g.backbone for g in found})
+    schedules = sorted({g.schedule for g in found})
+    colour = {name: f"C{i % 10}" for i, name in enumerate(backbones)}
+    mark = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(schedules)}
+    for group in found:
+        _curve(axes[0], group, colour[group.backbone], mark[group.schedule])
+    _frame(axes[0], "seconds of training")
+    axes[0].set_ylabel(f"validation {measure}, best so far, %")
+    for side, (label, cost) in zip(axes[1:], costs, strict=True):
+        priced = [g for g in found if cost(g) is not None]
+        best = front(priced, cost)
+        side.step(
+            [cost(g) for g in best],
+            [100 * g.validation.mean for g in best],
+            where="post",
+            color=GREY,
+            linewidth=1,
+            zorder=1,
+        )
+        for group in priced:
+            low, high = 100 * group.validation.low, 100 * group.validation.high
+            middle = 100 * group.validation.mean
+            side.errorbar(
+                cost(group), middle, [[middle - low], [high - middle]], fmt=mark[group.schedule], markersize=7, capsize=3,
+                color=colour[group.backbone], alpha=0.85,
+            )  # fmt: skip
+        _frame(side, label)
+    handles = [Line2D([], [], color=colour[name], linewidth=3, label=name) for name in backbones]
+    handles += [Line2D([], [], color=GREY, marker=mark[name], linestyle="", label=name) for name in schedules]
+    if costs:
+        handles.append(Line2D([], [], color=GREY, linewidth=1, label="front"))
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize="small", frameon=False
+    )
+    figure.savefig(target)
+
+
+def _curve(axes, group: Group, colour: str, mark: str) -> None:
+    """The best figure so far, as steps: the mean over the seeds from where all have one, and their range at the end."""
+    curves = [rows.curve_of(row) for row in group.rows]
+    curves = [curve for curve in curves if curve]
+    if not curves:
+        return
+    times = np.unique([at for curve in curves for at, _ in curve])
+    reached = np.array([[rows.best_until(curve, at) or np.nan for at in times] for curve in curves])
+    mean = 100 * reached.mean(0)
+    axes.step(times, mean, where="post", color=colour, linewidth=1.3, alpha=0.8)
+    low, high = 100 * reached[:, -1].min(), 100 * reached[:, -1].max()
+    axes.errorbar(
+        times[-1],
+        mean[-1],
+        [[mean[-1] - low], [high - mean[-1]]],
+        fmt=mark,
+        color=colour,
+        markersize=7,
+        capsize=3,
+        alpha=0.85,
+    )
+
+
+def _file(column: str) -> str:
+    """ "tflite_int8_ms" -> "tflite int8"."""
+    return column.rsplit("_", 1)[0].replace("_", " ")
+
+
+def _frame(axes, label: str) -> None:
+    from matplotlib.ticker import NullFormatter
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_formatter("{x:g}")
+    # Between two powers of ten there would be no number at all where the axis spans less than one.
+    axes.xaxis.set_minor_formatter("{x:g}" if high < 12 * low else NullFormatter())
+    axes.tick_params(axis="x", which="minor", labelsize="x-small")
+    axes.set_xlabel(label)
+    axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    for edge in ("top", "right"):
+        axes.spines[edge].set_visible(False)

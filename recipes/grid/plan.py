@@ -1,0 +1,178 @@
+"""What a grid consists of: backbones x schedules x shares of the labels x seeds, each cell one `graft train` command."""
+
+import itertools
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo.errors import ConfigError, GraftError, UnknownName
+
+__all__ = ["BASELINE", "Cell", "Entry", "Plan", "check", "command", "entries", "modality", "plan"]
+
+BASELINE = "scratch"
+"""The schedule that every other one is compared with; it is always in the grid."""
+RECIPES = {"image": "image-classification", "text": "text-classification"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A backbone of the grid: a name of `graft zoo`, a .keras file or a folder, and where its weights come from (None: the
+    backbone's own)."""
+
+    backbone: str
+    weights: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What tables call it: no path of this machine."""
+        return Path(self.backbone).stem if "/" in self.backbone or self.backbone.endswith(".keras") else self.backbone
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of the grid. `fraction` is the share of the training labels, in (0, 1]."""
+
+    entry: Entry
+    schedule: str
+    seed: int
+    fraction: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """Of its folder and of its row."""
+        share = "" if self.fraction == 1 else f"-{self.fraction:g}"
+        return f"{re.sub(r'[^A-Za-z0-9_.]+', '_', self.entry.name)}-{self.schedule}{share}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells and what they have in common.
+
+    Attributes:
+        recipe: the recipe that trains them.
+        data: its --data.
+        cells: in the order in which they run: seed after seed, so that an interrupted grid has something of everything.
+        options: what every training gets beside backbone, schedule, seed and share.
+    """
+
+    recipe: str
+    data: str
+    cells: tuple[Cell, ...]
+    options: tuple[str, ...]
+
+    def arguments(self, cell: Cell, out: Path) -> list[str]:
+        """What stands behind `graft` to train `cell` into `out`, or to go on with it."""
+        given = ["train", self.recipe, "--data", self.data, "--backbone", cell.entry.backbone]
+        if cell.entry.weights is not None and cell.schedule != BASELINE:
+            given += ["--weights", cell.entry.weights]
+        given += ["--schedule", cell.schedule, "--seed", str(cell.seed)]
+        if cell.fraction != 1:
+            given += ["--fraction", f"{cell.fraction:g}"]
+        return [*given, *self.options, "--out", str(out), "--resume"]
+
+
+def entries(names: Sequence[str]) -> list[Entry]:
+    """`NAME` or `NAME@WEIGHTS`, each once.
+
+    Raises:
+        ConfigError: none, or one of them twice.
+        UnknownName: no backbone of this name.
+    """
+    if not names:
+        raise ConfigError("--backbones names none: give one or more, `graft zoo` lists them")
+    found = [Entry(name, weights or None) for name, _, weights in (given.partition("@") for given in names)]
+    for entry in found:
+        modality(entry)
+        if [other.name for other in found].count(entry.name) > 1:
+            raise ConfigError(f"'{entry.name}' stands twice in --backbones: rows are told apart by their names")
+    return found
+
+
+def modality(entry: Entry) -> str:
+    """ "image" or "text"."""
+    from zoo import backbones, encoders
+
+    try:
+        return backbones.find(entry.backbone).modality
+    except UnknownName as error:
+        try:
+            encoders.find(entry.backbone)
+        except UnknownName as of_texts:
+            raise (error if error.nearest or not of_texts.nearest else of_texts) from None
+        return "text"
+
+
+def plan(
+    data: str,
+    backbones: Sequence[Entry],
+    schedules: Sequence[str],
+    seeds: Sequence[int],
+    fractions: Sequence[float],
+    options: Sequence[str],
+) -> Plan:
+    """The grid of all combinations, with the baseline.
+
+    Raises:
+        ConfigError: backbones for pictures and for texts, a share outside (0, 1], no seed, or an unknown schedule.
+    """
+    kinds = {modality(entry) for entry in backbones}
+    if len(kinds) > 1:
+        raise ConfigError("--backbones mixes some for pictures and some for texts: one grid has one kind")
+    if not seeds:
+        raise ConfigError("the number of seeds must be at least 1")
+    for fraction in fractions:
+        if not 0 < fraction <= 1:
+            raise ConfigError(f"--label-fractions are shares above 0 and at most 1, not {fraction:g}")
+    schedules = list(dict.fromkeys([*schedules, BASELINE]))
+    cells = tuple(
+        Cell(entry, schedule, seed, fraction)
+        for seed, fraction, schedule, entry in itertools.product(
+            seeds, sorted({*fractions}, reverse=True), schedules, backbones
+        )
+    )
+    return Plan(RECIPES[kinds.pop()], data, cells, tuple(options))
+
+
+def check(grid: Plan) -> Mapping[str, object]:
+    """Refuse what no cell could run with, before anything runs; returns what tables need to know of each backbone, by name.
+
+    Raises:
+        GraftError: an unknown schedule, weights that cannot be had, an option that the recipe does not take.
+    """
+    import importlib
+
+    import tyro
+
+    from recipes.engine import schedule
+    from zoo import backbones, encoders, weights
+
+    recipe = importlib.import_module(f"recipes.{grid.recipe.replace('-', '_')}")
+    known = schedule.SCHEDULES if grid.recipe == RECIPES["image"] else schedule.TEXT_SCHEDULES
+    rows = {}
+    for cell in grid.cells:
+        config = tyro.cli(recipe.Config, args=grid.arguments(cell, Path("cell"))[2:], prog="graft bench ... --")
+        config.fit.check()
+        given = (config.epochs, config.learning_rate, config.layer_decay, config.blocks)
+        schedule.resolve(cell.schedule, *given, known=known)
+        if cell.entry.name in rows:
+            continue
+        if grid.recipe == RECIPES["text"]:
+            rows[cell.entry.name] = encoders.find(cell.entry.backbone)
+            continue
+        row = backbones.find(cell.entry.backbone)
+        spec = cell.entry.weights or backbones.default_weights(row)
+        try:
+            weights.resolve(row, spec, image_size=config.image_size)
+        except GraftError as error:
+            raise type(error)(
+                f"{cell.entry.name}: {error}; `--backbones {cell.entry.name}@FILE` names a file"
+            ) from error
+        rows[cell.entry.name] = row
+    return rows
+
+
+def command(grid: Plan, cell: Cell, out: Path) -> list[str]:
+    """The process that trains `cell`."""
+    return [sys.executable, "-m", "recipes.commands", *grid.arguments(cell, out)]

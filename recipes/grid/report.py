@@ -1,0 +1,127 @@
+"""What `graft bench` leaves for people: bench.html (one file), bench.png and bench.md, from nothing but the rows."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from recipes.grid import analysis, picture, transferability
+from recipes.grid.ledger import columns
+from zoo.files import staged_file, write_text
+
+__all__ = ["shipped", "trust", "write"]
+
+PREFERRED = ("tflite_int8", "tflite_dynamic", "tflite_float32", "onnx_int8", "onnx_dynamic", "onnx_float32")
+"""Which file stands for what ships, the first that there is."""
+
+
+def write(folder: Path, facts: Mapping, rows: Sequence[Mapping], suggested: Sequence[Mapping] = ()) -> list[str]:
+    """Write the three files into `folder`; returns the sentences that a person can act on.
+
+    `facts` is the content of grid.json with "command"; `suggested` the rows of `recipes.grid.suggest`, for how far its
+    scores can be trusted.
+    """
+    found = analysis.groups(rows)
+    full = analysis.lift(found)
+    latency, size = shipped(rows)
+    measure = next((row["measure"] for row in rows if row.get("measure")), "accuracy")
+    said = analysis.sentences(found, latency, size)
+    context = {
+        "facts": facts,
+        "measure": measure,
+        "sentences": said,
+        "gains": [gain.text for gain in analysis.gains(full)],
+        "fractions": _fractions(found),
+        "failed": [row for row in rows if row["status"] != "done"],
+        "table": _table(full, latency, size),
+        "trust": trust(full, suggested),
+        "scores": transferability.SCORES,
+        "suggested": suggested,
+        "marks": columns(rows, "validation_at_"),
+        "groups": full,
+        "machine": next((row["machine"] for row in rows if row["status"] == "done"), ""),
+        "versions": next((row["versions"] for row in rows if row["status"] == "done"), ""),
+        "count": len(rows),
+    }
+    if full:
+        with staged_file(folder / "bench.png") as path:
+            picture.draw(path, full, measure, latency, size)
+        context["picture"] = base64.b64encode((folder / "bench.png").read_bytes()).decode("ascii")
+    write_text(folder / "bench.md", _rendered("bench.md.jinja", context, escape=False))
+    write_text(folder / "bench.html", _rendered("bench.html.jinja", context, escape=True))
+    return said
+
+
+def shipped(rows: Sequence[Mapping]) -> tuple[str | None, str | None]:
+    """The columns with latency and size of the file that stands for what ships."""
+    for name in PREFERRED:
+        latency, size = f"{name}_ms", f"{name}_bytes"
+        if columns(rows, size):
+            return latency if columns(rows, latency) else None, size
+    return None, None
+
+
+def trust(full: Sequence[analysis.Group], suggested: Sequence[Mapping]) -> dict[str, dict | None]:
+    """For each score: how it agrees, over the backbones, with what the best transfer schedule reached on validation data."""
+    reached: dict[str, float] = {}
+    for group in full:
+        if group.schedule != analysis.BASELINE:
+            reached[group.backbone] = max(group.validation.mean, reached.get(group.backbone, 0.0))
+    return {
+        score: analysis.correlation({row["backbone"]: row.get(score) for row in suggested}, reached)
+        for score in transferability.SCORES
+    }
+
+
+def _table(full: Sequence[analysis.Group], latency: str | None, size: str | None) -> list[dict]:
+    on_front = set(map(id, analysis.front(full, lambda g: g.seconds)))
+    for column in filter(None, (latency, size)):
+        on_front |= set(map(id, analysis.front(full, lambda g, column=column: g.figure(column))))
+    return [
+        {
+            "group": group,
+            "front": id(group) in on_front,
+            "latency": latency and group.figure(latency),
+            "size": size and group.figure(size),
+            "memory": group.figure("peak_memory_bytes"),
+            "parameters": group.figure("parameters"),
+        }
+        for group in full
+    ]
+
+
+def _fractions(found: Sequence[analysis.Group]) -> list[dict]:
+    """A row a backbone and share of the labels: the best transfer schedule, scratch, and what lies between."""
+    if {group.fraction for group in found} == {1.0}:
+        return []
+    by_key = {(g.backbone, g.schedule, g.fraction): g for g in found}
+    return [
+        {
+            "gain": gain,
+            "transfer": by_key[gain.backbone, gain.schedule, gain.fraction],
+            "scratch": by_key[gain.backbone, analysis.BASELINE, gain.fraction],
+        }
+        for gain in sorted(analysis.gains(found), key=lambda gain: (gain.backbone, gain.fraction))
+    ]
+
+
+def _rendered(name: str, context: Mapping, escape: bool) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    here = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader([here, here.parent / "engine"]), autoescape=escape, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {
+        "spread": _spread,
+        "percent": lambda value: "–" if value is None else f"{100 * value:.1f}",
+        "figure": lambda value, digits=1: "–" if value is None else f"{value:,.{digits}f}",
+    }
+    return environment.get_template(name).render(context)
+
+
+def _spread(values: analysis.Interval) -> str:
+    """ "87.9 (87.2 to 88.6)": the mean and the range over the seeds, in hundredths."""
+    if values.count == 1:
+        return f"{100 * values.mean:.1f}"
+    return f"{100 * values.mean:.1f} ({100 * values.low:.1f} to {100 * values.high:.1f})"

@@ -1,0 +1,98 @@
+"""A finished run, or one that died -> its row in the table of a grid."""
+
+import csv
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from recipes.grid.jobs import Outcome
+from recipes.grid.plan import Cell
+
+__all__ = ["MARKS", "best_until", "curve_of", "file_columns", "of_cell"]
+
+MARKS = (1 / 6, 1 / 3, 2 / 3, 1)
+"""Shares of a budget of time at which the accuracy so far is kept: of 3 minutes 0.5, 1, 2 and 3."""
+
+
+def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> dict:
+    """The row of `cell`, whose training ended with `outcome` and left the run directory `run`."""
+    row = {
+        "cell": cell.name, "backbone": cell.entry.name, "weights": _weights(cell.entry.weights), "schedule": cell.schedule,
+        "fraction": cell.fraction, "seed": cell.seed, "status": "failed" if outcome.code else "done", "cause": outcome.cause,
+    }  # fmt: skip
+    if outcome.code:
+        return row | {"peak_memory_bytes": outcome.peak_memory_bytes, "machine": outcome.machine}
+    content = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    measure = content.get("measure", {"name": "accuracy", "key": "accuracy"})
+    phases = content["schedule"]["phases"]
+    points = _points(run / "history.csv", content)
+    row |= {
+        "measure": measure["name"],
+        "validation": content["metrics"]["validation"][measure["key"]],
+        "test": content["metrics"]["test"][measure["key"]],
+        "validation_loss": content["metrics"]["validation"].get("loss"),
+        "test_loss": content["metrics"]["test"].get("loss"),
+        "train_examples": content["data"]["splits"]["train"]["examples"],
+        "train_seconds": content["seconds"]["train"],
+        "cached_seconds": sum(phase["cached_seconds"] for phase in phases),
+        "phases": "; ".join(f"{p['name']} {p['seconds']:.1f} s, {p['epochs_run']} epochs" for p in phases),
+        "epochs": sum(phase["epochs_run"] for phase in phases),
+        "images_per_second": phases[-1]["images_per_second"],
+        "parameters": content["backbone"]["parameters"],
+        "trainable_parameters": max(phase["trainable_parameters"] for phase in phases),
+        "curve": " ".join(f"{seconds:.2f}:{value:.6f}" for seconds, value in points),
+        "peak_memory_bytes": outcome.peak_memory_bytes,
+        "process_seconds": outcome.seconds,
+        "machine": f"{outcome.machine}, {platform.machine()}, {_cores()} cores",
+        "versions": " ".join(f"{name} {version}" for name, version in content["versions"].items()),
+    }
+    if budget is not None:
+        # The last epoch is measured when its time is up, a little behind it.
+        ends = {share: budget * share if share < 1 else math.inf for share in MARKS}
+        row |= {f"validation_at_{budget * share:g}s": best_until(points, end) for share, end in ends.items()}
+    return row
+
+
+def file_columns(manifest: Mapping) -> dict:
+    """Size, latency and accuracy of each exported file, as columns: `tflite_int8_ms` and the like."""
+    found = {}
+    for file in manifest["files"]:
+        if "accuracy" not in file or not file["passed"]:
+            continue
+        name = f"{file['format']}_{file['precision']}".replace("-", "_")
+        found[f"{name}_bytes"] = file["size_bytes"]
+        if "latency_ms" in file:
+            found[f"{name}_ms"] = file["latency_ms"]["one_thread"]["median"]
+        found[f"{name}_drop_points"] = file["accuracy"]["drop_points"]
+    return found
+
+
+def curve_of(row: Mapping) -> list[tuple[float, float]]:
+    """(seconds, validation figure) of every epoch of a row."""
+    return [tuple(map(float, point.split(":"))) for point in (row.get("curve") or "").split()]
+
+
+def best_until(points: Sequence[tuple[float, float]], seconds: float) -> float | None:
+    """The best figure that was reached by then; None before the first."""
+    return max((value for at, value in points if at <= seconds), default=None)
+
+
+def _points(history: Path, content: Mapping) -> list[tuple[float, float]]:
+    with history.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    key = next((name for name in ("val_accuracy", "val_recall_at_1") if rows and name in rows[0]), None)
+    glances = [(g["elapsed"], g["accuracy"]) for phase in content["schedule"]["phases"] for g in phase["glances"]]
+    return sorted([(float(row["elapsed"]), float(row[key])) for row in rows if key] + glances)
+
+
+def _weights(spec: str | None) -> str:
+    """A path without its folder."""
+    return "" if spec is None else Path(spec).name
+
+
+def _cores() -> int:
+    import os
+
+    return os.cpu_count() or 1

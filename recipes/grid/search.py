@@ -1,0 +1,172 @@
+"""Settings tried for the best cell of a grid, by Optuna: on validation data, resumable, hopeless ones stopped early."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recipes.engine.checkpoint import epochs_in
+from recipes.engine.progress import progress, say
+from recipes.grid import analysis, plan
+from recipes.grid.jobs import cause_of
+from zoo.errors import ConfigError
+from zoo.files import staged_file
+
+if TYPE_CHECKING:
+    import optuna
+
+    from recipes.grid.grid import Grid
+
+__all__ = ["AUGMENTATIONS", "require", "run"]
+
+STORAGE, TABLE = "search.sqlite3", "search.csv"
+AUGMENTATIONS = ("", "flip", "flip crop", "flip crop color", "flip randaugment")
+LOOK_SECONDS = 2.0
+"""How often a trial's checkpoint is looked at."""
+FIRST, WARM_UP = 4, 2
+"""The median of at least so many trials stops another one, after so many of its epochs."""
+
+
+def require() -> None:
+    """Refuse a search without Optuna, before anything runs.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import optuna  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("--search needs the package optuna: pip install 'graft-zoo[search]'") from error
+
+
+def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
+    """Bring the search for the settings of the grid's best transfer cell to `count` trials and print what they found.
+
+    Each trial is a `graft train` with the grid's first seed. search.sqlite3 holds all of them, search.csv a row a trial. The
+    test figure of the best one alone is reported.
+
+    Raises:
+        ConfigError: no transfer cell was finished.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    groups = [g for g in analysis.lift(analysis.groups(rows)) if g.schedule != plan.BASELINE]
+    if not groups:
+        raise ConfigError("--search needs a finished cell other than scratch to start from")
+    best = groups[0]
+    cell = next(
+        c for c in grid.plan.cells if (c.entry.name, c.schedule, c.fraction) == (best.backbone, best.schedule, 1)
+    )
+    content = json.loads((grid.cells / cell.name / "run.json").read_text(encoding="utf-8"))
+    study = optuna.create_study(
+        study_name=f"{best.backbone} {best.schedule}",
+        storage=f"sqlite:///{grid.out / STORAGE}",
+        load_if_exists=True,
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=0),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST, n_warmup_steps=WARM_UP),
+    )
+    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # a search that was killed left it
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    done = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED]))
+    say(f"search: {best.name}, {max(0, count - done)} of {count} settings to go")
+    with progress("search", max(0, count - done)) as advance:
+        while done < count:
+            trial = study.ask()
+            told = _trial(grid, cell, content, trial, study)
+            done += 1
+            advance(note=f"trial {trial.number}: {told}")
+    _write(grid.out / TABLE, study)
+    try:
+        winner = study.best_trial
+    except ValueError as error:
+        raise ConfigError(
+            f"no trial of the search could be trained: its words are in '{grid.out / 'search'}'"
+        ) from error
+    measured = json.loads((_folder(grid, winner) / "run.json").read_text(encoding="utf-8"))
+    key = measured.get("measure", {"key": "accuracy"})["key"]
+    settings = ", ".join(f"{name} {value if isinstance(value, str) else format(value, '.3g')}" for name, value in
+                         winner.params.items())  # fmt: skip
+    print(
+        f"search: the best of {done} settings for {best.name} reaches {100 * winner.value:.1f} % on validation data "
+        f"({100 * best.validation.mean:.1f} % in the grid), {100 * measured['metrics']['test'][key]:.1f} % on test data "
+        f"(one seed): {settings}"
+    )
+
+
+def _trial(grid: "Grid", cell: plan.Cell, content: Mapping, trial: "optuna.Trial", study: "optuna.Study") -> str:
+    """Train with the settings of a trial; says how it ended."""
+    from optuna.trial import TrialState
+
+    folder = _folder(grid, trial)
+    options = _settings(trial, content)
+    command = [sys.executable, "-m", "recipes.commands", *grid.plan.arguments(cell, folder), *options]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    log = folder.with_suffix(".log")
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        try:
+            while process.poll() is None:
+                time.sleep(LOOK_SECONDS)
+                _report(trial, folder)
+                if trial.should_prune():
+                    process.send_signal(signal.SIGTERM)
+                    process.wait()
+                    study.tell(trial, state=TrialState.PRUNED)
+                    return "stopped: below the median of the others"
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    if process.returncode:
+        study.tell(trial, state=TrialState.FAIL)
+        return f"died: {cause_of(process.returncode, log)}"
+    measured = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    value = measured["metrics"]["validation"][measured.get("measure", {"key": "accuracy"})["key"]]
+    study.tell(trial, value)
+    return f"{value:.4f} (best {study.best_value:.4f})"
+
+
+def _settings(trial: "optuna.Trial", content: Mapping) -> list[str]:
+    """The options of `graft train` that a trial chooses."""
+    last = content["schedule"]["phases"][-1]
+    rate = trial.suggest_float("learning_rate", last["learning_rate"] / 10, last["learning_rate"] * 10, log=True)
+    decay = trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True)
+    dropout = trial.suggest_float("dropout", 0.0, 0.6)
+    options = ["--learning-rate", f"{rate:.3e}", "--weight-decay", f"{decay:.3e}", "--dropout", f"{dropout:.3f}"]
+    if last["train"] not in ("head", "all"):
+        options += ["--blocks", str(trial.suggest_int("blocks", 1, last["total_blocks"]))]
+    if content.get("modality") != "text":
+        chosen = trial.suggest_categorical("augment", AUGMENTATIONS)
+        options += ["--augment", *chosen.split()]
+    return options
+
+
+def _report(trial: "optuna.Trial", folder: Path) -> None:
+    """Tell Optuna of the epochs that a trial has finished."""
+    checkpoints = folder.with_name(f".{folder.name}.part") / "checkpoint" / "transfer"
+    known = len(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+    reached = [row["val_accuracy"] for row in epochs_in(checkpoints) if "val_accuracy" in row]
+    for step in range(known, len(reached)):
+        trial.report(max(reached[: step + 1]), step)
+
+
+def _folder(grid: "Grid", trial) -> Path:
+    return grid.out / "search" / f"trial-{trial.number}"
+
+
+def _write(target: Path, study: "optuna.Study") -> None:
+    trials = study.get_trials(deepcopy=False)
+    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    with staged_file(target) as path, path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["trial", "state", "validation", "epochs", *names])
+        for trial in trials:
+            row = [trial.number, trial.state.name.lower(), trial.value, len(trial.intermediate_values)]
+            writer.writerow([*row, *(trial.params.get(name) for name in names)])

@@ -1,0 +1,131 @@
+"""Backbones ranked for a data set by one forward pass over a sample of it each; nothing is trained."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from recipes.engine import images, sentences, sources, splits
+from recipes.engine.progress import progress
+from recipes.grid import plan, transferability
+from zoo.errors import ConfigError
+
+__all__ = ["FEWEST", "on_this_machine", "suggest"]
+
+FEWEST = 2
+"""Examples of a class, below which the scores of that class mean nothing."""
+BATCH = 64
+BACKWARD = 3.0
+"""What a training step through the whole backbone costs, in forward passes: the backward pass takes about two of them."""
+
+
+def on_this_machine() -> list[str]:
+    """The backbones for pictures whose weights are here already, bundled or in Keras's cache."""
+    from zoo import backbones, weights
+
+    return [row.name for row in backbones.BACKBONES if "bundled" in row.weights or weights.downloaded(row)]
+
+
+def suggest(
+    data: str, entries: Sequence[plan.Entry], sample: int, image_size: int | None = None, split_seed: int = 0
+) -> list[dict]:
+    """A row for each backbone, the most promising first: `backbone`, `weights`, the scores of `transferability.SCORES`,
+    their mean rank, and estimates in seconds: of a pass over the training data, and of an epoch through the whole backbone.
+
+    Scores are taken on at most `sample` training examples, stratified; validation and test data are not touched.
+
+    Raises:
+        ConfigError: a `sample` that leaves less than two examples of each class.
+    """
+    from zoo.quiet import load_tensorflow
+
+    of_texts = plan.modality(entries[0]) == "text"
+    source = sentences.load(data, need=("label",)) if of_texts else sources.load(data)
+    source, _ = splits.complete(source, split_seed)
+    count = len(source.splits["train"])
+    if sample < FEWEST * len(source.labels):
+        raise ConfigError(
+            f"--sample {sample} is too small for {len(source.labels)} classes: give {FEWEST} a class or more"
+        )
+    if sample < count:
+        source = splits.take_share(source, sample / count, split_seed)
+    load_tensorflow()
+    rows = []
+    with progress("suggest", len(entries)) as advance:
+        for entry in entries:
+            features, classes, seconds, own = _features(entry, source, image_size)
+            rows.append(
+                {
+                    "backbone": entry.name,
+                    "weights": entry.weights and Path(entry.weights).name,
+                    **transferability.scores(features, classes, own),
+                    "sample": len(classes),
+                    "pass_seconds": seconds * count,
+                    "epoch_seconds": BACKWARD * seconds * count,
+                }
+            )
+            advance(note=entry.name)
+    return _ranked(rows)
+
+
+def _features(entry: plan.Entry, source, image_size: int | None):
+    """(features `(n, d)`, classes `(n,)`, seconds an example, what the backbone's own head says or None)."""
+    import keras
+
+    from recipes.engine import fit, pipeline, texts
+    from zoo import backbones, encoders, heads
+    from zoo.stack import FEATURES, stack
+
+    head, own = heads.single_label(source.labels), None
+    if plan.modality(entry) == "text":
+        row = encoders.find(entry.backbone)
+        model = stack(encoders.build(row, entry.weights or row.weights[0]), [head])
+        tokenizer = encoders.tokenizer(row)
+        examples = texts.encode(
+            source.splits["train"],
+            tokenizer,
+            [head],
+            source.labels,
+            inputs=[t.name for t in model.inputs],
+            max_length=128,
+        )
+        classes = examples.targets.argmax(-1)
+    else:
+        row = backbones.find(entry.backbone)
+        size = image_size or row.image_size
+        spec = entry.weights or backbones.default_weights(row)
+        model = stack(backbones.build(row, image_size=size, weights=spec), [head])
+        examples = images.decode_examples(source.splits["train"], source.labels, size, title=f"decode for {entry.name}")
+        classes = examples.classes
+        if entry.backbone.endswith(".keras"):
+            own = _own_head(Path(entry.backbone), examples)
+    forward = fit.forward(keras.Model(model._inputs_struct, model.get_layer(FEATURES).output))
+    parts, seconds = [], []
+    for inputs, _ in pipeline.evaluation_batches(examples, BATCH):
+        start = time.perf_counter()
+        parts.append(np.asarray(forward(inputs)))
+        seconds.append((time.perf_counter() - start) / len(parts[-1]))
+    return np.concatenate(parts), classes, float(np.median(seconds[1:] or seconds)), own  # the first batch traces
+
+
+def _own_head(path: Path, examples) -> np.ndarray | None:
+    """What a model of the user's says itself, where that is probabilities."""
+    from recipes.engine import fit
+    from zoo.keras_file import load_keras
+
+    (outputs,) = fit.predict(load_keras(path), examples)
+    if outputs.ndim == 2 and outputs.shape[1] > 1 and outputs.min() >= 0 and np.allclose(outputs.sum(-1), 1, atol=1e-3):
+        return outputs
+    return None
+
+
+def _ranked(rows: list[dict]) -> list[dict]:
+    """By the mean of their places in the scores that all of them have."""
+    for row in rows:
+        row["mean_rank"] = 0.0
+    names = [name for name in transferability.SCORES if all(row[name] is not None for row in rows)]
+    for name in names:
+        for place, row in enumerate(sorted(rows, key=lambda row: -row[name]), 1):
+            row["mean_rank"] += place / len(names)
+    return sorted(rows, key=lambda row: row["mean_rank"])

@@ -1,0 +1,309 @@
+"""The grid without trainings: what runs, what is kept of it, and what is said of it."""
+
+import json
+import os
+import signal
+import socket
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recipes.grid import analysis, jobs, plan, report, rows
+from recipes.grid.grid import typed
+from recipes.grid.ledger import Ledger, read_rows
+from zoo.errors import ArtifactError, ConfigError, UnknownName, WeightsError
+
+BACKBONES = ["mobilenet_v2_0.35@bundled"]
+
+
+def row(backbone="a", schedule="fine_tune", seed=0, validation=0.8, test=None, **others):
+    test = validation if test is None else test
+    return {
+        "cell": f"{backbone}-{schedule}-{seed}-{others.get('fraction', 1.0)}", "backbone": backbone, "weights": None,
+        "schedule": schedule, "fraction": 1.0, "seed": seed, "status": "done", "cause": None, "measure": "accuracy",
+        "validation": validation, "test": test, "train_seconds": 60.0, "machine": "m", "versions": "v",
+        "curve": f"10.00:{validation / 2:.4f} 60.00:{validation}", "peak_memory_bytes": 10**9, "parameters": 10**6, **others,
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Plan
+
+
+def planned(**changes):
+    settings = {"data": "digits", "backbones": plan.entries(BACKBONES), "schedules": ["fine_tune"], "seeds": range(2)}
+    settings |= {"fractions": [1.0], "options": []} | changes
+    return plan.plan(**settings)
+
+
+def test_the_baseline_is_always_there_and_every_seed_sees_everything_first():
+    grid = planned(fractions=[0.1, 1.0])
+    assert [(c.seed, c.fraction, c.schedule) for c in grid.cells[:4]] == [
+        (0, 1.0, "fine_tune"), (0, 1.0, "scratch"), (0, 0.1, "fine_tune"), (0, 0.1, "scratch"),
+    ]  # fmt: skip
+    assert len(grid.cells) == 8
+    assert len({cell.name for cell in grid.cells}) == 8
+
+
+def test_a_cell_is_a_command_that_a_user_could_type(tmp_path):
+    grid = planned(options=["--epochs", "3"])
+    words = " ".join(grid.arguments(grid.cells[0], tmp_path))
+    assert words.startswith("train image-classification --data digits --backbone mobilenet_v2_0.35 --weights bundled")
+    assert "--schedule fine_tune --seed 0 --epochs 3" in words
+    assert "--weights" not in grid.arguments(grid.cells[1], tmp_path)  # scratch
+    plan.check(grid)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"fractions": [0.0]}, ConfigError, "--label-fractions are shares"),
+        ({"seeds": range(0)}, ConfigError, "number of seeds"),
+        ({"backbones": plan.entries(["mobilenet_v2", "graft_mini_en"])}, ConfigError, "mixes some for pictures"),
+    ],
+)
+def test_a_grid_that_cannot_be(changes, error, words):
+    with pytest.raises(error, match=words):
+        planned(**changes)
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "words"),
+    [
+        ([], ConfigError, "names none"),
+        (["mobilnet_v2"], UnknownName, "Did you mean 'mobilenet_v2'"),
+        (["graft_mini_eng"], UnknownName, "Did you mean 'graft_mini_en'"),
+        (["mobilenet_v2@none", "mobilenet_v2@imagenet"], ConfigError, "stands twice"),
+    ],
+)
+def test_backbones_that_cannot_be(names, error, words):
+    with pytest.raises(error, match=words):
+        plan.entries(names)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"schedules": ["fine_tone"]}, UnknownName, "Did you mean 'fine_tune'"),
+        ({"options": ["--epochs", "1"]}, ConfigError, "cannot be spread"),
+        ({"options": ["--budget", "soon"]}, ConfigError, "--budget is a time above 0"),
+        ({"backbones": plan.entries(["mobilenet_v2@nowhere.h5"])}, WeightsError, "no weights file 'nowhere.h5'"),
+    ],
+)
+def test_what_no_cell_could_run_with_is_refused_before_anything_runs(changes, error, words):
+    with pytest.raises(error, match=words):
+        plan.check(planned(**changes))
+
+
+def test_no_folder_of_this_machine_stands_in_a_report():
+    words = ["--data", "/home/me/photos", "--backbones", "mobilenet_v2@/home/me/w.h5", "--seeds", "3"]
+    assert typed(words) == "graft bench --data photos --backbones mobilenet_v2@w.h5 --seeds 3"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Jobs
+
+
+def job(tmp_path, code: str, name: str = "job"):
+    return jobs.Job(name, (sys.executable, "-c", code), tmp_path / f"{name}.log")
+
+
+def test_a_job_that_ends_well_tells_its_memory_and_its_time(tmp_path):
+    outcome = jobs.run(job(tmp_path, "x = bytearray(300_000_000); import time; time.sleep(0.5)"))
+    assert (outcome.code, outcome.cause) == (0, "")
+    assert 3e8 < outcome.peak_memory_bytes < 6e8
+    assert outcome.seconds > 0
+
+
+def test_a_job_that_is_killed_for_memory_is_an_outcome_with_its_cause(tmp_path):
+    outcome = jobs.run(job(tmp_path, f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})"))
+    assert outcome.code == -9
+    assert "killed by SIGKILL" in outcome.cause
+    assert "--workers" in outcome.cause
+
+
+def test_a_job_that_fails_says_its_last_word(tmp_path):
+    said = "print('noise'); print('graft train: the disk is full'); print('more noise'); raise SystemExit(2)"
+    assert jobs.run(job(tmp_path, said)).cause == "exit code 2: the disk is full"
+    assert jobs.run(job(tmp_path, "raise SystemExit(3)")).cause == "exit code 3: it said nothing"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_all_jobs_run_whatever_becomes_of_one(tmp_path, workers):
+    several = [job(tmp_path, f"raise SystemExit({n} == 1)", f"job{n}") for n in range(5)]
+    found = {j.name: outcome.code for j, outcome in jobs.run_all(several, workers)}
+    assert found == {f"job{n}": int(n == 1) for n in range(5)}
+
+
+def test_workers_share_the_cores(tmp_path):
+    said = job(tmp_path, "import os; print(os.environ['TF_NUM_INTRAOP_THREADS'])")
+    list(jobs.run_all([said, said], 2))
+    assert said.log.read_text().strip() == str(max(1, os.cpu_count() // 2))
+
+
+def test_a_dead_ray_address_is_said_at_once(tmp_path):
+    pytest.importorskip("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(ConfigError, match=f"no Ray cluster answers at '{address}'"):
+        list(jobs.run_all([job(tmp_path, "pass")], ray=address))
+
+
+def test_without_ray_the_error_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"graft-zoo\[ray\]"):
+        list(jobs.run_all([job(tmp_path, "pass")], ray="auto"))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ledger
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path):
+    ledger = Ledger(tmp_path / "grid", {"data": "digits"})
+    first, second = row(), row(seed=1, status="failed", cause="killed, by a comma", tflite_int8_bytes=10)
+    ledger.put(first)
+    ledger.put(second)
+    again = Ledger(tmp_path / "grid", {"data": "digits"})
+    assert again.finished(first["cell"])
+    assert not again.finished(second["cell"])
+    assert not again.finished("other")
+    assert list(again.rows.values()) == [{**first, "tflite_int8_bytes": None}, second]
+
+
+def test_the_results_of_another_grid_are_refused(tmp_path):
+    Ledger(tmp_path / "grid", {"data": "digits", "options": []}).put(row())
+    with pytest.raises(ConfigError, match=r"another grid: options \(\[\] then, \['--epochs', '3'\] now\)"):
+        Ledger(tmp_path / "grid", {"data": "digits", "options": ["--epochs", "3"]})
+    assert Ledger(tmp_path / "grid", {"data": "letters"}, overwrite=True).rows == {}
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds no grid"):
+        Ledger(tmp_path, {})
+
+
+def test_a_broken_table_is_named(tmp_path):
+    (tmp_path / "bench.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ArtifactError, match="no table of `graft bench`"):
+        read_rows(tmp_path / "bench.csv")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Analysis
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(1, 100), st.floats(0, 1)), min_size=1, max_size=12))
+def test_nothing_on_the_front_is_beaten_and_everything_else_is(pairs):
+    found = analysis.groups([row(str(i), validation=v, train_seconds=s) for i, (s, v) in enumerate(pairs)])
+    front = analysis.front(found, lambda g: g.seconds)
+    for group in found:
+        beaten = any(
+            other.seconds <= group.seconds and other.validation.mean >= group.validation.mean
+            and (other.seconds, other.validation.mean) != (group.seconds, group.validation.mean)
+            for other in found
+        )  # fmt: skip
+        assert not (beaten and group in front)
+        assert beaten or any((g.seconds, g.validation.mean) == (group.seconds, group.validation.mean) for g in front)
+
+
+def test_intervals_are_students():
+    found = analysis.interval([0.1, 0.2, 0.3])
+    assert found.mean == pytest.approx(0.2)
+    assert found.half == pytest.approx(4.303 * 0.1 / np.sqrt(3), rel=1e-3)
+    assert analysis.interval([0.5]).half is None
+
+
+def grid_of(transfer, scratch, fraction=1.0):
+    return [row(validation=v, seed=i, fraction=fraction) for i, v in enumerate(transfer)] + [
+        row(schedule="scratch", validation=v, seed=i, fraction=fraction) for i, v in enumerate(scratch)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("transfer", "scratch", "words"),
+    [
+        ((0.80, 0.81, 0.82), (0.60, 0.61, 0.63), "beat scratch by +19.7 points"),
+        ((0.60, 0.61, 0.63), (0.80, 0.81, 0.82), "NEGATIVE transfer"),
+        ((0.80, 0.70, 0.75), (0.75, 0.76, 0.74), "not told apart"),
+        ((0.80,), (0.70,), "one seed: no test"),
+    ],
+)
+def test_a_verdict_needs_more_than_chance(transfer, scratch, words):
+    (gain,) = analysis.gains(analysis.groups(grid_of(transfer, scratch)))
+    assert words in gain.text
+    if len(transfer) > 1:
+        from scipy import stats
+
+        assert gain.p == pytest.approx(stats.ttest_rel(transfer, scratch).pvalue)
+
+
+def test_seeds_are_compared_with_themselves_only():
+    """The third seed of transfer has no partner."""
+    (gain,) = analysis.gains(analysis.groups(grid_of((0.8, 0.9, 0.1), (0.7, 0.8))))
+    assert gain.points.count == 2
+    assert gain.points.mean == pytest.approx(10)
+
+
+def test_agreement_of_scores_with_what_was_reached():
+    reached = {"a": 0.1, "b": 0.5, "c": 0.9, "d": 0.7}
+    assert analysis.correlation({"a": 1.0, "b": 2.0, "c": 4.0, "d": 3.0}, reached)["kendall"] == pytest.approx(1)
+    assert analysis.correlation({"a": 1.0, "b": None, "c": 2.0}, reached) is None
+    assert analysis.correlation({"a": 1.0, "b": 1.0, "c": 1.0}, reached) is None
+
+
+def test_sentences_name_the_best_and_what_is_nearly_as_good_at_much_less():
+    made = [row("large", validation=0.90, train_seconds=900, tflite_int8_ms=9.0, tflite_int8_bytes=3_000_000)]
+    made += [row("small", validation=0.88, train_seconds=100, tflite_int8_ms=8.0, tflite_int8_bytes=2_600_000)]
+    made += [row("bad", validation=0.30, train_seconds=10, tflite_int8_ms=1.0, tflite_int8_bytes=100_000)]
+    said = analysis.sentences(analysis.groups(made), "tflite_int8_ms", "tflite_int8_bytes")
+    assert said == [
+        "large + fine_tune: 90.0 % (one seed) in 15.0 min, 9.0 ms, 3.0 MB int8; the best of 3 on validation data",
+        "small + fine_tune: 88.0 % (one seed) in 1.7 min, 8.0 ms, 2.6 MB int8; "
+        "2.0 points below the best at 1/9.0 of its time",
+    ]
+
+
+def test_what_was_reached_by_when():
+    points = rows.curve_of({"curve": "10.00:0.5 20.00:0.4 30.00:0.7"})
+    assert [rows.best_until(points, t) for t in (5, 10, 25, 31)] == [None, 0.5, 0.5, 0.7]
+
+
+def test_the_report_holds_everything_and_loads_nothing(tmp_path):
+    made = grid_of((0.8, 0.82, 0.81), (0.6, 0.61, 0.6)) + grid_of((0.5, 0.52, 0.51), (0.2, 0.21, 0.2), 0.1)
+    made.append(row("<b>", schedule="full", status="failed", cause="killed by SIGKILL"))
+    scores = [{"backbone": "a", "log_me": 0.1, "h_score": 2.0, "knn_accuracy": 0.5, "leep": None}]
+    report.write(tmp_path, {"data": "photos", "command": "graft bench --data photos"}, made, scores)
+    page, text = (tmp_path / "bench.html").read_text(), (tmp_path / "bench.md").read_text()
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+    assert "http" not in page.replace("https://", "").split("<style>")[0]
+    assert "<script" not in page
+    assert "&lt;b&gt;" in page
+    assert "<b>-full" not in page
+    for part in ("81.0 (80.0 to 82.0)", "beat scratch", "killed by SIGKILL", "graft bench --data photos", "10 %"):
+        assert part in page
+        assert part in text
+
+
+def test_a_grid_in_which_everything_died_still_has_a_report(tmp_path):
+    report.write(tmp_path, {"data": "photos", "command": ""}, [row(status="failed", cause="killed")])
+    assert "killed" in (tmp_path / "bench.html").read_text()
+
+
+def test_rows_of_files(tmp_path):
+    manifest = {
+        "files": [
+            {"format": "tflite", "precision": "int8", "passed": True, "size_bytes": 5, "accuracy": {"drop_points": 0.3},
+             "latency_ms": {"one_thread": {"median": 2.0}}},
+            {"format": "onnx", "precision": "int8", "passed": False, "size_bytes": 5, "accuracy": {"drop_points": 9.0}},
+            {"format": "onnx", "requested": "dynamic", "skipped": "not for pictures"},
+        ]
+    }  # fmt: skip
+    expected = {"tflite_int8_bytes": 5, "tflite_int8_ms": 2.0, "tflite_int8_drop_points": 0.3}
+    assert rows.file_columns(json.loads(json.dumps(manifest))) == expected
