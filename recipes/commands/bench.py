@@ -48,13 +48,14 @@ class Options:
     """Begin anew in a folder that holds a grid."""
 
 
-def command(arguments: Sequence[str]) -> None:
-    """Run the grid; what a person can act on goes to stdout, a line each."""
+def command(arguments: Sequence[str]) -> int:
+    """Run the grid; what a person can act on goes to stdout, a line each. 1 if a cell died."""
     import tyro
 
     arguments = list(arguments)
     cut = arguments.index("--") if "--" in arguments else len(arguments)
-    bench(tyro.cli(Options, args=arguments[:cut], prog="graft bench"), arguments[cut + 1 :], arguments)
+    rows = bench(tyro.cli(Options, args=arguments[:cut], prog="graft bench"), arguments[cut + 1 :], arguments)
+    return 1 if any(row["status"] != "done" for row in rows) else 0
 
 
 def bench(options: Options, train_options: Sequence[str] = (), typed: Sequence[str] = ()) -> list[dict]:

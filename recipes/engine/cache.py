@@ -10,6 +10,7 @@ type and the versions of the libraries: another model or other data never finds 
 """
 
 import contextlib
+import itertools
 import json
 import math
 import time
@@ -44,6 +45,8 @@ NO_EFFECT = ("name", "trainable", "momentum")
 """Settings of a layer that do not change what it gives in inference mode."""
 FORMAT = 2
 """Of an entry's facts."""
+MEASURED = 4
+"""Batches that say what a pass will take."""
 SLACK = 1.25
 """How much longer a pass may have taken than it was foreseen to."""
 KEPT_FREE = 1024**3
@@ -176,11 +179,12 @@ class PrefixCache:
         cuts, spared = self._ascending(cuts), 0.0
         for name in self.images:
             there = [self._find(cut, name) for cut in cuts]
-            spared += max((entry[1]["seconds"] for entry in there if entry), default=0.0)
             found = [entry is not None for entry in there]
+            first = found.index(False) if not all(found) else len(found)
+            # What lies above the first that is missing comes out of the same pass: it has spared nothing.
+            spared += max((entry[1]["seconds"] for entry in there[:first]), default=0.0)
             if all(found):
                 continue
-            first = found.index(False)
             missing = [cut for cut, there in zip(cuts, found, strict=True) if not there]
             self._compute(name, missing, cuts[first - 1] if first else None)
         return spared
@@ -232,15 +236,20 @@ class PrefixCache:
         return self.views[name] * len(images)
 
     def _seconds_a_picture(self, cuts) -> float:
-        """Of the pass that `fill` would make, measured on one batch of training pictures."""
+        """Of the pass that `fill` would make, random changes included, measured on a few batches of training pictures."""
         images = self.images["train"]
-        middle = len(images) // 2 // BATCH  # texts are sorted by length
-        batch, _ = next(iter(pipeline.evaluation_batches(images, BATCH).skip(middle)))
-        forward = self._forward(cuts, None)
-        forward(batch)  # traces
-        start = time.perf_counter()
-        forward(batch)
-        return (time.perf_counter() - start) / BATCH
+        middle = len(images) // 2 // BATCH if isinstance(images, Texts) else 0  # texts are sorted by length
+        forward, batches = self._forward(cuts, None), iter(self._batches("train", None).skip(middle))
+        first, _ = next(batches)
+        forward(first)  # traces
+        start, count = time.perf_counter(), 0
+        for inputs, _ in itertools.islice(batches, MEASURED):
+            forward(inputs)
+            count += _examples_in(inputs)
+        if not count:
+            forward(first)
+            count = _examples_in(first)
+        return (time.perf_counter() - start) / count
 
     def _key(self, cut, name: str) -> str:
         prefix, structure = self._prefix(cut)
@@ -343,6 +352,10 @@ class PrefixCache:
 
 class _TooLargeError(Exception):
     """A feature that float16 cannot hold."""
+
+
+def _examples_in(inputs) -> int:
+    return int((next(iter(inputs.values())) if isinstance(inputs, dict) else inputs).shape[0])
 
 
 def _of_tokens(tensor: "keras.KerasTensor") -> bool:

@@ -56,12 +56,12 @@ class Grid:
 def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
     """Run what is missing, write the table after each cell and the report at the end; returns all rows.
 
+    `fingerprint` is that of the data, which may lie elsewhere when the grid goes on.
+
     Raises:
         ConfigError: the folder holds another grid; or every cell died.
     """
-    common = {
-        "data": grid.plan.data, "fingerprint": fingerprint, "recipe": grid.plan.recipe, "options": list(grid.plan.options)
-    }  # fmt: skip
+    common = {"fingerprint": fingerprint, "recipe": grid.plan.recipe, "options": list(grid.plan.options)}
     ledger = Ledger(grid.out, common, overwrite)
     if overwrite:
         shutil.rmtree(grid.cells, ignore_errors=True)
@@ -80,7 +80,7 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
     found = list(ledger.rows.values())
     if not any(row["status"] == "done" for row in found):
         raise ConfigError(f"no cell of the grid could be trained; the first one: {found[0]['cause']}")
-    facts = {**common, "command": grid.command}
+    facts = {"data": Path(grid.plan.data).name, "command": grid.command}
     for sentence in report.write(grid.out, facts, found, suggested):
         print(sentence)
     return found

@@ -17,8 +17,8 @@ PREFERRED = ("tflite_int8", "tflite_dynamic", "tflite_float32", "onnx_int8", "on
 def write(folder: Path, facts: Mapping, rows: Sequence[Mapping], suggested: Sequence[Mapping] = ()) -> list[str]:
     """Write the three files into `folder`; returns the sentences that a person can act on.
 
-    `facts` is the content of grid.json with "command"; `suggested` the rows of `recipes.grid.suggest`, for how far its
-    scores can be trusted.
+    `facts` holds "data", what the data is called, and "command"; `suggested` the rows of `recipes.grid.suggest`, for how far
+    its scores can be trusted.
     """
     found = analysis.groups(rows)
     full = analysis.lift(found)

@@ -50,6 +50,23 @@ def test_features_are_what_the_frozen_blocks_give(data, tmp_path):
         np.testing.assert_allclose(features.tensors[0].load(), np.asarray(expected), atol=1e-5)
 
 
+def test_what_was_found_is_told_by_what_it_had_cost(data, tmp_path):
+    """A pass that has to be made anyway would have filled the higher cuts too: they have spared nothing."""
+    model = builder(normalization)()
+    head, _, low = cuts_of(model, (0, 1, 2))
+
+    def spared(folder, *cuts):
+        return PrefixCache(Store(folder), model, data, (), CacheSettings()).fill(cuts)
+
+    assert spared(tmp_path / "a", head) == 0
+    assert spared(tmp_path / "a", head) > 0
+    assert spared(tmp_path / "a", head, low) == 0  # from the pixels again
+    assert spared(tmp_path / "b", low) == 0
+    cost = spared(tmp_path / "b", low)
+    assert spared(tmp_path / "b", head, low) == cost  # from the lower one
+    assert spared(tmp_path / "b", head, low) > cost
+
+
 def test_a_higher_cut_is_computed_from_a_lower_one(data, tmp_path, monkeypatch):
     model = builder(normalization)()
     head, _, low = cuts_of(model, (0, 1, 2))
