@@ -140,10 +140,13 @@ def with_epochs(phases: Sequence[Phase], epochs: int) -> tuple[Phase, ...]:
             f"give --epochs {len(phases)} or more"
         )
     total = sum(phase.epochs for phase in phases)
-    shares = [max(1, int(epochs * phase.epochs / total)) for phase in phases]
-    # What rounding took or gave is settled with the longest phase, where it matters least.
-    longest = max(range(len(phases)), key=lambda i: shares[i])
-    shares[longest] += epochs - sum(shares)
+    exact = [epochs * phase.epochs / total for phase in phases]
+    shares = [max(1, int(share)) for share in exact]
+    while (left := epochs - sum(shares)) != 0:  # to whom rounding took most, from whom it gave most
+        step = 1 if left > 0 else -1
+        open_to = [i for i, share in enumerate(shares) if share + step >= 1]
+        chosen = max(open_to, key=lambda i: step * (exact[i] - shares[i]))
+        shares[chosen] += step
     return tuple(replace(phase, epochs=share) for phase, share in zip(phases, shares, strict=True))
 
 

@@ -7,11 +7,13 @@ import numpy as np
 
 from recipes.grid import rows
 from recipes.grid.analysis import Group, front
+from recipes.grid.plan import BASELINE
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_labels"]
 
 MARKERS = "oDs^vPX*<>"
 GREY = "#54606e"
+APART = 1.03
 
 
 def draw(target: Path, found: Sequence[Group], measure: str, latency: str | None, size: str | None) -> None:
@@ -47,10 +49,12 @@ def draw(target: Path, found: Sequence[Group], measure: str, latency: str | None
             zorder=1,
         )
         for group in priced:
+            # Schedules of one backbone cost the same: side by side they can be told apart.
+            place = cost(group) * APART ** (schedules.index(group.schedule) - (len(schedules) - 1) / 2)
             low, high = 100 * group.validation.low, 100 * group.validation.high
             middle = 100 * group.validation.mean
             side.errorbar(
-                cost(group), middle, [[middle - low], [high - middle]], fmt=mark[group.schedule], markersize=7, capsize=3,
+                place, middle, [[middle - low], [high - middle]], fmt=mark[group.schedule], markersize=7, capsize=3,
                 color=colour[group.backbone], alpha=0.85,
             )  # fmt: skip
         _frame(side, label)
@@ -61,6 +65,38 @@ def draw(target: Path, found: Sequence[Group], measure: str, latency: str | None
     figure.legend(
         handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize="small", frameon=False
     )
+    figure.savefig(target)
+
+
+def draw_labels(target: Path, found: Sequence[Group], measure: str) -> None:
+    """Write a PNG of learning curves: test figures against the share of the labels, of scratch and of the best transfer
+    schedule (by validation) of each backbone, with the range over the seeds."""
+    from matplotlib.figure import Figure
+
+    best = {}
+    for group in found:
+        kind = BASELINE if group.schedule == BASELINE else "transfer"
+        rival = best.get((group.backbone, kind, group.fraction))
+        if rival is None or group.validation.mean > rival.validation.mean:
+            best[group.backbone, kind, group.fraction] = group
+    figure = Figure(figsize=(7.4, 4.7), layout="constrained", dpi=180)
+    axes = figure.subplots()
+    backbones = sorted({backbone for backbone, _, _ in best})
+    for i, backbone in enumerate(backbones):
+        for kind, line, mark in (("transfer", "-", "o"), (BASELINE, ":", "s")):
+            groups = [best[key] for key in sorted(best) if key[:2] == (backbone, kind)]
+            middle = [100 * g.test.mean for g in groups]
+            spread = [
+                [100 * (g.test.mean - g.test.low) for g in groups],
+                [100 * (g.test.high - g.test.mean) for g in groups],
+            ]
+            axes.errorbar(
+                [100 * g.fraction for g in groups], middle, spread, fmt=mark, linestyle=line, color=f"C{i % 10}", capsize=3,
+                label=f"{backbone}, {kind}", alpha=0.85,
+            )  # fmt: skip
+    _frame(axes, "share of the training labels, %")
+    axes.set_ylabel(f"test {measure}, %")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
     figure.savefig(target)
 
 
@@ -93,14 +129,12 @@ def _file(column: str) -> str:
 
 
 def _frame(axes, label: str) -> None:
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogLocator, NullLocator
 
     axes.set_xscale("log")
-    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:g}")
-    # Between two powers of ten there would be no number at all where the axis spans less than one.
-    axes.xaxis.set_minor_formatter("{x:g}" if high < 12 * low else NullFormatter())
-    axes.tick_params(axis="x", which="minor", labelsize="x-small")
     axes.set_xlabel(label)
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
     for edge in ("top", "right"):

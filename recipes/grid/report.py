@@ -45,7 +45,11 @@ def write(folder: Path, facts: Mapping, rows: Sequence[Mapping], suggested: Sequ
     if full:
         with staged_file(folder / "bench.png") as path:
             picture.draw(path, full, measure, latency, size)
-        context["picture"] = base64.b64encode((folder / "bench.png").read_bytes()).decode("ascii")
+        context["picture"] = _encoded(folder / "bench.png")
+    if context["fractions"]:
+        with staged_file(folder / "labels.png") as path:
+            picture.draw_labels(path, found, measure)
+        context["curves"] = _encoded(folder / "labels.png")
     write_text(folder / "bench.md", _rendered("bench.md.jinja", context, escape=False))
     write_text(folder / "bench.html", _rendered("bench.html.jinja", context, escape=True))
     return said
@@ -102,6 +106,10 @@ def _fractions(found: Sequence[analysis.Group]) -> list[dict]:
         }
         for gain in sorted(analysis.gains(found), key=lambda gain: (gain.backbone, gain.fraction))
     ]
+
+
+def _encoded(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
 def _rendered(name: str, context: Mapping, escape: bool) -> str:

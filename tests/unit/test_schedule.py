@@ -20,6 +20,15 @@ def test_epochs_are_spread_exactly(name, epochs):
     assert sum(phase.epochs for phase in stretched) == epochs
     assert min(phase.epochs for phase in stretched) >= 1
     assert [phase.name for phase in stretched] == [phase.name for phase in phases]
+    for phase, before in zip(stretched, phases, strict=True):
+        exact = epochs * before.epochs / sum(p.epochs for p in phases)
+        assert phase.epochs == 1 or phase.epochs < exact + 1
+        assert phase.epochs > exact - 1 or any(p.epochs == 1 for p in stretched)
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(6, (2, 4)), (10, (3, 7)), (5, (2, 3)), (2, (1, 1))])
+def test_epochs_keep_their_proportions(epochs, expected):
+    assert tuple(phase.epochs for phase in with_epochs(SCHEDULES["fine_tune"], epochs)) == expected
 
 
 def test_the_rate_scales_all_phases():
