@@ -23,8 +23,9 @@ from recipes.grid import jobs, rows
 
 HERE = Path(__file__).parent
 WAYS = {
-    "graft, fine_tune without random changes": ("graft_fine_tune.py", "plain"),
-    "graft, fine_tune as it comes": ("graft_fine_tune.py",),
+    "graft, gradual_unfreeze without random changes": ("graft_schedule.py", "gradual_unfreeze", "plain"),
+    "graft, fine_tune without random changes": ("graft_schedule.py", "fine_tune", "plain"),
+    "graft, fine_tune as it comes": ("graft_schedule.py", "fine_tune"),
     "Keras guide: head, then all at 1e-5": ("keras_fine_tune.py",),
     "KerasHub ImageClassifier.fit": ("keras_hub_classifier.py",),
     "PyTorch tutorial loop": ("torch_fine_tune.py",),

@@ -103,8 +103,8 @@ def _several(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Outcome]]
                 job = left.pop()
                 try:
                     done.put((job, run(job, threads)))
-                except OSError as error:
-                    done.put((job, Outcome(1, f"it could not be started: {error}", 0.0, 0, "")))
+                except Exception as error:  # whatever it is, the others go on, and who waits is told
+                    done.put((job, Outcome(1, f"it could not be run: {error}", 0.0, 0, "")))
 
     crew = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(jobs)))]
     for thread in crew:

@@ -18,11 +18,14 @@ MARKS = (1 / 6, 1 / 3, 2 / 3, 1)
 
 def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> dict:
     """The row of `cell`, whose training ended with `outcome` and left the run directory `run`."""
+    cause = outcome.cause
+    if not cause and not (run / "run.json").is_file():
+        cause = f"it ended well, but '{run}' cannot be seen from here: the nodes of a cluster have to share that folder"
     row = {
         "cell": cell.name, "backbone": cell.entry.name, "weights": _weights(cell.entry.weights), "schedule": cell.schedule,
-        "fraction": cell.fraction, "seed": cell.seed, "status": "failed" if outcome.code else "done", "cause": outcome.cause,
+        "fraction": cell.fraction, "seed": cell.seed, "status": "failed" if cause else "done", "cause": cause,
     }  # fmt: skip
-    if outcome.code:
+    if cause:
         return row | {"peak_memory_bytes": outcome.peak_memory_bytes, "machine": outcome.machine}
     content = json.loads((run / "run.json").read_text(encoding="utf-8"))
     measure = content.get("measure", {"name": "accuracy", "key": "accuracy"})

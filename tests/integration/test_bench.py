@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -171,7 +172,6 @@ def test_suggestions_rank_and_estimate(photo_folder, tiny_keras, call, tmp_path)
     code, _, lines = call("suggest", *given)
     assert code == 2
     assert "takes pictures of 16 pixels, not 32" in lines[0]
-    given = ["--data", photo_folder, "--backbones", spec, "mobilenet_v2_0.35.keras", "--image-size", "32"]
     given = ["--data", photo_folder, "--backbones", spec, "--image-size", "32", "--sample", "30", "--json"]
     code, out, _ = call("suggest", *given, "--out", tmp_path / "s.json")
     (row,) = json.loads(out)
@@ -182,3 +182,12 @@ def test_suggestions_rank_and_estimate(photo_folder, tiny_keras, call, tmp_path)
     assert 0 <= row["knn_accuracy"] <= 1
     assert row["epoch_seconds"] > row["pass_seconds"] > 0
     assert call("suggest", *given, "--sample", "3")[0] == 2
+
+
+def test_a_model_with_a_head_of_its_own_has_a_leep(small_run, photo_folder, call):
+    given = ["--data", photo_folder, "--backbones", small_run / "model.keras", "--sample", "30", "--json"]
+    code, out, _ = call("suggest", *given)
+    assert code == 0
+    (row,) = json.loads(out)
+    assert row["backbone"] == "model"
+    assert np.log(1 / 3) < row["leep"] <= 0  # chance among three classes is log(1/3)

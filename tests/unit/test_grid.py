@@ -296,6 +296,13 @@ def test_a_grid_in_which_everything_died_still_has_a_report(tmp_path):
     assert "killed" in (tmp_path / "bench.html").read_text()
 
 
+def test_a_cell_whose_run_cannot_be_seen_is_a_row_that_says_so(tmp_path):
+    outcome = jobs.Outcome(0, "", 1.0, 10**9, "node")
+    made = rows.of_cell(planned().cells[0], outcome, tmp_path / "cells" / "a", None)
+    assert made["status"] == "failed"
+    assert "have to share that folder" in made["cause"]
+
+
 def test_rows_of_files(tmp_path):
     manifest = {
         "files": [

@@ -1,6 +1,6 @@
-"""Graft beside its peers: the schedule `fine_tune` as the recipe runs it, with its augmentation or with none.
+"""Graft beside its peers: a schedule as the recipe runs it, with its augmentation or with none.
 
-    python benchmarks/peers/graft_fine_tune.py CLOTHING WEIGHTS EPOCHS SEED [plain]
+    python benchmarks/peers/graft_schedule.py CLOTHING WEIGHTS EPOCHS SEED SCHEDULE [plain]
 
 Prints {"curve": [[seconds, validation accuracy]], "test"}; the clock starts before the folder is read, the cache is empty.
 """
@@ -19,7 +19,7 @@ from zoo import backbones, heads
 from zoo.stack import stack
 
 
-def main(data: str, weights: str, epochs: str, seed: str, plain: str = "") -> None:
+def main(data: str, weights: str, epochs: str, seed: str, name: str, plain: str = "") -> None:
     """Train and print."""
     start = time.perf_counter()
     source = sources.load(data)
@@ -31,7 +31,7 @@ def main(data: str, weights: str, epochs: str, seed: str, plain: str = "") -> No
         return stack(backbones.build(backbones.find("mobilenet_v2"), image_size=160, weights=weights), [head])
 
     with tempfile.TemporaryDirectory() as folder:
-        phases = schedule.resolve("fine_tune", int(epochs))
+        phases = schedule.resolve(name, int(epochs))
         model, (result,) = fit.train(build, head, phases, pixels, [int(seed)], settings, store=Store(folder))
         total = time.perf_counter() - start
     before = total - result.seconds  # planning, building and decoding, all of it before the first epoch
