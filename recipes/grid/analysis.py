@@ -33,7 +33,8 @@ class Interval:
 
 @dataclass(frozen=True)
 class Group:
-    """The seeds of one backbone, schedule and share of the labels."""
+    """The seeds of one backbone, schedule and share of the labels. `seconds` of training count cached features at what they
+    cost whichever training computed them."""
 
     backbone: str
     schedule: str
@@ -104,7 +105,7 @@ def groups(rows: Sequence[Mapping]) -> list[Group]:
             *key,
             interval([row["validation"] for row in part]),
             interval([row["test"] for row in part]),
-            float(np.mean([row["train_seconds"] for row in part])),
+            float(np.mean([row["train_seconds"] + row["cached_seconds"] for row in part])),
             tuple(sorted(part, key=lambda row: row["seed"])),
         )
         for key, part in found.items()

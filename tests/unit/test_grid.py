@@ -25,6 +25,7 @@ def row(backbone="a", schedule="fine_tune", seed=0, validation=0.8, test=None, *
         "cell": f"{backbone}-{schedule}-{seed}-{others.get('fraction', 1.0)}", "backbone": backbone, "weights": None,
         "schedule": schedule, "fraction": 1.0, "seed": seed, "status": "done", "cause": None, "measure": "accuracy",
         "validation": validation, "test": test, "train_seconds": 60.0, "machine": "m", "versions": "v",
+        "cached_seconds": 0.0,
         "curve": f"10.00:{validation / 2:.4f} 60.00:{validation}", "peak_memory_bytes": 10**9, "parameters": 10**6, **others,
     }  # fmt: skip
 
@@ -211,6 +212,11 @@ def test_nothing_on_the_front_is_beaten_and_everything_else_is(pairs):
         )  # fmt: skip
         assert not (beaten and group in front)
         assert beaten or any((g.seconds, g.validation.mean) == (group.seconds, group.validation.mean) for g in front)
+
+
+def test_features_that_another_training_computed_cost_what_they_cost():
+    (group,) = analysis.groups([row(train_seconds=20.0, cached_seconds=40.0)])
+    assert group.seconds == 60
 
 
 def test_intervals_are_students():
