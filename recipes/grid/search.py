@@ -4,7 +4,6 @@ import csv
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["AUGMENTATIONS", "require", "run"]
 
 STORAGE, TABLE = "search.sqlite3", "search.csv"
-AUGMENTATIONS = ("", "flip", "flip crop", "flip crop color", "flip randaugment")
+AUGMENTATIONS = ("none", "flip", "flip crop", "flip crop color", "flip randaugment")
 LOOK_SECONDS = 2.0
 """How often a trial's checkpoint is looked at."""
 FIRST, WARM_UP = 4, 2
@@ -106,7 +105,7 @@ def _trial(grid: "Grid", cell: plan.Cell, content: Mapping, trial: "optuna.Trial
 
     folder = _folder(grid, trial)
     options = _settings(trial, content)
-    command = [sys.executable, "-m", "recipes.commands", *grid.plan.arguments(cell, folder), *options]
+    command = [*plan.command(grid.plan, cell, folder), *options]
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_suffix(".log")
     with log.open("wb") as file:
@@ -144,7 +143,7 @@ def _settings(trial: "optuna.Trial", content: Mapping) -> list[str]:
         options += ["--blocks", str(trial.suggest_int("blocks", 1, last["total_blocks"]))]
     if content.get("modality") != "text":
         chosen = trial.suggest_categorical("augment", AUGMENTATIONS)
-        options += ["--augment", *chosen.split()]
+        options += ["--augment", *(chosen.split() if chosen != "none" else ())]
     return options
 
 

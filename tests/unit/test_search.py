@@ -1,0 +1,109 @@
+"""The search of `graft bench`, with a script in the place of the trainings."""
+
+import csv
+import json
+import sys
+import time
+
+import pytest
+
+from recipes.grid import plan, search
+from recipes.grid.grid import Grid
+from zoo.errors import ConfigError
+
+TRAINING = """
+import json, sys, time
+from pathlib import Path
+from recipes.engine.checkpoint import Checkpoint, Checkpoints
+
+out = Path(sys.argv[1])
+number = int(out.name.partition("-")[2])
+reached, pause = {accuracies}[number], {pauses}[number]
+if reached is None:
+    sys.exit("graft train: the loss is nan")
+checkpoints = Checkpoints(out.with_name(f".{{out.name}}.part") / "checkpoint" / "transfer")
+for epoch in range(1, 6):
+    checkpoints.save(0, Checkpoint(rows=[{{"val_accuracy": reached}}] * epoch))
+    time.sleep(pause)
+out.mkdir()
+(out / "run.json").write_text(json.dumps({{"metrics": {{"validation": {{"accuracy": reached}}, "test": {{"accuracy": 0.5}}}}}}))
+"""
+
+
+@pytest.fixture
+def grid(tmp_path, monkeypatch):
+    """(a grid with one finished cell, a function that says what the trials reach and how slowly)."""
+    pytest.importorskip("optuna")
+    planned = plan.plan("photos", [plan.Entry("mobilenet_v2")], ["fine_tune"], [0], [1.0], [])
+    made = Grid(planned, tmp_path, None, None, 1, None, "")
+    cell = tmp_path / "cells" / "mobilenet_v2-fine_tune-0"
+    cell.mkdir(parents=True)
+    phases = [{"learning_rate": 3e-4, "train": 0.5, "total_blocks": 11}]
+    (cell / "run.json").write_text(json.dumps({"schedule": {"phases": phases}}))
+
+    def trials(accuracies, pauses):
+        script = TRAINING.format(accuracies=accuracies, pauses=pauses)
+        monkeypatch.setattr(plan, "command", lambda p, c, out: [sys.executable, "-c", script, str(out)])
+
+    monkeypatch.setattr(search, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(search, "FIRST", 2)
+    monkeypatch.setattr(search, "WARM_UP", 1)
+    return made, trials
+
+
+ROWS = [
+    {"cell": f"mobilenet_v2-{s}-0", "backbone": "mobilenet_v2", "schedule": s, "fraction": 1.0, "seed": 0, "status": "done",
+     "validation": 0.7, "test": 0.7, "train_seconds": 1.0, "cached_seconds": 0.0}
+    for s in ("fine_tune", "scratch")
+]  # fmt: skip
+
+
+def states(folder):
+    with (folder / "search.csv").open(newline="") as file:
+        return [row["state"] for row in csv.DictReader(file)]
+
+
+def test_a_hopeless_trial_is_stopped_and_a_dead_one_is_passed_over(grid, capsys):
+    made, trials = grid
+    trials([0.8, 0.9, 0.1, None, 0.85], [0.1, 0.1, 30.0, 0.0, 0.1])
+    start = time.perf_counter()
+    search.run(made, ROWS, 5)
+    assert time.perf_counter() - start < 25
+    assert states(made.out)[:4] == ["complete", "complete", "pruned", "fail"]
+    said = capsys.readouterr().out
+    assert (
+        "the best of 5 settings for mobilenet_v2 + fine_tune reaches 90.0 % on validation data (70.0 % in the grid)"
+        in said
+    )
+    assert "50.0 % on test data" in said
+    for name in ("learning_rate", "weight_decay", "dropout", "blocks", "augment"):
+        assert name in said
+
+
+def test_a_search_that_was_interrupted_goes_on(grid, capsys):
+    made, trials = grid
+    trials([0.8, 0.9], [0.0, 0.0])
+    search.run(made, ROWS, 1)
+    search.run(made, ROWS, 2)
+    assert states(made.out) == ["complete", "complete"]
+    search.run(made, ROWS, 2)  # nothing to do
+    assert "the best of 2 settings" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_search_in_which_everything_died(grid):
+    made, trials = grid
+    trials([None, None], [0, 0])
+    with pytest.raises(ConfigError, match="no trial of the search could be trained"):
+        search.run(made, ROWS, 2)
+
+
+def test_a_search_needs_something_to_start_from(grid):
+    made, _ = grid
+    with pytest.raises(ConfigError, match="needs a finished cell other than scratch"):
+        search.run(made, ROWS[1:], 1)
+
+
+def test_without_optuna_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ConfigError, match=r"graft-zoo\[search\]"):
+        search.require()
