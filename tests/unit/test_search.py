@@ -3,7 +3,6 @@
 import csv
 import json
 import sys
-import time
 
 import pytest
 
@@ -26,7 +25,8 @@ for epoch in range(1, 6):
     checkpoints.save(0, Checkpoint(rows=[{{"val_accuracy": reached}}] * epoch))
     time.sleep(pause)
 out.mkdir()
-(out / "run.json").write_text(json.dumps({{"metrics": {{"validation": {{"accuracy": reached}}, "test": {{"accuracy": 0.5}}}}}}))
+metrics = {{"validation": {{"accuracy": reached}}, "test": {{"accuracy": 0.5}}}}
+(out / "run.json").write_text(json.dumps({{"metrics": metrics}}))
 """
 
 
@@ -65,14 +65,13 @@ def states(folder):
 
 def test_a_hopeless_trial_is_stopped_and_a_dead_one_is_passed_over(grid, capsys):
     made, trials = grid
-    trials([0.8, 0.9, 0.1, None, 0.85], [0.1, 0.1, 30.0, 0.0, 0.1])
-    start = time.perf_counter()
-    search.run(made, ROWS, 5)
-    assert time.perf_counter() - start < 25
-    assert states(made.out)[:4] == ["complete", "complete", "pruned", "fail"]
+    trials([0.8, 0.9, 0.1, None], [0.1, 0.1, 3.0, 0.0])
+    search.run(made, ROWS, 4)
+    assert states(made.out) == ["complete", "complete", "pruned", "fail"]
+    assert not (made.out / "search" / "trial-2").exists()  # it did not come to its end
     said = capsys.readouterr().out
     assert (
-        "the best of 5 settings for mobilenet_v2 + fine_tune reaches 90.0 % on validation data (70.0 % in the grid)"
+        "the best of 4 settings for mobilenet_v2 + fine_tune reaches 90.0 % on validation data (70.0 % in the grid)"
         in said
     )
     assert "50.0 % on test data" in said
