@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-__all__ = ["MARKS", "Clock", "bounds", "deadline", "seconds_of"]
+__all__ = ["HEAD_PASSES", "MARKS", "Clock", "bound", "deadline", "seconds_of"]
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 MARKS = (1 / 6, 1 / 3, 2 / 3)
 """Shares of the budget at which the validation data are looked at, where no epoch ended shortly before."""
 SHORTLY = 1 / 12
+SHORTEST = 1e-3
+HEAD_PASSES = 5
+"""How many times a schedule's epochs a head may train at most. On cached features an epoch takes a tenth of a second, and
+what more than a hundred of them do to a head is overfitting; the time is left to the phases behind it."""
 
 
 class Clock:
@@ -59,31 +63,33 @@ def seconds_of(text: str) -> float:
     return float(found[1]) * UNITS[found[2]]
 
 
-def bounds(epochs: Sequence[int], first: float, budget: float) -> list[tuple[float, float]]:
-    """When each phase begins and ends on the clock: the time between `first` and `budget` in proportion to `epochs`.
+def bound(epochs: Sequence[int], begin: float, budget: float, first: bool) -> tuple[float, float]:
+    """When the phase that begins at `begin` on the clock ends: it gets of the time that is left what its epochs are of those
+    of all phases that are to come, `epochs`, its own first.
 
     Raises:
-        ConfigError: nothing is left after `first`.
+        ConfigError: nothing is left for the `first` phase. A later one has at least one step.
     """
-    if first >= budget:
+    if begin >= budget and first:
         raise ConfigError(
-            f"the --budget of {budget:g} s was over before the first step: what the frozen blocks give took {first:.0f} s; "
-            f"give {2 * first:.0f}s or more"
+            f"the --budget of {budget:g} s was over before the first step: what the frozen blocks give took {begin:.0f} s; "
+            f"give {2 * begin:.0f}s or more"
         )
-    ends = first + (budget - first) * np.cumsum(epochs) / sum(epochs)
-    return list(zip([first, *ends[:-1].tolist()], ends.tolist(), strict=True))
+    return begin, max(begin + SHORTEST, begin + (budget - begin) * epochs[0] / sum(epochs))
 
 
 def deadline(
     clock: Clock,
     bound: tuple[float, float],
     budget: float,
+    most: int | None,
     share: "tf.Variable",
     momentum: Callable[[float], None],
     validation,
     glances: list[Mapping[str, float]],
 ) -> "keras.callbacks.Callback":
-    """A callback that ends a phase when its time is up, and tells the optimizer by `share` how much of it has passed.
+    """A callback that ends a phase when its time is up, or after `most` epochs, and tells the optimizer by `share` how much
+    of that has passed.
 
     `momentum` is told the steps that the phase will have had, as far as they can be foreseen. `glances` gets the accuracy on
     `validation` at `MARKS`.
@@ -94,8 +100,11 @@ def deadline(
 
     class Deadline(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
-            self.steps, self.start, self.seen = 0, clock.used, clock.used
+            self.steps, self.epochs, self.start, self.seen = 0, 0, clock.used, clock.used
             self._tell(self.start)
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epochs = epoch
 
         def on_train_batch_end(self, batch, logs=None):
             now = clock.used
@@ -112,9 +121,12 @@ def deadline(
 
         def on_epoch_end(self, epoch, logs=None):
             self.seen = clock.used
+            if most is not None and epoch + 1 >= most:
+                self.model.stop_training = True
 
         def _tell(self, now: float) -> None:
-            share.assign(min(1.0, max(0.0, (now - begin) / (end - begin))))
+            passed = max((now - begin) / (end - begin), 0.0 if most is None else self.epochs / most)
+            share.assign(min(1.0, max(0.0, passed)))
             if self.steps:
                 momentum(self.steps * max(1.0, (end - self.start) / max(now - self.start, 1e-3)))
 

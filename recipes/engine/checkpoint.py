@@ -33,7 +33,7 @@ class Checkpoint:
         rows: a row for each epoch of `phase` so far.
         history, summaries: of the phases before it.
         seconds, charged: of the training so far; see `budget.Clock`.
-        shared_from: when on that clock the phases began to share a budget; None: not yet, or there is none.
+        began: what that clock showed when `phase` began to train; None: it has not.
     """
 
     phase: int = 0
@@ -47,7 +47,7 @@ class Checkpoint:
     summaries: list[dict] = field(default_factory=list)
     seconds: float = 0.0
     charged: float = 0.0
-    shared_from: float | None = None
+    began: float | None = None
 
 
 def epochs_in(folder: Path) -> list[dict]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from recipes.engine import pipeline
-from recipes.engine.budget import Clock, bounds, deadline
+from recipes.engine.budget import HEAD_PASSES, Clock, bound, deadline
 from recipes.engine.cache import PrefixCache
 from recipes.engine.checkpoint import Checkpoint
 from recipes.engine.device import xla_pays
@@ -85,7 +85,7 @@ class Training:
                 seed,
                 Checkpoint(
                     number, len(rows), [v.numpy() for v in self.changing], optimizer, [best[i] for i in own], stopping,
-                    rows, state.history, state.summaries, clock.own, clock.charged, state.shared_from,
+                    rows, state.history, state.summaries, clock.own, clock.charged, state.began,
                 ),
             )  # fmt: skip
 
@@ -93,12 +93,12 @@ class Training:
         for i, value in zip(own, state.best, strict=False):
             best[i] = value
         prepared = clock.own - start
-        bound, budget = None, self.settings.budget_seconds
+        limits, budget = None, self.settings.budget_seconds
+        if state.began is None:
+            state.began = clock.used
         if budget is not None:
-            if state.shared_from is None:
-                state.shared_from = clock.used
-            bound = bounds([phase.epochs for phase in self.phases], state.shared_from, budget)[number]
-        rows, best_epoch, waited, glances = compiled.fit(data, seed, state, best, save, clock, bound)
+            limits = bound([p.epochs for p in self.phases[number:]], state.began, budget, first=number == 0)
+        rows, best_epoch, waited, glances = compiled.fit(data, seed, state, best, save, clock, limits)
         seconds = clock.own - start
         training_seconds = sum(row["seconds"] for row in rows)
         examples = len(rows) * compiled.steps * self.settings.batch_size
@@ -126,7 +126,6 @@ class Training:
             summaries=[*state.summaries, summary],
             seconds=clock.own,
             charged=clock.charged,
-            shared_from=state.shared_from,
         )
         checkpoints.save(seed, state)
         return state
@@ -215,11 +214,13 @@ class _Phase:
         self._compile()
         return found
 
-    def fit(self, data: Mapping, seed: int, state: Checkpoint, best_weights: list, save: Callable, clock: Clock, bound):
+    def fit(
+        self, data: Mapping, seed: int, state: Checkpoint, best_weights: list, save: Callable, clock: Clock, limits
+    ):
         """(a row an epoch, the index of the best one, seconds spent waiting for batches, figures of looks in between).
 
         Goes on where `state` stands, whose best weights are `best_weights`; the model holds the best epoch's weights
-        afterwards. `save` is called after each epoch. With a `bound` (when the phase begins and ends on the `clock`) it
+        afterwards. `save` is called after each epoch. With `limits` (when the phase begins and ends on the `clock`) it
         trains until then.
         """
         import keras
@@ -248,12 +249,12 @@ class _Phase:
             callbacks.append(keras.callbacks.TensorBoard(f"{self.folder}/tensorboard/seed-{seed}/{phase.name}"))
         validation = pipeline.evaluation_batches(data["validation"], EVALUATION_BATCH)
         length = (phase.epochs - state.epochs_done) * self.steps
-        if bound is not None:
-            length = max(1, round(bound[1] - clock.used))  # a bar of seconds
-            callbacks.append(self._deadline(clock, bound, validation, glances))
+        if limits is not None:
+            length = max(1, round(limits[1] - clock.used))  # a bar of seconds
+            callbacks.append(self._deadline(clock, limits, validation, glances))
         with progress(f"{phase.name} (seed {seed})", length) as advance:
             known = {**state.stopping, "best_weights": best_weights} if state.stopping else {}
-            moved = _mover(advance, self.steps_a_call, clock, bound)
+            moved = _mover(advance, self.steps_a_call, None if limits is None else clock)
             callbacks.append(recorder(rows, best, known, glances, clock, moved, advance, save, phase))
             self.model.fit(
                 pipeline.timed(self._batches(data["train"], seed, state.epochs_done), waited),
@@ -267,16 +268,18 @@ class _Phase:
             )
         return rows, best.best_epoch, float(waited.numpy()), glances
 
-    def _deadline(self, clock: Clock, bound: tuple[float, float], validation, glances: list):
+    def _deadline(self, clock: Clock, limits: tuple[float, float], validation, glances: list):
         def follow(steps: float) -> None:
             self.momentum.assign(batch_norm_momentum(steps))
 
-        return deadline(clock, bound, self.settings.budget_seconds, self.share, follow, validation, glances)
+        most = HEAD_PASSES * self.phase.epochs if self.phase.train == "head" else None
+        budget = self.settings.budget_seconds
+        return deadline(clock, limits, budget, most, self.share, follow, validation, glances)
 
 
-def _mover(advance: Callable, steps: int, clock: Clock, bound) -> Callable[[], None]:
-    """Moves the bar by the steps of a call, or by the seconds that have passed since it last did."""
-    if bound is None:
+def _mover(advance: Callable, steps: int, clock: Clock | None) -> Callable[[], None]:
+    """Moves the bar by the steps of a call, or with a `clock` by the seconds that have passed since it last did."""
+    if clock is None:
         return lambda: advance(steps)
     seen = [clock.used]
 

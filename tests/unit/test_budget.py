@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recipes.engine import budget, fit
-from recipes.engine.budget import Clock, bounds, seconds_of
+from recipes.engine.budget import Clock, bound, seconds_of
 from recipes.engine.optimizer import OptimizerSettings, make_optimizer, rate_of
 from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
@@ -37,17 +37,34 @@ def test_what_is_no_time(text):
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=6), st.floats(0, 50), st.floats(51, 1000))
 def test_phases_share_what_is_left_in_proportion_to_their_epochs(epochs, first, whole):
-    found = bounds(epochs, first, whole)
-    assert found[0][0] == first
-    assert found[-1][1] == pytest.approx(whole)
-    for (begin, end), count, following in zip(found, epochs, [*found[1:], (whole, whole)], strict=True):
-        assert end - begin == pytest.approx((whole - first) * count / sum(epochs))
-        assert end == pytest.approx(following[0])
+    """Where each one takes its time; what one leaves goes to those behind it."""
+    begin = first
+    for number in range(len(epochs)):
+        now, end = bound(epochs[number:], begin, whole, first=number == 0)
+        assert now == begin
+        assert end - begin == pytest.approx(
+            max(1e-3, (whole - first) * epochs[number] / sum(epochs)), rel=1e-6, abs=2e-3
+        )
+        begin = end
+    assert begin == pytest.approx(whole, abs=1e-2)
+    assert bound([3, 7], first, whole, first=True)[1] < bound([7], first, whole, first=False)[1] + 1e-6
 
 
 def test_a_budget_that_is_over_before_the_first_step():
     with pytest.raises(ConfigError, match="budget of 5 s was over before the first step.*give 16s or more"):
-        bounds([1], 8.0, 5.0)
+        bound([1], 8.0, 5.0, first=True)
+    begin, end = bound([1], 8.0, 5.0, first=False)
+    assert begin < end < begin + 0.1
+
+
+def test_a_head_alone_does_not_train_for_ever(data, tmp_path):
+    phases = (Phase("head", "head", 2, 1e-3),)
+    settings = FitSettings(budget="1h", batch_size=16)
+    _, (result,) = fit.train(
+        builder(normalization), HEAD, phases, data, [0], settings, store=Store(tmp_path / "store"), folder=tmp_path
+    )
+    assert result.phases[0]["epochs_run"] == 2 * budget.HEAD_PASSES
+    assert result.history[-1]["learning_rate"] < result.history[2]["learning_rate"] / 5
 
 
 def test_the_clock_counts_what_features_had_cost():
