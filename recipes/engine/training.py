@@ -230,7 +230,7 @@ class _Phase:
         glances = list(state.stopping.get("glances", ()))
         for variable, value in zip(self.model.optimizer.variables, state.optimizer or self.fresh, strict=True):
             variable.assign(value)
-        if state.stopping.get("stopped") or state.epochs_done == phase.epochs:  # killed just before the next phase
+        if state.stopping.get("stopped") or state.epochs_done == self.epochs:  # killed just before the next phase
             self.model.set_weights(best_weights)
             return state.rows, state.stopping["best_epoch"], 0.0, glances
         waited = tf.Variable(0.0, dtype=tf.float64, trainable=False)
