@@ -18,7 +18,7 @@ import numpy as np
 from export.manifest import cores
 from zoo.errors import ArtifactError
 
-__all__ = ["measure"]
+__all__ = ["measure", "status_bytes"]
 
 WARM_UP = 10
 MOST_RUNS, MOST_SECONDS = 100, 2.0
@@ -97,22 +97,28 @@ def _resident() -> int:
     """Bytes of memory in use now; the kernel's record of the peak starts anew from here where it can."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
-        return _status("VmRSS")
+        return status_bytes("VmRSS")
     except OSError:
         return _peak()
 
 
 def _peak() -> int:
     try:
-        return _status("VmHWM")
+        return status_bytes("VmHWM")
     except OSError:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+def status_bytes(key: str, process: int | str = "self") -> int:
+    """What Linux says of the memory of a living process: "VmRSS" is what it holds, "VmHWM" the most that it has held.
+
+    Raises:
+        OSError: another system, or no such process.
+        StopIteration: the process has ended and nobody has asked how.
+    """
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 

@@ -12,26 +12,17 @@ import time
 
 import keras
 import keras_hub
-
-SIZE = (160, 160)
+from mobilenet_keras import SIZE, body, photos
 
 
 def main(data: str, weights: str, epochs: str, seed: str) -> None:
     """Train and print."""
     keras.utils.set_random_seed(int(seed))
     start = time.perf_counter()
-    splits = {
-        split: keras.utils.image_dataset_from_directory(
-            f"{data}/{split}", image_size=SIZE, batch_size=32, label_mode="int", shuffle=split == "train", verbose=False
-        )
-        for split in ("train", "validation", "test")
-    }
+    splits = photos(data)
     classes = len(splits["train"].class_names)
     splits = {name: dataset.prefetch(2) for name, dataset in splits.items()}
-    network = keras.applications.MobileNetV2(weights=weights)
-    features = keras.Model(network.input, network.get_layer("out_relu").output).get_weights()
-    base = keras.applications.MobileNetV2(input_shape=(*SIZE, 3), include_top=False, weights=None)
-    base.set_weights(features)
+    base = body(weights)
     inputs = keras.Input((*SIZE, 3))
     scaled = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
     backbone = keras.Model(inputs, base(scaled))

@@ -105,9 +105,8 @@ def _row(file: Path, options: Options) -> dict:
         row |= {"threads": every["threads"], "peak_memory_bytes": facts["peak_memory_bytes"]}
         if options.data is not None:
             result = evaluate.evaluate(evaluate.Options(artifact=file, data=options.data, split=options.split))
-            share = result.get(
-                "accuracy", result.get("recall_at_1")
-            )  # several tasks have no one figure: `graft evaluate`
+            # Several tasks have no one figure: `graft evaluate` tells theirs.
+            share = result.get("accuracy", result.get("recall_at_1"))
             row["examples"] = result["examples"]
             if share is not None:
                 low, high = wilson(share, result["examples"])

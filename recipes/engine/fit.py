@@ -33,10 +33,10 @@ from zoo.stack import backbone_of
 if TYPE_CHECKING:
     import keras
 
+__all__ = ["Trained", "describe_phases", "forward", "predict", "train"]
+
 FILLING = 0.4
 """The share of a budget of time that may go into cached features."""
-
-__all__ = ["Trained", "describe_phases", "forward", "predict", "train"]
 
 
 @dataclass

@@ -11,7 +11,18 @@ import numpy as np
 
 from recipes.grid.plan import BASELINE
 
-__all__ = ["Gain", "Group", "Interval", "correlation", "front", "gains", "groups", "interval", "lift", "sentences"]
+__all__ = [
+    "Gain",
+    "Group",
+    "Interval",
+    "correlation",
+    "front",
+    "gains",
+    "groups",
+    "interval",
+    "sentences",
+    "with_all_labels",
+]
 
 CONFIDENCE = 0.95
 NEAR = 3.0
@@ -153,7 +164,7 @@ def gains(found: Sequence[Group]) -> list[Gain]:
     return made
 
 
-def lift(found: Sequence[Group]) -> list[Group]:
+def with_all_labels(found: Sequence[Group]) -> list[Group]:
     """The groups with all labels."""
     return [group for group in found if group.fraction == 1]
 
@@ -177,7 +188,7 @@ def correlation(scores: Mapping[str, float], reached: Mapping[str, float]) -> di
 def sentences(found: Sequence[Group], latency: str | None, size: str | None) -> list[str]:
     """What a person can act on: the best, and what is nearly as good and much cheaper. `latency` and `size` are the columns
     of the file that ships."""
-    full = lift(found)
+    full = with_all_labels(found)
     if not full:
         return []
     best = full[0]

@@ -110,7 +110,7 @@ def _export(grid: Grid, ledger: Ledger) -> None:
     """
     if grid.files is None:
         return
-    groups = analysis.lift(analysis.groups(list(ledger.rows.values())))
+    groups = analysis.with_all_labels(analysis.groups(list(ledger.rows.values())))
     for backbone in dict.fromkeys(group.backbone for group in groups):
         rivals = [g for g in groups if g.backbone == backbone]
         best = next((g for g in rivals if g.schedule != plan.BASELINE), rivals[0])

@@ -8,16 +8,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from export import probe
 from zoo.errors import ConfigError
 
 __all__ = ["Job", "Outcome", "cause_of", "run", "run_all"]
 
 RAY_EXTRA = "pip install 'graft-zoo[ray]'"
 CONNECT_SECONDS = 20
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OPENBLAS_NUM_THREADS")
+"""The variables by which libraries are told how many they may use."""
 LOOK_SECONDS = 0.1
 """How often a process is looked at."""
 
@@ -55,7 +58,7 @@ def run(job: Job, threads: int | None = None) -> Outcome:
     import platform
 
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    limits = {} if threads is None else dict.fromkeys(_THREADS, str(threads))
+    limits = {} if threads is None else dict.fromkeys(THREADS, str(threads))
     start = time.perf_counter()
     with job.log.open("wb") as log:
         process = subprocess.Popen(
@@ -64,7 +67,8 @@ def run(job: Job, threads: int | None = None) -> Outcome:
         try:
             peak, ended = 0, 0
             while not ended:
-                peak = max(peak, _peak_bytes(process.pid))
+                with contextlib.suppress(OSError, StopIteration):  # it has ended, or the system does not say
+                    peak = max(peak, probe.status_bytes("VmHWM", process.pid))
                 time.sleep(LOOK_SECONDS)
                 ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         except BaseException:
@@ -126,10 +130,7 @@ def _on_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[Job, Outcome]]:
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="graft")
         except Exception as error:  # Ray raises what its transport raises
-            raise ConfigError(
-                f"no Ray cluster answers at '{address}' ({type(error).__name__}): start one with `ray start --head`, or "
-                "leave --ray away"
-            ) from error
+            raise _no_cluster(address, type(error).__name__) from error
     task = ray.remote(num_cpus=1, max_retries=0)(run)
     waiting = {task.remote(job): job for job in jobs}
     while waiting:
@@ -151,22 +152,13 @@ def _reach(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
-        raise ConfigError(
-            f"no Ray cluster answers at '{address}' ({error.strerror or error}): start one with `ray start --head`, or "
-            "leave --ray away"
-        ) from error
+        raise _no_cluster(address, str(error.strerror or error)) from error
 
 
-_THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-def _peak_bytes(process: int) -> int:
-    """The most memory that a living process has held so far; 0 where the system does not say."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+def _no_cluster(address: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"no Ray cluster answers at '{address}' ({why}): start one with `ray start --head`, or leave --ray away"
+    )
 
 
 def cause_of(code: int, log: Path) -> str:
@@ -178,8 +170,6 @@ def cause_of(code: int, log: Path) -> str:
         why = ": most likely the machine ran out of memory; use fewer --workers" if name == "SIGKILL" else ""
         return f"killed by {name}{why}"
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    said: Mapping[bool, list[str]] = {True: [], False: []}
-    for line in filter(None, lines):
-        said[line.startswith("graft ")].append(line)
-    last = (said[True] or said[False] or ["it said nothing"])[-1]
-    return f"exit code {code}: {last.partition(': ')[2] if said[True] else last}"
+    ours = [line.partition(": ")[2] for line in lines if line.startswith("graft ")]
+    last = (ours or list(filter(None, lines)) or ["it said nothing"])[-1]
+    return f"exit code {code}: {last}"

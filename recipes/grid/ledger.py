@@ -14,22 +14,20 @@ from zoo.files import staged_file, write_text
 __all__ = ["ROWS", "Ledger", "columns", "read_rows"]
 
 ROWS, FACTS = "bench.csv", "grid.json"
-TEXTS = (
-    *(
-        "cell",
-        "backbone",
-        "weights",
-        "schedule",
-        "status",
-        "cause",
-        "measure",
-        "phases",
-        "curve",
-        "machine",
-        "versions",
-    ),
+TEXTS = [
+    "cell",
+    "backbone",
+    "weights",
+    "schedule",
+    "status",
+    "cause",
+    "measure",
+    "phases",
+    "curve",
+    "machine",
+    "versions",
     "files_of",
-)
+]
 """Columns that are no numbers."""
 
 

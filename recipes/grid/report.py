@@ -21,7 +21,8 @@ def write(folder: Path, facts: Mapping, rows: Sequence[Mapping], suggested: Sequ
     its scores can be trusted.
     """
     found = analysis.groups(rows)
-    full = analysis.lift(found)
+    full = analysis.with_all_labels(found)
+    gains = analysis.gains(found)
     latency, size = shipped(rows)
     measure = next((row["measure"] for row in rows if row.get("measure")), "accuracy")
     said = analysis.sentences(found, latency, size)
@@ -29,8 +30,8 @@ def write(folder: Path, facts: Mapping, rows: Sequence[Mapping], suggested: Sequ
         "facts": facts,
         "measure": measure,
         "sentences": said,
-        "gains": [gain.text for gain in analysis.gains(full)],
-        "fractions": _fractions(found),
+        "gains": [gain.text for gain in gains if gain.fraction == 1],
+        "fractions": _fractions(found, gains),
         "failed": [row for row in rows if row["status"] != "done"],
         "table": _table(full, latency, size),
         "trust": trust(full, suggested),
@@ -93,7 +94,7 @@ def _table(full: Sequence[analysis.Group], latency: str | None, size: str | None
     ]
 
 
-def _fractions(found: Sequence[analysis.Group]) -> list[dict]:
+def _fractions(found: Sequence[analysis.Group], gains: Sequence[analysis.Gain]) -> list[dict]:
     """A row a backbone and share of the labels: the best transfer schedule, scratch, and what lies between."""
     if {group.fraction for group in found} == {1.0}:
         return []
@@ -104,7 +105,7 @@ def _fractions(found: Sequence[analysis.Group]) -> list[dict]:
             "transfer": by_key[gain.backbone, gain.schedule, gain.fraction],
             "scratch": by_key[gain.backbone, analysis.BASELINE, gain.fraction],
         }
-        for gain in sorted(analysis.gains(found), key=lambda gain: (gain.backbone, gain.fraction))
+        for gain in sorted(gains, key=lambda gain: (gain.backbone, gain.fraction))
     ]
 
 

@@ -7,12 +7,13 @@ import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from recipes.engine.budget import MARKS as LOOKED_AT
 from recipes.grid.jobs import Outcome
 from recipes.grid.plan import Cell
 
-__all__ = ["MARKS", "best_until", "curve_of", "file_columns", "of_cell"]
+__all__ = ["MARKS", "best_until", "curve_of", "file_columns", "measure_of", "of_cell"]
 
-MARKS = (1 / 6, 1 / 3, 2 / 3, 1)
+MARKS = (*LOOKED_AT, 1)
 """Shares of a budget of time at which the accuracy so far is kept: of 3 minutes 0.5, 1, 2 and 3."""
 
 
@@ -28,7 +29,7 @@ def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> di
     if cause:
         return row | {"peak_memory_bytes": outcome.peak_memory_bytes, "machine": outcome.machine}
     content = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    measure = content.get("measure", {"name": "accuracy", "key": "accuracy"})
+    measure = measure_of(content)
     phases = content["schedule"]["phases"]
     points = _points(run / "history.csv", content)
     row |= {
@@ -56,6 +57,11 @@ def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> di
         ends = {share: budget * share if share < 1 else math.inf for share in MARKS}
         row |= {f"validation_at_{budget * share:g}s": best_until(points, end) for share, end in ends.items()}
     return row
+
+
+def measure_of(content: Mapping) -> dict:
+    """`{"name", "key"}` of the figure that a run is judged by, from its run.json; pictures' runs do not name it."""
+    return content.get("measure", {"name": "accuracy", "key": "accuracy"})
 
 
 def file_columns(manifest: Mapping) -> dict:

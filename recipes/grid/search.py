@@ -13,6 +13,7 @@ from recipes.engine.checkpoint import epochs_in
 from recipes.engine.progress import progress, say
 from recipes.grid import analysis, plan
 from recipes.grid.jobs import cause_of
+from recipes.grid.rows import measure_of
 from zoo.errors import ConfigError
 from zoo.files import staged_file
 
@@ -55,7 +56,7 @@ def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    groups = [g for g in analysis.lift(analysis.groups(rows)) if g.schedule != plan.BASELINE]
+    groups = [g for g in analysis.with_all_labels(analysis.groups(rows)) if g.schedule != plan.BASELINE]
     if not groups:
         raise ConfigError("--search needs a finished cell other than scratch to start from")
     best = groups[0]
@@ -89,7 +90,7 @@ def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
             f"no trial of the search could be trained: its words are in '{grid.out / 'search'}'"
         ) from error
     measured = json.loads((_folder(grid, winner) / "run.json").read_text(encoding="utf-8"))
-    key = measured.get("measure", {"key": "accuracy"})["key"]
+    key = measure_of(measured)["key"]
     settings = ", ".join(f"{name} {value if isinstance(value, str) else format(value, '.3g')}" for name, value in
                          winner.params.items())  # fmt: skip
     print(
@@ -127,7 +128,7 @@ def _trial(grid: "Grid", cell: plan.Cell, content: Mapping, trial: "optuna.Trial
         study.tell(trial, state=TrialState.FAIL)
         return f"died: {cause_of(process.returncode, log)}"
     measured = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    value = measured["metrics"]["validation"][measured.get("measure", {"key": "accuracy"})["key"]]
+    value = measured["metrics"]["validation"][measure_of(measured)["key"]]
     study.tell(trial, value)
     return f"{value:.4f} (best {study.best_value:.4f})"
 
