@@ -99,9 +99,12 @@ def deadline(
     begin, end = bound
 
     class Deadline(keras.callbacks.Callback):
+        steps, epochs, start = 0, 0, None
+
         def on_train_begin(self, logs=None):
-            self.steps, self.epochs, self.start, self.seen = 0, 0, clock.used, clock.used
-            self._tell(self.start)
+            if self.start is None:  # a phase may be several calls of `fit`
+                self.start = self.seen = clock.used
+            self._tell(clock.used)
 
         def on_epoch_begin(self, epoch, logs=None):
             self.epochs = epoch

@@ -3,10 +3,10 @@
 A phase whose first blocks are frozen gets from them, in every epoch, the same values for the same picture. `PrefixCache`
 runs those blocks once over the data, keeps the values at the cut in a file, and the phase trains what lies behind the cut
 on them. One pass from pixels fills all cuts that a schedule needs; a cut that an earlier run left is where a higher one
-starts from. With random augmentation `views` versions of each picture are kept.
+starts from. With random augmentation `views` versions of each picture are kept, each an entry of its own: see `views.py`.
 
-An entry's name is a hash of the pixels, the augmentation and its views, the frozen graph, its weights, the cut, the stored
-type and the versions of the libraries: another model or other data never finds it.
+An entry's name is a hash of the pixels, the augmentation and the number of the view, the frozen graph, its weights, the
+cut, the stored type and the versions of the libraries: another model or other data never finds it.
 """
 
 import contextlib
@@ -43,12 +43,10 @@ VIEW_SEED = 0
 """Views do not depend on the seed of a training, so that every seed and every run finds them."""
 NO_EFFECT = ("name", "trainable", "momentum")
 """Settings of a layer that do not change what it gives in inference mode."""
-FORMAT = 2
+FORMAT = 3
 """Of an entry's facts."""
 MEASURED = 4
 """Batches that say what a pass will take."""
-SLACK = 1.25
-"""How much longer a pass may have taken than it was foreseen to."""
 KEPT_FREE = 1024**3
 """Bytes that a cache never takes from the disk."""
 
@@ -60,7 +58,7 @@ class CacheSettings:
     Attributes:
         mode: "off"; "memory": held in memory; "disk": read as they are needed; "auto": whichever is cheaper, in memory while
             the features of a phase fit `budget_bytes`.
-        views: differently augmented versions of each training picture.
+        views: differently augmented versions of each training picture, at most.
         budget_bytes: memory for the features of one phase.
         dtype: what they are stored in; they are computed and trained on in the model's own.
     """
@@ -80,7 +78,8 @@ class CacheSettings:
 class PrefixCache:
     """The features of `images` ("train" and "validation") at the cuts of `model`, kept in `store`.
 
-    `augment` is applied to the training pictures, `settings.views` times each.
+    `augment` is applied to the training pictures, `settings.views` times each. `views` says how many views of each split
+    there are to be.
     """
 
     def __init__(
@@ -96,30 +95,17 @@ class PrefixCache:
         self.views = {"train": settings.views if augment else 1, "validation": 1}
         self._forwards: dict[tuple, Callable] = {}
         self._prefixes: dict[tuple, tuple[object, str]] = {}
+        self._digests: dict[tuple, str] = {}
 
-    def fit_views(self, cuts: Sequence[Sequence["keras.KerasTensor"]], seconds: float) -> None:
-        """Hold as many views as can be computed within `seconds`, half of the settings' again and again down to one.
-
-        What an earlier run left counts as what it took then, so that runs of one budget share their views.
-        """
-        if self.settings.mode == "off" or not self.augment:
-            return
-        each = None
-        while self.views["train"] > 1:
-            found = [self._find(cut, "train") for cut in cuts]
-            if all(found):
-                # Measured then, not foreseen: what was chosen once stays chosen where the guess was a little low.
-                cost = max(facts["seconds"] for _, facts in found) / SLACK
-            else:
-                each = self._seconds_a_picture(cuts) if each is None else each
-                cost = each * self.views["train"] * len(self.images["train"])
-            if cost <= seconds:
-                break
-            self.views["train"] //= 2
+    def begin(self, cut: Sequence["keras.KerasTensor"], cuts: Sequence[Sequence["keras.KerasTensor"]]) -> list:
+        """A phase begins that trains what lies behind `cut`: which of `cuts` stand still in it, that is lie no higher."""
+        self._digests.clear()
+        ascending = self._ascending([*cuts, cut])
+        return ascending[: 1 + [tuple(map(id, other)) for other in ascending].index(tuple(map(id, cut)))]
 
     def plan(self, phases: Sequence[tuple[int | None, Sequence["keras.KerasTensor"] | None]]) -> list[bool]:
         """Which phases train on cached features, given each one's epochs (None: as many as its time allows) and its cut
-        (None: nothing is frozen).
+        (None: nothing is frozen). An epoch takes one new view at most, so there are no more of them than epochs.
 
         Says what was decided, with bytes and seconds of either way.
 
@@ -130,9 +116,12 @@ class PrefixCache:
         if not frozen or self.settings.mode == "off":
             return [False] * len(phases)
         cuts = self._ascending([cut for _, cut in frozen])
-        missing = [cut for cut in cuts if any(self._find(cut, name) is None for name in self.images)]
         timed = any(epochs is None for epochs, _ in frozen)
-        refusal = self._refusal(None if timed else sum(epochs for epochs, _ in frozen), missing)
+        epochs = None if timed else sum(epochs for epochs, _ in frozen)
+        if not timed:
+            self.views["train"] = min(self.views["train"], epochs)
+        missing = [cut for cut in cuts if not all(self._is_there(cut, name) for name in self.images)]
+        refusal = self._refusal(epochs, missing)
         if refusal:
             say(f"prefix cache off: {refusal}")
         return [cut is not None and not refusal for _, cut in phases]
@@ -151,7 +140,7 @@ class PrefixCache:
         again = None if epochs is None else epochs * sum(counts.values())
         # Whether features are there already has no say: the same command has to give the same model.
         if self.settings.mode == "auto" and again is not None and once >= again:
-            return f"{self.views['train']} view(s) cost as much as {epochs} epoch(s) without it"
+            return "a single epoch costs as much without it"
         if not missing:
             say(f"prefix cache: found in '{self.store.folder}', nothing to compute")
             return None
@@ -170,15 +159,16 @@ class PrefixCache:
         )
         return None
 
-    def fill(self, cuts: Sequence[Sequence["keras.KerasTensor"]]) -> float:
-        """Compute what is missing of `cuts`, in one pass for each split.
+    def fill(self, cuts: Sequence[Sequence["keras.KerasTensor"]], view: int = 0) -> float:
+        """Compute what is missing of `cuts`, in one pass for each split; for a later `view` than the first one there is only
+        the training split.
 
         It starts from the highest cut that is there and lies below all that are missing, or else from the pixels. Returns
         the seconds that the passes took whose results were found.
         """
         cuts, spared = self._ascending(cuts), 0.0
-        for name in self.images:
-            there = [self._find(cut, name) for cut in cuts]
+        for name in self.images if view == 0 else ("train",):
+            there = [self._find(cut, name, view) for cut in cuts]
             found = [entry is not None for entry in there]
             first = found.index(False) if not all(found) else len(found)
             # What lies above the first that is missing comes out of the same pass: it has spared nothing.
@@ -186,33 +176,45 @@ class PrefixCache:
             if all(found):
                 continue
             missing = [cut for cut, there in zip(cuts, found, strict=True) if not there]
-            self._compute(name, missing, cuts[first - 1] if first else None)
+            self._compute(name, missing, cuts[first - 1] if first else None, view)
         return spared
 
-    def features(self, cut: Sequence["keras.KerasTensor"], name: str) -> Features:
-        """The features of split `name` at `cut`; computed if they are not there (any more)."""
-        found = self._find(cut, name)
-        if found is None:
-            self.fill([cut])
-            found = self._find(cut, name)
-        folder, facts = found
-        tensors = tuple(
-            Rows(folder / f"{i}.bin", count, tuple(shape), dtype)
-            for i, (count, shape, dtype) in enumerate(facts["tensors"])
-        )
-        size = sum(rows.size_bytes for rows in tensors)
+    def seconds(self, cuts: Sequence[Sequence["keras.KerasTensor"]], view: int) -> float:
+        """What the pass took that gave view number `view` of the training examples at `cuts`; it is there."""
+        found = (self._find(cut, "train", view) for cut in cuts)
+        return max(entry[1]["seconds"] for entry in found if entry is not None)
+
+    def features(self, cut: Sequence["keras.KerasTensor"], name: str, views: Sequence[int] = (0,)) -> Features:
+        """Some views of the features of split `name` at `cut`; computed if they are not there (any more)."""
+        tensors = tuple(zip(*(self._files(cut, name, view) for view in views), strict=True))
+        size = sum(rows.size_bytes for parts in tensors for rows in parts)
         in_memory = self.settings.mode == "memory" or (
             self.settings.mode == "auto" and size <= self.settings.budget_bytes
         )
         dtypes = tuple(t.dtype for t in cut)
         images = self.images[name]
         if not isinstance(images, Texts):
-            return Features(tensors, images.targets, self.views[name], dtypes, in_memory)
+            return Features(tensors, images.targets, dtypes, in_memory)
         again = tuple(t.name for t in split(self.model, cut)[1].inputs if t.name in images.inputs)
         of_tokens = tuple(map(_of_tokens, cut))
-        return Features(tensors, images.targets, 1, dtypes, in_memory, images, of_tokens, again)
+        return Features(tensors, images.targets, dtypes, in_memory, images, of_tokens, again)
 
     # -----------------------------------------------------------------------------------------------------------------
+
+    def _files(self, cut, name: str, view: int) -> list[Rows]:
+        """One for each tensor of the cut."""
+        found = self._find(cut, name, view)
+        if found is None:
+            self.fill([cut], view)
+            found = self._find(cut, name, view)
+        folder, facts = found
+        return [
+            Rows(folder / f"{i}.bin", count, tuple(shape), dtype)
+            for i, (count, shape, dtype) in enumerate(facts["tensors"])
+        ]
+
+    def _is_there(self, cut, name: str) -> bool:
+        return all(self._find(cut, name, view) for view in range(self.views[name]))
 
     def _ascending(self, cuts) -> list:
         """The different ones of `cuts`, from the input towards the output."""
@@ -223,23 +225,23 @@ class PrefixCache:
     def _size_bytes(self, cut) -> int:
         """What the features of both splits take."""
         return sum(
-            self._rows(t, name) * math.prod(_row_shape(t)) * np.dtype(self._stored(t)).itemsize
+            self.views[name] * self._rows(t, name) * math.prod(_row_shape(t)) * np.dtype(self._stored(t)).itemsize
             for t in cut
             for name in self.images
         )
 
     def _rows(self, tensor, name: str) -> int:
-        """How many rows a tensor of the cut has for a split: one for each view of each example, or one a token."""
+        """How many rows a tensor of the cut has for a view of a split: one for each example, or one a token."""
         images = self.images[name]
         if isinstance(images, Texts) and _of_tokens(tensor):
             return len(images.ids.values)
-        return self.views[name] * len(images)
+        return len(images)
 
     def _seconds_a_picture(self, cuts) -> float:
         """Of the pass that `fill` would make, random changes included, measured on a few batches of training pictures."""
         images = self.images["train"]
         middle = len(images) // 2 // BATCH if isinstance(images, Texts) else 0  # texts are sorted by length
-        forward, batches = self._forward(cuts, None), iter(self._batches("train", None).skip(middle))
+        forward, batches = self._forward(cuts, None), iter(self._batches("train", None, 0).skip(middle))
         first, _ = next(batches)
         forward(first)  # traces
         start, count = time.perf_counter(), 0
@@ -251,12 +253,18 @@ class PrefixCache:
             count = _examples_in(first)
         return (time.perf_counter() - start) / count
 
-    def _key(self, cut, name: str) -> str:
-        prefix, structure = self._prefix(cut)
-        augment = [*self.augment, self.views[name], VIEW_SEED] if name == "train" and self.augment else []
+    def _key(self, cut, name: str, view: int) -> str:
+        augment = [*self.augment, view, VIEW_SEED] if name == "train" and self.augment else []
         packages = {name: metadata.version(name) for name in ("tensorflow", "keras", "keras-hub", "pillow")}
-        weights = [np.asarray(v) for v in prefix.weights]
-        return hash_of(FORMAT, self.images[name].digest, augment, structure, self.settings.dtype, packages, weights)
+        return hash_of(FORMAT, self.images[name].digest, augment, self._digest(cut), self.settings.dtype, packages)
+
+    def _digest(self, cut) -> str:
+        """Of the frozen graph and its weights, as `begin` found them."""
+        key = tuple(map(id, cut))
+        if key not in self._digests:
+            prefix, structure = self._prefix(cut)
+            self._digests[key] = hash_of(structure, [np.asarray(v) for v in prefix.weights])
+        return self._digests[key]
 
     def _prefix(self, cut) -> tuple["keras.Model", str]:
         """The model up to `cut` and its graph as text. Its weights may change in the course of a training, its graph not."""
@@ -268,8 +276,8 @@ class PrefixCache:
             self._prefixes[key] = prefix, _structure(prefix)
         return self._prefixes[key]
 
-    def _find(self, cut, name: str):
-        return self.store.find(self._key(cut, name))
+    def _find(self, cut, name: str, view: int):
+        return self.store.find(self._key(cut, name, view))
 
     def _stored(self, tensor) -> str:
         return self.settings.dtype if "float" in tensor.dtype else tensor.dtype
@@ -292,29 +300,30 @@ class PrefixCache:
             )
         return self._forwards[key]
 
-    def _compute(self, name: str, cuts, start) -> None:
+    def _compute(self, name: str, cuts, start, view: int) -> None:
         dtypes = [self._stored(t) for cut in cuts for t in cut]
         try:
-            self._write(name, cuts, start, dtypes)
+            self._write(name, cuts, start, view, dtypes)
         except _TooLargeError:
             say(f"features at '{cuts[-1][0].name}' exceed the range of float16: stored as float32")
-            self._write(name, cuts, start, ["float32" if d == "float16" else d for d in dtypes])
+            self._write(name, cuts, start, view, ["float32" if d == "float16" else d for d in dtypes])
 
-    def _write(self, name: str, cuts, start, dtypes: Sequence[str]) -> None:
+    def _write(self, name: str, cuts, start, view: int, dtypes: Sequence[str]) -> None:
         """One pass over the split; every cut becomes an entry."""
-        count = self.views[name] * len(self.images[name])
-        began = time.perf_counter() - (self._find(start, name)[1]["seconds"] if start is not None else 0.0)
+        count, of_views = len(self.images[name]), name == "train" and self.views["train"] > 1
+        title = f"frozen blocks ({name}{f', view {view + 1}' if of_views else ''})"
+        began = time.perf_counter() - (self._find(start, name, view)[1]["seconds"] if start is not None else 0.0)
         forward = self._forward(cuts, start)
         of_tokens = [isinstance(self.images[name], Texts) and _of_tokens(t) for cut in cuts for t in cut]
         with contextlib.ExitStack() as stack:  # closes each cut's files before its entry
             files, types, notes = [], iter(dtypes), []
             for cut in cuts:
-                folder, facts = stack.enter_context(self.store.add(self._key(cut, name)))
+                folder, facts = stack.enter_context(self.store.add(self._key(cut, name, view)))
                 notes.append(facts)
                 facts["tensors"] = [(self._rows(t, name), _row_shape(t), next(types)) for t in cut]
                 files += [stack.enter_context((folder / f"{i}.bin").open("wb")) for i in range(len(cut))]
-            with progress(f"frozen blocks ({name})", count) as advance:
-                for inputs, mask in self._batches(name, start):
+            with progress(title, count) as advance:
+                for inputs, mask in self._batches(name, start, view):
                     for value, file, kind, tokens in zip(forward(inputs), files, dtypes, of_tokens, strict=True):
                         rows = value.numpy()
                         file.write(_narrow(rows[mask.numpy() > 0] if tokens else rows, kind).data)
@@ -322,32 +331,27 @@ class PrefixCache:
             for facts in notes:
                 facts["seconds"] = time.perf_counter() - began
 
-    def _batches(self, name: str, start):
-        """(inputs, padding mask) of the pass, view after view: augmented pixels, ids, or the features at the cut `start`."""
+    def _batches(self, name: str, start, view: int):
+        """(inputs, padding mask) of the pass: augmented pixels, ids, or the features at the cut `start`."""
         import tensorflow as tf
 
-        images, views = self.images[name], self.views[name]
+        images = self.images[name]
         if isinstance(images, Texts):
             examples = images if start is None else self.features(start, name)
             masks = pipeline.evaluation_batches(images, BATCH).map(lambda inputs, _: inputs["padding_mask"])
             batches = pipeline.evaluation_batches(examples, BATCH).map(lambda inputs, _: inputs)
             return tf.data.Dataset.zip((batches, masks))
         if start is not None:
-            features = self.features(start, name)
-            steps = Features(
-                features.tensors, np.zeros((features.tensors[0].count, 0), np.float32), 1, features.dtypes, False
-            )
+            features = self.features(start, name, (view,))
+            steps = Features(features.tensors, np.zeros((len(features), 0), np.float32), features.dtypes, False)
             return pipeline.evaluation_batches(steps, BATCH).map(lambda inputs, _: (inputs, 0))
         batches = pipeline.evaluation_batches(images, BATCH)
         if name != "train" or not self.augment:
             return batches.map(lambda pixels, _: (pixels, 0))
         apply = augmenter(self.augment, VIEW_SEED)
-        steps = tf.data.Dataset.range(views * len(batches), output_type=tf.int32)
-        return (
-            tf.data.Dataset.zip((steps, batches.repeat(views)))
-            .map(lambda step, batch: (apply(step, *batch)[0], 0))
-            .prefetch(2)
-        )
+        first = view * len(batches)
+        steps = tf.data.Dataset.range(first, first + len(batches), output_type=tf.int32)
+        return tf.data.Dataset.zip((steps, batches)).map(lambda step, batch: (apply(step, *batch)[0], 0)).prefetch(2)
 
 
 class _TooLargeError(Exception):

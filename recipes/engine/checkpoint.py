@@ -34,6 +34,7 @@ class Checkpoint:
         history, summaries: of the phases before it.
         seconds, charged: of the training so far; see `budget.Clock`.
         began: what that clock showed when `phase` began to train; None: it has not.
+        views: the views of cached examples that it has taken.
     """
 
     phase: int = 0
@@ -48,6 +49,7 @@ class Checkpoint:
     seconds: float = 0.0
     charged: float = 0.0
     began: float | None = None
+    views: int = 0
 
 
 def epochs_in(folder: Path) -> list[dict]:

@@ -23,6 +23,7 @@ from recipes.engine.settings import FitSettings
 from recipes.engine.store import Store
 from recipes.engine.texts import Texts
 from recipes.engine.training import EVALUATION_BATCH, Training
+from recipes.engine.views import Views
 from zoo.adapters import add_lora, freeze_but, lora_layers, merged_weights, reset
 from zoo.blocks import count_trained, find_blocks, freeze
 from zoo.cuts import narrowest_cut
@@ -104,13 +105,10 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, fol
     cache, planned, budget = None, [False] * len(phases), settings.budget_seconds
     if store is not None:
         cache = PrefixCache(store, model, images, settings.augment, settings.caching)
-        if budget is not None:
-            cache.fit_views([cut for cut in cuts if cut is not None], FILLING * budget)
         epochs = [phase.epochs if budget is None else None for phase in phases]
         planned = cache.plan(list(zip(epochs, cuts, strict=True)))
     training = Training(model, blocks, head, phases, images, settings, folder)
     results = []
-    first = next((number for number, yes in enumerate(planned) if yes), None)
     for index, seed in enumerate(seeds):
         finished = checkpoints.finished(seed)
         if finished is not None:
@@ -123,16 +121,15 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, fol
         training.seed_dropout(seed)
         state = training.restore(checkpoints.load(seed))
         clock = Clock(state.seconds, state.charged)
+        views = Views(cache, clock, state.views, None if budget is None else FILLING * budget)
         for number in range(state.phase, len(phases)):
             start = clock.own
-            cached = cache if planned[number] else None
-            if cached is not None:
-                spared = cached.fill([c for c, p in zip(cuts[number:], planned[number:], strict=True) if p])
-                # The first pass serves all phases of a training; one that goes on has paid for it already.
-                if number == first and not state.rows:
-                    clock.charged += spared
+            own = views if planned[number] else None
+            if own is not None:
+                later = zip(cuts[number + 1 :], planned[number + 1 :], strict=True)
+                own.begin(cuts[number], [cut for cut, yes in later if yes])
             state = training.run_phase(
-                number, trained[number], cuts[number], cached, seed, state, checkpoints, clock, start
+                number, trained[number], cuts[number], own, seed, state, checkpoints, clock, start
             )
         facts = {
             "history": [{"epoch": i, **row} for i, row in enumerate(state.history, 1)],

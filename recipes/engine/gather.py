@@ -20,10 +20,9 @@ class Features:
     """The tensors of a cut for one split, as they lie on the disk.
 
     Attributes:
-        tensors: one file for each tensor of the cut; a row for each view of each example: view 0 of all examples, then
-            view 1, and so on.
+        tensors: for each tensor of the cut a file for each view, that is each differently augmented version of the examples;
+            a row an example.
         targets: what is to be learned.
-        views: how many differently augmented versions of each example there are.
         dtypes: what the model computes each tensor in.
         in_memory: whether the rows are held in memory or read from the disk as they are needed.
         texts: the sentences that the features are of, where they are of sentences.
@@ -31,9 +30,8 @@ class Features:
         again: the model's own inputs that are needed behind the cut too.
     """
 
-    tensors: tuple[Rows, ...]
+    tensors: tuple[tuple[Rows, ...], ...]
     targets: Targets
-    views: int
     dtypes: tuple[str, ...]
     in_memory: bool
     texts: Texts | None = None
@@ -42,6 +40,11 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.texts if self.texts is not None else self.targets)
+
+    @property
+    def views(self) -> int:
+        """How many views there are."""
+        return len(self.tensors[0])
 
 
 def gather_examples(images: Images | Texts) -> Callable:
@@ -142,7 +145,7 @@ def _gather_text_features(features: Features) -> Callable:
         mask = tf.cast(inputs["padding_mask"], tf.bool)
         places = tf.gather(starts, indices)[:, None] + tf.range(tf.shape(mask, tf.int64)[1])
         found = []
-        for read, rows, dtype, of_tokens in zip(
+        for read, (rows,), dtype, of_tokens in zip(
             readers, features.tensors, features.dtypes, features.of_tokens, strict=True
         ):
             values = read(tf.boolean_mask(places, mask) if of_tokens else indices)
@@ -158,21 +161,28 @@ def _gather_text_features(features: Features) -> Callable:
 
 
 def _readers(features: Features) -> list[Callable]:
-    """For each tensor of the cut: row numbers -> rows as they are stored."""
+    """For each tensor of the cut: row numbers, counted through all views -> rows as they are stored."""
     import tensorflow as tf
 
-    def from_memory(rows):
-        held = tf.constant(rows.load())
+    def from_memory(views):
+        held = tf.constant(np.concatenate([rows.load() for rows in views]))
         return lambda at: tf.gather(held, at)
 
-    def from_disk(rows):
-        read = rows.reader()
+    def from_disk(views):
+        readers, count, shape = [rows.reader() for rows in views], views[0].count, views[0].shape
+        dtype = np.result_type(*(rows.dtype for rows in views))  # a view may have exceeded what float16 holds
+
+        def read(at):
+            values = np.empty((len(at), *shape), dtype)
+            for view in np.unique(at // count):
+                values[at // count == view] = readers[view](at[at // count == view] % count)
+            return values
 
         def gather(at):
-            values = tf.numpy_function(read, [at], rows.dtype, stateful=False)
-            values.set_shape((None, *rows.shape))
+            values = tf.numpy_function(read, [at], dtype, stateful=False)
+            values.set_shape((None, *shape))
             return values
 
         return gather
 
-    return [from_memory(rows) if features.in_memory else from_disk(rows) for rows in features.tensors]
+    return [from_memory(views) if features.in_memory else from_disk(views) for views in features.tensors]

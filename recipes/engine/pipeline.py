@@ -119,7 +119,8 @@ def training_batches(
 
 
 def feature_batches(features: Features, order: Order, *, class_weights: np.ndarray | None = None) -> "tf.data.Dataset":
-    """The same for cached features: `(tensors of the cut, targets[, weights])`; each step draws a view of each example."""
+    """The same for cached features: `(tensors of the cut, targets[, weights])`; each step draws one of the views for each
+    example."""
     import tensorflow as tf
 
     gather = gather_features(features)

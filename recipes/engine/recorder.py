@@ -1,4 +1,5 @@
-"""The callback of the fit loop: moves the bar, keeps a row an epoch, saves, and stops where the loss is not a number."""
+"""The callbacks of the fit loop: one moves the bar, keeps a row an epoch, saves, and stops where the loss is not a number;
+one keeps the best epoch's weights."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -14,13 +15,37 @@ from zoo.errors import TrainingError
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["recorder"]
+__all__ = ["keep_best", "recorder"]
+
+
+def keep_best(mode: str, patience: int, known: Mapping) -> "keras.callbacks.EarlyStopping":
+    """Early stopping on "val_watched" for a phase that consists of several calls of `fit`.
+
+    It begins with the first of them, from what it `known` when the training was interrupted, and its `best_weights` are
+    put back by who called.
+    """
+    import keras
+
+    class KeepBest(keras.callbacks.EarlyStopping):
+        begun = False
+
+        def on_train_begin(self, logs=None):
+            if not self.begun:
+                super().on_train_begin(logs)
+                for name in ("best", "best_epoch", "wait", "best_weights"):
+                    if name in known:
+                        setattr(self, name, known[name])
+            self.begun = True
+
+        def on_train_end(self, logs=None):
+            """Keras's own would put the best weights back between two calls."""
+
+    return KeepBest("val_watched", mode=mode, patience=patience, restore_best_weights=True)
 
 
 def recorder(
     rows: list[dict],
     best: "keras.callbacks.EarlyStopping",
-    known: Mapping,
     glances: list[Mapping[str, float]],
     clock: Clock,
     moved: Callable[[], None],
@@ -31,7 +56,7 @@ def recorder(
     """A callback that appends to `rows` and calls `save(rows, best weights, what early stopping knows, optimizer)`.
 
     Each call of the compiled step is told to `moved`, each epoch to `advance`; `glances` are saved with what early stopping
-    knows. It stands behind `best` in the list of callbacks; `known` is what `best` knew when the training was interrupted.
+    knows. It stands behind `best` in the list of callbacks.
 
     Raises (in `fit`):
         TrainingError: the loss is not a number.
@@ -39,11 +64,6 @@ def recorder(
     import keras
 
     class Recorder(keras.callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            for name in ("best", "best_epoch", "wait", "best_weights"):
-                if name in known:
-                    setattr(best, name, known[name])
-
         def on_epoch_begin(self, epoch, logs=None):
             self.start, self.epoch = time.perf_counter(), epoch
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from recipes.engine import pipeline
 from recipes.engine.budget import HEAD_PASSES, Clock, bound, deadline
-from recipes.engine.cache import PrefixCache
 from recipes.engine.checkpoint import Checkpoint
 from recipes.engine.device import xla_pays
 from recipes.engine.gather import Features
@@ -14,10 +13,11 @@ from recipes.engine.images import Images
 from recipes.engine.lr_finder import find_rate
 from recipes.engine.optimizer import batch_norm_momentum, make_optimizer
 from recipes.engine.progress import progress, say
-from recipes.engine.recorder import recorder
+from recipes.engine.recorder import keep_best, recorder
 from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
 from recipes.engine.texts import Texts
+from recipes.engine.views import Views
 from zoo.adapters import freeze_but
 from zoo.blocks import Block, count_trained, freeze
 from zoo.cuts import split, with_frozen_prefix
@@ -63,18 +63,18 @@ class Training:
         return state
 
     def run_phase(
-        self, number, trained, cut, cache: PrefixCache | None, seed, state: Checkpoint, checkpoints, clock: Clock, start
+        self, number, trained, cut, views: Views | None, seed, state: Checkpoint, checkpoints, clock: Clock, start
     ):
         """Train one phase from where `state` stands; returns the state after it. `start` is what the clock showed when it
         began."""
         phase = self.phases[number]
         freeze(self.model, self.blocks, trained, phase.batch_norm)
         freeze_but(self.blocks, phase.adapt)
-        key = (number, cache is not None)
+        key = (number, views is not None)
         if key not in self.compiled:
-            self.compiled[key] = _Phase(self, phase, cut, cache is not None)
+            self.compiled[key] = _Phase(self, phase, cut, views is not None)
         compiled = self.compiled[key]
-        data = {name: self.images[name] if cache is None else cache.features(cut, name) for name in self.images}
+        data = {name: self.images[name] if views is None else views.cache.features(cut, name) for name in self.images}
         changing = {id(v) for v in self.changing}
         own = [i for i, v in enumerate(compiled.model.weights) if id(v) in changing]
         if self.settings.find_lr and number not in self.sweeps:
@@ -86,6 +86,7 @@ class Training:
                 Checkpoint(
                     number, len(rows), [v.numpy() for v in self.changing], optimizer, [best[i] for i in own], stopping,
                     rows, state.history, state.summaries, clock.own, clock.charged, state.began,
+                    views.taken if views is not None else state.views,
                 ),
             )  # fmt: skip
 
@@ -93,12 +94,14 @@ class Training:
         for i, value in zip(own, state.best, strict=False):
             best[i] = value
         prepared = clock.own - start
+        passing = views.passing if views is not None else 0.0
         limits, budget = None, self.settings.budget_seconds
         if state.began is None:
             state.began = clock.used
         if budget is not None:
             limits = bound([p.epochs for p in self.phases[number:]], state.began, budget, first=number == 0)
-        rows, best_epoch, waited, glances = compiled.fit(data, seed, state, best, save, clock, limits)
+        rows, best_epoch, waited, glances = compiled.fit(data, views, seed, state, best, save, clock, limits)
+        prepared += views.passing - passing if views is not None else 0.0
         seconds = clock.own - start
         training_seconds = sum(row["seconds"] for row in rows)
         examples = len(rows) * compiled.steps * self.settings.batch_size
@@ -106,7 +109,8 @@ class Training:
             "seconds": seconds,
             "epochs_run": len(rows),
             "best_epoch": best_epoch + 1,
-            "cached": cache is not None,
+            "cached": views is not None,
+            "views": views.taken if views is not None else None,
             "cached_seconds": clock.charged - state.charged,
             "glances": glances,
             "preparation_seconds": prepared,
@@ -126,6 +130,7 @@ class Training:
             summaries=[*state.summaries, summary],
             seconds=clock.own,
             charged=clock.charged,
+            views=views.taken if views is not None else state.views,
         )
         checkpoints.save(seed, state)
         return state
@@ -138,7 +143,7 @@ class _Phase:
         import keras
         import tensorflow as tf
 
-        self.phase, self.settings, self.folder = phase, training.settings, training.folder
+        self.phase, self.cut, self.settings, self.folder = phase, cut, training.settings, training.folder
         self.head, self.blocks = training.head, training.blocks
         model = training.model
         if cut is not None:
@@ -190,7 +195,7 @@ class _Phase:
             return pipeline.Order(len(texts), self.settings.batch_size, seed, self.epochs, first, lengths=lengths)
         chunk, window = 1, 0
         if isinstance(examples, Features) and not examples.in_memory:
-            row_bytes = sum(rows.row_bytes for rows in examples.tensors)
+            row_bytes = sum(views[0].row_bytes for views in examples.tensors)
             chunk = max(1, CHUNK_BYTES // row_bytes)
             # What the operating system keeps of a window is its own affair; half the budget leaves room for both.
             window = max(1, self.settings.caching.budget_bytes // 2 // (chunk * row_bytes))
@@ -215,13 +220,21 @@ class _Phase:
         return found
 
     def fit(
-        self, data: Mapping, seed: int, state: Checkpoint, best_weights: list, save: Callable, clock: Clock, limits
+        self,
+        data: Mapping,
+        views: Views | None,
+        seed: int,
+        state: Checkpoint,
+        best_weights: list,
+        save: Callable,
+        clock: Clock,
+        limits,
     ):
         """(a row an epoch, the index of the best one, seconds spent waiting for batches, figures of looks in between).
 
         Goes on where `state` stands, whose best weights are `best_weights`; the model holds the best epoch's weights
-        afterwards. `save` is called after each epoch. With `limits` (when the phase begins and ends on the `clock`) it
-        trains until then.
+        afterwards. With `views` it trains on those of the training examples of `data`. `save` is called after each epoch.
+        With `limits` (when the phase begins and ends on the `clock`) it trains until then.
         """
         import keras
         import tensorflow as tf
@@ -235,9 +248,8 @@ class _Phase:
             return state.rows, state.stopping["best_epoch"], 0.0, glances
         waited = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         watched, mode = monitored(self.head)
-        best = keras.callbacks.EarlyStopping(
-            "val_watched", mode=mode, patience=settings.patience or self.epochs, restore_best_weights=True
-        )
+        known = {**state.stopping, "best_weights": best_weights} if state.stopping else {}
+        best = keep_best(mode, settings.patience or self.epochs, known)
 
         def watch(epoch, logs):
             logs["val_watched"] = float(np.mean([logs[name] for name in watched]))
@@ -253,19 +265,25 @@ class _Phase:
             length = max(1, round(limits[1] - clock.used))  # a bar of seconds
             callbacks.append(self._deadline(clock, limits, validation, glances))
         with progress(f"{phase.name} (seed {seed})", length) as advance:
-            known = {**state.stopping, "best_weights": best_weights} if state.stopping else {}
             moved = _mover(advance, self.steps_a_call, None if limits is None else clock)
-            callbacks.append(recorder(rows, best, known, glances, clock, moved, advance, save, phase))
-            self.model.fit(
-                pipeline.timed(self._batches(data["train"], seed, state.epochs_done), waited),
-                validation_data=validation,
-                steps_per_epoch=self.steps,
-                initial_epoch=state.epochs_done,
-                epochs=self.epochs,
-                callbacks=callbacks,
-                shuffle=False,  # the batches are shuffled already
-                verbose=0,
-            )
+            callbacks.append(recorder(rows, best, glances, clock, moved, advance, save, phase))
+            stretches = [(state.epochs_done, self.epochs, data["train"])]
+            if views is not None:
+                stretches = views.stretches(self.cut, state.epochs_done, self.epochs)
+            for first, end, examples in stretches:
+                self.model.fit(
+                    pipeline.timed(self._batches(examples, seed, first), waited),
+                    validation_data=validation,
+                    steps_per_epoch=self.steps,
+                    initial_epoch=first,
+                    epochs=end,
+                    callbacks=callbacks,
+                    shuffle=False,  # the batches are shuffled already
+                    verbose=0,
+                )
+                if self.model.stop_training:
+                    break
+        self.model.set_weights(best.best_weights)
         return rows, best.best_epoch, float(waited.numpy()), glances
 
     def _deadline(self, clock: Clock, limits: tuple[float, float], validation, glances: list):
