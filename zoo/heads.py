@@ -61,12 +61,18 @@ class Head:
 
 
 def single_label(
-    labels: Sequence[str], *, name: str = "probabilities", dropout: float = 0.0, label_smoothing: float = 0.0
+    labels: Sequence[str],
+    *,
+    name: str = "probabilities",
+    dropout: float = 0.0,
+    label_smoothing: float = 0.0,
+    hidden: int = 0,
 ) -> Head:
     """Exactly one of `labels` holds: softmax probabilities `(batch, len(labels))` in [0, 1] that sum to 1.
 
     Targets are one-hot or mixed (MixUp, CutMix) rows of floats `(batch, len(labels))`.
-    `label_smoothing` in [0, 1) follows Szegedy et al. 2016, arXiv:1512.00567.
+    `label_smoothing` in [0, 1) follows Szegedy et al. 2016, arXiv:1512.00567. With `hidden` units there is a layer of so
+    many before the last one: what can still move where the backbone is frozen.
 
     Raises:
         ConfigError: fewer than two labels, or `dropout`/`label_smoothing` outside [0, 1).
@@ -76,6 +82,8 @@ def single_label(
     def attach(features):
         import keras
 
+        if hidden:
+            features = keras.layers.Dense(hidden, "relu", name=f"{name}_hidden")(features)
         logits = _dense(features, len(labels), name, dropout)
         return keras.layers.Activation("softmax", dtype="float32", name=name)(logits)
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-__all__ = ["InferenceOnly", "SupervisedContrastive", "TaskWeights", "TokenAccuracy"]
+__all__ = ["GradientReversal", "InferenceOnly", "SupervisedContrastive", "TaskWeights", "TokenAccuracy"]
 
 
 class InferenceOnly(keras.layers.Layer):
@@ -24,6 +24,15 @@ class InferenceOnly(keras.layers.Layer):
     def compute_output_spec(self, inputs):
         """The shapes and types of the model's outputs."""
         return self.model.compute_output_spec(inputs)
+
+
+@keras.saving.register_keras_serializable(package="graft")
+class GradientReversal(keras.layers.Layer):
+    """Hands its inputs on; their gradient comes back times `-strength` (Ganin and Lempitsky 2015, arXiv:1409.7495)."""
+
+    def call(self, inputs, strength=1.0):
+        """The inputs."""
+        return ops.stop_gradient((1.0 + strength) * inputs) - strength * inputs
 
 
 @keras.saving.register_keras_serializable(package="graft")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["CLASSES", "FONTS", "HELD_OUT_FONTS", "render"]
+__all__ = ["CLASSES", "FONTS", "HELD_OUT_FONTS", "load", "render"]
 
 SAME_SHAPE = "ckopsuvwxz"
 CLASSES = tuple(
@@ -29,6 +29,16 @@ FONTS = (
     *("cmb10", "cmr10", "cmti10", "cmtt10"),
 )
 """Fonts in which every class was looked at; the others of matplotlib hold symbols only."""
+
+
+DIGITS, SIDE = 2000, 32
+"""Of the built-in source: pictures, and pixels a side."""
+
+
+def load() -> list[tuple[np.ndarray, str]]:
+    """`glyphs`: 2,000 printed digits as `(picture, label)`, uint8 `(32, 32, 3)`, labels "0" to "9"; the same every time."""
+    pictures, labels = render(DIGITS, 0, SIDE, classes=string.digits)
+    return [(picture, string.digits[label]) for picture, label in zip(pictures, labels, strict=True)]
 
 
 def render(

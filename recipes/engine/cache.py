@@ -76,10 +76,10 @@ class CacheSettings:
 
 
 class PrefixCache:
-    """The features of `images` ("train" and "validation") at the cuts of `model`, kept in `store`.
+    """The features of `images` ("train", "validation", perhaps "unlabelled") at the cuts of `model`, kept in `store`.
 
-    `augment` is applied to the training pictures, `settings.views` times each. `views` says how many views of each split
-    there are to be.
+    `augment` is applied to what is trained on, `settings.views` times to each picture. `views` says how many views of each
+    split there are to be.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class PrefixCache:
     ):
         self.store, self.model, self.images, self.settings = store, model, images, settings
         self.augment = tuple(augment)
-        self.views = {"train": settings.views if augment else 1, "validation": 1}
+        self.views = {name: settings.views if augment and name != "validation" else 1 for name in images}
         self._forwards: dict[tuple, Callable] = {}
         self._prefixes: dict[tuple, tuple[object, str]] = {}
         self._digests: dict[tuple, str] = {}
@@ -119,7 +119,7 @@ class PrefixCache:
         timed = any(epochs is None for epochs, _ in frozen)
         epochs = None if timed else sum(epochs for epochs, _ in frozen)
         if not timed:
-            self.views["train"] = min(self.views["train"], epochs)
+            self.views = {name: min(views, epochs) for name, views in self.views.items()}
         missing = [cut for cut in cuts if not all(self._is_there(cut, name) for name in self.images)]
         refusal = self._refusal(epochs, missing)
         if refusal:
@@ -160,14 +160,15 @@ class PrefixCache:
         return None
 
     def fill(self, cuts: Sequence[Sequence["keras.KerasTensor"]], view: int = 0) -> float:
-        """Compute what is missing of `cuts`, in one pass for each split; for a later `view` than the first one there is only
-        the training split.
+        """Compute what is missing of `cuts`, in one pass for each split that has so many views.
 
         It starts from the highest cut that is there and lies below all that are missing, or else from the pixels. Returns
         the seconds that the passes took whose results were found.
         """
         cuts, spared = self._ascending(cuts), 0.0
-        for name in self.images if view == 0 else ("train",):
+        for name in self.images:
+            if view >= self.views[name]:
+                continue
             there = [self._find(cut, name, view) for cut in cuts]
             found = [entry is not None for entry in there]
             first = found.index(False) if not all(found) else len(found)
@@ -180,9 +181,10 @@ class PrefixCache:
         return spared
 
     def seconds(self, cuts: Sequence[Sequence["keras.KerasTensor"]], view: int) -> float:
-        """What the pass took that gave view number `view` of the training examples at `cuts`; it is there."""
-        found = (self._find(cut, "train", view) for cut in cuts)
-        return max(entry[1]["seconds"] for entry in found if entry is not None)
+        """What the passes took that gave view number `view` at `cuts`; it is there."""
+        names = [name for name in self.images if view < self.views[name]]
+        found = [[self._find(cut, name, view) for cut in cuts] for name in names]
+        return sum(max(entry[1]["seconds"] for entry in entries if entry is not None) for entries in found)
 
     def features(self, cut: Sequence["keras.KerasTensor"], name: str, views: Sequence[int] = (0,)) -> Features:
         """Some views of the features of split `name` at `cut`; computed if they are not there (any more)."""
@@ -254,7 +256,7 @@ class PrefixCache:
         return (time.perf_counter() - start) / count
 
     def _key(self, cut, name: str, view: int) -> str:
-        augment = [*self.augment, view, VIEW_SEED] if name == "train" and self.augment else []
+        augment = [*self.augment, view, VIEW_SEED] if name != "validation" and self.augment else []
         packages = {name: metadata.version(name) for name in ("tensorflow", "keras", "keras-hub", "pillow")}
         return hash_of(FORMAT, self.images[name].digest, augment, self._digest(cut), self.settings.dtype, packages)
 
@@ -310,7 +312,7 @@ class PrefixCache:
 
     def _write(self, name: str, cuts, start, view: int, dtypes: Sequence[str]) -> None:
         """One pass over the split; every cut becomes an entry."""
-        count, of_views = len(self.images[name]), name == "train" and self.views["train"] > 1
+        count, of_views = len(self.images[name]), self.views[name] > 1
         title = f"frozen blocks ({name}{f', view {view + 1}' if of_views else ''})"
         began = time.perf_counter() - (self._find(start, name, view)[1]["seconds"] if start is not None else 0.0)
         forward = self._forward(cuts, start)
@@ -346,7 +348,7 @@ class PrefixCache:
             steps = Features(features.tensors, np.zeros((len(features), 0), np.float32), features.dtypes, False)
             return pipeline.evaluation_batches(steps, BATCH).map(lambda inputs, _: (inputs, 0))
         batches = pipeline.evaluation_batches(images, BATCH)
-        if name != "train" or not self.augment:
+        if name == "validation" or not self.augment:
             return batches.map(lambda pixels, _: (pixels, 0))
         apply = augmenter(self.augment, VIEW_SEED)
         first = view * len(batches)

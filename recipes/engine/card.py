@@ -17,11 +17,20 @@ HUB_LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "CC BY 4.0": "cc-by-4.
 """Our names of licences -> the Hub's; any other is "other", with its name beside it."""
 
 
-HUB_TASKS = {"text-similarity": "sentence-similarity", "text-multitask": "text-classification"}
+HUB_TASKS = {
+    "text-similarity": "sentence-similarity",
+    "text-multitask": "text-classification",
+    "text-domain-adaptation": "text-classification",
+    "domain-adaptation": "image-classification",
+    "semi-supervised": "image-classification",
+}
 """Recipes -> the Hub's names of tasks, where they differ."""
 
 SORTS = {
     "image-classification": "An image classifier",
+    "domain-adaptation": "An image classifier, adapted to a domain without labels,",
+    "semi-supervised": "An image classifier, trained with few labels,",
+    "text-domain-adaptation": "A text classifier, adapted to a domain without labels,",
     "text-classification": "A text classifier",
     "token-classification": "A tagger of words",
     "text-similarity": "An embedding of sentences, trained",
@@ -56,6 +65,7 @@ def write(run: Path, folder: Path) -> Path:
         licence=_licence(facts["backbone"]),
         # The card goes with the files to other people: names, not the folders of this machine.
         source=Path(facts["data"]["source"]).name,
+        target=Path(facts["data"].get("target", {"source": ""})["source"]).name,
         weights=Path(facts["backbone"]["weights"]["spec"]).name,
     )
     write_text(folder / "MODEL_CARD.md", text)

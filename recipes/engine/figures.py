@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Picture", "confusion_table", "curve", "heat_picture", "histogram", "hottest_place", "picture", "sweep"]
+__all__ = [
+    "Picture",
+    "confusion_table",
+    "curve",
+    "feature_map",
+    "heat_picture",
+    "histogram",
+    "hottest_place",
+    "picture",
+    "sweep",
+]
 
 COLOURS = {"ink": "#010203", "muted": "#020304", "line": "#030405", "band": "#040506"} | {
     "train": "#050607",
@@ -138,6 +148,28 @@ def histogram(name: str, counts: Mapping[str, Sequence[int]], unit: str, share: 
         axes.set_ylabel(share, color=COLOURS["ink"])
         _plain(axes)
         figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=COLOURS["ink"], handlelength=3.2)
+
+    return _drawn(name, draw)
+
+
+def feature_map(name: str, places: np.ndarray, domain: np.ndarray, label: np.ndarray) -> str:
+    """Examples of two domains in a plane, `(n, 2)`: dots of the source, rings of the target; a colour a label."""
+
+    def draw(figure, axes):
+        from matplotlib import colormaps
+
+        colours = np.array(
+            [(*colormaps["tab10"](i % 10)[:3], 1.0) for i in range(max(label) + 1)] + [(0.6, 0.6, 0.6, 1.0)]
+        )
+        for side, face in ((0, True), (1, False)):
+            rows = domain == side
+            shown = colours[label[rows]]
+            axes.scatter(
+                *places[rows].T, s=9, linewidths=0.8, edgecolors=shown, facecolors=shown if face else "none",
+                label=("source", "target")[side],
+            )  # fmt: skip
+        axes.set_axis_off()
+        axes.margins(0.03)
 
     return _drawn(name, draw)
 

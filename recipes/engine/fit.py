@@ -34,6 +34,8 @@ from zoo.stack import backbone_of
 if TYPE_CHECKING:
     import keras
 
+    from recipes.engine.joint import Method
+
 __all__ = ["Trained", "describe_phases", "forward", "predict", "train"]
 
 FILLING = 0.4
@@ -68,13 +70,15 @@ def train(
     store: Store | None = None,
     folder: Path | None = None,
     name: str = "training",
+    method: "Callable[[int, int], Method] | None" = None,
 ) -> tuple["keras.Model", list[Trained]]:
     """Train `build()` through `phases` once for each seed; the graph is traced once a phase, not once a seed.
 
     `images` holds the "train" and "validation" pictures or sentences. `build` makes the stacked model, fresh weights
     included; it is called under each seed. Features of frozen blocks are kept in `store`; without one nothing is cached.
     Checkpoints (and TensorBoard's logs) go into `folder`, under `name`; if it holds those of an interrupted training, this
-    one goes on from there.
+    one goes on from there. `method` makes, of the width of what the last dense layer receives and the number of labels,
+    what the last phase learns from the "unlabelled" ones of `images`.
 
     Returns the model, holding the weights of the last seed, and the results, in the order of `seeds`. The seconds of the
     first seed include tracing, and computing features that were not in the store.
@@ -86,14 +90,16 @@ def train(
     if not seeds:
         raise ConfigError("the number of seeds must be at least 1")
     settings.check()
-    images = {name: images[name] for name in ("train", "validation")}
+    images = {name: images[name] for name in ("train", "validation", *(("unlabelled",) if method else ()))}
     with mirrored(settings.multi_gpu):
         checkpoints = Checkpoints(folder and folder / "checkpoint" / name)
-        return _train(build, head, phases, images, seeds, settings, store, checkpoints, folder)
+        return _train(build, head, phases, images, seeds, settings, store, checkpoints, folder, method)
 
 
-def _train(build, head, phases, images, seeds, settings, store, checkpoints, folder):
+def _train(build, head, phases, images, seeds, settings, store, checkpoints, folder, make_method):
     import keras
+
+    from recipes.engine.joint import hidden_of
 
     keras.utils.set_random_seed(seeds[0])
     model = build()
@@ -103,11 +109,15 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, fol
     trained = [count_trained(blocks, phase.train) for phase in phases]
     cuts = [None if n == len(blocks) else narrowest_cut(model, blocks[len(blocks) - n - 1].cut) for n in trained]
     cache, planned, budget = None, [False] * len(phases), settings.budget_seconds
-    if store is not None:
+    method, shape = None, None
+    if make_method is not None:
+        shape = hidden_of(model).shape[-1], model.outputs[0].shape[-1]
+        method = make_method(*shape)
+    if store is not None and not (method and method.strong):
         cache = PrefixCache(store, model, images, settings.augment, settings.caching)
         epochs = [phase.epochs if budget is None else None for phase in phases]
         planned = cache.plan(list(zip(epochs, cuts, strict=True)))
-    training = Training(model, blocks, head, phases, images, settings, folder)
+    training = Training(model, blocks, head, phases, images, settings, folder, method)
     results = []
     for index, seed in enumerate(seeds):
         finished = checkpoints.finished(seed)
@@ -118,6 +128,8 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, fol
         keras.utils.set_random_seed(seed)
         if index:
             reset(model, build().get_weights())
+            if method is not None:
+                method.set_weights(make_method(*shape).get_weights())
         training.seed_dropout(seed)
         state = training.restore(checkpoints.load(seed))
         clock = Clock(state.seconds, state.charged)

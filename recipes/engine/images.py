@@ -28,7 +28,7 @@ class Images:
 
     Attributes:
         pixels: uint8 `(n, image_size, image_size, 3)`, RGB.
-        targets: float32 one-hot rows `(n, labels)`.
+        targets: float32 one-hot rows `(n, labels)`; zeros for a picture without a label.
         names: what to call each picture.
         skipped: one message for each file that could not be read.
     """
@@ -67,7 +67,7 @@ def decode_examples(
             in `labels`; or nothing left.
     """
     index = {label: i for i, label in enumerate(labels)}
-    strangers = sorted({example.label for example in examples} - set(index))
+    strangers = sorted({example.label for example in examples} - {*index, ""})
     if strangers:
         raise DataError(f"the label '{strangers[0]}' is not one of the model's {len(labels)}: {', '.join(labels)}")
     pixels = _allocate((len(examples), image_size, image_size, 3))
@@ -88,10 +88,13 @@ def decode_examples(
     good = [i for i in range(len(examples)) if i not in bad]
     if not good:
         raise DataError(f"none of the {len(examples)} pictures for '{title}' can be read")
-    classes = [index[examples[i].label] for i in good]
+    targets = np.zeros((len(good), len(labels)), np.float32)
+    for row, i in zip(targets, good, strict=True):
+        if examples[i].label:
+            row[index[examples[i].label]] = 1.0
     return Images(
         pixels[good] if bad else pixels,
-        np.eye(len(labels), dtype=np.float32)[classes],
+        targets,
         tuple(examples[i].name for i in good),
         tuple(bad[i] for i in sorted(bad)),
     )

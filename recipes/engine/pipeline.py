@@ -23,6 +23,7 @@ __all__ = [
     "balanced_weights",
     "evaluation_batches",
     "feature_batches",
+    "joint_batches",
     "timed",
     "training_batches",
 ]
@@ -42,6 +43,7 @@ class Order:
         seed: gives every epoch its own order.
         epochs: how many epochs there are.
         first: the epoch to begin with, for a training that is resumed.
+        skip: steps of that epoch to leave out.
         chunk, window: what is too large for memory is shuffled in two steps, so that a disk reads long stretches: the order
             of the chunks (so many rows that lie together), then the rows within `window` consecutive chunks. A window of 0
             shuffles everything.
@@ -56,6 +58,7 @@ class Order:
     chunk: int = 1
     window: int = 0
     lengths: np.ndarray | None = None
+    skip: int = 0
 
     @property
     def steps(self) -> int:
@@ -86,7 +89,7 @@ class Order:
             return tf.data.Dataset.from_tensor_slices((number * self.steps + tf.range(self.steps), batches))
 
         size = min(self.batch_size, self.count)
-        return tf.data.Dataset.range(self.first, self.epochs, output_type=tf.int32).flat_map(epoch)
+        return tf.data.Dataset.range(self.first, self.epochs, output_type=tf.int32).flat_map(epoch).skip(self.skip)
 
 
 def training_batches(
@@ -131,6 +134,31 @@ def feature_batches(features: Features, order: Order, *, class_weights: np.ndarr
 
     batches = order.dataset().map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return _weighted(batches, class_weights).prefetch(2)
+
+
+def joint_batches(
+    labelled: "tf.data.Dataset",
+    unlabelled: Images | Features,
+    order: Order,
+    augment: Sequence[Augmentation],
+    strong: Sequence[Augmentation] = (),
+) -> "tf.data.Dataset":
+    """`labelled` batches with others beside their inputs: {"labelled", "unlabelled"}, with `strong` changes also "strong".
+
+    The others follow `order`.
+    """
+    import tensorflow as tf
+
+    if isinstance(unlabelled, Features):
+        others = feature_batches(unlabelled, order).map(lambda inputs, _: {"unlabelled": inputs})
+    else:
+        others = training_batches(unlabelled, order, augment=augment).map(lambda inputs, _: {"unlabelled": inputs})
+    if strong:
+        changed = training_batches(unlabelled, order, augment=strong).map(lambda inputs, _: {"strong": inputs})
+        others = tf.data.Dataset.zip((others, changed)).map(lambda weak, much: {**weak, **much})
+    return tf.data.Dataset.zip((labelled, others)).map(
+        lambda batch, beside: ({"labelled": batch[0], **beside}, *batch[1:])
+    )
 
 
 def evaluation_batches(examples: Images | Texts | Features, batch_size: int) -> "tf.data.Dataset":

@@ -93,6 +93,7 @@ def _context(run: Path, facts: Tree) -> Tree:
         "confusion": _confusion(facts.get("confusion"), labels),
         "per_class": _per_class(metrics, labels),
         "mistakes": _mistakes(_arrays(run / "mistakes.npz"), labels),
+        "adaptation": _adaptation(facts.get("adaptation"), _arrays(run / "map.npz")),
         "export": export,
         "measured_on": (manifest or {}).get("measured_on"),
         "machine": (manifest or {}).get("machine"),
@@ -233,6 +234,26 @@ def _curves(history: Mapping[str, Sequence] | None) -> list[Tree]:
         ends = {"training": _last(train), "validation": _last(validation)}
         curves.append({"name": name, "svg": svg, "percent": percent, "ends": ends})
     return curves
+
+
+def _adaptation(adaptation: Tree | None, places: Tree | None) -> Tree | None:
+    """The methods with means and ranges over the seeds, and the features before and after."""
+    from markupsafe import Markup
+
+    if adaptation is None:
+        return None
+    keys = ("accuracy", "labelled", "information", "iwv", "seconds")
+    rows = []
+    for method in dict.fromkeys(row["method"] for row in adaptation["rows"]):
+        of = [row for row in adaptation["rows"] if row["method"] == method]
+        values = {key: [row[key] for row in of] for key in keys if of[0][key] is not None}
+        spans = {key: {"mean": float(np.mean(v)), "low": min(v), "high": max(v)} for key, v in values.items()}
+        rows.append({"method": method, "seeds": len(of), "chosen": method == adaptation["chosen"]["method"], **spans})
+    maps = [
+        (name, Markup(figures.feature_map(f"map-{name}", places[name], places["domain"], places["label"])))
+        for name in (("before", "after") if places is not None else ())
+    ]
+    return {**adaptation, "methods": rows, "maps": maps}
 
 
 def _sweeps(phases: Sequence[Tree]) -> list[Tree]:

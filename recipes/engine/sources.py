@@ -18,17 +18,18 @@ from recipes.engine.tables import SPLIT_NAMES
 from zoo.errors import ConfigError, DataError, UnknownName
 from zoo.vision import IMAGE_SUFFIXES
 
-__all__ = ["BUILT_IN", "SPLITS", "Example", "Source", "load", "load_tfds", "nothing_there"]
+__all__ = ["BUILT_IN", "SPLITS", "Example", "Source", "load", "load_tfds", "load_unlabelled", "nothing_there"]
 
 SPLITS = ("train", "validation", "test")
-BUILT_IN = ("digits",)
+BUILT_IN = ("digits", "glyphs")
 INPUTS = ("image", "text", "sentence", "review", "question")
 """What data sets of TensorFlow Datasets call their input, where they do not say which it is."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled picture: a file or uint8 pixels `(h, w, 3)`. `name` is what messages and the report call it."""
+    """One picture: a file or uint8 pixels `(h, w, 3)`. `name` is what messages and the report call it; one without a label
+    has "" for it."""
 
     image: Path | np.ndarray
     label: str
@@ -73,7 +74,7 @@ def load(spec: str, *, path_column: str = "path", label_column: str = "label") -
 
     `spec`: a folder of class folders; a folder of train/validation/test folders that hold class folders; a `.csv`, `.tsv`
     or `.jsonl` file with a path and a label column (and, if it has one, a column `split`), paths relative to the file;
-    `tfds:NAME`; or the built-in `digits`.
+    `tfds:NAME`; or one of the built-in `digits` (handwritten) and `glyphs` (printed digits).
 
     Raises:
         DataError: nothing there, nothing in it, or a row that cannot be used.
@@ -84,7 +85,7 @@ def load(spec: str, *, path_column: str = "path", label_column: str = "label") -
     if spec.startswith("tfds:"):
         examples = _tfds(spec.removeprefix("tfds:"))
     elif spec in BUILT_IN:
-        examples = _digits()
+        examples = _built_in(spec)
     elif path.is_dir():
         examples = _folder(path)
     elif path.suffix.lower() in tables.SUFFIXES and path.is_file():
@@ -94,6 +95,33 @@ def load(spec: str, *, path_column: str = "path", label_column: str = "label") -
     else:
         raise nothing_there(spec, BUILT_IN)
     return _checked(spec, examples)
+
+
+def load_unlabelled(spec: str, *, path_column: str = "path") -> tuple[Example, ...]:
+    """Read the list of pictures that `spec` names, without labels, even if it has some; see `load`.
+
+    A folder may also hold pictures directly, or at any depth. Of a source with splits those of "train" are taken, else all.
+
+    Raises:
+        DataError, UnknownName, ConfigError: as `load` does.
+    """
+    path = Path(spec).expanduser()
+    if spec.startswith("tfds:") or spec in BUILT_IN:
+        examples = load(spec).splits["train"]
+    elif path.is_dir():
+        splits = {SPLIT_NAMES.get(child.name.lower()): child for child in path.iterdir() if child.is_dir()}
+        examples = _pictures_below(splits.get("train", path), path, "")
+    elif path.suffix.lower() in tables.SUFFIXES and path.is_file():
+        rows = ((line, row, tables.split_of(path, line, row)) for line, row in tables.rows(path))
+        named = [
+            (line, str(tables.cell(path, line, row, path_column))) for line, row, split in rows if split == "train"
+        ]
+        examples = [_named(path, line, name, "") for line, name in named]
+    else:
+        raise nothing_there(spec, BUILT_IN)
+    if not examples:
+        raise DataError(f"'{spec}' holds no pictures to adapt to: expected image files, or rows")
+    return tuple(Example(example.image, "", example.name) for example in examples)
 
 
 def nothing_there(spec: str, built_in: Sequence[str]) -> DataError | UnknownName:
@@ -149,28 +177,38 @@ def _class_folders(folder: Path, root: Path) -> list[Example]:
     for child in sorted(folder.iterdir()):
         if not child.is_dir() or child.name.startswith("."):
             continue
-        files = sorted(f for f in child.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-        if not files:
+        found = _pictures_below(child, root, child.name)
+        if not found:
             raise DataError(f"the class folder '{child}' holds no pictures: add some or remove it")
-        examples += [Example(f, child.name, f.relative_to(root).as_posix()) for f in files]
+        examples += found
     return examples
+
+
+def _pictures_below(folder: Path, root: Path, label: str) -> list[Example]:
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
+    return [Example(f, label, f.relative_to(root).as_posix()) for f in files]
 
 
 def _table(path: Path, path_column: str, label_column: str) -> dict[str, list[Example]]:
     examples: dict[str, list[Example]] = {}
     for line, row in tables.rows(path):
         name, label = (str(tables.cell(path, line, row, column)) for column in (path_column, label_column))
-        picture = path.parent / name
-        if not picture.is_file():
-            raise DataError(f"'{path}', line {line}: there is no file '{picture}' (paths are relative to the table)")
-        examples.setdefault(tables.split_of(path, line, row), []).append(Example(picture, label, name))
+        examples.setdefault(tables.split_of(path, line, row), []).append(_named(path, line, name, label))
     return examples
 
 
-def _digits() -> dict[str, list[Example]]:
-    from recipes.data import digits
+def _named(table: Path, line: int, name: str, label: str) -> Example:
+    picture = table.parent / name
+    if not picture.is_file():
+        raise DataError(f"'{table}', line {line}: there is no file '{picture}' (paths are relative to the table)")
+    return Example(picture, label, name)
 
-    return {"train": [Example(image, label, f"digit {i}") for i, (image, label) in enumerate(digits.load())]}
+
+def _built_in(name: str) -> dict[str, list[Example]]:
+    from recipes.data import digits, glyphs
+
+    pairs = digits.load() if name == "digits" else glyphs.load()
+    return {"train": [Example(image, label, f"{name[:-1]} {i}") for i, (image, label) in enumerate(pairs)]}
 
 
 def _tfds(name: str) -> dict[str, list[Example]]:

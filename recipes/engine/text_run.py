@@ -21,6 +21,7 @@ from recipes.engine.text_report import for_report
 from recipes.engine.text_settings import TextConfig
 from recipes.engine.texts import Texts, encode_splits, padded, padded_targets
 from zoo import encoders
+from zoo.encoders import Encoder
 from zoo.errors import ConfigError
 from zoo.files import staged_file, write_text
 from zoo.heads import Head, Tasks
@@ -30,7 +31,7 @@ from zoo.text import Tokenizer
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["preprocessing", "summarize", "train_text"]
+__all__ = ["describe_backbone", "describe_data", "preprocessing", "summarize", "train_text", "write"]
 
 LEAST_UPDATES = 100
 """Of a phase whose epochs nobody asked for."""
@@ -112,14 +113,8 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
             **run.environment(),
             "config": run.plain(config),
             "seed": best.seed,
-            "backbone": {
-                "name": row.name,
-                "parameters": model.count_params(),
-                "paper": row.paper,
-                "licence": row.licence,
-                "weights": encoders.describe(row, spec),
-            },
-            "data": _describe_data(source, texts, made, config, fingerprint, duplicates, max_length, heads),
+            "backbone": describe_backbone(row, spec, model),
+            "data": describe_data(source, texts, made, config, fingerprint, duplicates, max_length, heads),
             "schedule": {
                 "name": config.schedule,
                 "phases": [a | b for a, b in zip(described, best.phases, strict=True)],
@@ -134,10 +129,21 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
             "verdict": verdict,
             "sharing": sharing,
         }
-        _write(folder, model, heads, texts, tokenizer, source, best.history, facts)
+        write(folder, model, heads, texts, tokenizer, source, best.history, facts)
     report.write(config.out)
     summarize(config.out)
     return config.out
+
+
+def describe_backbone(row: Encoder, spec: str, model: "keras.Model") -> dict:
+    """What the model is made of, where its weights came from, and its size with the heads."""
+    return {
+        "name": row.name,
+        "parameters": model.count_params(),
+        "paper": row.paper,
+        "licence": row.licence,
+        "weights": encoders.describe(row, spec),
+    }
 
 
 def preprocessing(heads: Sequence[Head], texts: Texts, tokenizer: Tokenizer) -> dict:
@@ -180,9 +186,8 @@ def _check_options(config: TextConfig, head: Head | Tasks) -> None:
         raise ConfigError("--mixed-precision is not made for encoders of texts yet: leave it away")
 
 
-def _describe_data(
-    source, texts: Mapping[str, Texts], made, config, fingerprint, duplicates, max_length, heads
-) -> dict:
+def describe_data(source, texts: Mapping[str, Texts], made, config, fingerprint, duplicates, max_length, heads) -> dict:
+    """The data as they were used: counts by split and label, what was made, cut or found twice."""
     tagged = {tag for head in heads if head.kind == "tags" for tag in head.labels}
     labels = list(source.labels) or sorted({tag[2:] for tag in tagged if tag != "O"})
 
@@ -210,8 +215,8 @@ def _describe_data(
     }
 
 
-def _write(folder, model, heads, texts, tokenizer, source, history, facts) -> None:
-    """Measure `model` on the validation and test sentences and write all files but the report."""
+def write(folder, model, heads, texts, tokenizer, source, history, facts) -> None:
+    """Measure `model` on the validation and test sentences and write all files but the report; run.json holds `facts`."""
     outputs = {split: fit.predict(model, texts[split])[0] for split in SPLITS[1:]}
     write_text(folder / "labels.txt", "".join(f"{label}\n" for label in heads[0].labels))
     write_text(folder / "tokenizer.json", tokenizer.json)

@@ -232,6 +232,7 @@ def _targets(head: Head, sentences: Sequence[Sentence], labels: Sequence[str], f
         return Ragged.of(rows)
     targets = np.zeros((len(sentences), len(labels)), np.float32)
     for i, sentence in enumerate(sentences):
-        for label in sentence.labels if head.kind == "multi_label" else (sentence.label,):
+        named = sentence.labels if head.kind == "multi_label" else (sentence.label,)
+        for label in named if sentence.label else ():  # one without a label has a row of zeros
             targets[i, number(label, sentence)] = 1
     return targets

@@ -1,6 +1,8 @@
 """One model on its way through its phases: what is compiled, fed, trained and saved for each."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +25,9 @@ from zoo.blocks import Block, count_trained, freeze
 from zoo.cuts import split, with_frozen_prefix
 from zoo.heads import Head, Tasks, compile_arguments, monitored
 
+if TYPE_CHECKING:
+    from recipes.engine.joint import Method
+
 __all__ = ["EVALUATION_BATCH", "Training"]
 
 EVALUATION_BATCH = 64
@@ -30,21 +35,34 @@ CHUNK_BYTES = 1024**2
 """What a disk reads in one stretch, where features are too large for memory."""
 ENDLESS = 1_000_000
 """Epochs of a phase that the clock ends."""
+APART = 1_000_003
+"""Between the seed of the labelled examples' order and that of the others'."""
+STRONG = ("flip", "crop", "randaugment")
+"""What a strongly changed version of a picture has gone through."""
 STEPS_A_CALL = 16
 """Steps that run without returning to Python, at most, unless only the head trains: then it is a whole epoch."""
 
 
 class Training:
-    """One model on its way through the phases."""
+    """One model on its way through the phases. With `method`, the last one learns from unlabelled examples too."""
 
     def __init__(
-        self, model, blocks: Sequence[Block], head: Head | Tasks, phases, images, settings: FitSettings, folder
+        self,
+        model,
+        blocks: Sequence[Block],
+        head: Head | Tasks,
+        phases,
+        images,
+        settings: FitSettings,
+        folder,
+        method: "Method | None" = None,
     ):
         self.model, self.blocks, self.head, self.phases = model, blocks, head, phases
         self.images, self.settings, self.folder = images, settings, folder
         most = max(count_trained(blocks, phase.train) for phase in phases)
         still = {id(v) for block in blocks[: len(blocks) - most] for v in block.weights}
-        self.changing = [v for v in model.variables if id(v) not in still]
+        self.changing = [v for v in model.variables if id(v) not in still] + (method.variables if method else [])
+        self.method = method
         self.compiled: dict[tuple[int, bool], _Phase] = {}
         self.sweeps: dict[int, dict] = {}
 
@@ -72,13 +90,14 @@ class Training:
         freeze_but(self.blocks, phase.adapt)
         key = (number, views is not None)
         if key not in self.compiled:
-            self.compiled[key] = _Phase(self, phase, cut, views is not None)
+            method = self.method if phase is self.phases[-1] else None
+            self.compiled[key] = _Phase(self, phase, cut, views is not None, method)
         compiled = self.compiled[key]
         data = {name: self.images[name] if views is None else views.cache.features(cut, name) for name in self.images}
         changing = {id(v) for v in self.changing}
         own = [i for i, v in enumerate(compiled.model.weights) if id(v) in changing]
         if self.settings.find_lr and number not in self.sweeps:
-            self.sweeps[number] = compiled.find_rate(data["train"], seed)
+            self.sweeps[number] = compiled.find_rate(data, seed)
 
         def save(rows, best, stopping, optimizer):
             checkpoints.save(
@@ -139,16 +158,20 @@ class Training:
 class _Phase:
     """One phase's graph, compiled once: the suffix alone on cached features, or behind a prefix that never trains."""
 
-    def __init__(self, training: Training, phase: Phase, cut, cached: bool):
+    def __init__(self, training: Training, phase: Phase, cut, cached: bool, method: "Method | None"):
         import keras
         import tensorflow as tf
+
+        from recipes.engine.joint import Joint
 
         self.phase, self.cut, self.settings, self.folder = phase, cut, training.settings, training.folder
         self.head, self.blocks = training.head, training.blocks
         model = training.model
         if cut is not None:
             model = split(model, cut)[1] if cached else with_frozen_prefix(model, cut)
-        self.model = model
+        self.method, self.model = method, model
+        if method is not None:
+            self.model = model = Joint(model, method, self._progress)
         timed = self.settings.budget_seconds is not None
         self.epochs = ENDLESS if timed else phase.epochs
         self.share = tf.Variable(0.0) if timed else None
@@ -188,6 +211,14 @@ class _Phase:
         model.optimizer.build(model.trainable_weights)
         self.fresh = [v.numpy() for v in model.optimizer.variables]
 
+    def _progress(self):
+        """How much of the phase has passed, 0 to 1, as a tensor."""
+        import keras
+
+        if self.share is not None:
+            return self.share
+        return keras.ops.cast(self.model.optimizer.iterations, "float32") / (self.steps * self.phase.epochs)
+
     def _order(self, seed: int, examples: Images | Texts | Features, first: int = 0) -> pipeline.Order:
         texts = examples if isinstance(examples, Texts) else getattr(examples, "texts", None)
         if texts is not None:
@@ -203,19 +234,27 @@ class _Phase:
             len(examples), self.settings.batch_size, seed, self.epochs, first, chunk=chunk, window=window
         )
 
-    def _batches(self, examples, seed: int, first: int = 0):
+    def _batches(self, data: Mapping, seed: int, first: int = 0):
+        """(inputs, targets[, weights]) from epoch `first` on."""
+        examples = data["train"]
         weights = pipeline.balanced_weights(examples.targets) if self.settings.class_weights else None
-        order = self._order(seed, examples, first)
+        order, augment = self._order(seed, examples, first), self.settings.augment
         if isinstance(examples, Features):
-            return pipeline.feature_batches(examples, order, class_weights=weights)
-        return pipeline.training_batches(examples, order, augment=self.settings.augment, class_weights=weights)
+            labelled = pipeline.feature_batches(examples, order, class_weights=weights)
+        else:
+            labelled = pipeline.training_batches(examples, order, augment=augment, class_weights=weights)
+        if self.method is None:
+            return labelled
+        others = self._order(seed + APART, data["unlabelled"])
+        begun, skip = divmod(first * self.steps, others.steps)
+        others = replace(others, epochs=ENDLESS, first=begun, skip=skip)
+        strong = STRONG if self.method.strong else ()
+        return pipeline.joint_batches(labelled, data["unlabelled"], others, augment, strong)
 
-    def find_rate(self, examples, seed: int) -> dict:
+    def find_rate(self, data: Mapping, seed: int) -> dict:
         """Sweep over rates, then compile anew; see `lr_finder.find_rate`."""
         losses = compile_arguments(self.head, self.model)["loss"]
-        found = find_rate(
-            self.model, self._batches(examples, seed), losses, self.settings.weight_decay, self.phase.name
-        )
+        found = find_rate(self.model, self._batches(data, seed), losses, self.settings.weight_decay, self.phase.name)
         self._compile()
         return found
 
@@ -233,7 +272,8 @@ class _Phase:
         """(a row an epoch, the index of the best one, seconds spent waiting for batches, figures of looks in between).
 
         Goes on where `state` stands, whose best weights are `best_weights`; the model holds the best epoch's weights
-        afterwards. With `views` it trains on those of the training examples of `data`. `save` is called after each epoch.
+        afterwards, or with a method those of the last one: what is best for the labelled examples is not what is best for
+        the others. With `views` it trains on those of the examples of `data`. `save` is called after each epoch.
         With `limits` (when the phase begins and ends on the `clock`) it trains until then.
         """
         import keras
@@ -247,12 +287,12 @@ class _Phase:
             self.model.set_weights(best_weights)
             return state.rows, state.stopping["best_epoch"], 0.0, glances
         waited = tf.Variable(0.0, dtype=tf.float64, trainable=False)
-        watched, mode = monitored(self.head)
+        watched, mode = monitored(self.head) if self.method is None else ((), "max")
         known = {**state.stopping, "best_weights": best_weights} if state.stopping else {}
         best = keep_best(mode, settings.patience or self.epochs, known)
 
         def watch(epoch, logs):
-            logs["val_watched"] = float(np.mean([logs[name] for name in watched]))
+            logs["val_watched"] = float(np.mean([logs[name] for name in watched])) if watched else float(epoch)
 
         rows = list(state.rows)
         # Callbacks are called in this order and share their logs.
@@ -267,7 +307,7 @@ class _Phase:
         with progress(f"{phase.name} (seed {seed})", length) as advance:
             moved = _mover(advance, self.steps_a_call, None if limits is None else clock)
             callbacks.append(recorder(rows, best, glances, clock, moved, advance, save, phase))
-            stretches = [(state.epochs_done, self.epochs, data["train"])]
+            stretches = [(state.epochs_done, self.epochs, data)]
             if views is not None:
                 stretches = views.stretches(self.cut, state.epochs_done, self.epochs)
             for first, end, examples in stretches:

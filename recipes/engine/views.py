@@ -1,7 +1,8 @@
 """The views of cached training pictures that one training takes: a new one for each epoch, until all are there.
 
 So a training begins after one pass over its pictures, not after all; as many epochs as there are views cost no more than
-they would without a cache; and what a killed training had computed is not lost. Afterwards every step draws from all.
+they would without a cache; and what a killed training had computed is not lost. Afterwards every step draws from all. A
+training for a given time goes over all views so far before it takes the next: an epoch on them costs little beside a pass.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,18 +41,26 @@ class Views:
 
     def stretches(
         self, cut: Sequence["keras.KerasTensor"], first: int, epochs: int
-    ) -> Iterator[tuple[int, int, Features]]:
-        """Yield (an epoch, the one where it ends, the training examples at `cut` that it sees) from epoch `first` on."""
+    ) -> Iterator[tuple[int, int, dict[str, Features]]]:
+        """Yield (an epoch, the one where it ends, what it sees of each split at `cut`) from epoch `first` on."""
         if self.cache.views["train"] == 1:
             self.taken = 1
         while first < epochs and self._another():
             if self.taken:
                 self.clock.charged += self._fill(self.taken)
             self.taken += 1
-            yield first, first + 1, self.cache.features(cut, "train", (self.taken - 1,))
-            first += 1
+            seen = (self.taken - 1,) if self.seconds is None else range(self.taken)
+            end = min(first + len(seen), epochs)
+            yield first, end, self._features(cut, seen)
+            first = end
         if first < epochs:
-            yield first, epochs, self.cache.features(cut, "train", range(self.taken))
+            yield first, epochs, self._features(cut, range(self.taken))
+
+    def _features(self, cut, views: Sequence[int]) -> dict[str, Features]:
+        return {
+            name: self.cache.features(cut, name, views if count > 1 else (0,))
+            for name, count in self.cache.views.items()
+        }
 
     def _fill(self, view: int) -> float:
         began = self.clock.own

@@ -1,0 +1,303 @@
+"""Domain adaptation measured: every method on every pair, five seeds, with a model trained on the target's labels beside it.
+
+    GRAFT_DATA=... python benchmarks/adaptation.py mnist-usps --work build/adaptation
+    GRAFT_DATA=... python benchmarks/adaptation.py usps-mnist --work build/adaptation
+    python benchmarks/adaptation.py glyphs-digits --work build/adaptation
+    GRAFT_DATA=... python benchmarks/adaptation.py amazon --encoder all-MiniLM-L6-v2/ --work build/adaptation
+
+The pictures and tables go into the folder --work, runs too; rows are added to `benchmarks/results/adaptation.csv`, those of
+a pair that is there already are not measured again. Nothing is tuned on a label of a target: one setting for all pairs.
+
+The net for MNIST and USPS, `digits_net`, is made here: four 3 x 3 convolutions (16, 32, 32, 64), each with
+BatchNormalization and ReLU, pooling behind the first, third and fourth, a dense layer of 128; 110 thousand parameters.
+"""
+
+import csv
+import itertools
+import os
+import platform
+import re
+import sys
+import tarfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from recipes.engine import run
+from recipes.engine.settings import FitSettings
+
+RESULTS = Path(__file__).parent / "results" / "adaptation.csv"
+PICTURES = ("dann", "cdan", "coral", "mmd", "pseudo_label", "fixmatch", "adabn", "tent")
+TEXTS = ("dann", "cdan", "coral", "mmd", "pseudo_label")
+DOMAINS = ("books", "dvd", "electronics", "kitchen")
+EPOCHS = 10
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure a pair, or for amazon all twelve."""
+
+    pair: Literal["mnist-usps", "usps-mnist", "glyphs-digits", "amazon"]
+    """What to measure."""
+    work: Path
+    """Where pictures, tables and runs go."""
+    seeds: int = 5
+    encoder: str = "graft_mini_en"
+    """For amazon: a name from `graft zoo`, or a folder."""
+    out: Path = RESULTS
+    """The table."""
+
+
+def main(options: Options) -> None:
+    """Measure what is missing and print what is there."""
+    options.work.mkdir(parents=True, exist_ok=True)
+    pairs = [options.pair]
+    if options.pair == "amazon":
+        pairs = [f"{a}-{b}" for a, b in itertools.permutations(DOMAINS, 2)]
+    for pair in pairs:
+        if not any(row["pair"] == pair for row in read(options.out)):
+            rows = texts(pair, options) if options.pair == "amazon" else pictures(pair, options)
+            write(options.out, read(options.out) + rows)
+    show([row for row in read(options.out) if row["pair"] in pairs])
+
+
+def pictures(pair: str, options: Options) -> list[dict]:
+    """All methods and the model with the target's labels, on pictures of digits."""
+    from recipes import domain_adaptation, image_classification
+
+    source, target = pair.split("-")
+    settings = {"epochs": EPOCHS, "seeds": options.seeds}
+    if pair == "glyphs-digits":
+        settings |= {"backbone": "mobilenet_v2_0.35", "weights": "bundled", "image_size": 64, "schedule": "fine_tune"}
+        domains = {source: source, target: digits_table(options.work)}
+        fit = FitSettings(augment=("crop",))
+    else:
+        settings |= {"backbone": str(digits_net(options.work)), "schedule": "scratch"}
+        domains = {name: str(folder(name, options.work)) for name in (source, target)}
+        fit = FitSettings(batch_size=64, augment=("crop",), weight_decay=5e-4)
+    out = domain_adaptation.main(
+        domain_adaptation.Config(
+            data=domains[source], target=domains[target], out=options.work / pair, methods=PICTURES, target_labels=True,
+            fit=fit, resume=True, **settings,
+        )
+    )  # fmt: skip
+    oracle = image_classification.main(
+        image_classification.Config(
+            data=domains[target], out=options.work / f"{pair}-oracle", fit=fit, dropout=0.0, resume=True, **settings
+        )
+    )
+    facts = run.read(oracle)
+    rows = [
+        {"method": "target_supervised", "seed": seed, "accuracy": value, "seconds": facts["seconds"]["train"]}
+        for seed, value in enumerate(facts["test_accuracy_by_seed"])
+    ]
+    return [described(pair, row, options) for row in [*measured(out), *rows]]
+
+
+def texts(pair: str, options: Options) -> list[dict]:
+    """All methods on reviews; the target's reviews are measured on all 2,000, none of whose labels was used."""
+    from recipes import text_domain_adaptation
+
+    tables = reviews(options.work)
+    source, target = pair.split("-")
+    out = text_domain_adaptation.main(
+        text_domain_adaptation.Config(
+            data=str(tables[source]), target=str(tables[target]), out=options.work / f"amazon-{pair}", methods=TEXTS,
+            backbone=options.encoder, target_labels=True, epochs=30, seeds=options.seeds, resume=True,
+            fit=FitSettings(weight_decay=0.01, clip_norm=1.0),
+        )
+    )  # fmt: skip
+    return [described(pair, row, options) for row in measured(out)]
+
+
+def measured(out: Path) -> list[dict]:
+    """The rows of a run, with the one that was kept marked."""
+    facts = run.read(out)["adaptation"]
+    chosen = facts["chosen"]
+    return [
+        {**row, "kept": int(row["method"] == chosen["method"] and row["seed"] == chosen["seed"])}
+        for row in facts["rows"]
+    ]
+
+
+def described(pair: str, row: dict, options: Options) -> dict:
+    """A row of the table."""
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    versions = run.environment()["versions"]
+    return {
+        "pair": pair, "method": row["method"], "seed": row["seed"], "accuracy": row["accuracy"],
+        "labelled": row.get("labelled", ""), "information": row.get("information", ""), "iwv": row.get("iwv", ""),
+        "kept": row.get("kept", ""), "seconds": round(row["seconds"], 1),
+        "encoder": Path(options.encoder).name if options.pair == "amazon" else "",
+        "date": time.strftime("%Y-%m-%d"), "machine": machine,
+        "versions": f"keras {versions['keras']}, tensorflow {versions['tensorflow']}",
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Data
+
+
+def data(*parts: str) -> Path:
+    """A file of GRAFT_DATA."""
+    root = os.environ.get("GRAFT_DATA")
+    if root is None or not Path(root, *parts).exists():
+        sys.exit(f"GRAFT_DATA must name the folder that holds {Path(*parts)}: see CONTRIBUTING.md")
+    return Path(root, *parts)
+
+
+def folder(name: str, work: Path) -> Path:
+    """Class folders of MNIST or USPS, train and test, 28 x 28."""
+    from PIL import Image
+
+    target = work / name
+    if target.exists():
+        return target
+    if name == "mnist":
+        with np.load(data("mnist_subset", "mnist_10k_10k.npz")) as file:
+            parts = {split: (file[f"x_{split}"], file[f"y_{split}"]) for split in ("train", "test")}
+    else:
+        parts = usps()
+    for split, (images, labels) in parts.items():
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            place = work / f".{name}" / split / str(label)
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(place / f"{i}.png")
+    (work / f".{name}").rename(target)
+    return target
+
+
+def usps() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """16 x 16 pictures that fill their box, as MNIST has its digits: 20 x 20 in the middle of 28 x 28. Stratified 80/20."""
+    from PIL import Image
+    from scipy.io import loadmat
+    from sklearn.model_selection import train_test_split
+
+    file = loadmat(data("usps", "USPS.mat"))
+    labels = np.int64(file["gnd"].ravel()) - 1
+    images = np.zeros((len(labels), 28, 28), np.uint8)
+    pixels = np.float64(file["fea"])
+    pixels = np.uint8(255 * (pixels - pixels.min()) / (pixels.max() - pixels.min())).reshape(-1, 16, 16)
+    for place, image in zip(images, pixels, strict=True):
+        place[4:24, 4:24] = Image.fromarray(image).resize((20, 20), Image.Resampling.BICUBIC)
+    train, test = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels)
+    return {"train": (images[train], labels[train]), "test": (images[test], labels[test])}
+
+
+def digits_table(work: Path) -> str:
+    """scikit-learn's digits, half of them for adapting and half for measuring."""
+    from PIL import Image
+    from sklearn.model_selection import train_test_split
+
+    from recipes.data import digits
+
+    target = work / "digits.csv"
+    if not target.exists():
+        pairs = digits.load()
+        labels = [label for _, label in pairs]
+        train, _ = train_test_split(np.arange(len(pairs)), test_size=0.5, random_state=0, stratify=labels)
+        (work / "digits").mkdir(exist_ok=True)
+        lines = ["path,label,split\n"]
+        for i, (image, label) in enumerate(pairs):
+            Image.fromarray(image).save(work / "digits" / f"{i}.png")
+            lines.append(f"digits/{i}.png,{label},{'train' if i in set(train) else 'test'}\n")
+        target.write_text("".join(lines), encoding="utf-8")
+    return str(target)
+
+
+def digits_net(work: Path) -> Path:
+    """The small net, in a file."""
+    import keras
+    from keras import layers
+
+    target = work / "digits_net.keras"
+    x = inputs = keras.Input((28, 28, 3), name="image")
+    x = layers.Rescaling(1 / 255)(x)
+    for filters, pool in ((16, True), (32, False), (32, True), (64, True)):
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(layers.BatchNormalization()(x))
+        x = layers.MaxPooling2D()(x) if pool else x
+    x = layers.Dense(128, use_bias=False)(layers.Flatten()(x))
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    keras.Model(inputs, x, name="digits_net").save(target)
+    return target
+
+
+def reviews(work: Path) -> dict[str, Path]:
+    """A table of texts and labels for each domain."""
+    tables = {name: work / f"{name}.csv" for name in DOMAINS}
+    if all(path.exists() for path in tables.values()):
+        return tables
+    with tarfile.open(data("amazon_multidomain", "sorted_data_acl_labelled.tar.xz")) as archive:
+        for name, path in tables.items():
+            with path.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(("text", "label"))
+                for label in ("negative", "positive"):
+                    members = (m for m in archive.getnames() if m.endswith(f"/{label}.review"))
+                    (member,) = (m for m in members if m.split("/")[-2].startswith(name))
+                    content = archive.extractfile(member).read().decode("latin-1")
+                    for text in re.findall(r"<review_text>(.*?)</review_text>", content, re.DOTALL):
+                        writer.writerow((" ".join(text.split()), label))
+    return tables
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The table
+
+
+def read(path: Path) -> list[dict]:
+    """All rows so far."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: list[dict]) -> None:
+    """All rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[-1]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def show(rows: list[dict]) -> None:
+    """Means and ranges by pair and method; of several pairs also the mean gain over source_only with its interval."""
+    for pair in dict.fromkeys(row["pair"] for row in rows):
+        print(f"\n| {pair} | target accuracy | kept |\n|---|---|---|")
+        for method in dict.fromkeys(row["method"] for row in rows if row["pair"] == pair):
+            own = [row for row in rows if (row["pair"], row["method"]) == (pair, method)]
+            values = np.array([float(row["accuracy"]) for row in own])
+            kept = "x" if any(row["kept"] == "1" for row in own) else ""
+            print(f"| {method} | {values.mean():.3f} ({values.min():.3f} to {values.max():.3f}) | {kept} |")
+    pairs = list(dict.fromkeys(row["pair"] for row in rows))
+    if len(pairs) > 1:
+        from scipy import stats
+
+        print("\n| method | mean gain over the pairs, points | 95 % interval |\n|---|---|---|")
+        means = {
+            (p, m): 100 * np.mean([float(r["accuracy"]) for r in rows if (r["pair"], r["method"]) == (p, m)])
+            for p in pairs
+            for m in dict.fromkeys(row["method"] for row in rows)
+        }
+        kept = {row["pair"]: row["method"] for row in rows if row["kept"] == "1"}
+        for method in (*dict.fromkeys(m for _, m in means), "kept"):
+            gains = np.array(
+                [means[p, kept[p] if method == "kept" else method] - means[p, "source_only"] for p in pairs]
+            )
+            half = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / len(gains) ** 0.5
+            print(f"| {method} | {gains.mean():+.2f} | {gains.mean() - half:+.2f} to {gains.mean() + half:+.2f} |")
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Options))

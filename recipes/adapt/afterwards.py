@@ -1,0 +1,84 @@
+"""Adapting a trained model with nothing but unlabelled pictures of the target: no source data are needed any more."""
+
+from typing import TYPE_CHECKING
+
+from recipes.engine import pipeline
+from recipes.engine.images import Images
+from recipes.engine.progress import progress
+from zoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["adabn", "tent"]
+
+LEARNING_RATE = 1e-3
+"""Tent's, with Adam (Wang et al. 2021, section 4)."""
+
+
+def adabn(model: "keras.Model", pictures: Images, batch_size: int, seed: int) -> None:
+    """Give every BatchNormalization of `model` the statistics of `pictures` (Li et al. 2018, arXiv:1603.04779).
+
+    Raises:
+        ConfigError: there is none.
+    """
+    layers = _normalizations(model, "adabn")
+    before = [(layer.trainable, layer.momentum) for layer in layers]
+    order = pipeline.Order(len(pictures), batch_size, seed)
+    with progress("adabn", order.steps) as advance:
+        for step, (inputs, _) in enumerate(pipeline.training_batches(pictures, order)):
+            for layer in layers:
+                # The mean over all batches, each counting the same.
+                layer.trainable, layer.momentum = True, step / (step + 1)
+            model(inputs, training=True)
+            advance()
+    for layer, (trainable, momentum) in zip(layers, before, strict=True):
+        layer.trainable, layer.momentum = trainable, momentum
+
+
+def tent(model: "keras.Model", pictures: Images, batch_size: int, seed: int) -> None:
+    """Make `model` surer of `pictures` by the scales and offsets of its BatchNormalizations.
+
+    These use each batch's own statistics meanwhile, and keep those of all `pictures` (Wang et al. 2021, arXiv:2006.10726).
+
+    Raises:
+        ConfigError: there is no BatchNormalization.
+    """
+    import keras
+    import tensorflow as tf
+
+    from recipes.adapt.methods import entropy
+
+    layers = _normalizations(model, "tent")
+    variables = [v for layer in layers for v in (layer.gamma, layer.beta) if v is not None]
+    optimizer = keras.optimizers.Adam(LEARNING_RATE)
+    optimizer.build(variables)
+    for layer in layers:
+        layer.trainable = True
+
+    @tf.function
+    def step(inputs):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(entropy(model(inputs, training=True)))
+        optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
+
+    order = pipeline.Order(len(pictures), batch_size, seed)
+    with progress("tent", order.steps) as advance:
+        for inputs, _ in pipeline.training_batches(pictures, order):
+            step(inputs)
+            advance()
+    adabn(model, pictures, batch_size, seed)
+
+
+def _normalizations(model, method: str) -> list:
+    found = [
+        layer
+        for layer in model._flatten_layers(include_self=False, recursive=True)
+        if type(layer).__name__ == "BatchNormalization"
+    ]
+    if not found:
+        raise ConfigError(
+            f"{method} changes what BatchNormalization knows of the data, and '{model.name}' has none: leave {method} out "
+            "of --methods, or take a backbone that has it"
+        )
+    return found

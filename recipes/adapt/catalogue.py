@@ -1,0 +1,86 @@
+"""The methods that there are, as data."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from zoo.errors import ConfigError, UnknownName
+
+if TYPE_CHECKING:
+    from recipes.engine.joint import Method
+
+__all__ = ["METHODS", "Row", "check", "check_batch", "maker"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to learn from examples without labels.
+
+    Attributes:
+        kind: "joint": beside the labelled examples, by a loss of `recipes/adapt/methods.py`; "afterwards": by the function
+            of `recipes/adapt/afterwards.py` of that name, on a trained model.
+        of: the name of its class.
+        paper: where it comes from.
+        least: how many examples of either kind a step needs.
+    """
+
+    kind: Literal["joint", "afterwards"]
+    of: str
+    paper: str
+    least: int = 1
+
+
+METHODS: Mapping[str, Row] = {
+    "dann": Row("joint", "Dann", "Ganin et al. 2016, arXiv:1505.07818"),
+    "cdan": Row("joint", "Cdan", "Long et al. 2018, arXiv:1705.10667"),
+    "coral": Row("joint", "Coral", "Sun and Saenko 2016, arXiv:1607.01719", least=2),
+    "mmd": Row("joint", "Mmd", "Long et al. 2015, arXiv:1502.02791", least=2),
+    "pseudo_label": Row("joint", "PseudoLabel", "Lee 2013; Berthelot et al. 2020, arXiv:1911.09785"),
+    "fixmatch": Row("joint", "FixMatch", "Sohn et al. 2020, arXiv:2001.07685"),
+    "adabn": Row("afterwards", "adabn", "Li et al. 2018, arXiv:1603.04779"),
+    "tent": Row("afterwards", "tent", "Wang et al. 2021, arXiv:2006.10726"),
+}
+
+
+def check(names: Sequence[str], known: Sequence[str], strength: float, threshold: float | None) -> None:
+    """Refuse what cannot be trained.
+
+    Raises:
+        UnknownName: a name that is not in `known`.
+        ConfigError: no name, or one twice; a strength or threshold outside its range.
+    """
+    for name in names:
+        if name not in known:
+            raise UnknownName("method", name, known)
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"--methods needs one or more different ones of {', '.join(known)}")
+    if strength <= 0:
+        raise ConfigError(f"the --strength of a method is above 0, not {strength:g}")
+    if threshold is not None and not 0 < threshold < 1:
+        raise ConfigError(f"the --threshold for a label to be taken is between 0 and 1, not {threshold:g}")
+
+
+def check_batch(names: Sequence[str], batch_size: int, counts: Mapping[str, int]) -> None:
+    """Refuse a batch, or one of `counts` examples, that is smaller than a method needs.
+
+    Raises:
+        ConfigError: names the method.
+    """
+    for name in names:
+        for kind, count in counts.items():
+            found = min(batch_size, count)
+            if found < METHODS[name].least:
+                raise ConfigError(
+                    f"{name} needs {METHODS[name].least} {kind} examples a step or more, and gets {found}: raise "
+                    "--batch-size, or give more examples"
+                )
+
+
+def maker(name: str, strength: float, threshold: float | None) -> "Callable[[int, int], Method]":
+    """(width of the features, number of labels) -> the method `name`, with fresh weights."""
+    from recipes.adapt import methods
+
+    made, more = getattr(methods, METHODS[name].of), {}
+    if threshold is not None and issubclass(made, methods.PseudoLabel):
+        more["threshold"] = threshold
+    return lambda width, labels: made(width, labels, strength, **more)

@@ -1,0 +1,174 @@
+"""Training with every method and without any, on the same examples and seeds, and measuring what came out."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recipes.adapt import catalogue, selection
+from recipes.engine import evaluation, fit
+from recipes.engine.images import Images
+from recipes.engine.progress import say
+from recipes.engine.schedule import Phase
+from recipes.engine.settings import FitSettings
+from recipes.engine.store import Store
+from recipes.engine.texts import Texts
+from zoo.cuts import split
+from zoo.heads import Head
+from zoo.stack import FEATURES, backbone_of
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["Candidate", "Plan", "measure", "see", "train"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, and how.
+
+    Attributes:
+        baseline: what the training without unlabelled examples is called.
+        methods: names of `catalogue.METHODS`.
+        strength: what the methods' losses count.
+        threshold: how sure a label that is taken has to be; None: the method's own.
+    """
+
+    baseline: str
+    methods: Sequence[str]
+    strength: float
+    threshold: float | None
+    phases: Sequence[Phase]
+    seeds: Sequence[int]
+    settings: FitSettings
+
+
+@dataclass
+class Candidate:
+    """A trained model; `figures` holds what it is chosen and reported by."""
+
+    method: str
+    seed: int
+    weights: list[np.ndarray] = field(repr=False)
+    history: list[dict] = field(repr=False)
+    phases: list[dict] = field(repr=False)
+    seconds: float
+    figures: dict = field(default_factory=dict)
+
+
+def train(
+    plan: Plan,
+    build: Callable[[], "keras.Model"],
+    head: Head,
+    images: Mapping[str, Images | Texts],
+    store: Store | None,
+    folder: Path | None,
+) -> list[Candidate]:
+    """The baseline first, then method after method, each with all seeds. `images` hold "train", "validation", "unlabelled".
+
+    Raises:
+        ConfigError: what a method needs is not there.
+    """
+    counts = {"labelled": len(images["train"]), "unlabelled": len(images["unlabelled"])}
+    catalogue.check_batch(plan.methods, plan.settings.batch_size, counts)
+    found: list[Candidate] = []
+    for name in (plan.baseline, *plan.methods):
+        say(f"method: {name}")
+        if name in catalogue.METHODS and catalogue.METHODS[name].kind == "afterwards":
+            found += _afterwards(name, plan, build(), images["unlabelled"], found)
+            continue
+        method = None if name == plan.baseline else catalogue.maker(name, plan.strength, plan.threshold)
+        _, trained = fit.train(
+            build,
+            head,
+            plan.phases,
+            images,
+            plan.seeds,
+            plan.settings,
+            store=store,
+            folder=folder,
+            name=name,
+            method=method,
+        )
+        found += [Candidate(name, t.seed, t.weights, t.history, t.phases, t.seconds) for t in trained]
+    return found
+
+
+def measure(
+    candidates: Sequence[Candidate],
+    model: "keras.Model",
+    images: Mapping[str, Images | Texts],
+    measured: Images | Texts | None,
+) -> None:
+    """Write each candidate's figures: what it can be chosen by, its accuracy on "test", and on the labelled examples
+    `measured`."""
+    parts = {name: part for name, part in images.items() if name != "train"}
+    if measured is not None:
+        parts["measured"] = measured
+    look = _viewer(model, parts, candidates)
+    for candidate in candidates:
+        model.set_weights(candidate.weights)
+        own, others = look("validation"), look("unlabelled")
+        truth = images["validation"].targets.argmax(-1)
+        right = np.float64(own["outputs"].argmax(-1) == truth)
+        candidate.figures = {
+            "labelled": float(right.mean()),
+            "information": selection.information(others["outputs"]),
+            "iwv": selection.importance_weighted(own["features"], right, others["features"]),
+            "test": evaluation.accuracy(look("test")["outputs"], images["test"].targets),
+            "accuracy": None,
+        }
+        if measured is not None:
+            outputs = look("measured")["outputs"]
+            candidate.figures["accuracy"] = evaluation.accuracy(outputs, measured.targets)
+            candidate.figures["recall"] = _recalls(outputs, measured.targets)
+
+
+def see(model: "keras.Model", images: Images | Texts) -> dict[str, np.ndarray]:
+    """`features` (what the last dense layer receives) `(n, width)` and `outputs` `(n, labels)` of all examples."""
+    import keras
+
+    from recipes.engine.joint import hidden_of
+
+    both = keras.Model(model._inputs_struct, {"features": hidden_of(model), "outputs": model.output})
+    return fit.predict(both, images)[0]
+
+
+def _viewer(model, parts: Mapping[str, Images | Texts], candidates: Sequence[Candidate]) -> Callable[[str], dict]:
+    """`see` for the parts by name; where all candidates have one backbone, what that gives is computed once."""
+    import keras
+
+    from recipes.engine.joint import hidden_of
+
+    first = candidates[0].weights
+    body = {id(v) for v in backbone_of(model).weights}
+    own = [i for i, v in enumerate(model.weights) if id(v) in body]
+    if any(not np.array_equal(candidate.weights[i], first[i]) for candidate in candidates[1:] for i in own):
+        return lambda name: see(model, parts[name])
+    model.set_weights(first)
+    prefix, head = split(model, [model.get_layer(FEATURES).output])
+    pooled = {name: fit.predict(prefix, part)[0] for name, part in parts.items()}
+    both = keras.Model(head._inputs_struct, {"features": hidden_of(head), "outputs": head.output})
+    return lambda name: keras.tree.map_structure(np.asarray, both(pooled[name], training=False))
+
+
+def _afterwards(name: str, plan: Plan, model, pictures, found: Sequence[Candidate]) -> list[Candidate]:
+    from recipes.adapt import afterwards
+
+    adapted = []
+    for before in [candidate for candidate in found if candidate.method == plan.baseline]:
+        start = time.perf_counter()
+        model.set_weights(before.weights)
+        getattr(afterwards, catalogue.METHODS[name].of)(model, pictures, plan.settings.batch_size, before.seed)
+        seconds = before.seconds + time.perf_counter() - start
+        adapted.append(Candidate(name, before.seed, model.get_weights(), before.history, before.phases, seconds))
+    return adapted
+
+
+def _recalls(outputs: np.ndarray, targets: np.ndarray) -> list[float | None]:
+    """Of each label, the share of its examples that are found; None where it has none."""
+    truth, said = targets.argmax(-1), outputs.argmax(-1)
+    return [float(np.mean(said[truth == c] == c)) if (truth == c).any() else None for c in range(targets.shape[-1])]

@@ -1,0 +1,172 @@
+"""The two domains: a labelled source, a target whose labels are not looked at unless they are asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from recipes.engine import sentences, sources, splits
+from recipes.engine.images import Images, decode_examples, decode_splits
+from recipes.engine.sentences import Sentence
+from recipes.engine.sources import Example, Source
+from recipes.engine.store import hash_of
+from recipes.engine.texts import Texts, encode, encode_splits
+from zoo.errors import ConfigError, DataError
+from zoo.heads import Head
+from zoo.text import Tokenizer
+
+__all__ = ["Domains", "decode", "describe", "encode_both", "load", "load_partly_labelled", "load_texts"]
+
+
+class _Asked(Protocol):
+    """The part of a recipe's Config that says what the domains are."""
+
+    data: str
+    target: str
+    target_labels: bool
+    split_seed: int
+    path_column: str
+    label_column: str
+
+
+class _AskedFew(Protocol):
+    """The same where few pictures of one domain have labels."""
+
+    data: str
+    unlabelled: str | None
+    per_class: int | None
+    split_seed: int
+    path_column: str
+    label_column: str
+
+
+class _AskedText(Protocol):
+    """The same for texts."""
+
+    data: str
+    target: str
+    target_labels: bool
+    split_seed: int
+    columns: sentences.Columns
+
+
+@dataclass(frozen=True)
+class Domains:
+    """What is trained on and what it is for.
+
+    Attributes:
+        source: with all splits; `made` names those that were made.
+        target: what it was called.
+        unlabelled: the target's examples, without labels.
+        measured: its labelled examples, where they were asked for.
+        fingerprint: of the content of the source.
+    """
+
+    source: Source
+    made: tuple[str, ...]
+    target: str
+    unlabelled: tuple[Example | Sentence, ...]
+    measured: tuple[Example | Sentence, ...]
+    fingerprint: str
+
+    @property
+    def content(self) -> str:
+        """A hash of both domains."""
+        return hash_of(self.fingerprint, sorted(example.digest for example in self.unlabelled))
+
+
+def load(asked: _Asked) -> Domains:
+    """Read what `asked` names; pictures are not opened yet.
+
+    Raises:
+        DataError: as `sources.load` does; or the target's labels were asked for, and it has others than the source.
+    """
+    columns = {"path_column": asked.path_column, "label_column": asked.label_column}
+    unlabelled = sources.load_unlabelled(asked.target, path_column=asked.path_column)
+    labelled = sources.load(asked.target, **columns) if asked.target_labels else None
+    return _paired(asked, sources.load(asked.data, **columns), unlabelled, labelled)
+
+
+def load_partly_labelled(asked: _AskedFew) -> Domains:
+    """A source of which `asked.per_class` training pictures of each class keep their labels; the others, and those of
+    `asked.unlabelled`, have none.
+
+    Raises:
+        ConfigError: nothing is left without labels.
+        DataError: as `sources.load` does.
+    """
+    source = sources.load(asked.data, path_column=asked.path_column, label_column=asked.label_column)
+    source, made = splits.complete(source, asked.split_seed)
+    few = splits.take(source, asked.per_class, None, asked.split_seed)
+    kept = {example.name for example in few.splits["train"]}
+    others = [example for example in source.splits["train"] if example.name not in kept]
+    unlabelled = [Example(example.image, "", example.name) for example in others]
+    if asked.unlabelled is not None:
+        unlabelled += sources.load_unlabelled(asked.unlabelled, path_column=asked.path_column)
+    if not unlabelled:
+        raise ConfigError(
+            f"all {len(kept)} training pictures of '{asked.data}' have labels: --per-class 10 uses only so many of them, or "
+            "give --unlabelled pictures"
+        )
+    # Labelled ones are seen without labels too, as the methods' authors have it.
+    unlabelled += [Example(example.image, "", example.name) for example in few.splits["train"]]
+    return Domains(
+        few, made, asked.unlabelled or asked.data, tuple(unlabelled), source.splits["test"], splits.fingerprint(source)
+    )
+
+
+def load_texts(asked: _AskedText) -> Domains:
+    """The same for sentences."""
+    source = sentences.load(asked.data, need=("label",), columns=asked.columns)
+    unlabelled = sentences.load(asked.target, need=(), columns=asked.columns).splits["train"]
+    bare = tuple(Sentence(sentence.text, "", sentence.name) for sentence in unlabelled)
+    labelled = sentences.load(asked.target, need=("label",), columns=asked.columns) if asked.target_labels else None
+    return _paired(asked, source, bare, labelled)
+
+
+def _paired(asked: _Asked | _AskedText, source: Source, unlabelled: Sequence, labelled: Source | None) -> Domains:
+    source, made = splits.complete(source, asked.split_seed)
+    measured: Sequence[Example | Sentence] = ()
+    if labelled is not None:
+        strangers = [label for label in labelled.labels if label not in source.labels]
+        if strangers:
+            raise DataError(
+                f"the target '{asked.target}' has the label '{strangers[0]}', which the source '{asked.data}' has not "
+                f"({', '.join(source.labels)}): rename it, or leave --target-labels away"
+            )
+        measured = labelled.splits.get("test") or labelled.splits["train"]
+    return Domains(source, made, asked.target, tuple(unlabelled), tuple(measured), splits.fingerprint(source))
+
+
+def decode(pair: Domains, image_size: int, skip_bad: bool) -> tuple[dict[str, Images], Images | None]:
+    """The source's splits and "unlabelled", and what is measured on."""
+
+    def decoded(examples: Sequence[Example], title: str) -> Images:
+        return decode_examples(examples, pair.source.labels, image_size, skip_bad=skip_bad, title=title)
+
+    images = decode_splits(pair.source, image_size, skip_bad=skip_bad)
+    images["unlabelled"] = decoded(pair.unlabelled, "decode target")
+    return images, decoded(pair.measured, "decode target test") if pair.measured else None
+
+
+def encode_both(
+    pair: Domains, tokenizer: Tokenizer, head: Head, *, inputs: Sequence[str], max_length: int
+) -> tuple[dict[str, Texts], Texts | None]:
+    """The same as ids."""
+    settings = {"inputs": inputs, "max_length": max_length}
+    texts = encode_splits(pair.source, tokenizer, [head], **settings)
+    texts["unlabelled"] = encode(pair.unlabelled, tokenizer, [head], head.labels, **settings)
+    measured = encode(pair.measured, tokenizer, [head], head.labels, **settings) if pair.measured else None
+    return texts, measured
+
+
+def describe(pair: Domains, images: dict[str, Images | Texts], measured: Images | Texts | None) -> dict:
+    """The target as it was used."""
+    unlabelled = images["unlabelled"]
+    seen = set(unlabelled.names) & set(measured.names) if measured is not None else ()
+    return {
+        "source": pair.target,
+        "unlabelled": len(unlabelled),
+        "measured": len(measured) if measured is not None else 0,
+        "measured_are_unlabelled": bool(seen),
+        "skipped": list(getattr(unlabelled, "skipped", ())),
+    }

@@ -1,0 +1,189 @@
+"""What a comparison of methods says: a table, the choice, the verdict, and the map of features for the report."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recipes.adapt import selection
+from recipes.adapt.compare import Candidate, measure, see
+from recipes.engine import evaluation, run
+from recipes.engine.images import Images
+from recipes.engine.texts import Texts
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["decide", "describe", "embed", "facts_of", "summarize", "table", "write_map"]
+
+MAPPED = 400
+"""Examples of each domain on the map."""
+
+
+def decide(
+    folder: Path,
+    candidates: Sequence[Candidate],
+    model: "keras.Model",
+    images: Mapping[str, Images | Texts],
+    measured: Images | Texts | None,
+    criterion: selection.Criterion,
+    labels: Sequence[str],
+    where: str,
+) -> tuple[Candidate, dict]:
+    """Measure the `candidates` (the first is of the baseline), choose one, set `model` to it, write the map.
+
+    `where` says what the examples `measured` are called. Returns the chosen one and what `describe` says.
+    """
+    measure(candidates, model, images, measured)
+    chosen = candidates[selection.choose([{"method": c.method, **c.figures} for c in candidates], criterion)]
+    baseline = candidates[0].method
+    plain = next(c for c in candidates if (c.method, c.seed) == (baseline, chosen.seed))
+    write_map(folder, model, (plain, chosen), images, measured)
+    model.set_weights(chosen.weights)
+    return chosen, describe(candidates, chosen, criterion, labels, baseline, where)
+
+
+def describe(
+    candidates: Sequence[Candidate],
+    chosen: Candidate,
+    criterion: selection.Criterion,
+    labels: Sequence[str],
+    baseline: str,
+    where: str,
+) -> dict:
+    """The facts of a run: a row for each candidate, how the model was chosen, the verdict of every method."""
+    rows = [{"method": c.method, "seed": c.seed, "seconds": c.seconds, **c.figures} for c in candidates]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    facts = {
+        "baseline": baseline,
+        "measured_on": where,
+        "rows": [{key: value for key, value in row.items() if key != "recall"} for row in rows],
+        "chosen": {"method": chosen.method, "seed": chosen.seed, "criterion": criterion},
+        "chosen_by": selection.CRITERIA[criterion],
+        "verdicts": {},
+        "per_class": [],
+        "oracle": None,
+    }
+    if rows[0]["accuracy"] is None:
+        return facts
+
+    def of(method: str, key: str) -> list:
+        return [row[key] for row in rows if row["method"] == method]
+
+    facts["verdicts"] = {
+        method: evaluation.adapting(method, baseline, of(method, "accuracy"), of(baseline, "accuracy"))
+        for method in methods
+        if method != baseline
+    }
+    best = max(rows, key=lambda row: row["accuracy"])
+    facts["oracle"] = {"method": best["method"], "seed": best["seed"], "accuracy": best["accuracy"]}
+    with_none, with_it = (np.array(of(m, "recall"), float).mean(0) for m in (baseline, chosen.method))
+    facts["per_class"] = [
+        {"label": label, "before": None if np.isnan(a) else float(a), "after": None if np.isnan(b) else float(b)}
+        for label, a, b in zip(labels, with_none, with_it, strict=True)
+    ]
+    return facts
+
+
+def facts_of(
+    recipe: str,
+    config,
+    schedule: Sequence[dict],
+    candidates: Sequence[Candidate],
+    chosen: Candidate,
+    adaptation: Mapping,
+) -> dict:
+    """What run.json holds of a run that compared methods, whatever its data are; `schedule` describes the phases."""
+    return {
+        "recipe": recipe,
+        **run.environment(),
+        "config": run.plain(config),
+        "seed": chosen.seed,
+        "schedule": {
+            "name": config.schedule,
+            "phases": [a | b for a, b in zip(schedule, chosen.phases, strict=True)],
+        },
+        "test_accuracy_by_seed": [c.figures["test"] for c in candidates if c.method == chosen.method],
+        "seconds": {"train": chosen.seconds},
+        "verdict": None,
+        "adaptation": adaptation,
+    }
+
+
+def table(facts: Mapping) -> str:
+    """The rows by method, as text: means, and ranges where there are several seeds."""
+    names = {
+        "accuracy": facts["measured_on"],
+        "labelled": "labelled",
+        "information": "information",
+        "iwv": "iwv",
+        "seconds": "seconds",
+    }
+    keys = [key for key in names if facts["rows"][0][key] is not None]
+    lines = [f"{'method':<14}" + "".join(f"{names[key]:>24}" for key in keys)]
+    for method in dict.fromkeys(row["method"] for row in facts["rows"]):
+        line = f"{method:<14}"
+        for key in keys:
+            values = [row[key] for row in facts["rows"] if row["method"] == method]
+            digits = 0 if key == "seconds" else 3
+            text = f"{np.mean(values):.{digits}f}"
+            if len(values) > 1:
+                text += f" ({min(values):.{digits}f} to {max(values):.{digits}f})"
+            line += f"{text:>24}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def summarize(folder: Path) -> None:
+    """Print the outcome of a run to stdout: the methods, the choice, what it gained, where things are."""
+    facts = run.read(folder)["adaptation"]
+    print(table(facts))
+    chosen = facts["chosen"]
+    print(f"kept: {chosen['method']}, seed {chosen['seed']}; chosen by {facts['chosen_by']}")
+    for verdict in facts["verdicts"].values():
+        print(verdict["text"])
+    if not facts["verdicts"] and chosen["method"] != facts["baseline"]:
+        print("whether it gained anything is not known: --target-labels measures it on a target that has labels")
+    print(f"report: {Path(folder) / 'report.html'}")
+
+
+def write_map(
+    folder: Path,
+    model: "keras.Model",
+    pair: tuple[Candidate, Candidate],
+    images: Mapping[str, Images | Texts],
+    measured: Images | Texts | None,
+    seed: int = 0,
+) -> None:
+    """map.npz: where examples of both domains lie among the features of two models, "before" and "after".
+
+    "domain" is 0 for the source and 1 for the target, "label" -1 where it is not known.
+    """
+    rng = np.random.default_rng(seed)
+    sides = [images["validation"], measured if measured is not None else images["unlabelled"]]
+    taken = [np.sort(rng.permutation(len(side))[:MAPPED]) for side in sides]
+    labels = [
+        np.where(side.targets.any(-1), side.targets.argmax(-1), -1)[rows]
+        for side, rows in zip(sides, taken, strict=True)
+    ]
+    places = {}
+    for name, candidate in zip(("before", "after"), pair, strict=True):
+        model.set_weights(candidate.weights)
+        features = [see(model, side)["features"][rows] for side, rows in zip(sides, taken, strict=True)]
+        places[name] = np.concatenate(embed(features, seed))
+    domain = np.repeat([0, 1], [len(rows) for rows in taken])
+    run.save_arrays(folder / "map.npz", **places, domain=domain, label=np.concatenate(labels))
+
+
+def embed(features: Sequence[np.ndarray], seed: int = 0) -> list[np.ndarray]:
+    """Two-dimensional places `(n, 2)` of the rows of each array, in one map (t-SNE, van der Maaten and Hinton 2008)."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    rows = np.concatenate(features)
+    if rows.shape[1] > 50:
+        rows = PCA(min(50, len(rows)), random_state=seed).fit_transform(rows)
+    perplexity = min(30, max(2, len(rows) // 4))
+    places = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(rows)
+    return np.split(np.float32(places), np.cumsum([len(part) for part in features])[:-1])

@@ -1,0 +1,135 @@
+"""Domain adaptation: labelled pictures of one kind, unlabelled ones of another, a model for the other.
+
+    graft train domain-adaptation --data catalogue/ --target photos/ --methods cdan pseudo_label --out runs/photos
+    python recipes/domain_adaptation.py --data catalogue/ --target photos/ --out runs/photos
+
+A model is trained on the labelled source alone (source_only), and with each of `--methods` beside it on the target without
+labels: dann, cdan, coral, mmd, pseudo_label and fixmatch learn from both in every step, adabn and tent adapt what
+source_only gave (papers: `recipes/adapt/catalogue.py`). The model that the run keeps is chosen without a label of the
+target (`--select`). Where the target has labels, `--target-labels` measures every method on them, for the report only.
+
+Expected results: benchmarks/results/adaptation.md.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tyro.conf import OmitArgPrefixes
+
+from recipes.adapt.selection import Criterion
+from recipes.engine.settings import FitSettings
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train an image classifier for a domain that has no labels."""
+
+    data: str
+    """The labelled source: a folder of class folders (or of splits), a table, tfds:NAME, or a built-in name."""
+    target: str
+    """The target: a folder of pictures, a table, tfds:NAME, or a built-in name. Labels are not looked at."""
+    out: Path
+    """The run directory to make."""
+    methods: tuple[str, ...] = ("cdan", "pseudo_label", "adabn")
+    """dann, cdan, coral, mmd, pseudo_label, fixmatch, adabn, tent."""
+    select: Criterion = "information"
+    """What the kept model is chosen by: information about the target, or accuracy on validation examples of the source,
+    weighted by how much they look like the target (iwv) or not (labelled)."""
+    target_labels: bool = False
+    """Measure on the target's labels (those of its test split, if it has splits). Nothing is trained or chosen by them."""
+    strength: float = 1.0
+    """What the methods' losses count beside that of the labelled source."""
+    threshold: float | None = None
+    """How sure a label has to be to be learned from, 0 to 1. Default: the method's own."""
+    backbone: str = "mobilenet_v2"
+    """A name from `graft zoo`, or a .keras file."""
+    weights: str | None = None
+    """imagenet, bundled, none, or a path to a weights file. Default: imagenet; those in a .keras file."""
+    schedule: str = "fine_tune"
+    """feature_extraction, fine_tune, gradual_unfreeze, probe_then_tune, full or scratch. Methods act in its last phase."""
+    epochs: int | None = None
+    """Epochs in total, spread over the schedule's phases. Default: the schedule's own."""
+    learning_rate: float | None = None
+    """Peak rate of the last phase; the other phases are scaled alike. Default: the schedule's own."""
+    image_size: int | None = None
+    """Height and width in pixels. Default: the backbone's."""
+    hidden: int = 0
+    """Units in a layer before the last one; 0: none. With feature_extraction it is what can adapt."""
+    dropout: float = 0.0
+    """Before the head, 0 to 1."""
+    fit: OmitArgPrefixes[FitSettings] = field(default_factory=lambda: FitSettings(augment=("crop",)))
+    seeds: int = 1
+    """Train so many times, with consecutive seeds."""
+    seed: int = 0
+    """The first (or only) seed."""
+    split_seed: int = 0
+    """For splits that are missing in the source and have to be made."""
+    skip_bad: bool = False
+    """Leave unreadable pictures out and count them, instead of stopping."""
+    path_column: str = "path"
+    label_column: str = "label"
+    """The columns of a table."""
+    overwrite: bool = False
+    """Replace an existing run directory, once the new one is complete."""
+    resume: bool = False
+    """Go on with a run that was interrupted, after its last finished epoch."""
+
+
+def main(config: Config) -> Path:
+    """Train, adapt, choose, measure, write the run directory and print the outcome; returns the directory."""
+    from recipes.adapt import catalogue, compare, domains, outcome
+    from recipes.engine import fit, report, run, schedule, splits, workspace
+    from recipes.engine.progress import say
+    from zoo import backbones, heads
+    from zoo.quiet import load_tensorflow
+    from zoo.stack import stack
+
+    config.fit.check(config.epochs)
+    catalogue.check(config.methods, tuple(catalogue.METHODS), config.strength, config.threshold)
+    row = backbones.find(config.backbone)
+    spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)
+    phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
+    pair = domains.load(config)
+    head = heads.single_label(pair.source.labels, dropout=config.dropout, hidden=config.hidden)
+    size = config.image_size or row.image_size
+
+    def build(spec: str = spec):
+        return stack(backbones.build(row, image_size=size, weights=spec), [head])
+
+    if workspace.finished(config.out, run.plain(config)):
+        return config.out
+    with workspace.workspace(config.out, run.plain(config), pair.content) as folder:
+        load_tensorflow()
+        described = fit.describe_phases(build(), phases)
+        duplicates = splits.warn_of_concerns(pair.source)
+        images, measured = domains.decode(pair, size, config.skip_bad)
+        say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
+        seeds = range(config.seed, config.seed + config.seeds)
+        plan = compare.Plan("source_only", config.methods, config.strength, config.threshold, phases, seeds, config.fit)
+        found = compare.train(plan, build, head, images, workspace.store_beside(config.out), folder)
+        model = build("none")
+        chosen, adaptation = outcome.decide(
+            folder, found, model, images, measured, config.select, head.labels, "target"
+        )
+        facts = outcome.facts_of("domain-adaptation", config, described, found, chosen, adaptation) | {
+            "backbone": run.describe_backbone(row, spec, model),
+            "data": run.describe_data(
+                pair.source,
+                {s: images[s] for s in pair.source.splits},
+                pair.made,
+                config.split_seed,
+                pair.fingerprint,
+                duplicates,
+            )
+            | {"target": domains.describe(pair, images, measured)},
+        }
+        run.write_classifier(folder, model, head, images, chosen.history, facts)
+    report.write(config.out)
+    outcome.summarize(config.out)
+    return config.out
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config))

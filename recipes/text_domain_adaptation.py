@@ -1,0 +1,103 @@
+"""Domain adaptation of texts: labelled sentences of one kind, unlabelled ones of another, a classifier for the other.
+
+    graft train text-domain-adaptation --data books.csv --target kitchen.csv --backbone all-MiniLM-L6-v2/ --out runs/kitchen
+
+The encoder stays as it is; what adapts is a layer between its embeddings, which are computed once, and the last one. Methods
+as in `recipes/domain_adaptation.py`: dann, cdan, coral, mmd and pseudo_label, beside source_only.
+
+Expected results: benchmarks/results/adaptation.md.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from recipes.adapt.selection import Criterion
+from recipes.engine.text_settings import TextConfig
+
+METHODS = ("dann", "cdan", "coral", "mmd", "pseudo_label")
+
+
+@dataclass(frozen=True)
+class Config(TextConfig):
+    """Train a text classifier for a domain that has no labels."""
+
+    target: str = ""
+    """The target, as `--data`; a table needs no labels. They are not looked at."""
+    methods: tuple[str, ...] = ("coral", "cdan", "pseudo_label")
+    """dann, cdan, coral, mmd, pseudo_label."""
+    select: Criterion = "information"
+    """What the kept model is chosen by: information about the target, or accuracy on validation examples of the source,
+    weighted by how much they look like the target (iwv) or not (labelled)."""
+    target_labels: bool = False
+    """Measure on the target's labels (those of its test split, if it has splits). Nothing is trained or chosen by them."""
+    strength: float = 1.0
+    """What the methods' losses count beside that of the labelled source."""
+    threshold: float | None = None
+    """How sure a label has to be to be learned from, 0 to 1. Default: the method's own."""
+    schedule: str = "feature_extraction"
+    """The encoder stays as it is."""
+    hidden: int = 256
+    """Units in the layer that adapts."""
+
+
+def main(config: Config) -> Path:
+    """Train, adapt, choose, measure, write the run directory and print the outcome; returns the directory."""
+    from recipes.adapt import catalogue, compare, domains, outcome
+    from recipes.engine import fit, report, run, schedule, splits, text_run, workspace
+    from recipes.engine.progress import say
+    from zoo import encoders, heads
+    from zoo.errors import ConfigError
+    from zoo.stack import stack
+
+    config.check()
+    catalogue.check(config.methods, METHODS, config.strength, config.threshold)
+    if config.schedule != "feature_extraction" or config.hidden < 1:
+        raise ConfigError(
+            "texts are adapted behind a frozen encoder: --schedule feature_extraction, and --hidden 1 or more"
+        )
+    if not config.target:
+        raise ConfigError("--target is missing: the texts without labels that the model is for")
+    row = encoders.find(config.backbone)
+    spec = config.weights or row.weights[0]
+    phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate, known=schedule.TEXT_SCHEDULES)
+    pair = domains.load_texts(config)
+    head = heads.single_label(pair.source.labels, dropout=config.dropout, hidden=config.hidden)
+    tokenizer, max_length = encoders.tokenizer(row), min(config.max_length, row.max_length)
+
+    def build(spec: str = spec):
+        return stack(encoders.build(row, spec), [head])
+
+    if workspace.finished(config.out, run.plain(config)):
+        return config.out
+    with workspace.workspace(config.out, run.plain(config), pair.content) as folder:
+        model = build()
+        described = fit.describe_phases(model, phases)
+        duplicates = splits.warn_of_concerns(pair.source)
+        texts, measured = domains.encode_both(
+            pair, tokenizer, head, inputs=[t.name for t in model.inputs], max_length=max_length
+        )
+        say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
+        seeds = range(config.seed, config.seed + config.seeds)
+        plan = compare.Plan("source_only", config.methods, config.strength, config.threshold, phases, seeds, config.fit)
+        found = compare.train(plan, build, head, texts, workspace.store_beside(config.out), folder)
+        chosen, adaptation = outcome.decide(folder, found, model, texts, measured, config.select, head.labels, "target")
+        own = {split: texts[split] for split in pair.source.splits}
+        facts = outcome.facts_of("text-domain-adaptation", config, described, found, chosen, adaptation) | {
+            "modality": "text",
+            "backbone": text_run.describe_backbone(row, spec, model),
+            "data": text_run.describe_data(
+                pair.source, own, pair.made, config, pair.fingerprint, duplicates, max_length, [head]
+            )
+            | {"target": domains.describe(pair, texts, measured)},
+            "measure": {"name": "accuracy", "key": "accuracy", "heads": [{"name": "accuracy", "key": "accuracy"}]},
+        }
+        text_run.write(folder, model, [head], own, tokenizer, pair.source, chosen.history, facts)
+    report.write(config.out)
+    outcome.summarize(config.out)
+    return config.out
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config))

@@ -1,0 +1,211 @@
+"""Adaptation through the real command line: what is kept is the task's model alone, and bad requests are one line."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SMALL = (
+    "--backbone",
+    "mobilenet_v2_0.35",
+    "--weights",
+    "bundled",
+    "--image-size",
+    32,
+    "--batch-size",
+    8,
+    "--epochs",
+    4,
+)
+
+
+@pytest.fixture(scope="session")
+def dark_photos(photo_folder, tmp_path_factory) -> Path:
+    """The same kind of pictures at night, every third one for testing, in class folders whose names no training sees."""
+    folder = tmp_path_factory.mktemp("night") / "photos"
+    for i, path in enumerate(sorted(photo_folder.rglob("*.png"))):
+        target = folder / ("test" if i % 3 == 0 else "train") / path.relative_to(photo_folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.uint8(np.asarray(Image.open(path).convert("RGB")) // 3)).save(target)
+    return folder
+
+
+@pytest.fixture
+def adapt(call, photo_folder, tmp_path):
+    """`graft train domain-adaptation` on small pictures: (exit code, stdout, lines of stderr, run directory)."""
+
+    def run(target, *options, data=photo_folder):
+        out = tmp_path / "shelf" / "run"
+        out.parent.mkdir(exist_ok=True)
+        code, said, lines = call(
+            "train", "domain-adaptation", "--data", data, "--target", target, "--out", out, *SMALL, *options
+        )
+        return code, said, lines, out
+
+    return run
+
+
+def test_pictures_from_end_to_end(adapt, call, dark_photos, photo_folder, tmp_path):
+    methods = ("cdan", "adabn")
+    code, said, _, out = adapt(dark_photos, "--methods", *methods, "--target-labels", "--seeds", 2)
+    assert code == 0
+    facts = json.loads((out / "run.json").read_text())
+    rows = facts["adaptation"]["rows"]
+    assert [(row["method"], row["seed"]) for row in rows] == [
+        (method, seed) for method in ("source_only", *methods) for seed in (0, 1)
+    ]
+    assert set(facts["adaptation"]["verdicts"]) == set(methods)
+    assert facts["data"]["target"] == {
+        "source": str(dark_photos), "unlabelled": len(list((dark_photos / "train").rglob("*.png"))),
+        "measured": len(list((dark_photos / "test").rglob("*.png"))), "measured_are_unlabelled": False, "skipped": [],
+    }  # fmt: skip
+    chosen = facts["adaptation"]["chosen"]
+    best = {m: np.mean([r["information"] for r in rows if r["method"] == m]) for m in ("source_only", *methods)}
+    assert chosen["method"] == max(best, key=best.get)
+    assert f"kept: {chosen['method']}, seed {chosen['seed']}" in said
+    # What the table says of the kept model is what its file gives.
+    code, said, _ = call("evaluate", out, "--data", dark_photos, "--json")
+    kept = next(row for row in rows if (row["method"], row["seed"]) == (chosen["method"], chosen["seed"]))
+    assert json.loads(said)["accuracy"] == pytest.approx(kept["accuracy"])
+    page = (out / "report.html").read_text()
+    for text in ("Target accuracy", "Gains and losses label by label", "Where the examples lie", "adabn", "cdan"):
+        assert text in page
+    assert "NaN" not in page
+    _holds_the_task_alone(out, call)
+
+
+def _holds_the_task_alone(out: Path, call) -> None:
+    """In a fresh process, in safe mode, and in the exported files."""
+    code = (
+        "import keras, sys; model = keras.saving.load_model(sys.argv[1], compile=False, safe_mode=True); "
+        "print([type(l).__name__ for l in model.layers if type(l).__module__.startswith(('zoo', 'recipes'))], "
+        "[o.shape[-1] for o in model.outputs], model.count_params())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(out / "model.keras")], capture_output=True, text=True, check=True
+    )
+    facts = json.loads((out / "run.json").read_text())
+    assert done.stdout.split("\n")[0] == f"[] [3] {facts['backbone']['parameters']}"
+    code, _, _ = call("export", out, "--formats", "tflite", "onnx")
+    assert code == 0
+    files = json.loads((out / "export" / "manifest.json").read_text())["files"]
+    assert all(file["passed"] for file in files)
+    for file in files:
+        dense = [name for name in file["operators"] if name.upper() in ("FULLY_CONNECTED", "GEMM", "MATMUL")]
+        assert sum(file["operators"][name] for name in dense) == 1, "one dense layer: the head's"
+
+
+def test_without_labels_nothing_is_claimed(adapt, dark_photos, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for i, path in enumerate(sorted(dark_photos.rglob("*.png"))):
+        shutil.copy(path, flat / f"{i}.png")
+    code, said, _, out = adapt(flat, "--methods", "coral", "--select", "labelled")
+    assert code == 0
+    facts = json.loads((out / "run.json").read_text())["adaptation"]
+    assert facts["verdicts"] == {}
+    assert facts["oracle"] is None
+    assert all(row["accuracy"] is None for row in facts["rows"])
+    assert "Target accuracy" not in (out / "report.html").read_text()
+    if facts["chosen"]["method"] != "source_only":
+        assert "whether it gained anything is not known" in said
+
+
+def test_texts_from_end_to_end(call, tmp_path):
+    from recipes.data import commands
+
+    table = tmp_path / "unlabelled.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("text",))
+        writer.writerows((f"please {s.text}",) for split in commands.load().values() for s in split[:60])
+    out = tmp_path / "run"
+    code, said, _ = call(
+        "train", "text-domain-adaptation", "--data", "commands", "--target", table, "--out", out, "--epochs", 2,
+        "--methods", "coral", "pseudo_label", "--hidden", 16,
+    )  # fmt: skip
+    assert code == 0
+    facts = json.loads((out / "run.json").read_text())
+    assert [row["method"] for row in facts["adaptation"]["rows"]] == ["source_only", "coral", "pseudo_label"]
+    assert [phase["cached"] for phase in facts["schedule"]["phases"]] == [True]
+    code, said, _ = call("predict", out, "switch the light on", "--json")
+    assert code == 0
+    assert json.loads(said)[0]["label"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--methods", "cdna"), "no method is called 'cdna'. Did you mean 'cdan'"),
+        (("--methods", "cdan", "--strength", "0"), "the --strength of a method is above 0, not 0"),
+        (
+            ("--methods", "pseudo_label", "--threshold", "1.5"),
+            "the --threshold for a label to be taken is between 0 and 1",
+        ),
+        (
+            ("--methods", "mmd", "--batch-size", "1"),
+            "mmd needs 2 labelled examples a step or more, and gets 1: raise --batch-size",
+        ),
+    ],
+)
+def test_bad_requests(adapt, dark_photos, options, message):
+    code, _, lines, out = adapt(dark_photos, *options)
+    assert code == 2
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert list(out.parent.glob("*run*")) == []
+
+
+def test_a_target_with_other_labels_is_refused_where_labels_are_asked_for(adapt, dark_photos, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(dark_photos, other)
+    for split in ("train", "test"):
+        (other / split / "top").rename(other / split / "upper")
+    code, _, lines, _ = adapt(other, "--methods", "coral", "--target-labels")
+    assert code == 2
+    assert "has the label 'upper', which the source" in lines[0]
+    assert "leave --target-labels away" in lines[0]
+
+
+def test_a_target_without_pictures_and_a_source_of_one_class(adapt, dark_photos, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, lines, _ = adapt(tmp_path / "empty", "--methods", "coral")
+    assert code == 2
+    assert "holds no pictures to adapt to" in lines[0]
+    code, _, lines, _ = adapt(tmp_path / "nowhere", "--methods", "coral")
+    assert code == 2
+    assert "there is no file or folder" in lines[0]
+    one = tmp_path / "one"
+    shutil.copytree(dark_photos / "train" / "top", one / "top")
+    code, _, lines, _ = adapt(dark_photos, "--methods", "coral", data=one)
+    assert code == 2
+    assert "holds one class only ('top')" in lines[0]
+
+
+def test_texts_need_a_frozen_encoder_and_a_target(call, tmp_path):
+    arguments = ("train", "text-domain-adaptation", "--data", "commands", "--out", tmp_path / "run")
+    code, _, lines = call(*arguments)
+    assert code == 2
+    assert "--target is missing" in lines[0]
+    code, _, lines = call(*arguments, "--target", "commands", "--schedule", "full")
+    assert code == 2
+    assert "behind a frozen encoder" in lines[0]
+    code, _, lines = call(*arguments, "--target", "commands", "--methods", "adabn")
+    assert code == 2
+    assert "no method is called 'adabn'" in lines[0]
+
+
+def test_the_demonstrations_are_not_mixed(call, tmp_path):
+    code, _, lines = call("demo", "--text", "--adapt", "--out", tmp_path / "run")
+    assert code == 2
+    assert "two demonstrations" in lines[0]

@@ -1,0 +1,307 @@
+"""Losses of examples without labels against their definitions; what adapts, and what is chosen by."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from recipes.adapt import afterwards, catalogue, methods, selection
+from recipes.engine.fit import predict, train
+from recipes.engine.images import Images
+from recipes.engine.joint import Joint, Part, hidden_of
+from recipes.engine.schedule import Phase
+from recipes.engine.settings import FitSettings
+from recipes.engine.store import Store
+from tests.tiny import HEAD, builder, normalization, pictures
+from zoo.errors import ConfigError, UnknownName
+from zoo.layers import GradientReversal
+
+JOINT = [name for name, row in catalogue.METHODS.items() if row.kind == "joint"]
+RNG = np.random.default_rng(0)
+
+
+def part(count, shift=0.0, width=6, labels=3):
+    features = np.float32(RNG.normal(shift, 1.0, (count, width)))
+    outputs = np.float32(RNG.dirichlet(np.ones(labels), count))
+    return Part(ops.convert_to_tensor(features), ops.convert_to_tensor(outputs))
+
+
+def made(name, **options):
+    keras.utils.set_random_seed(0)
+    return catalogue.maker(name, options.pop("strength", 1.0), options.pop("threshold", None))(6, 3)
+
+
+def without_labels(images):
+    return Images(images.pixels, np.zeros_like(images.targets), images.names, ())
+
+
+@pytest.fixture(scope="module")
+def data():
+    target = pictures(40, 2)
+    darker = Images(np.uint8(target.pixels // 2), target.targets, target.names, ())
+    return {
+        "train": pictures(48),
+        "validation": pictures(12, 1),
+        "unlabelled": without_labels(darker),
+        "measured": darker,
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Losses
+
+
+def test_the_reversal_hands_on_and_turns_the_gradient_round():
+    import tensorflow as tf
+
+    x = tf.constant([[1.0, -2.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = GradientReversal()(x, strength=0.25)
+        loss = tf.reduce_sum(3.0 * y)
+    np.testing.assert_allclose(y, x)
+    np.testing.assert_allclose(tape.gradient(loss, x), [[-0.75, -0.75]])
+    again = keras.layers.deserialize(keras.layers.serialize(GradientReversal(name="back")))
+    assert isinstance(again, GradientReversal)
+
+
+def test_coral_is_the_distance_of_covariances():
+    first, second = part(40), part(30, width=6)
+    a, b = np.cov(first.features, rowvar=False), np.cov(second.features, rowvar=False)
+    expected = np.sum((a - b) ** 2) / (np.sum(a**2) + np.sum(b**2))
+    np.testing.assert_allclose(made("coral").loss(first, second, None, 1.0), expected * methods.ramp(1.0), rtol=1e-4)
+    assert float(made("coral").loss(first, first, None, 1.0)) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_discrepancy_counts_every_pair():
+    first, second = (np.asarray(part(n, shift).features) for n, shift in ((7, 0.0), (5, 1.0)))
+    rows = np.concatenate([first, second])
+    squares = ((rows[:, None] - rows[None]) ** 2).sum(-1)
+    kernel = np.mean([np.exp(-squares / (squares.mean() * w)) for w in methods.Mmd.WIDTHS], 0)
+
+    def mean(block, own):
+        n = len(block)
+        return (block.sum() - np.trace(block)) / (n * (n - 1)) if own else block.mean()
+
+    expected = mean(kernel[:7, :7], True) + mean(kernel[7:, 7:], True) - 2 * mean(kernel[:7, 7:], False)
+    np.testing.assert_allclose(methods.discrepancy(first, second, methods.Mmd.WIDTHS), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["coral", "mmd"])
+def test_what_draws_together_grows_with_the_distance(name):
+    near, far = part(64, 0.0), Part(3.0 * part(64, 2.0).features, part(64).outputs)
+    base = part(64)
+    assert float(made(name).loss(base, far, None, 1.0)) > 2 * float(made(name).loss(base, near, None, 1.0))
+    assert float(made(name).loss(base, far, None, 0.0)) == pytest.approx(0, abs=1e-6), "it begins at nothing"
+    strong = made(name, strength=2.0).loss(base, far, None, 1.0)
+    np.testing.assert_allclose(strong, 2 * made(name).loss(base, far, None, 1.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dann", "cdan"])
+def test_the_discriminator_learns_and_the_features_flee_it(name):
+    import tensorflow as tf
+
+    method = made(name)
+    first, second = part(64), part(64, 1.5)
+    features = tf.Variable(second.features)
+    with tf.GradientTape(persistent=True) as tape:
+        loss = method.loss(first, Part(features, second.outputs), None, 1.0)
+    weights = [v.value for v in method.trainable_variables]
+    assert len(weights) == 6, "three dense layers"
+    for variable, gradient in zip(weights, tape.gradient(loss, weights), strict=True):
+        variable.assign_sub(0.1 * gradient)
+    better = method.loss(first, Part(features, second.outputs), None, 1.0)
+    assert float(better) < float(loss)
+    moved = features - 5.0 * tape.gradient(loss, features)
+    worse = method.loss(first, Part(moved, second.outputs), None, 1.0)
+    assert float(worse) > float(better), "a step along the reversed gradient makes the domains harder to tell apart"
+
+
+def test_cdan_sees_products_and_counts_sure_examples_more():
+    method, some = made("cdan"), part(5)
+    expected = np.einsum("bc,bf->bcf", some.outputs, some.features).reshape(5, -1)
+    np.testing.assert_allclose(method.seen(some), expected, rtol=1e-5)
+    sure = Part(some.features[:2], ops.convert_to_tensor(np.float32([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]])))
+    a, b = np.asarray(method.weights_of(sure))[:, 0]
+    assert a / b == pytest.approx(2 / (1 + 1 / 3), rel=1e-4)
+    large = methods.Cdan(1024, 10)
+    assert large.seen(part(4, width=1024, labels=10)).shape == (4, methods.MOST)
+
+
+def test_a_pseudo_label_counts_where_the_model_is_sure_and_labels_are_balanced():
+    sure = Part(part(2).features, ops.convert_to_tensor(np.float32([[0.98, 0.01, 0.01], [0.5, 0.3, 0.2]])))
+    even = Part(part(3).features, ops.convert_to_tensor(np.full((3, 3), 1 / 3, np.float32)))
+    loss = float(made("pseudo_label").loss(even, sure, None, 1.0))
+    assert loss == pytest.approx(-np.log(0.98) / 2 * float(methods.ramp(1.0)), rel=0.05), "of the first row alone"
+    assert float(made("pseudo_label", threshold=0.999).loss(even, sure, None, 1.0)) == 0
+    method = made("pseudo_label", threshold=0.6)
+    method.predicted.assign([0.9, 0.05, 0.05])  # the model has lately said "0" nine times in ten
+    doubtful = Part(sure.features, ops.convert_to_tensor(np.float32([[0.6, 0.39, 0.01], [0.6, 0.01, 0.39]])))
+    outputs = ops.convert_to_tensor(np.float32([[0.1, 0.8, 0.1], [0.1, 0.1, 0.8]]))
+    found = float(method.loss(even, doubtful, Part(doubtful.features, outputs), 1.0))
+    assert found == pytest.approx(-np.log(0.8), rel=0.02), "so the labels are 1 and 2"
+
+
+def test_fixmatch_learns_from_the_strong_version_alone():
+    import tensorflow as tf
+
+    weak = tf.Variable(np.float32([[0.97, 0.02, 0.01], [0.4, 0.3, 0.3]]))
+    much = tf.Variable(np.float32([[0.3, 0.4, 0.3], [0.2, 0.2, 0.6]]))
+    method, features = made("fixmatch"), part(2).features
+    with tf.GradientTape(persistent=True) as tape:
+        loss = method.loss(part(2), Part(features, weak.value()), Part(features, tf.identity(much)), 0.0)
+    assert float(loss) == pytest.approx(-np.log(0.3) / 2, rel=1e-3)
+    assert tape.gradient(loss, weak) is None
+    gradient = tape.gradient(loss, much).numpy()
+    assert gradient[0].any()
+    assert not gradient[1].any()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+
+PHASES = (Phase("head", "head", 1, 0.01), Phase("top", 1, 3, 0.01))
+
+
+def fitted(data, name, store=None, folder=None, phases=PHASES, seeds=(0,), **settings):
+    settings = FitSettings(batch_size=8, cache_dtype="float32", **settings)
+    method = catalogue.maker(name, 1.0, None) if name else None
+    return train(
+        builder(normalization), HEAD, phases, data, seeds, settings, store=store, folder=folder, name="x", method=method
+    )
+
+
+@pytest.mark.parametrize("name", JOINT)
+def test_every_method_trains_with_and_without_cached_features(data, tmp_path, name):
+    model, (plain,) = fitted(data, name)
+    assert not any("Joint" in type(layer).__name__ for layer in model._flatten_layers())
+    assert plain.phases[-1]["best_epoch"] == 3, "the last epoch is kept"
+    assert np.isfinite([row["val_loss"] for row in plain.history]).all()
+    _, (cached,) = fitted(data, name, Store(tmp_path))
+    strong = getattr(methods, catalogue.METHODS[name].of).strong
+    assert [phase["cached"] for phase in cached.phases] == [not strong] * 2
+    if name in ("coral", "mmd"):  # the others draw weights of their own
+        for a, b in zip(plain.weights, cached.weights, strict=True):
+            np.testing.assert_allclose(a, b, atol=2e-4)
+    _, (without,) = fitted(data, None)
+    assert any(np.abs(a - b).max() > 1e-5 for a, b in zip(plain.weights, without.weights, strict=True)), (
+        "it had an effect"
+    )
+
+
+def test_a_killed_adaptation_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeypatch):
+    from recipes.engine.checkpoint import Checkpoints
+    from tests.unit.test_resume import Killed
+
+    options = {"augment": ("crop",), "seeds": (3, 4)}
+    _, expected = fitted(data, "dann", Store(tmp_path / "a"), **options)
+    write, count = Checkpoints._write, [0]
+
+    def counting(self, *args):
+        write(self, *args)
+        count[0] += 1
+        if count[0] == 4:  # in the second epoch of the joint phase
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "_write", counting)
+        with pytest.raises(Killed):
+            fitted(data, "dann", Store(tmp_path / "b"), tmp_path / "b", **options)
+    _, got = fitted(data, "dann", Store(tmp_path / "b"), tmp_path / "b", **options)
+    for a, b in zip(got, expected, strict=True):
+        for x, y in zip(a.weights, b.weights, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_too_few_examples_are_refused():
+    with pytest.raises(ConfigError, match="mmd needs 2 unlabelled examples a step or more, and gets 1"):
+        catalogue.check_batch(("dann", "mmd"), 8, {"labelled": 9, "unlabelled": 1})
+    catalogue.check_batch(("dann",), 1, {"labelled": 9, "unlabelled": 1})
+
+
+def test_a_joint_model_is_the_model_outside_training():
+    model = builder(normalization)()
+    joint = Joint(model, made("coral"), lambda: 0.0)
+    pixels = np.float32(pictures(3).pixels)
+    np.testing.assert_allclose(joint(pixels), model(pixels), atol=1e-6)
+    found = joint({"labelled": pixels[:1], "unlabelled": pixels[1:]})
+    np.testing.assert_allclose(found["unlabelled"].outputs, model(pixels[1:]), atol=1e-5)
+    assert found["labelled"].features.shape == (1, hidden_of(model).shape[-1])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Afterwards
+
+
+def test_adabn_takes_the_statistics_of_the_pictures(data):
+    model = builder(normalization)()
+    first = next(layer for layer in model.layers if isinstance(layer, layers.BatchNormalization))
+    before = [layer.trainable for layer in model.layers]
+    afterwards.adabn(model, data["unlabelled"], 40, 0)
+    assert [layer.trainable for layer in model.layers] == before
+    seen = keras.Model(model.input, first.input)(np.float32(data["unlabelled"].pixels))
+    np.testing.assert_allclose(first.moving_mean, np.mean(seen, (0, 1, 2)), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(first.moving_variance, np.var(seen, (0, 1, 2)), rtol=1e-2, atol=1e-3)
+
+
+def test_tent_makes_surer_and_moves_scales_and_offsets_alone(data):
+    model, _ = fitted(data, None, phases=(Phase("all", "all", 4, 0.01, batch_norm="train"),))
+    afterwards.adabn(model, data["unlabelled"], 8, 0)
+    kernels = [np.array(v) for v in model.weights if v.name == "kernel"]
+    before = methods.entropy(predict(model, data["unlabelled"])[0]).numpy().mean()
+    for _ in range(3):
+        afterwards.tent(model, data["unlabelled"], 8, 0)
+    assert methods.entropy(predict(model, data["unlabelled"])[0]).numpy().mean() < before
+    for a, b in zip(kernels, [np.array(v) for v in model.weights if v.name == "kernel"], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["adabn", "tent"])
+def test_without_batch_normalization_there_is_nothing_to_adapt(data, name):
+    inputs = keras.Input((16, 16, 3))
+    model = keras.Model(inputs, layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(inputs)), name="plain")
+    with pytest.raises(ConfigError, match=f"'plain' has none: leave {name} out of --methods"):
+        getattr(afterwards, name)(model, data["unlabelled"], 8, 0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Choosing
+
+
+def test_information_praises_neither_doubt_nor_one_label_for_all():
+    sure = np.eye(3)[[0, 1, 2, 0, 1, 2]]
+    assert selection.information(sure) == pytest.approx(np.log(3), abs=1e-6)
+    assert selection.information(np.full((6, 3), 1 / 3)) == pytest.approx(0, abs=1e-6)
+    assert selection.information(np.eye(3)[[1] * 6]) == pytest.approx(0, abs=1e-6)
+
+
+def test_importance_weights_count_what_looks_like_the_target():
+    rng = np.random.default_rng(0)
+    source = np.concatenate([rng.normal(0, 1, (300, 2)), rng.normal(4, 1, (100, 2))])
+    right = np.repeat([1.0, 0.0], [300, 100])  # wrong where the target lies
+    target = rng.normal(4, 1, (400, 2))
+    assert right.mean() == 0.75
+    assert selection.importance_weighted(source, right, target) < 0.3
+    assert selection.importance_weighted(source, right, source) == pytest.approx(0.75, abs=0.05)
+
+
+def test_the_best_method_is_chosen_by_its_mean_and_then_its_best_seed():
+    values = {"a": [0.9, 0.1], "b": [0.6, 0.7], "c": [0.5, 0.5]}
+    rows = [{"method": m, "information": v, "labelled": 1 - v} for m, of in values.items() for v in of]
+    assert selection.choose(rows, "information") == 3
+    assert rows[selection.choose(rows, "labelled")]["method"] in ("a", "c")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((("cdna",), 1.0, None), UnknownName, "cdan"),
+        (((), 1.0, None), ConfigError, "one or more different ones"),
+        ((("dann", "dann"), 1.0, None), ConfigError, "one or more different ones"),
+        ((("dann",), 0.0, None), ConfigError, "--strength of a method is above 0, not 0"),
+        ((("dann",), 1.0, 1.0), ConfigError, "--threshold .* between 0 and 1, not 1"),
+    ],
+)
+def test_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        catalogue.check(arguments[0], tuple(catalogue.METHODS), *arguments[1:])
