@@ -48,7 +48,7 @@ class Plan:
 
 @dataclass
 class Candidate:
-    """A trained model; `figures` holds what it is chosen and reported by."""
+    """A trained model; `seconds` include what cached features had cost, `figures` hold what it is chosen and reported by."""
 
     method: str
     seed: int
@@ -93,7 +93,7 @@ def train(
             name=name,
             method=method,
         )
-        found += [Candidate(name, t.seed, t.weights, t.history, t.phases, t.seconds) for t in trained]
+        found += [Candidate(name, t.seed, t.weights, t.history, t.phases, t.seconds + t.charged) for t in trained]
     return found
 
 

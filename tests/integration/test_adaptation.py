@@ -139,6 +139,33 @@ def test_texts_from_end_to_end(call, tmp_path):
     assert json.loads(said)[0]["label"]
 
 
+def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path):
+    arguments = (
+        "train",
+        "semi-supervised",
+        "--data",
+        photo_folder,
+        "--per-class",
+        3,
+        "--unlabelled",
+        dark_photos / "train",
+    )
+    small = [option for option in SMALL if option not in ("--epochs", 4)]
+    code, said, _ = call(*arguments, "--out", tmp_path / "run", *small, "--updates", 6)
+    assert code == 0
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["data"]["splits"]["train"]["per_label"] == {"left": 3, "right": 3, "top": 3}
+    assert [row["method"] for row in facts["adaptation"]["rows"]] == ["supervised_only", "pseudo_label", "fixmatch"]
+    assert facts["adaptation"]["chosen"]["criterion"] == "labelled"
+    kept = facts["adaptation"]["chosen"]["method"]
+    row = next(row for row in facts["adaptation"]["rows"] if row["method"] == kept)
+    assert facts["metrics"]["test"]["accuracy"] == pytest.approx(row["accuracy"])
+    assert "Test accuracy" in (tmp_path / "run" / "report.html").read_text()
+    code, _, lines = call("train", "semi-supervised", "--data", photo_folder, "--out", tmp_path / "other", *small)
+    assert code == 2
+    assert "have labels: --per-class 10 uses only so many" in lines[0]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Bad input
 
