@@ -151,7 +151,7 @@ def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path):
         dark_photos / "train",
     )
     small = [option for option in SMALL if option not in ("--epochs", 4)]
-    code, said, _ = call(*arguments, "--out", tmp_path / "run", *small, "--updates", 6)
+    code, _, _ = call(*arguments, "--out", tmp_path / "run", *small, "--updates", 6)
     assert code == 0
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["data"]["splits"]["train"]["per_label"] == {"left": 3, "right": 3, "top": 3}
