@@ -190,8 +190,10 @@ def regression(targets: Sequence[str], *, name: str = "values", dropout: float =
     return Head(name, "regression", tuple(targets), attach, loss, metrics, score)
 
 
-def embedding(dimension: int, *, name: str = "embedding", temperature: float = 0.1) -> Head:
+def embedding(dimension: int, *, name: str = "embedding", temperature: float = 0.1, hidden: int = 0) -> Head:
     """A vector of length 1 for each input, `(batch, dimension)`: near means alike.
+
+    With `hidden` units there is a layer of so many before it.
 
     Targets are one-hot rows; the loss is supervised contrastive (Khosla et al. 2020, arXiv:2004.11362), so a batch
     needs at least two examples of some class. `score` is the share of examples whose nearest other example is of
@@ -208,6 +210,8 @@ def embedding(dimension: int, *, name: str = "embedding", temperature: float = 0
     def attach(features):
         import keras
 
+        if hidden:
+            features = keras.layers.Dense(hidden, "relu", name=f"{name}_hidden")(features)
         vector = _dense(features, dimension, name, 0.0)
         return keras.layers.UnitNormalization(dtype="float32", name=name)(vector)
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from recipes.engine import sentences, sources, splits
 from recipes.engine.images import Images, decode_examples, decode_splits
 from recipes.engine.sentences import Sentence
@@ -14,7 +16,18 @@ from zoo.errors import ConfigError, DataError
 from zoo.heads import Head
 from zoo.text import Tokenizer
 
-__all__ = ["Domains", "decode", "describe", "encode_both", "load", "load_partly_labelled", "load_texts"]
+__all__ = [
+    "Domains",
+    "Pile",
+    "decode",
+    "decode_pile",
+    "describe",
+    "encode_both",
+    "load",
+    "load_partly_labelled",
+    "load_pile",
+    "load_texts",
+]
 
 
 class _Asked(Protocol):
@@ -74,6 +87,20 @@ class Domains:
         return hash_of(self.fingerprint, sorted(example.digest for example in self.unlabelled))
 
 
+@dataclass(frozen=True)
+class Pile:
+    """Pictures of which nothing is known, or for a report their labels."""
+
+    name: str
+    labels: tuple[str, ...]
+    pictures: tuple[Example, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of their content."""
+        return hash_of(sorted(example.digest for example in self.pictures))
+
+
 def load(asked: _Asked) -> Domains:
     """Read what `asked` names; pictures are not opened yet.
 
@@ -112,6 +139,48 @@ def load_partly_labelled(asked: _AskedFew) -> Domains:
     return Domains(
         few, made, asked.unlabelled or asked.data, tuple(unlabelled), source.splits["test"], splits.fingerprint(source)
     )
+
+
+FEWEST = 20
+"""Pictures without labels."""
+
+
+class _AskedPile(Protocol):
+    """The same where nothing has labels."""
+
+    data: str
+    labels: bool
+    path_column: str
+    label_column: str
+
+
+def load_pile(asked: _AskedPile) -> Pile:
+    """Pictures without labels; with them, if `asked.labels`.
+
+    Raises:
+        DataError: as `sources.load` does, or too few.
+    """
+    if asked.labels:
+        loaded = sources.load(asked.data, path_column=asked.path_column, label_column=asked.label_column)
+        labels, pictures = loaded.labels, loaded.splits["train"]
+    else:
+        labels, pictures = (), sources.load_unlabelled(asked.data, path_column=asked.path_column)
+    if len(pictures) < FEWEST:
+        raise DataError(f"'{asked.data}' holds {len(pictures)} pictures: to learn from them takes {FEWEST} or more")
+    return Pile(asked.data, labels, pictures)
+
+
+def decode_pile(pile: Pile, image_size: int, skip_bad: bool, seed: int) -> dict[str, Images]:
+    """ "all" pictures, and of them "validation", a tenth drawn by `seed`, and "train", the others."""
+    everything = decode_examples(pile.pictures, pile.labels, image_size, skip_bad=skip_bad, title="decode")
+    order = np.random.default_rng(seed).permutation(len(everything))
+    count = max(2, len(order) // 10)
+    parts = {"validation": np.sort(order[:count]), "train": np.sort(order[count:])}
+    return {"all": everything, **{name: _rows(everything, rows) for name, rows in parts.items()}}
+
+
+def _rows(images: Images, rows: np.ndarray) -> Images:
+    return Images(images.pixels[rows], images.targets[rows], tuple(images.names[i] for i in rows), ())
 
 
 def load_texts(asked: _AskedText) -> Domains:

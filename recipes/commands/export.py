@@ -98,8 +98,14 @@ def _from_run(options: Options) -> dict:
     from export.manifest import Description
     from export.sessions import load_keras
     from recipes.engine import export_data, run
+    from zoo.errors import ConfigError
 
     content = run.read(options.run)
+    if content["recipe"] == "self-supervised":
+        raise ConfigError(
+            f"'{options.run}' is a backbone without a head: train one on it first, `graft train image-classification "
+            f"--backbone {options.run / 'backbone.keras'}`"
+        )
     data, name = content["data"], options.run.resolve().name
     if content.get("modality") == "text":
         asked = _of_texts(options, content, name)

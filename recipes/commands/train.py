@@ -11,6 +11,7 @@ RECIPES = {
     "image-classification": "a folder of photos -> a classifier",
     "domain-adaptation": "labelled pictures, unlabelled ones of another kind -> a classifier for these",
     "semi-supervised": "a few labelled photos, many without labels -> a classifier",
+    "self-supervised": "photos without labels -> a backbone that knows them better",
     "text-domain-adaptation": "labelled sentences, unlabelled ones of another kind -> a classifier for these",
     "text-classification": "sentences with labels, one or several -> a classifier",
     "token-classification": "words with tags (entities, slots) -> a tagger",

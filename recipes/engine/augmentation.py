@@ -7,7 +7,7 @@ from zoo.errors import ConfigError
 
 __all__ = ["MIXERS", "Augmentation", "augmenter"]
 
-Augmentation = Literal["flip", "crop", "color", "randaugment", "mixup", "cutmix"]
+Augmentation = Literal["flip", "crop", "zoom", "color", "grayscale", "randaugment", "mixup", "cutmix"]
 MIXERS = ("mixup", "cutmix")
 """Those that join two pictures and their targets."""
 
@@ -34,6 +34,10 @@ def _layers(augment: Sequence[str], seed: int):
             layer.RandomTranslation(0.08, 0.08, fill_mode="reflect", seed=seed + 1),
             layer.RandomZoom((-0.25, 0.0), fill_mode="reflect", seed=seed + 2),
         ],
+        "zoom": lambda: [
+            layer.RandomTranslation(0.2, 0.2, fill_mode="reflect", seed=seed + 7),
+            layer.RandomZoom((-0.6, 0.0), fill_mode="reflect", seed=seed + 8),
+        ],
         "color": lambda: [
             layer.RandomColorJitter(
                 PIXELS,
@@ -44,6 +48,7 @@ def _layers(augment: Sequence[str], seed: int):
                 seed=seed + 3,
             )
         ],
+        "grayscale": lambda: [layer.RandomGrayscale(0.2, seed=seed + 9)],
         "randaugment": lambda: [layer.RandAugment(PIXELS, num_ops=2, factor=0.4, seed=seed + 4)],
     }
     mixers = {

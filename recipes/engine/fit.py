@@ -71,6 +71,7 @@ def train(
     folder: Path | None = None,
     name: str = "training",
     method: "Callable[[int, int], Method] | None" = None,
+    pairs: bool = False,
 ) -> tuple["keras.Model", list[Trained]]:
     """Train `build()` through `phases` once for each seed; the graph is traced once a phase, not once a seed.
 
@@ -78,7 +79,8 @@ def train(
     included; it is called under each seed. Features of frozen blocks are kept in `store`; without one nothing is cached.
     Checkpoints (and TensorBoard's logs) go into `folder`, under `name`; if it holds those of an interrupted training, this
     one goes on from there. `method` makes, of the width of what the last dense layer receives and the number of labels,
-    what the last phase learns from the "unlabelled" ones of `images`.
+    what the last phase learns from the "unlabelled" ones of `images`. With `pairs` no labels are used: the head learns which
+    two versions are of one picture.
 
     Returns the model, holding the weights of the last seed, and the results, in the order of `seeds`. The seconds of the
     first seed include tracing, and computing features that were not in the store.
@@ -93,10 +95,10 @@ def train(
     images = {name: images[name] for name in ("train", "validation", *(("unlabelled",) if method else ()))}
     with mirrored(settings.multi_gpu):
         checkpoints = Checkpoints(folder and folder / "checkpoint" / name)
-        return _train(build, head, phases, images, seeds, settings, store, checkpoints, folder, method)
+        return _train(build, head, phases, images, seeds, settings, store, checkpoints, folder, method, pairs)
 
 
-def _train(build, head, phases, images, seeds, settings, store, checkpoints, folder, make_method):
+def _train(build, head, phases, images, seeds, settings, store, checkpoints, folder, make_method, pairs):
     import keras
 
     from recipes.engine.joint import hidden_of
@@ -113,11 +115,11 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, fol
     if make_method is not None:
         shape = hidden_of(model).shape[-1], model.outputs[0].shape[-1]
         method = make_method(*shape)
-    if store is not None and not (method and method.strong):
+    if store is not None and not pairs and not (method and method.strong):
         cache = PrefixCache(store, model, images, settings.augment, settings.caching)
         epochs = [phase.epochs if budget is None else None for phase in phases]
         planned = cache.plan(list(zip(epochs, cuts, strict=True)))
-    training = Training(model, blocks, head, phases, images, settings, folder, method)
+    training = Training(model, blocks, head, phases, images, settings, folder, method, pairs)
     results = []
     for index, seed in enumerate(seeds):
         finished = checkpoints.finished(seed)

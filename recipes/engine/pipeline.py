@@ -5,7 +5,7 @@ features instead of pixels, get the batches of the one that ran through.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,10 +24,13 @@ __all__ = [
     "evaluation_batches",
     "feature_batches",
     "joint_batches",
+    "paired_batches",
     "timed",
     "training_batches",
 ]
 
+DRAWS_APART = 7919
+"""Between the seeds of two draws: more than the layers of an augmentation, whose seeds follow each other."""
 BUCKET_STEPS = 32
 """Texts are sorted by length within so many shuffled batches: little padding, and yet another mix in every epoch."""
 
@@ -44,6 +47,7 @@ class Order:
         epochs: how many epochs there are.
         first: the epoch to begin with, for a training that is resumed.
         skip: steps of that epoch to leave out.
+        draw: another number gives other random changes to the same examples.
         chunk, window: what is too large for memory is shuffled in two steps, so that a disk reads long stretches: the order
             of the chunks (so many rows that lie together), then the rows within `window` consecutive chunks. A window of 0
             shuffles everything.
@@ -59,6 +63,7 @@ class Order:
     window: int = 0
     lengths: np.ndarray | None = None
     skip: int = 0
+    draw: int = 0
 
     @property
     def steps(self) -> int:
@@ -113,7 +118,7 @@ def training_batches(
         lambda step, indices: (step, *gather(indices)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
     if augment:
-        apply = augmenter(augment, order.seed)
+        apply = augmenter(augment, order.seed + DRAWS_APART * order.draw)
         # One call at a time: the layers draw from a seeded state, and two at once would race for it.
         batches = batches.map(apply)
     else:
@@ -158,6 +163,26 @@ def joint_batches(
         others = tf.data.Dataset.zip((others, changed)).map(lambda weak, much: {**weak, **much})
     return tf.data.Dataset.zip((labelled, others)).map(
         lambda batch, beside: ({"labelled": batch[0], **beside}, *batch[1:])
+    )
+
+
+def paired_batches(images: Images, order: Order, augment: Sequence[Augmentation]) -> "tf.data.Dataset":
+    """Two differently changed versions of each picture: `(pixels (2b, h, w, 3), one-hot (2b, b))`.
+
+    Row i and row b + i are of one picture, and have the same target.
+    """
+    import tensorflow as tf
+
+    batches = [
+        training_batches(images, replace(order, draw=draw), augment=augment).map(lambda pixels, _: pixels)
+        for draw in range(2)
+    ]
+    size = min(order.batch_size, order.count)
+    targets = tf.tile(tf.eye(size), [2, 1])
+    paired = tf.data.Dataset.zip(tuple(batches)).map(lambda *pair: (tf.concat(pair, 0), targets))
+    # Keras warns of an end that it did not foresee.
+    return paired.apply(
+        tf.data.experimental.assert_cardinality((order.epochs - order.first) * order.steps - order.skip)
     )
 
 

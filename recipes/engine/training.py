@@ -33,6 +33,8 @@ __all__ = ["EVALUATION_BATCH", "Training"]
 EVALUATION_BATCH = 64
 CHUNK_BYTES = 1024**2
 """What a disk reads in one stretch, where features are too large for memory."""
+VALIDATION_SEED = 0
+"""Of the random changes to validation pictures, where pairs of them are compared: the same in every epoch and run."""
 ENDLESS = 1_000_000
 """Epochs of a phase that the clock ends."""
 APART = 1_000_003
@@ -44,7 +46,8 @@ STEPS_A_CALL = 16
 
 
 class Training:
-    """One model on its way through the phases. With `method`, the last one learns from unlabelled examples too."""
+    """One model on its way through the phases. With `method`, the last one learns from unlabelled examples too; with `pairs`
+    a batch holds two versions of each picture, and nothing else is known of them."""
 
     def __init__(
         self,
@@ -56,13 +59,14 @@ class Training:
         settings: FitSettings,
         folder,
         method: "Method | None" = None,
+        pairs: bool = False,
     ):
         self.model, self.blocks, self.head, self.phases = model, blocks, head, phases
         self.images, self.settings, self.folder = images, settings, folder
         most = max(count_trained(blocks, phase.train) for phase in phases)
         still = {id(v) for block in blocks[: len(blocks) - most] for v in block.weights}
         self.changing = [v for v in model.variables if id(v) not in still] + (method.variables if method else [])
-        self.method = method
+        self.method, self.pairs = method, pairs
         self.compiled: dict[tuple[int, bool], _Phase] = {}
         self.sweeps: dict[int, dict] = {}
 
@@ -164,6 +168,7 @@ class _Phase:
 
         from recipes.engine.joint import Joint
 
+        self.pairs = training.pairs
         self.phase, self.cut, self.settings, self.folder = phase, cut, training.settings, training.folder
         self.head, self.blocks = training.head, training.blocks
         model = training.model
@@ -237,6 +242,8 @@ class _Phase:
     def _batches(self, data: Mapping, seed: int, first: int = 0):
         """(inputs, targets[, weights]) from epoch `first` on."""
         examples = data["train"]
+        if self.pairs:
+            return pipeline.paired_batches(examples, self._order(seed, examples, first), self.settings.augment)
         weights = pipeline.balanced_weights(examples.targets) if self.settings.class_weights else None
         order, augment = self._order(seed, examples, first), self.settings.augment
         if isinstance(examples, Features):
@@ -250,6 +257,12 @@ class _Phase:
         others = replace(others, epochs=ENDLESS, first=begun, skip=skip)
         strong = STRONG if self.method.strong else ()
         return pipeline.joint_batches(labelled, data["unlabelled"], others, augment, strong)
+
+    def _validation(self, examples):
+        if not self.pairs:
+            return pipeline.evaluation_batches(examples, EVALUATION_BATCH)
+        order = pipeline.Order(len(examples), self.settings.batch_size, VALIDATION_SEED)
+        return pipeline.paired_batches(examples, order, self.settings.augment)
 
     def find_rate(self, data: Mapping, seed: int) -> dict:
         """Sweep over rates, then compile anew; see `lr_finder.find_rate`."""
@@ -299,7 +312,7 @@ class _Phase:
         callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=watch), best]
         if settings.tensorboard and self.folder is not None:
             callbacks.append(keras.callbacks.TensorBoard(f"{self.folder}/tensorboard/seed-{seed}/{phase.name}"))
-        validation = pipeline.evaluation_batches(data["validation"], EVALUATION_BATCH)
+        validation = self._validation(data["validation"])
         length = (phase.epochs - state.epochs_done) * self.steps
         if limits is not None:
             length = max(1, round(limits[1] - clock.used))  # a bar of seconds

@@ -166,6 +166,36 @@ def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path):
     assert "have labels: --per-class 10 uses only so many" in lines[0]
 
 
+def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path):
+    out = tmp_path / "pile"
+    small = [option for option in SMALL if option not in ("--batch-size", 8)]
+    arguments = ("train", "self-supervised", "--data", photo_folder, "--out", out, *small, "--batch-size", 16)
+    code, said, _ = call(*arguments, "--labels", "--clusters", 3)
+    assert code == 0
+    assert "share the label" in said
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["clusters"]["count"] == 3
+    with (out / "clusters.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == facts["data"]["pictures"] == len(list(photo_folder.rglob("*.png")))
+    assert {row["cluster"] for row in rows} == {"0", "1", "2"}
+    assert all(len(row["nearest"].split(";")) == 6 for row in rows)
+    assert "3 crowds" in (out / "report.html").read_text()
+    # What it is for.
+    run = tmp_path / "run"
+    code, _, _ = call(
+        "train", "image-classification", "--data", photo_folder, "--out", run, "--backbone", out / "backbone.keras",
+        "--schedule", "feature_extraction", "--epochs", 2,
+    )  # fmt: skip
+    assert code == 0
+    code, _, lines = call("export", out)
+    assert code == 2
+    assert "is a backbone without a head" in lines[0]
+    code, _, lines = call(*arguments[:5], tmp_path / "other", *small, "--batch-size", 16, "--augment")
+    assert code == 2
+    assert "pairs of versions are compared" in lines[0]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Bad input
 

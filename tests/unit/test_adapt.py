@@ -5,16 +5,20 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from recipes.adapt import afterwards, catalogue, methods, selection
+from recipes.adapt import afterwards, catalogue, gallery, methods, pretext, selection
+from recipes.engine import pipeline
 from recipes.engine.fit import predict, train
 from recipes.engine.images import Images
 from recipes.engine.joint import Joint, Part, hidden_of
 from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
 from recipes.engine.store import Store
+from tests.conftest import tiny_backbone as tiny
 from tests.tiny import HEAD, builder, normalization, pictures
 from zoo.errors import ConfigError, UnknownName
+from zoo.heads import embedding
 from zoo.layers import GradientReversal
+from zoo.stack import stack
 
 JOINT = [name for name, row in catalogue.METHODS.items() if row.kind == "joint"]
 RNG = np.random.default_rng(0)
@@ -305,3 +309,59 @@ def test_the_best_method_is_chosen_by_its_mean_and_then_its_best_seed():
 def test_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         catalogue.check(arguments[0], tuple(catalogue.METHODS), *arguments[1:])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Without labels
+
+
+def test_pairs_are_two_versions_of_the_same_pictures():
+    images = pictures(20)
+    order = pipeline.Order(20, 8, 0, epochs=2)
+    batches = list(pipeline.paired_batches(images, order, ("zoom", "grayscale")))
+    assert len(batches) == 4
+    pixels, targets = (np.asarray(part) for part in batches[0])
+    np.testing.assert_array_equal(targets, np.tile(np.eye(8), (2, 1)))
+    assert np.abs(pixels[:8] - pixels[8:]).max((1, 2, 3)).min() > 1, "each version is another one"
+    plain, _ = next(iter(pipeline.paired_batches(images, order, ())))
+    np.testing.assert_array_equal(plain[:8], plain[8:])
+    again = next(iter(pipeline.paired_batches(images, order, ("zoom", "grayscale"))))[0]
+    np.testing.assert_array_equal(pixels, again)
+
+
+def test_a_backbone_learns_which_versions_belong_together():
+    rng = np.random.default_rng(0)
+    patterns = np.kron(rng.integers(60, 200, (104, 4, 4, 3)), np.ones((1, 4, 4, 1)))
+    everything = Images(np.uint8(patterns), np.eye(2, dtype="float32")[np.arange(104) % 2], ("",) * 104, ())
+    part = lambda rows: Images(everything.pixels[rows], everything.targets[rows], everything.names[rows], ())  # noqa: E731
+    images = {"all": everything, "train": part(slice(0, 80)), "validation": part(slice(80, None))}
+    head = embedding(8, temperature=0.2, hidden=16)
+    build = lambda: stack(tiny(), [head])  # noqa: E731
+    settings = FitSettings(batch_size=16, augment=("color",))
+    phases = (Phase("all", "all", 10, 1e-2, batch_norm="train"),)
+    keras.utils.set_random_seed(0)
+    before = pretext.figures(build(), images, settings)
+    model, (trained,) = train(build, head, phases, images, [0], settings, pairs=True)
+    after = pretext.figures(model, images, settings)
+    losses = [row["val_loss"] for row in trained.history]
+    assert losses[-1] < losses[0]
+    assert after["pairs"] > before["pairs"]
+    said = pretext.compared(before, after, images)
+    assert f"{100 * after['pairs']:.1f} % of cases" in said["said"]
+    assert "share the label" in said["said"]
+
+
+def test_crowds_are_found_and_neighbours_are_near():
+    rng = np.random.default_rng(0)
+    middles = np.eye(4) * 5
+    truth = np.repeat(np.arange(4), [40, 30, 20, 10])
+    seen = gallery.look(middles[truth] + rng.normal(0, 0.3, (100, 4)), None)
+    assert len(seen.typical) == 4
+    assert [len(rows) for rows in seen.typical] == [40, 30, 20, 10]
+    np.testing.assert_array_equal(seen.clusters, truth)
+    assert (truth[seen.neighbours] == truth[:, None]).all()
+    assert not (seen.neighbours == np.arange(100)[:, None]).any(), "nothing is its own neighbour"
+    assert seen.silhouette > 0.8
+    assert len(gallery.look(rng.normal(size=(30, 3)), 5).typical) == 5
+    with pytest.raises(ConfigError, match="--clusters is from 2 to one less than the 30 pictures, not 30"):
+        gallery.look(rng.normal(size=(30, 3)), 30)

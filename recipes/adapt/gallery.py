@@ -1,0 +1,126 @@
+"""What unlabelled pictures look like to a backbone: crowds, nearest neighbours, a map; a page and a table of them."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recipes.adapt.outcome import embed
+from recipes.engine import figures
+from recipes.engine.images import Images
+from zoo.errors import ConfigError
+from zoo.files import staged_file, write_text
+
+__all__ = ["Seen", "look", "write"]
+
+MOST_CLUSTERS = 20
+SAMPLE = 2000
+"""Pictures that say how many clusters there are."""
+MAPPED = 1500
+"""Pictures on the map."""
+NEIGHBOURS = 6
+QUERIES = 8
+SHOWN = 8
+"""Pictures of a cluster, those nearest to its middle first."""
+SIDE = 96
+"""Of a picture on the page, in pixels."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found in the pictures.
+
+    Attributes:
+        vectors: of length 1, `(n, width)`.
+        clusters: the number of each picture's cluster, `(n,)`, large clusters first.
+        typical: for each cluster its pictures, the one nearest to its middle first.
+        neighbours: for each picture the nearest others by cosine, `(n, NEIGHBOURS)`.
+        silhouette: of the clustering, -1 to 1 (Rousseeuw 1987).
+    """
+
+    vectors: np.ndarray
+    clusters: np.ndarray
+    typical: tuple[np.ndarray, ...]
+    neighbours: np.ndarray
+    silhouette: float
+
+
+def look(features: np.ndarray, clusters: int | None, seed: int = 0) -> Seen:
+    """Cluster (k-means) the features `(n, width)`, scaled to length 1, and find each one's nearest neighbours.
+
+    `clusters` None: the number from 2 to 20 with the best silhouette.
+
+    Raises:
+        ConfigError: more clusters than pictures, or less than two.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import silhouette_score
+
+    vectors = np.float32(features / np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-12))
+    if clusters is not None and not 2 <= clusters < len(vectors):
+        raise ConfigError(f"--clusters is from 2 to one less than the {len(vectors)} pictures, not {clusters}")
+    sample = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE]
+
+    def judged(count: int):
+        model = KMeans(count, n_init=4, random_state=seed).fit(vectors[sample])
+        return silhouette_score(vectors[sample], model.labels_), count, model
+
+    counts = range(2, min(MOST_CLUSTERS, len(sample) - 1) + 1) if clusters is None else (clusters,)
+    silhouette, count, model = max((judged(n) for n in counts), key=lambda found: found[0])
+    found = model.predict(vectors)
+    order = np.argsort(-np.bincount(found, minlength=count), kind="stable")
+    distances = model.transform(vectors)
+    members = [np.flatnonzero(found == cluster) for cluster in order]
+    typical = tuple(rows[np.argsort(distances[rows, c])] for rows, c in zip(members, order, strict=True))
+    return Seen(vectors, np.argsort(order)[found], typical, _neighbours(vectors), float(silhouette))
+
+
+def _neighbours(vectors: np.ndarray, block: int = 1024) -> np.ndarray:
+    count = min(NEIGHBOURS, len(vectors) - 1)
+    rows = []
+    for start in range(0, len(vectors), block):
+        similarity = vectors[start : start + block] @ vectors.T
+        similarity[np.arange(len(similarity)), start + np.arange(len(similarity))] = -np.inf
+        rows.append(np.argsort(-similarity, -1, kind="stable")[:, :count])
+    return np.concatenate(rows)
+
+
+def write(folder: Path, seen: Seen, images: Images, facts: Mapping, seed: int = 0) -> None:
+    """report.html for a person and clusters.csv (a row a picture: cluster, place on the map, neighbours) for a program."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(seen.vectors))[:MAPPED])
+    places = embed([seen.vectors[chosen]], seed)[0]
+    at = dict(zip(chosen.tolist(), places.tolist(), strict=True))
+    with staged_file(folder / "clusters.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("name", "cluster", "x", "y", "nearest"))
+        for i, name in enumerate(images.names):
+            nearest = ";".join(images.names[n] for n in seen.neighbours[i])
+            place = [f"{value:.3f}" for value in at[i]] if i in at else ["", ""]
+            writer.writerow((name, int(seen.clusters[i]), *place, nearest))
+    write_text(folder / "report.html", _page(seen, images, facts, places, seen.clusters[chosen], seed))
+
+
+def _page(seen: Seen, images: Images, facts: Mapping, places, clusters, seed: int) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def shown(rows: Sequence[int]) -> list:
+        return [(figures.picture(images.pixels[i], SIDE), images.names[i]) for i in rows]
+
+    here = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader([here, here.parent / "engine"]), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    queries = np.random.default_rng(seed).permutation(len(images))[:QUERIES]
+    domain = np.zeros(len(places), int)
+    return environment.get_template("gallery.html.jinja").render(
+        facts=facts,
+        count=len(images),
+        silhouette=seen.silhouette,
+        clusters=[(len(rows), shown(rows[:SHOWN])) for rows in seen.typical],
+        queries=[(shown([i])[0], shown(seen.neighbours[i])) for i in queries],
+        map=Markup(figures.feature_map("map", places, domain, clusters)),
+    )

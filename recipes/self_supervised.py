@@ -1,0 +1,134 @@
+"""Self-supervised learning: many pictures without labels, a backbone that knows them better.
+
+    graft train self-supervised --data pile/ --out runs/pile
+    graft train image-classification --backbone runs/pile/backbone.keras --data labelled/ --out runs/photos
+
+SimCLR (Chen et al. 2020, arXiv:2002.05709): the model learns which two differently changed versions are of one picture, by
+the normalized temperature-scaled cross-entropy over the batch, behind a projection head that is thrown away. It begins with
+pretrained weights, so that a few hundred pictures are enough to move it. The run also sorts the pictures: crowds (k-means),
+nearest neighbours and a map, in report.html and clusters.csv.
+
+Expected results: benchmarks/results/adaptation.md.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tyro.conf import OmitArgPrefixes
+
+from recipes.engine.settings import FitSettings
+
+
+@dataclass(frozen=True)
+class Config:
+    """Adapt a backbone to pictures without labels."""
+
+    data: str
+    """A folder of pictures, a table, tfds:NAME, or a built-in name. Labels are not looked at."""
+    out: Path
+    """The run directory to make."""
+    labels: bool = False
+    """Say in the report how often nearest neighbours share the label; nothing is trained or chosen by it."""
+    clusters: int | None = None
+    """Crowds to find. Default: the number from 2 to 20 that separates them best."""
+    backbone: str = "mobilenet_v2"
+    """A name from `graft zoo`, or a .keras file."""
+    weights: str | None = None
+    """imagenet, bundled, none, or a path to a weights file. Default: imagenet; those in a .keras file."""
+    schedule: str = "fine_tune"
+    """fine_tune, gradual_unfreeze, probe_then_tune, full or scratch."""
+    epochs: int = 30
+    """Epochs in total, spread over the schedule's phases."""
+    learning_rate: float | None = None
+    """Peak rate of the last phase; the other phases are scaled alike. Default: the schedule's own."""
+    image_size: int | None = None
+    """Height and width in pixels. Default: the backbone's."""
+    dimension: int = 64
+    """Numbers in a projected vector."""
+    temperature: float = 0.2
+    """Of the loss: the lower, the more the nearest strangers count."""
+    fit: OmitArgPrefixes[FitSettings] = field(
+        default_factory=lambda: FitSettings(batch_size=64, augment=("flip", "zoom", "color", "grayscale"))
+    )
+    seed: int = 0
+    skip_bad: bool = False
+    """Leave unreadable pictures out and count them, instead of stopping."""
+    path_column: str = "path"
+    label_column: str = "label"
+    """The columns of a table."""
+    overwrite: bool = False
+    """Replace an existing run directory, once the new one is complete."""
+    resume: bool = False
+    """Go on with a run that was interrupted, after its last finished epoch."""
+
+
+def main(config: Config) -> Path:
+    """Train, look at the pictures, write the run directory and print the outcome; returns the directory."""
+    import json
+
+    from recipes.adapt import domains, gallery, pretext
+    from recipes.engine import fit, run, schedule, workspace
+    from recipes.engine.progress import say
+    from zoo import backbones, heads
+    from zoo.errors import ConfigError
+    from zoo.files import staged_file, write_text
+    from zoo.quiet import load_tensorflow
+    from zoo.stack import stack
+
+    config.fit.check(config.epochs)
+    if not config.fit.augment or config.fit.batch_size < 2:
+        raise ConfigError("pairs of versions are compared: name some --augment, and a --batch-size of 2 or more")
+    row = backbones.find(config.backbone)
+    spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)
+    phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
+    pile = domains.load_pile(config)
+    head = heads.embedding(config.dimension, temperature=config.temperature, hidden=row.feature_dim or 256)
+    size = config.image_size or row.image_size
+
+    def build(spec: str = spec):
+        return stack(backbones.build(row, image_size=size, weights=spec), [head])
+
+    if workspace.finished(config.out, run.plain(config)):
+        return config.out
+    with workspace.workspace(config.out, run.plain(config), pile.fingerprint) as folder:
+        load_tensorflow()
+        model = build()
+        described = fit.describe_phases(build(), phases)
+        images = domains.decode_pile(pile, size, config.skip_bad, config.seed)
+        before = pretext.figures(model, images, config.fit)
+        say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
+        model, (trained,) = fit.train(build, head, phases, images, [config.seed], config.fit, folder=folder, pairs=True)
+        after = pretext.figures(model, images, config.fit)
+        features = pretext.features(model, images["all"])
+        seen = gallery.look(features, config.clusters, config.seed)
+        facts = {
+            "schema": run.SCHEMA,
+            "recipe": "self-supervised",
+            **run.environment(),
+            "config": run.plain(config),
+            "seed": config.seed,
+            "backbone": run.describe_backbone(row, spec, model),
+            "data": {"source": config.data, "fingerprint": pile.fingerprint, "pictures": len(images["all"])},
+            "schedule": {
+                "name": config.schedule,
+                "phases": [a | b for a, b in zip(described, trained.phases, strict=True)],
+            },
+            "seconds": {"train": trained.seconds},
+            "out": str(config.out),
+            **pretext.compared(before, after, images),
+            "clusters": {"count": len(seen.typical), "silhouette": seen.silhouette},
+        }
+        with staged_file(folder / "backbone.keras") as path:
+            pretext.backbone(model).save(path)
+        run.write_history(folder, trained.history)
+        gallery.write(folder, seen, images["all"], facts, config.seed)
+        write_text(folder / "run.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    print(facts["said"])
+    print(f"backbone: {config.out / 'backbone.keras'}\nreport: {config.out / 'report.html'}")
+    return config.out
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config))
