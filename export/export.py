@@ -44,7 +44,7 @@ class Examples:
     Attributes:
         inputs: of the model's only input, or for each input by name; bytes are made float32, token ids (int32) stay.
         targets: `(n, units)` as the head's metrics take them, of tags int32 `(n, length)`; None where the truth is not
-            known. Of a model with several outputs, by their names.
+            known. Of a model with several outputs, by their names, NaN where a truth is not known.
         facts: where they come from, for the manifest: split, names, ...
         texts: for a model of texts, as they came.
     """
@@ -174,6 +174,8 @@ class _Judge:
                     truth = truth[inputs[MASK] > 0]
                     known[name] = truth >= 0
                     truth = np.eye(rows.shape[-1], dtype=np.float32)[np.maximum(truth, 0)]
+                elif np.issubdtype(truth.dtype, np.floating):
+                    known[name] = ~np.isnan(truth).any(-1)
                 targets[name] = truth
         kinds = {name: "single_label" if kind == "tags" else kind for name, kind in kinds.items()}
         return cls(inputs, reference, targets, known, kinds, max_drop, examples.texts)

@@ -153,26 +153,32 @@ def multi_label(labels: Sequence[str], *, name: str = "probabilities", dropout: 
     return Head(name, "multi_label", tuple(labels), attach, loss, metrics, score)
 
 
-def regression(targets: Sequence[str], *, name: str = "values", dropout: float = 0.0) -> Head:
+def regression(
+    targets: Sequence[str], *, name: str = "values", dropout: float = 0.0, centre: float = 0.0, scale: float = 1.0
+) -> Head:
     """One real number for each of `targets`: `(batch, len(targets))`, unbounded, in the units of the training data.
 
-    Trained with the Huber loss (Huber 1964), which a few wrong labels cannot dominate.
+    Trained with the Huber loss (Huber 1964), which a few wrong labels cannot dominate. `centre` and `scale` are the mean and
+    the spread of the training values: the graph multiplies and adds them, and the loss is in units of the spread.
 
     Raises:
-        ConfigError: no targets, or `dropout` outside [0, 1).
+        ConfigError: no targets, `dropout` outside [0, 1), or a scale that is not above 0.
     """
     _check(targets, 1, dropout=dropout)
+    if scale <= 0:
+        raise ConfigError(f"the scale of a regression is above 0, not {scale}")
 
     def attach(features):
         import keras
 
         values = _dense(features, len(targets), name, dropout)
-        return keras.layers.Activation("linear", dtype="float32", name=name)(values)
+        return keras.layers.Rescaling(scale, centre, dtype="float32", name=name)(values)
 
     def loss():
-        import keras
 
-        return keras.losses.Huber()
+        from zoo.layers import ScaledHuber
+
+        return ScaledHuber(scale)
 
     def metrics():
         import keras
@@ -273,10 +279,13 @@ class Tasks:
         heads: each with a name of its own.
         weights: what each one's loss counts; None: the model learns the weights, from how uncertain each task is
             (Kendall et al. 2018, arXiv:1705.07115; its layer `zoo.layers.TaskWeights` holds them).
+        balanced: the weights change while it trains, so that all tasks learn at the same pace (GradNorm, Chen et al. 2018,
+            arXiv:1711.02257; `recipes/engine/gradnorm.py`).
     """
 
     heads: tuple[Head, ...]
     weights: tuple[float, ...] | None = None
+    balanced: bool = False
 
     def finish(self, outputs: dict) -> dict:
         """What the model gives: `outputs` by name, past the layer that holds the learned weights if there are any."""
@@ -311,10 +320,12 @@ def compile_arguments(head: Head | Tasks, model: "keras.Model") -> dict:
     metrics = {part.name: part.metrics() for part in head.heads}
     if head.weights is not None:
         weights = {part.name: weight for part, weight in zip(head.heads, head.weights, strict=True)}
-        return {"loss": losses, "metrics": metrics, "loss_weights": weights}
+        return {"loss": losses, "weighted_metrics": metrics, "loss_weights": weights}
     layer = model.get_layer(TASK_WEIGHTS)
-    return {"loss": {part.name: layer.weighted(losses[part.name], i) for i, part in enumerate(head.heads)},
-            "metrics": metrics}  # fmt: skip
+    # Weighted, because examples whose answer is not known count nothing.
+    return {"loss": {part.name: layer.weighted(losses[part.name], i, part.kind != "tags")
+                     for i, part in enumerate(head.heads)},
+            "weighted_metrics": metrics}  # fmt: skip
 
 
 def _dense(features, units: int, name: str, dropout: float):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-__all__ = ["GradientReversal", "InferenceOnly", "SupervisedContrastive", "TaskWeights", "TokenAccuracy"]
+__all__ = ["GradientReversal", "InferenceOnly", "ScaledHuber", "SupervisedContrastive", "TaskWeights", "TokenAccuracy"]
 
 
 class InferenceOnly(keras.layers.Layer):
@@ -79,14 +79,31 @@ class TaskWeights(keras.layers.Layer):
         """The same outputs."""
         return outputs
 
-    def weighted(self, loss: keras.losses.Loss, task: int):
-        """`loss` as the task with this number counts it."""
+    def weighted(self, loss: keras.losses.Loss, task: int, each: bool):
+        """`loss` as the task with this number counts it; of `each` example, or the mean over a batch."""
+        of = loss.call if each else loss
         return lambda y_true, y_pred: (
-            ops.exp(-self.log_variances[task]) * loss(y_true, y_pred) + self.log_variances[task] / 2
+            ops.exp(-self.log_variances[task]) * of(y_true, y_pred) + self.log_variances[task] / 2
         )
 
     def get_config(self):
         return {**super().get_config(), "tasks": self.tasks}
+
+
+@keras.saving.register_keras_serializable(package="graft")
+class ScaledHuber(keras.losses.Loss):
+    """The Huber loss (Huber 1964) of values in units of `scale`, so that it does not depend on what they are measured in."""
+
+    def __init__(self, scale: float = 1.0, name: str = "scaled_huber", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.scale = scale
+
+    def call(self, y_true, y_pred):
+        """The loss of each example, `(batch,)`."""
+        return keras.losses.huber(y_true / self.scale, y_pred / self.scale)
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale}
 
 
 @keras.saving.register_keras_serializable(package="graft")

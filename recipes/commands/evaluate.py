@@ -85,6 +85,8 @@ def _pictures(session: "Session", options: Options) -> dict:
     from recipes.engine import evaluation, images, sources, splits
     from zoo.heads import single_label
 
+    if "outputs" in session.preprocessing:
+        return _tasks(session, options)
     source = sources.load(options.data, path_column=options.path_column, label_column=options.label_column)
     examples = splits.reuse(source, options.split, provenance(options.artifact))
     pixels = images.decode_examples(examples, session.labels, session.input_shape[0], skip_bad=options.skip_bad)
@@ -94,6 +96,22 @@ def _pictures(session: "Session", options: Options) -> dict:
     head = single_label(session.labels)
     result = evidence.measure(session, batches, lambda outputs, targets: evaluation.evaluate(head, outputs, targets))
     return {**result, "skipped": list(pixels.skipped)}
+
+
+def _tasks(session: "Session", options: Options) -> dict:
+    """Several tasks on pictures; empty cells are not asked."""
+    from recipes.engine import images, splits, task_run, tasks
+
+    described = session.preprocessing
+    source = tasks.load(options.data, task_run.tasks_in(described), path_column=options.path_column)
+    examples = splits.reuse(source, options.split, provenance(options.artifact))
+    heads = task_run.heads_in(described)
+    pixels = images.decode_pictures(
+        examples, tasks.targets_of(heads, examples), session.input_shape[0], skip_bad=options.skip_bad
+    )
+    parts = [session.predict(np.float32(pixels.pixels[i : i + BATCH])) for i in range(0, len(pixels), BATCH)]
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in session.outputs}
+    return {**tasks.figures(heads, outputs, pixels), "skipped": list(pixels.skipped)}
 
 
 def provenance(artifact: Path) -> dict | None:

@@ -109,6 +109,8 @@ def _from_run(options: Options) -> dict:
     data, name = content["data"], options.run.resolve().name
     if content.get("modality") == "text":
         asked = _of_texts(options, content, name)
+    elif content["recipe"] == "multitask":
+        asked = _of_tasks(options, content, name)
     else:
         examples, calibration = export_data.from_run(options.run, content, options.data)
         preprocessing = data["decode"] | {"image_size": data["image_size"]}
@@ -123,6 +125,20 @@ def _from_run(options: Options) -> dict:
         "model": load_keras(options.run / "model.keras"),
         "training_data": {key: data[key] for key in provenance},
         **asked,
+    }
+
+
+def _of_tasks(options: Options, content: Mapping, name: str) -> dict:
+    from export.manifest import Description
+    from recipes.engine import task_run
+
+    preprocessing = json.loads((options.run / "preprocessing.json").read_text(encoding="utf-8"))
+    examples, calibration = task_run.examples_of(options.run, content, options.data)
+    return {
+        "description": Description(name, content["data"]["labels"], preprocessing, (0, 255)),
+        "kind": {name: facts["kind"] for name, facts in preprocessing["outputs"].items()},
+        "examples": examples,
+        "calibration": calibration,
     }
 
 

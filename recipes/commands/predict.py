@@ -62,6 +62,10 @@ def _line(result: dict, top: int) -> str:
     if "entities" in result:
         found = (f"{entity['type']}: {entity['text']} {entity['probability']:.3f}" for entity in result["entities"])
         return "\t".join(found) or "(nothing found)"
+    if "labels" in result:
+        return ", ".join(result["labels"]) or "(none)"
+    if "value" in result:
+        return f"{result['value']:.4g}"
     return " ".join(f"{value:.4f}" for value in result["embedding"])
 
 
@@ -78,6 +82,7 @@ def _texts(session: "Session", inputs: Sequence[str]) -> list[dict]:
 
 
 def _pictures(session: "Session", inputs: Sequence[str]) -> list[dict]:
+    from recipes.engine.text_session import said
     from zoo.errors import DataError
     from zoo.vision import decode
 
@@ -89,6 +94,13 @@ def _pictures(session: "Session", inputs: Sequence[str]) -> list[dict]:
     for start in range(0, len(files), BATCH):
         batch = files[start : start + BATCH]
         scores = session.predict(np.stack([np.float32(decode(file, size)) for file in batch]))
+        if isinstance(scores, dict):
+            described = session.preprocessing["outputs"]
+            results += [
+                {"input": str(file), **{name: said(described[name], rows[i]) for name, rows in scores.items()}}
+                for i, file in enumerate(batch)
+            ]
+            continue
         results += [_result(file, row, session.labels) for file, row in zip(batch, scores, strict=True)]
     return results
 

@@ -23,6 +23,7 @@ HUB_TASKS = {
     "text-domain-adaptation": "text-classification",
     "domain-adaptation": "image-classification",
     "semi-supervised": "image-classification",
+    "multitask": "image-classification",
 }
 """Recipes -> the Hub's names of tasks, where they differ."""
 
@@ -31,6 +32,7 @@ SORTS = {
     "domain-adaptation": "An image classifier, adapted to a domain without labels,",
     "semi-supervised": "An image classifier, trained with few labels,",
     "text-domain-adaptation": "A text classifier, adapted to a domain without labels,",
+    "multitask": "A model of several tasks on pictures, named by the first,",
     "text-classification": "A text classifier",
     "token-classification": "A tagger of words",
     "text-similarity": "An embedding of sentences, trained",

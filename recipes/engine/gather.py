@@ -39,7 +39,7 @@ class Features:
     again: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.texts if self.texts is not None else self.targets)
+        return len(self.texts) if self.texts is not None else self.tensors[0][0].count
 
     @property
     def views(self) -> int:
@@ -53,17 +53,25 @@ def gather_examples(images: Images | Texts) -> Callable:
 
     if isinstance(images, Texts):
         return _gather_texts(images)
-    targets = tf.constant(images.targets)
+    targets = _rows_of(images.targets)
     if isinstance(images.pixels, np.memmap):
 
         def gather(indices):
             pixels = tf.numpy_function(lambda i: images.pixels[i], [indices], tf.uint8, stateful=False)
             pixels.set_shape((None, *images.pixels.shape[1:]))
-            return tf.cast(pixels, tf.float32), tf.gather(targets, indices)
+            return tf.cast(pixels, tf.float32), targets(indices)
 
         return gather
     pixels = tf.constant(images.pixels)
-    return lambda indices: (tf.cast(tf.gather(pixels, indices), tf.float32), tf.gather(targets, indices))
+    return lambda indices: (tf.cast(tf.gather(pixels, indices), tf.float32), targets(indices))
+
+
+def _rows_of(targets) -> Callable:
+    """indices -> rows of an array, or of each array by name."""
+    import tensorflow as tf
+
+    held = tf.nest.map_structure(tf.constant, targets)
+    return lambda indices: tf.nest.map_structure(lambda rows: tf.gather(rows, indices), held)
 
 
 def _ragged(rows: Ragged):
@@ -120,12 +128,12 @@ def gather_features(features: Features) -> Callable:
     if features.texts is not None:
         gather_texts = _gather_text_features(features)
         return lambda indices, views: gather_texts(indices)
-    targets, readers = tf.constant(features.targets), _readers(features)
+    targets, readers = _rows_of(features.targets), _readers(features)
 
     def gather(indices, views):
         at = views * len(features) + indices
         tensors = [tf.cast(read(at), dtype) for read, dtype in zip(readers, features.dtypes, strict=True)]
-        return tensors[0] if len(tensors) == 1 else tuple(tensors), tf.gather(targets, indices)
+        return tensors[0] if len(tensors) == 1 else tuple(tensors), targets(indices)
 
     return gather
 

@@ -3,7 +3,7 @@
 import functools
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from recipes.engine.store import hash_of
 from zoo.errors import DataError
 from zoo.vision import decode
 
-__all__ = ["Images", "decode_examples", "decode_splits"]
+__all__ = ["Images", "decode_examples", "decode_pictures", "decode_splits"]
 
 IN_MEMORY_BYTES = 2 * 1024**3
 """A larger split goes into a memory-mapped temporary file, which the operating system deletes with the process."""
@@ -28,13 +28,14 @@ class Images:
 
     Attributes:
         pixels: uint8 `(n, image_size, image_size, 3)`, RGB.
-        targets: float32 one-hot rows `(n, labels)`; zeros for a picture without a label.
+        targets: float32 one-hot rows `(n, labels)`, zeros for a picture without a label; of several tasks such rows by their
+            names, NaN where an answer is not known.
         names: what to call each picture.
         skipped: one message for each file that could not be read.
     """
 
     pixels: np.ndarray
-    targets: np.ndarray
+    targets: np.ndarray | Mapping[str, np.ndarray]
     names: tuple[str, ...]
     skipped: tuple[str, ...]
 
@@ -70,6 +71,22 @@ def decode_examples(
     strangers = sorted({example.label for example in examples} - {*index, ""})
     if strangers:
         raise DataError(f"the label '{strangers[0]}' is not one of the model's {len(labels)}: {', '.join(labels)}")
+    targets = np.zeros((len(examples), len(labels)), np.float32)
+    for row, example in zip(targets, examples, strict=True):
+        if example.label:
+            row[index[example.label]] = 1.0
+    return decode_pictures(examples, targets, image_size, skip_bad=skip_bad, title=title)
+
+
+def decode_pictures(
+    examples: Sequence,
+    targets: np.ndarray | Mapping[str, np.ndarray],
+    image_size: int,
+    *,
+    skip_bad: bool = False,
+    title: str = "decode",
+) -> Images:
+    """The same where the targets are known; of `examples` only `image` and `name` are looked at."""
     pixels = _allocate((len(examples), image_size, image_size, 3))
     bad: dict[int, str] = {}
 
@@ -88,13 +105,10 @@ def decode_examples(
     good = [i for i in range(len(examples)) if i not in bad]
     if not good:
         raise DataError(f"none of the {len(examples)} pictures for '{title}' can be read")
-    targets = np.zeros((len(good), len(labels)), np.float32)
-    for row, i in zip(targets, good, strict=True):
-        if examples[i].label:
-            row[index[examples[i].label]] = 1.0
+    by_name = {name: rows[good] for name, rows in targets.items()} if isinstance(targets, Mapping) else targets[good]
     return Images(
         pixels[good] if bad else pixels,
-        targets,
+        by_name,
         tuple(examples[i].name for i in good),
         tuple(bad[i] for i in sorted(bad)),
     )

@@ -24,6 +24,7 @@ __all__ = [
     "evaluation_batches",
     "feature_batches",
     "joint_batches",
+    "known_only",
     "paired_batches",
     "timed",
     "training_batches",
@@ -197,6 +198,18 @@ def evaluation_batches(examples: Images | Texts | Features, batch_size: int) -> 
     else:
         batches = indices.map(gather_examples(examples), num_parallel_calls=2, deterministic=True)
     return batches.prefetch(2)
+
+
+def known_only(batches: "tf.data.Dataset") -> "tf.data.Dataset":
+    """`(inputs, targets by task)` with weights by task behind them: 0 where the target is NaN, whose place a 0 takes."""
+    import tensorflow as tf
+
+    def weighed(inputs, targets):
+        known = {name: ~tf.reduce_any(tf.math.is_nan(rows), -1) for name, rows in targets.items()}
+        filled = {name: tf.where(tf.math.is_nan(rows), 0.0, rows) for name, rows in targets.items()}
+        return inputs, filled, {name: tf.cast(rows, tf.float32) for name, rows in known.items()}
+
+    return batches.map(weighed)
 
 
 def timed(batches: "tf.data.Dataset", waited: "tf.Variable") -> "tf.data.Dataset":

@@ -1,4 +1,4 @@
-"""Figures of a model for texts, head by head: the same for a Keras model and for a file. numpy and scikit-learn."""
+"""Figures of a model, head by head: the same for a Keras model and for a file. numpy and scikit-learn."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from recipes.engine import evaluation, spans
 from recipes.engine.texts import Ragged, Texts
 from zoo.heads import Head
 
-__all__ = ["NEAREST", "figures", "headline", "measure_of", "tag_sequences"]
+__all__ = ["NEAREST", "figures", "figures_of", "headline", "measure_of", "tag_sequences"]
 
 NEAREST = 5
 """Retrieval counts the nearest one, and the nearest so many."""
@@ -18,6 +18,7 @@ MEASURES = {
     "multi_label": ("average precision", "average_precision"),
     "tags": ("entity F1", "f1"),
     "embedding": ("recall at 1", "recall_at_1"),
+    "regression": ("R²", "r2"),
 }
 
 
@@ -34,8 +35,8 @@ def figures(heads: Sequence[Head], outputs, texts: Texts) -> dict:
     `{"examples", "tasks": {name: ...}}`.
     """
     if len(heads) == 1:
-        return _figures(heads[0], outputs, texts.targets)
-    tasks = {head.name: _figures(head, outputs[head.name], texts.targets[head.name]) for head in heads}
+        return figures_of(heads[0], outputs, texts.targets)
+    tasks = {head.name: figures_of(head, outputs[head.name], texts.targets[head.name]) for head in heads}
     return {"examples": len(texts), "tasks": tasks}
 
 
@@ -57,7 +58,8 @@ def tag_sequences(head: Head, rows: np.ndarray, targets: Ragged) -> tuple[list[l
     return truth, predicted
 
 
-def _figures(head: Head, outputs: np.ndarray, targets) -> dict:
+def figures_of(head: Head, outputs: np.ndarray, targets) -> dict:
+    """All figures of one head, with "examples" and "per_class"."""
     if head.kind == "single_label":
         return evaluation.evaluate(head, outputs, targets)
     if head.kind == "tags":
@@ -70,6 +72,8 @@ def _figures(head: Head, outputs: np.ndarray, targets) -> dict:
             **head.score(outputs, targets),
             "per_class": _per_label(head, outputs, targets),
         }
+    if head.kind == "regression":
+        return {"examples": len(targets), **head.score(outputs, targets), "per_class": {}}
     return {"examples": len(targets), **_retrieval(outputs, targets), "per_class": {}}
 
 

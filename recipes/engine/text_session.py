@@ -15,7 +15,7 @@ from zoo.errors import ArtifactError, DataError
 from zoo.heads import Head
 from zoo.text import split_words
 
-__all__ = ["heads_of", "labelled", "longest", "outputs", "predict"]
+__all__ = ["heads_of", "labelled", "longest", "outputs", "predict", "said"]
 
 BATCH = 32
 
@@ -23,6 +23,7 @@ BATCH = 32
 def heads_of(preprocessing: Mapping) -> tuple[Head, ...]:
     """The heads that an artifact describes, for their names, labels and figures."""
     made = {"single_label": heads.single_label, "multi_label": heads.multi_label, "tags": heads.tags}
+    made["regression"] = heads.regression
     return tuple(
         made[facts["kind"]](facts["labels"], name=name) if facts["kind"] in made else heads.embedding(1, name=name)
         for name, facts in preprocessing["outputs"].items()
@@ -80,12 +81,15 @@ def predict(session: Session, given: Sequence[str]) -> Iterator[dict]:
         found = session.predict(token_inputs(ids, session.inputs, pad_id, session.input_shape[0]))
         found = found if isinstance(found, dict) else {session.outputs[0]: found}
         for i, text in enumerate(texts):
-            parts = {name: _said(described[name], found[name][i], words[i], firsts[i]) for name in found}
+            parts = {name: said(described[name], found[name][i], words[i], firsts[i]) for name in found}
             yield {"input": text, **(parts if len(parts) > 1 else next(iter(parts.values())))}
 
 
-def _said(head: Mapping, row: np.ndarray, words: Sequence[str], firsts: np.ndarray | None) -> dict:
+def said(head: Mapping, row: np.ndarray, words: Sequence[str] = (), firsts: np.ndarray | None = None) -> dict:
+    """What a head says of one example, in words; `words` and where they begin are of a sentence, for tags."""
     labels = head["labels"]
+    if head["kind"] == "regression":
+        return {"value": float(row[0])}
     if head["kind"] == "single_label":
         best = int(row.argmax())
         return {"label": labels[best], "probability": float(row[best]), "scores": _scores(labels, row)}

@@ -166,6 +166,7 @@ class _Phase:
         import keras
         import tensorflow as tf
 
+        from recipes.engine.gradnorm import GradNorm
         from recipes.engine.joint import Joint
 
         self.pairs = training.pairs
@@ -177,6 +178,8 @@ class _Phase:
         self.method, self.model = method, model
         if method is not None:
             self.model = model = Joint(model, method, self._progress)
+        if isinstance(self.head, Tasks) and self.head.balanced:
+            self.model = model = GradNorm(model, self.head)
         timed = self.settings.budget_seconds is not None
         self.epochs = ENDLESS if timed else phase.epochs
         self.share = tf.Variable(0.0) if timed else None
@@ -250,6 +253,8 @@ class _Phase:
             labelled = pipeline.feature_batches(examples, order, class_weights=weights)
         else:
             labelled = pipeline.training_batches(examples, order, augment=augment, class_weights=weights)
+        if _has_gaps(examples):
+            labelled = pipeline.known_only(labelled)
         if self.method is None:
             return labelled
         others = self._order(seed + APART, data["unlabelled"])
@@ -260,7 +265,8 @@ class _Phase:
 
     def _validation(self, examples):
         if not self.pairs:
-            return pipeline.evaluation_batches(examples, EVALUATION_BATCH)
+            batches = pipeline.evaluation_batches(examples, EVALUATION_BATCH)
+            return pipeline.known_only(batches) if _has_gaps(examples) else batches
         order = pipeline.Order(len(examples), self.settings.batch_size, VALIDATION_SEED)
         return pipeline.paired_batches(examples, order, self.settings.augment)
 
@@ -346,6 +352,14 @@ class _Phase:
         most = HEAD_PASSES * self.phase.epochs if self.phase.train == "head" else None
         budget = self.settings.budget_seconds
         return deadline(clock, limits, budget, most, self.share, follow, validation, glances)
+
+
+def _has_gaps(examples: Images | Texts | Features) -> bool:
+    """Whether some answer of some task is not known."""
+    targets = examples.targets
+    return isinstance(targets, Mapping) and any(
+        isinstance(rows, np.ndarray) and rows.dtype.kind == "f" and np.isnan(rows).any() for rows in targets.values()
+    )
 
 
 def _mover(advance: Callable, steps: int, clock: Clock | None) -> Callable[[], None]:

@@ -1,0 +1,74 @@
+"""Task weights that let all tasks learn at the same pace. Imported where it is used: it needs Keras at once."""
+
+import keras
+from keras import ops
+
+from zoo.cuts import find_cuts
+from zoo.heads import Tasks
+
+__all__ = ["GradNorm"]
+
+RESTORE = 1.5
+"""How strongly a task that lags behind is pulled forward, the paper's alpha; 0: all gradients are of one size."""
+RATE = 0.025
+"""Of the weights."""
+LEAST = 0.01
+SMALL = 1e-12
+
+
+class GradNorm(keras.Model):
+    """`model`, whose tasks' losses count by weights that change in every step (Chen et al. 2018, arXiv:1711.02257).
+
+    The size of each task's gradient is taken at the last tensor that all tasks share, not at the weights that made it: they
+    may be frozen. The weights sum to the number of tasks; they begin with those of `tasks`.
+    """
+
+    def __init__(self, model: keras.Model, tasks: Tasks):
+        super().__init__(name=model.name)
+        self.inner, self.names = model, [head.name for head in tasks.heads]
+        cuts = find_cuts(model)
+        shared = cuts[-1][0] if cuts else model.inputs[0]
+        self.both = keras.Model(model._inputs_struct, {"shared": shared, "outputs": model.output})
+        self.losses_of = [head.loss() for head in tasks.heads]
+        start = ops.convert_to_tensor(tasks.weights or (1.0,) * len(self.names), "float32")
+        start = start * len(self.names) / ops.sum(start)
+        self.task_weights = self.add_weight(
+            shape=(len(self.names),), initializer=lambda shape, dtype: start, trainable=False, name="task_weights"
+        )
+        self.first = self.add_weight(
+            shape=(len(self.names),), initializer="zeros", trainable=False, name="first_losses"
+        )
+
+    def call(self, inputs, training=None):
+        """The outputs by task."""
+        return self.inner(inputs, training=training)
+
+    def train_step(self, data):
+        """A step of the model, and one of the weights."""
+        import tensorflow as tf
+
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        known = sample_weight or {}
+        with tf.GradientTape(persistent=True) as tape:
+            found = self.both(x, training=True)
+            outputs = found["outputs"]
+            losses = [
+                loss(y[name], outputs[name], sample_weight=known.get(name))
+                for name, loss in zip(self.names, self.losses_of, strict=True)
+            ]
+            total = sum(self.task_weights[i] * loss for i, loss in enumerate(losses))
+        variables = self.trainable_weights
+        self.optimizer.apply(tape.gradient(total, [v.value for v in variables]), variables)
+        sizes = tf.stack([tf.norm(tape.gradient(loss, found["shared"])) for loss in losses])
+        del tape
+        now = tf.stack(losses)
+        self.first.assign(tf.where(self.first > 0, self.first, now))
+        pace = now / (self.first + SMALL)
+        weighted = self.task_weights * sizes
+        wanted = tf.reduce_mean(weighted) * (pace / (tf.reduce_mean(pace) + SMALL)) ** RESTORE
+        # The derivative of the sum of |weighted - wanted| by the weights, `wanted` held fixed; sizes in units of their mean.
+        slope = tf.sign(weighted - wanted) * sizes / (tf.reduce_mean(sizes) + SMALL)
+        moved = tf.maximum(self.task_weights - RATE * slope, LEAST)
+        self.task_weights.assign(moved * len(self.names) / tf.reduce_sum(moved))
+        self._loss_tracker.update_state(total)
+        return self.compute_metrics(x, y, outputs, sample_weight=sample_weight)

@@ -1,0 +1,245 @@
+"""What a run of several tasks on pictures holds beside the files of `run.py`.
+
+preprocessing.json   how pictures go in and what comes out, task by task; every exported file carries it
+labels.txt           those of the first task
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from export.export import Examples
+from recipes.engine import evaluation, fit, run, splits, tasks, text_evaluation
+from recipes.engine.export_data import CALIBRATION, MOST_MEASURED
+from recipes.engine.images import Images, decode_pictures
+from recipes.engine.progress import warn
+from recipes.engine.sources import SPLITS, Source
+from recipes.engine.tasks import Task
+from zoo.errors import ConfigError, DataError, UnknownName
+from zoo.files import staged_file, write_text
+from zoo.heads import Head
+from zoo.vision import DECODE
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = [
+    "alone",
+    "decode_splits",
+    "describe_data",
+    "examples_of",
+    "heads_in",
+    "judged",
+    "preprocessing",
+    "sharing",
+    "summarize",
+    "tasks_in",
+    "write",
+]
+
+
+def decode_splits(source: Source, heads: Sequence[Head], image_size: int, skip_bad: bool) -> dict[str, Images]:
+    """The pictures of every split, with a target for each head."""
+    return {
+        split: decode_pictures(
+            examples, tasks.targets_of(heads, examples), image_size, skip_bad=skip_bad, title=f"decode {split}"
+        )
+        for split, examples in source.splits.items()
+    }
+
+
+def alone(images: Mapping[str, Images], head: Head) -> dict[str, Images]:
+    """The pictures whose answer to one task is known, with this target alone.
+
+    Raises:
+        DataError: a split has none.
+    """
+    found = {}
+    for split, part in images.items():
+        targets = part.targets[head.name]
+        rows = np.flatnonzero(~np.isnan(targets).any(-1))
+        if not len(rows):
+            raise DataError(f"no {split} picture has an answer to task '{head.name}': it cannot be trained by itself")
+        names = tuple(part.names[i] for i in rows)
+        found[split] = Images(part.pixels[rows], targets[rows], names, part.skipped)
+    return found
+
+
+def preprocessing(heads: Sequence[Head], given: Sequence[Task], image_size: int) -> dict:
+    """How pictures go into the model and what comes out: what another program needs to do the same."""
+    return {
+        "modality": "image",
+        **DECODE,
+        "image_size": image_size,
+        "outputs": {
+            head.name: {"kind": head.kind, "labels": list(head.labels), "column": task.column}
+            for head, task in zip(heads, given, strict=True)
+        },
+    }
+
+
+def tasks_in(described: Mapping) -> tuple[Task, ...]:
+    """The tasks that an artifact describes."""
+    return tuple(Task(name, facts["column"], facts["kind"]) for name, facts in described["outputs"].items())
+
+
+def describe_data(
+    source: Source,
+    images: Mapping[str, Images],
+    heads: Sequence[Head],
+    made,
+    split_seed: int,
+    fingerprint: str,
+    duplicates: int,
+) -> dict:
+    """The data as they were used: counts by split and label of the first task, how many answers each task has."""
+    first = heads[0]
+
+    def counts(part: Images) -> dict[str, int]:
+        rows = np.nan_to_num(part.targets[first.name])
+        return dict(zip(first.labels, (rows > 0).sum(0).astype(int).tolist(), strict=True))
+
+    return {
+        "source": source.name,
+        "fingerprint": fingerprint,
+        "labels": list(first.labels),
+        "splits": {
+            split: {
+                "examples": len(part),
+                "per_label": counts(part),
+                "answers": {h.name: int((~np.isnan(part.targets[h.name]).any(-1)).sum()) for h in heads},
+            }
+            for split, part in images.items()
+        },
+        "made_splits": list(made),
+        "split_seed": split_seed,
+        "skipped": [message for part in images.values() for message in part.skipped],
+        "duplicates_across_splits": duplicates,
+        "image_size": images["train"].pixels.shape[1],
+        "decode": DECODE,
+    }
+
+
+def write(
+    folder: Path,
+    model: "keras.Model",
+    heads: Sequence[Head],
+    given: Sequence[Task],
+    images: Mapping[str, Images],
+    history: Sequence[dict],
+    facts: dict,
+) -> None:
+    """Measure `model` on the validation and test pictures and write all files but the report; run.json holds `facts`."""
+    outputs = {split: fit.predict(model, images[split])[0] for split in SPLITS[1:]}
+    write_text(folder / "labels.txt", "".join(f"{label}\n" for label in heads[0].labels))
+    described = preprocessing(heads, given, images["train"].pixels.shape[1])
+    write_text(folder / "preprocessing.json", json.dumps(described, ensure_ascii=False, indent=2) + "\n")
+    with staged_file(folder / "model.keras") as path:
+        model.save(path)
+    run.write_history(folder, history)
+    _write_examples(folder, images, heads)
+    content = {
+        "schema": run.SCHEMA,
+        **facts,
+        "metrics": {split: tasks.figures(heads, outputs[split], images[split]) for split in outputs},
+        "confusion": _confusion(heads, outputs["test"], images["test"]),
+    }
+    write_text(folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def summarize(folder: Path) -> None:
+    """Print the outcome of a run to stdout, task by task."""
+    from recipes.engine.text_run import summarize
+
+    summarize(folder)
+
+
+def sharing(head: Head, together: Sequence[Mapping], alone: Sequence[Mapping]) -> dict:
+    """Whether a task gained from the others: the figures by seed, of the model for all tasks and of the one for it alone."""
+    shared = [text_evaluation.headline([head], figures["tasks"][head.name]) for figures in together]
+    return evaluation.sharing(head.name, shared, [text_evaluation.headline([head], figures) for figures in alone])
+
+
+def judged(heads: Sequence[Head], measured: Sequence[Mapping]) -> dict:
+    """What run.json says of the figures by seed."""
+    measures = [text_evaluation.measure_of(head) for head in heads]
+    return {
+        "measure": {**measures[0], "heads": measures},
+        "test_accuracy_by_seed": [text_evaluation.headline(heads, figures) for figures in measured],
+        "test_by_seed": list(measured),
+    }
+
+
+def examples_of(folder: Path, content: Mapping, data: str | None) -> tuple[Examples, Examples]:
+    """(for measuring, for calibration) of the run in `folder`; as `recipes/engine/export_data.py` for one task.
+
+    Raises:
+        DataError, UnknownName: `data` was given and cannot be used.
+    """
+    facts, size = content["data"], content["data"]["image_size"]
+    described = json.loads((Path(folder) / "preprocessing.json").read_text(encoding="utf-8"))
+    with np.load(Path(folder) / "examples.npz") as stored:
+        kept = {key: stored[key] for key in stored.files}
+    names = kept["calibration_names"].tolist()
+    calibration = Examples(
+        kept["calibration_images"], None, {"split": "train", "source": facts["source"], "names": names}
+    )
+    given = tasks_in(described)
+    try:
+        source = tasks.load(data or facts["source"], given, path_column=content["config"]["path_column"])
+        chosen = splits.reuse(source, "validation", facts)
+        of = len(chosen)
+        if of > MOST_MEASURED:
+            chosen = [chosen[i] for i in np.sort(np.random.default_rng(0).permutation(of)[:MOST_MEASURED])]
+        targets = tasks.targets_of(heads_in(described), chosen)
+        found = decode_pictures(chosen, targets, size, skip_bad=True, title="decode validation")
+    except (DataError, ConfigError, UnknownName) as error:
+        if data is not None:
+            raise
+        count = len(kept["parity_images"])
+        warn(f"the files are measured on the {count} validation pictures that the run keeps, not on all: {error}")
+        targets = {name: kept[f"parity_target_{name}"] for name in described["outputs"]}
+        facts = {"split": "validation", "source": "kept by the run", "of": facts["splits"]["validation"]["examples"]}
+        return Examples(kept["parity_images"], targets, facts), calibration
+    return Examples(found.pixels, found.targets, {"split": "validation", "source": source.name, "of": of}), calibration
+
+
+def heads_in(described: Mapping) -> tuple[Head, ...]:
+    """The heads that an artifact describes, for their names, labels and figures."""
+    from recipes.engine.text_session import heads_of
+
+    return heads_of(described)
+
+
+def _confusion(heads: Sequence[Head], outputs, images: Images) -> dict | None:
+    """Of the first task that chooses one label of a picture."""
+    for head in heads:
+        if head.kind == "single_label":
+            targets = images.targets[head.name]
+            known = ~np.isnan(targets).any(-1)
+            matrix = evaluation.confusion(outputs[head.name][known], targets[known])
+            return {"split": "test", "labels": list(head.labels), "matrix": matrix}
+    return None
+
+
+def _write_examples(folder: Path, images: Mapping[str, Images], heads: Sequence[Head], seed: int = 0) -> None:
+    """Pictures for the export's checks and, a few of each label of the first task, for the report."""
+    train, validation = images["train"], images["validation"]
+    rng = np.random.default_rng(seed)
+    parity = np.sort(rng.permutation(len(validation))[: run.PARITY_EXAMPLES])
+    calibration = np.sort(rng.permutation(len(train))[:CALIBRATION])
+    run.save_arrays(
+        folder / "examples.npz",
+        parity_images=validation.pixels[parity],
+        parity_names=np.array([validation.names[i] for i in parity], dtype=str),
+        calibration_images=train.pixels[calibration],
+        calibration_names=np.array([train.names[i] for i in calibration], dtype=str),
+        **{f"parity_target_{head.name}": validation.targets[head.name][parity] for head in heads},
+    )
+    rows = np.nan_to_num(train.targets[heads[0].name])
+    shown = [np.flatnonzero(rows[:, c] > 0)[: run.SAMPLES_PER_LABEL] for c in range(rows.shape[-1])]
+    labels = np.repeat(np.arange(rows.shape[-1]), [len(part) for part in shown])
+    run.save_arrays(folder / "samples.npz", images=train.pixels[np.concatenate(shown)], labels=labels)

@@ -1,0 +1,237 @@
+"""Several tasks on the same pictures: one table, a column a task, empty cells where a task's answer is not known.
+
+Plain records, no TensorFlow.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recipes.engine import tables
+from recipes.engine.augmentation import MIXERS
+from recipes.engine.images import Images
+from recipes.engine.settings import FitSettings
+from recipes.engine.sources import SPLITS, Source
+from recipes.engine.text_evaluation import figures_of
+from zoo import heads
+from zoo.errors import ConfigError, DataError
+from zoo.heads import Head
+
+__all__ = ["KINDS", "Task", "Tasked", "check", "figures", "heads_of", "load", "parse", "targets_of"]
+
+KINDS = ("single_label", "multi_label", "regression")
+FORM = "NAME[=COLUMN][:KIND[:WEIGHT]]"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to learn.
+
+    Attributes:
+        name: of the output in every exported file.
+        column: of the table.
+        kind: one of KINDS; several labels in a cell are separated by ";".
+        weight: what its loss counts.
+    """
+
+    name: str
+    column: str
+    kind: str = "single_label"
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Tasked:
+    """One picture and its cells, in the order of the tasks; "" where an answer is not known."""
+
+    image: Path
+    cells: tuple[str, ...]
+    name: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of the first task."""
+        return tuple(filter(None, self.cells[:1]))
+
+    @property
+    def group(self) -> str:
+        """What splits are stratified by: the first task."""
+        return self.cells[0]
+
+    @property
+    def target(self) -> str:
+        """All that is to be learned from it, as text."""
+        return "\x01".join(self.cells)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the content."""
+        return hashlib.blake2b(self.image.read_bytes(), digest_size=16).hexdigest()
+
+
+def parse(specs: Sequence[str]) -> tuple[Task, ...]:
+    """Tasks written as NAME[=COLUMN][:KIND[:WEIGHT]]; the column is called as the task, the kind single_label.
+
+    Raises:
+        ConfigError: another form, an unknown kind, a weight that is not above 0, fewer than two tasks or two of one name.
+    """
+    found = []
+    for spec in specs:
+        name, *more = spec.split(":")
+        name, _, column = name.partition("=")
+        kind, weight = (more + ["single_label", "1"][len(more) :])[:2]
+        try:
+            task = Task(name, column or name, kind, float(weight))
+        except ValueError:
+            task = None
+        if task is None or len(more) > 2 or not re.fullmatch(r"[A-Za-z]\w*", name):
+            raise ConfigError(f"--tasks '{spec}' is not of the form {FORM}, like digit or age=years:regression:0.5")
+        if kind not in KINDS:
+            raise ConfigError(f"--tasks '{spec}': the kind is one of {', '.join(KINDS)}, not '{kind}'")
+        if not task.weight > 0:
+            raise ConfigError(f"--tasks '{spec}': a weight is above 0, not {weight}")
+        found.append(task)
+    if len({task.name for task in found}) < max(2, len(found)):
+        raise ConfigError(f"--tasks needs two or more different ones, got {', '.join(specs) or 'none'}")
+    return tuple(found)
+
+
+def check(settings: FitSettings) -> None:
+    """Refuse what several tasks cannot be trained with.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    mixer = next((name for name in settings.augment if name in MIXERS), None)
+    if mixer is not None:
+        raise ConfigError(
+            f"--augment {mixer} mixes the answers of two pictures, which several tasks cannot: leave it out"
+        )
+    if settings.class_weights:
+        raise ConfigError("--class-weights is for one task: leave it away, or give a task more weight")
+
+
+def load(spec: str, tasks: Sequence[Task], *, path_column: str = "path") -> Source:
+    """Read the table `spec`: a path (relative to it), a column for each task and, if it has one, a column `split`.
+
+    Raises:
+        DataError: no table, a column or a picture that is not there, a number that is none, a task with fewer than two
+            labels to learn or one that only another split has.
+    """
+    path = Path(spec).expanduser()
+    if path.suffix.lower() not in tables.SUFFIXES or not path.is_file():
+        raise DataError(f"'{spec}' is no table: several tasks are read from a {', '.join(tables.SUFFIXES)} file")
+    splits: dict[str, list[Tasked]] = {}
+    for line, row in tables.rows(path):
+        name = str(tables.cell(path, line, row, path_column))
+        picture = path.parent / name
+        if not picture.is_file():
+            raise DataError(f"'{path}', line {line}: there is no file '{picture}' (paths are relative to the table)")
+        cells = tuple(_cell(path, line, row, task) for task in tasks)
+        if not any(cells):
+            raise DataError(f"'{path}', line {line}: no task has an answer: fill a cell, or remove the row")
+        splits.setdefault(tables.split_of(path, line, row), []).append(Tasked(picture, cells, name))
+    if "train" not in splits:
+        raise DataError(f"'{spec}' has no rows to train on: leave the column split away, or name one 'train'")
+    source = Source(spec, (), {split: tuple(splits[split]) for split in SPLITS if split in splits})
+    for number, task in enumerate(tasks):
+        _check(source, number, task)
+    return source
+
+
+def heads_of(tasks: Sequence[Task], source: Source, dropout: float) -> tuple[Head, ...]:
+    """A head for each task, with the labels that occur in `source`, or the mean and spread of its training values."""
+    made = []
+    for number, task in enumerate(tasks):
+        if task.kind == "regression":
+            values = np.array([float(e.cells[number]) for e in source.splits["train"] if e.cells[number]])
+            centre, scale = float(values.mean()), float(values.std()) or 1.0
+            made.append(heads.regression([task.name], name=task.name, dropout=dropout, centre=centre, scale=scale))
+        else:
+            labels = sorted(
+                {label for split in source.splits.values() for e in split for label in _labels(task, e.cells[number])}
+            )
+            make = heads.single_label if task.kind == "single_label" else heads.multi_label
+            made.append(make(labels, name=task.name, dropout=dropout))
+    return tuple(made)
+
+
+def targets_of(heads: Sequence[Head], examples: Sequence[Tasked]) -> dict[str, np.ndarray]:
+    """For each head rows of floats `(n, units)`: one-hot, 0 and 1, or the value; NaN where the answer is not known."""
+    found = {}
+    for number, head in enumerate(heads):
+        rows = np.full((len(examples), len(head.labels)), np.nan, np.float32)
+        index = {label: i for i, label in enumerate(head.labels)}
+        for row, example in zip(rows, examples, strict=True):
+            cell = example.cells[number]
+            if not cell:
+                continue
+            if head.kind == "regression":
+                row[0] = float(cell)
+                continue
+            row[:] = 0.0
+            for label in cell.split(";") if head.kind == "multi_label" else (cell,):
+                if label.strip() not in index:
+                    raise DataError(
+                        f"'{example.name}': '{label.strip()}' is not one of the {len(index)} labels of task '{head.name}': "
+                        f"{', '.join(index)}"
+                    )
+                row[index[label.strip()]] = 1.0
+        found[head.name] = rows
+    return found
+
+
+def figures(heads: Sequence[Head], outputs: Mapping[str, np.ndarray] | np.ndarray, images: Images) -> dict:
+    """`{"examples", "tasks": {name: figures}}`, each task on the pictures whose answer is known; of one head its figures."""
+    tasks = {}
+    for head in heads:
+        targets, rows = (
+            (images.targets, outputs) if len(heads) == 1 else (images.targets[head.name], outputs[head.name])
+        )
+        known = ~np.isnan(targets).any(-1)
+        tasks[head.name] = figures_of(head, rows[known], targets[known])
+    return tasks[heads[0].name] if len(heads) == 1 else {"examples": len(images), "tasks": tasks}
+
+
+def _cell(path: Path, line: int, row: Mapping, task: Task) -> str:
+    if task.column not in row:
+        tables.cell(path, line, row, task.column)  # says which columns there are
+    value = row[task.column]
+    text = ";".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value).strip()
+    if text in ("NaN", "nan"):
+        return ""
+    if text and task.kind == "regression":
+        try:
+            float(text)
+        except ValueError:
+            raise DataError(f"'{path}', line {line}: '{text}' of task '{task.name}' is no number") from None
+    return text
+
+
+def _labels(task: Task, cell: str) -> list[str]:
+    return [part.strip() for part in (cell.split(";") if task.kind == "multi_label" else [cell]) if part.strip()]
+
+
+def _check(source: Source, number: int, task: Task) -> None:
+    cells = {split: [e.cells[number] for e in examples if e.cells[number]] for split, examples in source.splits.items()}
+    if len(cells["train"]) < 2:
+        raise DataError(
+            f"task '{task.name}' of '{source.name}' has {len(cells['train'])} training examples: it needs 2"
+        )
+    if task.kind == "regression":
+        return
+    counts = {split: Counter(label for cell in own for label in _labels(task, cell)) for split, own in cells.items()}
+    if len(counts["train"]) < (2 if task.kind == "single_label" else 1):
+        raise DataError(f"task '{task.name}' of '{source.name}' has one label only: there is nothing to learn")
+    for split, found in counts.items():
+        stranger = next((label for label in found if label not in counts["train"]), None)
+        if stranger is not None:
+            raise DataError(
+                f"the label '{stranger}' of task '{task.name}' occurs in {split} only: a model cannot learn what the "
+                "training data do not show; add examples, or correct the label"
+            )

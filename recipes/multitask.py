@@ -1,0 +1,143 @@
+"""Multi-task: several questions about the same pictures, one backbone, a head for each.
+
+    graft train multitask --data table.csv --tasks kind colour price:regression:0.5 --out runs/things
+    python recipes/multitask.py --data table.csv --tasks kind colour --compare-single --out runs/things
+
+One table: a column `path` and a column for each task; an empty cell is an answer that is not known, and counts nothing
+(Caruana 1997, doi:10.1023/A:1007379606734). Losses count by fixed weights, by what the model learns of uncertainty (Kendall
+et al. 2018, arXiv:1705.07115), or so that all tasks learn at one pace (GradNorm, Chen et al. 2018, arXiv:1711.02257). With
+`--compare-single` a model for each task is trained beside it, and the run says of each whether sharing helped.
+
+Expected results: benchmarks/results/adaptation.md.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import OmitArgPrefixes
+
+from recipes.engine.settings import FitSettings
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train one backbone for several tasks."""
+
+    data: str
+    """A .csv, .tsv or .jsonl table with a path and a column for each task (and, if it has one, a column split)."""
+    tasks: tuple[str, ...]
+    """NAME[=COLUMN][:KIND[:WEIGHT]] each; the kind is single_label, multi_label (labels separated by ";") or regression."""
+    out: Path
+    """The run directory to make."""
+    weighting: Literal["fixed", "uncertainty", "gradnorm"] = "fixed"
+    """What the tasks' losses count: what --tasks says, or what is found while training."""
+    compare_single: bool = False
+    """Also train a model for each task, and write whether sharing helped."""
+    backbone: str = "mobilenet_v2"
+    """A name from `graft zoo`, or a .keras file."""
+    weights: str | None = None
+    """imagenet, bundled, none, or a path to a weights file. Default: imagenet; those in a .keras file."""
+    schedule: str = "fine_tune"
+    """feature_extraction, fine_tune, gradual_unfreeze, probe_then_tune, full or scratch."""
+    epochs: int | None = None
+    """Epochs in total, spread over the schedule's phases. Default: the schedule's own."""
+    learning_rate: float | None = None
+    """Peak rate of the last phase; the other phases are scaled alike. Default: the schedule's own."""
+    image_size: int | None = None
+    """Height and width in pixels. Default: the backbone's."""
+    dropout: float = 0.2
+    """Before the heads, 0 to 1."""
+    fit: OmitArgPrefixes[FitSettings] = field(default_factory=lambda: FitSettings(augment=("flip", "crop")))
+    seeds: int = 1
+    """Train so many times, with consecutive seeds; the run keeps the model with the best validation loss."""
+    seed: int = 0
+    """The first (or only) seed."""
+    split_seed: int = 0
+    """For splits that are missing in the data and have to be made; they are stratified by the first task."""
+    skip_bad: bool = False
+    """Leave unreadable pictures out and count them, instead of stopping."""
+    path_column: str = "path"
+    """The column with the picture's file."""
+    overwrite: bool = False
+    """Replace an existing run directory, once the new one is complete."""
+    resume: bool = False
+    """Go on with a run that was interrupted, after its last finished epoch."""
+
+
+def main(config: Config) -> Path:
+    """Train, evaluate, write the run directory and print the outcome; returns the directory."""
+    from recipes.engine import fit, report, run, schedule, splits, task_run, tasks, workspace
+    from recipes.engine.progress import say
+    from zoo import backbones
+    from zoo.heads import Tasks
+    from zoo.quiet import load_tensorflow
+    from zoo.stack import stack
+
+    config.fit.check(config.epochs)
+    given = tasks.parse(config.tasks)
+    tasks.check(config.fit)
+    row = backbones.find(config.backbone)
+    spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)
+    phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
+    source, made = splits.complete(tasks.load(config.data, given, path_column=config.path_column), config.split_seed)
+    fingerprint = splits.fingerprint(source)
+    heads = tasks.heads_of(given, source, config.dropout)
+    fixed = None if config.weighting == "uncertainty" else tuple(task.weight for task in given)
+    together = Tasks(heads, fixed, balanced=config.weighting == "gradnorm")
+    size = config.image_size or row.image_size
+
+    def build(head=together, spec: str = spec):
+        return stack(backbones.build(row, image_size=size, weights=spec), head if head is together else [head])
+
+    if workspace.finished(config.out, run.plain(config)):
+        return config.out
+    with workspace.workspace(config.out, run.plain(config), fingerprint) as folder:
+        load_tensorflow()
+        described = fit.describe_phases(build(), phases)
+        duplicates = splits.warn_of_concerns(source)
+        images = task_run.decode_splits(source, heads, size, config.skip_bad)
+        say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
+        seeds, store = range(config.seed, config.seed + config.seeds), workspace.store_beside(config.out)
+
+        def train(name: str, head, images):
+            model, trained = fit.train(
+                lambda: build(head), head, phases, images, seeds, config.fit, store=store, folder=folder, name=name
+            )
+            outputs = fit.predict(model, images["test"], [result.weights for result in trained])
+            return trained, [tasks.figures(head.heads, output, images["test"]) for output in outputs]
+
+        trained, measured = train("together", together, images)
+        sharing = []
+        for head in heads if config.compare_single else ():
+            _, single = train(f"{head.name} alone", head, task_run.alone(images, head))
+            sharing.append(task_run.sharing(head, measured, single))
+        best = min(trained, key=lambda result: result.validation_loss)
+        model = build(spec="none")
+        model.set_weights(best.weights)
+        facts = {
+            "recipe": "multitask",
+            **run.environment(),
+            "config": run.plain(config),
+            "seed": best.seed,
+            "backbone": run.describe_backbone(row, spec, model),
+            "data": task_run.describe_data(source, images, heads, made, config.split_seed, fingerprint, duplicates),
+            "schedule": {
+                "name": config.schedule,
+                "phases": [a | b for a, b in zip(described, best.phases, strict=True)],
+            },
+            **task_run.judged(heads, measured),
+            "seconds": {"train": best.seconds},
+            "verdict": None,
+            "sharing": sharing,
+        }
+        task_run.write(folder, model, heads, given, images, best.history, facts)
+    report.write(config.out)
+    task_run.summarize(config.out)
+    return config.out
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config))
