@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from tyro.conf import Positional
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -43,7 +44,7 @@ EPOCHS = 10
 class Options:
     """Measure a pair, or for amazon all twelve."""
 
-    pair: Literal["mnist-usps", "usps-mnist", "glyphs-digits", "amazon"]
+    pair: Positional[Literal["mnist-usps", "usps-mnist", "glyphs-digits", "amazon"]]
     """What to measure."""
     work: Path
     """Where pictures, tables and runs go."""

@@ -33,6 +33,7 @@ from zoo.backbones import Backbone
 from zoo.errors import ArtifactError
 from zoo.files import staged_file, write_text
 from zoo.heads import Head
+from zoo.stack import backbone_of
 from zoo.vision import DECODE
 
 if TYPE_CHECKING:
@@ -207,6 +208,8 @@ def _write_mistakes(folder: Path, model: "keras.Model", test: Images, outputs: n
     """The most confident mistakes on the test split, each with what the model looked at."""
     worst = evaluation.worst_mistakes(outputs, test.targets, WORST_MISTAKES)
     predicted = outputs[worst].argmax(-1)
+    # A backbone that ends in a vector has no places to point at.
+    spatial = len(backbone_of(model).outputs[0].shape) == 4
     save_arrays(
         folder / "mistakes.npz",
         images=test.pixels[worst],
@@ -214,7 +217,7 @@ def _write_mistakes(folder: Path, model: "keras.Model", test: Images, outputs: n
         predicted=predicted,
         probability=outputs[worst].max(-1),
         names=np.array([test.names[i] for i in worst], dtype=str),
-        heatmaps=explain.grad_cam(model, np.float32(test.pixels[worst]), predicted),
+        **({"heatmaps": explain.grad_cam(model, np.float32(test.pixels[worst]), predicted)} if spatial else {}),
     )
 
 

@@ -139,6 +139,34 @@ def test_texts_from_end_to_end(call, tmp_path):
     assert json.loads(said)[0]["label"]
 
 
+def test_a_net_of_your_own_that_ends_in_a_vector(adapt, dark_photos, tmp_path):
+    """It has no feature map for Grad-CAM to point at."""
+    import keras
+    from keras import layers
+
+    inputs = keras.Input((32, 32, 3))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, strides=4)(layers.Rescaling(1 / 255)(inputs))))
+    x = layers.Dense(8, "relu")(layers.Flatten()(x))
+    keras.Model(inputs, x, name="own").save(tmp_path / "own.keras")
+    code, said, _, out = adapt(
+        dark_photos,
+        "--backbone",
+        tmp_path / "own.keras",
+        "--weights",
+        "none",
+        "--schedule",
+        "scratch",
+        "--methods",
+        "tent",
+    )
+    assert code == 0
+    assert "tent" in said
+    with np.load(out / "mistakes.npz") as mistakes:
+        assert "heatmaps" not in mistakes
+        assert len(mistakes["images"])
+    assert "Worst mistakes" in (out / "report.html").read_text()
+
+
 def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path):
     arguments = (
         "train",
