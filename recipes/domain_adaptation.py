@@ -17,19 +17,18 @@ from pathlib import Path
 from tyro.conf import OmitArgPrefixes
 
 from recipes.adapt.selection import Criterion
+from recipes.engine.image_settings import ImageConfig
 from recipes.engine.settings import FitSettings
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ImageConfig):
     """Train an image classifier for a domain that has no labels."""
 
     data: str
     """The labelled source: a folder of class folders (or of splits), a table, tfds:NAME, or a built-in name."""
-    target: str
+    target: str = ""
     """The target: a folder of pictures, a table, tfds:NAME, or a built-in name. Labels are not looked at."""
-    out: Path
-    """The run directory to make."""
     methods: tuple[str, ...] = ("cdan", "pseudo_label", "adabn")
     """dann, cdan, coral, mmd, pseudo_label, fixmatch, adabn, tent."""
     select: Criterion = "information"
@@ -41,18 +40,6 @@ class Config:
     """What the methods' losses count beside that of the labelled source."""
     threshold: float | None = None
     """How sure a label has to be to be learned from, 0 to 1. Default: the method's own."""
-    backbone: str = "mobilenet_v2"
-    """A name from `graft zoo`, or a .keras file."""
-    weights: str | None = None
-    """imagenet, bundled, none, or a path to a weights file. Default: imagenet; those in a .keras file."""
-    schedule: str = "fine_tune"
-    """feature_extraction, fine_tune, gradual_unfreeze, probe_then_tune, full or scratch. Methods act in its last phase."""
-    epochs: int | None = None
-    """Epochs in total, spread over the schedule's phases. Default: the schedule's own."""
-    learning_rate: float | None = None
-    """Peak rate of the last phase; the other phases are scaled alike. Default: the schedule's own."""
-    image_size: int | None = None
-    """Height and width in pixels. Default: the backbone's."""
     hidden: int = 0
     """Units in a layer before the last one; 0: none. With feature_extraction it is what can adapt."""
     dropout: float = 0.0
@@ -60,19 +47,10 @@ class Config:
     fit: OmitArgPrefixes[FitSettings] = field(default_factory=lambda: FitSettings(augment=("crop",)))
     seeds: int = 1
     """Train so many times, with consecutive seeds."""
-    seed: int = 0
-    """The first (or only) seed."""
     split_seed: int = 0
     """For splits that are missing in the source and have to be made."""
-    skip_bad: bool = False
-    """Leave unreadable pictures out and count them, instead of stopping."""
-    path_column: str = "path"
     label_column: str = "label"
     """The columns of a table."""
-    overwrite: bool = False
-    """Replace an existing run directory, once the new one is complete."""
-    resume: bool = False
-    """Go on with a run that was interrupted, after its last finished epoch."""
 
 
 def main(config: Config) -> Path:
@@ -81,11 +59,14 @@ def main(config: Config) -> Path:
     from recipes.engine import fit, report, run, schedule, splits, workspace
     from recipes.engine.progress import say
     from zoo import backbones, heads
+    from zoo.errors import ConfigError
     from zoo.quiet import load_tensorflow
     from zoo.stack import stack
 
     config.fit.check(config.epochs)
     catalogue.check(config.methods, tuple(catalogue.METHODS), config.strength, config.threshold)
+    if not config.target:
+        raise ConfigError("--target is missing: the pictures without labels that the model is for")
     row = backbones.find(config.backbone)
     spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
@@ -123,7 +104,7 @@ def main(config: Config) -> Path:
             )
             | {"target": domains.describe(pair, images, measured)},
         }
-        run.write_classifier(folder, model, head, images, chosen.history, facts)
+        run.write_classifier(folder, model, head, images, chosen.history, facts, calibration=images["unlabelled"])
     report.write(config.out)
     outcome.summarize(config.out)
     return config.out

@@ -10,64 +10,36 @@ for the same number of epochs, and the run says what transfer gained or lost.
 Expected results: benchmarks/results/clothing_small.md.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from tyro.conf import OmitArgPrefixes
-
-from recipes.engine.settings import FitSettings
+from recipes.engine.image_settings import ImageConfig
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ImageConfig):
     """Train an image classifier from a pretrained backbone."""
 
-    data: str
-    """A folder of class folders (or of splits), a .csv/.tsv/.jsonl table, tfds:NAME, or the built-in `digits`."""
-    out: Path
-    """The run directory to make."""
-    backbone: str = "mobilenet_v2"
-    """A name from `graft zoo`, or a .keras file: a model of your own, or of another run."""
-    weights: str | None = None
-    """imagenet, bundled, none, or a path to a weights file. Default: imagenet; those in a .keras file."""
-    schedule: str = "fine_tune"
-    """feature_extraction, fine_tune, gradual_unfreeze, probe_then_tune, full or scratch."""
-    epochs: int | None = None
-    """Epochs in total, spread over the schedule's phases. Default: the schedule's own."""
-    learning_rate: float | None = None
-    """Peak rate of the last phase; the other phases are scaled alike. Default: the schedule's own."""
     blocks: int | None = None
     """Blocks that the last phase trains, from the top. Default: the schedule's own."""
     layer_decay: float | None = None
     """Each block learns at this share of the rate of the one above it. Default: the schedule's own."""
-    image_size: int | None = None
-    """Height and width in pixels. Default: the backbone's."""
     dropout: float = 0.2
     """Before the head, 0 to 1."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes."""
-    fit: OmitArgPrefixes[FitSettings] = field(default_factory=lambda: FitSettings(augment=("flip", "crop")))
     per_class: int | None = None
     """Train on so many pictures of each class only (drawn by --split-seed)."""
     fraction: float | None = None
     """Train on this share of the training pictures only, of each class alike (drawn by --split-seed)."""
     seeds: int = 1
     """Train so many times, with consecutive seeds; the run keeps the model with the best validation loss."""
-    seed: int = 0
-    """The first (or only) seed."""
     split_seed: int = 0
     """For splits that are missing in the data and have to be made."""
     compare_scratch: bool = False
     """Also train from random weights for as many epochs, and write the verdict."""
-    skip_bad: bool = False
-    """Leave unreadable pictures out and count them, instead of stopping."""
-    path_column: str = "path"
     label_column: str = "label"
     """The columns of a table."""
-    overwrite: bool = False
-    """Replace an existing run directory, once the new one is complete."""
-    resume: bool = False
-    """Go on with a run that was interrupted, after its last finished epoch."""
 
 
 def main(config: Config) -> Path:

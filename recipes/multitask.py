@@ -11,58 +11,31 @@ et al. 2018, arXiv:1705.07115), or so that all tasks learn at one pace (GradNorm
 Expected results: benchmarks/results/adaptation.md.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import OmitArgPrefixes
-
-from recipes.engine.settings import FitSettings
+from recipes.engine.image_settings import ImageConfig
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ImageConfig):
     """Train one backbone for several tasks."""
 
     data: str
     """A .csv, .tsv or .jsonl table with a path and a column for each task (and, if it has one, a column split)."""
-    tasks: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
     """NAME[=COLUMN][:KIND[:WEIGHT]] each; the kind is single_label, multi_label (labels separated by ";") or regression."""
-    out: Path
-    """The run directory to make."""
     weighting: Literal["fixed", "uncertainty", "gradnorm"] = "fixed"
     """What the tasks' losses count: what --tasks says, or what is found while training."""
     compare_single: bool = False
     """Also train a model for each task, and write whether sharing helped."""
-    backbone: str = "mobilenet_v2"
-    """A name from `graft zoo`, or a .keras file."""
-    weights: str | None = None
-    """imagenet, bundled, none, or a path to a weights file. Default: imagenet; those in a .keras file."""
-    schedule: str = "fine_tune"
-    """feature_extraction, fine_tune, gradual_unfreeze, probe_then_tune, full or scratch."""
-    epochs: int | None = None
-    """Epochs in total, spread over the schedule's phases. Default: the schedule's own."""
-    learning_rate: float | None = None
-    """Peak rate of the last phase; the other phases are scaled alike. Default: the schedule's own."""
-    image_size: int | None = None
-    """Height and width in pixels. Default: the backbone's."""
     dropout: float = 0.2
     """Before the heads, 0 to 1."""
-    fit: OmitArgPrefixes[FitSettings] = field(default_factory=lambda: FitSettings(augment=("flip", "crop")))
     seeds: int = 1
     """Train so many times, with consecutive seeds; the run keeps the model with the best validation loss."""
-    seed: int = 0
-    """The first (or only) seed."""
     split_seed: int = 0
     """For splits that are missing in the data and have to be made; they are stratified by the first task."""
-    skip_bad: bool = False
-    """Leave unreadable pictures out and count them, instead of stopping."""
-    path_column: str = "path"
-    """The column with the picture's file."""
-    overwrite: bool = False
-    """Replace an existing run directory, once the new one is complete."""
-    resume: bool = False
-    """Go on with a run that was interrupted, after its last finished epoch."""
 
 
 def main(config: Config) -> Path:

@@ -16,33 +16,22 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
+from recipes.engine.image_settings import ImageConfig
 from recipes.engine.settings import FitSettings
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ImageConfig):
     """Adapt a backbone to pictures without labels."""
 
     data: str
     """A folder of pictures, a table, tfds:NAME, or a built-in name. Labels are not looked at."""
-    out: Path
-    """The run directory to make."""
     labels: bool = False
     """Say in the report how often nearest neighbours share the label; nothing is trained or chosen by it."""
     clusters: int | None = None
     """Crowds to find. Default: the number from 2 to 20 that separates them best."""
-    backbone: str = "mobilenet_v2"
-    """A name from `graft zoo`, or a .keras file."""
-    weights: str | None = None
-    """imagenet, bundled, none, or a path to a weights file. Default: imagenet; those in a .keras file."""
-    schedule: str = "fine_tune"
-    """fine_tune, gradual_unfreeze, probe_then_tune, full or scratch."""
     epochs: int = 30
     """Epochs in total, spread over the schedule's phases."""
-    learning_rate: float | None = None
-    """Peak rate of the last phase; the other phases are scaled alike. Default: the schedule's own."""
-    image_size: int | None = None
-    """Height and width in pixels. Default: the backbone's."""
     dimension: int = 64
     """Numbers in a projected vector."""
     temperature: float = 0.2
@@ -50,16 +39,8 @@ class Config:
     fit: OmitArgPrefixes[FitSettings] = field(
         default_factory=lambda: FitSettings(batch_size=64, augment=("flip", "zoom", "color", "grayscale"))
     )
-    seed: int = 0
-    skip_bad: bool = False
-    """Leave unreadable pictures out and count them, instead of stopping."""
-    path_column: str = "path"
     label_column: str = "label"
     """The columns of a table."""
-    overwrite: bool = False
-    """Replace an existing run directory, once the new one is complete."""
-    resume: bool = False
-    """Go on with a run that was interrupted, after its last finished epoch."""
 
 
 def main(config: Config) -> Path:

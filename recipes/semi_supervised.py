@@ -10,24 +10,20 @@ strongly changed versions. The kept model has the best accuracy on labelled vali
 Expected results: benchmarks/results/adaptation.md.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from tyro.conf import OmitArgPrefixes
-
-from recipes.engine.settings import FitSettings
+from recipes.engine.image_settings import ImageConfig
 
 METHODS = ("pseudo_label", "fixmatch")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ImageConfig):
     """Train an image classifier on few labelled and many unlabelled pictures."""
 
     data: str
     """A folder of class folders (or of splits), a table, tfds:NAME, or a built-in name."""
-    out: Path
-    """The run directory to make."""
     per_class: int | None = None
     """Use the labels of so many training pictures of each class only (drawn by --split-seed); the others have none."""
     unlabelled: str | None = None
@@ -38,36 +34,16 @@ class Config:
     """What the methods' losses count beside that of the labelled pictures."""
     threshold: float | None = None
     """How sure a label has to be to be learned from, 0 to 1. Default: the method's own."""
-    backbone: str = "mobilenet_v2"
-    """A name from `graft zoo`, or a .keras file."""
-    weights: str | None = None
-    """imagenet, bundled, none, or a path to a weights file. Default: imagenet; those in a .keras file."""
-    schedule: str = "fine_tune"
-    """feature_extraction, fine_tune, gradual_unfreeze, probe_then_tune, full or scratch. Methods act in its last phase."""
     updates: int = 300
-    """Steps that each phase has at least: few labelled pictures make short epochs."""
-    learning_rate: float | None = None
-    """Peak rate of the last phase; the other phases are scaled alike. Default: the schedule's own."""
-    image_size: int | None = None
-    """Height and width in pixels. Default: the backbone's."""
+    """Steps that each phase has at least, unless --epochs says how long: few labelled pictures make short epochs."""
     dropout: float = 0.2
     """Before the head, 0 to 1."""
-    fit: OmitArgPrefixes[FitSettings] = field(default_factory=lambda: FitSettings(augment=("flip", "crop")))
     seeds: int = 1
     """Train so many times, with consecutive seeds."""
-    seed: int = 0
-    """The first (or only) seed."""
     split_seed: int = 0
     """For splits that have to be made, and for which labels are used."""
-    skip_bad: bool = False
-    """Leave unreadable pictures out and count them, instead of stopping."""
-    path_column: str = "path"
     label_column: str = "label"
     """The columns of a table."""
-    overwrite: bool = False
-    """Replace an existing run directory, once the new one is complete."""
-    resume: bool = False
-    """Go on with a run that was interrupted, after its last finished epoch."""
 
 
 def main(config: Config) -> Path:
@@ -79,13 +55,15 @@ def main(config: Config) -> Path:
     from zoo.quiet import load_tensorflow
     from zoo.stack import stack
 
-    config.fit.check()
+    config.fit.check(config.epochs)
     catalogue.check(config.methods, METHODS, config.strength, config.threshold)
     row = backbones.find(config.backbone)
     spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)
     pair = domains.load_partly_labelled(config)
     steps = max(1, len(pair.source.splits["train"]) // config.fit.batch_size)
-    phases = schedule.lengthened(schedule.resolve(config.schedule, None, config.learning_rate), steps, config.updates)
+    phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
+    if config.epochs is None:
+        phases = schedule.lengthened(phases, steps, config.updates)
     head = heads.single_label(pair.source.labels, dropout=config.dropout)
     size = config.image_size or row.image_size
 

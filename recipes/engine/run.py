@@ -153,11 +153,19 @@ def summarize(folder: Path) -> None:
 
 
 def write_classifier(
-    folder: Path, model: "keras.Model", head: Head, pixels: Mapping[str, Images], history: Sequence[dict], facts: dict
+    folder: Path,
+    model: "keras.Model",
+    head: Head,
+    pixels: Mapping[str, Images],
+    history: Sequence[dict],
+    facts: dict,
+    calibration: Images | None = None,
 ) -> None:
     """Measure `model` on the validation and test pictures and write all files but the report.
 
-    run.json holds `facts` and, beside them, "metrics" by split and the "confusion" on the test split.
+    int8 files are calibrated with `calibration`, pictures of the kind that the model is for and has trained on; by default
+    those of the training split. run.json holds `facts` and, beside them, "metrics" by split and the "confusion" on the test
+    split.
     """
     outputs = {split: fit.predict(model, pixels[split])[0] for split in SPLITS[1:]}
     targets = {split: pixels[split].targets for split in outputs}
@@ -165,7 +173,7 @@ def write_classifier(
     with staged_file(folder / "model.keras") as path:
         model.save(path)
     write_history(folder, history)
-    _write_examples(folder, pixels)
+    _write_examples(folder, pixels, calibration or pixels["train"])
     _write_mistakes(folder, model, pixels["test"], outputs["test"])
     measured = {
         "metrics": {split: evaluation.evaluate(head, outputs[split], targets[split]) for split in outputs},
@@ -184,20 +192,19 @@ def write_history(folder: Path, rows: Sequence[dict]) -> None:
         writer.writerows(rows)
 
 
-def _write_examples(folder: Path, pixels: Mapping[str, Images], seed: int = 0) -> None:
+def _write_examples(folder: Path, pixels: Mapping[str, Images], calibrated: Images, seed: int = 0) -> None:
     """Pictures for the export's checks and, a few of each class, for the report."""
     train, validation = pixels["train"], pixels["validation"]
     rng = np.random.default_rng(seed)
     parity = np.sort(rng.permutation(len(validation))[:PARITY_EXAMPLES])
-    calibration = np.sort(rng.permutation(len(train))[:CALIBRATION])
+    calibration = np.sort(rng.permutation(len(calibrated))[:CALIBRATION])
     save_arrays(
         folder / "examples.npz",
         parity_images=validation.pixels[parity],
         parity_labels=validation.classes[parity],
         parity_names=np.array([validation.names[i] for i in parity], dtype=str),
-        calibration_images=train.pixels[calibration],
-        calibration_labels=train.classes[calibration],
-        calibration_names=np.array([train.names[i] for i in calibration], dtype=str),
+        calibration_images=calibrated.pixels[calibration],
+        calibration_names=np.array([calibrated.names[i] for i in calibration], dtype=str),
     )
     classes = range(train.targets.shape[-1])
     shown = np.concatenate([np.flatnonzero(train.classes == c)[:SAMPLES_PER_LABEL] for c in classes])

@@ -77,6 +77,9 @@ def test_pictures_from_end_to_end(adapt, call, dark_photos, photo_folder, tmp_pa
     for text in ("Target accuracy", "Gains and losses label by label", "Where the examples lie", "adabn", "cdan"):
         assert text in page
     assert "NaN" not in page
+    with np.load(out / "examples.npz") as kept:  # int8 is calibrated with pictures of the kind that it will see
+        assert all(name.startswith("train/") for name in kept["calibration_names"])
+        assert kept["calibration_images"].mean() < 0.6 * kept["parity_images"].mean()
     _holds_the_task_alone(out, call)
 
 
