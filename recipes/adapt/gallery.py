@@ -118,6 +118,7 @@ def _page(seen: Seen, images: Images, facts: Mapping, places, clusters, seed: in
     domain = np.zeros(len(places), int)
     return environment.get_template("gallery.html.jinja").render(
         facts=facts,
+        source=Path(facts["data"]["source"]).name or facts["data"]["source"],
         count=len(images),
         silhouette=seen.silhouette,
         clusters=[(len(rows), shown(rows[:SHOWN])) for rows in seen.typical],

@@ -63,11 +63,13 @@ def verdict(
     }
 
 
-def sharing(task: str, together: Sequence[float], alone: Sequence[float]) -> dict:
-    """Whether a task gained from sharing its backbone with others: its measure (0 to 1) by seed, shared and by itself."""
+def sharing(task: str, key: str, together: Sequence[float], alone: Sequence[float]) -> dict:
+    """Whether a task gained from sharing its backbone with others: its measure `key` (at most 1) by seed, shared and by
+    itself."""
     gains = 100 * (np.asarray(together) - np.asarray(alone))
     return {
         "task": task,
+        "key": key,
         "text": f"{task}: {_judgement(gains, 'sharing', 'sharing and a model of its own', ': give it a model of its own')}",
         "together": list(map(float, together)),
         "alone": list(map(float, alone)),

@@ -160,7 +160,8 @@ def summarize(folder: Path) -> None:
 def sharing(head: Head, together: Sequence[Mapping], alone: Sequence[Mapping]) -> dict:
     """Whether a task gained from the others: the figures by seed, of the model for all tasks and of the one for it alone."""
     shared = [text_evaluation.headline([head], figures["tasks"][head.name]) for figures in together]
-    return evaluation.sharing(head.name, shared, [text_evaluation.headline([head], figures) for figures in alone])
+    key = text_evaluation.measure_of(head)["key"]
+    return evaluation.sharing(head.name, key, shared, [text_evaluation.headline([head], figures) for figures in alone])
 
 
 def judged(heads: Sequence[Head], measured: Sequence[Mapping]) -> dict:

@@ -103,7 +103,7 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
             _, single_figures = train(f"{single.name} alone", spec, phases, single, own)
             apart = [text_evaluation.headline([single], figures) for figures in single_figures]
             together = [text_evaluation.headline([single], figures["tasks"][single.name]) for figures in measured]
-            sharing.append(evaluation.sharing(single.name, together, apart))
+            sharing.append(evaluation.sharing(single.name, text_evaluation.measure_of(single)["key"], together, apart))
         best = min(trained, key=lambda result: result.validation_loss)
         model = build("none")
         model.set_weights(best.weights)
