@@ -64,6 +64,7 @@ class Joint(keras.Model):
         together = keras.tree.map_structure(lambda *tensors: ops.concatenate(tensors), *parts)
         found, start = {}, 0
         features, outputs = self.both(together, training=training)
+        features = ops.cast(features, "float32")  # which they are not under mixed precision
         for kind, size in zip(kinds, sizes, strict=True):
             found[kind] = Part(features[start : start + size], outputs[start : start + size])
             start = start + size

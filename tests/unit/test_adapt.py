@@ -223,6 +223,21 @@ def test_too_few_examples_are_refused():
     catalogue.check_batch(("dann",), 1, {"labelled": 9, "unlabelled": 1})
 
 
+def test_methods_train_in_mixed_precision(data):
+    from recipes.engine import optimizer
+
+    def build():
+        with optimizer.precision(True):
+            return stack(tiny(), [HEAD])
+
+    settings = FitSettings(batch_size=8, mixed_precision=True)
+    phases = (Phase("all", "all", 1, 0.01),)
+    for name in ("mmd", "cdan", "pseudo_label"):
+        method = catalogue.maker(name, 1.0, None)
+        _, (result,) = train(build, HEAD, phases, data, [0], settings, method=method)
+        assert np.isfinite(result.history[0]["loss"])
+
+
 def test_a_joint_model_is_the_model_outside_training():
     model = builder(normalization)()
     joint = Joint(model, made("coral"), lambda: 0.0)
