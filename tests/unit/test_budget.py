@@ -124,11 +124,15 @@ def test_a_budget_buys_as_many_views_as_it_can_pay(data, tmp_path, monkeypatch):
     from recipes.engine import training
     from recipes.engine.cache import PrefixCache
 
-    monkeypatch.setattr(training, "HEAD_PASSES", 50)
-    monkeypatch.setattr(PrefixCache, "seconds", lambda self, cuts, view: 0.6)
-    _, result = trained(data, 6, tmp_path, augment=("flip",))  # 40 % of it buys four
-    assert [phase["views"] for phase in result.phases] == [4, None]
-    assert result.phases[0]["epochs_run"] > 1 + 2 + 3, "all views so far are gone over before the next one is taken"
+    monkeypatch.setattr(training, "HEAD_PASSES", 12)  # it ends long before its time
+    monkeypatch.setattr(PrefixCache, "seconds", lambda self, cuts, view: 6.0)
+    settings = FitSettings(budget="60s", batch_size=16, augment=("flip",))  # 40 % of it buys four
+    _, (result,) = fit.train(
+        builder(normalization), HEAD, PHASES[:1], data, [0], settings, store=Store(tmp_path), folder=tmp_path
+    )
+    (phase,) = result.phases
+    assert phase["views"] == 4
+    assert phase["epochs_run"] == 12, "1, 2, 3 and 4 over all views so far, then 2 more"
 
 
 def test_long_epochs_are_looked_into(data, tmp_path, monkeypatch):
