@@ -40,7 +40,7 @@ class Config(ImageConfig):
 
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
-    from recipes.engine import fit, report, run, schedule, splits, task_run, tasks, workspace
+    from recipes.engine import fit, report, run, schedule, splits, task_run, tasks, text_run, workspace
     from recipes.engine.progress import say
     from zoo import backbones
     from zoo.heads import Tasks
@@ -106,7 +106,7 @@ def main(config: Config) -> Path:
         }
         task_run.write(folder, model, heads, given, images, best.history, facts)
     report.write(config.out)
-    task_run.summarize(config.out)
+    text_run.summarize(config.out)
     return config.out
 
 

@@ -54,7 +54,7 @@ def main(config: Config) -> Path:
     from zoo.errors import ConfigError
     from zoo.files import staged_file, write_text
     from zoo.quiet import load_tensorflow
-    from zoo.stack import stack
+    from zoo.stack import backbone_of, stack
 
     config.fit.check(config.epochs)
     if not config.fit.augment or config.fit.batch_size < 2:
@@ -100,7 +100,7 @@ def main(config: Config) -> Path:
             "clusters": {"count": len(seen.typical), "silhouette": seen.silhouette},
         }
         with staged_file(folder / "backbone.keras") as path:
-            pretext.backbone(model).save(path)
+            backbone_of(model).save(path)
         run.write_history(folder, trained.history)
         gallery.write(folder, seen, images["all"], facts, config.seed)
         write_text(folder / "run.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")

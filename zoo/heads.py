@@ -82,9 +82,7 @@ def single_label(
     def attach(features):
         import keras
 
-        if hidden:
-            features = keras.layers.Dense(hidden, "relu", name=f"{name}_hidden")(features)
-        logits = _dense(features, len(labels), name, dropout)
+        logits = _dense(features, len(labels), name, dropout, hidden)
         return keras.layers.Activation("softmax", dtype="float32", name=name)(logits)
 
     def loss():
@@ -216,9 +214,7 @@ def embedding(dimension: int, *, name: str = "embedding", temperature: float = 0
     def attach(features):
         import keras
 
-        if hidden:
-            features = keras.layers.Dense(hidden, "relu", name=f"{name}_hidden")(features)
-        vector = _dense(features, dimension, name, 0.0)
+        vector = _dense(features, dimension, name, 0.0, hidden)
         return keras.layers.UnitNormalization(dtype="float32", name=name)(vector)
 
     def loss():
@@ -328,9 +324,11 @@ def compile_arguments(head: Head | Tasks, model: "keras.Model") -> dict:
             "weighted_metrics": metrics}  # fmt: skip
 
 
-def _dense(features, units: int, name: str, dropout: float):
+def _dense(features, units: int, name: str, dropout: float, hidden: int = 0):
     import keras
 
+    if hidden:
+        features = keras.layers.Dense(hidden, "relu", name=f"{name}_hidden")(features)
     if dropout:
         features = keras.layers.Dropout(dropout, name=f"{name}_dropout")(features)
     return keras.layers.Dense(units, name=f"{name}_dense")(features)

@@ -102,9 +102,12 @@ def measure(
     model: "keras.Model",
     images: Mapping[str, Images | Texts],
     measured: Images | Texts | None,
-) -> None:
+) -> Callable[[str], dict]:
     """Write each candidate's figures: what it can be chosen by, its accuracy on "test", and on the labelled examples
-    `measured`."""
+    `measured`.
+
+    Returns what looked: `see` of the examples by name ("measured" for those), with the weights that `model` has then.
+    """
     parts = {name: part for name, part in images.items() if name != "train"}
     if measured is not None:
         parts["measured"] = measured
@@ -125,6 +128,7 @@ def measure(
             outputs = look("measured")["outputs"]
             candidate.figures["accuracy"] = evaluation.accuracy(outputs, measured.targets)
             candidate.figures["recall"] = _recalls(outputs, measured.targets)
+    return look
 
 
 def see(model: "keras.Model", images: Images | Texts) -> dict[str, np.ndarray]:

@@ -57,8 +57,9 @@ def look(features: np.ndarray, clusters: int | None, seed: int = 0) -> Seen:
     """
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
+    from sklearn.preprocessing import normalize
 
-    vectors = np.float32(features / np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-12))
+    vectors = np.float32(normalize(features))
     if clusters is not None and not 2 <= clusters < len(vectors):
         raise ConfigError(f"--clusters is from 2 to one less than the {len(vectors)} pictures, not {clusters}")
     sample = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE]

@@ -1,13 +1,13 @@
 """What a comparison of methods says: a table, the choice, the verdict, and the map of features for the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recipes.adapt import selection
-from recipes.adapt.compare import Candidate, measure, see
+from recipes.adapt.compare import Candidate, measure
 from recipes.engine import evaluation, run
 from recipes.engine.images import Images
 from recipes.engine.texts import Texts
@@ -35,11 +35,13 @@ def decide(
 
     `where` says what the examples `measured` are called. Returns the chosen one and what `describe` says.
     """
-    measure(candidates, model, images, measured)
+    look = measure(candidates, model, images, measured)
     chosen = candidates[selection.choose([{"method": c.method, **c.figures} for c in candidates], criterion)]
     baseline = candidates[0].method
     plain = next(c for c in candidates if (c.method, c.seed) == (baseline, chosen.seed))
-    write_map(folder, model, (plain, chosen), images, measured)
+    sides = {"validation": images["validation"]}
+    sides |= {"unlabelled": images["unlabelled"]} if measured is None else {"measured": measured}
+    write_map(folder, model, (plain, chosen), sides, look)
     model.set_weights(chosen.weights)
     return chosen, describe(candidates, chosen, criterion, labels, baseline, where)
 
@@ -152,25 +154,24 @@ def write_map(
     folder: Path,
     model: "keras.Model",
     pair: tuple[Candidate, Candidate],
-    images: Mapping[str, Images | Texts],
-    measured: Images | Texts | None,
+    sides: Mapping[str, Images | Texts],
+    look: Callable[[str], dict],
     seed: int = 0,
 ) -> None:
-    """map.npz: where examples of both domains lie among the features of two models, "before" and "after".
+    """map.npz: where examples of both domains, the `sides`, lie among the features of two models, "before" and "after".
 
     "domain" is 0 for the source and 1 for the target, "label" -1 where it is not known.
     """
     rng = np.random.default_rng(seed)
-    sides = [images["validation"], measured if measured is not None else images["unlabelled"]]
-    taken = [np.sort(rng.permutation(len(side))[:MAPPED]) for side in sides]
+    taken = [np.sort(rng.permutation(len(side))[:MAPPED]) for side in sides.values()]
     labels = [
         np.where(side.targets.any(-1), side.targets.argmax(-1), -1)[rows]
-        for side, rows in zip(sides, taken, strict=True)
+        for side, rows in zip(sides.values(), taken, strict=True)
     ]
     places = {}
     for name, candidate in zip(("before", "after"), pair, strict=True):
         model.set_weights(candidate.weights)
-        features = [see(model, side)["features"][rows] for side, rows in zip(sides, taken, strict=True)]
+        features = [look(side)["features"][rows] for side, rows in zip(sides, taken, strict=True)]
         places[name] = np.concatenate(embed(features, seed))
     domain = np.repeat([0, 1], [len(rows) for rows in taken])
     run.save_arrays(folder / "map.npz", **places, domain=domain, label=np.concatenate(labels))

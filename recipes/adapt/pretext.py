@@ -8,12 +8,12 @@ import numpy as np
 from recipes.engine import fit, pipeline
 from recipes.engine.images import Images
 from recipes.engine.settings import FitSettings
-from zoo.stack import FEATURES, backbone_of
+from zoo.stack import FEATURES
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["backbone", "compared", "features", "figures"]
+__all__ = ["compared", "features", "figures"]
 
 SEED = 1
 """Of the random changes by which models are compared; those of the validation loss have another."""
@@ -28,14 +28,11 @@ def features(model: "keras.Model", images: Images) -> np.ndarray:
     return fit.predict(keras.Model(model.input, model.get_layer(FEATURES).output), images)[0]
 
 
-def backbone(model: "keras.Model") -> "keras.Model":
-    """The backbone alone: pixels in, the last feature map out."""
-    return backbone_of(model)
-
-
 def figures(model: "keras.Model", images: Mapping[str, Images], settings: FitSettings) -> dict[str, float]:
     """ "pairs": how often, of two changed versions of each validation picture, the second is the nearest to the first among
     all second ones; "probe": where labels are known, how often nearest neighbours share it."""
+    from sklearn.preprocessing import normalize
+
     from recipes.grid.transferability import knn_accuracy
 
     validation = images["validation"]
@@ -43,7 +40,7 @@ def figures(model: "keras.Model", images: Mapping[str, Images], settings: FitSet
     order = pipeline.Order(count, count, SEED)
     ((pixels, _),) = pipeline.paired_batches(validation, order, settings.augment)
     rows = features(model, Images(np.asarray(pixels), np.zeros((2 * count, 1), np.float32), ("",) * 2 * count, ()))
-    rows = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+    rows = normalize(rows)
     first, second = rows[:count], rows[count:]
     found = {"pairs": float(np.mean((first @ second.T).argmax(-1) == np.arange(count)))}
     if validation.targets.any():

@@ -100,12 +100,12 @@ def _pictures(session: "Session", options: Options) -> dict:
 
 def _tasks(session: "Session", options: Options) -> dict:
     """Several tasks on pictures; empty cells are not asked."""
-    from recipes.engine import images, splits, task_run, tasks
+    from recipes.engine import images, splits, task_run, tasks, text_session
 
     described = session.preprocessing
     source = tasks.load(options.data, task_run.tasks_in(described), path_column=options.path_column)
     examples = splits.reuse(source, options.split, provenance(options.artifact))
-    heads = task_run.heads_in(described)
+    heads = text_session.heads_of(described)
     pixels = images.decode_pictures(
         examples, tasks.targets_of(heads, examples), session.input_shape[0], skip_bad=options.skip_bad
     )

@@ -18,6 +18,7 @@ from recipes.engine.images import Images, decode_pictures
 from recipes.engine.progress import warn
 from recipes.engine.sources import SPLITS, Source
 from recipes.engine.tasks import Task
+from recipes.engine.text_session import heads_of
 from zoo.errors import ConfigError, DataError, UnknownName
 from zoo.files import staged_file, write_text
 from zoo.heads import Head
@@ -31,11 +32,9 @@ __all__ = [
     "decode_splits",
     "describe_data",
     "examples_of",
-    "heads_in",
     "judged",
     "preprocessing",
     "sharing",
-    "summarize",
     "tasks_in",
     "write",
 ]
@@ -150,13 +149,6 @@ def write(
     write_text(folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def summarize(folder: Path) -> None:
-    """Print the outcome of a run to stdout, task by task."""
-    from recipes.engine.text_run import summarize
-
-    summarize(folder)
-
-
 def sharing(head: Head, together: Sequence[Mapping], alone: Sequence[Mapping]) -> dict:
     """Whether a task gained from the others: the figures by seed, of the model for all tasks and of the one for it alone."""
     shared = [text_evaluation.headline([head], figures["tasks"][head.name]) for figures in together]
@@ -195,7 +187,7 @@ def examples_of(folder: Path, content: Mapping, data: str | None) -> tuple[Examp
         of = len(chosen)
         if of > MOST_MEASURED:
             chosen = [chosen[i] for i in np.sort(np.random.default_rng(0).permutation(of)[:MOST_MEASURED])]
-        targets = tasks.targets_of(heads_in(described), chosen)
+        targets = tasks.targets_of(heads_of(described), chosen)
         found = decode_pictures(chosen, targets, size, skip_bad=True, title="decode validation")
     except (DataError, ConfigError, UnknownName) as error:
         if data is not None:
@@ -206,13 +198,6 @@ def examples_of(folder: Path, content: Mapping, data: str | None) -> tuple[Examp
         facts = {"split": "validation", "source": "kept by the run", "of": facts["splits"]["validation"]["examples"]}
         return Examples(kept["parity_images"], targets, facts), calibration
     return Examples(found.pixels, found.targets, {"split": "validation", "source": source.name, "of": of}), calibration
-
-
-def heads_in(described: Mapping) -> tuple[Head, ...]:
-    """The heads that an artifact describes, for their names, labels and figures."""
-    from recipes.engine.text_session import heads_of
-
-    return heads_of(described)
 
 
 def _confusion(heads: Sequence[Head], outputs, images: Images) -> dict | None:
