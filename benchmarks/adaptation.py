@@ -6,7 +6,8 @@
     GRAFT_DATA=... python benchmarks/adaptation.py amazon --encoder all-MiniLM-L6-v2/ --work build/adaptation
 
 The pictures and tables go into the folder --work, runs too; rows are added to `benchmarks/results/adaptation.csv`, those of
-a pair that is there already are not measured again. Nothing is tuned on a label of a target: one setting for all pairs.
+a pair that is there already, with all seeds, are not measured again. Nothing is tuned on a label of a target: one setting
+for all pairs.
 
 The net for MNIST and USPS, `digits_net`, is made here: four 3 x 3 convolutions (16, 32, 32, 64), each with
 BatchNormalization and ReLU, pooling behind the first, third and fourth, a dense layer of 128; 110 thousand parameters.
@@ -62,10 +63,23 @@ def main(options: Options) -> None:
     if options.pair == "amazon":
         pairs = [f"{a}-{b}" for a, b in itertools.permutations(DOMAINS, 2)]
     for pair in pairs:
-        if not any(row["pair"] == pair for row in read(options.out)):
+        known, others = of_pair(pair, options)
+        if len({row["seed"] for row in known}) < options.seeds:
             rows = texts(pair, options) if options.pair == "amazon" else pictures(pair, options)
-            write(options.out, read(options.out) + rows)
-    show([row for row in read(options.out) if row["pair"] in pairs])
+            write(options.out, others + rows)
+    show([row for pair in pairs for row in of_pair(pair, options)[0]])
+
+
+def of_pair(pair: str, options: Options) -> tuple[list[dict], list[dict]]:
+    """The rows of the table that are of `pair` and the encoder, and the others."""
+    rows = read(options.out)
+    own = [row for row in rows if (row["pair"], row["encoder"]) == (pair, encoder_of(options))]
+    return own, [row for row in rows if row not in own]
+
+
+def encoder_of(options: Options) -> str:
+    """What the table calls it; nothing for pictures."""
+    return Path(options.encoder).name if options.pair == "amazon" else ""
 
 
 def pictures(pair: str, options: Options) -> list[dict]:
@@ -135,7 +149,7 @@ def described(pair: str, row: dict, options: Options) -> dict:
         "pair": pair, "method": row["method"], "seed": row["seed"], "accuracy": row["accuracy"],
         "labelled": row.get("labelled", ""), "information": row.get("information", ""), "iwv": row.get("iwv", ""),
         "kept": row.get("kept", ""), "seconds": round(row["seconds"], 1),
-        "encoder": Path(options.encoder).name if options.pair == "amazon" else "",
+        "encoder": encoder_of(options),
         "date": time.strftime("%Y-%m-%d"), "machine": machine,
         "versions": f"keras {versions['keras']}, tensorflow {versions['tensorflow']}",
     }  # fmt: skip
@@ -271,7 +285,10 @@ def write(path: Path, rows: list[dict]) -> None:
 
 
 def show(rows: list[dict]) -> None:
-    """Means and ranges by pair and method; of several pairs also the mean gain over source_only with its interval."""
+    """Means and ranges by pair and method; of several pairs also the mean gain over source_only with its interval.
+
+    The interval is over the seeds, each with its mean over the pairs: pairs share domains and are no sample of anything.
+    """
     for pair in dict.fromkeys(row["pair"] for row in rows):
         print(f"\n| {pair} | target accuracy | kept |\n|---|---|---|")
         for method in dict.fromkeys(row["method"] for row in rows if row["pair"] == pair):
@@ -283,19 +300,27 @@ def show(rows: list[dict]) -> None:
     if len(pairs) > 1:
         from scipy import stats
 
-        print("\n| method | mean gain over the pairs, points | 95 % interval |\n|---|---|---|")
-        means = {
-            (p, m): 100 * np.mean([float(r["accuracy"]) for r in rows if (r["pair"], r["method"]) == (p, m)])
-            for p in pairs
-            for m in dict.fromkeys(row["method"] for row in rows)
-        }
+        print("\n| method | mean gain over the pairs, points | 95 % interval over the seeds | pairs that gained |")
+        print("|---|---|---|---|")
+        reached = {(row["pair"], row["method"], row["seed"]): 100 * float(row["accuracy"]) for row in rows}
         kept = {row["pair"]: row["method"] for row in rows if row["kept"] == "1"}
-        for method in (*dict.fromkeys(m for _, m in means), "kept"):
+        seeds = sorted({seed for _, _, seed in reached})
+        for method in (*dict.fromkeys(row["method"] for row in rows), "kept"):
+            if method == "source_only":
+                continue
             gains = np.array(
-                [means[p, kept[p] if method == "kept" else method] - means[p, "source_only"] for p in pairs]
+                [
+                    [
+                        reached[p, kept[p] if method == "kept" else method, s] - reached[p, "source_only", s]
+                        for s in seeds
+                    ]
+                    for p in pairs
+                ]
             )
-            half = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / len(gains) ** 0.5
-            print(f"| {method} | {gains.mean():+.2f} | {gains.mean() - half:+.2f} to {gains.mean() + half:+.2f} |")
+            mean, each = gains.mean(), gains.mean(0)
+            half = stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / len(each) ** 0.5
+            won = int(np.sum(gains.mean(1) > 0))
+            print(f"| {method} | {mean:+.2f} | {mean - half:+.2f} to {mean + half:+.2f} | {won} of {len(pairs)} |")
 
 
 if __name__ == "__main__":

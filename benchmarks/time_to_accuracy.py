@@ -56,6 +56,10 @@ class Options:
 def main(options: Options) -> None:
     """Run what is missing and print the table."""
     found = read(options.out)
+    others = {row["epochs"] for row in found} - {str(options.epochs)}
+    if others or (found and f"seconds_to_{options.reach:g}" not in found[0]):
+        told = f"of {', '.join(sorted(others))} epochs" if others else "of another accuracy"
+        sys.exit(f"'{options.out}' holds times {told}: give the same --epochs and --reach, or another --out")
     for seed in range(options.seeds):
         for way, (script, *more) in WAYS.items():
             if any((row["way"], row["seed"]) == (way, str(seed)) for row in found):
@@ -118,21 +122,27 @@ def write(path: Path, found: list[dict]) -> None:
 
 
 def show(found: list[dict]) -> None:
-    """A Markdown table: means and ranges over the seeds, and seconds over those of our first way."""
+    """A Markdown table: means and ranges over the seeds, and seconds over those of our first way.
+
+    Who did not reach an accuracy in its epochs took longer than all of them; the table says how long they were.
+    """
     columns = [key for key in found[0] if key.startswith("seconds") or key in ("validation", "test", "peak_memory_mb")]
     print("| way |", " | ".join(columns), "|\n|---|" + "---|" * len(columns))
-    ours = {c: np.mean([float(row[c]) for row in found if row["way"] == next(iter(WAYS)) and row[c]]) for c in columns}
+    first = [row for row in found if row["way"] == next(iter(WAYS))]
+    ours = {c: np.mean([float(row[c]) for row in first if row.get(c)] or np.nan) for c in columns}
     for way in WAYS:
         own, cells = [row for row in found if row["way"] == way], []
         for column in columns:
             values = [float(row[column]) if row.get(column) not in (None, "") else np.nan for row in own]
             if not values or np.isnan(values).all():
-                cells.append("never" if values else "not run")
+                longest = max((float(row["seconds"]) for row in own), default=np.nan)
+                ratio = min((float(row["seconds"]) for row in own), default=np.nan) / ours[column]
+                cells.append(f"not within {longest:.0f}, more than x{ratio:.1f}" if values else "not run")
                 continue
             digits = 3 if max(values) <= 1 else 0
             text = f"{np.nanmean(values):.{digits}f} ({np.nanmin(values):.{digits}f} to {np.nanmax(values):.{digits}f})"
             missed = int(np.isnan(values).sum())
-            text += f", {missed} of {len(values)} never" if missed else ""
+            text += f", {missed} of {len(values)} did not" if missed else ""
             cells.append(text + (f", x{np.nanmean(values) / ours[column]:.1f}" if column.startswith("seconds") else ""))
         print(f"| {way} |", " | ".join(cells), "|")
 

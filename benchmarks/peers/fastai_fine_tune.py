@@ -2,8 +2,8 @@
 
     python benchmarks/peers/fastai_fine_tune.py CLOTHING WEIGHTS EPOCHS SEED
 
-Its own rates, freezing, augmentation (aug_transforms) and batch size. Prints {"curve": [[seconds, validation accuracy]],
-"test"}; the clock starts before the folder is read.
+Its own rates, freezing, augmentation (aug_transforms), batch size and processes that decode. Prints {"curve": [[seconds,
+validation accuracy]], "test"}; the clock starts before the folder is read.
 """
 
 import json
@@ -31,7 +31,7 @@ def main(data: str, weights: str, epochs: str, seed: str) -> None:
     set_seed(int(seed), reproducible=True)
     start = time.perf_counter()
     loaders = ImageDataLoaders.from_folder(
-        data, train="train", valid="validation", item_tfms=Resize(160), num_workers=0,
+        data, train="train", valid="validation", item_tfms=Resize(160),
         batch_tfms=[*aug_transforms(), Normalize.from_stats([0.5] * 3, [0.5] * 3)],
     )  # fmt: skip
 

@@ -8,11 +8,12 @@ validation accuracy]], "test"}; the clock starts before the folder is read.
 """
 
 import json
+import os
 import sys
 import time
 
 import keras
-from mobilenet_keras import SIZE, body, photos
+from mobilenet_keras import SIZE, batches, body, photos
 
 
 def main(data: str, weights: str, epochs: str, seed: str) -> None:
@@ -20,10 +21,10 @@ def main(data: str, weights: str, epochs: str, seed: str) -> None:
     keras.utils.set_random_seed(int(seed))
     start = time.perf_counter()
     splits = photos(data)
-    classes = len(splits["train"].class_names)
+    classes = len(next(os.walk(f"{data}/train"))[1])
     augment = keras.Sequential([keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(0.1)])
     splits["train"] = splits["train"].map(lambda x, y: (augment(x, training=True), y))
-    splits = {name: dataset.prefetch(2) for name, dataset in splits.items()}
+    splits = {name: batches(dataset) for name, dataset in splits.items()}
     base = body(weights)
     base.trainable = False
     inputs = keras.Input((*SIZE, 3))

@@ -11,24 +11,17 @@ import sys
 import time
 
 import keras
+from mobilenet_keras import SIZE, batches, body, photos
 
 
 def main(data: str, weights: str) -> None:
     """Train and print."""
     keras.utils.set_random_seed(0)
     start = time.perf_counter()
-    splits = {
-        split: keras.utils.image_dataset_from_directory(
-            f"{data}/{split}", image_size=(160, 160), batch_size=32, label_mode="int", verbose=False
-        ).prefetch(2)
-        for split in ("train", "validation")
-    }
-    network = keras.applications.MobileNetV2(weights=weights)
-    features = keras.Model(network.input, network.get_layer("out_relu").output).get_weights()
-    base = keras.applications.MobileNetV2(input_shape=(160, 160, 3), include_top=False, weights=None)
-    base.set_weights(features)
+    splits = {split: batches(dataset) for split, dataset in photos(data).items()}
+    base = body(weights)
     base.trainable = False
-    inputs = keras.Input((160, 160, 3))
+    inputs = keras.Input((*SIZE, 3))
     x = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
     x = keras.layers.GlobalAveragePooling2D()(base(x, training=False))
     outputs = keras.layers.Dense(10)(keras.layers.Dropout(0.2)(x))

@@ -6,13 +6,20 @@ SIZE = (160, 160)
 
 
 def photos(data: str) -> dict:
-    """The splits of a folder as Keras reads them, batches of 32; training photos shuffled."""
-    return {
+    """The splits of a folder as Keras reads them, decoded once and kept in memory, training photos shuffled anew in each
+    epoch; single photos, to be changed and batched."""
+    read = {
         split: keras.utils.image_dataset_from_directory(
-            f"{data}/{split}", image_size=SIZE, batch_size=32, label_mode="int", shuffle=split == "train", verbose=False
-        )
+            f"{data}/{split}", image_size=SIZE, batch_size=None, label_mode="int", shuffle=False, verbose=False
+        ).cache()
         for split in ("train", "validation", "test")
     }
+    return read | {"train": read["train"].shuffle(len(read["train"]), reshuffle_each_iteration=True)}
+
+
+def batches(dataset):
+    """Of 32, the next ones made while the present one is used."""
+    return dataset.batch(32).prefetch(-1)
 
 
 def body(weights: str) -> keras.Model:

@@ -2,11 +2,13 @@
 
     python benchmarks/peers/torch_fine_tune.py CLOTHING WEIGHTS EPOCHS SEED
 
-The tutorial's optimizer (SGD 1e-3, momentum 0.9, a tenth after 7 epochs), batches of 4 and augmentation, its sizes changed
-to 160 pixels. Prints {"curve": [[seconds, validation accuracy]], "test"}; the clock starts before the folder is read.
+The tutorial's optimizer (SGD 1e-3, momentum 0.9, a tenth after 7 epochs), batches of 4, augmentation, up to 4 processes that
+decode, best weights kept; its sizes changed to 160 pixels. Prints {"curve": [[seconds, validation accuracy]], "test"}; the
+clock starts before the folder is read.
 """
 
 import json
+import os
 import sys
 import time
 
@@ -29,7 +31,9 @@ def main(data: str, weights: str, epochs: str, seed: str) -> None:
         for split in ("train", "validation", "test")
     }
     loaders = {
-        split: torch.utils.data.DataLoader(part, batch_size=4 if split == "train" else 64, shuffle=split == "train")
+        split: torch.utils.data.DataLoader(
+            part, batch_size=4 if split == "train" else 64, shuffle=split == "train", num_workers=min(4, os.cpu_count())
+        )
         for split, part in sets.items()
     }
     pool = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
@@ -43,7 +47,7 @@ def main(data: str, weights: str, epochs: str, seed: str) -> None:
             right = sum((model(x).argmax(-1) == y).sum().item() for x, y in loaders[split])
         return right / len(sets[split])
 
-    curve = []
+    curve, best, kept = [], -1.0, {}
     for _ in range(int(epochs)):
         model.train()
         for inputs, targets in loaders["train"]:
@@ -52,7 +56,11 @@ def main(data: str, weights: str, epochs: str, seed: str) -> None:
             loss.backward()
             optimizer.step()
         schedule.step()
-        curve.append([time.perf_counter() - start, accuracy("validation")])
+        reached = accuracy("validation")
+        curve.append([time.perf_counter() - start, reached])
+        if reached > best:
+            best, kept = reached, {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(kept)
     print(json.dumps({"curve": curve, "test": accuracy("test"), "version": f"torch {torch.__version__}"}))
 
 

@@ -29,7 +29,7 @@ class Options:
     budget: str | None = None
     """Time to train each cell for: 90s, 3m, 1h. Default: the schedules' epochs."""
     label_fractions: tuple[float, ...] = (1.0,)
-    """Shares of the training labels, for learning curves."""
+    """Shares of the training labels, for learning curves; all of them (1) are always there."""
     image_size: int | None = None
     """Height and width in pixels. Default: each backbone's."""
     formats: tuple[Format, ...] = ("tflite",)
@@ -45,7 +45,7 @@ class Options:
     out: Path = Path("bench")
     """The folder for bench.csv, bench.html, bench.png, bench.md and the runs; a grid that is there goes on."""
     overwrite: bool = False
-    """Begin anew in a folder that holds a grid."""
+    """Begin anew in a folder that holds a grid; what it found is lost."""
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -77,10 +77,13 @@ def bench(options: Options, train_options: Sequence[str] = (), typed: Sequence[s
     planned = plan.plan(options.data, entries, options.schedules, seeds, options.label_fractions, given)
     plan.check(planned)
     if options.search:
-        search.require()
-    of_texts = plan.modality(entries[0]) == "text"
-    source = sentences.load(options.data, need=("label",)) if of_texts else sources.load(options.data)
-    fingerprint = splits.fingerprint(splits.complete(source, 0)[0])
+        search.require(planned)
+    of_texts, config = plan.modality(entries[0]) == "text", plan.config_of(planned)
+    if of_texts:
+        source = sentences.load(options.data, need=("label",), columns=config.columns, several=config.multi_label)
+    else:
+        source = sources.load(options.data, path_column=config.path_column, label_column=config.label_column)
+    fingerprint = splits.fingerprint(splits.complete(source, config.split_seed)[0])
     precisions = options.quantize or (("dynamic",) if of_texts else ("int8",))
     files = grid.Files(options.formats, precisions) if options.formats else None
     made = grid.Grid(planned, options.out, budget, files, options.workers, options.ray, grid.typed(typed))

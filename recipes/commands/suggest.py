@@ -24,6 +24,10 @@ class Options:
     """Height and width in pixels. Default: each backbone's."""
     split_seed: int = 0
     """For splits that are missing in the data and have to be made, and for the sample."""
+    path_column: str = "path"
+    text_column: str = "text"
+    label_column: str = "label"
+    """The columns of a table."""
     out: Path | None = None
     """Also write the rows into this JSON file."""
     json: bool = False
@@ -49,7 +53,10 @@ def suggest(options: Options) -> list[dict]:
     from zoo.files import write_text
 
     entries = plan.entries(options.backbones or scoring.on_this_machine())
-    rows = scoring.suggest(options.data, entries, options.sample, options.image_size, options.split_seed)
+    columns = {name: getattr(options, f"{name}_column") for name in ("path", "text", "label")}
+    rows = scoring.suggest(
+        options.data, entries, options.sample, options.image_size, options.split_seed, columns=columns
+    )
     if options.out is not None:
         write_text(options.out, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     return rows

@@ -103,7 +103,8 @@ class Training:
         if self.settings.find_lr and number not in self.sweeps:
             self.sweeps[number] = compiled.find_rate(data, seed)
 
-        def save(rows, best, stopping, optimizer):
+        def save(rows, best, stopping):
+            optimizer = [np.asarray(v) for v in compiled.variables]
             checkpoints.save(
                 seed,
                 Checkpoint(
@@ -134,7 +135,8 @@ class Training:
             "best_epoch": best_epoch + 1,
             "cached": views is not None,
             "views": views.taken if views is not None else None,
-            "cached_seconds": clock.charged - state.charged,
+            # Not `state.charged`: a checkpoint in the middle of a phase holds what the phase was charged before it.
+            "cached_seconds": clock.charged - sum(summary["cached_seconds"] for summary in state.summaries),
             "glances": glances,
             "preparation_seconds": prepared,
             "images_per_second": examples / training_seconds,
@@ -217,7 +219,12 @@ class _Phase:
             steps_per_execution=self.steps_a_call,
         )
         model.optimizer.build(model.trainable_weights)
-        self.fresh = [v.numpy() for v in model.optimizer.variables]
+        self.fresh = [v.numpy() for v in self.variables]
+
+    @property
+    def variables(self) -> list:
+        """What begins anew with each seed and is no weight of the model: the optimizer's, and what balances tasks."""
+        return [*self.model.optimizer.variables, *getattr(self.model, "balance", ())]
 
     def _progress(self):
         """How much of the phase has passed, 0 to 1, as a tensor."""
@@ -225,7 +232,9 @@ class _Phase:
 
         if self.share is not None:
             return self.share
-        return keras.ops.cast(self.model.optimizer.iterations, "float32") / (self.steps * self.phase.epochs)
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        # Not `iterations`: those are updates, of which there are fewer where gradients are accumulated.
+        return keras.ops.cast(optimizer._iterations, "float32") / (self.steps * self.phase.epochs)
 
     def _order(self, seed: int, examples: Images | Texts | Features, first: int = 0) -> pipeline.Order:
         texts = examples if isinstance(examples, Texts) else getattr(examples, "texts", None)
@@ -300,7 +309,7 @@ class _Phase:
 
         settings, phase = self.settings, self.phase
         glances = list(state.stopping.get("glances", ()))
-        for variable, value in zip(self.model.optimizer.variables, state.optimizer or self.fresh, strict=True):
+        for variable, value in zip(self.variables, state.optimizer or self.fresh, strict=True):
             variable.assign(value)
         if state.stopping.get("stopped") or state.epochs_done == self.epochs:  # killed just before the next phase
             self.model.set_weights(best_weights)

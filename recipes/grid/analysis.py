@@ -27,6 +27,8 @@ __all__ = [
 CONFIDENCE = 0.95
 NEAR = 3.0
 """Points below the best that a much cheaper model may be and still be recommended."""
+ROUNDING = 1e-6
+"""Points that two differences may be apart and still be the same."""
 MUCH = 2.0
 """How many times cheaper it has to be."""
 
@@ -69,28 +71,32 @@ class Group:
 @dataclass(frozen=True)
 class Gain:
     """What transfer gained over training from scratch with one backbone at one share of the labels, in points of the test
-    figure, seed by seed; `p` of the paired t-test, None of fewer than two seeds."""
+    figure, seed by seed; `p` of the paired t-test, None of fewer than two seeds, or where all gained the same. `epochs` are
+    those of scratch."""
 
     backbone: str
     schedule: str
     fraction: float
     points: Interval
     p: float | None
+    epochs: float | None
 
     @property
     def text(self) -> str:
         """The verdict in words."""
         share = "" if self.fraction == 1 else f" at {self.fraction:.0%} of the labels"
+        rival = "scratch" if self.epochs is None else f"scratch ({self.epochs:.0f} epochs)"
         mean = f"{self.points.mean:+.1f} points"
-        if self.points.half is None:
-            return f"{self.backbone}{share}: {self.schedule} against scratch {mean} (one seed: no test)"
+        if self.p is None:
+            why = "one seed" if self.points.count == 1 else f"the same with all {self.points.count} seeds"
+            return f"{self.backbone}{share}: {self.schedule} against {rival} {mean} ({why}: no test)"
         low, high = self.points.mean - self.points.half, self.points.mean + self.points.half
         seen = f"{mean} (95 % interval {low:+.1f} to {high:+.1f}, p = {self.p:.2g}, {self.points.count} seeds)"
         if low > 0:
-            return f"{self.backbone}{share}: transfer ({self.schedule}) beat scratch by {seen}"
+            return f"{self.backbone}{share}: transfer ({self.schedule}) beat {rival} by {seen}"
         if high < 0:
-            return f"{self.backbone}{share}: NEGATIVE transfer ({self.schedule}), {seen}: train from scratch"
-        return f"{self.backbone}{share}: transfer ({self.schedule}) and scratch are not told apart, {seen}"
+            return f"{self.backbone}{share}: NEGATIVE transfer ({self.schedule}) against {rival}, {seen}: train from scratch"
+        return f"{self.backbone}{share}: transfer ({self.schedule}) and {rival} are not told apart, {seen}"
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -102,7 +108,9 @@ def interval(values: Sequence[float]) -> Interval:
     if len(values) > 1:
         quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
         half = float(quantile * values.std(ddof=1) / np.sqrt(len(values)))
-    return Interval(float(values.mean()), half, float(values.min()), float(values.max()), len(values))
+    low, high = float(values.min()), float(values.max())
+    # The mean of equal numbers can differ from them in the last digit.
+    return Interval(float(np.clip(values.mean(), low, high)), half, low, high, len(values))
 
 
 def groups(rows: Sequence[Mapping]) -> list[Group]:
@@ -158,9 +166,10 @@ def gains(found: Sequence[Group]) -> list[Gain]:
             continue
         differences = [ours[seed] - theirs[seed] for seed in seeds]
         p = None
-        if len(seeds) > 1:
-            p = float(stats.ttest_1samp(differences, 0.0).pvalue) if np.ptp(differences) else float(differences[0] == 0)
-        made.append(Gain(baseline.backbone, best.schedule, baseline.fraction, interval(differences), p))
+        if np.ptp(differences) > ROUNDING:
+            p = float(stats.ttest_1samp(differences, 0.0).pvalue)
+        points = interval(differences)
+        made.append(Gain(baseline.backbone, best.schedule, baseline.fraction, points, p, baseline.figure("epochs")))
     return made
 
 

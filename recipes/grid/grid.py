@@ -16,6 +16,8 @@ from zoo.errors import ConfigError
 __all__ = ["Files", "Grid", "run", "typed"]
 
 SUGGESTED = "suggested.json"
+MADE = ("cells", "search", "search.sqlite3", "search.csv", SUGGESTED)
+"""What a grid makes beside its table and its report."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class Grid:
 
     @property
     def cells(self) -> Path:
-        """The folder of the runs."""
-        return self.out / "cells"
+        """The folder of the runs, as every process finds it."""
+        return self.out.resolve() / "cells"
 
 
 def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
@@ -61,12 +63,18 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
     Raises:
         ConfigError: the folder holds another grid; or every cell died.
     """
-    common = {"fingerprint": fingerprint, "recipe": grid.plan.recipe, "options": list(grid.plan.options)}
+    common = {
+        "fingerprint": fingerprint,
+        "recipe": grid.plan.recipe,
+        "options": list(grid.plan.options),
+        "weights": plan.weights_of(grid.plan),
+    }
     ledger = Ledger(grid.out, common, overwrite)
     if overwrite:
-        shutil.rmtree(grid.cells, ignore_errors=True)
-        (grid.out / SUGGESTED).unlink(missing_ok=True)
+        for path in (grid.out / name for name in MADE):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     wanted = {cell.name: cell for cell in grid.plan.cells}
+    ledger.forget_dead(wanted)
     missing = [cell for name, cell in wanted.items() if not ledger.finished(name)]
     if len(missing) < len(wanted):
         say(f"{len(wanted) - len(missing)} of {len(wanted)} cells are finished already: {len(missing)} to go")
@@ -75,7 +83,9 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
         _export(grid, ledger)
         suggested = _suggest(grid)
     except KeyboardInterrupt:
-        say(f"'{grid.out}' keeps what is finished: the same command goes on")
+        say(
+            f"'{grid.out}' keeps what is finished: the same command goes on{', without --overwrite' if overwrite else ''}"
+        )
         raise
     found = list(ledger.rows.values())
     if not any(row["status"] == "done" for row in found):
@@ -95,6 +105,7 @@ def _train(grid: Grid, ledger: Ledger, missing: Sequence[plan.Cell]) -> None:
     with progress("bench", len(todo)) as advance:
         for job, outcome in jobs.run_all(todo, grid.workers, grid.ray):
             row = rows.of_cell(queue[job.name], outcome, grid.cells / job.name, grid.budget)
+            row["workers"] = grid.workers
             ledger.put(row)
             told = f"{row['measure']} {row['validation']:.3f} (validation)" if row["status"] == "done" else row["cause"]
             advance(note=f"{job.name}: {told}")
@@ -115,7 +126,10 @@ def _export(grid: Grid, ledger: Ledger) -> None:
         rivals = [g for g in groups if g.backbone == backbone]
         best = next((g for g in rivals if g.schedule != plan.BASELINE), rivals[0])
         row = max(best.rows, key=lambda row: row["validation"])
-        if any(r.get("files_of") for r in ledger.rows.values() if r["backbone"] == backbone):
+        own = [r for r in ledger.rows.values() if r["backbone"] == backbone]
+        known = next((r for r in own if r.get("files_of")), {})
+        if set(grid.files.formats) <= set((known.get("formats") or "").split()):
+            ledger.put(*({**r, **rows.files_in(known)} for r in own))  # rows that came later
             continue
         say(f"exporting {row['cell']}")
         folder = grid.cells / row["cell"]
@@ -131,9 +145,8 @@ def _export(grid: Grid, ledger: Ledger) -> None:
             warn(f"{row['cell']} could not be exported: {outcome.cause} (its words: {log})")
             continue
         found = rows.file_columns(json.loads(manifest.read_text(encoding="utf-8")))
-        ledger.put(
-            *({**r, **found, "files_of": row["cell"]} for r in ledger.rows.values() if r["backbone"] == backbone)
-        )
+        found |= {"files_of": row["cell"], "formats": " ".join(grid.files.formats)}
+        ledger.put(*({**r, **found} for r in own))
 
 
 def _suggest(grid: Grid) -> list[Mapping]:
@@ -143,10 +156,15 @@ def _suggest(grid: Grid) -> list[Mapping]:
     known = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else []
     if {row["backbone"] for row in known} >= {cell.entry.name for cell in grid.plan.cells}:
         return known
+    config = plan.config_of(grid.plan)
+    if getattr(config, "multi_label", False):
+        return []  # scores are of one label an example
     say("scoring the backbones without training, to see what such scores are worth")
-    size = _option(grid.plan.options, "--image-size")
     command = [sys.executable, "-m", "recipes.commands", "suggest", "--data", grid.plan.data, "--out", str(target)]
-    command += ["--backbones", *names, *(["--image-size", size] if size else [])]
+    command += ["--backbones", *names]
+    for name in ("image_size", "split_seed", "path_column", "text_column", "label_column"):
+        value = getattr(config, name, None)
+        command += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
     log = grid.cells / "suggest.log"
     outcome = jobs.run(jobs.Job("suggest", tuple(command), log))
     if outcome.code:
@@ -157,10 +175,6 @@ def _suggest(grid: Grid) -> list[Mapping]:
 
 def _spec(entry: plan.Entry) -> str:
     return entry.backbone if entry.weights is None else f"{entry.backbone}@{entry.weights}"
-
-
-def _option(options: Sequence[str], name: str) -> str | None:
-    return options[options.index(name) + 1] if name in options[:-1] else None
 
 
 def typed(arguments: Sequence[str]) -> str:

@@ -132,7 +132,7 @@ def _on_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[Job, Outcome]]:
         except Exception as error:  # Ray raises what its transport raises
             raise _no_cluster(address, type(error).__name__) from error
     task = ray.remote(num_cpus=1, max_retries=0)(run)
-    waiting = {task.remote(job): job for job in jobs}
+    waiting = {task.remote(job, 1): job for job in jobs}  # a thread for each of the node's cores, as Ray counts them
     while waiting:
         (ready,), _ = ray.wait(list(waiting), num_returns=1)
         job = waiting.pop(ready)

@@ -5,7 +5,7 @@ The table is written anew, whole, after every cell, so that a grid that is kille
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 from zoo.errors import ArtifactError, ConfigError
@@ -27,6 +27,7 @@ TEXTS = [
     "machine",
     "versions",
     "files_of",
+    "formats",
 ]
 """Columns that are no numbers."""
 
@@ -34,10 +35,11 @@ TEXTS = [
 class Ledger:
     """The rows in `folder`, by the name of their cell.
 
-    `common` is what all rows must share: data, options, budget. A folder whose rows share something else is refused.
+    `common` is what all rows must share: data, options, budget; of a mapping in it, such as weights by backbone, what both
+    have. A folder whose rows share something else is refused. `overwrite` forgets the rows of a grid that is there.
 
     Raises:
-        ConfigError: `folder` holds another grid, or something else.
+        ConfigError: `folder` holds another grid, or something else, or is no folder.
         ArtifactError: its files cannot be read.
     """
 
@@ -45,24 +47,34 @@ class Ledger:
         self.folder, self.rows = Path(folder), {}
         common = json.loads(json.dumps(common))
         facts = self.folder / FACTS
-        if facts.exists() and not overwrite:
+        if self.folder.is_file():
+            raise ConfigError(f"'{folder}' is a file: --out names the folder of a grid")
+        if not facts.exists() and self.folder.exists() and any(self.folder.iterdir()):
+            raise ConfigError(f"'{folder}' exists already and holds no grid: give another --out")
+        if facts.exists() and overwrite:
+            (self.folder / ROWS).unlink(missing_ok=True)
+        elif facts.exists():
             before = _read_json(facts)
-            changed = [key for key in {**before, **common} if before.get(key) != common.get(key)]
-            if changed:
-                told = ", ".join(f"{key} ({before.get(key)!r} then, {common.get(key)!r} now)" for key in changed)
+            told = _differences(before, common)
+            if told:
                 raise ConfigError(
-                    f"'{folder}' holds the results of another grid: {told}; give another --out, or --overwrite"
+                    f"'{folder}' holds the results of another grid: {', '.join(told)}; give another --out, or --overwrite"
                 )
-            self.rows = (
-                {row["cell"]: row for row in read_rows(self.folder / ROWS)} if (self.folder / ROWS).exists() else {}
-            )
-        elif self.folder.exists() and any(self.folder.iterdir()) and not overwrite:
-            raise ConfigError(f"'{folder}' exists already and holds no grid: give another --out, or --overwrite")
+            common = {
+                key: {**before.get(key, {}), **value} if isinstance(value, dict) else value
+                for key, value in common.items()
+            }
+            if (self.folder / ROWS).exists():
+                self.rows = {row["cell"]: row for row in read_rows(self.folder / ROWS)}
         write_text(facts, json.dumps(common, indent=2, ensure_ascii=False) + "\n")
 
     def finished(self, cell: str) -> bool:
         """Whether `cell` need not run again. One that died is tried again."""
         return self.rows.get(cell, {}).get("status") == "done"
+
+    def forget_dead(self, wanted: Container[str]) -> None:
+        """Leave out the cells that died and are not `wanted` any more."""
+        self.rows = {name: row for name, row in self.rows.items() if row["status"] == "done" or name in wanted}
 
     def put(self, *rows: Mapping) -> None:
         """Add rows, or replace those of the same cells."""
@@ -93,6 +105,19 @@ def read_rows(path: Path) -> list[dict]:
 def columns(rows: Sequence[Mapping], prefix: str) -> list[str]:
     """The columns whose names begin with `prefix`, in order."""
     return list(dict.fromkeys(key for row in rows for key in row if key.startswith(prefix)))
+
+
+def _differences(before: Mapping, now: Mapping) -> list[str]:
+    """What is another one, in words."""
+    told = []
+    for key in {**before, **now}:
+        then, new = before.get(key), now.get(key)
+        if isinstance(new, dict):
+            shared = (then or {}).keys() & new.keys()
+            told += [f"{key} of {name}" for name in sorted(shared) if then[name] != new[name]]
+        elif then != new:
+            told.append(f"{key} ({then!r} then, {new!r} now)")
+    return told
 
 
 def _value(key: str, text: str):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from recipes.grid import rows
-from recipes.grid.analysis import Group, front
+from recipes.grid.analysis import Group, front, interval
 from recipes.grid.plan import BASELINE
 
 __all__ = ["draw", "draw_labels"]
@@ -35,19 +35,12 @@ def draw(target: Path, found: Sequence[Group], measure: str, latency: str | None
     mark = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(schedules)}
     for group in found:
         _curve(axes[0], group, colour[group.backbone], mark[group.schedule])
+    _front(axes[0], found, lambda g: g.seconds)
     _frame(axes[0], "seconds of training")
     axes[0].set_ylabel(f"validation {measure}, best so far, %")
     for side, (label, cost) in zip(axes[1:], costs, strict=True):
         priced = [g for g in found if cost(g) is not None]
-        best = front(priced, cost)
-        side.step(
-            [cost(g) for g in best],
-            [100 * g.validation.mean for g in best],
-            where="post",
-            color=GREY,
-            linewidth=1,
-            zorder=1,
-        )
+        _front(side, priced, cost)
         for group in priced:
             # Schedules of one backbone cost the same: side by side they can be told apart.
             place = cost(group) * APART ** (schedules.index(group.schedule) - (len(schedules) - 1) / 2)
@@ -60,8 +53,7 @@ def draw(target: Path, found: Sequence[Group], measure: str, latency: str | None
         _frame(side, label)
     handles = [Line2D([], [], color=colour[name], linewidth=3, label=name) for name in backbones]
     handles += [Line2D([], [], color=GREY, marker=mark[name], linestyle="", label=name) for name in schedules]
-    if costs:
-        handles.append(Line2D([], [], color=GREY, linewidth=1, label="front"))
+    handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label="front"))
     figure.legend(
         handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize="small", frameon=False
     )
@@ -107,20 +99,26 @@ def _curve(axes, group: Group, colour: str, mark: str) -> None:
     if not curves:
         return
     times = np.unique([at for curve in curves for at, _ in curve])
-    reached = np.array([[rows.best_until(curve, at) or np.nan for at in times] for curve in curves])
-    mean = 100 * reached.mean(0)
-    axes.step(times, mean, where="post", color=colour, linewidth=1.3, alpha=0.8)
-    low, high = 100 * reached[:, -1].min(), 100 * reached[:, -1].max()
+    reached = np.array([[rows.best_until(curve, at) for at in times] for curve in curves], float)  # None becomes NaN
+    axes.step(times, 100 * reached.mean(0), where="post", color=colour, linewidth=1.3, alpha=0.8)
+    end = interval(100 * reached[:, -1])
     axes.errorbar(
         times[-1],
-        mean[-1],
-        [[mean[-1] - low], [high - mean[-1]]],
+        end.mean,
+        [[end.mean - end.low], [end.high - end.mean]],
         fmt=mark,
         color=colour,
         markersize=7,
         capsize=3,
         alpha=0.85,
     )
+
+
+def _front(axes, found: Sequence[Group], cost: Callable[[Group], float | None]) -> None:
+    """A line through those that nothing cheaper beats."""
+    best = front(found, cost)
+    heights = [100 * g.validation.mean for g in best]
+    axes.step([cost(g) for g in best], heights, where="post", color=GREY, linewidth=1, linestyle="--", zorder=1)
 
 
 def _file(column: str) -> str:

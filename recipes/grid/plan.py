@@ -9,11 +9,31 @@ from pathlib import Path
 
 from zoo.errors import ConfigError, GraftError, UnknownName
 
-__all__ = ["BASELINE", "Cell", "Entry", "Plan", "check", "command", "entries", "modality", "plan"]
+__all__ = [
+    "BASELINE",
+    "Cell",
+    "Entry",
+    "Plan",
+    "absolute",
+    "check",
+    "command",
+    "config_of",
+    "entries",
+    "kind",
+    "modality",
+    "plan",
+    "weights_of",
+]
 
 BASELINE = "scratch"
 """The schedule that every other one is compared with; it is always in the grid."""
 RECIPES = {"image": "image-classification", "text": "text-classification"}
+OF_RUNS = ("model.keras", "backbone.keras")
+"""What every run calls its models."""
+OF_CELLS = ("--data", "--backbone", "--weights", "--schedule", "--seed", "--seeds", "--fraction", "--out", "--resume")
+"""Options of a training that the grid chooses."""
+OF_TRANSFER = ("--learning-rate", "--layer-decay", "--blocks")
+"""Options that suit a pretrained backbone: training from scratch keeps its own, or the baseline would be hobbled."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +46,11 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """What tables call it: no path of this machine."""
-        return Path(self.backbone).stem if "/" in self.backbone or self.backbone.endswith(".keras") else self.backbone
+        """What tables call it: no path of this machine; a run's model by the name of the run."""
+        path = Path(self.backbone)
+        if path.name in OF_RUNS and path.parent.name:
+            return path.parent.name
+        return path.stem if "/" in self.backbone or path.suffix == ".keras" else self.backbone
 
 
 @dataclass(frozen=True)
@@ -54,7 +77,7 @@ class Plan:
         recipe: the recipe that trains them.
         data: its --data.
         cells: in the order in which they run: seed after seed, so that an interrupted grid has something of everything.
-        options: what every training gets beside backbone, schedule, seed and share.
+        options: what every training gets beside backbone, schedule, seed and share, and scratch without `OF_TRANSFER`.
     """
 
     recipe: str
@@ -70,7 +93,8 @@ class Plan:
         given += ["--schedule", cell.schedule, "--seed", str(cell.seed)]
         if cell.fraction != 1:
             given += ["--fraction", f"{cell.fraction:g}"]
-        return [*given, *self.options, "--out", str(out), "--resume"]
+        options = self.options if cell.schedule != BASELINE else _without(self.options, OF_TRANSFER)
+        return [*given, *options, "--out", str(out), "--resume"]
 
 
 def entries(names: Sequence[str]) -> list[Entry]:
@@ -82,12 +106,19 @@ def entries(names: Sequence[str]) -> list[Entry]:
     """
     if not names:
         raise ConfigError("--backbones names none: give one or more, `graft zoo` lists them")
-    found = [Entry(name, weights or None) for name, _, weights in (given.partition("@") for given in names)]
+    parts = [given.partition("@") for given in names]
+    found = [Entry(absolute(name), absolute(weights) or None) for name, _, weights in parts]
     for entry in found:
         modality(entry)
         if [other.name for other in found].count(entry.name) > 1:
             raise ConfigError(f"'{entry.name}' stands twice in --backbones: rows are told apart by their names")
     return found
+
+
+def absolute(name: str) -> str:
+    """A path as every process finds it, wherever it was started; anything else as it is."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() and ("/" in name or path.suffix) else name
 
 
 def modality(entry: Entry) -> str:
@@ -104,6 +135,18 @@ def modality(entry: Entry) -> str:
         return "text"
 
 
+def kind(entries: Sequence[Entry]) -> str:
+    """The modality of all of them.
+
+    Raises:
+        ConfigError: some are for pictures and some for texts.
+    """
+    kinds = {modality(entry) for entry in entries}
+    if len(kinds) > 1:
+        raise ConfigError("--backbones mixes some for pictures and some for texts: one table has one kind")
+    return kinds.pop()
+
+
 def plan(
     data: str,
     backbones: Sequence[Entry],
@@ -115,13 +158,19 @@ def plan(
     """The grid of all combinations, with the baseline.
 
     Raises:
-        ConfigError: backbones for pictures and for texts, a share outside (0, 1], no seed, or an unknown schedule.
+        ConfigError: backbones for pictures and for texts, a share outside (0, 1], no seed, an unknown schedule, or an option
+            that the grid chooses.
     """
-    kinds = {modality(entry) for entry in backbones}
-    if len(kinds) > 1:
-        raise ConfigError("--backbones mixes some for pictures and some for texts: one grid has one kind")
+    options = [word for option in options for word in (option.split("=", 1) if option.startswith("--") else [option])]
+    for option in options:
+        if option in OF_CELLS:
+            raise ConfigError(
+                f"{option} stands behind --, but every training of a grid has its own: leave it away there"
+            )
+    recipe = RECIPES[kind(backbones)]
     if not seeds:
         raise ConfigError("the number of seeds must be at least 1")
+    fractions = [*fractions, 1.0]  # whose figures everything else is compared with
     for fraction in fractions:
         if not 0 < fraction <= 1:
             raise ConfigError(f"--label-fractions are shares above 0 and at most 1, not {fraction:g}")
@@ -132,7 +181,7 @@ def plan(
             seeds, sorted({*fractions}, reverse=True), schedules, backbones
         )
     )
-    return Plan(RECIPES[kinds.pop()], data, cells, tuple(options))
+    return Plan(recipe, absolute(data), cells, tuple(options))
 
 
 def check(grid: Plan) -> Mapping[str, object]:
@@ -141,18 +190,13 @@ def check(grid: Plan) -> Mapping[str, object]:
     Raises:
         GraftError: an unknown schedule, weights that cannot be had, an option that the recipe does not take.
     """
-    import importlib
-
-    import tyro
-
     from recipes.engine import schedule
     from zoo import backbones, encoders, weights
 
-    recipe = importlib.import_module(f"recipes.{grid.recipe.replace('-', '_')}")
     known = schedule.SCHEDULES if grid.recipe == RECIPES["image"] else schedule.TEXT_SCHEDULES
     rows = {}
     for cell in grid.cells:
-        config = tyro.cli(recipe.Config, args=grid.arguments(cell, Path("cell"))[2:], prog="graft bench ... --")
+        config = config_of(grid, cell)
         config.fit.check()
         given = (config.epochs, config.learning_rate, config.layer_decay, config.blocks)
         schedule.resolve(cell.schedule, *given, known=known)
@@ -171,6 +215,33 @@ def check(grid: Plan) -> Mapping[str, object]:
             ) from error
         rows[cell.entry.name] = row
     return rows
+
+
+def config_of(grid: Plan, cell: Cell | None = None):
+    """The Config with which the recipe trains `cell`, or the first one."""
+    import importlib
+
+    import tyro
+
+    recipe = importlib.import_module(f"recipes.{grid.recipe.replace('-', '_')}")
+    arguments = grid.arguments(cell or grid.cells[0], Path("cell"))[2:]
+    return tyro.cli(recipe.Config, args=arguments, prog="graft bench ... --")
+
+
+def weights_of(grid: Plan) -> dict[str, str]:
+    """What each backbone starts from: a word, or of a file the first half of its SHA-256."""
+    from zoo.weights import sha256
+
+    found = {}
+    for entry in (cell.entry for cell in grid.cells):
+        path = Path(entry.weights or entry.backbone).expanduser()
+        found[entry.name] = sha256(path)[:32] if path.is_file() else entry.weights or ""
+    return found
+
+
+def _without(options: Sequence[str], names: Sequence[str]) -> list[str]:
+    """`options` without those called `names` and their one value."""
+    return [word for i, word in enumerate(options) if word not in names and not (i and options[i - 1] in names)]
 
 
 def command(grid: Plan, cell: Cell, out: Path) -> list[str]:

@@ -10,7 +10,10 @@ from zoo.files import staged_file, write_text
 
 __all__ = ["shipped", "trust", "write"]
 
-PREFERRED = ("tflite_int8", "tflite_dynamic", "tflite_float32", "onnx_int8", "onnx_dynamic", "onnx_float32")
+PREFERRED = (
+    *(f"{kind}_{precision}" for kind in ("tflite", "onnx") for precision in ("int8", "dynamic", "float32")),
+    "savedmodel_float32",
+)
 """Which file stands for what ships, the first that there is."""
 
 
@@ -34,6 +37,8 @@ def write(folder: Path, facts: Mapping, rows: Sequence[Mapping], suggested: Sequ
         "fractions": _fractions(found, gains),
         "failed": [row for row in rows if row["status"] != "done"],
         "table": _table(full, latency, size),
+        "size": size and size.removesuffix("_bytes").replace("_", " "),
+        "crowded": any((row.get("workers") or 1) > 1 for row in rows),
         "trust": trust(full, suggested),
         "scores": transferability.SCORES,
         "suggested": suggested,
@@ -57,12 +62,13 @@ def write(folder: Path, facts: Mapping, rows: Sequence[Mapping], suggested: Sequ
 
 
 def shipped(rows: Sequence[Mapping]) -> tuple[str | None, str | None]:
-    """The columns with latency and size of the file that stands for what ships."""
-    for name in PREFERRED:
-        latency, size = f"{name}_ms", f"{name}_bytes"
-        if columns(rows, size):
-            return latency if columns(rows, latency) else None, size
-    return None, None
+    """The columns with latency and size of the file that stands for what ships: one that as many backbones have as any."""
+    having = {name: {row["backbone"] for row in rows if row.get(f"{name}_bytes") is not None} for name in PREFERRED}
+    name = max(PREFERRED, key=lambda name: len(having[name]))  # the first of equals
+    if not having[name]:
+        return None, None
+    latency = f"{name}_ms"
+    return latency if columns(rows, latency) else None, f"{name}_bytes"
 
 
 def trust(full: Sequence[analysis.Group], suggested: Sequence[Mapping]) -> dict[str, dict | None]:
@@ -78,13 +84,15 @@ def trust(full: Sequence[analysis.Group], suggested: Sequence[Mapping]) -> dict[
 
 
 def _table(full: Sequence[analysis.Group], latency: str | None, size: str | None) -> list[dict]:
-    on_front = set(map(id, analysis.front(full, lambda g: g.seconds)))
-    for column in filter(None, (latency, size)):
-        on_front |= set(map(id, analysis.front(full, lambda g, column=column: g.figure(column))))
+    costs = {"time": lambda g: g.seconds}
+    for name, column in (("latency", latency), ("size", size)):
+        if column:
+            costs[name] = lambda g, column=column: g.figure(column)
+    fronts = {name: set(map(id, analysis.front(full, cost))) for name, cost in costs.items()}
     return [
         {
             "group": group,
-            "front": id(group) in on_front,
+            "front": ", ".join(name for name, front in fronts.items() if id(group) in front),
             "latency": latency and group.figure(latency),
             "size": size and group.figure(size),
             "memory": group.figure("peak_memory_bytes"),

@@ -11,8 +11,9 @@ from recipes.engine.budget import MARKS as LOOKED_AT
 from recipes.grid.jobs import Outcome
 from recipes.grid.plan import Cell
 
-__all__ = ["MARKS", "best_until", "curve_of", "file_columns", "measure_of", "of_cell"]
+__all__ = ["MARKS", "best_until", "curve_of", "file_columns", "files_in", "measure_of", "of_cell"]
 
+OF_FILES = ("tflite_", "onnx_", "savedmodel_", "files_of", "formats")
 MARKS = (*LOOKED_AT, 1)
 """Shares of a budget of time at which the accuracy so far is kept: of 3 minutes 0.5, 1, 2 and 3."""
 
@@ -31,7 +32,7 @@ def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> di
     content = json.loads((run / "run.json").read_text(encoding="utf-8"))
     measure = measure_of(content)
     phases = content["schedule"]["phases"]
-    points = _points(run / "history.csv", content)
+    points = _points(run / "history.csv", content, measure["key"])
     row |= {
         "measure": measure["name"],
         "validation": content["metrics"]["validation"][measure["key"]],
@@ -39,6 +40,7 @@ def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> di
         "validation_loss": content["metrics"]["validation"].get("loss"),
         "test_loss": content["metrics"]["test"].get("loss"),
         "train_examples": content["data"]["splits"]["train"]["examples"],
+        "test_examples": content["data"]["splits"]["test"]["examples"],
         "train_seconds": content["seconds"]["train"],
         "cached_seconds": sum(phase["cached_seconds"] for phase in phases),
         "phases": "; ".join(f"{p['name']} {p['seconds']:.1f} s, {p['epochs_run']} epochs" for p in phases),
@@ -78,6 +80,11 @@ def file_columns(manifest: Mapping) -> dict:
     return found
 
 
+def files_in(row: Mapping) -> dict:
+    """The part of a row that is about exported files."""
+    return {name: value for name, value in row.items() if name.startswith(OF_FILES) and value is not None}
+
+
 def curve_of(row: Mapping) -> list[tuple[float, float]]:
     """(seconds, validation figure) of every epoch of a row."""
     return [tuple(map(float, point.split(":"))) for point in (row.get("curve") or "").split()]
@@ -88,12 +95,14 @@ def best_until(points: Sequence[tuple[float, float]], seconds: float) -> float |
     return max((value for at, value in points if at <= seconds), default=None)
 
 
-def _points(history: Path, content: Mapping) -> list[tuple[float, float]]:
+def _points(history: Path, content: Mapping, key: str) -> list[tuple[float, float]]:
+    """(seconds, validation figure `key`) after every epoch and at every glance; none where epochs do not measure it."""
     with history.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    key = next((name for name in ("val_accuracy", "val_recall_at_1") if rows and name in rows[0]), None)
-    glances = [(g["elapsed"], g["accuracy"]) for phase in content["schedule"]["phases"] for g in phase["glances"]]
-    return sorted([(float(row["elapsed"]), float(row[key])) for row in rows if key] + glances)
+        rows = [row for row in csv.DictReader(file) if f"val_{key}" in row]
+    glances = [g for phase in content["schedule"]["phases"] for g in phase["glances"] if key in g]
+    return sorted(
+        [(float(row["elapsed"]), float(row[f"val_{key}"])) for row in rows] + [(g["elapsed"], g[key]) for g in glances]
+    )
 
 
 def _weights(spec: str | None) -> str:

@@ -32,12 +32,14 @@ FIRST, WARM_UP = 4, 2
 """The median of at least so many trials stops another one, after so many of its epochs."""
 
 
-def require() -> None:
-    """Refuse a search without Optuna, before anything runs.
+def require(grid: plan.Plan) -> None:
+    """Refuse a search that could not begin, before anything runs.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: Optuna is not installed, or the grid has nothing but scratch.
     """
+    if all(cell.schedule == plan.BASELINE for cell in grid.cells):
+        raise ConfigError("--search tries settings of the best transfer: give --schedules another one beside scratch")
     try:
         import optuna  # noqa: F401
     except ImportError as error:
@@ -56,24 +58,25 @@ def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    groups = [g for g in analysis.with_all_labels(analysis.groups(rows)) if g.schedule != plan.BASELINE]
-    if not groups:
+    planned = {cell.name: cell for cell in grid.plan.cells}
+    groups = analysis.with_all_labels(analysis.groups([row for row in rows if row["cell"] in planned]))
+    best = next((g for g in groups if g.schedule != plan.BASELINE), None)
+    if best is None:
         raise ConfigError("--search needs a finished cell other than scratch to start from")
-    best = groups[0]
-    cell = next(
-        c for c in grid.plan.cells if (c.entry.name, c.schedule, c.fraction) == (best.backbone, best.schedule, 1)
-    )
+    known = best.rows[0]
+    cell = planned[known["cell"]]
     content = json.loads((grid.cells / cell.name / "run.json").read_text(encoding="utf-8"))
     study = optuna.create_study(
         study_name=f"{best.backbone} {best.schedule}",
         storage=f"sqlite:///{grid.out / STORAGE}",
         load_if_exists=True,
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=0),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST, n_warmup_steps=WARM_UP),
     )
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # a search that was killed left it
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    # Another seed each time, or a search that goes on would draw the settings of its beginning again.
+    study.sampler = optuna.samplers.TPESampler(seed=len(study.get_trials(deepcopy=False)))
     done = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED]))
     say(f"search: {best.name}, {max(0, count - done)} of {count} settings to go")
     with progress("search", max(0, count - done)) as advance:
@@ -89,14 +92,15 @@ def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
         raise ConfigError(
             f"no trial of the search could be trained: its words are in '{grid.out / 'search'}'"
         ) from error
-    measured = json.loads((_folder(grid, winner) / "run.json").read_text(encoding="utf-8"))
+    measured = json.loads((_folder(grid, study, winner) / "run.json").read_text(encoding="utf-8"))
     key = measure_of(measured)["key"]
     settings = ", ".join(f"{name} {value if isinstance(value, str) else format(value, '.3g')}" for name, value in
                          winner.params.items())  # fmt: skip
+    test = measured["metrics"]["test"][key]
     print(
         f"search: the best of {done} settings for {best.name} reaches {100 * winner.value:.1f} % on validation data "
-        f"({100 * best.validation.mean:.1f} % in the grid), {100 * measured['metrics']['test'][key]:.1f} % on test data "
-        f"(one seed): {settings}"
+        f"({100 * known['validation']:.1f} % in the grid with the same seed), {100 * test:.1f} % on test data (one seed): "
+        f"{settings}"
     )
 
 
@@ -104,7 +108,7 @@ def _trial(grid: "Grid", cell: plan.Cell, content: Mapping, trial: "optuna.Trial
     """Train with the settings of a trial; says how it ended."""
     from optuna.trial import TrialState
 
-    folder = _folder(grid, trial)
+    folder = _folder(grid, study, trial)
     options = _settings(trial, content)
     command = [*plan.command(grid.plan, cell, folder), *options]
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -157,8 +161,8 @@ def _report(trial: "optuna.Trial", folder: Path) -> None:
         trial.report(max(reached[: step + 1]), step)
 
 
-def _folder(grid: "Grid", trial) -> Path:
-    return grid.out / "search" / f"trial-{trial.number}"
+def _folder(grid: "Grid", study: "optuna.Study", trial) -> Path:
+    return grid.out.resolve() / "search" / study.study_name.replace(" ", "-") / f"trial-{trial.number}"
 
 
 def _write(target: Path, study: "optuna.Study") -> None:

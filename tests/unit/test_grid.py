@@ -58,9 +58,43 @@ def test_a_cell_is_a_command_that_a_user_could_type(tmp_path):
     plan.check(grid)
 
 
+def test_training_from_scratch_keeps_its_own_rate(tmp_path):
+    grid = planned(options=["--learning-rate=1e-4", "--epochs", "3", "--blocks", "2"])
+    transfer, scratch = (" ".join(grid.arguments(cell, tmp_path)) for cell in grid.cells[:2])
+    assert "--learning-rate 1e-4 --epochs 3 --blocks 2" in transfer
+    assert "--epochs 3 --out" in scratch
+    assert "--learning-rate" not in scratch
+    assert "--blocks" not in scratch
+    plan.check(grid)
+
+
+def test_all_labels_are_always_there():
+    assert {cell.fraction for cell in planned(fractions=[0.1]).cells} == {0.1, 1.0}
+    assert {cell.fraction for cell in planned(fractions=[]).cells} == {1.0}
+
+
+def test_models_of_two_runs_have_two_names(tmp_path):
+    names = [str(tmp_path / run / "model.keras") for run in ("first", "second")]
+    assert [plan.Entry(name).name for name in names] == ["first", "second"]
+    assert plan.Entry("mine.keras").name == "mine"
+    assert plan.Entry("mobilenet_v2_0.35").name == "mobilenet_v2_0.35"
+
+
+def test_weights_are_known_by_what_is_in_them(tmp_path):
+    path = tmp_path / "w.weights.h5"
+    found = []
+    for content in (b"a", b"b"):
+        path.write_bytes(content)
+        grid = planned(backbones=[plan.Entry("mobilenet_v2", str(path)), plan.Entry("mobilenet_v2_0.35", "bundled")])
+        found.append(plan.weights_of(grid))
+    assert found[0]["mobilenet_v2"] != found[1]["mobilenet_v2"]
+    assert found[0]["mobilenet_v2_0.35"] == found[1]["mobilenet_v2_0.35"] == "bundled"
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
+        ({"options": ["--epochs", "3", "--seed=5"]}, ConfigError, "--seed stands behind --"),
         ({"fractions": [0.0]}, ConfigError, "--label-fractions are shares"),
         ({"seeds": range(0)}, ConfigError, "number of seeds"),
         ({"backbones": plan.entries(["mobilenet_v2", "graft_mini_en"])}, ConfigError, "mixes some for pictures"),
@@ -183,10 +217,34 @@ def test_the_results_of_another_grid_are_refused(tmp_path):
     assert Ledger(tmp_path / "grid", {"data": "letters"}, overwrite=True).rows == {}
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
+def test_weights_that_both_grids_have_must_be_the_same(tmp_path):
+    Ledger(tmp_path / "grid", {"weights": {"a": "1", "b": "2"}}).put(row())
+    assert len(Ledger(tmp_path / "grid", {"weights": {"b": "2", "c": "3"}}).rows) == 1
+    with pytest.raises(ConfigError, match="another grid: weights of a;"):
+        Ledger(tmp_path / "grid", {"weights": {"a": "0"}})
+
+
+def test_a_grid_that_begins_anew_forgets_its_rows_at_once(tmp_path):
+    Ledger(tmp_path / "grid", {"data": "digits"}).put(row())
+    Ledger(tmp_path / "grid", {"data": "letters"}, overwrite=True)  # and is killed in its first cell
+    assert Ledger(tmp_path / "grid", {"data": "letters"}).rows == {}
+
+
+def test_a_cell_that_died_and_is_not_asked_for_any_more_is_forgotten(tmp_path):
+    ledger = Ledger(tmp_path / "grid", {})
+    dead, asked = (row(b, status="failed", cause="killed") for b in "bc")
+    ledger.put(row("a"), dead, asked)
+    ledger.forget_dead([asked["cell"]])
+    assert [r["backbone"] for r in ledger.rows.values()] == ["a", "c"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_something_else_is_left_alone(tmp_path, overwrite):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ConfigError, match="holds no grid"):
-        Ledger(tmp_path, {})
+        Ledger(tmp_path, {}, overwrite)
+    with pytest.raises(ConfigError, match="is a file"):
+        Ledger(tmp_path / "thesis.txt", {}, overwrite)
 
 
 def test_a_broken_table_is_named(tmp_path):
@@ -239,12 +297,13 @@ def grid_of(transfer, scratch, fraction=1.0):
         ((0.60, 0.61, 0.63), (0.80, 0.81, 0.82), "NEGATIVE transfer"),
         ((0.80, 0.70, 0.75), (0.75, 0.76, 0.74), "not told apart"),
         ((0.80,), (0.70,), "one seed: no test"),
+        ((0.80, 0.85), (0.70, 0.75), "the same with all 2 seeds: no test"),
     ],
 )
 def test_a_verdict_needs_more_than_chance(transfer, scratch, words):
     (gain,) = analysis.gains(analysis.groups(grid_of(transfer, scratch)))
     assert words in gain.text
-    if len(transfer) > 1:
+    if "no test" not in words:
         from scipy import stats
 
         assert gain.p == pytest.approx(stats.ttest_rel(transfer, scratch).pvalue)
@@ -295,6 +354,22 @@ def test_the_report_holds_everything_and_loads_nothing(tmp_path):
     for part in ("81.0 (80.0 to 82.0)", "beat scratch", "killed by SIGKILL", "graft bench --data photos", "10 %"):
         assert part in page
         assert part in text
+
+
+@pytest.mark.parametrize("value", [0.8, 0.0])
+def test_seeds_that_reach_the_same_can_be_drawn(tmp_path, value):
+    report.write(tmp_path, {"data": "photos", "command": ""}, grid_of((value,) * 3, (value,) * 3))
+    assert (tmp_path / "bench.png").exists()
+
+
+def test_the_file_that_stands_for_all_is_one_that_all_have(tmp_path):
+    files = {"tflite_float32_bytes": 9e6, "tflite_float32_ms": 2.0}
+    made = [row("a", tflite_int8_bytes=2e6, tflite_int8_ms=1.0, **files), row("b", **files)]
+    assert report.shipped(made) == ("tflite_float32_ms", "tflite_float32_bytes")
+    report.write(tmp_path, {"data": "photos", "command": ""}, [*made, row("c")])
+    lines = [line for line in (tmp_path / "bench.md").read_text().splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+    assert "tflite float32: ms" in lines[0]
 
 
 def test_a_grid_in_which_everything_died_still_has_a_report(tmp_path):

@@ -30,12 +30,15 @@ metrics = {{"validation": {{"accuracy": reached}}, "test": {{"accuracy": 0.5}}}}
 """
 
 
+def planned(schedules=("fine_tune",)):
+    return plan.plan("photos", [plan.Entry("mobilenet_v2")], schedules, [0], [1.0], [])
+
+
 @pytest.fixture
 def grid(tmp_path, monkeypatch):
     """(a grid with one finished cell, a function that says what the trials reach and how slowly)."""
     pytest.importorskip("optuna")
-    planned = plan.plan("photos", [plan.Entry("mobilenet_v2")], ["fine_tune"], [0], [1.0], [])
-    made = Grid(planned, tmp_path, None, None, 1, None, "")
+    made = Grid(planned(), tmp_path, None, None, 1, None, "")
     cell = tmp_path / "cells" / "mobilenet_v2-fine_tune-0"
     cell.mkdir(parents=True)
     phases = [{"learning_rate": 3e-4, "train": 0.5, "total_blocks": 11}]
@@ -68,11 +71,11 @@ def test_a_hopeless_trial_is_stopped_and_a_dead_one_is_passed_over(grid, capsys)
     trials([0.8, 0.9, 0.1, None], [0.1, 0.1, 3.0, 0.0])
     search.run(made, ROWS, 4)
     assert states(made.out) == ["complete", "complete", "pruned", "fail"]
-    assert not (made.out / "search" / "trial-2").exists()  # it did not come to its end
+    assert not (made.out / "search" / "mobilenet_v2-fine_tune" / "trial-2").exists()  # it did not come to its end
     said = capsys.readouterr().out
     assert (
-        "the best of 4 settings for mobilenet_v2 + fine_tune reaches 90.0 % on validation data (70.0 % in the grid)"
-        in said
+        "the best of 4 settings for mobilenet_v2 + fine_tune reaches 90.0 % on validation data (70.0 % in the grid "
+        "with the same seed)" in said
     )
     assert "50.0 % on test data" in said
     for name in ("learning_rate", "weight_decay", "dropout", "blocks", "augment"):
@@ -102,7 +105,20 @@ def test_a_search_needs_something_to_start_from(grid):
         search.run(made, ROWS[1:], 1)
 
 
+def test_a_search_beside_nothing_but_scratch_is_refused_before_anything_runs():
+    with pytest.raises(ConfigError, match="give --schedules another one beside scratch"):
+        search.require(planned(["scratch"]))
+
+
+def test_rows_of_a_backbone_that_is_not_asked_for_any_more_start_no_search(grid, capsys):
+    made, trials = grid
+    trials([0.8], [0.0])
+    other = {**ROWS[0], "cell": "vgg16-fine_tune-0", "backbone": "vgg16", "validation": 0.99}
+    search.run(made, [other, *ROWS], 1)
+    assert "settings for mobilenet_v2 + fine_tune" in capsys.readouterr().out
+
+
 def test_without_optuna_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"graft-zoo\[search\]"):
-        search.require()
+        search.require(planned())
