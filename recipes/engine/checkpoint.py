@@ -27,7 +27,7 @@ class Checkpoint:
         phase: the phase that goes on, counted from 0.
         epochs_done: its finished epochs.
         variables: the values of all variables that the schedule changes.
-        optimizer: those of the optimizer of `phase`; empty between two phases.
+        optimizer: those of the optimizer of `phase`, and of what balances its tasks; empty between two phases.
         best: the weights of the best epoch of `phase` so far.
         stopping: what early stopping knows: "best", "best_epoch", "wait", and whether it has "stopped".
         rows: a row for each epoch of `phase` so far.

@@ -53,7 +53,7 @@ def recorder(
     save: Callable[..., None],
     phase: Phase,
 ) -> "keras.callbacks.Callback":
-    """A callback that appends to `rows` and calls `save(rows, best weights, what early stopping knows, optimizer)`.
+    """A callback that appends to `rows` and calls `save(rows, best weights, what early stopping knows)`.
 
     Each call of the compiled step is told to `moved`, each epoch to `advance`; `glances` are saved with what early stopping
     knows. It stands behind `best` in the list of callbacks.
@@ -92,6 +92,6 @@ def recorder(
                 "stopped": bool(self.model.stop_training),
                 "glances": list(glances),
             }
-            save(list(rows), best.best_weights, stopping, [np.asarray(v) for v in self.model.optimizer.variables])
+            save(list(rows), best.best_weights, stopping)
 
     return Recorder()
