@@ -35,7 +35,7 @@ class Config(ImageConfig):
     seeds: int = 1
     """Train so many times, with consecutive seeds; the run keeps the model with the best validation loss."""
     split_seed: int = 0
-    """For splits that are missing in the data and have to be made; they are stratified by the first task."""
+    """For splits that are missing in the data and have to be made; stratified by the first task that chooses one label."""
 
 
 def main(config: Config) -> Path:
@@ -54,6 +54,7 @@ def main(config: Config) -> Path:
     spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
     source, made = splits.complete(tasks.load(config.data, given, path_column=config.path_column), config.split_seed)
+    tasks.check_answers(source, given)
     fingerprint = splits.fingerprint(source)
     heads = tasks.heads_of(given, source, config.dropout)
     fixed = None if config.weighting == "uncertainty" else tuple(task.weight for task in given)

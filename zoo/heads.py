@@ -43,7 +43,7 @@ class Head:
         attach: features `(batch, feature_dim)` -> output `(batch, units)`, a Keras graph function; of tags one rank more.
         loss: makes the `keras.Loss` to train with; targets as `targets` makes them.
         metrics: makes the Keras metrics shown while training.
-        score: `(outputs, targets) -> {metric: value}`, numpy and scikit-learn only.
+        score: `(outputs, targets) -> {metric: value}`, numpy and scikit-learn only; None where it cannot be said.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Head:
     attach: Callable[["keras.KerasTensor"], "keras.KerasTensor"]
     loss: Callable[[], "keras.Loss"]
     metrics: Callable[[], list["keras.Metric"]]
-    score: Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
+    score: Callable[[np.ndarray, np.ndarray], Mapping[str, float | None]]
 
     @property
     def heads(self) -> tuple["Head", ...]:
@@ -188,7 +188,8 @@ def regression(
 
         return {
             "mean_absolute_error": float(mean_absolute_error(truth, outputs)),
-            "r2": float(r2_score(truth, outputs)),
+            # Of a single value there is no spread to explain.
+            "r2": float(r2_score(truth, outputs)) if len(truth) > 1 else None,
         }
 
     return Head(name, "regression", tuple(targets), attach, loss, metrics, score)
@@ -317,7 +318,8 @@ def compile_arguments(head: Head | Tasks, model: "keras.Model") -> dict:
     if head.weights is not None:
         weights = {part.name: weight for part, weight in zip(head.heads, head.weights, strict=True)}
         return {"loss": losses, "weighted_metrics": metrics, "loss_weights": weights}
-    layer = model.get_layer(TASK_WEIGHTS)
+    # Not `get_layer`: what follows a frozen prefix is nested.
+    layer = next(layer for layer in model._flatten_layers(recursive=True) if layer.name == TASK_WEIGHTS)
     # Weighted, because examples whose answer is not known count nothing.
     return {"loss": {part.name: layer.weighted(losses[part.name], i, part.kind != "tags")
                      for i, part in enumerate(head.heads)},

@@ -83,13 +83,14 @@ def _licence(backbone: Mapping) -> Mapping:
 
 
 def _measures(facts: Mapping) -> list[dict]:
-    """What the model is judged by on test data: `{"name", "hub", "value"}`, one a task."""
+    """What the model is judged by on test data: `{"name", "hub", "value"}`, one a task that has a figure."""
     test = facts["metrics"]["test"]
     heads = facts.get("measure", {}).get("heads", [{"name": "accuracy", "key": "accuracy"}])
     tasks = test.get("tasks", {"": test})
     return [
         {"name": f"{task} {head['name']}".strip(), "hub": head["key"], "value": figures[head["key"]]}
         for (task, figures), head in zip(tasks.items(), heads, strict=True)
+        if figures[head["key"]] is not None
     ]
 
 

@@ -63,18 +63,16 @@ def verdict(
     }
 
 
-def sharing(task: str, key: str, together: Sequence[float], alone: Sequence[float]) -> dict:
-    """Whether a task gained from sharing its backbone with others: its measure `key` (at most 1) by seed, shared and by
-    itself."""
+def sharing(task: str, key: str, together: Sequence[float | None], alone: Sequence[float | None]) -> dict:
+    """Whether a task gained from sharing its backbone with others: its measure `key` (at most 1; None: it has none) by
+    seed, shared and by itself."""
+    facts = {"task": task, "key": key, "together": list(together), "alone": list(alone)}
+    if None in (*together, *alone):
+        text = f"{task}: too few test answers to say whether sharing helps"
+        return {**facts, "text": text, "gain_points": []}
     gains = 100 * (np.asarray(together) - np.asarray(alone))
-    return {
-        "task": task,
-        "key": key,
-        "text": f"{task}: {_judgement(gains, 'sharing', 'sharing and a model of its own', ': give it a model of its own')}",
-        "together": list(map(float, together)),
-        "alone": list(map(float, alone)),
-        "gain_points": gains.tolist(),
-    }
+    said = _judgement(gains, "sharing", "sharing and a model of its own", ": give it a model of its own")
+    return {**facts, "text": f"{task}: {said}", "gain_points": gains.tolist()}
 
 
 def adapting(method: str, baseline: str, adapted: Sequence[float], plain: Sequence[float]) -> dict:

@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
-from zoo.cuts import find_cuts
+from zoo.cuts import find_cuts, flatten, nodes_of, split
 from zoo.heads import Tasks
 
-__all__ = ["GradNorm"]
+__all__ = ["GradNorm", "shared_by_all"]
 
 RESTORE = 1.5
 """How strongly a task that lags behind is pulled forward, the paper's alpha; 0: all gradients are of one size."""
@@ -21,14 +21,18 @@ class GradNorm(keras.Model):
 
     The size of each task's gradient is taken at the last tensor that all tasks share, not at the weights that made it: they
     may be frozen. The weights sum to the number of tasks; they begin with those of `tasks`.
+
+    Attributes:
+        balance: what it learns beside the weights of `model`: a training begins with it anew, and resumes with it.
     """
 
     def __init__(self, model: keras.Model, tasks: Tasks):
         super().__init__(name=model.name)
-        self.inner, self.names = model, [head.name for head in tasks.heads]
-        cuts = find_cuts(model)
-        shared = cuts[-1][0] if cuts else model.inputs[0]
-        self.both = keras.Model(model._inputs_struct, {"shared": shared, "outputs": model.output})
+        self.inner = model = flatten(model)  # what follows a frozen prefix is nested
+        self.names = [head.name for head in tasks.heads]
+        shared = shared_by_all(model)
+        # Where nothing but the inputs is shared, as behind cached features, they are what the gradients are taken at.
+        self.before, self.after = split(model, shared) if shared else (None, model)
         self.losses_of = [head.loss() for head in tasks.heads]
         start = ops.convert_to_tensor(tasks.weights or (1.0,) * len(self.names), "float32")
         start = start * len(self.names) / ops.sum(start)
@@ -38,6 +42,7 @@ class GradNorm(keras.Model):
         self.first = self.add_weight(
             shape=(len(self.names),), initializer="zeros", trainable=False, name="first_losses"
         )
+        self.balance = [self.task_weights, self.first]
 
     def call(self, inputs, training=None):
         """The outputs by task."""
@@ -50,8 +55,9 @@ class GradNorm(keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         known = sample_weight or {}
         with tf.GradientTape(persistent=True) as tape:
-            found = self.both(x, training=True)
-            outputs = found["outputs"]
+            shared = x if self.before is None else self.before(x, training=True)
+            tape.watch(shared)  # nothing that trains may lie before it
+            outputs = self.after(shared, training=True)
             losses = [
                 loss(y[name], outputs[name], sample_weight=known.get(name))
                 for name, loss in zip(self.names, self.losses_of, strict=True)
@@ -59,7 +65,8 @@ class GradNorm(keras.Model):
             total = sum(self.task_weights[i] * loss for i, loss in enumerate(losses))
         variables = self.trainable_weights
         self.optimizer.apply(tape.gradient(total, [v.value for v in variables]), variables)
-        sizes = tf.stack([tf.norm(tape.gradient(loss, found["shared"])) for loss in losses])
+        at = keras.tree.flatten(shared)
+        sizes = tf.stack([tf.linalg.global_norm(tape.gradient(loss, at)) for loss in losses])
         del tape
         now = tf.stack(losses)
         self.first.assign(tf.where(self.first > 0, self.first, now))
@@ -72,3 +79,10 @@ class GradNorm(keras.Model):
         self.task_weights.assign(moved * len(self.names) / tf.reduce_sum(moved))
         self._loss_tracker.update_state(total)
         return self.compute_metrics(x, y, outputs, sample_weight=sample_weight)
+
+
+def shared_by_all(model: keras.Model) -> tuple:
+    """The last cut of one tensor from which every output is computed; empty where they share nothing but the inputs."""
+    reached = [{id(t) for node in nodes_of([output]) for t in node.output_tensors} for output in model.outputs]
+    common = set.intersection(*reached)
+    return next((cut for cut in reversed(find_cuts(model)) if id(cut[0]) in common), ())

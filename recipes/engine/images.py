@@ -16,7 +16,7 @@ from recipes.engine.store import hash_of
 from zoo.errors import DataError
 from zoo.vision import decode
 
-__all__ = ["Images", "decode_examples", "decode_pictures", "decode_splits"]
+__all__ = ["Images", "decode_examples", "decode_pictures", "decode_splits", "take"]
 
 IN_MEMORY_BYTES = 2 * 1024**3
 """A larger split goes into a memory-mapped temporary file, which the operating system deletes with the process."""
@@ -106,12 +106,27 @@ def decode_pictures(
     if not good:
         raise DataError(f"none of the {len(examples)} pictures for '{title}' can be read")
     by_name = {name: rows[good] for name, rows in targets.items()} if isinstance(targets, Mapping) else targets[good]
+    for to, i in enumerate(good if bad else ()):  # in its place: an array of rows would be held in memory as a whole
+        pixels[to] = pixels[i]
     return Images(
-        pixels[good] if bad else pixels,
+        pixels[: len(good)],
         by_name,
         tuple(examples[i].name for i in good),
         tuple(bad[i] for i in sorted(bad)),
     )
+
+
+def take(images: Images, rows: np.ndarray) -> Images:
+    """Those of `images` whose numbers are `rows`; what is too large for memory goes into a file again.
+
+    The targets are one array.
+    """
+    if len(rows) == len(images) and (np.diff(rows) == 1).all():
+        return images
+    pixels = _allocate((len(rows), *images.pixels.shape[1:]))
+    for to, i in enumerate(rows):
+        pixels[to] = images.pixels[i]
+    return Images(pixels, images.targets[rows], tuple(images.names[i] for i in rows), images.skipped)
 
 
 def decode_splits(source: Source, image_size: int, *, skip_bad: bool = False) -> dict[str, Images]:

@@ -67,7 +67,7 @@ def _page(context: Tree) -> str:
     )
     environment.filters |= {
         "percent": _percent,
-        "as_measured": lambda value, key="": f"{value:.2f}" if key == "r2" else _percent(value),
+        "as_measured": lambda v, key="": f"{v:.2f}" if key == "r2" and not _blank(v) else _percent(v),
         "duration": _duration,
         "size": lambda size: _scaled(size, ("B", "kB", "MB", "GB")),
         "amount": lambda count: _scaled(count, ("", "k", "M", "G")),
@@ -139,6 +139,7 @@ def _measures(facts: Tree, metrics: Tree) -> list[Tree]:
             if seeds
             else facts.get("test_accuracy_by_seed") or []
         )
+        by_seed = [seed for seed in by_seed if seed is not None]
         name = f"{task} {head['name']}".strip()
         rows.append({"name": name, "key": key, "value": value, "low": low, "high": high, "by_seed": by_seed})
     return rows

@@ -66,6 +66,15 @@ class FitSettings:
                 raise ConfigError(f"the {text} must be at least {least}, not {getattr(self, option)}")
         self.optimizer, self.caching, self.budget_seconds  # noqa: B018  (their own checks)
 
+    def refuse(self, option: str, where: str) -> None:
+        """Refuse a flag that a training of this kind would not look at.
+
+        Raises:
+            ConfigError: it is set; names it.
+        """
+        if getattr(self, option):
+            raise ConfigError(f"--{option.replace('_', '-')} is not made for {where} yet: leave it away")
+
     @property
     def budget_seconds(self) -> float | None:
         """The budget in seconds."""

@@ -47,8 +47,9 @@ def complete(source: Source, split_seed: int) -> tuple[Source, tuple[str, ...]]:
         order = [examples[i] for i in rng.permutation(len(examples))]
         count = max(1, round(SHARE * len(order)))
         if len(order) - count * len(missing) < 2:
+            which = f"class '{label}' of '{source.name}'" if label else f"'{source.name}'"
             raise DataError(
-                f"class '{label}' of '{source.name}' has {len(order)} examples, too few to make the missing "
+                f"{which} has {len(order)} examples, too few to make the missing "
                 f"{' and '.join(missing)} split and leave 2 to train on: add more, or give the splits as folders"
             )
         for split in missing:

@@ -6,6 +6,7 @@ labels.txt           those of the first task
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import numpy as np
 from export.export import Examples
 from recipes.engine import evaluation, fit, run, splits, tasks, text_evaluation
 from recipes.engine.export_data import CALIBRATION, MOST_MEASURED
-from recipes.engine.images import Images, decode_pictures
+from recipes.engine.images import Images, decode_pictures, take
 from recipes.engine.progress import warn
 from recipes.engine.sources import SPLITS, Source
 from recipes.engine.tasks import Task
@@ -62,8 +63,7 @@ def alone(images: Mapping[str, Images], head: Head) -> dict[str, Images]:
         rows = np.flatnonzero(~np.isnan(targets).any(-1))
         if not len(rows):
             raise DataError(f"no {split} picture has an answer to task '{head.name}': it cannot be trained by itself")
-        names = tuple(part.names[i] for i in rows)
-        found[split] = Images(part.pixels[rows], targets[rows], names, part.skipped)
+        found[split] = take(replace(part, targets=targets), rows)
     return found
 
 
@@ -159,9 +159,10 @@ def sharing(head: Head, together: Sequence[Mapping], alone: Sequence[Mapping]) -
 def judged(heads: Sequence[Head], measured: Sequence[Mapping]) -> dict:
     """What run.json says of the figures by seed."""
     measures = [text_evaluation.measure_of(head) for head in heads]
+    headlines = [text_evaluation.headline(heads, figures) for figures in measured]
     return {
         "measure": {**measures[0], "heads": measures},
-        "test_accuracy_by_seed": [text_evaluation.headline(heads, figures) for figures in measured],
+        "test_accuracy_by_seed": [value for value in headlines if value is not None],
         "test_by_seed": list(measured),
     }
 

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,12 @@ from zoo import heads
 from zoo.errors import ConfigError, DataError
 from zoo.heads import Head
 
-__all__ = ["KINDS", "Task", "Tasked", "check", "figures", "heads_of", "load", "parse", "targets_of"]
+__all__ = ["KINDS", "Task", "Tasked", "check", "check_answers", "figures", "heads_of", "load", "parse", "targets_of"]
 
 KINDS = ("single_label", "multi_label", "regression")
 FORM = "NAME[=COLUMN][:KIND[:WEIGHT]]"
+LEFT = 2
+"""Examples of a group that stay in the training data."""
 
 
 @dataclass(frozen=True)
@@ -47,21 +49,18 @@ class Task:
 
 @dataclass(frozen=True)
 class Tasked:
-    """One picture and its cells, in the order of the tasks; "" where an answer is not known."""
+    """One picture and its cells, in the order of the tasks; "" where an answer is not known. `group` is what splits are
+    stratified by."""
 
     image: Path
     cells: tuple[str, ...]
     name: str
+    group: str = ""
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Of the first task."""
         return tuple(filter(None, self.cells[:1]))
-
-    @property
-    def group(self) -> str:
-        """What splits are stratified by: the first task."""
-        return self.cells[0]
 
     @property
     def target(self) -> str:
@@ -114,10 +113,29 @@ def check(settings: FitSettings) -> None:
         )
     if settings.class_weights:
         raise ConfigError("--class-weights is for one task: leave it away, or give a task more weight")
+    settings.refuse("mixed_precision", "several tasks")
+
+
+def check_answers(source: Source, tasks: Sequence[Task]) -> None:
+    """Refuse splits in which some task has nothing to be trained or measured on.
+
+    Raises:
+        DataError: names the task and the split.
+    """
+    for number, task in enumerate(tasks):
+        for split, examples in source.splits.items():
+            if not any(example.cells[number] for example in examples):
+                raise DataError(
+                    f"task '{task.name}' of '{source.name}' has no answer in the {split} split: fill cells of its column "
+                    f"'{task.column}' there, or choose the splits by a column 'split' or another --split-seed"
+                )
 
 
 def load(spec: str, tasks: Sequence[Task], *, path_column: str = "path") -> Source:
     """Read the table `spec`: a path (relative to it), a column for each task and, if it has one, a column `split`.
+
+    Splits that are missing are to be stratified by the first task that chooses one label, if there is one; pictures without
+    it, and those of labels too rare to be split, are one group.
 
     Raises:
         DataError: no table, a column or a picture that is not there, a number that is none, a task with fewer than two
@@ -138,6 +156,7 @@ def load(spec: str, tasks: Sequence[Task], *, path_column: str = "path") -> Sour
         splits.setdefault(tables.split_of(path, line, row), []).append(Tasked(picture, cells, name))
     if "train" not in splits:
         raise DataError(f"'{spec}' has no rows to train on: leave the column split away, or name one 'train'")
+    splits["train"] = _grouped(splits["train"], tasks, sum(split not in splits for split in SPLITS))
     source = Source(spec, (), {split: tuple(splits[split]) for split in SPLITS if split in splits})
     for number, task in enumerate(tasks):
         _check(source, number, task)
@@ -187,15 +206,42 @@ def targets_of(heads: Sequence[Head], examples: Sequence[Tasked]) -> dict[str, n
 
 
 def figures(heads: Sequence[Head], outputs: Mapping[str, np.ndarray] | np.ndarray, images: Images) -> dict:
-    """`{"examples", "tasks": {name: figures}}`, each task on the pictures whose answer is known; of one head its figures."""
+    """`{"examples", "tasks": {name: figures}}`, each task on the pictures whose answer is known; of one head its figures.
+
+    Raises:
+        DataError: a task has no known answer.
+    """
     tasks = {}
     for head in heads:
         targets, rows = (
             (images.targets, outputs) if len(heads) == 1 else (images.targets[head.name], outputs[head.name])
         )
         known = ~np.isnan(targets).any(-1)
+        if not known.any():
+            raise DataError(
+                f"none of {len(images)} pictures has an answer to task '{head.name}': it cannot be measured"
+            )
         tasks[head.name] = figures_of(head, rows[known], targets[known])
     return tasks[heads[0].name] if len(heads) == 1 else {"examples": len(images), "tasks": tasks}
+
+
+def _grouped(examples: Sequence[Tasked], tasks: Sequence[Task], missing: int) -> list[Tasked]:
+    """The training `examples` with the groups by which `missing` splits can be made of them."""
+    number = next((i for i, task in enumerate(tasks) if task.kind == "single_label"), None)
+    if number is None:
+        return list(examples)
+    counts = Counter(example.cells[number] for example in examples)
+    fewest = LEFT + missing  # one for each split
+    large = {cell for cell, count in counts.items() if cell and count >= fewest}
+    if large and sum(count for cell, count in counts.items() if cell not in large) < fewest:
+        # The others are too few even together: they go with the most frequent label.
+        others = max(large, key=lambda cell: counts[cell])
+    else:
+        others = ""
+    return [
+        replace(example, group=example.cells[number] if example.cells[number] in large else others)
+        for example in examples
+    ]
 
 
 def _cell(path: Path, line: int, row: Mapping, task: Task) -> str:

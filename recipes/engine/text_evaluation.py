@@ -40,10 +40,12 @@ def figures(heads: Sequence[Head], outputs, texts: Texts) -> dict:
     return {"examples": len(texts), "tasks": tasks}
 
 
-def headline(heads: Sequence[Head], measured: Mapping) -> float:
-    """The figure that a model is judged by, 0 to 1; the mean over its tasks where it has several."""
+def headline(heads: Sequence[Head], measured: Mapping) -> float | None:
+    """The figure that a model is judged by, 0 to 1; the mean over its tasks where it has several. None: it has none."""
     parts = measured["tasks"] if "tasks" in measured else {heads[0].name: measured}
-    return float(np.mean([parts[head.name][measure_of(head)["key"]] for head in heads]))
+    values = [parts[head.name][measure_of(head)["key"]] for head in heads]
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def tag_sequences(head: Head, rows: np.ndarray, targets: Ragged) -> tuple[list[list[str]], list[list[str]]]:

@@ -166,8 +166,9 @@ def summarize(folder: Path) -> None:
     parts = list(figures["tasks"].items()) if "tasks" in figures else [("", figures)]
     of_seeds = content["test_by_seed"]
     for (name, part), measure in zip(parts, heads, strict=True):
-        text = f"test {name + ' ' if name else ''}{measure['name']} {part[measure['key']]:.3f}"
-        if len(of_seeds) > 1:
+        value = part[measure["key"]]
+        text = f"test {name + ' ' if name else ''}{measure['name']} {'not known' if value is None else f'{value:.3f}'}"
+        if len(of_seeds) > 1 and value is not None:
             values = [(f["tasks"][name] if name else f)[measure["key"]] for f in of_seeds]
             text += f" (seed {content['seed']}; {len(values)} seeds: mean {np.mean(values):.3f}, "
             text += f"{min(values):.3f} to {max(values):.3f})"

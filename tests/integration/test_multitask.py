@@ -74,6 +74,10 @@ def test_several_tasks_from_end_to_end(call, answers, tmp_path):
         (("--tasks", "place", "colour"), "has no column 'colour': it has file, place, brightness, like"),
         (("--tasks", "place", "like:regression"), "of task 'like' is no number"),
         (("--tasks", "place", "like:multi_label", "--augment", "mixup"), "--augment mixup mixes the answers"),
+        (
+            ("--tasks", "place", "like:multi_label", "--mixed-precision"),
+            "--mixed-precision is not made for several tasks",
+        ),
     ],
 )
 def test_bad_requests(call, answers, tmp_path, options, message):

@@ -5,16 +5,17 @@ import numpy as np
 import pytest
 from keras import layers
 
-from recipes.engine import tasks
+from recipes.engine import evaluation, images, splits, task_run, tasks, text_evaluation
 from recipes.engine.augmentation import MIXERS
 from recipes.engine.fit import predict, train
-from recipes.engine.gradnorm import GradNorm
+from recipes.engine.gradnorm import GradNorm, shared_by_all
 from recipes.engine.images import Images
 from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
 from recipes.engine.store import Store
 from tests.conftest import tiny_backbone
 from tests.tiny import pictures
+from tests.unit.test_resume import Killed
 from zoo import heads
 from zoo.errors import ConfigError, DataError
 from zoo.heads import Tasks
@@ -23,6 +24,7 @@ from zoo.stack import stack
 
 PLACE = heads.single_label(["left", "right", "top"], name="place")
 ALL = (Phase("all", "all", 4, 0.01, batch_norm="train"),)
+HEAD_FIRST = (Phase("head", "head", 2, 0.01), Phase("top", 2, 2, 0.01))
 GREY = heads.regression(["grey"], name="grey", centre=120.0, scale=20.0)
 
 
@@ -83,6 +85,8 @@ def test_options_refused():
             tasks.check(FitSettings(augment=(name,)))
     with pytest.raises(ConfigError, match="--class-weights is for one task"):
         tasks.check(FitSettings(class_weights=True))
+    with pytest.raises(ConfigError, match="--mixed-precision is not made for several tasks yet"):
+        tasks.check(FitSettings(mixed_precision=True))
 
 
 @pytest.fixture
@@ -109,6 +113,63 @@ def test_a_table_becomes_targets(table):
     np.testing.assert_array_equal(found["kind"], [[1, 0], [np.nan, np.nan], [0, 1]])
     np.testing.assert_array_equal(found["age"], [[3], [5], [np.nan]])
     np.testing.assert_array_equal(found["tags"], [[1, 1], [np.nan, np.nan], [0, 1]])
+
+
+def groups_of(written, *specs):
+    return [example.group for example in tasks.load(written, tasks.parse(specs)).splits["train"]]
+
+
+def test_splits_are_stratified_by_the_first_task_that_chooses_one_label(table):
+    rows = [f"p.png,{kind},{i}.5,a;b" for i, kind in enumerate(["cat"] * 6 + ["dog"] * 4 + ["eel"] * 2 + [""] * 2)]
+    kinds = ["cat"] * 6 + ["dog"] * 4 + [""] * 4
+    assert groups_of(table(*rows), "age:regression", "kind") == kinds, "rare and unknown ones are one group"
+    assert groups_of(table(*rows[:11]), "kind", "tags:multi_label") == ["cat"] * 6 + ["dog"] * 4 + ["cat"]
+    assert set(groups_of(table(*rows), "age:regression", "tags:multi_label")) == {""}, "nothing to stratify by"
+    for written in (rows, rows[:11], rows[2:10] + rows[12:]):
+        for specs in (("age:regression", "kind"), ("tags:multi_label", "age:regression")):
+            given = tasks.parse(specs)
+            source, made = splits.complete(tasks.load(table(*written), given), 0)
+            assert made == ("test", "validation")
+            assert sum(map(len, source.splits.values())) == len(written)
+    with pytest.raises(DataError, match=r"^'.*t.csv' has 3 examples, too few to make"):
+        splits.complete(tasks.load(table(*rows[:3]), tasks.parse(("age:regression", "tags:multi_label"))), 0)
+
+
+def test_a_split_without_an_answer_is_refused_before_anything_trains(table):
+    rows = ("p.png,cat,1,a,train", "p.png,dog,2,b,train", "p.png,cat,,b,validation", "p.png,cat,3,b,test")
+    source = tasks.load(table(*rows, header="path,kind,age,tags,split"), GIVEN)
+    with pytest.raises(
+        DataError, match="task 'age' of .* has no answer in the validation split: fill cells of its column"
+    ):
+        tasks.check_answers(source, GIVEN)
+    tasks.check_answers(source, [GIVEN[0]])
+
+
+def test_a_single_answer_has_no_r2():
+    one = tasked(3)
+    one.targets["grey"][1:] = np.nan
+    outputs = {"place": np.full((3, 3), 1 / 3, np.float32), "grey": np.float32([[1], [2], [3]])}
+    found = tasks.figures((PLACE, GREY), outputs, one)
+    assert found["tasks"]["grey"]["r2"] is None
+    assert text_evaluation.headline((PLACE, GREY), found) == found["tasks"]["place"]["accuracy"]
+    assert text_evaluation.headline([GREY], found["tasks"]["grey"]) is None
+    shared = task_run.sharing(GREY, [found], [found["tasks"]["grey"]])
+    assert shared["text"] == "grey: too few test answers to say whether sharing helps"
+    assert evaluation.sharing("x", "r2", [0.5], [0.25])["gain_points"] == [25.0]
+    one.targets["grey"][:] = np.nan
+    with pytest.raises(DataError, match="none of 3 pictures has an answer to task 'grey'"):
+        tasks.figures((PLACE, GREY), outputs, one)
+
+
+def test_the_pictures_of_one_task_stay_on_the_disk(data, monkeypatch):
+    some = task_run.alone({"train": data["train"]}, PLACE)["train"]
+    monkeypatch.setattr(images, "IN_MEMORY_BYTES", 0)
+    again = task_run.alone({"train": data["train"]}, PLACE)["train"]
+    assert isinstance(again.pixels, np.memmap)
+    np.testing.assert_array_equal(again.pixels, some.pixels)
+    np.testing.assert_array_equal(again.targets, some.targets)
+    assert again.names == some.names
+    assert len(some) < len(data["train"])
 
 
 @pytest.mark.parametrize(
@@ -178,6 +239,61 @@ def test_cached_features_serve_several_tasks(data, tmp_path):
     assert [phase["cached"] for phase in cached.phases] == [True, True]
     for a, b in zip(plain.weights, cached.weights, strict=True):
         np.testing.assert_allclose(a, b, atol=3e-4)
+
+
+@pytest.mark.parametrize("weighting", ["uncertainty", "gradnorm"])
+def test_weights_are_found_with_and_without_cached_features(data, tmp_path, weighting):
+    """Behind cached features the tasks share nothing but the inputs; behind a frozen prefix the rest is nested."""
+    balanced = weighting == "gradnorm"
+    together = Tasks((PLACE, GREY), (1.0, 1.0) if balanced else None, balanced=balanced)
+    _, plain = fitted(data, together, phases=HEAD_FIRST)
+    _, cached = fitted(data, together, Store(tmp_path), phases=HEAD_FIRST)
+    assert [phase["cached"] for phase in cached.phases] == [True, True]
+    for a, b in zip(plain.history[:2], cached.history[:2], strict=True):
+        assert a["val_loss"] == pytest.approx(b["val_loss"], rel=1e-3)
+    assert np.isfinite([row["val_loss"] for row in (*plain.history, *cached.history)]).all()
+
+
+def test_what_is_shared_by_all_is_found_wherever_a_phase_begins():
+    from zoo.cuts import flatten, split, with_frozen_prefix
+
+    model = stack(tiny_backbone(), [PLACE, GREY])
+    pooled = model.get_layer("features").output
+    assert shared_by_all(model) == (pooled,)
+    assert shared_by_all(split(model, [pooled])[1]) == ()
+    assert len(shared_by_all(flatten(with_frozen_prefix(model, [pooled])))) == 1
+    (found,) = shared_by_all(split(model, [model.get_layer("block1_add").output])[1])
+    assert found.shape == pooled.shape
+
+
+def test_gradnorm_begins_anew_with_each_seed_and_goes_on_after_a_kill(data, tmp_path, monkeypatch):
+    from recipes.engine.checkpoint import Checkpoints
+
+    together = Tasks((PLACE, GREY), (1.0, 0.5), balanced=True)
+
+    def run(seeds, folder=None):
+        build = lambda: stack(tiny_backbone(), together)  # noqa: E731
+        return train(build, together, ALL, data, seeds, FitSettings(batch_size=8), folder=folder)[1]
+
+    expected = run([3, 4])
+    (alone,) = run([4])
+    for a, b in zip(expected[1].weights, alone.weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    write, count = Checkpoints._write, [0]
+
+    def counting(self, *args):
+        write(self, *args)
+        count[0] += 1
+        if count[0] == 2:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "_write", counting)
+        with pytest.raises(Killed):
+            run([3, 4], tmp_path)
+    for a, b in zip(run([3, 4], tmp_path), expected, strict=True):
+        for x, y in zip(a.weights, b.weights, strict=True):
+            np.testing.assert_array_equal(x, y)
 
 
 def test_gradnorm_gives_weight_to_the_task_whose_gradient_is_small():
