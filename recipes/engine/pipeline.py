@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recipes.engine.augmentation import Augmentation, augmenter
+from recipes.engine.augmentation import MIXERS, Augmentation, augmenter
 from recipes.engine.gather import Features, gather_examples, gather_features
 from recipes.engine.images import Images
 from recipes.engine.texts import Texts
@@ -151,20 +151,26 @@ def joint_batches(
 ) -> "tf.data.Dataset":
     """`labelled` batches with others beside their inputs: {"labelled", "unlabelled"}, with `strong` changes also "strong".
 
-    The others follow `order`.
+    The others follow `order`. Two pictures without labels are never joined: what the model says of one of them would be
+    learned as the label of both. Sentences of all kinds are padded to one length.
     """
     import tensorflow as tf
 
     if isinstance(unlabelled, Features):
         others = feature_batches(unlabelled, order).map(lambda inputs, _: {"unlabelled": inputs})
     else:
-        others = training_batches(unlabelled, order, augment=augment).map(lambda inputs, _: {"unlabelled": inputs})
+        single = [name for name in augment if name not in MIXERS]
+        others = training_batches(unlabelled, order, augment=single).map(lambda inputs, _: {"unlabelled": inputs})
     if strong:
         changed = training_batches(unlabelled, order, augment=strong).map(lambda inputs, _: {"strong": inputs})
         others = tf.data.Dataset.zip((others, changed)).map(lambda weak, much: {**weak, **much})
-    return tf.data.Dataset.zip((labelled, others)).map(
+    joined = tf.data.Dataset.zip((labelled, others)).map(
         lambda batch, beside: ({"labelled": batch[0], **beside}, *batch[1:])
     )
+    texts = unlabelled if isinstance(unlabelled, Texts) else getattr(unlabelled, "texts", None)
+    if texts is None:
+        return joined
+    return joined.map(lambda inputs, *targets: (_of_one_length(inputs, texts.pad_id), *targets))
 
 
 def paired_batches(images: Images, order: Order, augment: Sequence[Augmentation]) -> "tf.data.Dataset":
@@ -243,3 +249,29 @@ def _weighted(batches: "tf.data.Dataset", class_weights: np.ndarray | None) -> "
         return batches
     weights = tf.constant(class_weights, tf.float32)
     return batches.map(lambda inputs, targets: (inputs, targets, tf.linalg.matvec(targets, weights)))
+
+
+def _of_one_length(kinds: dict, pad_id: int) -> dict:
+    """The inputs of each kind of sentences `(b, length[, ...])`, all as long as the longest: token ids end with `pad_id`,
+    masks and features with 0."""
+    import tensorflow as tf
+
+    def has_length(tensor) -> bool:
+        return tensor.shape.rank > 1 and tensor.shape[1] is None
+
+    lengths = [tf.shape(tensor)[1] for tensor in tf.nest.flatten(kinds) if has_length(tensor)]
+    if not lengths:  # features of whole sentences
+        return kinds
+
+    def pad(tensor, fill: int):
+        if not has_length(tensor):
+            return tensor
+        more = tf.reduce_max(lengths) - tf.shape(tensor)[1]
+        return tf.pad(tensor, [[0, 0], [0, more], *[[0, 0]] * (tensor.shape.rank - 2)], constant_values=fill)
+
+    def level(part):
+        if isinstance(part, dict):
+            return {name: pad(tensor, pad_id if name == "token_ids" else 0) for name, tensor in part.items()}
+        return tf.nest.map_structure(lambda tensor: pad(tensor, 0), part)
+
+    return {kind: level(part) for kind, part in kinds.items()}

@@ -5,17 +5,21 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from recipes.adapt import afterwards, catalogue, gallery, methods, pretext, selection
+from recipes.adapt import afterwards, catalogue, domains, gallery, methods, outcome, pretext, selection
+from recipes.engine import images as images_module
 from recipes.engine import pipeline
 from recipes.engine.fit import predict, train
 from recipes.engine.images import Images
-from recipes.engine.joint import Joint, Part, hidden_of
+from recipes.engine.joint import Joint, Method, Part, hidden_of
 from recipes.engine.schedule import Phase
+from recipes.engine.sentences import Sentence
 from recipes.engine.settings import FitSettings
+from recipes.engine.sources import Example, Source
 from recipes.engine.store import Store
+from recipes.engine.texts import token_texts
 from tests.conftest import tiny_backbone as tiny
 from tests.tiny import HEAD, builder, normalization, pictures
-from zoo.errors import ConfigError, UnknownName
+from zoo.errors import ConfigError, DataError, UnknownName
 from zoo.heads import embedding
 from zoo.layers import GradientReversal
 from zoo.stack import stack
@@ -246,6 +250,63 @@ def test_a_joint_model_is_the_model_outside_training():
     found = joint({"labelled": pixels[:1], "unlabelled": pixels[1:]})
     np.testing.assert_allclose(found["unlabelled"].outputs, model(pixels[1:]), atol=1e-5)
     assert found["labelled"].features.shape == (1, hidden_of(model).shape[-1])
+
+
+def test_progress_counts_steps_not_updates(data):
+    """Where gradients are accumulated there are fewer updates."""
+
+    class Watching(Method):
+        def __init__(self):
+            super().__init__()
+            self.seen = self.add_weight(shape=(), initializer="zeros", trainable=False, name="seen")
+            self.built = True
+
+        def loss(self, labelled, unlabelled, strong, progress):
+            self.seen.assign(progress)
+            return 0.0
+
+    made = []
+    settings = FitSettings(batch_size=8, accumulate=3)
+    phases = (Phase("all", "all", 2, 0.01),)
+    train(
+        builder(normalization), HEAD, phases, data, [0], settings, method=lambda *_: made.append(Watching()) or made[-1]
+    )
+    assert float(made[0].seen) == pytest.approx(11 / 12)
+
+
+@pytest.mark.parametrize("mixer", ["mixup", "cutmix"])
+def test_pictures_without_labels_are_not_joined(data, mixer):
+    order = pipeline.Order(40, 8, 0)
+    labelled = pipeline.training_batches(data["train"], order)
+
+    def others(*augment):
+        batches = pipeline.joint_batches(labelled, data["unlabelled"], order, augment, ("flip",))
+        return [inputs["unlabelled"].numpy() for inputs, _ in batches]
+
+    np.testing.assert_array_equal(others("crop", mixer), others("crop"))
+
+
+def test_sentences_of_both_kinds_are_padded_to_one_length():
+    inputs = ("token_ids", "padding_mask")
+
+    def texts(lengths):
+        rows = [np.full(n, 5, np.int32) for n in lengths]
+        names = [""] * len(rows)
+        return token_texts(
+            rows, np.eye(2, dtype="float32")[[0] * len(rows)], names, names, inputs=inputs, pad_id=9, max_length=40
+        )
+
+    short, long = texts([3, 4, 5, 6]), texts([3, 20, 30, 40])
+    order = pipeline.Order(4, 2, 0, epochs=2, lengths=long.ids.lengths)
+    labelled = pipeline.training_batches(short, order)
+    batches = list(pipeline.joint_batches(labelled, long, order, ()))
+    assert len(batches) == 4
+    for x, _ in batches:
+        kinds = [x["labelled"], x["unlabelled"]]
+        assert len({part[name].shape for part in kinds for name in inputs}) == 1
+        for part in kinds:
+            np.testing.assert_array_equal(part["token_ids"], np.where(part["padding_mask"], 5, 9))
+    assert {x["labelled"]["token_ids"].shape[1] for x, _ in batches} == {24, 40}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
