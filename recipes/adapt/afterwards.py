@@ -1,5 +1,7 @@
 """Adapting a trained model with nothing but unlabelled pictures of the target: no source data are needed any more."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from recipes.engine import pipeline
@@ -14,6 +16,8 @@ __all__ = ["adabn", "tent"]
 
 LEARNING_RATE = 1e-3
 """Tent's, with Adam (Wang et al. 2021, section 4)."""
+RANDOM = ("rate", "drop_path_rate", "stddev")
+"""What Keras layers call how much they change at random: dropouts, stochastic depth, noise."""
 
 
 def adabn(model: "keras.Model", pictures: Images, batch_size: int, seed: int) -> None:
@@ -25,7 +29,7 @@ def adabn(model: "keras.Model", pictures: Images, batch_size: int, seed: int) ->
     layers = _normalizations(model, "adabn")
     before = [(layer.trainable, layer.momentum) for layer in layers]
     order = pipeline.Order(len(pictures), batch_size, seed)
-    with progress("adabn", order.steps) as advance:
+    with _nothing_random(model), progress("adabn", order.steps) as advance:
         for step, (inputs, _) in enumerate(pipeline.training_batches(pictures, order)):
             for layer in layers:
                 # The mean over all batches, each counting the same.
@@ -63,11 +67,30 @@ def tent(model: "keras.Model", pictures: Images, batch_size: int, seed: int) -> 
         optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
 
     order = pipeline.Order(len(pictures), batch_size, seed)
-    with progress("tent", order.steps) as advance:
+    with _nothing_random(model), progress("tent", order.steps) as advance:
         for inputs, _ in pipeline.training_batches(pictures, order):
             step(inputs)
             advance()
     adabn(model, pictures, batch_size, seed)
+
+
+@contextlib.contextmanager
+def _nothing_random(model) -> Iterator[None]:
+    """Dropout, noise and stochastic depth of `model` do nothing meanwhile: what it ships with are statistics of whole
+    features, the same ones each time."""
+    found = [
+        (layer, name, getattr(layer, name))
+        for layer in model._flatten_layers(include_self=False, recursive=True)
+        for name in RANDOM
+        if isinstance(getattr(layer, name, None), int | float)
+    ]
+    for layer, name, _ in found:
+        setattr(layer, name, 0.0)
+    try:
+        yield
+    finally:
+        for layer, name, value in found:
+            setattr(layer, name, value)
 
 
 def _normalizations(model, method: str) -> list:

@@ -148,9 +148,10 @@ class Mmd(Method):
 class PseudoLabel(Method):
     """What the model is sure of becomes a label (Lee 2013).
 
-    Probabilities are first divided by how often the model has lately predicted each label and multiplied by how often the
-    labelled examples have it, so that one easy label does not take over (distribution alignment, Berthelot et al. 2020,
-    arXiv:1911.09785): it is assumed that the labels are about as frequent in either domain.
+    Probabilities are first divided by how often the model has lately predicted each label and multiplied by how often it has
+    predicted it for labelled examples, so that one easy label does not take over (distribution alignment, Berthelot et al.
+    2020, arXiv:1911.09785, who count the labels themselves): it is assumed that the labels are about as frequent in either
+    domain.
     """
 
     MEMORY = 0.99

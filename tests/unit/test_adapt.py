@@ -337,6 +337,21 @@ def test_tent_makes_surer_and_moves_scales_and_offsets_alone(data):
 
 
 @pytest.mark.parametrize("name", ["adabn", "tent"])
+def test_nothing_is_dropped_while_statistics_are_taken(data, name):
+    found = []
+    for seed in (1, 2):
+        model = builder(normalization)()
+        dropouts = [layer for layer in model.layers if isinstance(layer, layers.Dropout)]
+        for layer in dropouts:
+            layer.seed_generator.state.assign([seed, 0])
+        getattr(afterwards, name)(model, data["unlabelled"], 8, 0)
+        found.append(model.get_weights())
+        assert [layer.rate for layer in dropouts] == [0.2] * 4 + [0.3], "as before"
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["adabn", "tent"])
 def test_without_batch_normalization_there_is_nothing_to_adapt(data, name):
     inputs = keras.Input((16, 16, 3))
     model = keras.Model(inputs, layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(inputs)), name="plain")
