@@ -51,18 +51,17 @@ def main(config: Config) -> Path:
     from recipes.engine import fit, run, schedule, workspace
     from recipes.engine.progress import say
     from zoo import backbones, heads
-    from zoo.errors import ConfigError
     from zoo.files import staged_file, write_text
     from zoo.quiet import load_tensorflow
     from zoo.stack import backbone_of, stack
 
     config.fit.check(config.epochs)
-    if not config.fit.augment or config.fit.batch_size < 2:
-        raise ConfigError("pairs of versions are compared: name some --augment, and a --batch-size of 2 or more")
+    pretext.check(config.fit)
     row = backbones.find(config.backbone)
     spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
     pile = domains.load_pile(config)
+    gallery.check(config.clusters, len(pile.pictures))
     head = heads.embedding(config.dimension, temperature=config.temperature, hidden=row.feature_dim or 256)
     size = config.image_size or row.image_size
 

@@ -172,15 +172,18 @@ def load_pile(asked: _AskedPile) -> Pile:
 
 def decode_pile(pile: Pile, image_size: int, skip_bad: bool, seed: int) -> dict[str, Images]:
     """ "all" pictures, and of them "validation", a tenth drawn by `seed`, and "train", the others."""
-    everything = decode_examples(pile.pictures, pile.labels, image_size, skip_bad=skip_bad, title="decode")
-    order = np.random.default_rng(seed).permutation(len(everything))
+    order = np.random.default_rng(seed).permutation(len(pile.pictures))
     count = max(2, len(order) // 10)
-    parts = {"validation": np.sort(order[:count]), "train": np.sort(order[count:])}
-    return {"all": everything, **{name: _rows(everything, rows) for name, rows in parts.items()}}
+    # In this order, so that either part is a stretch of one array: rows from here and there would be copied into memory.
+    drawn = [pile.pictures[i] for i in (*np.sort(order[:count]), *np.sort(order[count:]))]
+    everything = decode_examples(drawn, pile.labels, image_size, skip_bad=skip_bad, title="decode")
+    count = max(2, len(everything) // 10)  # some may have been left out
+    parts = {"validation": slice(0, count), "train": slice(count, None)}
+    return {"all": everything, **{name: _stretch(everything, part) for name, part in parts.items()}}
 
 
-def _rows(images: Images, rows: np.ndarray) -> Images:
-    return Images(images.pixels[rows], images.targets[rows], tuple(images.names[i] for i in rows), ())
+def _stretch(images: Images, part: slice) -> Images:
+    return Images(images.pixels[part], images.targets[part], images.names[part], ())
 
 
 def load_texts(asked: _AskedText) -> Domains:

@@ -13,7 +13,7 @@ from recipes.engine.images import Images
 from zoo.errors import ConfigError
 from zoo.files import staged_file, write_text
 
-__all__ = ["Seen", "look", "write"]
+__all__ = ["Seen", "check", "look", "write"]
 
 MOST_CLUSTERS = 20
 SAMPLE = 2000
@@ -47,21 +47,32 @@ class Seen:
     silhouette: float
 
 
+def check(clusters: int | None, pictures: int) -> None:
+    """Refuse a number of `clusters` that cannot be found among so many `pictures`.
+
+    Raises:
+        ConfigError: as many as the pictures that are looked at, or more; or less than two.
+    """
+    most = min(pictures, SAMPLE)
+    if clusters is not None and not 2 <= clusters < most:
+        which = f"{pictures} pictures" if most == pictures else f"{most} pictures by which they are found"
+        raise ConfigError(f"--clusters is from 2 to one less than the {which}, not {clusters}")
+
+
 def look(features: np.ndarray, clusters: int | None, seed: int = 0) -> Seen:
     """Cluster (k-means) the features `(n, width)`, scaled to length 1, and find each one's nearest neighbours.
 
     `clusters` None: the number from 2 to 20 with the best silhouette.
 
     Raises:
-        ConfigError: more clusters than pictures, or less than two.
+        ConfigError: as `check` does.
     """
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
     from sklearn.preprocessing import normalize
 
     vectors = np.float32(normalize(features))
-    if clusters is not None and not 2 <= clusters < len(vectors):
-        raise ConfigError(f"--clusters is from 2 to one less than the {len(vectors)} pictures, not {clusters}")
+    check(clusters, len(vectors))
     sample = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE]
 
     def judged(count: int):
@@ -96,7 +107,7 @@ def write(folder: Path, seen: Seen, images: Images, facts: Mapping, seed: int = 
     with staged_file(folder / "clusters.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("name", "cluster", "x", "y", "nearest"))
-        for i, name in enumerate(images.names):
+        for i, name in sorted(enumerate(images.names), key=lambda item: item[1]):
             nearest = ";".join(images.names[n] for n in seen.neighbours[i])
             place = [f"{value:.3f}" for value in at[i]] if i in at else ["", ""]
             writer.writerow((name, int(seen.clusters[i]), *place, nearest))

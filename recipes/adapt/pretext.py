@@ -6,19 +6,39 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recipes.engine import fit, pipeline
-from recipes.engine.images import Images
+from recipes.engine.augmentation import MIXERS
+from recipes.engine.images import Images, take
 from recipes.engine.settings import FitSettings
+from zoo.errors import ConfigError
 from zoo.stack import FEATURES
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["compared", "features", "figures"]
+__all__ = ["check", "compared", "features", "figures"]
 
 SEED = 1
 """Of the random changes by which models are compared; those of the validation loss have another."""
 LARGEST = 512
 """Validation pictures among which the other version is to be found."""
+PROBED = 2000
+"""Pictures, at most, whose nearest neighbours are asked for their label: each is compared with each."""
+
+
+def check(settings: FitSettings) -> None:
+    """Refuse what pairs of versions cannot be trained with.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    if not settings.augment or settings.batch_size < 2:
+        raise ConfigError("pairs of versions are compared: name some --augment, and a --batch-size of 2 or more")
+    mixer = next((name for name in settings.augment if name in MIXERS), None)
+    if mixer is not None:
+        raise ConfigError(f"--augment {mixer} joins two pictures, and pairs are versions of one: leave it out")
+    # A batch is all first versions and then all second ones: each device would get one half of every pair.
+    for option in ("multi_gpu", "mixed_precision", "class_weights"):
+        settings.refuse(option, "pairs of versions")
 
 
 def features(model: "keras.Model", images: Images) -> np.ndarray:
@@ -30,7 +50,8 @@ def features(model: "keras.Model", images: Images) -> np.ndarray:
 
 def figures(model: "keras.Model", images: Mapping[str, Images], settings: FitSettings) -> dict[str, float]:
     """ "pairs": how often, of two changed versions of each validation picture, the second is the nearest to the first among
-    all second ones; "probe": where labels are known, how often nearest neighbours share it."""
+    all second ones; "probe": where labels are known, how often nearest neighbours share it, among PROBED pictures at
+    most."""
     from sklearn.preprocessing import normalize
 
     from recipes.grid.transferability import knn_accuracy
@@ -45,7 +66,9 @@ def figures(model: "keras.Model", images: Mapping[str, Images], settings: FitSet
     found = {"pairs": float(np.mean((first @ second.T).argmax(-1) == np.arange(count)))}
     if validation.targets.any():
         everything = images["all"]
-        found["probe"] = knn_accuracy(features(model, everything), everything.classes)
+        rows = np.sort(np.random.default_rng(SEED).permutation(len(everything))[:PROBED])
+        some = take(everything, rows)
+        found["probe"] = knn_accuracy(features(model, some), some.classes)
     return found
 
 

@@ -406,6 +406,64 @@ def test_refused(arguments, error, message):
 # Without labels
 
 
+def test_options_that_pairs_have_no_use_for_are_refused():
+    pairs = {"augment": ("zoom",)}
+    pretext.check(FitSettings(**pairs))
+    for settings, message in (
+        ({}, "name some --augment"),
+        ({**pairs, "batch_size": 1}, "--batch-size of 2 or more"),
+        ({"augment": ("zoom", "mixup")}, "--augment mixup joins two pictures"),
+        ({**pairs, "multi_gpu": True}, "--multi-gpu is not made for pairs"),
+        ({**pairs, "mixed_precision": True}, "--mixed-precision is not made for pairs"),
+        ({**pairs, "class_weights": True}, "--class-weights is not made for pairs"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            pretext.check(FitSettings(**settings))
+
+
+@pytest.mark.parametrize("bad", [0, 3])
+def test_a_large_pile_stays_on_the_disk(monkeypatch, bad, tmp_path):
+    monkeypatch.setattr(images_module, "IN_MEMORY_BYTES", 0)
+    given = pictures(40)
+    examples = [Example(pixels, "ab"[i % 2], str(i)) for i, pixels in enumerate(given.pixels)]
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    for i in range(bad):
+        examples[7 * i] = Example(tmp_path / "no.png", "a", "bad")
+    pile = domains.Pile("pile", ("a", "b"), tuple(examples))
+    found = domains.decode_pile(pile, 16, True, 0)
+    assert {name: len(part) for name, part in found.items()} == (
+        {"all": 40, "validation": 4, "train": 36} if not bad else {"all": 37, "validation": 3, "train": 34}
+    )
+    for part in found.values():
+        assert isinstance(part.pixels, np.memmap)
+        for pixels, name, target in zip(part.pixels, part.names, part.targets, strict=True):
+            np.testing.assert_array_equal(pixels, given.pixels[int(name)])
+            assert target.argmax() == int(name) % 2
+    assert len(found["all"].skipped) == bad
+    assert not set(found["train"].names) & set(found["validation"].names)
+
+
+def test_nearest_neighbours_are_asked_of_a_sample(monkeypatch):
+    from recipes.grid import transferability
+
+    asked = []
+    monkeypatch.setattr(transferability, "knn_accuracy", lambda rows, classes: asked.append(len(rows)) or 0.5)
+    monkeypatch.setattr(pretext, "PROBED", 10)
+    everything = pictures(30)
+    images = {"all": everything, "validation": pictures(6, 1)}
+    assert pretext.figures(stack(tiny(), [HEAD]), images, FitSettings(augment=("flip",)))["probe"] == 0.5
+    assert asked == [10]
+
+
+def test_clusters_are_refused_before_anything_trains():
+    gallery.check(None, 3)
+    gallery.check(29, 30)
+    with pytest.raises(ConfigError, match="--clusters is from 2 to one less than the 30 pictures, not 1"):
+        gallery.check(1, 30)
+    with pytest.raises(ConfigError, match="one less than the 2000 pictures by which they are found, not 2500"):
+        gallery.check(2500, 9000)
+
+
 def test_pairs_are_two_versions_of_the_same_pictures():
     images = pictures(20)
     order = pipeline.Order(20, 8, 0, epochs=2)
