@@ -64,12 +64,14 @@ def main(config: Config) -> Path:
     from zoo.stack import stack
 
     config.fit.check(config.epochs)
+    config.fit.refuse("mixed_precision", "adaptation")
     catalogue.check(config.methods, tuple(catalogue.METHODS), config.strength, config.threshold)
     if not config.target:
         raise ConfigError("--target is missing: the pictures without labels that the model is for")
     row = backbones.find(config.backbone)
     spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
+    catalogue.check_reach(config.methods, phases, config.hidden)
     pair = domains.load(config)
     head = heads.single_label(pair.source.labels, dropout=config.dropout, hidden=config.hidden)
     size = config.image_size or row.image_size

@@ -56,6 +56,7 @@ def main(config: Config) -> Path:
     from zoo.stack import stack
 
     config.fit.check(config.epochs)
+    config.fit.refuse("mixed_precision", "adaptation")
     catalogue.check(config.methods, METHODS, config.strength, config.threshold)
     row = backbones.find(config.backbone)
     spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)

@@ -15,6 +15,8 @@ from recipes.adapt.selection import Criterion
 from recipes.engine.text_settings import TextConfig
 
 METHODS = ("dann", "cdan", "coral", "mmd", "pseudo_label")
+OTHERS = ("per_class", "fraction", "compare_scratch", "scratch_epochs", "blocks", "layer_decay")
+"""Options that all recipes for text share and this one has no use for."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ def main(config: Config) -> Path:
     from zoo.stack import stack
 
     config.check()
+    config.fit.refuse("mixed_precision", "encoders of texts")
+    useless = next((name for name in OTHERS if getattr(config, name) not in (None, False)), None)
+    if useless is not None:
+        raise ConfigError(f"--{useless.replace('_', '-')} changes nothing where texts are adapted: leave it away")
     catalogue.check(config.methods, METHODS, config.strength, config.threshold)
     if config.schedule != "feature_extraction" or config.hidden < 1:
         raise ConfigError(

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from recipes.engine.schedule import Phase
 from zoo.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
     from recipes.engine.joint import Method
 
-__all__ = ["METHODS", "Row", "check", "check_batch", "maker"]
+__all__ = ["METHODS", "Row", "check", "check_batch", "check_reach", "maker"]
 
 
 @dataclass(frozen=True)
@@ -22,18 +23,20 @@ class Row:
         of: the name of its class.
         paper: where it comes from.
         least: how many examples of either kind a step needs.
+        features_alone: whether its loss moves nothing but features: not the last dense layer, which receives them.
     """
 
     kind: Literal["joint", "afterwards"]
     of: str
     paper: str
     least: int = 1
+    features_alone: bool = False
 
 
 METHODS: Mapping[str, Row] = {
-    "dann": Row("joint", "Dann", "Ganin et al. 2016, arXiv:1505.07818"),
-    "cdan": Row("joint", "Cdan", "Long et al. 2018, arXiv:1705.10667"),
-    "coral": Row("joint", "Coral", "Sun and Saenko 2016, arXiv:1607.01719", least=2),
+    "dann": Row("joint", "Dann", "Ganin et al. 2016, arXiv:1505.07818", features_alone=True),
+    "cdan": Row("joint", "Cdan", "Long et al. 2018, arXiv:1705.10667", features_alone=True),
+    "coral": Row("joint", "Coral", "Sun and Saenko 2016, arXiv:1607.01719", least=2, features_alone=True),
     "mmd": Row("joint", "Mmd", "Long et al. 2015, arXiv:1502.02791", least=2),
     "pseudo_label": Row("joint", "PseudoLabel", "Lee 2013; Berthelot et al. 2020, arXiv:1911.09785"),
     "fixmatch": Row("joint", "FixMatch", "Sohn et al. 2020, arXiv:2001.07685"),
@@ -74,6 +77,20 @@ def check_batch(names: Sequence[str], batch_size: int, counts: Mapping[str, int]
                     f"{name} needs {METHODS[name].least} {kind} examples a step or more, and gets {found}: raise "
                     "--batch-size, or give more examples"
                 )
+
+
+def check_reach(names: Sequence[str], phases: Sequence[Phase], hidden: int) -> None:
+    """Refuse a method that could move nothing: of the last phase nothing trains before the last dense layer.
+
+    Raises:
+        ConfigError: names the method.
+    """
+    for name in names:
+        if phases[-1].train == "head" and not hidden and METHODS[name].features_alone:
+            raise ConfigError(
+                f"{name} adapts features, and here they stay as they are: raise --hidden, take another --schedule than one "
+                f"that ends with the head alone, or leave {name} out of --methods"
+            )
 
 
 def maker(name: str, strength: float, threshold: float | None) -> "Callable[[int, int], Method]":

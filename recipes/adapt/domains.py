@@ -108,8 +108,8 @@ def load(asked: _Asked) -> Domains:
         DataError: as `sources.load` does; or the target's labels were asked for, and it has others than the source.
     """
     columns = {"path_column": asked.path_column, "label_column": asked.label_column}
-    unlabelled = sources.load_unlabelled(asked.target, path_column=asked.path_column)
-    labelled = sources.load(asked.target, **columns) if asked.target_labels else None
+    unlabelled = sources.load_unlabelled(asked.target, path_column=asked.path_column, option="--target")
+    labelled = sources.load(asked.target, option="--target", to_train=False, **columns) if asked.target_labels else None
     return _paired(asked, sources.load(asked.data, **columns), unlabelled, labelled)
 
 
@@ -128,7 +128,7 @@ def load_partly_labelled(asked: _AskedFew) -> Domains:
     others = [example for example in source.splits["train"] if example.name not in kept]
     unlabelled = [Example(example.image, "", example.name) for example in others]
     if asked.unlabelled is not None:
-        unlabelled += sources.load_unlabelled(asked.unlabelled, path_column=asked.path_column)
+        unlabelled += sources.load_unlabelled(asked.unlabelled, path_column=asked.path_column, option="--unlabelled")
     if not unlabelled:
         raise ConfigError(
             f"all {len(kept)} training pictures of '{asked.data}' have labels: --per-class 10 uses only so many of them, or "
@@ -189,9 +189,12 @@ def _stretch(images: Images, part: slice) -> Images:
 def load_texts(asked: _AskedText) -> Domains:
     """The same for sentences."""
     source = sentences.load(asked.data, need=("label",), columns=asked.columns)
-    unlabelled = sentences.load(asked.target, need=(), columns=asked.columns).splits["train"]
+    at_target = {"columns": asked.columns, "option": "--target"}
+    unlabelled = sentences.load(asked.target, need=(), **at_target).splits["train"]
     bare = tuple(Sentence(sentence.text, "", sentence.name) for sentence in unlabelled)
-    labelled = sentences.load(asked.target, need=("label",), columns=asked.columns) if asked.target_labels else None
+    labelled = None
+    if asked.target_labels:
+        labelled = sentences.load(asked.target, need=("label",), to_train=False, **at_target)
     return _paired(asked, source, bare, labelled)
 
 
@@ -205,7 +208,7 @@ def _paired(asked: _Asked | _AskedText, source: Source, unlabelled: Sequence, la
                 f"the target '{asked.target}' has the label '{strangers[0]}', which the source '{asked.data}' has not "
                 f"({', '.join(source.labels)}): rename it, or leave --target-labels away"
             )
-        measured = labelled.splits.get("test") or labelled.splits["train"]
+        measured = next(labelled.splits[name] for name in ("test", "train", "validation") if name in labelled.splits)
     return Domains(source, made, asked.target, tuple(unlabelled), tuple(measured), splits.fingerprint(source))
 
 
@@ -233,12 +236,14 @@ def encode_both(
 
 def describe(pair: Domains, images: dict[str, Images | Texts], measured: Images | Texts | None) -> dict:
     """The target as it was used."""
-    unlabelled = images["unlabelled"]
-    seen = set(unlabelled.names) & set(measured.names) if measured is not None else ()
+    unlabelled, same = images["unlabelled"], False
+    if measured is not None:
+        # Not by name: line 7 of train.csv is another sentence than line 7 of test.csv.
+        same = {example.digest for example in pair.measured} <= {example.digest for example in pair.unlabelled}
     return {
         "source": pair.target,
         "unlabelled": len(unlabelled),
         "measured": len(measured) if measured is not None else 0,
-        "measured_are_unlabelled": bool(seen),
+        "measured_are_unlabelled": same,
         "skipped": list(getattr(unlabelled, "skipped", ())),
     }

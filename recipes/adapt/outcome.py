@@ -186,5 +186,6 @@ def embed(features: Sequence[np.ndarray], seed: int = 0) -> list[np.ndarray]:
     if rows.shape[1] > 50:
         rows = PCA(min(50, len(rows)), random_state=seed).fit_transform(rows)
     perplexity = min(30, max(2, len(rows) // 4))
-    places = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(rows)
+    init = "pca" if rows.shape[1] > 1 else "random"  # one number has no second principal component
+    places = TSNE(2, perplexity=perplexity, init=init, random_state=seed).fit_transform(rows)
     return np.split(np.float32(places), np.cumsum([len(part) for part in features])[:-1])

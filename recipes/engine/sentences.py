@@ -68,14 +68,23 @@ class Sentence:
         return tuple(part.strip() for part in self.label.split(";") if part.strip())
 
 
-def load(spec: str, *, need: Sequence[str], columns: Columns = Columns(), several: bool = False) -> Source:
+def load(
+    spec: str,
+    *,
+    need: Sequence[str],
+    columns: Columns = Columns(),
+    several: bool = False,
+    option: str = "--data",
+    to_train: bool = True,
+) -> Source:
     """Read the sentences that `spec` names.
 
     `spec`: a `.csv`, `.tsv` or `.jsonl` file with a text and a label column (and, if it has one, a column `split`); a
     `.conll`, `.bio`, `.iob2` or `.txt` file of tagged words; a folder that holds such a file for each split (`train.csv`,
     `dev.conll`), or for each split a folder with the files seq.in, seq.out and label; `tfds:NAME`; or the built-in
     `commands`. `need` says what each sentence must have: "label", "tags" or both. With `several`, a cell may hold many
-    labels, separated by ";", and none.
+    labels, separated by ";", and none. `option` is what a message calls `spec`. Where nothing is trained on it (`to_train`
+    False) it needs no train split, and any number of labels and of sentences with one.
 
     Raises:
         DataError: nothing there, nothing in it, or a row that cannot be used.
@@ -94,8 +103,8 @@ def load(spec: str, *, need: Sequence[str], columns: Columns = Columns(), severa
     elif path.is_file():
         sentences = _by_split(_file(path, need, columns, several))
     else:
-        raise nothing_there(spec, BUILT_IN)
-    return _checked(spec, sentences, need, several)
+        raise nothing_there(spec, BUILT_IN, option)
+    return _checked(spec, sentences, need, several, to_train)
 
 
 def tag_names(source: Source) -> tuple[str, ...]:
@@ -104,12 +113,14 @@ def tag_names(source: Source) -> tuple[str, ...]:
     return ("O", *sorted(found - {"O"}))
 
 
-def _checked(spec: str, sentences: dict[str, list[Sentence]], need: Sequence[str], several: bool) -> Source:
+def _checked(
+    spec: str, sentences: dict[str, list[Sentence]], need: Sequence[str], several: bool, to_train: bool
+) -> Source:
     splits = {split: tuple(sentences[split]) for split in SPLITS if sentences.get(split)}
     everything = [sentence for split in splits.values() for sentence in split]
     if not everything:
         raise DataError(f"'{spec}' holds no sentences")
-    if "train" not in splits:
+    if "train" not in splits and to_train:
         raise DataError(
             f"'{spec}' has {' and '.join(splits)} but no train split: name one file, folder or split 'train'"
         )
@@ -117,9 +128,9 @@ def _checked(spec: str, sentences: dict[str, list[Sentence]], need: Sequence[str
         lacking = next((s for s in everything if not (s.label or several if what == "label" else s.tags)), None)
         if lacking is not None:
             raise DataError(f"{lacking.name} of '{spec}' has no {what}: this recipe needs {' and '.join(need)}")
-    if "label" in need:
+    if "label" in need and to_train:
         _check_labels(spec, splits, several)
-    if "tags" in need:
+    if "tags" in need and to_train:
         trained = {tag for sentence in splits["train"] for tag in sentence.tags}
         for split in SPLITS[1:]:
             for sentence in splits.get(split, ()):

@@ -69,15 +69,19 @@ class Source:
     splits: Mapping[str, tuple[Example, ...]]
 
 
-def load(spec: str, *, path_column: str = "path", label_column: str = "label") -> Source:
+def load(
+    spec: str, *, path_column: str = "path", label_column: str = "label", option: str = "--data", to_train: bool = True
+) -> Source:
     """Read the list of examples that `spec` names; pictures are not opened yet.
 
     `spec`: a folder of class folders; a folder of train/validation/test folders that hold class folders; a `.csv`, `.tsv`
     or `.jsonl` file with a path and a label column (and, if it has one, a column `split`), paths relative to the file;
-    `tfds:NAME`; or one of the built-in `digits` (handwritten) and `glyphs` (printed digits).
+    `tfds:NAME`; or one of the built-in `digits` (handwritten) and `glyphs` (printed digits). `option` is what messages call
+    it. Where nothing is trained on it (`to_train` False) it needs no train split, and any number of classes and pictures.
 
     Raises:
-        DataError: nothing there, nothing in it, or a row that cannot be used.
+        DataError: nothing there, nothing in it, or a row that cannot be used; to train on, a single class, or a class with
+            less than two pictures.
         UnknownName: neither a path nor a built-in name.
         ConfigError: `tfds:` cannot prepare the data set.
     """
@@ -91,13 +95,13 @@ def load(spec: str, *, path_column: str = "path", label_column: str = "label") -
     elif path.suffix.lower() in tables.SUFFIXES and path.is_file():
         examples = _table(path, path_column, label_column)
     elif path.exists():
-        raise DataError(f"'{spec}' is no data source: expected a folder, a .csv, .tsv or .jsonl file, or tfds:NAME")
+        raise _another_kind(spec, option)
     else:
-        raise nothing_there(spec, BUILT_IN)
-    return _checked(spec, examples)
+        raise nothing_there(spec, BUILT_IN, option)
+    return _checked(spec, examples, to_train)
 
 
-def load_unlabelled(spec: str, *, path_column: str = "path") -> tuple[Example, ...]:
+def load_unlabelled(spec: str, *, path_column: str = "path", option: str = "--data") -> tuple[Example, ...]:
     """Read the list of pictures that `spec` names, without labels, even if it has some; see `load`.
 
     A folder may also hold pictures directly, or at any depth. Of a source with splits those of "train" are taken, else all.
@@ -107,7 +111,7 @@ def load_unlabelled(spec: str, *, path_column: str = "path") -> tuple[Example, .
     """
     path = Path(spec).expanduser()
     if spec.startswith("tfds:") or spec in BUILT_IN:
-        examples = load(spec).splits["train"]
+        examples = load(spec, option=option, to_train=False).splits.get("train", ())
     elif path.is_dir():
         splits = {SPLIT_NAMES.get(child.name.lower()): child for child in path.iterdir() if child.is_dir()}
         examples = _pictures_below(splits.get("train", path), path, "")
@@ -117,26 +121,35 @@ def load_unlabelled(spec: str, *, path_column: str = "path") -> tuple[Example, .
             (line, str(tables.cell(path, line, row, path_column))) for line, row, split in rows if split == "train"
         ]
         examples = [_named(path, line, name, "") for line, name in named]
+    elif path.exists():
+        raise _another_kind(spec, option)
     else:
-        raise nothing_there(spec, BUILT_IN)
+        raise nothing_there(spec, BUILT_IN, option)
     if not examples:
         raise DataError(f"'{spec}' holds no pictures to adapt to: expected image files, or rows")
     return tuple(Example(example.image, "", example.name) for example in examples)
 
 
-def nothing_there(spec: str, built_in: Sequence[str]) -> DataError | UnknownName:
-    """What to raise where `spec` is neither a path that exists nor a built-in name."""
+def nothing_there(spec: str, built_in: Sequence[str], option: str = "--data") -> DataError | UnknownName:
+    """What to raise where `spec`, given to `option`, is neither a path that exists nor a built-in name."""
     if re.search(r"[/\\.]", spec):
-        return DataError(f"there is no file or folder '{spec}': check the path given to --data")
+        return DataError(f"there is no file or folder '{spec}': check the path given to {option}")
     return UnknownName("folder, file or built-in data set", spec, built_in)
 
 
-def _checked(spec: str, examples: dict[str, list[Example]]) -> Source:
+def _another_kind(spec: str, option: str) -> DataError:
+    expected = "expected a folder, a .csv, .tsv or .jsonl file, or tfds:NAME"
+    return DataError(f"'{spec}' is no data source: {expected} for {option}")
+
+
+def _checked(spec: str, examples: dict[str, list[Example]], to_train: bool) -> Source:
     splits = {split: tuple(examples[split]) for split in SPLITS if examples.get(split)}
     everything = [example for split in splits.values() for example in split]
     if not everything:
         raise DataError(f"'{spec}' holds no pictures: expected class folders with image files, or rows")
     labels = tuple(sorted({example.label for example in everything}))
+    if not to_train:
+        return Source(spec, labels, splits)
     if len(labels) < 2:
         raise DataError(f"'{spec}' holds one class only ('{labels[0]}'): a classifier needs at least two")
     if "train" not in splits:

@@ -142,6 +142,18 @@ def test_texts_from_end_to_end(call, tmp_path):
     assert json.loads(said)[0]["label"]
 
 
+def test_texts_without_cached_embeddings(call, tiny_encoder, sentences_csv, tmp_path):
+    """Batches of the two domains are of different lengths then. One unit in the layer that adapts is few, and enough."""
+    code, _, _ = call(
+        "train", "text-domain-adaptation", "--data", sentences_csv, "--target", sentences_csv, "--out", tmp_path / "run",
+        "--backbone", tiny_encoder, "--epochs", 1, "--batch-size", 8, "--methods", "dann", "--hidden", 1, "--cache", "off",
+        "--target-labels",
+    )  # fmt: skip
+    assert code == 0
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert [phase["cached"] for phase in facts["schedule"]["phases"]] == [False]
+
+
 def test_a_net_of_your_own_that_ends_in_a_vector(adapt, dark_photos, tmp_path):
     """It has no feature map for Grad-CAM to point at."""
     import keras
@@ -225,6 +237,13 @@ def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp
     code, _, lines = call(*arguments[:5], tmp_path / "other", *small, "--batch-size", 16, "--augment")
     assert code == 2
     assert "pairs of versions are compared" in lines[0]
+    for options, message in (
+        (("--multi-gpu",), "--multi-gpu is not made for pairs"),
+        (("--clusters", 60), "--clusters is from 2 to one less than the 60 pictures, not 60"),
+    ):
+        code, _, lines = call(*arguments[:5], tmp_path / "other", *small, "--batch-size", 16, *options)
+        assert code == 2
+        assert message in lines[0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -236,6 +255,8 @@ def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp
     [
         (("--methods", "cdna"), "no method is called 'cdna'. Did you mean 'cdan'"),
         (("--methods", "cdan", "--strength", "0"), "the --strength of a method is above 0, not 0"),
+        (("--mixed-precision",), "--mixed-precision is not made for adaptation yet: leave it away"),
+        (("--schedule", "feature_extraction", "--methods", "coral"), "coral adapts features, and here they stay"),
         (
             ("--methods", "pseudo_label", "--threshold", "1.5"),
             "the --threshold for a label to be taken is between 0 and 1",
@@ -291,6 +312,20 @@ def test_texts_need_a_frozen_encoder_and_a_target(call, tmp_path):
     code, _, lines = call(*arguments, "--target", "commands", "--methods", "adabn")
     assert code == 2
     assert "no method is called 'adabn'" in lines[0]
+    for options in (
+        ("--per-class", 5),
+        ("--fraction", 0.5),
+        ("--compare-scratch",),
+        ("--scratch-epochs", 2),
+        ("--blocks", 1),
+        ("--layer-decay", 0.9),
+    ):
+        code, _, lines = call(*arguments, "--target", "commands", *options)
+        assert code == 2
+        assert f"{options[0]} changes nothing where texts are adapted" in lines[0]
+    code, _, lines = call(*arguments, "--target", "commands", "--mixed-precision")
+    assert code == 2
+    assert "--mixed-precision is not made for encoders of texts yet" in lines[0]
 
 
 def test_the_demonstrations_are_not_mixed(call, tmp_path):

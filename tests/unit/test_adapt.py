@@ -402,6 +402,85 @@ def test_refused(arguments, error, message):
         catalogue.check(arguments[0], tuple(catalogue.METHODS), *arguments[1:])
 
 
+def test_a_method_that_could_move_nothing_is_refused():
+    head, top = Phase("head", "head", 1, 0.01), Phase("top", 1, 1, 0.01)
+    for name in ("dann", "cdan", "coral"):
+        with pytest.raises(
+            ConfigError, match=f"{name} adapts features, and here they stay as they are: raise --hidden"
+        ):
+            catalogue.check_reach(("mmd", name), (head,), 0)
+        catalogue.check_reach((name,), (head,), 16)
+        catalogue.check_reach((name,), (head, top), 0)
+    catalogue.check_reach(("mmd", "pseudo_label", "adabn"), (head,), 0)  # these move the last layer, or statistics
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Domains
+
+
+def pair_of(unlabelled, measured):
+    return domains.Domains(Source("s", ("a", "b"), {}), (), "t", tuple(unlabelled), tuple(measured), "")
+
+
+def test_examples_are_the_same_by_content_not_by_name():
+    here, there = [[Sentence(f"{where} {i}", "", f"line {i}") for i in (1, 2)] for where in ("train", "test")]
+    renamed = [Sentence(sentence.text, "a", f"other {sentence.name}") for sentence in here]
+    texts = {"unlabelled": [0, 0]}
+    for measured, same in ((there, False), (here, True), (renamed, True), (renamed + there, False)):
+        found = domains.describe(pair_of(here, measured), texts, [0] * len(measured))
+        assert found["measured_are_unlabelled"] is same
+    assert domains.describe(pair_of(here, here), texts, None)["measured_are_unlabelled"] is False
+
+
+def picture_in(folder, name, shade):
+    from PIL import Image
+
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), (shade, 0, 0)).save(folder / name)
+
+
+def test_a_target_is_measured_however_few_its_labels(tmp_path):
+    from recipes.domain_adaptation import Config
+
+    for label, shade in (("a", 10), ("b", 90)):
+        for i in range(6):
+            picture_in(tmp_path / "source", f"{label}/{i}.png", shade + i)
+    picture_in(tmp_path / "target", "b/0.png", 200)
+    asked = Config(data=str(tmp_path / "source"), target=str(tmp_path / "target"), out=tmp_path, target_labels=True)
+    found = domains.load(asked)
+    assert [(example.name, example.label) for example in found.measured] == [("b/0.png", "b")]
+    with pytest.raises(DataError, match="'.*target' holds one class only"):
+        domains.load(Config(data=str(tmp_path / "target"), target=str(tmp_path / "source"), out=tmp_path))
+
+
+def test_a_target_of_sentences_is_measured_however_few_its_labels(tmp_path):
+    from recipes.text_domain_adaptation import Config
+
+    (tmp_path / "s.csv").write_text("text,label\n" + "".join(f"word {i},{'ab'[i % 2]}\n" for i in range(12)))
+    (tmp_path / "t.csv").write_text("text,label\nother,b\n")
+    asked = Config(data=str(tmp_path / "s.csv"), target=str(tmp_path / "t.csv"), out=tmp_path, target_labels=True)
+    assert [sentence.label for sentence in domains.load_texts(asked).measured] == ["b"]
+    with pytest.raises(DataError, match="no file or folder '.*u.csv': check the path given to --target"):
+        domains.load_texts(Config(data="commands", target=str(tmp_path / "u.csv"), out=tmp_path))
+
+
+def test_a_target_of_another_kind_is_named(tmp_path):
+    from recipes.domain_adaptation import Config
+
+    (tmp_path / "photos.zip").write_bytes(b"PK")
+    for name, message in (
+        ("photos.zip", "is no data source: expected a folder.* for --target"),
+        ("photos.rar", "there is no file or folder .*: check the path given to --target"),
+    ):
+        with pytest.raises(DataError, match=message):
+            domains.load(Config(data="digits", target=str(tmp_path / name), out=tmp_path))
+
+
+def test_a_map_of_single_numbers():
+    (places,) = outcome.embed([RNG.normal(size=(12, 1))])
+    assert places.shape == (12, 2)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Without labels
 
