@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from export.evidence import wilson
-from recipes.engine import explain, figures, report
+from recipes.engine import card, evaluation, explain, figures, report, text_run
 from zoo.errors import ArtifactError, ConfigError
 
 LABELS = ["ant", "<script>alert(1)</script>", "a & \"b\" 'c'", "日本"]
@@ -368,6 +368,26 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path, name, content):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match=re.escape(str(tmp_path))):
         report.write(tmp_path)
+
+
+def test_a_figure_that_is_not_known_breaks_nothing(tmp_path, capsys):
+    """One test answer of a task of numbers has no R²."""
+    content = facts()
+    age = {"examples": 1, "mean_absolute_error": 2.0, "r2": None, "per_class": {}}
+    both = {"examples": 40, "tasks": {"kind": content["metrics"]["test"], "age": age}}
+    heads = [{"name": "accuracy", "key": "accuracy"}, {"name": "R²", "key": "r2"}]
+    content |= {
+        "recipe": "multitask", "metrics": {"validation": both, "test": both}, "measure": {**heads[0], "heads": heads},
+        "test_by_seed": [both, both], "test_accuracy_by_seed": [0.9, 0.9],
+        "sharing": [evaluation.sharing("age", "r2", [None, None], [None, None])],
+    }  # fmt: skip
+    run = make_run(tmp_path / "run", content)
+    page = Page(report.write(run).read_text())
+    assert "age R² –." in page.text
+    assert "too few test answers to say whether sharing helps: –, – shared, –, – alone." in page.text
+    text_run.summarize(run)
+    assert "test age R² not known\n" in capsys.readouterr().out
+    assert [row["name"] for row in card._measures(content)] == ["kind accuracy"]
 
 
 def test_wilson_interval():
