@@ -189,5 +189,5 @@ def test_a_model_with_a_head_of_its_own_has_a_leep(small_run, photo_folder, call
     code, out, _ = call("suggest", *given)
     assert code == 0
     (row,) = json.loads(out)
-    assert row["backbone"] == "model"
+    assert row["backbone"] == small_run.name
     assert np.log(1 / 3) < row["leep"] <= 0  # chance among three classes is log(1/3)
