@@ -58,6 +58,11 @@ class Group:
     rows: tuple[Mapping, ...]
 
     @property
+    def time(self) -> float:
+        """`seconds` to two digits: trainings that had the same budget took as long as each other."""
+        return float(f"{self.seconds:.2g}")
+
+    @property
     def name(self) -> str:
         """What sentences call it."""
         return f"{self.backbone} + {self.schedule}"
@@ -208,6 +213,7 @@ def sentences(found: Sequence[Group], latency: str | None, size: str | None) -> 
     if size:
         costs["size"] = lambda g: g.figure(size)
     near = [g for g in full[1:] if 100 * (best.validation.mean - g.validation.mean) <= NEAR]
+    saved: dict[str, list[str]] = {}
     for word, cost in costs.items():
         of_best = cost(best)
         cheaper = [g for g in near if of_best and cost(g) and of_best / cost(g) >= MUCH]
@@ -215,11 +221,9 @@ def sentences(found: Sequence[Group], latency: str | None, size: str | None) -> 
             continue
         chosen = min(cheaper, key=cost)
         below = 100 * (best.test.mean - chosen.test.mean)
-        said.append(
-            f"{_described(chosen, latency, size)}; {abs(below):.1f} points {'below' if below >= 0 else 'above'} the best at "
-            f"1/{of_best / cost(chosen):.1f} of its {word}"
-        )
-    return list(dict.fromkeys(said))
+        told = f"{_described(chosen, latency, size)}; {abs(below):.1f} points {'below' if below >= 0 else 'above'} the best"
+        saved.setdefault(told, []).append(f"1/{of_best / cost(chosen):.1f} of its {word}")
+    return [*said, *(f"{told} at {' and '.join(savings)}" for told, savings in saved.items())]
 
 
 def _described(group: Group, latency: str | None, size: str | None) -> str:

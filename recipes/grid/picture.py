@@ -35,7 +35,7 @@ def draw(target: Path, found: Sequence[Group], measure: str, latency: str | None
     mark = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(schedules)}
     for group in found:
         _curve(axes[0], group, colour[group.backbone], mark[group.schedule])
-    _front(axes[0], found, lambda g: g.seconds)
+    _front(axes[0], found, lambda g: g.time)
     _frame(axes[0], "seconds of training")
     axes[0].set_ylabel(f"validation {measure}, best so far, %")
     for side, (label, cost) in zip(axes[1:], costs, strict=True):

@@ -84,7 +84,7 @@ def trust(full: Sequence[analysis.Group], suggested: Sequence[Mapping]) -> dict[
 
 
 def _table(full: Sequence[analysis.Group], latency: str | None, size: str | None) -> list[dict]:
-    costs = {"time": lambda g: g.seconds}
+    costs = {"time": lambda g: g.time}
     for name, column in (("latency", latency), ("size", size)):
         if column:
             costs[name] = lambda g, column=column: g.figure(column)

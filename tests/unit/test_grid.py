@@ -277,6 +277,24 @@ def test_features_that_another_training_computed_cost_what_they_cost():
     assert group.seconds == 60
 
 
+def test_a_second_more_of_the_same_budget_is_not_beaten():
+    found = analysis.groups(
+        [row("a", validation=0.9, train_seconds=181.0), row("b", validation=0.8, train_seconds=180.0)]
+    )
+    assert [g.backbone for g in analysis.front(found, lambda g: g.time)] == ["a"]
+
+
+def test_what_saves_two_things_is_said_once():
+    small = {"tflite_int8_ms": 1.0, "tflite_int8_bytes": 1e6}
+    made = [
+        row("large", validation=0.9, tflite_int8_ms=9.0, tflite_int8_bytes=9e6),
+        row("small", validation=0.88, **small),
+    ]
+    said = analysis.sentences(analysis.groups(made), "tflite_int8_ms", "tflite_int8_bytes")
+    assert len(said) == 2
+    assert said[1].endswith("the best at 1/9.0 of its latency and 1/9.0 of its size")
+
+
 def test_intervals_are_students():
     found = analysis.interval([0.1, 0.2, 0.3])
     assert found.mean == pytest.approx(0.2)
