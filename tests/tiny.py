@@ -6,16 +6,41 @@ from keras import layers
 
 from recipes.engine.images import Images
 from tests.conftest import shapes_picture
-from zoo.heads import single_label
+from zoo.heads import regression, single_label
 from zoo.stack import stack
 
 HEAD = single_label(["left", "right", "top"], dropout=0.3)
+PLACE = single_label(["left", "right", "top"], name="place")
+GREY = regression(["grey"], name="grey", centre=120.0, scale=20.0)
 
 
 def pictures(count: int, seed: int = 0) -> Images:
     classes = np.arange(count) % 3
     pixels = np.stack([shapes_picture(label, 1000 * seed + i, 16) for i, label in enumerate(classes)])
     return Images(pixels, np.eye(3, dtype=np.float32)[classes], tuple(map(str, range(count))), ())
+
+
+def two_domains() -> dict[str, Images]:
+    """Labelled pictures, and darker ones: "unlabelled", and with their labels "measured"."""
+    target = pictures(40, 2)
+    darker = Images(np.uint8(target.pixels // 2), target.targets, target.names, ())
+    return {
+        "train": pictures(48),
+        "validation": pictures(12, 1),
+        "unlabelled": Images(darker.pixels, np.zeros_like(darker.targets), darker.names, ()),
+        "measured": darker,
+    }
+
+
+def tasked(count, seed=0, gaps=0.0):
+    """Pictures with two tasks, where they are and how grey; a share of the answers is missing."""
+    plain = pictures(count, seed)
+    grey = plain.pixels.mean((1, 2, 3))[:, None].astype(np.float32)
+    rng = np.random.default_rng(seed)
+    place = plain.targets.copy()
+    place[rng.random(count) < gaps] = np.nan
+    grey[rng.random(count) < gaps] = np.nan
+    return Images(plain.pixels, {"place": place, "grey": grey}, plain.names, ())
 
 
 def normalization(x, i):

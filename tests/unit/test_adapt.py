@@ -8,23 +8,19 @@ from keras import layers, ops
 from recipes.adapt import afterwards, catalogue, domains, gallery, methods, outcome, pretext, selection
 from recipes.engine import images as images_module
 from recipes.engine import pipeline
-from recipes.engine.fit import predict, train
-from recipes.engine.images import Images
+from recipes.engine.fit import train
 from recipes.engine.joint import Joint, Method, Part, hidden_of
 from recipes.engine.schedule import Phase
 from recipes.engine.sentences import Sentence
 from recipes.engine.settings import FitSettings
 from recipes.engine.sources import Example, Source
-from recipes.engine.store import Store
 from recipes.engine.texts import token_texts
 from tests.conftest import tiny_backbone as tiny
-from tests.tiny import HEAD, builder, normalization, pictures
+from tests.tiny import HEAD, builder, normalization, pictures, two_domains
 from zoo.errors import ConfigError, DataError, UnknownName
-from zoo.heads import embedding
 from zoo.layers import GradientReversal
 from zoo.stack import stack
 
-JOINT = [name for name, row in catalogue.METHODS.items() if row.kind == "joint"]
 RNG = np.random.default_rng(0)
 
 
@@ -39,20 +35,9 @@ def made(name, **options):
     return catalogue.maker(name, options.pop("strength", 1.0), options.pop("threshold", None))(6, 3)
 
 
-def without_labels(images):
-    return Images(images.pixels, np.zeros_like(images.targets), images.names, ())
-
-
 @pytest.fixture(scope="module")
 def data():
-    target = pictures(40, 2)
-    darker = Images(np.uint8(target.pixels // 2), target.targets, target.names, ())
-    return {
-        "train": pictures(48),
-        "validation": pictures(12, 1),
-        "unlabelled": without_labels(darker),
-        "measured": darker,
-    }
+    return two_domains()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -168,78 +153,11 @@ def test_fixmatch_learns_from_the_strong_version_alone():
 # ---------------------------------------------------------------------------------------------------------------------
 # Training
 
-PHASES = (Phase("head", "head", 1, 0.01), Phase("top", 1, 3, 0.01))
-
-
-def fitted(data, name, store=None, folder=None, phases=PHASES, seeds=(0,), **settings):
-    settings = FitSettings(batch_size=8, cache_dtype="float32", **settings)
-    method = catalogue.maker(name, 1.0, None) if name else None
-    return train(
-        builder(normalization), HEAD, phases, data, seeds, settings, store=store, folder=folder, name="x", method=method
-    )
-
-
-@pytest.mark.parametrize("name", JOINT)
-def test_every_method_trains_with_and_without_cached_features(data, tmp_path, name):
-    model, (plain,) = fitted(data, name)
-    assert not any("Joint" in type(layer).__name__ for layer in model._flatten_layers())
-    assert plain.phases[-1]["best_epoch"] == 3, "the last epoch is kept"
-    assert np.isfinite([row["val_loss"] for row in plain.history]).all()
-    _, (cached,) = fitted(data, name, Store(tmp_path))
-    strong = getattr(methods, catalogue.METHODS[name].of).strong
-    assert [phase["cached"] for phase in cached.phases] == [not strong] * 2
-    if name in ("coral", "mmd"):  # the others draw weights of their own
-        for a, b in zip(plain.weights, cached.weights, strict=True):
-            np.testing.assert_allclose(a, b, atol=2e-4)
-    _, (without,) = fitted(data, None)
-    assert any(np.abs(a - b).max() > 1e-5 for a, b in zip(plain.weights, without.weights, strict=True)), (
-        "it had an effect"
-    )
-
-
-def test_a_killed_adaptation_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeypatch):
-    from recipes.engine.checkpoint import Checkpoints
-    from tests.unit.test_resume import Killed
-
-    options = {"augment": ("crop",), "seeds": (3, 4)}
-    _, expected = fitted(data, "dann", Store(tmp_path / "a"), **options)
-    write, count = Checkpoints._write, [0]
-
-    def counting(self, *args):
-        write(self, *args)
-        count[0] += 1
-        if count[0] == 4:  # in the second epoch of the joint phase
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "_write", counting)
-        with pytest.raises(Killed):
-            fitted(data, "dann", Store(tmp_path / "b"), tmp_path / "b", **options)
-    _, got = fitted(data, "dann", Store(tmp_path / "b"), tmp_path / "b", **options)
-    for a, b in zip(got, expected, strict=True):
-        for x, y in zip(a.weights, b.weights, strict=True):
-            np.testing.assert_array_equal(x, y)
-
 
 def test_too_few_examples_are_refused():
     with pytest.raises(ConfigError, match="mmd needs 2 unlabelled examples a step or more, and gets 1"):
         catalogue.check_batch(("dann", "mmd"), 8, {"labelled": 9, "unlabelled": 1})
     catalogue.check_batch(("dann",), 1, {"labelled": 9, "unlabelled": 1})
-
-
-def test_methods_train_in_mixed_precision(data):
-    from recipes.engine import optimizer
-
-    def build():
-        with optimizer.precision(True):
-            return stack(tiny(), [HEAD])
-
-    settings = FitSettings(batch_size=8, mixed_precision=True)
-    phases = (Phase("all", "all", 1, 0.01),)
-    for name in ("mmd", "cdan", "pseudo_label"):
-        method = catalogue.maker(name, 1.0, None)
-        _, (result,) = train(build, HEAD, phases, data, [0], settings, method=method)
-        assert np.isfinite(result.history[0]["loss"])
 
 
 def test_a_joint_model_is_the_model_outside_training():
@@ -322,18 +240,6 @@ def test_adabn_takes_the_statistics_of_the_pictures(data):
     seen = keras.Model(model.input, first.input)(np.float32(data["unlabelled"].pixels))
     np.testing.assert_allclose(first.moving_mean, np.mean(seen, (0, 1, 2)), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(first.moving_variance, np.var(seen, (0, 1, 2)), rtol=1e-2, atol=1e-3)
-
-
-def test_tent_makes_surer_and_moves_scales_and_offsets_alone(data):
-    model, _ = fitted(data, None, phases=(Phase("all", "all", 4, 0.01, batch_norm="train"),))
-    afterwards.adabn(model, data["unlabelled"], 8, 0)
-    kernels = [np.array(v) for v in model.weights if v.name == "kernel"]
-    before = methods.entropy(predict(model, data["unlabelled"])[0]).numpy().mean()
-    for _ in range(3):
-        afterwards.tent(model, data["unlabelled"], 8, 0)
-    assert methods.entropy(predict(model, data["unlabelled"])[0]).numpy().mean() < before
-    for a, b in zip(kernels, [np.array(v) for v in model.weights if v.name == "kernel"], strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", ["adabn", "tent"])
@@ -555,28 +461,6 @@ def test_pairs_are_two_versions_of_the_same_pictures():
     np.testing.assert_array_equal(plain[:8], plain[8:])
     again = next(iter(pipeline.paired_batches(images, order, ("zoom", "grayscale"))))[0]
     np.testing.assert_array_equal(pixels, again)
-
-
-def test_a_backbone_learns_which_versions_belong_together():
-    rng = np.random.default_rng(0)
-    patterns = np.kron(rng.integers(60, 200, (104, 4, 4, 3)), np.ones((1, 4, 4, 1)))
-    everything = Images(np.uint8(patterns), np.eye(2, dtype="float32")[np.arange(104) % 2], ("",) * 104, ())
-    part = lambda rows: Images(everything.pixels[rows], everything.targets[rows], everything.names[rows], ())  # noqa: E731
-    images = {"all": everything, "train": part(slice(0, 80)), "validation": part(slice(80, None))}
-    head = embedding(8, temperature=0.2, hidden=16)
-    build = lambda: stack(tiny(), [head])  # noqa: E731
-    settings = FitSettings(batch_size=16, augment=("color",))
-    phases = (Phase("all", "all", 10, 1e-2, batch_norm="train"),)
-    keras.utils.set_random_seed(0)
-    before = pretext.figures(build(), images, settings)
-    model, (trained,) = train(build, head, phases, images, [0], settings, pairs=True)
-    after = pretext.figures(model, images, settings)
-    losses = [row["val_loss"] for row in trained.history]
-    assert losses[-1] < losses[0]
-    assert after["pairs"] > before["pairs"]
-    said = pretext.compared(before, after, images)
-    assert f"{100 * after['pairs']:.1f} % of cases" in said["said"]
-    assert "share the label" in said["said"]
 
 
 def test_crowds_are_found_and_neighbours_are_near():

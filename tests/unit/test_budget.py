@@ -1,27 +1,14 @@
 """Training for a given time."""
 
-import time
-
 import keras
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.engine import budget, fit
 from recipes.engine.budget import Clock, bound, seconds_of
 from recipes.engine.optimizer import OptimizerSettings, make_optimizer, rate_of
-from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
-from recipes.engine.store import Store
-from tests.tiny import HEAD, builder, normalization, pictures
 from zoo.errors import ConfigError
-
-PHASES = (Phase("head", "head", 1, 1e-3), Phase("all", "all", 2, 1e-3, batch_norm="train"))
-
-
-@pytest.fixture(scope="module")
-def data():
-    return {"train": pictures(96, 0), "validation": pictures(32, 1)}
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("3m", 180), ("1.5h", 5400), (" 2 m ", 120)])
@@ -57,16 +44,6 @@ def test_a_budget_that_is_over_before_the_first_step():
     assert begin < end < begin + 0.1
 
 
-def test_a_head_alone_does_not_train_for_ever(data, tmp_path):
-    phases = (Phase("head", "head", 2, 1e-3),)
-    settings = FitSettings(budget="1h", batch_size=16)
-    _, (result,) = fit.train(
-        builder(normalization), HEAD, phases, data, [0], settings, store=Store(tmp_path / "store"), folder=tmp_path
-    )
-    assert result.phases[0]["epochs_run"] == 2 * budget.HEAD_PASSES
-    assert result.history[-1]["learning_rate"] < result.history[2]["learning_rate"] / 5
-
-
 def test_the_clock_counts_what_features_had_cost():
     clock = Clock(own=10.0, charged=5.0)
     clock.charged += 2
@@ -89,70 +66,3 @@ def test_the_rate_follows_the_share_not_the_steps():
 def test_epochs_and_a_budget_exclude_each_other():
     with pytest.raises(ConfigError, match="--epochs and --budget"):
         FitSettings(budget="3m").check(epochs=5)
-
-
-def trained(data, seconds, tmp_path, **settings):
-    settings = FitSettings(budget=f"{seconds}s", batch_size=16, **settings)
-    model, (result,) = fit.train(
-        builder(normalization), HEAD, PHASES, data, [0], settings, store=Store(tmp_path / "store"), folder=tmp_path
-    )
-    return model, result
-
-
-def test_training_ends_in_time_and_every_phase_has_its_share(data, tmp_path):
-    _, result = trained(data, 8, tmp_path)
-    assert [phase["cached"] for phase in result.phases] == [True, False]
-    assert all(phase["epochs_run"] >= 1 for phase in result.phases)
-    assert result.seconds < 8 + 4  # the last validation, and what tracing took after the last look at the clock
-    assert [row["elapsed"] for row in result.history] == sorted(row["elapsed"] for row in result.history)
-    last = [row["learning_rate"] for row in result.history if row["phase"] == "all"][-1]
-    assert last < 1e-4  # it has fallen, however many steps there were
-
-
-def test_a_second_run_is_charged_for_the_features_that_it_finds(data, tmp_path):
-    _, first = trained(data, 6, tmp_path / "a")
-    (tmp_path / "b").mkdir()
-    (tmp_path / "a" / "store").rename(tmp_path / "b" / "store")
-    _, second = trained(data, 6, tmp_path / "b")
-    assert first.charged == 0
-    assert 0 < second.charged <= first.phases[0]["preparation_seconds"]
-    assert second.phases[0]["cached_seconds"] == second.charged
-    assert second.history[0]["elapsed"] > second.charged
-
-
-def test_a_budget_buys_as_many_views_as_it_can_pay(data, tmp_path, monkeypatch):
-    from recipes.engine import training
-    from recipes.engine.cache import PrefixCache
-
-    monkeypatch.setattr(training, "HEAD_PASSES", 12)  # it ends long before its time
-    monkeypatch.setattr(PrefixCache, "seconds", lambda self, cuts, view: 6.0)
-    settings = FitSettings(budget="60s", batch_size=16, augment=("flip",))  # 40 % of it buys four
-    _, (result,) = fit.train(
-        builder(normalization), HEAD, PHASES[:1], data, [0], settings, store=Store(tmp_path), folder=tmp_path
-    )
-    (phase,) = result.phases
-    assert phase["views"] == 4
-    assert phase["epochs_run"] == 12, "1, 2, 3 and 4 over all views so far, then 2 more"
-
-
-def test_long_epochs_are_looked_into(data, tmp_path, monkeypatch):
-    """A batch takes so long that no epoch ends before the last sixth."""
-    from recipes.engine import training
-
-    made = training.deadline
-
-    def slow(*arguments):
-        callback = made(*arguments)
-        told = callback.on_train_batch_end
-        callback.on_train_batch_end = lambda batch, logs=None: (time.sleep(1.0), told(batch, logs))
-        return callback
-
-    monkeypatch.setattr(training, "deadline", slow)
-    phases = (Phase("all", "all", 1, 1e-3, batch_norm="train"),)
-    settings = FitSettings(budget="12s", batch_size=8)
-    _, (result,) = fit.train(builder(normalization), HEAD, phases, data, [0], settings, folder=tmp_path)
-    assert result.phases[0]["epochs_run"] == 1
-    seen = [glance["elapsed"] for glance in result.phases[0]["glances"]]
-    assert 1 <= len(seen) <= len(budget.MARKS)
-    assert all(0 <= glance["accuracy"] <= 1 for glance in result.phases[0]["glances"])
-    assert result.history[0]["elapsed"] < 12 + 4
