@@ -134,10 +134,12 @@ def show(found: list[dict]) -> None:
         own, cells = [row for row in found if row["way"] == way], []
         for column in columns:
             values = [float(row[column]) if row.get(column) not in (None, "") else np.nan for row in own]
-            if not values or np.isnan(values).all():
-                longest = max((float(row["seconds"]) for row in own), default=np.nan)
-                ratio = min((float(row["seconds"]) for row in own), default=np.nan) / ours[column]
-                cells.append(f"not within {longest:.0f}, more than x{ratio:.1f}" if values else "not run")
+            if not values:
+                cells.append("not run")
+                continue
+            if np.isnan(values).all():
+                whole = [float(row["seconds"]) for row in own]
+                cells.append(f"not within {max(whole):.0f}, more than x{min(whole) / ours[column]:.1f}")
                 continue
             digits = 3 if max(values) <= 1 else 0
             text = f"{np.nanmean(values):.{digits}f} ({np.nanmin(values):.{digits}f} to {np.nanmax(values):.{digits}f})"

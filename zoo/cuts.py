@@ -102,14 +102,16 @@ def split(model: "keras.Model", cut: Sequence["keras.KerasTensor"]) -> tuple["ke
 def with_frozen_prefix(model: "keras.Model", cut: Sequence["keras.KerasTensor"]) -> "keras.Model":
     """The same model, but all that lies before `cut` runs in inference mode also while training.
 
-    There BatchNormalization uses its statistics, and dropout and stochastic depth are off. The layers are shared.
+    There BatchNormalization uses its statistics, and dropout and stochastic depth are off. The layers are shared;
+    those behind the cut are not nested.
     """
     import keras
 
     from zoo.layers import InferenceOnly
 
     prefix, suffix = split(model, cut)
-    return keras.Model(model._inputs_struct, suffix(InferenceOnly(prefix)(model._inputs_struct)), name=model.name)
+    whole = suffix(InferenceOnly(prefix)(model._inputs_struct))
+    return flatten(keras.Model(model._inputs_struct, whole, name=model.name))
 
 
 def narrowest_cut(model: "keras.Model", cut: Sequence["keras.KerasTensor"]) -> tuple["keras.KerasTensor", ...]:

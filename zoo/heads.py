@@ -318,8 +318,7 @@ def compile_arguments(head: Head | Tasks, model: "keras.Model") -> dict:
     if head.weights is not None:
         weights = {part.name: weight for part, weight in zip(head.heads, head.weights, strict=True)}
         return {"loss": losses, "weighted_metrics": metrics, "loss_weights": weights}
-    # Not `get_layer`: what follows a frozen prefix is nested.
-    layer = next(layer for layer in model._flatten_layers(recursive=True) if layer.name == TASK_WEIGHTS)
+    layer = model.get_layer(TASK_WEIGHTS)
     # Weighted, because examples whose answer is not known count nothing.
     return {"loss": {part.name: layer.weighted(losses[part.name], i, part.kind != "tags")
                      for i, part in enumerate(head.heads)},

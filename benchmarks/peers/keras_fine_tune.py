@@ -8,12 +8,11 @@ validation accuracy]], "test"}; the clock starts before the folder is read.
 """
 
 import json
-import os
 import sys
 import time
 
 import keras
-from mobilenet_keras import SIZE, batches, body, photos
+from mobilenet_keras import SIZE, batches, body, classes, photos
 
 
 def main(data: str, weights: str, epochs: str, seed: str) -> None:
@@ -21,7 +20,6 @@ def main(data: str, weights: str, epochs: str, seed: str) -> None:
     keras.utils.set_random_seed(int(seed))
     start = time.perf_counter()
     splits = photos(data)
-    classes = len(next(os.walk(f"{data}/train"))[1])
     augment = keras.Sequential([keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(0.1)])
     splits["train"] = splits["train"].map(lambda x, y: (augment(x, training=True), y))
     splits = {name: batches(dataset) for name, dataset in splits.items()}
@@ -30,7 +28,7 @@ def main(data: str, weights: str, epochs: str, seed: str) -> None:
     inputs = keras.Input((*SIZE, 3))
     x = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
     x = keras.layers.GlobalAveragePooling2D()(base(x, training=False))
-    model = keras.Model(inputs, keras.layers.Dense(classes)(keras.layers.Dropout(0.2)(x)))
+    model = keras.Model(inputs, keras.layers.Dense(classes(data))(keras.layers.Dropout(0.2)(x)))
     curve = []
 
     def note(epoch, logs):

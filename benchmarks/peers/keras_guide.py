@@ -11,7 +11,7 @@ import sys
 import time
 
 import keras
-from mobilenet_keras import SIZE, batches, body, photos
+from mobilenet_keras import SIZE, batches, body, classes, photos
 
 
 def main(data: str, weights: str) -> None:
@@ -24,7 +24,7 @@ def main(data: str, weights: str) -> None:
     inputs = keras.Input((*SIZE, 3))
     x = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
     x = keras.layers.GlobalAveragePooling2D()(base(x, training=False))
-    outputs = keras.layers.Dense(10)(keras.layers.Dropout(0.2)(x))
+    outputs = keras.layers.Dense(classes(data))(keras.layers.Dropout(0.2)(x))
     model = keras.Model(inputs, outputs)
     model.compile(
         keras.optimizers.Adam(), keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]

@@ -7,13 +7,12 @@ which its task takes like one of its own. Prints {"curve": [[seconds, validation
 """
 
 import json
-import os
 import sys
 import time
 
 import keras
 import keras_hub
-from mobilenet_keras import SIZE, batches, body, photos
+from mobilenet_keras import SIZE, batches, body, classes, photos
 
 
 def main(data: str, weights: str, epochs: str, seed: str) -> None:
@@ -21,13 +20,12 @@ def main(data: str, weights: str, epochs: str, seed: str) -> None:
     keras.utils.set_random_seed(int(seed))
     start = time.perf_counter()
     splits = photos(data)
-    classes = len(next(os.walk(f"{data}/train"))[1])
     splits = {name: batches(dataset) for name, dataset in splits.items()}
     base = body(weights)
     inputs = keras.Input((*SIZE, 3))
     scaled = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
     backbone = keras.Model(inputs, base(scaled))
-    classifier = keras_hub.models.ImageClassifier(backbone=backbone, num_classes=classes, preprocessor=None)
+    classifier = keras_hub.models.ImageClassifier(backbone=backbone, num_classes=classes(data), preprocessor=None)
     curve = []
 
     def note(epoch, logs):

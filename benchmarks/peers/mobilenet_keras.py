@@ -1,5 +1,7 @@
 """What the peers in Keras share: the photos, and MobileNetV2 of keras.applications at another size. Not code of Graft."""
 
+import os
+
 import keras
 
 SIZE = (160, 160)
@@ -15,6 +17,11 @@ def photos(data: str) -> dict:
         for split in ("train", "validation", "test")
     }
     return read | {"train": read["train"].shuffle(len(read["train"]), reshuffle_each_iteration=True)}
+
+
+def classes(data: str) -> int:
+    """How many there are."""
+    return len(next(os.walk(f"{data}/train"))[1])
 
 
 def batches(dataset):

@@ -60,7 +60,7 @@ def command(arguments: Sequence[str]) -> int:
 
 def bench(options: Options, train_options: Sequence[str] = (), typed: Sequence[str] = ()) -> list[dict]:
     """The rows of the grid, one a cell; `train_options` go to every training."""
-    from recipes.engine import sentences, sources, splits
+    from recipes.engine import splits
     from recipes.engine.budget import seconds_of
     from recipes.grid import grid, plan, search
     from zoo.errors import ConfigError
@@ -78,13 +78,10 @@ def bench(options: Options, train_options: Sequence[str] = (), typed: Sequence[s
     plan.check(planned)
     if options.search:
         search.require(planned)
-    of_texts, config = plan.modality(entries[0]) == "text", plan.config_of(planned)
-    if of_texts:
-        source = sentences.load(options.data, need=("label",), columns=config.columns, several=config.multi_label)
-    else:
-        source = sources.load(options.data, path_column=config.path_column, label_column=config.label_column)
+    modality, config = plan.kind(entries), plan.config_of(planned)
+    source = plan.source_of(config, modality)
     fingerprint = splits.fingerprint(splits.complete(source, config.split_seed)[0])
-    precisions = options.quantize or (("dynamic",) if of_texts else ("int8",))
+    precisions = options.quantize or (("dynamic",) if modality == "text" else ("int8",))
     files = grid.Files(options.formats, precisions) if options.formats else None
     made = grid.Grid(planned, options.out, budget, files, options.workers, options.ray, grid.typed(typed))
     rows = grid.run(made, fingerprint, options.overwrite)

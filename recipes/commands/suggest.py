@@ -53,10 +53,8 @@ def suggest(options: Options) -> list[dict]:
     from zoo.files import write_text
 
     entries = plan.entries(options.backbones or scoring.on_this_machine())
-    columns = {name: getattr(options, f"{name}_column") for name in ("path", "text", "label")}
-    rows = scoring.suggest(
-        options.data, entries, options.sample, options.image_size, options.split_seed, columns=columns
-    )
+    source = plan.source_of(options, plan.kind(entries))
+    rows = scoring.suggest(source, entries, options.sample, options.image_size, options.split_seed)
     if options.out is not None:
         write_text(options.out, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     return rows

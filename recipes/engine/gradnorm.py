@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from zoo.cuts import find_cuts, flatten, nodes_of, split
+from zoo.cuts import find_cuts, nodes_of, split
 from zoo.heads import Tasks
 
 __all__ = ["GradNorm", "shared_by_all"]
@@ -28,8 +28,7 @@ class GradNorm(keras.Model):
 
     def __init__(self, model: keras.Model, tasks: Tasks):
         super().__init__(name=model.name)
-        self.inner = model = flatten(model)  # what follows a frozen prefix is nested
-        self.names = [head.name for head in tasks.heads]
+        self.inner, self.names = model, [head.name for head in tasks.heads]
         shared = shared_by_all(model)
         # Where nothing but the inputs is shared, as behind cached features, they are what the gradients are taken at.
         self.before, self.after = split(model, shared) if shared else (None, model)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from zoo.cuts import flatten, nodes_of
+from zoo.cuts import nodes_of
 
 __all__ = ["Joint", "Method", "Part", "hidden_of"]
 
@@ -50,7 +50,7 @@ class Joint(keras.Model):
 
     def __init__(self, model: keras.Model, method: Method, progress: Callable):
         super().__init__(name=model.name)
-        self.inner = model = flatten(model)  # what follows a frozen prefix is nested
+        self.inner = model
         self.both = keras.Model(model._inputs_struct, [hidden_of(model), model.output])
         self.method, self.progress = method, progress
 

@@ -26,6 +26,7 @@ __all__ = [
     "joint_batches",
     "known_only",
     "paired_batches",
+    "texts_of",
     "timed",
     "training_batches",
 ]
@@ -167,10 +168,15 @@ def joint_batches(
     joined = tf.data.Dataset.zip((labelled, others)).map(
         lambda batch, beside: ({"labelled": batch[0], **beside}, *batch[1:])
     )
-    texts = unlabelled if isinstance(unlabelled, Texts) else getattr(unlabelled, "texts", None)
+    texts = texts_of(unlabelled)
     if texts is None:
         return joined
     return joined.map(lambda inputs, *targets: (_of_one_length(inputs, texts.pad_id), *targets))
+
+
+def texts_of(examples: Images | Texts | Features) -> Texts | None:
+    """The sentences that `examples` are, or that they are features of; None of pictures."""
+    return examples if isinstance(examples, Texts) else getattr(examples, "texts", None)
 
 
 def paired_batches(images: Images, order: Order, augment: Sequence[Augmentation]) -> "tf.data.Dataset":

@@ -183,8 +183,7 @@ def _check_options(config: TextConfig, head: Head | Tasks) -> None:
         raise ConfigError(
             "--class-weights is for one label a sentence: leave it away for tags, vectors and several labels"
         )
-    if config.fit.mixed_precision:
-        raise ConfigError("--mixed-precision is not made for encoders of texts yet: leave it away")
+    config.fit.refuse("mixed_precision", "encoders of texts")
 
 
 def describe_data(source, texts: Mapping[str, Texts], made, config, fingerprint, duplicates, max_length, heads) -> dict:

@@ -237,7 +237,7 @@ class _Phase:
         return keras.ops.cast(optimizer._iterations, "float32") / (self.steps * self.phase.epochs)
 
     def _order(self, seed: int, examples: Images | Texts | Features, first: int = 0) -> pipeline.Order:
-        texts = examples if isinstance(examples, Texts) else getattr(examples, "texts", None)
+        texts = pipeline.texts_of(examples)
         if texts is not None:
             lengths = texts.ids.lengths
             return pipeline.Order(len(texts), self.settings.batch_size, seed, self.epochs, first, lengths=lengths)

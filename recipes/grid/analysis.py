@@ -87,6 +87,12 @@ class Gain:
     epochs: float | None
 
     @property
+    def difference(self) -> str:
+        """ "+19.7 (+17.0 to +22.4)": the mean with its interval where there was a test."""
+        mean, half = self.points.mean, self.points.half
+        return f"{mean:+.1f}" + ("" if self.p is None else f" ({mean - half:+.1f} to {mean + half:+.1f})")
+
+    @property
     def text(self) -> str:
         """The verdict in words."""
         share = "" if self.fraction == 1 else f" at {self.fraction:.0%} of the labels"

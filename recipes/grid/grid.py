@@ -152,16 +152,15 @@ def _export(grid: Grid, ledger: Ledger) -> None:
 def _suggest(grid: Grid) -> list[Mapping]:
     """The scores of all backbones before training, so that the report can say what they were worth."""
     target = grid.out / SUGGESTED
-    names = list(dict.fromkeys(_spec(cell.entry) for cell in grid.plan.cells))
     known = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else []
-    if {row["backbone"] for row in known} >= {cell.entry.name for cell in grid.plan.cells}:
+    if {row["backbone"] for row in known} >= {entry.name for entry in grid.plan.entries}:
         return known
     config = plan.config_of(grid.plan)
     if getattr(config, "multi_label", False):
         return []  # scores are of one label an example
     say("scoring the backbones without training, to see what such scores are worth")
     command = [sys.executable, "-m", "recipes.commands", "suggest", "--data", grid.plan.data, "--out", str(target)]
-    command += ["--backbones", *names]
+    command += ["--backbones", *map(_spec, grid.plan.entries)]
     for name in ("image_size", "split_seed", "path_column", "text_column", "label_column"):
         value = getattr(config, name, None)
         command += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]

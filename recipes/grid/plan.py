@@ -6,8 +6,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from zoo.errors import ConfigError, GraftError, UnknownName
+
+if TYPE_CHECKING:
+    from recipes.engine.sources import Source
 
 __all__ = [
     "BASELINE",
@@ -22,6 +26,7 @@ __all__ = [
     "kind",
     "modality",
     "plan",
+    "source_of",
     "weights_of",
 ]
 
@@ -34,6 +39,15 @@ OF_CELLS = ("--data", "--backbone", "--weights", "--schedule", "--seed", "--seed
 """Options of a training that the grid chooses."""
 OF_TRANSFER = ("--learning-rate", "--layer-decay", "--blocks")
 """Options that suit a pretrained backbone: training from scratch keeps its own, or the baseline would be hobbled."""
+
+
+class _Data(Protocol):
+    """Where labelled examples are; of the columns of a table, pictures have a path and sentences a text."""
+
+    data: str
+    path_column: str
+    text_column: str
+    label_column: str
 
 
 @dataclass(frozen=True)
@@ -84,6 +98,11 @@ class Plan:
     data: str
     cells: tuple[Cell, ...]
     options: tuple[str, ...]
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The backbones, each once."""
+        return tuple(dict.fromkeys(cell.entry for cell in self.cells))
 
     def arguments(self, cell: Cell, out: Path) -> list[str]:
         """What stands behind `graft` to train `cell` into `out`, or to go on with it."""
@@ -228,12 +247,23 @@ def config_of(grid: Plan, cell: Cell | None = None):
     return tyro.cli(recipe.Config, args=arguments, prog="graft bench ... --")
 
 
+def source_of(asked: _Data, modality: str) -> "Source":
+    """The data that a Config or the options of a command ask for, as examples with a label, or with several."""
+    from recipes.engine import sentences, sources
+
+    if modality == "text":
+        columns = sentences.Columns(asked.text_column, asked.label_column)
+        several = getattr(asked, "multi_label", False)
+        return sentences.load(asked.data, need=("label",), columns=columns, several=several)
+    return sources.load(asked.data, path_column=asked.path_column, label_column=asked.label_column)
+
+
 def weights_of(grid: Plan) -> dict[str, str]:
     """What each backbone starts from: a word, or of a file the first half of its SHA-256."""
     from zoo.weights import sha256
 
     found = {}
-    for entry in (cell.entry for cell in grid.cells):
+    for entry in grid.entries:
         path = Path(entry.weights or entry.backbone).expanduser()
         found[entry.name] = sha256(path)[:32] if path.is_file() else entry.weights or ""
     return found

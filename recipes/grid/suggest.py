@@ -1,13 +1,14 @@
 """Backbones ranked for a data set by one forward pass over a sample of it each; nothing is trained."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from recipes.engine import images, sentences, sources, splits
+from recipes.engine import images, splits
 from recipes.engine.progress import progress
+from recipes.engine.sources import Source
 from recipes.grid import plan, transferability
 from zoo.errors import ConfigError
 
@@ -15,7 +16,6 @@ __all__ = ["FEWEST", "on_this_machine", "suggest"]
 
 FEWEST = 2
 """Examples of a class, below which the scores of that class mean nothing."""
-COLUMNS = {"path": "path", "text": "text", "label": "label"}
 BATCH = 64
 BACKWARD = 3.0
 """What a training step through the whole backbone costs, in forward passes: the backward pass takes about two of them."""
@@ -29,30 +29,18 @@ def on_this_machine() -> list[str]:
 
 
 def suggest(
-    data: str,
-    entries: Sequence[plan.Entry],
-    sample: int,
-    image_size: int | None = None,
-    split_seed: int = 0,
-    *,
-    columns: Mapping[str, str] = COLUMNS,
+    source: Source, entries: Sequence[plan.Entry], sample: int, image_size: int | None = None, split_seed: int = 0
 ) -> list[dict]:
     """A row for each backbone, the most promising first: `backbone`, `weights`, the scores of `transferability.SCORES`,
     their mean rank, and estimates in seconds: of a pass over the training data, and of an epoch through the whole backbone.
 
-    Scores are taken on at most `sample` training examples, stratified; validation and test data are not touched. `columns`
-    are those of a table.
+    Scores are taken on at most `sample` training examples, stratified; validation and test data are not touched.
 
     Raises:
-        ConfigError: a `sample` that leaves less than two examples of each class, or backbones for pictures and for texts.
+        ConfigError: a `sample` that leaves less than two examples of each class.
     """
     from zoo.quiet import load_tensorflow
 
-    if plan.kind(entries) == "text":
-        given = sentences.Columns(text=columns["text"], label=columns["label"])
-        source = sentences.load(data, need=("label",), columns=given)
-    else:
-        source = sources.load(data, path_column=columns["path"], label_column=columns["label"])
     source, _ = splits.complete(source, split_seed)
     count = len(source.splits["train"])
     if sample < FEWEST * len(source.labels):
