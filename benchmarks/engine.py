@@ -26,7 +26,7 @@ import numpy as np
 from recipes.engine import evaluation, fit, images, schedule, sources, splits
 from recipes.engine.settings import FitSettings
 from recipes.engine.store import Store
-from zoo import backbones, heads
+from zoo import backbone_table, backbones, heads
 from zoo.stack import backbone_of, stack
 
 SIZE = 160
@@ -57,7 +57,7 @@ class Bench:
 
     def __init__(self, options: Options):
         self.options = options
-        self.row = backbones.find("mobilenet_v2")
+        self.row = backbone_table.find("mobilenet_v2")
         self.source, _ = splits.complete(sources.load(str(options.data)), 0)
         self.head = heads.single_label(self.source.labels, dropout=0.2)
 

@@ -54,7 +54,7 @@ def train(name: str, settings: Settings) -> Path:
     if name in PHOTOS:
         weights = str(settings.weights / PHOTOS[name])
         return main(Config(data=str(settings.photos), out=out, backbone=name, weights=weights, image_size=160))
-    from zoo.backbones import find
+    from zoo.backbone_table import find
 
     return main(
         Config(

@@ -40,7 +40,8 @@ def build(name: str):
     import keras
 
     from zoo import heads
-    from zoo.backbones import build, find
+    from zoo.backbone_table import find
+    from zoo.backbones import build
     from zoo.stack import stack
 
     keras.backend.clear_session()

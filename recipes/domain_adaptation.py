@@ -58,7 +58,7 @@ def main(config: Config) -> Path:
     from recipes.adapt import catalogue, compare, domains, outcome
     from recipes.engine import fit, report, run, schedule, splits, workspace
     from recipes.engine.progress import say
-    from zoo import backbones, heads
+    from zoo import backbone_table, backbones, heads
     from zoo.errors import ConfigError
     from zoo.quiet import load_tensorflow
     from zoo.stack import stack
@@ -68,8 +68,8 @@ def main(config: Config) -> Path:
     catalogue.check(config.methods, tuple(catalogue.METHODS), config.strength, config.threshold)
     if not config.target:
         raise ConfigError("--target is missing: the pictures without labels that the model is for")
-    row = backbones.find(config.backbone)
-    spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)
+    row = backbone_table.find(config.backbone)
+    spec = "none" if config.schedule == "scratch" else config.weights or backbone_table.default_weights(row)
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
     catalogue.check_reach(config.methods, phases, config.hidden)
     pair = domains.load(config)

@@ -46,13 +46,13 @@ def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
     from recipes.engine import evaluation, fit, images, optimizer, report, run, schedule, sources, splits, workspace
     from recipes.engine.progress import say
-    from zoo import backbones, heads
+    from zoo import backbone_table, backbones, heads
     from zoo.quiet import load_tensorflow
     from zoo.stack import stack
 
     config.fit.check(config.epochs)
-    row = backbones.find(config.backbone)
-    spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)
+    row = backbone_table.find(config.backbone)
+    spec = "none" if config.schedule == "scratch" else config.weights or backbone_table.default_weights(row)
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate, config.layer_decay, config.blocks)
     source = sources.load(config.data, path_column=config.path_column, label_column=config.label_column)
     source, made = splits.complete(source, config.split_seed)

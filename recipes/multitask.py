@@ -42,7 +42,7 @@ def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
     from recipes.engine import fit, report, run, schedule, splits, task_run, tasks, text_run, workspace
     from recipes.engine.progress import say
-    from zoo import backbones
+    from zoo import backbone_table, backbones
     from zoo.heads import Tasks
     from zoo.quiet import load_tensorflow
     from zoo.stack import stack
@@ -50,8 +50,8 @@ def main(config: Config) -> Path:
     config.fit.check(config.epochs)
     given = tasks.parse(config.tasks)
     tasks.check(config.fit)
-    row = backbones.find(config.backbone)
-    spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)
+    row = backbone_table.find(config.backbone)
+    spec = "none" if config.schedule == "scratch" else config.weights or backbone_table.default_weights(row)
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
     source, made = splits.complete(tasks.load(config.data, given, path_column=config.path_column), config.split_seed)
     tasks.check_answers(source, given)

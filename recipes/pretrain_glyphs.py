@@ -45,12 +45,12 @@ def main(config: Config) -> Path:
     from recipes.engine.images import Images
     from recipes.engine.progress import say
     from recipes.engine.settings import FitSettings
-    from zoo import backbones, heads, weights
+    from zoo import backbone_table, backbones, heads, weights
     from zoo.files import staged_folder
     from zoo.quiet import load_tensorflow
     from zoo.stack import backbone_of, stack
 
-    row = backbones.find(config.backbone)
+    row = backbone_table.find(config.backbone)
     load_tensorflow()
     head = heads.single_label(glyphs.CLASSES, dropout=0.1)
     phases = (schedule.Phase("pretrain", "all", config.epochs, config.learning_rate, batch_norm="train"),)

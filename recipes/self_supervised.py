@@ -50,15 +50,15 @@ def main(config: Config) -> Path:
     from recipes.adapt import domains, gallery, pretext
     from recipes.engine import fit, run, schedule, workspace
     from recipes.engine.progress import say
-    from zoo import backbones, heads
+    from zoo import backbone_table, backbones, heads
     from zoo.files import staged_file, write_text
     from zoo.quiet import load_tensorflow
     from zoo.stack import backbone_of, stack
 
     config.fit.check(config.epochs)
     pretext.check(config.fit)
-    row = backbones.find(config.backbone)
-    spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)
+    row = backbone_table.find(config.backbone)
+    spec = "none" if config.schedule == "scratch" else config.weights or backbone_table.default_weights(row)
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
     pile = domains.load_pile(config)
     gallery.check(config.clusters, len(pile.pictures))

@@ -51,15 +51,15 @@ def main(config: Config) -> Path:
     from recipes.adapt import catalogue, compare, domains, outcome
     from recipes.engine import fit, report, run, schedule, splits, workspace
     from recipes.engine.progress import say
-    from zoo import backbones, heads
+    from zoo import backbone_table, backbones, heads
     from zoo.quiet import load_tensorflow
     from zoo.stack import stack
 
     config.fit.check(config.epochs)
     config.fit.refuse("mixed_precision", "adaptation")
     catalogue.check(config.methods, METHODS, config.strength, config.threshold)
-    row = backbones.find(config.backbone)
-    spec = "none" if config.schedule == "scratch" else config.weights or backbones.default_weights(row)
+    row = backbone_table.find(config.backbone)
+    spec = "none" if config.schedule == "scratch" else config.weights or backbone_table.default_weights(row)
     pair = domains.load_partly_labelled(config)
     steps = max(1, len(pair.source.splits["train"]) // config.fit.batch_size)
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)

@@ -25,14 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from zoo.backbone_table import BACKBONES, Backbone
 from zoo.errors import WeightsError
 from zoo.files import staged_file
 
 if TYPE_CHECKING:
     import h5py
     import keras
-
-    from zoo.backbones import Backbone
 
 __all__ = ["BUNDLED", "describe", "downloaded", "load", "resolve", "save_float16", "sha256"]
 
@@ -42,7 +41,7 @@ SILENCE_SECONDS = 10
 """A server that says nothing for this long counts as out of reach."""
 
 
-def resolve(row: "Backbone", spec: str, *, image_size: int | None = None) -> Path | None:
+def resolve(row: Backbone, spec: str, *, image_size: int | None = None) -> Path | None:
     """The file behind `spec`, downloaded if need be; None for "none".
 
     `image_size` matters to rows whose ImageNet weights come in several sizes; None means `row.image_size`.
@@ -81,12 +80,12 @@ def resolve(row: "Backbone", spec: str, *, image_size: int | None = None) -> Pat
     return path
 
 
-def downloaded(row: "Backbone") -> bool:
+def downloaded(row: Backbone) -> bool:
     """Whether the ImageNet weights of `row` lie in Keras's cache, at its own size."""
     return "imagenet" in row.weights and _in_keras_cache(row.download.file.format(size=224)).is_file()
 
 
-def load(model: "keras.Model", row: "Backbone", path: Path) -> None:
+def load(model: "keras.Model", row: Backbone, path: Path) -> None:
     """Give every variable of `model`, the backbone `row` as keras.applications builds it, its value from `path`.
 
     Numbers stored in another precision (float16) are cast. What the file holds beside the backbone is ignored.
@@ -112,7 +111,7 @@ def load(model: "keras.Model", row: "Backbone", path: Path) -> None:
             slot.layer.finalize_state()
 
 
-def describe(row: "Backbone", spec: str, *, image_size: int | None = None) -> dict[str, str | None]:
+def describe(row: Backbone, spec: str, *, image_size: int | None = None) -> dict[str, str | None]:
     """What a run records: `{"spec", "file", "sha256"}`, the last two None for "none".
 
     Raises:
@@ -147,9 +146,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _no_such_weights(row: "Backbone", spec: str) -> str:
-    from zoo.backbones import BACKBONES
-
+def _no_such_weights(row: Backbone, spec: str) -> str:
     having = [other.name for other in BACKBONES if spec in other.weights]
     return (
         f"backbone '{row.name}' has no weights '{spec}' (these have: {', '.join(having)}): "
@@ -161,7 +158,7 @@ def _no_such_weights(row: "Backbone", spec: str) -> str:
 # ImageNet weights
 
 
-def _imagenet(row: "Backbone", image_size: int) -> Path:
+def _imagenet(row: Backbone, image_size: int) -> Path:
     download = row.download
     size = image_size if image_size in download.sizes else 224
     name, url = download.file.format(size=size), download.url.format(size=size)

@@ -15,7 +15,7 @@ import keras  # noqa: F401  (peers' clocks start behind their imports too)
 from recipes.engine import evaluation, fit, images, schedule, sources
 from recipes.engine.settings import FitSettings
 from recipes.engine.store import Store
-from zoo import backbones, heads
+from zoo import backbone_table, backbones, heads
 from zoo.stack import stack
 
 
@@ -28,7 +28,7 @@ def main(data: str, weights: str, epochs: str, seed: str, name: str, plain: str 
     settings = FitSettings(augment=() if plain else ("flip", "crop"))
 
     def build():
-        return stack(backbones.build(backbones.find("mobilenet_v2"), image_size=160, weights=weights), [head])
+        return stack(backbones.build(backbone_table.find("mobilenet_v2"), image_size=160, weights=weights), [head])
 
     with tempfile.TemporaryDirectory() as folder:
         phases = schedule.resolve(name, int(epochs))

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zoo.backbones import BACKBONES
+from zoo.backbone_table import BACKBONES
 from zoo.encoders import ENCODERS
 
 __all__ = ["Options", "command"]

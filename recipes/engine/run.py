@@ -29,7 +29,7 @@ from recipes.engine.export_data import CALIBRATION
 from recipes.engine.images import Images
 from recipes.engine.sources import SPLITS, Source
 from zoo import weights
-from zoo.backbones import Backbone
+from zoo.backbone_table import Backbone
 from zoo.errors import ArtifactError
 from zoo.files import staged_file, write_text
 from zoo.heads import Head

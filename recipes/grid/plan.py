@@ -142,10 +142,10 @@ def absolute(name: str) -> str:
 
 def modality(entry: Entry) -> str:
     """ "image" or "text"."""
-    from zoo import backbones, encoders
+    from zoo import backbone_table, encoders
 
     try:
-        return backbones.find(entry.backbone).modality
+        return backbone_table.find(entry.backbone).modality
     except UnknownName as error:
         try:
             encoders.find(entry.backbone)
@@ -210,7 +210,7 @@ def check(grid: Plan) -> Mapping[str, object]:
         GraftError: an unknown schedule, weights that cannot be had, an option that the recipe does not take.
     """
     from recipes.engine import schedule
-    from zoo import backbones, encoders, weights
+    from zoo import backbone_table, encoders, weights
 
     known = schedule.SCHEDULES if grid.recipe == RECIPES["image"] else schedule.TEXT_SCHEDULES
     rows = {}
@@ -224,8 +224,8 @@ def check(grid: Plan) -> Mapping[str, object]:
         if grid.recipe == RECIPES["text"]:
             rows[cell.entry.name] = encoders.find(cell.entry.backbone)
             continue
-        row = backbones.find(cell.entry.backbone)
-        spec = cell.entry.weights or backbones.default_weights(row)
+        row = backbone_table.find(cell.entry.backbone)
+        spec = cell.entry.weights or backbone_table.default_weights(row)
         try:
             weights.resolve(row, spec, image_size=config.image_size)
         except GraftError as error:

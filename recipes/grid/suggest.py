@@ -23,9 +23,9 @@ BACKWARD = 3.0
 
 def on_this_machine() -> list[str]:
     """The backbones for pictures whose weights are here already, bundled or in Keras's cache."""
-    from zoo import backbones, weights
+    from zoo import backbone_table, weights
 
-    return [row.name for row in backbones.BACKBONES if "bundled" in row.weights or weights.downloaded(row)]
+    return [row.name for row in backbone_table.BACKBONES if "bundled" in row.weights or weights.downloaded(row)]
 
 
 def suggest(
@@ -73,7 +73,7 @@ def _features(entry: plan.Entry, source, image_size: int | None):
     import keras
 
     from recipes.engine import fit, pipeline, texts
-    from zoo import backbones, encoders, heads
+    from zoo import backbone_table, backbones, encoders, heads
     from zoo.stack import FEATURES, stack
 
     head, own = heads.single_label(source.labels), None
@@ -91,9 +91,9 @@ def _features(entry: plan.Entry, source, image_size: int | None):
         )
         classes = examples.targets.argmax(-1)
     else:
-        row = backbones.find(entry.backbone)
+        row = backbone_table.find(entry.backbone)
         size = image_size or row.image_size
-        spec = entry.weights or backbones.default_weights(row)
+        spec = entry.weights or backbone_table.default_weights(row)
         model = stack(backbones.build(row, image_size=size, weights=spec), [head])
         examples = images.decode_examples(source.splits["train"], source.labels, size, title=f"decode for {entry.name}")
         classes = examples.classes

@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from zoo.backbones import BACKBONES, build, find
+from zoo.backbone_table import BACKBONES, find
+from zoo.backbones import build
 from zoo.errors import WeightsError
 
 pytestmark = pytest.mark.slow

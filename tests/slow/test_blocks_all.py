@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from zoo.backbones import BACKBONES, build
+from zoo.backbone_table import BACKBONES
+from zoo.backbones import build
 from zoo.blocks import find_blocks, freeze
 from zoo.cuts import flatten, split
 

@@ -14,7 +14,8 @@ import pytest
 from export.export import Examples, export_model
 from export.manifest import Description
 from zoo import heads
-from zoo.backbones import build, find
+from zoo.backbone_table import find
+from zoo.backbones import build
 from zoo.stack import stack
 
 pytestmark = pytest.mark.slow

@@ -25,7 +25,8 @@ def test_pretrained_features_beat_random_ones(graft_data, clothing, name):
     from sklearn.preprocessing import StandardScaler
 
     from recipes.engine import images, sources
-    from zoo.backbones import build, find
+    from zoo.backbone_table import find
+    from zoo.backbones import build
 
     source = sources.load(str(clothing))
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""The catalogue, its preprocessing, and `build` on the smallest rows; tests/slow builds every row."""
+"""The table, its preprocessing, and `build` on the smallest rows; tests/slow builds every row."""
 
 import importlib
 import json
@@ -10,7 +10,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from zoo.backbones import BACKBONES, build, find, preprocess
+from zoo.backbone_table import BACKBONES, find
+from zoo.backbones import build, preprocess
 from zoo.errors import ConfigError, GraftError, UnknownName
 
 FAMILIES = {row.family: row for row in BACKBONES}
@@ -19,7 +20,7 @@ KERAS_MODULE = {"vgg": "vgg16"}
 
 def test_listing_the_catalogue_imports_no_heavy_library():
     code = (
-        "import sys, zoo.backbones; zoo.backbones.find('vgg16');"
+        "import sys, zoo.backbone_table; zoo.backbone_table.find('vgg16');"
         "print(sorted({'keras', 'tensorflow', 'numpy', 'h5py'} & set(sys.modules)))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from recipes.data import digits, glyphs
-from zoo.backbones import build, find
+from zoo.backbone_table import find
+from zoo.backbones import build
 from zoo.weights import BUNDLED
 
 NAME = "mobilenet_v2_0.35"

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from tests.conftest import tiny_backbone
-from zoo import backbones, heads, weights
+from zoo import backbone_table, backbones, heads, weights
 from zoo.errors import ArtifactError, ConfigError, WeightsError
 from zoo.stack import stack
 
@@ -30,9 +30,9 @@ def foreign(tmp_path):
 
 def test_a_foreign_model_loses_its_classifier(foreign):
     path, features = foreign
-    row = backbones.find(str(path))
+    row = backbone_table.find(str(path))
     assert (row.name, row.image_size, row.family) == ("theirs", 16, "own")
-    assert backbones.default_weights(row) == "own"
+    assert backbone_table.default_weights(row) == "own"
     made = backbones.build(row, weights="own")
     assert made.inputs[0].name == "image"
     np.testing.assert_allclose(made(pixels(), training=False), features(pixels(), training=False), atol=1e-6)
@@ -43,7 +43,7 @@ def test_a_foreign_model_loses_its_classifier(foreign):
 
 
 def test_fresh_weights_are_others(foreign):
-    row = backbones.find(str(foreign[0]))
+    row = backbone_table.find(str(foreign[0]))
     own, fresh = (backbones.build(row, weights=spec).get_weights() for spec in ("own", "none"))
     assert [w.shape for w in own] == [w.shape for w in fresh]
     assert any(not np.allclose(a, b) for a, b in zip(own, fresh, strict=True))
@@ -53,7 +53,7 @@ def test_what_graft_trained_gives_its_backbone(tmp_path):
     keras.utils.set_random_seed(0)
     backbone = tiny_backbone()
     stack(backbone, [heads.single_label(["a", "b"])]).save(tmp_path / "model.keras")
-    made = backbones.build(backbones.find(str(tmp_path / "model.keras")), weights="own")
+    made = backbones.build(backbone_table.find(str(tmp_path / "model.keras")), weights="own")
     assert made.output.shape == backbone.output.shape
     np.testing.assert_allclose(made(pixels()), backbone(pixels()), atol=1e-6)
 
@@ -61,21 +61,21 @@ def test_what_graft_trained_gives_its_backbone(tmp_path):
 def test_a_plain_feature_extractor_stays_whole(tmp_path):
     backbone = tiny_backbone()
     backbone.save(tmp_path / "b.keras")
-    made = backbones.build(backbones.find(str(tmp_path / "b.keras")), weights="own")
+    made = backbones.build(backbone_table.find(str(tmp_path / "b.keras")), weights="own")
     np.testing.assert_allclose(made(pixels()), backbone(pixels()), atol=1e-6)
 
 
 def test_what_cannot_be_a_backbone(foreign, tmp_path):
     with pytest.raises(ArtifactError, match="there is no file"):
-        backbones.find(str(tmp_path / "no.keras"))
+        backbone_table.find(str(tmp_path / "no.keras"))
     (tmp_path / "bad.keras").write_bytes(b"x")
     with pytest.raises(ArtifactError, match="is damaged"):
-        backbones.find(str(tmp_path / "bad.keras"))
+        backbone_table.find(str(tmp_path / "bad.keras"))
     inputs = keras.Input((7,))
     keras.Model(inputs, layers.Dense(2)(inputs)).save(tmp_path / "table.keras")
     with pytest.raises(ConfigError, match="expected square pictures"):
-        backbones.find(str(tmp_path / "table.keras"))
-    row = backbones.find(str(foreign[0]))
+        backbone_table.find(str(tmp_path / "table.keras"))
+    row = backbone_table.find(str(foreign[0]))
     with pytest.raises(ConfigError, match="takes pictures of 16 pixels, not 32"):
         backbones.build(row, image_size=32, weights="own")
     with pytest.raises(WeightsError, match="has weights of its own"):

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import zoo.weights
-from zoo.backbones import build, find
+from zoo.backbone_table import find
+from zoo.backbones import build
 from zoo.errors import GraftError, WeightsError
 from zoo.weights import describe, load, resolve, sha256
 
