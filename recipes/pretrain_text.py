@@ -1,6 +1,6 @@
 """The bundled text encoder: a small BERT, distilled from the sentence embeddings of a larger one.
 
-    python benchmarks/text_corpus.py build/text
+    GRAFT_DATA=... python benchmarks/text_corpus.py build/text
     graft train pretrain-text --corpus build/text/corpus.txt --teacher all-MiniLM-L6-v2/ --out build/encoder
 
 The vocabulary is learned from the corpus; the mean of the student's token vectors learns to point, after a linear map that

@@ -8,7 +8,7 @@ the normalized temperature-scaled cross-entropy over the batch, behind a project
 pretrained weights, so that a few hundred pictures are enough to move it. The run also sorts the pictures: crowds (k-means),
 nearest neighbours and a map, in report.html and clusters.csv.
 
-Expected results: benchmarks/results/adaptation.md.
+Expected results: not measured yet.
 """
 
 from dataclasses import dataclass, field

@@ -40,6 +40,8 @@ class Config(TextConfig):
     """The encoder stays as it is."""
     hidden: int = 256
     """Units in the layer that adapts."""
+    seeds: int = 1
+    """Train so many times, with consecutive seeds; `--select` says which model the run keeps."""
 
 
 def main(config: Config) -> Path:

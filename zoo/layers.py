@@ -1,4 +1,4 @@
-"""The custom Keras objects of Graft, all registered, so that `.keras` files load in safe mode in a fresh process."""
+"""The custom Keras objects of Graft; what a saved model can hold is registered, so that it loads in safe mode elsewhere."""
 
 import keras
 from keras import ops

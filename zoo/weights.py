@@ -80,9 +80,10 @@ def resolve(row: Backbone, spec: str, *, image_size: int | None = None) -> Path 
     return path
 
 
-def downloaded(row: Backbone) -> bool:
-    """Whether the ImageNet weights of `row` lie in Keras's cache, at its own size."""
-    return "imagenet" in row.weights and _in_keras_cache(row.download.file.format(size=224)).is_file()
+def downloaded(row: Backbone, image_size: int | None = None) -> bool:
+    """Whether the ImageNet weights of `row` for this size (None: `row.image_size`) lie in Keras's cache."""
+    size = _size_of_weights(row, image_size or row.image_size)
+    return "imagenet" in row.weights and _in_keras_cache(row.download.file.format(size=size)).is_file()
 
 
 def load(model: "keras.Model", row: Backbone, path: Path) -> None:
@@ -158,9 +159,13 @@ def _no_such_weights(row: Backbone, spec: str) -> str:
 # ImageNet weights
 
 
+def _size_of_weights(row: Backbone, image_size: int) -> int:
+    """Of the sizes that have weights of their own, the one for pictures of `image_size`."""
+    return image_size if image_size in row.download.sizes else 224
+
+
 def _imagenet(row: Backbone, image_size: int) -> Path:
-    download = row.download
-    size = image_size if image_size in download.sizes else 224
+    download, size = row.download, _size_of_weights(row, image_size)
     name, url = download.file.format(size=size), download.url.format(size=size)
     cached = _in_keras_cache(name)
     damaged = cached.is_file() and not _intact(cached, download.hash)

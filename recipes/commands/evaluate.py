@@ -59,7 +59,7 @@ def command(arguments: Sequence[str]) -> None:
 
 def evaluate(options: Options) -> dict:
     """All figures of an artifact on a split: of `recipes.engine.evaluation.evaluate`, with the pictures that were skipped,
-    or of `recipes.engine.text_evaluation.figures`."""
+    or of `recipes.engine.head_evaluation.figures`."""
     from export.sessions import open_artifact
 
     session = open_artifact(options.artifact)
@@ -67,7 +67,7 @@ def evaluate(options: Options) -> dict:
 
 
 def _texts(session: "Session", options: Options) -> dict:
-    from recipes.engine import sentences, splits, text_evaluation, text_session, texts
+    from recipes.engine import head_evaluation, sentences, splits, text_session, texts
 
     heads = text_session.heads_of(session.preprocessing)
     columns = sentences.Columns(options.text_column, options.label_column, options.tags_column)
@@ -76,7 +76,7 @@ def _texts(session: "Session", options: Options) -> dict:
     encoded = texts.encode(
         chosen, session.tokenizer, heads, source.labels, inputs=session.inputs, max_length=text_session.longest(session)
     )
-    found = text_evaluation.figures(heads, text_session.outputs(session, encoded), encoded)
+    found = head_evaluation.figures(heads, text_session.outputs(session, encoded), encoded)
     return {**found, "truncated": encoded.truncated}
 
 

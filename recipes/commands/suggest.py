@@ -52,7 +52,7 @@ def suggest(options: Options) -> list[dict]:
     from recipes.grid import suggest as scoring
     from zoo.files import write_text
 
-    entries = plan.entries(options.backbones or scoring.on_this_machine())
+    entries = plan.entries(options.backbones or scoring.on_this_machine(options.image_size))
     source = plan.source_of(options, plan.kind(entries))
     rows = scoring.suggest(source, entries, options.sample, options.image_size, options.split_seed)
     if options.out is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export.export import Examples
-from recipes.engine import evaluation, fit, run, splits, tasks, text_evaluation
+from recipes.engine import evaluation, fit, head_evaluation, run, splits, tasks
 from recipes.engine.export_data import CALIBRATION, MOST_MEASURED
 from recipes.engine.images import Images, decode_pictures, take
 from recipes.engine.progress import warn
@@ -151,15 +151,15 @@ def write(
 
 def sharing(head: Head, together: Sequence[Mapping], alone: Sequence[Mapping]) -> dict:
     """Whether a task gained from the others: the figures by seed, of the model for all tasks and of the one for it alone."""
-    shared = [text_evaluation.headline([head], figures["tasks"][head.name]) for figures in together]
-    key = text_evaluation.measure_of(head)["key"]
-    return evaluation.sharing(head.name, key, shared, [text_evaluation.headline([head], figures) for figures in alone])
+    shared = [head_evaluation.headline([head], figures["tasks"][head.name]) for figures in together]
+    key = head_evaluation.measure_of(head)["key"]
+    return evaluation.sharing(head.name, key, shared, [head_evaluation.headline([head], figures) for figures in alone])
 
 
 def judged(heads: Sequence[Head], measured: Sequence[Mapping]) -> dict:
     """What run.json says of the figures by seed."""
-    measures = [text_evaluation.measure_of(head) for head in heads]
-    headlines = [text_evaluation.headline(heads, figures) for figures in measured]
+    measures = [head_evaluation.measure_of(head) for head in heads]
+    headlines = [head_evaluation.headline(heads, figures) for figures in measured]
     return {
         "measure": {**measures[0], "heads": measures},
         "test_accuracy_by_seed": [value for value in headlines if value is not None],

@@ -14,10 +14,10 @@ import numpy as np
 
 from recipes.engine import tables
 from recipes.engine.augmentation import MIXERS
+from recipes.engine.head_evaluation import figures_of
 from recipes.engine.images import Images
 from recipes.engine.settings import FitSettings
 from recipes.engine.sources import SPLITS, Source
-from recipes.engine.text_evaluation import figures_of
 from zoo import heads
 from zoo.errors import ConfigError, DataError
 from zoo.heads import Head

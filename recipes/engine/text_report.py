@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recipes.engine import evaluation, text_evaluation
+from recipes.engine import evaluation, head_evaluation
 from recipes.engine.sources import Source
 from recipes.engine.texts import Texts, padded
 from zoo.blocks import find_blocks
@@ -135,7 +135,7 @@ def _telling(model, head: Head, test: Texts, rows: np.ndarray, pieces: Sequence[
 
 def _tag_mistakes(head: Head, rows: np.ndarray, test: Texts) -> list[dict]:
     """Sentences with the most wrong tags, word by word."""
-    truth, predicted = text_evaluation.tag_sequences(head, rows, test.targets)
+    truth, predicted = head_evaluation.tag_sequences(head, rows, test.targets)
     wrong = [sum(t != p for t, p in zip(a, b, strict=True)) for a, b in zip(truth, predicted, strict=True)]
     worst = [i for i in np.argsort(-np.array(wrong), kind="stable")[:MISTAKES] if wrong[i]]
     return [

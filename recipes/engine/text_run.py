@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recipes.engine import evaluation, fit, report, run, schedule, splits, text_evaluation, workspace
+from recipes.engine import evaluation, fit, head_evaluation, report, run, schedule, splits, workspace
 from recipes.engine.progress import say
 from recipes.engine.sources import SPLITS, Source
 from recipes.engine.text_report import for_report
@@ -85,25 +85,25 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
                 lambda: build(spec, head), head, phases, texts, seeds, config.fit, store=store, folder=folder, name=name
             )
             outputs = fit.predict(model, texts["test"], [result.weights for result in trained])
-            return trained, [text_evaluation.figures(head.heads, output, texts["test"]) for output in outputs]
+            return trained, [head_evaluation.figures(head.heads, output, texts["test"]) for output in outputs]
 
         trained, measured = train("transfer", spec, phases)
-        scores = [text_evaluation.headline(heads, figures) for figures in measured]
+        scores = [head_evaluation.headline(heads, figures) for figures in measured]
         verdict = None
         if config.compare_scratch:
             epochs = config.scratch_epochs or sum(phase.epochs for phase in phases)
             from_nothing = schedule.resolve("scratch", epochs, known=schedule.TEXT_SCHEDULES)
             rivals, rival_figures = train("scratch", "none", schedule.for_width(from_nothing, row.feature_dim))
             seconds = ([t.seconds for t in trained], [t.seconds for t in rivals])
-            rival_scores = [text_evaluation.headline(heads, figures) for figures in rival_figures]
+            rival_scores = [head_evaluation.headline(heads, figures) for figures in rival_figures]
             verdict = evaluation.verdict(scores, rival_scores, seconds)
         sharing = []
         for single in alone:
             own = encode_splits(source, tokenizer, [single], **settings)
             _, single_figures = train(f"{single.name} alone", spec, phases, single, own)
-            apart = [text_evaluation.headline([single], figures) for figures in single_figures]
-            together = [text_evaluation.headline([single], figures["tasks"][single.name]) for figures in measured]
-            sharing.append(evaluation.sharing(single.name, text_evaluation.measure_of(single)["key"], together, apart))
+            apart = [head_evaluation.headline([single], figures) for figures in single_figures]
+            together = [head_evaluation.headline([single], figures["tasks"][single.name]) for figures in measured]
+            sharing.append(evaluation.sharing(single.name, head_evaluation.measure_of(single)["key"], together, apart))
         best = min(trained, key=lambda result: result.validation_loss)
         model = build("none")
         model.set_weights(best.weights)
@@ -120,8 +120,8 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
                 "phases": [a | b for a, b in zip(described, best.phases, strict=True)],
             },
             "measure": {
-                **text_evaluation.measure_of(heads[0]),
-                "heads": [text_evaluation.measure_of(h) for h in heads],
+                **head_evaluation.measure_of(heads[0]),
+                "heads": [head_evaluation.measure_of(h) for h in heads],
             },
             "test_accuracy_by_seed": scores,
             "test_by_seed": measured,
@@ -232,7 +232,7 @@ def write(folder, model, heads, texts, tokenizer, source, history, facts) -> Non
     content = {
         "schema": run.SCHEMA,
         **facts,
-        "metrics": {split: text_evaluation.figures(heads, outputs[split], texts[split]) for split in outputs},
+        "metrics": {split: head_evaluation.figures(heads, outputs[split], texts[split]) for split in outputs},
         "confusion": _confusion(heads, outputs["test"], texts["test"]),
     }
     write_text(folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")

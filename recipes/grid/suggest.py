@@ -21,11 +21,16 @@ BACKWARD = 3.0
 """What a training step through the whole backbone costs, in forward passes: the backward pass takes about two of them."""
 
 
-def on_this_machine() -> list[str]:
-    """The backbones for pictures whose weights are here already, bundled or in Keras's cache."""
+def on_this_machine(image_size: int | None = None) -> list[str]:
+    """The backbones for pictures of this size whose weights are here already, in Keras's cache or bundled."""
     from zoo import backbone_table, weights
 
-    return [row.name for row in backbone_table.BACKBONES if "bundled" in row.weights or weights.downloaded(row)]
+    cached = {row.name: weights.downloaded(row, image_size) for row in backbone_table.BACKBONES}
+    return [
+        row.name if cached[row.name] else f"{row.name}@bundled"
+        for row in backbone_table.BACKBONES
+        if cached[row.name] or "bundled" in row.weights
+    ]
 
 
 def suggest(

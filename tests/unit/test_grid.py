@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.grid import analysis, jobs, plan, report, rows
+from recipes.grid import analysis, jobs, plan, report, rows, suggest
 from recipes.grid.grid import typed
 from recipes.grid.ledger import Ledger, read_rows
+from zoo import backbone_table
 from zoo.errors import ArtifactError, ConfigError, UnknownName, WeightsError
 
 BACKBONES = ["mobilenet_v2_0.35@bundled"]
@@ -413,3 +414,15 @@ def test_rows_of_files(tmp_path):
     }  # fmt: skip
     expected = {"tflite_int8_bytes": 5, "tflite_int8_ms": 2.0, "tflite_int8_drop_points": 0.3}
     assert rows.file_columns(json.loads(json.dumps(manifest))) == expected
+
+
+def test_without_backbones_those_are_suggested_whose_weights_are_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "models").mkdir()
+    # Not by its name alone: that would mean ImageNet's weights, and download them.
+    assert suggest.on_this_machine() == ["mobilenet_v2_0.35@bundled"]
+    kept = backbone_table.find("mobilenet_v2_0.35").download.file.format(size=160)
+    (tmp_path / "models" / kept).touch()
+    assert suggest.on_this_machine(160) == ["mobilenet_v2_0.35"]
+    assert suggest.on_this_machine(224) == ["mobilenet_v2_0.35@bundled"]

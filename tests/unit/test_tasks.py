@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from recipes.engine import evaluation, images, splits, task_run, tasks, text_evaluation
+from recipes.engine import evaluation, head_evaluation, images, splits, task_run, tasks
 from recipes.engine.augmentation import MIXERS
 from recipes.engine.gradnorm import shared_by_all
 from recipes.engine.settings import FitSettings
@@ -121,8 +121,8 @@ def test_a_single_answer_has_no_r2():
     outputs = {"place": np.full((3, 3), 1 / 3, np.float32), "grey": np.float32([[1], [2], [3]])}
     found = tasks.figures((PLACE, GREY), outputs, one)
     assert found["tasks"]["grey"]["r2"] is None
-    assert text_evaluation.headline((PLACE, GREY), found) == found["tasks"]["place"]["accuracy"]
-    assert text_evaluation.headline([GREY], found["tasks"]["grey"]) is None
+    assert head_evaluation.headline((PLACE, GREY), found) == found["tasks"]["place"]["accuracy"]
+    assert head_evaluation.headline([GREY], found["tasks"]["grey"]) is None
     shared = task_run.sharing(GREY, [found], [found["tasks"]["grey"]])
     assert shared["text"] == "grey: too few test answers to say whether sharing helps"
     assert evaluation.sharing("x", "r2", [0.5], [0.25])["gain_points"] == [25.0]
