@@ -9,7 +9,7 @@ it; and photos of which ten a class have labels.
 
 The pictures and tables go into the folder --work, runs too; rows are added to `benchmarks/results/adaptation.csv`, those of
 a pair that is there already, with all seeds, are not measured again. Nothing is tuned on a label of a target: one setting
-for all pairs.
+for MNIST and USPS, one for print, one for the reviews.
 
 The net for MNIST and USPS, `digits_net`, is made here: four 3 x 3 convolutions (16, 32, 32, 64), each with
 BatchNormalization and ReLU, pooling behind the first, third and fourth, a dense layer of 128; 110 thousand parameters.
@@ -85,6 +85,11 @@ def encoder_of(options: Options) -> str:
     return Path(options.encoder).name if options.pair == "amazon" else ""
 
 
+def run_folder(options: Options, name: str) -> Path:
+    """Where a run with so many seeds goes: one with more is another."""
+    return options.work / f"{name}-{options.seeds}"
+
+
 def pictures(pair: str, options: Options) -> list[dict]:
     """All methods and the model with the target's labels, on pictures of digits."""
     from recipes import domain_adaptation, image_classification
@@ -101,13 +106,18 @@ def pictures(pair: str, options: Options) -> list[dict]:
         fit = FitSettings(batch_size=64, augment=("crop",), weight_decay=5e-4)
     out = domain_adaptation.main(
         domain_adaptation.Config(
-            data=domains[source], target=domains[target], out=options.work / pair, methods=PICTURES, target_labels=True,
-            fit=fit, resume=True, **settings,
+            data=domains[source], target=domains[target], out=run_folder(options, pair), methods=PICTURES,
+            target_labels=True, fit=fit, resume=True, **settings,
         )
     )  # fmt: skip
     oracle = image_classification.main(
         image_classification.Config(
-            data=domains[target], out=options.work / f"{pair}-oracle", fit=fit, dropout=0.0, resume=True, **settings
+            data=domains[target],
+            out=run_folder(options, f"{pair}-oracle"),
+            fit=fit,
+            dropout=0.0,
+            resume=True,
+            **settings,
         )
     )
     facts = run.read(oracle)
@@ -126,7 +136,7 @@ def texts(pair: str, options: Options) -> list[dict]:
     source, target = pair.split("-")
     out = text_domain_adaptation.main(
         text_domain_adaptation.Config(
-            data=str(tables[source]), target=str(tables[target]), out=options.work / f"amazon-{pair}", methods=TEXTS,
+            data=str(tables[source]), target=str(tables[target]), out=run_folder(options, f"amazon-{pair}"), methods=TEXTS,
             backbone=options.encoder, target_labels=True, epochs=30, seeds=options.seeds, resume=True,
             fit=FitSettings(weight_decay=0.01, clip_norm=1.0),
         )
@@ -141,7 +151,7 @@ def few_labels(pair: str, options: Options) -> list[dict]:
     weights = data("mobilenet_v2_0.35_224_notop", "mobilenet_v2_0.35_224_notop.weights.h5")
     out = semi_supervised.main(
         semi_supervised.Config(
-            data=str(clothing(options.work)), per_class=10, out=options.work / pair, backbone="mobilenet_v2_0.35",
+            data=str(clothing(options.work)), per_class=10, out=run_folder(options, pair), backbone="mobilenet_v2_0.35",
             weights=str(weights), image_size=96, seeds=options.seeds, resume=True,
         )
     )  # fmt: skip

@@ -43,6 +43,7 @@ def main(config: Config) -> Path:
     from recipes.engine import fit, report, run, schedule, splits, task_run, tasks, text_run, workspace
     from recipes.engine.progress import say
     from zoo import backbone_table, backbones
+    from zoo.errors import ConfigError
     from zoo.heads import Tasks
     from zoo.quiet import load_tensorflow
     from zoo.stack import stack
@@ -50,6 +51,8 @@ def main(config: Config) -> Path:
     config.fit.check(config.epochs)
     given = tasks.parse(config.tasks)
     tasks.check(config.fit)
+    if config.weighting == "uncertainty" and any(task.weight != 1 for task in given):
+        raise ConfigError("--weighting uncertainty finds the weights by itself: leave those in --tasks away")
     row = backbone_table.find(config.backbone)
     spec = "none" if config.schedule == "scratch" else config.weights or backbone_table.default_weights(row)
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)

@@ -19,6 +19,8 @@ from tyro.conf import OmitArgPrefixes
 from recipes.engine.image_settings import ImageConfig
 from recipes.engine.settings import FitSettings
 
+EPOCHS = 30
+
 
 @dataclass(frozen=True)
 class Config(ImageConfig):
@@ -30,8 +32,8 @@ class Config(ImageConfig):
     """Say in the report how often nearest neighbours share the label; nothing is trained or chosen by it."""
     clusters: int | None = None
     """Crowds to find. Default: the number from 2 to 20 that separates them best."""
-    epochs: int = 30
-    """Epochs in total, spread over the schedule's phases."""
+    epochs: int | None = None
+    """Epochs in total, spread over the schedule's phases. Default: 30, or as many as --budget leaves time for."""
     dimension: int = 64
     """Numbers in a projected vector."""
     temperature: float = 0.2
@@ -59,7 +61,8 @@ def main(config: Config) -> Path:
     pretext.check(config.fit)
     row = backbone_table.find(config.backbone)
     spec = "none" if config.schedule == "scratch" else config.weights or backbone_table.default_weights(row)
-    phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
+    phases = schedule.resolve(config.schedule, config.epochs or EPOCHS, config.learning_rate)
+    pretext.check_reach(phases)
     pile = domains.load_pile(config)
     gallery.check(config.clusters, len(pile.pictures))
     head = heads.embedding(config.dimension, temperature=config.temperature, hidden=row.feature_dim or 256)

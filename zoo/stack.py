@@ -1,9 +1,10 @@
 """backbone + heads -> one functional Keras model: raw input -> preprocessing -> backbone -> head(s)."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from zoo.cuts import flatten
+from zoo.cuts import flatten, nodes_of
 from zoo.errors import ArtifactError, ConfigError
 from zoo.heads import Head, Tasks
 
@@ -30,7 +31,8 @@ def stack(backbone: "keras.Model", heads: "Sequence[Head] | Tasks") -> "keras.Mo
     Returns a flat functional model. One head: its output tensor. Several heads: a dict, head name -> tensor.
 
     Raises:
-        ConfigError: no head, two heads of one name, several backbone outputs, or an output of another rank.
+        ConfigError: no head, two heads of one name or with one of a layer, several backbone outputs, or an output of another
+            rank.
     """
     import keras
 
@@ -58,6 +60,13 @@ def stack(backbone: "keras.Model", heads: "Sequence[Head] | Tasks") -> "keras.Mo
     outputs = {head.name: head.attach(features if head.kind == "tags" else pooled) for head in heads}
     if tasks is not None:
         outputs = tasks.finish(outputs)
+    made = {id(node.operation): node.operation.name for node in nodes_of(list(outputs.values()))}
+    counts = Counter([*made.values(), *(tensor.name for tensor in backbone.inputs)])
+    twice = next((name for name, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise ConfigError(
+            f"with heads called {', '.join(names)} the model would have two layers '{twice}': rename the head or task"
+        )
     return keras.Model(
         backbone._inputs_struct,
         outputs[names[0]] if len(heads) == 1 else outputs,

@@ -18,7 +18,7 @@ def main(data: str, weights: str) -> None:
     """Train and print."""
     keras.utils.set_random_seed(0)
     start = time.perf_counter()
-    splits = {split: batches(dataset) for split, dataset in photos(data).items()}
+    splits = batches(photos(data))
     base = body(weights)
     base.trainable = False
     inputs = keras.Input((*SIZE, 3))

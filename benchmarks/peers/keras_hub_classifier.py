@@ -19,8 +19,7 @@ def main(data: str, weights: str, epochs: str, seed: str) -> None:
     """Train and print."""
     keras.utils.set_random_seed(int(seed))
     start = time.perf_counter()
-    splits = photos(data)
-    splits = {name: batches(dataset) for name, dataset in splits.items()}
+    splits = batches(photos(data))
     base = body(weights)
     inputs = keras.Input((*SIZE, 3))
     scaled = keras.layers.Rescaling(1 / 127.5, -1)(inputs)

@@ -8,15 +8,18 @@ SIZE = (160, 160)
 
 
 def photos(data: str) -> dict:
-    """The splits of a folder as Keras reads them, decoded once and kept in memory, training photos shuffled anew in each
-    epoch; single photos, to be changed and batched."""
-    read = {
+    """The splits of a folder as Keras reads them, training photos in random order; single photos, decoded when asked for."""
+    return {
         split: keras.utils.image_dataset_from_directory(
-            f"{data}/{split}", image_size=SIZE, batch_size=None, label_mode="int", shuffle=False, verbose=False
-        ).cache()
+            f"{data}/{split}",
+            image_size=SIZE,
+            batch_size=None,
+            label_mode="int",
+            shuffle=split == "train",
+            verbose=False,
+        )
         for split in ("train", "validation", "test")
     }
-    return read | {"train": read["train"].shuffle(len(read["train"]), reshuffle_each_iteration=True)}
 
 
 def classes(data: str) -> int:
@@ -24,9 +27,12 @@ def classes(data: str) -> int:
     return len(next(os.walk(f"{data}/train"))[1])
 
 
-def batches(dataset):
-    """Of 32, the next ones made while the present one is used."""
-    return dataset.batch(32).prefetch(-1)
+def batches(splits: dict) -> dict:
+    """Photos decoded once and kept in memory, for training shuffled anew in each epoch; batches of 32, the next ones made
+    while the present one is used."""
+    kept = {split: dataset.cache() for split, dataset in splits.items()}
+    kept["train"] = kept["train"].shuffle(len(kept["train"]), reshuffle_each_iteration=True)
+    return {split: dataset.batch(32).prefetch(-1) for split, dataset in kept.items()}
 
 
 def body(weights: str) -> keras.Model:

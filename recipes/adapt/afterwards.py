@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from recipes.engine import pipeline
 from recipes.engine.images import Images
 from recipes.engine.progress import progress
@@ -12,7 +14,7 @@ from zoo.errors import ConfigError
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["adabn", "tent"]
+__all__ = ["adabn", "normalizations", "tent"]
 
 LEARNING_RATE = 1e-3
 """Tent's, with Adam (Wang et al. 2021, section 4)."""
@@ -26,18 +28,26 @@ def adabn(model: "keras.Model", pictures: Images, batch_size: int, seed: int) ->
     Raises:
         ConfigError: there is none.
     """
-    layers = _normalizations(model, "adabn")
+    layers = normalizations(model, "adabn")
     before = [(layer.trainable, layer.momentum) for layer in layers]
+    for layer in layers:
+        layer.trainable, layer.momentum = True, 0.0  # what it knows is the last batch
     order = pipeline.Order(len(pictures), batch_size, seed)
+    sums = [[0.0, 0.0] for _ in layers]
     with _nothing_random(model), progress("adabn", order.steps) as advance:
-        for step, (inputs, _) in enumerate(pipeline.training_batches(pictures, order)):
-            for layer in layers:
-                # The mean over all batches, each counting the same.
-                layer.trainable, layer.momentum = True, step / (step + 1)
+        for inputs, _ in pipeline.training_batches(pictures, order):
             model(inputs, training=True)
+            for layer, own in zip(layers, sums, strict=True):
+                mean, variance = np.float64(layer.moving_mean), np.float64(layer.moving_variance)
+                own[0] += mean
+                own[1] += variance + mean**2
             advance()
-    for layer, (trainable, momentum) in zip(layers, before, strict=True):
+    for layer, (trainable, momentum), (mean, square) in zip(layers, before, sums, strict=True):
         layer.trainable, layer.momentum = trainable, momentum
+        # Of all batches as one: the mean of their variances alone would leave out how far apart their means are.
+        mean, square = mean / order.steps, square / order.steps
+        layer.moving_mean.assign(mean)
+        layer.moving_variance.assign(square - mean**2)
 
 
 def tent(model: "keras.Model", pictures: Images, batch_size: int, seed: int) -> None:
@@ -53,7 +63,7 @@ def tent(model: "keras.Model", pictures: Images, batch_size: int, seed: int) -> 
 
     from recipes.adapt.methods import entropy
 
-    layers = _normalizations(model, "tent")
+    layers = normalizations(model, "tent")
     variables = [v for layer in layers for v in (layer.gamma, layer.beta) if v is not None]
     optimizer = keras.optimizers.Adam(LEARNING_RATE)
     optimizer.build(variables)
@@ -93,7 +103,12 @@ def _nothing_random(model) -> Iterator[None]:
             setattr(layer, name, value)
 
 
-def _normalizations(model, method: str) -> list:
+def normalizations(model: "keras.Model", method: str) -> list:
+    """Every BatchNormalization in `model`.
+
+    Raises:
+        ConfigError: there is none, which `method` needs.
+    """
     found = [
         layer
         for layer in model._flatten_layers(include_self=False, recursive=True)

@@ -40,8 +40,8 @@ METHODS: Mapping[str, Row] = {
     "mmd": Row("joint", "Mmd", "Long et al. 2015, arXiv:1502.02791", least=2),
     "pseudo_label": Row("joint", "PseudoLabel", "Lee 2013; Berthelot et al. 2020, arXiv:1911.09785"),
     "fixmatch": Row("joint", "FixMatch", "Sohn et al. 2020, arXiv:2001.07685"),
-    "adabn": Row("afterwards", "adabn", "Li et al. 2018, arXiv:1603.04779"),
-    "tent": Row("afterwards", "tent", "Wang et al. 2021, arXiv:2006.10726"),
+    "adabn": Row("afterwards", "adabn", "Li et al. 2018, arXiv:1603.04779", least=2),
+    "tent": Row("afterwards", "tent", "Wang et al. 2021, arXiv:2006.10726", least=2),
 }
 
 
@@ -57,7 +57,7 @@ def check(names: Sequence[str], known: Sequence[str], strength: float, threshold
             raise UnknownName("method", name, known)
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"--methods needs one or more different ones of {', '.join(known)}")
-    if strength <= 0:
+    if not strength > 0:
         raise ConfigError(f"the --strength of a method is above 0, not {strength:g}")
     if threshold is not None and not 0 < threshold < 1:
         raise ConfigError(f"the --threshold for a label to be taken is between 0 and 1, not {threshold:g}")
@@ -83,8 +83,10 @@ def check_reach(names: Sequence[str], phases: Sequence[Phase], hidden: int) -> N
     """Refuse a method that could move nothing: of the last phase nothing trains before the last dense layer.
 
     Raises:
-        ConfigError: names the method.
+        ConfigError: names the method; or `hidden` is below 0.
     """
+    if hidden < 0:
+        raise ConfigError(f"--hidden is a number of units, 0 for none, not {hidden}")
     for name in names:
         if phases[-1].train == "head" and not hidden and METHODS[name].features_alone:
             raise ConfigError(

@@ -74,6 +74,13 @@ def train(
     """
     counts = {"labelled": len(images["train"]), "unlabelled": len(images["unlabelled"])}
     catalogue.check_batch(plan.methods, plan.settings.batch_size, counts)
+    late = [name for name in plan.methods if catalogue.METHODS[name].kind == "afterwards"]
+    if late:
+        from recipes.adapt import afterwards
+
+        model = build()
+        for name in late:
+            afterwards.normalizations(model, name)  # refuses before anything is trained
     found: list[Candidate] = []
     for name in (plan.baseline, *plan.methods):
         say(f"method: {name}")

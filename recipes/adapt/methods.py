@@ -188,7 +188,7 @@ class PseudoLabel(Method):
 class FixMatch(PseudoLabel):
     """The label that a slightly changed picture is sure of is learned from a strongly changed version of it.
 
-    Sohn et al. 2020, arXiv:2001.07685.
+    Sohn et al. 2020, arXiv:2001.07685; the strong version is RandAugment's on top of the slight changes, without Cutout.
     """
 
     strong = True

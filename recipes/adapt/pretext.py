@@ -1,6 +1,6 @@
 """What a backbone knows of pictures without labels, before and after it has learned from them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from recipes.engine import fit, pipeline
 from recipes.engine.augmentation import MIXERS
 from recipes.engine.images import Images, take
+from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
 from zoo.errors import ConfigError
 from zoo.stack import FEATURES
@@ -15,7 +16,7 @@ from zoo.stack import FEATURES
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["check", "compared", "features", "figures"]
+__all__ = ["check", "check_reach", "compared", "features", "figures"]
 
 SEED = 1
 """Of the random changes by which models are compared; those of the validation loss have another."""
@@ -39,6 +40,22 @@ def check(settings: FitSettings) -> None:
     # A batch is all first versions and then all second ones: each device would get one half of every pair.
     for option in ("multi_gpu", "mixed_precision", "class_weights"):
         settings.refuse(option, "pairs of versions")
+    if settings.cache != "off" and settings.caching != FitSettings().caching:
+        raise ConfigError(
+            "pairs of versions are made anew in each step and never cached: leave the --cache options away"
+        )
+
+
+def check_reach(phases: Sequence[Phase]) -> None:
+    """Refuse a schedule that would leave the backbone as it is.
+
+    Raises:
+        ConfigError: only the head trains.
+    """
+    if all(phase.train == "head" for phase in phases):
+        raise ConfigError(
+            "the backbone learns from pairs of versions: take a --schedule that trains more than the head"
+        )
 
 
 def features(model: "keras.Model", images: Images) -> np.ndarray:

@@ -28,6 +28,8 @@ class Options:
     text_column: str = "text"
     label_column: str = "label"
     """The columns of a table."""
+    skip_bad: bool = False
+    """Leave out pictures that cannot be read."""
     out: Path | None = None
     """Also write the rows into this JSON file."""
     json: bool = False
@@ -54,7 +56,7 @@ def suggest(options: Options) -> list[dict]:
 
     entries = plan.entries(options.backbones or scoring.on_this_machine(options.image_size))
     source = plan.source_of(options, plan.kind(entries))
-    rows = scoring.suggest(source, entries, options.sample, options.image_size, options.split_seed)
+    rows = scoring.suggest(source, entries, options.sample, options.image_size, options.split_seed, options.skip_bad)
     if options.out is not None:
         write_text(options.out, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     return rows

@@ -43,6 +43,26 @@ class GradNorm(keras.Model):
         )
         self.balance = [self.task_weights, self.first]
 
+    def _slope(self, sizes, losses, answered):
+        """The derivative of the sum of |G - G wanted| by the weights, those wanted held fixed; sizes in units of their mean.
+
+        `sizes`: of the tasks' gradients G; `answered`: the share of the examples whose answer is known. A loss is a mean
+        over all of them, so it is divided by that for the pace; a task without any has no pace in this step.
+        """
+        import tensorflow as tf
+
+        here = tf.cast(answered > 0, "float32")
+
+        def mean(values):
+            return tf.reduce_sum(here * values) / (tf.reduce_sum(here) + SMALL)
+
+        now = losses / tf.maximum(answered, SMALL)
+        self.first.assign(tf.where(self.first > 0, self.first, here * now))
+        pace = now / (self.first + SMALL)
+        weighted = self.task_weights * sizes
+        wanted = mean(weighted) * (pace / (mean(pace) + SMALL)) ** RESTORE
+        return here * tf.sign(weighted - wanted) * sizes / (mean(sizes) + SMALL)
+
     def call(self, inputs, training=None):
         """The outputs by task."""
         return self.inner(inputs, training=training)
@@ -67,13 +87,8 @@ class GradNorm(keras.Model):
         at = keras.tree.flatten(shared)
         sizes = tf.stack([tf.linalg.global_norm(tape.gradient(loss, at)) for loss in losses])
         del tape
-        now = tf.stack(losses)
-        self.first.assign(tf.where(self.first > 0, self.first, now))
-        pace = now / (self.first + SMALL)
-        weighted = self.task_weights * sizes
-        wanted = tf.reduce_mean(weighted) * (pace / (tf.reduce_mean(pace) + SMALL)) ** RESTORE
-        # The derivative of the sum of |weighted - wanted| by the weights, `wanted` held fixed; sizes in units of their mean.
-        slope = tf.sign(weighted - wanted) * sizes / (tf.reduce_mean(sizes) + SMALL)
+        answered = tf.stack([tf.reduce_mean(known[name]) if name in known else 1.0 for name in self.names])
+        slope = self._slope(sizes, tf.stack(losses), answered)
         moved = tf.maximum(self.task_weights - RATE * slope, LEAST)
         self.task_weights.assign(moved * len(self.names) / tf.reduce_sum(moved))
         self._loss_tracker.update_state(total)

@@ -31,6 +31,9 @@ __all__ = [
     "training_batches",
 ]
 
+STRONG: Augmentation = "randaugment"
+"""What a strongly changed version of a picture goes through beside the other changes."""
+
 DRAWS_APART = 7919
 """Between the seeds of two draws: more than the layers of an augmentation, whose seeds follow each other."""
 BUCKET_STEPS = 32
@@ -148,23 +151,26 @@ def joint_batches(
     unlabelled: Images | Features,
     order: Order,
     augment: Sequence[Augmentation],
-    strong: Sequence[Augmentation] = (),
+    strong: bool = False,
 ) -> "tf.data.Dataset":
-    """`labelled` batches with others beside their inputs: {"labelled", "unlabelled"}, with `strong` changes also "strong".
+    """`labelled` batches with others beside their inputs: {"labelled", "unlabelled"}, and with `strong` the same pictures
+    after more changes as "strong".
 
     The others follow `order`. Two pictures without labels are never joined: what the model says of one of them would be
     learned as the label of both. Sentences of all kinds are padded to one length.
     """
     import tensorflow as tf
 
+    single = [name for name in augment if name not in MIXERS]
     if isinstance(unlabelled, Features):
         others = feature_batches(unlabelled, order).map(lambda inputs, _: {"unlabelled": inputs})
     else:
-        single = [name for name in augment if name not in MIXERS]
         others = training_batches(unlabelled, order, augment=single).map(lambda inputs, _: {"unlabelled": inputs})
     if strong:
-        changed = training_batches(unlabelled, order, augment=strong).map(lambda inputs, _: {"strong": inputs})
-        others = tf.data.Dataset.zip((others, changed)).map(lambda weak, much: {**weak, **much})
+        # No flip but the user's: whoever leaves it out knows that mirrored digits are none.
+        much = tuple(dict.fromkeys((*single, STRONG)))
+        changed = training_batches(unlabelled, order, augment=much).map(lambda inputs, _: {"strong": inputs})
+        others = tf.data.Dataset.zip((others, changed)).map(lambda weak, other: {**weak, **other})
     joined = tf.data.Dataset.zip((labelled, others)).map(
         lambda batch, beside: ({"labelled": batch[0], **beside}, *batch[1:])
     )

@@ -4,6 +4,7 @@ Plain records, no TensorFlow.
 """
 
 import hashlib
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -173,7 +174,12 @@ def heads_of(tasks: Sequence[Task], source: Source, dropout: float) -> tuple[Hea
             made.append(heads.regression([task.name], name=task.name, dropout=dropout, centre=centre, scale=scale))
         else:
             labels = sorted(
-                {label for split in source.splits.values() for e in split for label in _labels(task, e.cells[number])}
+                {
+                    label
+                    for split in source.splits.values()
+                    for e in split
+                    for label in _labels(task.kind, e.cells[number])
+                }
             )
             make = heads.single_label if task.kind == "single_label" else heads.multi_label
             made.append(make(labels, name=task.name, dropout=dropout))
@@ -194,13 +200,13 @@ def targets_of(heads: Sequence[Head], examples: Sequence[Tasked]) -> dict[str, n
                 row[0] = float(cell)
                 continue
             row[:] = 0.0
-            for label in cell.split(";") if head.kind == "multi_label" else (cell,):
-                if label.strip() not in index:
+            for label in _labels(head.kind, cell):
+                if label not in index:
                     raise DataError(
-                        f"'{example.name}': '{label.strip()}' is not one of the {len(index)} labels of task '{head.name}': "
+                        f"'{example.name}': '{label}' is not one of the {len(index)} labels of task '{head.name}': "
                         f"{', '.join(index)}"
                     )
-                row[index[label.strip()]] = 1.0
+                row[index[label]] = 1.0
         found[head.name] = rows
     return found
 
@@ -249,18 +255,20 @@ def _cell(path: Path, line: int, row: Mapping, task: Task) -> str:
         tables.cell(path, line, row, task.column)  # says which columns there are
     value = row[task.column]
     text = ";".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value).strip()
-    if text in ("NaN", "nan"):
+    if text.lower() == "nan":
         return ""
     if text and task.kind == "regression":
         try:
-            float(text)
+            finite = math.isfinite(float(text))
         except ValueError:
-            raise DataError(f"'{path}', line {line}: '{text}' of task '{task.name}' is no number") from None
+            finite = False
+        if not finite:
+            raise DataError(f"'{path}', line {line}: '{text}' of task '{task.name}' is no number")
     return text
 
 
-def _labels(task: Task, cell: str) -> list[str]:
-    return [part.strip() for part in (cell.split(";") if task.kind == "multi_label" else [cell]) if part.strip()]
+def _labels(kind: str, cell: str) -> list[str]:
+    return [part.strip() for part in (cell.split(";") if kind == "multi_label" else [cell]) if part.strip()]
 
 
 def _check(source: Source, number: int, task: Task) -> None:
@@ -271,7 +279,9 @@ def _check(source: Source, number: int, task: Task) -> None:
         )
     if task.kind == "regression":
         return
-    counts = {split: Counter(label for cell in own for label in _labels(task, cell)) for split, own in cells.items()}
+    counts = {
+        split: Counter(label for cell in own for label in _labels(task.kind, cell)) for split, own in cells.items()
+    }
     if len(counts["train"]) < (2 if task.kind == "single_label" else 1):
         raise DataError(f"task '{task.name}' of '{source.name}' has one label only: there is nothing to learn")
     for split, found in counts.items():

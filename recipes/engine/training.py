@@ -39,8 +39,6 @@ ENDLESS = 1_000_000
 """Epochs of a phase that the clock ends."""
 APART = 1_000_003
 """Between the seed of the labelled examples' order and that of the others'."""
-STRONG = ("flip", "crop", "randaugment")
-"""What a strongly changed version of a picture has gone through."""
 STEPS_A_CALL = 16
 """Steps that run without returning to Python, at most, unless only the head trains: then it is a whole epoch."""
 
@@ -269,8 +267,7 @@ class _Phase:
         others = self._order(seed + APART, data["unlabelled"])
         begun, skip = divmod(first * self.steps, others.steps)
         others = replace(others, epochs=ENDLESS, first=begun, skip=skip)
-        strong = STRONG if self.method.strong else ()
-        return pipeline.joint_batches(labelled, data["unlabelled"], others, augment, strong)
+        return pipeline.joint_batches(labelled, data["unlabelled"], others, augment, self.method.strong)
 
     def _validation(self, examples):
         if not self.pairs:

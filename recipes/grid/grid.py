@@ -128,16 +128,20 @@ def _export(grid: Grid, ledger: Ledger) -> None:
         row = max(best.rows, key=lambda row: row["validation"])
         own = [r for r in ledger.rows.values() if r["backbone"] == backbone]
         known = next((r for r in own if r.get("files_of")), {})
-        if set(grid.files.formats) <= set((known.get("formats") or "").split()):
+        formats, precisions = (
+            list(dict.fromkeys([*(known.get(column) or "").split(), *asked]))
+            for column, asked in (("formats", grid.files.formats), ("precisions", grid.files.precisions))
+        )
+        if known and (formats, precisions) == (known["formats"].split(), (known.get("precisions") or "").split()):
             ledger.put(*({**r, **rows.files_in(known)} for r in own))  # rows that came later
             continue
         say(f"exporting {row['cell']}")
         folder = grid.cells / row["cell"]
         command = [
-            sys.executable, "-m", "recipes.commands", "export", str(folder), "--formats", *grid.files.formats, "--overwrite",
+            sys.executable, "-m", "recipes.commands", "export", str(folder), "--formats", *formats, "--overwrite",
         ]  # fmt: skip
-        if grid.files.precisions:
-            command += ["--quantize", *grid.files.precisions]
+        if precisions:
+            command += ["--quantize", *precisions]
         log = grid.cells / f"{row['cell']}.export.log"
         outcome = jobs.run(jobs.Job(row["cell"], tuple(command), log))
         manifest = folder / "export" / "manifest.json"
@@ -145,7 +149,7 @@ def _export(grid: Grid, ledger: Ledger) -> None:
             warn(f"{row['cell']} could not be exported: {outcome.cause} (its words: {log})")
             continue
         found = rows.file_columns(json.loads(manifest.read_text(encoding="utf-8")))
-        found |= {"files_of": row["cell"], "formats": " ".join(grid.files.formats)}
+        found |= {"files_of": row["cell"], "formats": " ".join(formats), "precisions": " ".join(precisions)}
         ledger.put(*({**r, **found} for r in own))
 
 
@@ -164,6 +168,7 @@ def _suggest(grid: Grid) -> list[Mapping]:
     for name in ("image_size", "split_seed", "path_column", "text_column", "label_column"):
         value = getattr(config, name, None)
         command += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    command += ["--skip-bad"] if getattr(config, "skip_bad", False) else []
     log = grid.cells / "suggest.log"
     outcome = jobs.run(jobs.Job("suggest", tuple(command), log))
     if outcome.code:

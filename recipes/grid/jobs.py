@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,8 +53,11 @@ class Outcome:
     machine: str
 
 
-def run(job: Job, threads: int | None = None) -> Outcome:
-    """Run one job on this machine, with at most so many `threads`; its output goes to the log."""
+def run(job: Job, threads: int | None = None, stopped: Callable[[], bool] = lambda: False) -> Outcome:
+    """Run one job on this machine, with at most so many `threads`; its output goes to the log.
+
+    It is asked to end as soon as `stopped` says so.
+    """
     import platform
 
     job.log.parent.mkdir(parents=True, exist_ok=True)
@@ -65,11 +68,14 @@ def run(job: Job, threads: int | None = None) -> Outcome:
             job.command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env={**os.environ, **limits}
         )
         try:
-            peak, ended = 0, 0
+            peak, ended, told = 0, 0, False
             while not ended:
                 with contextlib.suppress(OSError, StopIteration):  # it has ended, or the system does not say
                     peak = max(peak, probe.status_bytes("VmHWM", process.pid))
                 time.sleep(LOOK_SECONDS)
+                if not told and stopped():
+                    process.terminate()
+                    told = True
                 ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         except BaseException:
             process.terminate()
@@ -106,7 +112,7 @@ def _several(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Outcome]]
             with contextlib.suppress(IndexError):  # another one took the last job
                 job = left.pop()
                 try:
-                    done.put((job, run(job, threads)))
+                    done.put((job, run(job, threads, stop.is_set)))
                 except Exception as error:  # whatever it is, the others go on, and who waits is told
                     done.put((job, Outcome(1, f"it could not be run: {error}", 0.0, 0, "")))
 
@@ -117,7 +123,9 @@ def _several(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Outcome]]
         for _ in jobs:
             yield done.get()
     finally:
-        stop.set()
+        stop.set()  # whoever waits no longer, for an error or a signal, leaves no training behind
+        for thread in crew:
+            thread.join()
 
 
 def _on_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[Job, Outcome]]:

@@ -216,7 +216,9 @@ def check(grid: Plan) -> Mapping[str, object]:
     rows = {}
     for cell in grid.cells:
         config = config_of(grid, cell)
-        config.fit.check()
+        config.fit.check(config.epochs)
+        if cell.fraction < 1 and config.per_class is not None:
+            raise ConfigError("--label-fractions and --per-class both say how many labels are used: choose one of them")
         given = (config.epochs, config.learning_rate, config.layer_decay, config.blocks)
         schedule.resolve(cell.schedule, *given, known=known)
         if cell.entry.name in rows:
@@ -259,13 +261,18 @@ def source_of(asked: _Data, modality: str) -> "Source":
 
 
 def weights_of(grid: Plan) -> dict[str, str]:
-    """What each backbone starts from: a word, or of a file the first half of its SHA-256."""
+    """What each backbone starts from: a word, of a file half its SHA-256, of a folder a hash of its files."""
+    from recipes.engine.store import hash_of
     from zoo.weights import sha256
 
     found = {}
     for entry in grid.entries:
         path = Path(entry.weights or entry.backbone).expanduser()
-        found[entry.name] = sha256(path)[:32] if path.is_file() else entry.weights or ""
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            found[entry.name] = hash_of(*((str(file.relative_to(path)), sha256(file)) for file in files))
+        else:
+            found[entry.name] = sha256(path)[:32] if path.is_file() else entry.weights or ""
     return found
 
 

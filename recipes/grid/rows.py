@@ -13,7 +13,7 @@ from recipes.grid.plan import Cell
 
 __all__ = ["MARKS", "best_until", "curve_of", "file_columns", "files_in", "measure_of", "of_cell"]
 
-OF_FILES = ("tflite_", "onnx_", "savedmodel_", "files_of", "formats")
+OF_FILES = ("tflite_", "onnx_", "savedmodel_", "files_of", "formats", "precisions")
 """How the columns about exported files begin."""
 MARKS = (*LOOKED_AT, 1)
 """Shares of a budget of time at which the accuracy so far is kept: of 3 minutes 0.5, 1, 2 and 3."""

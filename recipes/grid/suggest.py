@@ -34,7 +34,12 @@ def on_this_machine(image_size: int | None = None) -> list[str]:
 
 
 def suggest(
-    source: Source, entries: Sequence[plan.Entry], sample: int, image_size: int | None = None, split_seed: int = 0
+    source: Source,
+    entries: Sequence[plan.Entry],
+    sample: int,
+    image_size: int | None = None,
+    split_seed: int = 0,
+    skip_bad: bool = False,
 ) -> list[dict]:
     """A row for each backbone, the most promising first: `backbone`, `weights`, the scores of `transferability.SCORES`,
     their mean rank, and estimates in seconds: of a pass over the training data, and of an epoch through the whole backbone.
@@ -58,7 +63,7 @@ def suggest(
     rows = []
     with progress("suggest", len(entries)) as advance:
         for entry in entries:
-            features, classes, seconds, own = _features(entry, source, image_size)
+            features, classes, seconds, own = _features(entry, source, image_size, skip_bad)
             rows.append(
                 {
                     "backbone": entry.name,
@@ -73,7 +78,7 @@ def suggest(
     return _ranked(rows)
 
 
-def _features(entry: plan.Entry, source, image_size: int | None):
+def _features(entry: plan.Entry, source, image_size: int | None, skip_bad: bool):
     """(features `(n, d)`, classes `(n,)`, seconds an example, what the backbone's own head says or None)."""
     import keras
 
@@ -100,7 +105,9 @@ def _features(entry: plan.Entry, source, image_size: int | None):
         size = image_size or row.image_size
         spec = entry.weights or backbone_table.default_weights(row)
         model = stack(backbones.build(row, image_size=size, weights=spec), [head])
-        examples = images.decode_examples(source.splits["train"], source.labels, size, title=f"decode for {entry.name}")
+        examples = images.decode_examples(
+            source.splits["train"], source.labels, size, skip_bad=skip_bad, title=f"decode for {entry.name}"
+        )
         classes = examples.classes
         if entry.backbone.endswith(".keras"):
             own = _own_head(Path(entry.backbone), examples)
@@ -119,6 +126,8 @@ def _own_head(path: Path, examples) -> np.ndarray | None:
     from zoo.keras_file import load_keras
 
     (outputs,) = fit.predict(load_keras(path), examples)
+    if isinstance(outputs, dict):  # several heads
+        return None
     if outputs.ndim == 2 and outputs.shape[1] > 1 and outputs.min() >= 0 and np.allclose(outputs.sum(-1), 1, atol=1e-3):
         return outputs
     return None

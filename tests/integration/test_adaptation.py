@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -239,6 +240,7 @@ def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp
     assert "pairs of versions are compared" in lines[0]
     for options, message in (
         (("--multi-gpu",), "--multi-gpu is not made for pairs"),
+        (("--schedule", "feature_extraction"), "take a --schedule that trains more than the head"),
         (("--clusters", 60), "--clusters is from 2 to one less than the 60 pictures, not 60"),
     ):
         code, _, lines = call(*arguments[:5], tmp_path / "other", *small, "--batch-size", 16, *options)
@@ -248,6 +250,17 @@ def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Bad input
+
+
+def test_what_needs_batch_normalization_is_refused_before_anything_trains(adapt, dark_photos, tmp_path):
+    inputs = keras.Input((32, 32, 3))
+    plain = keras.Model(inputs, keras.layers.Conv2D(4, 3, activation="relu")(inputs), name="plain")
+    plain.save(tmp_path / "plain.keras")
+    own = ("--backbone", tmp_path / "plain.keras", "--weights", "own")
+    code, _, lines, _ = adapt(dark_photos, "--methods", "cdan", "adabn", *own)
+    assert code == 2
+    assert "adabn changes what BatchNormalization knows of the data, and 'plain' has none" in lines[-1]
+    assert not any("method: source_only" in line for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -76,12 +76,18 @@ def test_long_epochs_are_looked_into(data, tmp_path, monkeypatch):
     """A batch takes so long that no epoch ends before the last sixth."""
     from recipes.engine import training
 
-    made = training.deadline
+    made, counted = training.deadline, []
 
     def slow(*arguments):
         callback = made(*arguments)
         told = callback.on_train_batch_end
-        callback.on_train_batch_end = lambda batch, logs=None: (time.sleep(1.0), told(batch, logs))
+
+        def on_train_batch_end(batch, logs=None):
+            time.sleep(1.0)
+            told(batch, logs)
+            counted.append(float(callback.model.metrics[0].count))
+
+        callback.on_train_batch_end = on_train_batch_end
         return callback
 
     monkeypatch.setattr(training, "deadline", slow)
@@ -93,3 +99,6 @@ def test_long_epochs_are_looked_into(data, tmp_path, monkeypatch):
     assert 1 <= len(seen) <= len(budget.MARKS)
     assert all(0 <= glance["accuracy"] <= 1 for glance in result.phases[0]["glances"])
     assert result.history[0]["elapsed"] < 12 + 4
+    assert counted == [counted[0] * (i + 1) for i in range(len(counted))], (
+        "the looks are no part of the epoch's figures"
+    )

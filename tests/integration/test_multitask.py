@@ -73,6 +73,14 @@ def test_several_tasks_from_end_to_end(call, answers, tmp_path):
         (("--tasks", "place"), "--tasks needs two or more different ones, got place"),
         (("--tasks", "place", "colour"), "has no column 'colour': it has file, place, brightness, like"),
         (("--tasks", "place", "like:regression"), "of task 'like' is no number"),
+        (
+            ("--tasks", "place", "brightness:regression:0.5", "--weighting", "uncertainty"),
+            "finds the weights by itself",
+        ),
+        (
+            ("--tasks", "place", "features=like:multi_label", "--weights", "none"),
+            "would have two layers 'features': rename the head or",
+        ),
         (("--tasks", "place", "like:multi_label", "--augment", "mixup"), "--augment mixup mixes the answers"),
         (
             ("--tasks", "place", "like:multi_label", "--mixed-precision"),

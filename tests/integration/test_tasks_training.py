@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from recipes.engine import tasks
@@ -39,7 +40,7 @@ def fitted(data, together, store=None, phases=ALL, **settings):
 
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty", "gradnorm"])
 def test_what_is_not_known_counts_nothing(data, weighting):
-    """Whatever stands where an answer is missing, the same model comes out."""
+    """Training with gaps learns, and examples without any answer change no figure."""
     together = Tasks(
         (PLACE, GREY), None if weighting == "uncertainty" else (1.0, 0.5), balanced=weighting == "gradnorm"
     )
@@ -113,6 +114,30 @@ def test_gradnorm_begins_anew_with_each_seed_and_goes_on_after_a_kill(data, tmp_
     for a, b in zip(run([3, 4], tmp_path), expected, strict=True):
         for x, y in zip(a.weights, b.weights, strict=True):
             np.testing.assert_array_equal(x, y)
+
+
+def balance(losses, answered, first=(0.0, 0.0)):
+    """(the slope by the weights of two tasks whose gradients are of one size, their first losses)"""
+    model = stack(tiny_backbone(), [PLACE, GREY])
+    made = GradNorm(model, Tasks((PLACE, GREY), (1.0, 1.0), balanced=True))
+    made.first.assign(first)
+    slope = made._slope(*(tf.constant(values, tf.float32) for values in ((1.0, 1.0), losses, answered)))
+    return np.asarray(slope), np.asarray(made.first)
+
+
+def test_a_task_that_lags_behind_is_pulled_forward():
+    slope, _ = balance((0.9, 0.1), (1.0, 1.0), first=(1.0, 1.0))
+    np.testing.assert_allclose(slope, [-1, 1])  # the weights move against it
+
+
+def test_a_task_with_few_answers_does_not_seem_to_lag():
+    """A loss is a mean over all examples: with one answer in ten it is a tenth, and no sign of learning."""
+    slope, first = balance((1.0, 0.1), (1.0, 0.1))
+    np.testing.assert_allclose(first, [1, 1])
+    np.testing.assert_allclose(balance((0.5, 0.025), (1.0, 0.05), first)[0], slope)
+    slope, first = balance((1.0, 0.0), (1.0, 0.0))
+    np.testing.assert_allclose(first, [1, 0], err_msg="without an answer nothing is known of its pace")
+    assert slope[1] == 0
 
 
 def test_gradnorm_gives_weight_to_the_task_whose_gradient_is_small():

@@ -58,6 +58,12 @@ def test_the_reversal_hands_on_and_turns_the_gradient_round():
     assert isinstance(again, GradientReversal)
 
 
+def test_methods_begin_softly_as_the_paper_of_dann_has_it():
+    assert [float(methods.ramp(p)) for p in (0.0, 0.5, 1.0)] == pytest.approx(
+        [0, 2 / (1 + np.exp(-5)) - 1, 2 / (1 + np.exp(-10)) - 1], abs=1e-6
+    )
+
+
 def test_coral_is_the_distance_of_covariances():
     first, second = part(40), part(30, width=6)
     a, b = np.cov(first.features, rowvar=False), np.cov(second.features, rowvar=False)
@@ -198,7 +204,7 @@ def test_pictures_without_labels_are_not_joined(data, mixer):
     labelled = pipeline.training_batches(data["train"], order)
 
     def others(*augment):
-        batches = pipeline.joint_batches(labelled, data["unlabelled"], order, augment, ("flip",))
+        batches = pipeline.joint_batches(labelled, data["unlabelled"], order, augment, True)
         return [inputs["unlabelled"].numpy() for inputs, _ in batches]
 
     np.testing.assert_array_equal(others("crop", mixer), others("crop"))
@@ -231,11 +237,13 @@ def test_sentences_of_both_kinds_are_padded_to_one_length():
 # Afterwards
 
 
-def test_adabn_takes_the_statistics_of_the_pictures(data):
+@pytest.mark.parametrize("batch_size", [40, 8, 2])
+def test_adabn_takes_the_statistics_of_the_pictures(data, batch_size):
+    """Of all of them, however they come: batches of two have means far apart."""
     model = builder(normalization)()
     first = next(layer for layer in model.layers if isinstance(layer, layers.BatchNormalization))
     before = [layer.trainable for layer in model.layers]
-    afterwards.adabn(model, data["unlabelled"], 40, 0)
+    afterwards.adabn(model, data["unlabelled"], batch_size, 0)
     assert [layer.trainable for layer in model.layers] == before
     seen = keras.Model(model.input, first.input)(np.float32(data["unlabelled"].pixels))
     np.testing.assert_allclose(first.moving_mean, np.mean(seen, (0, 1, 2)), rtol=1e-3, atol=1e-3)
@@ -299,6 +307,7 @@ def test_the_best_method_is_chosen_by_its_mean_and_then_its_best_seed():
         ((("cdna",), 1.0, None), UnknownName, "cdan"),
         (((), 1.0, None), ConfigError, "one or more different ones"),
         ((("dann", "dann"), 1.0, None), ConfigError, "one or more different ones"),
+        ((("dann",), float("nan"), None), ConfigError, "--strength of a method is above 0, not nan"),
         ((("dann",), 0.0, None), ConfigError, "--strength of a method is above 0, not 0"),
         ((("dann",), 1.0, 1.0), ConfigError, "--threshold .* between 0 and 1, not 1"),
     ],
@@ -318,6 +327,8 @@ def test_a_method_that_could_move_nothing_is_refused():
         catalogue.check_reach((name,), (head,), 16)
         catalogue.check_reach((name,), (head, top), 0)
     catalogue.check_reach(("mmd", "pseudo_label", "adabn"), (head,), 0)  # these move the last layer, or statistics
+    with pytest.raises(ConfigError, match="--hidden is a number of units, 0 for none, not -1"):
+        catalogue.check_reach(("mmd",), (head, top), -1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -401,9 +412,15 @@ def test_options_that_pairs_have_no_use_for_are_refused():
         ({**pairs, "multi_gpu": True}, "--multi-gpu is not made for pairs"),
         ({**pairs, "mixed_precision": True}, "--mixed-precision is not made for pairs"),
         ({**pairs, "class_weights": True}, "--class-weights is not made for pairs"),
+        ({**pairs, "cache": "memory"}, "leave the --cache options away"),
+        ({**pairs, "views": 2}, "leave the --cache options away"),
     ):
         with pytest.raises(ConfigError, match=message):
             pretext.check(FitSettings(**settings))
+    head, top = Phase("head", "head", 1, 0.01), Phase("top", 1, 1, 0.01)
+    pretext.check_reach((head, top))
+    with pytest.raises(ConfigError, match="take a --schedule that trains more than the head"):
+        pretext.check_reach((head,))
 
 
 @pytest.mark.parametrize("bad", [0, 3])

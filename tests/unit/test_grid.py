@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -92,6 +93,14 @@ def test_weights_are_known_by_what_is_in_them(tmp_path):
     assert found[0]["mobilenet_v2_0.35"] == found[1]["mobilenet_v2_0.35"] == "bundled"
 
 
+def test_an_encoder_in_a_folder_is_known_by_its_files(tmp_path):
+    found, cell = [], plan.Cell(plan.Entry(str(tmp_path), None), "full", 0, 1.0)
+    for content in ("a", "b", "a"):
+        (tmp_path / "model.weights.h5").write_text(content)
+        found.append(plan.weights_of(plan.Plan("text-classification", "commands", (cell,), ()))[cell.entry.name])
+    assert found[0] == found[2] != found[1]
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
@@ -126,6 +135,8 @@ def test_backbones_that_cannot_be(names, error, words):
         ({"schedules": ["fine_tone"]}, UnknownName, "Did you mean 'fine_tune'"),
         ({"options": ["--epochs", "1"]}, ConfigError, "cannot be spread"),
         ({"options": ["--budget", "soon"]}, ConfigError, "--budget is a time above 0"),
+        ({"options": ["--budget", "3m", "--epochs", "5"]}, ConfigError, "both say how long to train"),
+        ({"options": ["--per-class", "10"], "fractions": [0.1]}, ConfigError, "both say how many labels are used"),
         ({"backbones": plan.entries(["mobilenet_v2@nowhere.h5"])}, WeightsError, "no weights file 'nowhere.h5'"),
     ],
 )
@@ -172,6 +183,17 @@ def test_all_jobs_run_whatever_becomes_of_one(tmp_path, workers):
     several = [job(tmp_path, f"raise SystemExit({n} == 1)", f"job{n}") for n in range(5)]
     found = {j.name: outcome.code for j, outcome in jobs.run_all(several, workers)}
     assert found == {f"job{n}": int(n == 1) for n in range(5)}
+
+
+def test_who_stops_waiting_leaves_no_job_behind(tmp_path):
+    long = f"import os, pathlib, time; pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid())); time.sleep(60)"
+    waiting = jobs.run_all([job(tmp_path, "import time; time.sleep(1)", "short"), job(tmp_path, long, "long")], 2)
+    assert next(waiting)[0].name == "short"
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        time.sleep(0.05)
+    waiting.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_workers_share_the_cores(tmp_path):

@@ -114,6 +114,8 @@ def test_stack_refuses():
         stack(backbone, [])
     with pytest.raises(ConfigError, match="different names"):
         stack(backbone, [heads.regression(["a"]), heads.regression(["b"])])
+    with pytest.raises(ConfigError, match="two layers 'features': rename the head or task"):
+        stack(backbone, [heads.regression(["a"]), heads.regression(["b"], name="features")])
     with pytest.raises(ConfigError, match="has 2"):
         stack(keras.Model(inputs, [inputs, backbone.output]), [heads.regression(["a"])])
     odd = keras.Input((2, 2, 2, 2))

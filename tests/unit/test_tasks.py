@@ -146,6 +146,7 @@ def test_the_pictures_of_one_task_stay_on_the_disk(data, monkeypatch):
     ("rows", "message"),
     [
         (("p.png,cat,old,a", "p.png,dog,1,b"), "line 2: 'old' of task 'age' is no number"),
+        (("p.png,cat,1,a", "p.png,dog,inf,b"), "line 3: 'inf' of task 'age' is no number"),
         (("q.png,cat,1,a",), "line 2: there is no file"),
         (("p.png,,,", "p.png,dog,1,b"), "line 2: no task has an answer"),
         (("p.png,cat,1,a", "p.png,cat,2,b"), "task 'kind' of .* has one label only"),
