@@ -115,7 +115,7 @@ class Accuracy:
         reference: the same share for Keras.
         drop_points: what is lost, in points (hundredths).
         drop_interval: the 95 % interval of that, by pairs of answers (Bonett & Price 2012).
-        calibration_error: ECE, 0 to 1; None unless one label of several holds.
+        calibration_error: ECE, 0 to 1; None unless one label of several holds and is known.
         examples: how many.
         truth: "labels", or "keras" where there were none and Keras's own answers took their place.
         passed: the drop is within `max_drop`, or not to be told from chance.
@@ -154,7 +154,8 @@ def accuracy(
     before, after = (_right(values, wanted, kind) for values in (reference, outputs))
     drop, low, high = paired_drop(before, after)
     finite = np.isfinite(outputs).all()
-    error = calibration_error(outputs, after) if kind == "single_label" and finite else None
+    known = targets is not None  # Keras's own answers say nothing about how sure it may be
+    error = calibration_error(outputs, after) if kind == "single_label" and finite and known else None
     passed = finite and (drop <= max_drop or low <= 0)
     return Accuracy(
         float(after.mean()), wilson(float(after.mean()), len(after)), float(before.mean()), drop, (low, high), error,

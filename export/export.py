@@ -177,6 +177,8 @@ class _Judge:
                 elif np.issubdtype(truth.dtype, np.floating):
                     known[name] = ~np.isnan(truth).any(-1)
                 targets[name] = truth
+            if not any(known.get(name, np.ones(1, bool)).any() for name in reference):
+                raise ConfigError("none of the examples has an answer to check the files with: give other --data")
         kinds = {name: "single_label" if kind == "tags" else kind for name, kind in kinds.items()}
         return cls(inputs, reference, targets, known, kinds, max_drop, examples.texts)
 
@@ -189,6 +191,8 @@ class _Judge:
         found = {}
         for name, reference in self.reference.items():
             rows = self.known.get(name, np.ones(len(reference), bool))
+            if not rows.any():
+                continue  # none of these examples has an answer to this task
             truth = None if self.targets is None else self.targets[name][rows]
             found[name] = evidence.accuracy(
                 reference[rows], outputs[name][rows], truth, self.kinds[name], self.max_drop

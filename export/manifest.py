@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,12 @@ class Description:
         """How many tokens a file takes whose inputs have fixed sizes."""
         return self.preprocessing.get("max_length")
 
+    def labels_of(self, output: str) -> list[str]:
+        """`labels` if they are those of this output: of several heads they are the first one's, and values have none."""
+        facts = self.preprocessing.get("outputs", {}).get(output)
+        own = facts is None or (facts["labels"] == self.labels and facts["kind"] != "regression")
+        return self.labels if own else []
+
     @property
     def attached(self) -> dict[str, str]:
         """The text files that go with every exported file, in it where its format has room for them."""
@@ -76,8 +83,17 @@ class Description:
 def write(folder: Path, content: Mapping) -> dict:
     """Write `folder`/manifest.json; returns what was written."""
     content = {"schema": SCHEMA, **content}
-    write_text(folder / NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / NAME, json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return content
+
+
+def _finite(content):
+    """What is no number (a file that fails may answer so) becomes null: browsers read no NaN."""
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def read(folder: Path) -> dict:

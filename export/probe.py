@@ -18,13 +18,22 @@ import numpy as np
 from export.manifest import cores
 from zoo.errors import ArtifactError
 
-__all__ = ["measure", "status_bytes"]
+__all__ = ["PYTHON", "environment", "measure", "status_bytes"]
 
 WARM_UP = 10
 MOST_RUNS, MOST_SECONDS = 100, 2.0
 DYNAMIC_LENGTH = 128
 """For inputs without a fixed size of which the file does not say how long they may be."""
 LIMIT_SECONDS = 600
+
+
+PYTHON = (sys.executable, "-P")
+"""Without the folder in which the user works: an `export.py` there would be taken for ours."""
+
+
+def environment() -> dict[str, str]:
+    """For a process in which our rooms are importable as they are here, however this one found them."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def measure(path: Path) -> dict:
@@ -44,12 +53,10 @@ def measure(path: Path) -> dict:
 
 
 def _in_a_process(path: Path, threads: int) -> Mapping:
-    # The rooms are importable here, and shall be there, however this process found them.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "export.probe", str(path), str(threads)],
-            capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS, check=True,
+            [*PYTHON, "-m", "export.probe", str(path), str(threads)], capture_output=True, text=True,
+            env={**environment(), "TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=LIMIT_SECONDS, check=True,
         )  # fmt: skip
         return json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired as error:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from zoo.errors import ConfigError, ExportError, NotApplicable
+from zoo.errors import ArtifactError, ConfigError, ExportError, NotApplicable
 
 __all__ = [
     "NO_CALIBRATION",
@@ -120,25 +120,31 @@ def attempts(
     """
     tried: list[Attempt] = []
 
-    def attempt(strategy: str, made: str, content: bytes, kept: Sequence[str] = ()) -> bool:
-        tried.append(Attempt(strategy, made, content, tuple(kept), judge(content, made)))
+    def attempt(strategy: str, made: str, make: Callable[[], bytes], kept: Sequence[str] = ()) -> bool:
+        try:
+            content = make()
+            tried.append(Attempt(strategy, made, content, tuple(kept), judge(content, made)))
+        except (ExportError, ArtifactError) as error:
+            if not tried or isinstance(error, NotApplicable):
+                raise
+            return False  # another way may do
         return tried[-1].judged["passed"]
 
     if precision == "dynamic":
-        attempt("8-bit weights", precision, quantizer.dynamic())
+        attempt("8-bit weights", precision, quantizer.dynamic)
         return tried
     if precision == "int8-full":
-        attempt("integers throughout, scales per channel", precision, quantizer.int8(full=True))
+        attempt("integers throughout, scales per channel", precision, lambda: quantizer.int8(full=True))
         return tried
     make = maker(quantizer, precision)
     words = {"float16": "all layers, 16-bit weights", "int8": "all layers, scales per channel"}[precision]
-    if attempt(words, precision, make()):
+    if attempt(words, precision, make):
         return tried
 
     def keep(kept: Sequence[str], strategy: str) -> bool:
         float_layers = set(kept)
         rest = [layer for layer in quantizer.layers if layer not in float_layers]
-        return bool(rest) and attempt(strategy, f"{precision}-mixed", make(rest), kept)
+        return bool(rest and kept) and attempt(strategy, f"{precision}-mixed", lambda: make(rest), kept)
 
     keep(_ends(quantizer), "first and last layers in float32")
     ranked = [layer for layer, _ in errors(precision)]
@@ -148,9 +154,9 @@ def attempts(
             break
     if precision == "int8":
         try:
-            attempt("dynamic range: 8-bit weights, float32 activations", "dynamic", quantizer.dynamic())
+            attempt("dynamic range: 8-bit weights, float32 activations", "dynamic", quantizer.dynamic)
         except NotApplicable:
-            attempt("16-bit weights", "float16", quantizer.float16())
+            attempt("16-bit weights", "float16", quantizer.float16)
     return tried
 
 
@@ -193,7 +199,10 @@ def layer_errors(
     measured = []
     for start in range(0, len(layers), size):
         group = layers[start : start + size]
-        difference = run(make(group)) - reference
+        try:
+            difference = run(make(group)) - reference
+        except (ExportError, ArtifactError):
+            continue  # this layer cannot be made smaller by itself; the others are still told
         measured += [(layer, float(np.sqrt(np.mean(np.square(difference))))) for layer in group]
     return sorted(measured, key=lambda item: -item[1])
 

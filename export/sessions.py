@@ -110,6 +110,7 @@ def prepare(path: Path, threads: int = 1) -> None:
 
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
 def _keras(path: Path, threads: int) -> Session:

@@ -49,7 +49,7 @@ def describe(content: bytes, description: Description) -> bytes:
     of_bert = VOCABULARY in attached and set(BERT_INPUTS) == {names[i] for i in graph.inputs}
     named = {i: BERT_INPUTS[names[i]] if of_bert else names[i] for i in graph.inputs}
     inputs = [_input(builder, named[i], description.input_range) for i in graph.inputs]
-    outputs = [_output(builder, names[i], description.labels) for i in graph.outputs]
+    outputs = [_output(builder, names[i], description.labels_of(names[i])) for i in graph.outputs]
     subgraph = {2: _list(builder, inputs), 3: _list(builder, outputs)}
     if of_bert:
         subgraph[5] = _list(builder, [_bert_tokenizer(builder)])
@@ -69,7 +69,7 @@ def describe(content: bytes, description: Description) -> bytes:
     target.write(flatbuffer_utils.convert_object_to_bytearray(model))
     with zipfile.ZipFile(target, "a") as archive:
         for name, text in attached.items():
-            archive.writestr(name, text)
+            archive.writestr(zipfile.ZipInfo(name), text)  # without the time: the same model gives the same bytes
     return target.getvalue()
 
 

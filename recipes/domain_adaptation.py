@@ -104,7 +104,8 @@ def main(config: Config) -> Path:
                 pair.fingerprint,
                 duplicates,
             )
-            | {"target": domains.describe(pair, images, measured)},
+            | {"target": domains.describe(pair, images, measured)}
+            | {"calibration": {"split": "unlabelled", "source": pair.target}},
         }
         run.write_classifier(folder, model, head, images, chosen.history, facts, calibration=images["unlabelled"])
     report.write(config.out)

@@ -34,7 +34,10 @@ def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
     from recipes.engine import sentences, text_run
     from zoo import heads
+    from zoo.errors import ConfigError
 
+    if config.uncertainty and config.task_weights != (1.0, 1.0):
+        raise ConfigError("--uncertainty finds the weights by itself: leave --task-weights away")
     source = sentences.load(config.data, need=("label", "tags"), columns=config.columns)
     intent = heads.single_label(source.labels, name="intent", dropout=config.dropout)
     slots = heads.tags(sentences.tag_names(source), name="slots", dropout=config.dropout)

@@ -26,6 +26,8 @@ class Config(TextConfig):
     """Numbers in a vector."""
     temperature: float = 0.1
     """Of the loss: the lower, the more the nearest strangers count."""
+    dropout: float = 0.0
+    """Before the last layer, 0 to 1."""
     fit: OmitArgPrefixes[FitSettings] = field(
         default_factory=lambda: FitSettings(batch_size=128, weight_decay=0.01, clip_norm=1.0)
     )
@@ -37,7 +39,7 @@ def main(config: Config) -> Path:
     from zoo import heads
 
     source = sentences.load(config.data, need=("label",), columns=config.columns)
-    head = heads.embedding(config.dimension, temperature=config.temperature)
+    head = heads.embedding(config.dimension, temperature=config.temperature, dropout=config.dropout)
     return text_run.train_text("text-similarity", config, source, head)
 
 

@@ -10,7 +10,15 @@ from pathlib import Path
 
 from zoo.errors import ConfigError, GraftError
 
-__all__ = ["disk_full", "one_line_if_full", "replace_folder", "staged_file", "staged_folder", "write_text"]
+__all__ = [
+    "check_free",
+    "disk_full",
+    "one_line_if_full",
+    "replace_folder",
+    "staged_file",
+    "staged_folder",
+    "write_text",
+]
 
 NOTHING_LEFT = "nothing was left behind; free some space or give --out on another disk"
 
@@ -43,8 +51,7 @@ def staged_folder(target: Path, overwrite: bool = False, mend: str = "--overwrit
         ConfigError: `target` exists and `overwrite` is false; `mend` says what the user can do.
     """
     target = Path(target)
-    if target.exists() and not overwrite:
-        raise ConfigError(f"'{target}' exists already: {mend}, or give another --out")
+    check_free(target, overwrite, mend)
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     folder.chmod(0o755)
@@ -54,6 +61,16 @@ def staged_folder(target: Path, overwrite: bool = False, mend: str = "--overwrit
             replace_folder(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_free(target: Path, overwrite: bool, mend: str = "--overwrite replaces it") -> None:
+    """Refuse what would be overwritten.
+
+    Raises:
+        ConfigError: `target` exists and `overwrite` is false; `mend` says what the user can do.
+    """
+    if target.exists() and not overwrite:
+        raise ConfigError(f"'{target}' exists already: {mend}, or give another --out")
 
 
 def write_text(target: Path, text: str) -> None:
@@ -68,6 +85,7 @@ def replace_folder(folder: Path, target: Path) -> None:
         os.replace(folder, target)
         return
     old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)  # of a process that was killed while it removed it
     os.replace(target, old)
     os.replace(folder, target)
     shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()

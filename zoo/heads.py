@@ -195,7 +195,9 @@ def regression(
     return Head(name, "regression", tuple(targets), attach, loss, metrics, score)
 
 
-def embedding(dimension: int, *, name: str = "embedding", temperature: float = 0.1, hidden: int = 0) -> Head:
+def embedding(
+    dimension: int, *, name: str = "embedding", temperature: float = 0.1, dropout: float = 0.0, hidden: int = 0
+) -> Head:
     """A vector of length 1 for each input, `(batch, dimension)`: near means alike.
 
     With `hidden` units there is a layer of so many before it.
@@ -205,8 +207,9 @@ def embedding(dimension: int, *, name: str = "embedding", temperature: float = 0
     the same class (recall at 1).
 
     Raises:
-        ConfigError: `dimension` below 1, or `temperature` not positive.
+        ConfigError: `dimension` below 1, `temperature` not positive, or `dropout` outside [0, 1).
     """
+    _check((), 0, dropout=dropout)
     if dimension < 1:
         raise ConfigError(f"an embedding needs a dimension of at least 1, not {dimension}")
     if temperature <= 0:
@@ -215,7 +218,7 @@ def embedding(dimension: int, *, name: str = "embedding", temperature: float = 0
     def attach(features):
         import keras
 
-        vector = _dense(features, dimension, name, 0.0, hidden)
+        vector = _dense(features, dimension, name, dropout, hidden)
         return keras.layers.UnitNormalization(dtype="float32", name=name)(vector)
 
     def loss():
@@ -343,6 +346,9 @@ def _check(labels: Sequence[str], least: int, **fractions: float) -> None:
         raise ConfigError(
             f"the label '{twice}' stands twice in the list of labels; each output unit needs its own name"
         )
+    for label in labels:
+        if label.splitlines() != [label] or label != label.encode("utf-8", "replace").decode():
+            raise ConfigError(f"the label {label!r} cannot stand on a line of labels.txt: rename it")
     for option, value in fractions.items():
         if not 0 <= value < 1:
             raise ConfigError(f"{option.replace('_', ' ')} must be at least 0 and below 1, not {value}")

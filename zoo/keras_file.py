@@ -28,9 +28,13 @@ def load_keras(path: Path) -> "keras.Model":
     if not zipfile.is_zipfile(path):
         raise ArtifactError(f"'{path}' is damaged or no .keras file (a .keras file is a zip archive)")
     _check_members(path)
-    with zipfile.ZipFile(path) as archive:
-        if b"keras_hub" in archive.read("config.json"):
-            import keras_hub  # noqa: F401  (registers its layers)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            of_keras_hub = b"keras_hub" in archive.read("config.json")
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"'{path}' is damaged or no .keras file: {error.args[0]}") from error
+    if of_keras_hub:
+        import keras_hub  # noqa: F401  (registers its layers)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras passes on whatever its layers raise

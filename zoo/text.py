@@ -72,11 +72,6 @@ class Tokenizer:
             pieces[number] = piece
         return pieces
 
-    @property
-    def special_count(self) -> int:
-        """How many special tokens stand around a text."""
-        return self.fast.num_special_tokens_to_add(False)
-
     def encode(self, texts: Sequence[str], max_length: int) -> tuple[list[np.ndarray], int]:
         """(the ids of each text, int32 `(pieces,)` with special tokens and at most `max_length` long; how many were cut)."""
         encodings = self._encode(list(texts), max_length, False)

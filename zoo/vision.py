@@ -18,6 +18,7 @@ DECODE = {
     "color_space": "RGB",
     "exif_orientation": "applied",
     "transparency": "over white",
+    "large_jpeg": "decoded at 1/2, 1/4 or 1/8, still at least twice the size",
     "resize": "stretch to a square",
     "interpolation": "bilinear, antialiased, across, then down",
     "range": [0, 255],
@@ -68,7 +69,9 @@ def _rgb(image: "Image.Image") -> "Image.Image":
     if image.mode.startswith("I") or image.mode == "F":
         # Pillow clips wide pixels when it converts; a 16-bit scan would come out white.
         wide = np.asarray(image, np.float64)
-        scale = 255 / 65535 if wide.max(initial=0) > 255 else 1
+        highest = wide.max(initial=0)
+        scale = 255 / 65535 if image.mode.startswith("I;16") or highest > 255 else 1
+        scale = 255 if image.mode == "F" and highest <= 1 else scale
         image = Image.fromarray(np.uint8(np.clip(wide * scale, 0, 255)))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")

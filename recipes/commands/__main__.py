@@ -55,6 +55,10 @@ def _run(verb: str, arguments: list[str]) -> int:
         # `graft zoo | head`: the reader has gone; say nothing, and keep Python from complaining at exit.
         sys.stdout = None
         return 0
+    except OSError as error:
+        told = f"'{error.filename}': {error.strerror}" if error.filename else str(error)
+        print(f"graft {verb}: {told}", file=sys.stderr)
+        return 2
 
 
 def _usage() -> str:

@@ -67,6 +67,10 @@ def bench(options: Options, train_options: Sequence[str] = (), typed: Sequence[s
 
     if options.workers < 1:
         raise ConfigError(f"--workers must be at least 1, not {options.workers}")
+    if options.ray is not None and options.workers > 1:
+        raise ConfigError(
+            "--workers are processes here, --ray places cells on the nodes of a cluster: choose one of them"
+        )
     given = list(train_options)
     for name in ("budget", "image_size"):
         value = getattr(options, name)

@@ -83,11 +83,19 @@ def _texts(session: "Session", options: Options) -> dict:
 def _pictures(session: "Session", options: Options) -> dict:
     from export import evidence
     from recipes.engine import evaluation, images, sources, splits
+    from zoo.errors import ConfigError
     from zoo.heads import single_label
 
     if "outputs" in session.preprocessing:
         return _tasks(session, options)
-    source = sources.load(options.data, path_column=options.path_column, label_column=options.label_column)
+    kind = session.preprocessing.get("kind", "single_label")
+    if kind != "single_label":
+        raise ConfigError(
+            f"'{options.artifact}' answers with {'values' if kind == 'regression' else 'several labels at once'}: of models "
+            "that Graft has not trained, those that choose one label can be evaluated"
+        )
+    columns = {"path_column": options.path_column, "label_column": options.label_column}
+    source = sources.load(options.data, **columns, to_train=False)
     examples = splits.reuse(source, options.split, provenance(options.artifact))
     pixels = images.decode_examples(examples, session.labels, session.input_shape[0], skip_bad=options.skip_bad)
     batches = (

@@ -60,6 +60,7 @@ def export(options: Options) -> dict:
     from recipes.engine import card, report
     from recipes.engine.progress import warn
     from zoo.errors import ConfigError
+    from zoo.files import check_free
 
     if options.max_drop < 0:
         raise ConfigError(f"--max-drop is in points of accuracy and cannot be below 0: {options.max_drop}")
@@ -67,7 +68,10 @@ def export(options: Options) -> dict:
         raise ConfigError("--explain says what each layer loses in int8: add --quantize int8")
     stream = sys.stderr if options.json else sys.stdout
     of_a_run = options.run.suffix != ".keras"
+    if of_a_run and options.labels is not None:
+        raise ConfigError("--labels are for a .keras file of your own: a run knows its labels")
     folder = options.out or (options.run if of_a_run else options.run.parent) / "export"
+    check_free(folder, options.overwrite)
     asked = _from_run(options) if of_a_run else _from_keras(options)
     precisions = [precision for precision in options.quantize if precision != "none"]
     if not any(precision.startswith("int8") for precision in precisions):
@@ -172,9 +176,10 @@ def _from_keras(options: Options) -> dict:
         raise ArtifactError(f"there is no file '{options.run}'")
     model = load_keras(options.run)
     shape = model.inputs[0].shape[1:]
-    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(shape) != 3 or None in shape or shape[0] != shape[1]:
+    square = len(shape) == 3 and None not in shape and shape[0] == shape[1] and shape[2] == 3
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or not square:
         raise ConfigError(
-            f"'{options.run}' cannot be exported: expected one input of square pictures with a fixed size and one output, "
+            f"'{options.run}' cannot be exported: expected one input of square RGB pictures of a fixed size and one output, "
             f"got {[tuple(t.shape) for t in model.inputs]} and {[tuple(t.shape) for t in model.outputs]}"
         )
     file = options.labels or options.run.parent / "labels.txt"
@@ -183,11 +188,12 @@ def _from_keras(options: Options) -> dict:
         examples, calibration = export_data.made_up(shape), None
     else:
         examples, calibration = export_data.from_source(options.data, labels, shape[0])
-    answers = np.asarray(model(np.float32(examples.inputs[:8]), training=False))
+    kind = _kind(np.asarray(model(np.float32(examples.inputs[:8]), training=False)))
+    preprocessing = DECODE | {"image_size": shape[0], "kind": kind}
     return {
         "model": model,
-        "description": Description(options.run.stem, labels, DECODE | {"image_size": shape[0]}, (0, 255)),
-        "kind": _kind(answers),
+        "description": Description(options.run.stem, labels, preprocessing, (0, 255)),
+        "kind": kind,
         "examples": examples,
         "calibration": calibration,
     }

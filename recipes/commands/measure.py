@@ -54,6 +54,8 @@ def measure(options: Options) -> list[dict]:
     files = [file for artifact in options.artifacts for file in _files(artifact)]
     if not files:
         raise ConfigError("nothing to measure: give runs or exported files")
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise ConfigError(f"--out '{options.out}' is a file: give a folder")
     targets = [options.out / name for name in ("measured.csv", "measured.png")] if options.out else []
     for target in targets:
         if target.exists() and not options.overwrite:
@@ -96,9 +98,13 @@ def _row(file: Path, options: Options) -> dict:
         "path": str(file),
         **dict.fromkeys((*keys, "peak_memory_bytes", "accuracy", "low", "high", "examples", "error")),
     }
-    row["format"] = file.suffix.lstrip(".") or ("savedmodel" if (file / "saved_model.pb").is_file() else "run")
-    row["size_bytes"] = manifest.size_bytes(file / "model.keras" if row["format"] == "run" else file)
+    folder = "savedmodel" if (file / "saved_model.pb").is_file() else "run"
+    row["format"] = folder if file.is_dir() else file.suffix.lstrip(".")
     try:
+        held = file / "model.keras" if row["format"] == "run" else file
+        if not held.exists():
+            raise ArtifactError(f"there is no '{held}'")
+        row["size_bytes"] = manifest.size_bytes(held)
         facts = probe.measure(file)
         one, every = facts["latency_ms"]["one_thread"], facts["latency_ms"]["all_threads"]
         row |= {"latency_ms": one["median"], "latency_p90_ms": one["p90"], "latency_all_threads_ms": every["median"]}
@@ -109,7 +115,7 @@ def _row(file: Path, options: Options) -> dict:
             share = result.get("accuracy", result.get("recall_at_1"))
             row["examples"] = result["examples"]
             if share is not None:
-                low, high = wilson(share, result["examples"])
+                low, high = wilson(share, result.get("queries", result["examples"]))
                 row |= {"accuracy": share, "low": low, "high": high}
     except ArtifactError as error:
         row["error"] = str(error)
@@ -123,7 +129,7 @@ def _print(rows: Sequence[Mapping]) -> None:
     table = Table(*("file", "MB", "ms, 1 thread", "p90", "ms, all", "peak MB", "accuracy (95 %)"))
     for row in rows:
         if row["error"]:
-            table.add_row(row["path"], f"{row['size_bytes'] / 1e6:.2f}", *[""] * 4, row["error"])
+            table.add_row(row["path"], *[""] * 5, row["error"])
             continue
         accuracy = "" if row["accuracy"] is None else f"{row['accuracy']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
         figures = (

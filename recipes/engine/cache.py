@@ -225,9 +225,12 @@ class PrefixCache:
         return sorted(different.values(), key=lambda cut: max(place[id(t)] for t in cut))
 
     def _size_bytes(self, cut) -> int:
-        """What the features of both splits take."""
+        """What the features of all splits take that are not there."""
+        lacking = {
+            name: sum(self._find(cut, name, view) is None for view in range(self.views[name])) for name in self.images
+        }
         return sum(
-            self.views[name] * self._rows(t, name) * math.prod(_row_shape(t)) * np.dtype(self._stored(t)).itemsize
+            lacking[name] * self._rows(t, name) * math.prod(_row_shape(t)) * np.dtype(self._stored(t)).itemsize
             for t in cut
             for name in self.images
         )

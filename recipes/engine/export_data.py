@@ -39,9 +39,8 @@ def from_run(folder: Path, content: Mapping, data: str | None) -> tuple[Examples
     with np.load(Path(folder) / "examples.npz") as kept:
         kept = {key: kept[key] for key in kept.files}
     names = kept["calibration_names"].tolist() if "calibration_names" in kept else None
-    calibration = Examples(
-        kept["calibration_images"], None, {"split": "train", "source": facts["source"], "names": names}
-    )
+    origin = facts.get("calibration", {"split": "train", "source": facts["source"]})
+    calibration = Examples(kept["calibration_images"], None, {**origin, "names": names})
     columns = {key: config[key] for key in ("path_column", "label_column") if key in config}
     try:
         source = sources.load(data or facts["source"], **columns)
@@ -69,7 +68,7 @@ def from_source(data: str, labels: Sequence[str], image_size: int) -> tuple[Exam
     found = _decoded(chosen, labels, image_size)
     train = source.splits["train"]
     order = np.sort(np.random.default_rng(0).permutation(len(train))[:CALIBRATION])
-    pixels = images.decode_examples([train[i] for i in order], labels, image_size, title="decode train")
+    pixels = images.decode_examples([train[i] for i in order], labels, image_size, skip_bad=True, title="decode train")
     facts = {"split": "train", "source": source.name, "names": list(pixels.names)}
     return _measured(found, source.name, len(chosen)), Examples(pixels.pixels, None, facts)
 

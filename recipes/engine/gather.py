@@ -109,7 +109,7 @@ def _gather_texts(texts: Texts) -> Callable:
 
     def gather(indices):
         own = tf.gather(lengths, indices)
-        length = -(-tf.reduce_max(own) // ROUND_LENGTH) * ROUND_LENGTH
+        length = tf.minimum(-(-tf.reduce_max(own) // ROUND_LENGTH) * ROUND_LENGTH, texts.max_length)
         mask = tf.sequence_mask(own, length, tf.int32)
         inputs = {
             "token_ids": ids(indices, length, texts.pad_id),

@@ -82,11 +82,11 @@ def figures_of(head: Head, outputs: np.ndarray, targets) -> dict:
 def _per_label(head: Head, outputs: np.ndarray, targets: np.ndarray) -> dict:
     from sklearn.metrics import precision_recall_fscore_support
 
-    columns = precision_recall_fscore_support(targets >= 0.5, outputs >= 0.5, zero_division=0.0)
-    return {
-        label: {"precision": float(p), "recall": float(r), "f1": float(f), "examples": int(n)}
-        for label, p, r, f, n in zip(head.labels, *columns, strict=True)
-    }
+    found = {}
+    for label, truth, said in zip(head.labels, targets.T >= 0.5, outputs.T >= 0.5, strict=True):
+        p, r, f, _ = precision_recall_fscore_support(truth, said, average="binary", zero_division=0.0)
+        found[label] = {"precision": float(p), "recall": float(r), "f1": float(f), "examples": int(truth.sum())}
+    return found
 
 
 def _retrieval(vectors: np.ndarray, targets: np.ndarray) -> dict:

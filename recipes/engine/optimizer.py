@@ -92,7 +92,7 @@ def make_optimizer(
             ema_momentum=momentum,
             ema_overwrite_frequency=None if settings.ema is None else updates_per_epoch,
         )
-        optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
+        optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2 or v.name == "bias"])
         return optimizer
 
     if layer_decay == 1:
@@ -121,6 +121,7 @@ def rate_of(optimizer: "keras.optimizers.Optimizer") -> float:
     """The present rate of what learns fastest."""
     import keras
 
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
     parts = getattr(optimizer, "optimizers", None) or [optimizer]
     return max(float(keras.ops.convert_to_numpy(part.learning_rate)) for part in parts)
 

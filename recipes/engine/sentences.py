@@ -150,6 +150,10 @@ def _check_labels(spec: str, splits, several: bool) -> None:
     if len(every) < (1 if several else 2):
         raise DataError(f"'{spec}' holds one class only ({', '.join(every)}): a classifier needs at least two")
     for label in sorted(every):
+        if ";" in label:
+            raise DataError(
+                f"the label '{label}' of '{spec}' holds ';', which stands between several labels: rename it"
+            )
         if not counts[label]:
             split = next(split for split in SPLITS[1:] if label in names(split))
             raise DataError(

@@ -60,6 +60,10 @@ class FitSettings:
         """
         if epochs is not None and self.budget_seconds is not None:
             raise ConfigError("--epochs and --budget both say how long to train: choose one of them")
+        if self.ema is not None and self.accumulate > 1:
+            raise ConfigError(
+                "--ema averages after each epoch, --accumulate does not end its updates there: choose one"
+            )
         for option, least in (("batch_size", 1), ("patience", 0)):
             if getattr(self, option) < least:
                 text = option.replace("_", " ")

@@ -199,7 +199,9 @@ def _class_folders(folder: Path, root: Path) -> list[Example]:
 
 def _pictures_below(folder: Path, root: Path, label: str) -> list[Example]:
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-    return [Example(f, label, f.relative_to(root).as_posix()) for f in files]
+    # A name that is no UTF-8 (from an old archive) could not be written into any report.
+    names = [f.relative_to(root).as_posix().encode("utf-8", "replace").decode() for f in files]
+    return [Example(f, label, name) for f, name in zip(files, names, strict=True)]
 
 
 def _table(path: Path, path_column: str, label_column: str) -> dict[str, list[Example]]:

@@ -1,6 +1,7 @@
 """Splits: what is missing is made from the training data, stratified, by seed."""
 
 import hashlib
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -30,32 +31,40 @@ def complete(source: Source, split_seed: int) -> tuple[Source, tuple[str, ...]]:
     """`source` with all of train, validation and test, and the names of the splits that had to be made.
 
     A missing split takes 15 % of each class of the training data (rounded, at least one example). What goes where depends
-    on the names of the examples and on `split_seed` alone, not on the order in which a disk lists them.
+    on the names of the examples and on `split_seed` alone, not on the order in which a disk lists them. Examples of the same
+    content stay together.
 
     Raises:
-        DataError: a class has too few examples to leave two for training.
+        DataError: a class has too few examples to leave two for training, or there are none to take any from.
     """
     missing = tuple(split for split in ("test", "validation") if split not in source.splits)
     if not missing:
         return source, ()
+    if "train" not in source.splits:
+        raise DataError(
+            f"'{source.name}' has no train split from which to make the missing {' and '.join(missing)} split"
+        )
     rng = np.random.default_rng(split_seed)
     by_label = _by_label(source.splits["train"])
     made: dict[str, list[Example]] = {split: [] for split in missing}
     train: list[Example] = []
     for label in sorted(by_label):
-        examples = sorted(by_label[label], key=lambda example: example.name)
-        order = [examples[i] for i in rng.permutation(len(examples))]
+        same: dict[str, list[Example]] = defaultdict(list)
+        for example in sorted(by_label[label], key=lambda example: example.name):
+            same[example.digest].append(example)
+        groups = list(same.values())
+        order = [groups[i] for i in rng.permutation(len(groups))]
         count = max(1, round(SHARE * len(order)))
         if len(order) - count * len(missing) < 2:
             which = f"class '{label}' of '{source.name}'" if label else f"'{source.name}'"
             raise DataError(
-                f"{which} has {len(order)} examples, too few to make the missing "
+                f"{which} has {len(order)} different examples, too few to make the missing "
                 f"{' and '.join(missing)} split and leave 2 to train on: add more, or give the splits as folders"
             )
         for split in missing:
-            made[split] += order[:count]
+            made[split] += itertools.chain(*order[:count])
             order = order[count:]
-        train += order
+        train += itertools.chain(*order)
     splits = {**source.splits, **made, "train": train}
     return Source(source.name, source.labels, {s: tuple(splits[s]) for s in SPLITS}), missing
 
@@ -71,7 +80,7 @@ def reuse(source: Source, split: str, training_data: Mapping | None) -> tuple[Ex
     """
     if split in source.splits and (split != "train" or {*source.splits} == {*SPLITS}):
         return source.splits[split]
-    if training_data is None:
+    if not training_data:
         raise DataError(
             f"'{source.name}' has no {split} split of its own, and nothing beside the model tells how its training made "
             f"one: give a source with a '{split}' folder, or evaluate the run"
@@ -101,11 +110,13 @@ def take_per_label(source: Source, count: int, seed: int) -> Source:
     """`source` with only `count` training examples of each label, drawn by `seed`.
 
     Raises:
-        ConfigError: `count` is below 2 or above what some label has.
+        ConfigError: `count` is below 2 or above what some label has, or the examples have no one label.
     """
     rng = np.random.default_rng(seed)
     chosen: list[Example] = []
     for label, group in sorted(_by_label(source.splits["train"]).items()):
+        if not label:
+            raise ConfigError("--per-class needs one label an example: take a --fraction of these")
         if not 2 <= count <= len(group):
             raise ConfigError(f"cannot take {count} examples of '{label}' to train on: expected 2 to {len(group)}")
         chosen += [group[i] for i in sorted(rng.permutation(len(group))[:count])]

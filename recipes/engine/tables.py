@@ -11,6 +11,8 @@ from zoo.errors import DataError
 __all__ = ["SUFFIXES", "cell", "read_text", "rows", "split_of"]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
+LONGEST_CELL = 2**31 - 1
+"""Characters; Python's own limit of 131,072 is below a long text."""
 SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
 SPLIT_NAMES |= {"val": "validation", "dev": "validation", "test": "test", "testing": "test"}
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
@@ -28,13 +30,25 @@ def rows(path: Path) -> Iterator[tuple[int, dict]]:
         return
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     reader = csv.DictReader(_lines(text), delimiter=delimiter)
-    for row in reader:
+    for row in _rows(path, reader):
         if None in row:
             raise DataError(
                 f"'{path}', line {reader.line_num}: {len(row) - 1 + len(row[None])} cells, the header has {len(row) - 1}: a "
                 f"cell with {DELIMITERS[delimiter]} in it needs quotes around it"
             )
         yield reader.line_num, row
+
+
+def _rows(path: Path, reader: csv.DictReader) -> Iterator[dict]:
+    limit = csv.field_size_limit(LONGEST_CELL)  # of the whole process
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise DataError(
+            f"'{path}', line {reader.line_num}: {error}: is a quote opened there or before that nobody closes?"
+        ) from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def cell(path: Path, line: int, row: Mapping, column: str):
@@ -109,6 +123,10 @@ def _json_row(path: Path, line: int, text: str) -> dict:
         row = json.loads(text)
     except ValueError as error:
         raise DataError(f"'{path}', line {line}: not JSON ({error})") from error
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"'{path}', line {line}: half a character, as of an emoji that was cut") from error
     if not isinstance(row, dict):
         raise DataError(f"'{path}', line {line}: expected a JSON object, got {text.strip()[:40]}")
     return row

@@ -52,10 +52,8 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
         config.learning_rate,
         config.layer_decay,
         config.blocks,
-        known=schedule.TEXT_SCHEDULES,
+        known={name: schedule.for_width(own, row.feature_dim) for name, own in schedule.TEXT_SCHEDULES.items()},
     )
-    if config.learning_rate is None:
-        phases = schedule.for_width(phases, row.feature_dim)
     source, made = splits.complete(source, config.split_seed)
     fingerprint = splits.fingerprint(source)
     source = splits.take(source, config.per_class, config.fraction, config.split_seed)

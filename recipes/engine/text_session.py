@@ -34,7 +34,7 @@ def labelled(heads: Sequence[Head], data: str, columns: sentences.Columns) -> So
     """The sentences of `data`, with what `heads` are measured on; raises as `sentences.load` does."""
     kinds = {head.kind for head in heads}
     need = [what for what, known in (("label", kinds != {"tags"}), ("tags", "tags" in kinds)) if known]
-    return sentences.load(data, need=need, columns=columns, several="multi_label" in kinds)
+    return sentences.load(data, need=need, columns=columns, several="multi_label" in kinds, to_train=False)
 
 
 def longest(session: Session) -> int:
@@ -101,14 +101,15 @@ def said(head: Mapping, row: np.ndarray, words: Sequence[str] = (), firsts: np.n
     if head["kind"] == "embedding":
         return {"embedding": [float(value) for value in row]}
     places = np.flatnonzero(firsts >= 0)
+    named = [words[firsts[place]] for place in places]  # a word that has no piece, as a joiner of emoji, has no tag
     chosen = row[places].argmax(-1)
     tags = [labels[tag] for tag in chosen]
     sure = row[places, chosen]
     entities = [
-        {"type": kind, "text": " ".join(words[first:end]), "probability": float(sure[first:end].min())}
+        {"type": kind, "text": " ".join(named[first:end]), "probability": float(sure[first:end].min())}
         for kind, first, end in sorted(spans(tags), key=lambda span: span[1])
     ]
-    return {"words": words[: len(tags)], "tags": tags, "entities": entities}
+    return {"words": named, "tags": tags, "entities": entities}
 
 
 def _scores(labels: Sequence[str], row: np.ndarray) -> dict[str, float]:

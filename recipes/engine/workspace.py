@@ -49,7 +49,7 @@ def workspace(out: Path, settings: Mapping, fingerprint: str) -> Iterator[Path]:
             or the run to resume had other settings or other data.
     """
     out, overwrite, resume = Path(out), settings["overwrite"], settings["resume"]
-    folder = out.with_name(f".{out.name}.part")
+    folder = out.absolute().with_name(f".{out.absolute().name}.part")
     if overwrite and resume:
         raise ConfigError("--overwrite starts anew and --resume goes on: choose one of them")
     if out.exists() and not overwrite:
@@ -69,9 +69,10 @@ def workspace(out: Path, settings: Mapping, fingerprint: str) -> Iterator[Path]:
     try:
         with one_line_if_full(out, "free some space; --resume then goes on after the last finished epoch"):
             yield folder
-            shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-            (folder / SETTINGS).unlink()
+            # The checkpoints go last: if the folder cannot take its place, --resume still finds everything.
             replace_folder(folder, out)
+            shutil.rmtree(out / "checkpoint", ignore_errors=True)
+            (out / SETTINGS).unlink()
     except BaseException:
         if _has_checkpoint(folder):
             say(f"'{out}' is kept as of its last finished epoch: --resume goes on with it")

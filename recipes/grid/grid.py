@@ -3,11 +3,11 @@
 import json
 import shlex
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from export import probe
 from recipes.engine.progress import progress, say, warn
 from recipes.grid import analysis, jobs, plan, report, rows
 from recipes.grid.ledger import Ledger
@@ -128,17 +128,18 @@ def _export(grid: Grid, ledger: Ledger) -> None:
         row = max(best.rows, key=lambda row: row["validation"])
         own = [r for r in ledger.rows.values() if r["backbone"] == backbone]
         known = next((r for r in own if r.get("files_of")), {})
+        had = [(known.get(column) or "").split() for column in ("formats", "precisions")]
         formats, precisions = (
-            list(dict.fromkeys([*(known.get(column) or "").split(), *asked]))
-            for column, asked in (("formats", grid.files.formats), ("precisions", grid.files.precisions))
+            list(dict.fromkeys([*there, *asked]))
+            for there, asked in zip(had, (grid.files.formats, grid.files.precisions), strict=True)
         )
-        if known and (formats, precisions) == (known["formats"].split(), (known.get("precisions") or "").split()):
+        if [formats, precisions] == had:
             ledger.put(*({**r, **rows.files_in(known)} for r in own))  # rows that came later
             continue
         say(f"exporting {row['cell']}")
         folder = grid.cells / row["cell"]
         command = [
-            sys.executable, "-m", "recipes.commands", "export", str(folder), "--formats", *formats, "--overwrite",
+            *probe.PYTHON, "-m", "recipes.commands", "export", str(folder), "--formats", *formats, "--overwrite",
         ]  # fmt: skip
         if precisions:
             command += ["--quantize", *precisions]
@@ -163,7 +164,7 @@ def _suggest(grid: Grid) -> list[Mapping]:
     if getattr(config, "multi_label", False):
         return []  # scores are of one label an example
     say("scoring the backbones without training, to see what such scores are worth")
-    command = [sys.executable, "-m", "recipes.commands", "suggest", "--data", grid.plan.data, "--out", str(target)]
+    command = [*probe.PYTHON, "-m", "recipes.commands", "suggest", "--data", grid.plan.data, "--out", str(target)]
     command += ["--backbones", *map(_spec, grid.plan.entries)]
     for name in ("image_size", "split_seed", "path_column", "text_column", "label_column"):
         value = getattr(config, name, None)

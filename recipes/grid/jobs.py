@@ -63,9 +63,10 @@ def run(job: Job, threads: int | None = None, stopped: Callable[[], bool] = lamb
     job.log.parent.mkdir(parents=True, exist_ok=True)
     limits = {} if threads is None else dict.fromkeys(THREADS, str(threads))
     start = time.perf_counter()
+    environment = {**probe.environment(), **limits}
     with job.log.open("wb") as log:
         process = subprocess.Popen(
-            job.command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env={**os.environ, **limits}
+            job.command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
         )
         try:
             peak, ended, told = 0, 0, False

@@ -28,6 +28,7 @@ TEXTS = [
     "versions",
     "files_of",
     "formats",
+    "precisions",
 ]
 """Columns that are no numbers."""
 

@@ -62,11 +62,12 @@ def draw(target: Path, found: Sequence[Group], measure: str, latency: str | None
 
 def draw_labels(target: Path, found: Sequence[Group], measure: str) -> None:
     """Write a PNG of learning curves: test figures against the share of the labels, of scratch and of the best transfer
-    schedule (by validation) of each backbone, with the range over the seeds."""
+    schedule (by validation) of each backbone that has several shares, with the range over the seeds."""
     from matplotlib.figure import Figure
 
+    partly = {group.backbone for group in found if group.fraction < 1}
     best = {}
-    for group in found:
+    for group in (group for group in found if group.backbone in partly):
         kind = BASELINE if group.schedule == BASELINE else "transfer"
         rival = best.get((group.backbone, kind, group.fraction))
         if rival is None or group.validation.mean > rival.validation.mean:
@@ -87,6 +88,9 @@ def draw_labels(target: Path, found: Sequence[Group], measure: str) -> None:
                 label=f"{backbone}, {kind}", alpha=0.85,
             )  # fmt: skip
     _frame(axes, "share of the training labels, %")
+    shares = sorted({100 * fraction for _, _, fraction in best})
+    axes.set_xticks(shares, [f"{share:g}" for share in shares])
+    axes.set_xticks([], minor=True)
     axes.set_ylabel(f"test {measure}, %")
     figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
     figure.savefig(target)

@@ -2,12 +2,12 @@
 
 import itertools
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from export import probe
 from zoo.errors import ConfigError, GraftError, UnknownName
 
 if TYPE_CHECKING:
@@ -283,4 +283,4 @@ def _without(options: Sequence[str], names: Sequence[str]) -> list[str]:
 
 def command(grid: Plan, cell: Cell, out: Path) -> list[str]:
     """The process that trains `cell`."""
-    return [sys.executable, "-m", "recipes.commands", *grid.arguments(cell, out)]
+    return [*probe.PYTHON, "-m", "recipes.commands", *grid.arguments(cell, out)]

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from export import probe
 from recipes.engine.checkpoint import epochs_in
 from recipes.engine.progress import progress, say
 from recipes.grid import analysis, plan
@@ -113,8 +114,11 @@ def _trial(grid: "Grid", cell: plan.Cell, content: Mapping, trial: "optuna.Trial
     command = [*plan.command(grid.plan, cell, folder), *options]
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_suffix(".log")
+    environment = probe.environment()
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+        )
         try:
             while process.poll() is None:
                 time.sleep(LOOK_SECONDS)

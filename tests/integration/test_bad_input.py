@@ -142,6 +142,25 @@ def test_an_output_folder_that_exists(call, small_run, photo_folder):
     assert sorted(p.name for p in small_run.iterdir()) == before
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written(call, photo_folder, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    code, _, (line,) = call(
+        "train", "image-classification", "--data", photo_folder, "--out", tmp_path / "locked" / "run"
+    )
+    assert code == 2
+    assert "Permission denied" in line
+
+
+def test_a_place_below_a_file(call, photo_folder, tmp_path):
+    (tmp_path / "file").write_text("x")
+    given = ["--data", photo_folder, "--backbone", "mobilenet_v2_0.35", "--weights", "bundled", "--image-size", "32"]
+    code, _, (line,) = call("train", "image-classification", *given, "--out", tmp_path / "file" / "run")
+    assert code == 2
+    assert "file" in line
+    assert (tmp_path / "file").read_text() == "x"
+
+
 def test_commands_recipes_and_artifacts_that_do_not_exist(call, tmp_path, small_run):
     assert "Did you mean 'train'" in call("trian")[2][0]
     assert "Did you mean 'image-classification'" in call("train", "image-clasification")[2][0]

@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -125,6 +126,22 @@ def test_measure_goes_on_after_a_file_that_cannot_be_run(call, small_files, tmp_
     assert "bad.tflite" in rows[0]["error"]
     assert rows[1]["error"] is None
     assert "there is no artifact" in call("measure", tmp_path / "no.onnx")[2][0]
+    code, text, _ = call("measure", tmp_path, small_files / "model.onnx", "--json")
+    rows = json.loads(text)
+    assert (code, rows[0]["format"], rows[1]["error"]) == (1, "run", None)
+    assert (rows[0]["size_bytes"], "there is no" in rows[0]["error"]) == (None, True), "a folder without a model"
+    assert call("measure", tmp_path)[0] == 1, "a table, too"
+    code, _, (line,) = call("measure", small_files / "model.onnx", "--out", bad)
+    assert code == 2
+    assert "is a file: give a folder" in line
+
+
+def test_a_run_whose_name_has_a_dot_is_a_run(call, small_run, tmp_path):
+    shutil.copytree(small_run, tmp_path / "photos.v2", ignore=shutil.ignore_patterns("export"))
+    code, text, _ = call("measure", tmp_path / "photos.v2", "--json")
+    (measured,) = json.loads(text)
+    assert (code, measured["format"]) == (0, "run")
+    assert measured["size_bytes"] == (small_run / "model.keras").stat().st_size
 
 
 def test_data_that_has_moved_is_said_and_the_kept_pictures_serve(call, small_run, tmp_path, monkeypatch):
@@ -220,6 +237,9 @@ def test_a_keras_model_of_ones_own(call, small_run, photo_folder, tmp_path, monk
         "--max-drop", "100",
     )  # fmt: skip
     assert code == 0
+    code, _, (line,) = call("evaluate", own / "export" / "model.tflite", "--data", photo_folder)
+    assert code == 2
+    assert "nothing beside the model tells how its training made one" in line
     content = json.loads((own / "export" / "manifest.json").read_text())
     assert content["files"][0]["accuracy"]["truth"] == "labels"
     assert content["calibration"]["split"] == "train"
@@ -232,6 +252,24 @@ def test_options_of_export_that_cannot_be(call, small_run, tmp_path):
     assert "add --quantize int8" in call("export", small_run, "--explain", "--out", tmp_path / "out")[2][0]
     assert "there is no file" in call("export", tmp_path / "no.keras")[2][0]
     assert "exists already: --overwrite replaces it" in call("export", small_run)[2][0]
+    assert "a run knows its labels" in call("export", small_run, "--labels", small_run / "labels.txt")[2][0]
+    inputs = keras.Input((28, 28, 1))
+    grey = keras.layers.Dense(3, "softmax")(keras.layers.GlobalAveragePooling2D()(inputs))
+    keras.Model(inputs, grey).save(tmp_path / "grey.keras")
+    given = ("export", tmp_path / "grey.keras", "--labels", small_run / "labels.txt")
+    assert "expected one input of square RGB pictures" in call(*given)[2][0]
+
+
+def test_a_model_of_ones_own_that_gives_values_is_not_evaluated(call, photo_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    inputs = keras.Input((16, 16, 3))
+    logits = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(inputs))
+    keras.Model(inputs, logits).save(tmp_path / "logits.keras")
+    (tmp_path / "labels.txt").write_text("left\nright\ntop\n")
+    assert call("export", tmp_path / "logits.keras", "--formats", "onnx")[0] == 0
+    code, _, (line,) = call("evaluate", tmp_path / "export" / "model.onnx", "--data", photo_folder, "--split", "train")
+    assert code == 2
+    assert "answers with values" in line
 
 
 def test_another_run_as_the_backbone(call, small_run, photo_folder, tmp_path):

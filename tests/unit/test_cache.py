@@ -186,6 +186,21 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_computed(data, tmp_
         PrefixCache(Store(tmp_path), model, data, (), CacheSettings(mode="disk")).plan([(9, cut)])
 
 
+def test_what_is_there_needs_no_room_again(data, tmp_path, monkeypatch):
+    """A training that is resumed goes on with its cache, also where the disk has room for what is missing alone."""
+    model = builder(normalization)()
+    (cut,) = cuts_of(model, (2,))
+    cache = PrefixCache(Store(tmp_path), model, data, ("flip",), CacheSettings(views=4))
+    cache.plan([(9, cut)])
+    whole = cache._size_bytes(cut)
+    for view in range(3):
+        cache.fill([cut], view)
+    assert cache._size_bytes(cut) < whole / 3
+    for view in range(4):
+        cache.fill([cut], view)
+    assert cache._size_bytes(cut) == 0
+
+
 def test_what_does_not_fit_the_budget_stays_on_the_disk(data, tmp_path):
     model = builder(normalization)()
     (cut,) = cuts_of(model, (2,))

@@ -71,6 +71,7 @@ def test_without_labels_keras_has_the_truth():
     outputs, targets = answers([True] * 90 + [False] * 10)
     result = evidence.accuracy(targets, outputs, None, "single_label", 1.0)
     assert (result.truth, result.reference, result.value) == ("keras", 1.0, 0.9)
+    assert result.calibration_error is None, "nothing is known of what is right"
     assert not result.passed
 
 

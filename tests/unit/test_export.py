@@ -208,6 +208,39 @@ def test_several_outputs_keep_their_names():
     assert set(trace(made).structured_outputs) == {"kind", "age"}
 
 
+def test_labels_belong_to_the_output_that_they_name():
+    outputs = {"kind": {"labels": ["a", "b"], "kind": "single_label"}, "age": {"labels": ["age"], "kind": "regression"}}
+    described = Description("m", ["a", "b"], {"outputs": outputs})
+    assert described.labels_of("kind") == ["a", "b"]
+    assert described.labels_of("age") == []
+    assert Description("m", ["a", "b"], {}).labels_of("probabilities") == ["a", "b"]
+
+
+def test_a_manifest_is_json_whatever_a_file_answers(tmp_path):
+    manifest.write(tmp_path, {"files": [{"parity": {"max_abs_diff": float("nan")}, "shape": (1, 2)}]})
+    written = (tmp_path / "manifest.json").read_text()
+    assert json.loads(written, parse_constant=pytest.fail)["files"][0] == {
+        "parity": {"max_abs_diff": None},
+        "shape": [1, 2],
+    }
+
+
+def test_a_task_without_answers_is_measured_by_the_others(quick, tmp_path):
+    inputs = keras.Input((16, 16, 3), name="image")
+    made = stack(keras.Model(inputs, layers.Conv2D(4, 3)(inputs)), [
+        heads.single_label(["a", "b"], name="kind"), heads.regression(["age"], name="age"),
+    ])  # fmt: skip
+    told = {"kind": np.full((4, 2), np.nan, np.float32), "age": np.float32([[1], [2], [3], [4]])}
+    settings = {"description": Description("m", ["a", "b"], {}, (0, 255)), "formats": ("onnx",)}
+    settings |= {"kind": {"kind": "single_label", "age": "regression"}}
+    (row,) = export_model(made, tmp_path / "a", examples=Examples(pixels(4), told), **settings)["files"]
+    assert list(row["accuracy_by_output"]) == ["age"] if "accuracy_by_output" in row else row["passed"]
+    told["age"][:] = np.nan
+    with pytest.raises(ConfigError, match="none of the examples has an answer"):
+        export_model(made, tmp_path / "b", examples=Examples(pixels(4), told), **settings)
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_format_that_fails_is_a_row_and_the_others_go_on(model, quick, tmp_path, monkeypatch):
     def fail(model):
         raise ExportError("no operator for this")

@@ -83,6 +83,8 @@ def test_contrastive_loss_of_a_lone_example_is_zero():
         (lambda: heads.single_label(["one"]), "at least 2 label"),
         (lambda: heads.multi_label([]), "at least 1 label"),
         (lambda: heads.single_label(["a", "b", "a"]), "'a' stands twice"),
+        (lambda: heads.single_label(["a", "b\nc"]), "cannot stand on a line of labels.txt"),
+        (lambda: heads.single_label(["a", "caf\udce9"]), "cannot stand on a line of labels.txt"),
         (lambda: heads.single_label(LABELS, dropout=1.0), "dropout must be"),
         (lambda: heads.single_label(LABELS, label_smoothing=-0.1), "label smoothing must be"),
         (lambda: heads.embedding(0), "dimension of at least 1"),

@@ -1,5 +1,7 @@
 """Backbones from .keras files: models of other people, and of earlier runs."""
 
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from keras import layers
 from tests.conftest import tiny_backbone
 from zoo import backbone_table, backbones, heads, weights
 from zoo.errors import ArtifactError, ConfigError, WeightsError
+from zoo.keras_file import load_keras
 from zoo.stack import stack
 
 
@@ -71,6 +74,10 @@ def test_what_cannot_be_a_backbone(foreign, tmp_path):
     (tmp_path / "bad.keras").write_bytes(b"x")
     with pytest.raises(ArtifactError, match="is damaged"):
         backbone_table.find(str(tmp_path / "bad.keras"))
+    with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
+        archive.writestr("data.pkl", "x")
+    with pytest.raises(ArtifactError, match="is damaged or no .keras file"):
+        load_keras(tmp_path / "other.keras")
     inputs = keras.Input((7,))
     keras.Model(inputs, layers.Dense(2)(inputs)).save(tmp_path / "table.keras")
     with pytest.raises(ConfigError, match="expected square pictures"):

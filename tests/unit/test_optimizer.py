@@ -6,6 +6,7 @@ import pytest
 
 from recipes.engine import lr_finder
 from recipes.engine.optimizer import OptimizerSettings, make_optimizer, rate_of
+from recipes.engine.settings import FitSettings
 from tests.tiny import HEAD, builder, normalization
 from zoo.blocks import find_blocks
 from zoo.errors import ConfigError
@@ -74,6 +75,24 @@ def test_in_a_short_epoch_the_average_does_not_hold_the_weights_back():
     optimizer = make_optimizer([variable], 0.1, 30, OptimizerSettings(ema=0.999), steps_per_epoch=6)
     moved = sum(one_update(optimizer, [variable])[0] for _ in range(6))
     assert abs(float(variable.numpy()[0])) == pytest.approx(moved, rel=1e-4)
+
+
+def test_an_average_and_accumulated_gradients_are_refused_together():
+    with pytest.raises(ConfigError, match="--ema averages after each epoch"):
+        FitSettings(ema=0.9, accumulate=2).check(None)
+
+
+def test_biases_do_not_decay_whatever_their_shape():
+    attention = keras.layers.MultiHeadAttention(2, 4)
+    attention.build((None, 3, 8), (None, 3, 8))
+    variables = attention.trainable_variables
+    for variable in variables:
+        variable.assign(np.ones(variable.shape))
+    optimizer = make_optimizer(variables, 0.1, 100, OptimizerSettings(weight_decay=0.1))
+    optimizer.apply([np.zeros(variable.shape, "float32") for variable in variables], variables)
+    kept = {variable.path: bool(np.all(np.asarray(variable) == 1)) for variable in variables}
+    assert len(kept) == 8
+    assert all(same == path.endswith("bias") for path, same in kept.items())
 
 
 @pytest.mark.parametrize(

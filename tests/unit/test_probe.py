@@ -25,6 +25,12 @@ def test_what_is_measured(file):
     assert 0 < facts["peak_memory_bytes"] < 1e9
 
 
+def test_what_lies_where_the_user_works_is_not_taken_for_ours(file, tmp_path, monkeypatch):
+    (tmp_path / "export.py").write_text("raise SystemExit('the script of the user')")
+    monkeypatch.chdir(tmp_path)
+    assert probe.measure(file)["peak_memory_bytes"] > 0
+
+
 def test_a_process_that_fails_says_why_in_one_line(file, tmp_path):
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(file.read_bytes()[:300])

@@ -1,6 +1,7 @@
 """Smaller files: each precision is what its name says, and int8 that loses too much gives way, in order."""
 
 import re
+import zipfile
 
 import keras
 import numpy as np
@@ -16,7 +17,7 @@ from export.runtimes import open_onnx, open_tflite
 from export.sessions import open_artifact
 from tests.conftest import tiny_backbone
 from zoo import heads
-from zoo.errors import ConfigError, ExportError, NotApplicable
+from zoo.errors import ArtifactError, ConfigError, ExportError, NotApplicable
 from zoo.stack import stack
 
 LABELS = ["ant", "bee", "cat"]
@@ -153,6 +154,34 @@ class Recorded:
         return b"full" if full else b"int8" * (50 + kept)
 
 
+class Broken(Recorded):
+    """One whose files with some layers in float32 cannot be made."""
+
+    def int8(self, layers=None, full=False):
+        if layers is not None:
+            raise ExportError("the converter gave up")
+        return super().int8()
+
+
+def test_one_attempt_that_fails_takes_no_file_away():
+    judge = lambda content, made: {"drop_points": 9.0, "drop_interval": None, "passed": made == "dynamic"}  # noqa: E731
+    found = quantize.attempts(Broken(), "int8", judge, lambda precision: [("layer0", 1.0)])
+    assert [a.precision for a in found] == ["int8", "dynamic"]
+    assert quantize.best(found).precision == "dynamic"
+    with pytest.raises(ExportError, match="gave up"):
+        quantize.attempts(Broken(), "int8", judge=lambda *_: Broken().int8([]), errors=lambda precision: [])
+
+
+def test_a_layer_that_cannot_be_made_smaller_is_left_out():
+    def make(layers):
+        if "b" in layers:
+            raise ArtifactError("does not run")
+        return layers[0].encode()
+
+    run = lambda content: np.full(3, {b"a": 1.0, b"c": 2.0}[content])  # noqa: E731
+    assert quantize.layer_errors(["a", "b", "c"], make, run, np.zeros(3)) == [("c", 2.0), ("a", 1.0)]
+
+
 def tried(passes, dynamic=True, precision="int8"):
     """The attempts when the files pass that the function `passes` likes."""
     facts = {"drop_points": 9.0, "drop_interval": (8.0, 10.0), "max_abs_diff": 0.05}
@@ -243,6 +272,8 @@ def test_an_export_with_all_precisions(model, tmp_path, monkeypatch):
     assert [row["requested"] for row in content["files"] if "skipped" in row] == ["dynamic", "int8-full"]
     assert content["calibration"] == {"examples": 48, "split": "train", "names": ["a"]}
     assert content["measured_on"] == {"examples": 40, "split": "validation"}
+    with zipfile.ZipFile(tmp_path / "out" / "model.dynamic.tflite") as archive:
+        assert {item.date_time for item in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}, "twice the same bytes"
     for path in paths:
         session = open_artifact(tmp_path / "out" / path)
         assert list(session.labels) == LABELS

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +132,32 @@ def test_without_a_checkpoint_nothing_is_left(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
     begin(tmp_path / "run", resume=True, error=None)
     assert "no checkpoint: starting from the beginning" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_take_its_place_is_kept(tmp_path, monkeypatch):
+    def busy(folder, target):
+        raise OSError(16, "Device or resource busy", str(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workspace, "replace_folder", busy)
+        with pytest.raises(OSError, match="busy"):
+            begin(tmp_path / "run", error=None)
+    assert (tmp_path / ".run.part" / "run.json").exists()
+    begin(tmp_path / "run", resume=True, keep=False, error=None)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["run.json"]
+
+
+def test_what_a_killed_overwrite_left_does_not_stop_the_next_one(tmp_path):
+    begin(tmp_path / "run", error=None)
+    (tmp_path / ".run.part.old" / "old").mkdir(parents=True)
+    begin(tmp_path / "run", overwrite=True, error=None)
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_folder_where_one_stands_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="'.' exists already"):
+        begin(Path("."))
 
 
 def test_overwrite_starts_anew_and_keeps_the_old_one_until_the_end(tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from recipes.engine.schedule import SCHEDULES, resolve, table, with_epochs
+from recipes.engine.schedule import SCHEDULES, TEXT_SCHEDULES, for_width, resolve, table, with_epochs
 from zoo.errors import ConfigError, UnknownName
 
 
@@ -40,6 +40,14 @@ def test_the_rate_scales_all_phases():
     )
     with pytest.raises(ConfigError, match="above 0"):
         resolve("fine_tune", learning_rate=0)
+
+
+def test_a_rate_that_is_a_schedules_own_changes_nothing_whatever_the_width():
+    known = {name: for_width(phases, 128) for name, phases in TEXT_SCHEDULES.items()}
+    for name, phases in known.items():
+        same = resolve(name, learning_rate=phases[-1].learning_rate, known=known)
+        for a, b in zip(same, phases, strict=True):
+            assert a.learning_rate == pytest.approx(b.learning_rate)
 
 
 def test_unknown_schedule_names_the_nearest():

@@ -89,6 +89,7 @@ CASES = {
     "label in test only": (
         "x.csv", "text,label,split\n" + "x,a,train\ny,b,train\n" * 3 + "z,c,test\n", "the label 'c' of"
     ),
+    "one label like several": ("x.csv", "text,label\n" + "x,a;b\ny,c\n" * 3, "the label 'a;b' of"),
     "unknown split": ("x.csv", "text,label,split\nx,a,trian\n", "split 'trian'; expected train"),
     "nothing": ("x.csv", "text,label\n", "holds no sentences"),
     "another kind of file": ("x.pdf", "text", "is no data source: expected one of .csv"),

@@ -1,6 +1,7 @@
 """Folders, tables and built-in names become the same plain records; every defect is one line that names the place."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -34,6 +35,14 @@ def test_class_folders(tmp_path):
     assert [example.name for example in source.splits["train"]] == [
         "a/0.png", "a/1.png", "a/deeper/x.JPG", "b/0.png", "b/1.png", "b/2.png",
     ]  # fmt: skip
+
+
+def test_a_name_that_is_no_utf8_can_be_written_down(tmp_path):
+    fill(tmp_path, {"a": 2, "b": 2})
+    os.rename(tmp_path / "a" / "0.png", os.fsencode(tmp_path / "a") + b"/caf\xe9.png")
+    names = [example.name for example in load(str(tmp_path)).splits["train"]]
+    assert "a/caf?.png" in names
+    assert splits.fingerprint(load(str(tmp_path)))
 
 
 def test_split_folders_go_by_label_name_not_by_position(tmp_path):
@@ -124,6 +133,16 @@ def test_bad_sources_are_one_line(tmp_path, make, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_quote_that_nobody_closes_and_half_a_character(tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_text('path,label\na.png,"x\n' + "b.png,y\n" * 50)
+    monkeypatch.setattr("recipes.engine.tables.LONGEST_CELL", 100)
+    with pytest.raises(DataError, match="is a quote opened there or before that nobody closes"):
+        load(str(tmp_path / "t.csv"))
+    (tmp_path / "t.jsonl").write_text('{"path": "a.png", "label": "\\ud83d"}\n')
+    with pytest.raises(DataError, match="line 1: half a character"):
+        load(str(tmp_path / "t.jsonl"))
+
+
 def test_bad_json_line(tmp_path):
     (tmp_path / "t.jsonl").write_text('{"path": "x"')
     with pytest.raises(DataError, match="line 1: not JSON"):
@@ -169,6 +188,19 @@ def test_missing_splits_are_stratified_and_repeatable():
     assert {e.name for e in other.splits["test"]} != names[2]
 
 
+def test_the_same_picture_is_never_in_two_splits_that_are_made():
+    source = of({"a": 30, "b": 30})
+    twice = [Example(e.image, e.label, f"copy of {e.name}") for e in source.splits["train"]]
+    full, _ = splits.complete(Source("made", source.labels, {"train": (*source.splits["train"], *twice)}), 0)
+    assert splits.duplicates_across(full) == []
+    assert {name: len(part) for name, part in full.splits.items()} == {"train": 88, "validation": 16, "test": 16}
+
+
+def test_splits_are_made_of_training_data_only():
+    with pytest.raises(DataError, match="has no train split from which to make the missing validation split"):
+        splits.complete(of({"a": 9}, "test"), 0)
+
+
 def test_existing_splits_stay():
     source = Source("made", ("a", "b"), {**of({"a": 9, "b": 9}).splits, **of({"a": 2}, "test").splits})
     full, made = splits.complete(source, 0)
@@ -177,13 +209,15 @@ def test_existing_splits_stay():
 
 
 def test_too_few_to_split():
-    with pytest.raises(DataError, match="class 'b' .* has 3 examples, too few"):
+    with pytest.raises(DataError, match="class 'b' .* has 3 different examples, too few"):
         splits.complete(of({"a": 9, "b": 3}), 0)
 
 
 def test_take_per_label():
     source = splits.take_per_label(of({"a": 9, "b": 5}), 4, 0)
     assert sorted(e.label for e in source.splits["train"]) == ["a"] * 4 + ["b"] * 4
+    with pytest.raises(ConfigError, match="--per-class needs one label an example"):
+        splits.take_per_label(of({"": 9}), 4, 0)
     for count in (1, 6):
         with pytest.raises(ConfigError, match="expected 2 to"):
             splits.take_per_label(of({"a": 9, "b": 5}), count, 0)

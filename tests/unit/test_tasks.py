@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from recipes.engine import evaluation, head_evaluation, images, splits, task_run, tasks
 from recipes.engine.augmentation import MIXERS
@@ -10,6 +11,7 @@ from recipes.engine.gradnorm import shared_by_all
 from recipes.engine.settings import FitSettings
 from tests.conftest import tiny_backbone
 from tests.tiny import GREY, PLACE, tasked
+from zoo import heads
 from zoo.errors import ConfigError, DataError
 from zoo.layers import ScaledHuber
 from zoo.stack import stack
@@ -61,8 +63,6 @@ def test_options_refused():
 
 @pytest.fixture
 def table(tmp_path):
-    from PIL import Image
-
     Image.new("RGB", (4, 4)).save(tmp_path / "p.png")
 
     def write(*rows, header="path,kind,age,tags"):
@@ -89,8 +89,10 @@ def groups_of(written, *specs):
     return [example.group for example in tasks.load(written, tasks.parse(specs)).splits["train"]]
 
 
-def test_splits_are_stratified_by_the_first_task_that_chooses_one_label(table):
-    rows = [f"p.png,{kind},{i}.5,a;b" for i, kind in enumerate(["cat"] * 6 + ["dog"] * 4 + ["eel"] * 2 + [""] * 2)]
+def test_splits_are_stratified_by_the_first_task_that_chooses_one_label(table, tmp_path):
+    for i in range(14):
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    rows = [f"{i}.png,{kind},{i}.5,a;b" for i, kind in enumerate(["cat"] * 6 + ["dog"] * 4 + ["eel"] * 2 + [""] * 2)]
     kinds = ["cat"] * 6 + ["dog"] * 4 + [""] * 4
     assert groups_of(table(*rows), "age:regression", "kind") == kinds, "rare and unknown ones are one group"
     assert groups_of(table(*rows[:11]), "kind", "tags:multi_label") == ["cat"] * 6 + ["dog"] * 4 + ["cat"]
@@ -101,7 +103,7 @@ def test_splits_are_stratified_by_the_first_task_that_chooses_one_label(table):
             source, made = splits.complete(tasks.load(table(*written), given), 0)
             assert made == ("test", "validation")
             assert sum(map(len, source.splits.values())) == len(written)
-    with pytest.raises(DataError, match=r"^'.*t.csv' has 3 examples, too few to make"):
+    with pytest.raises(DataError, match=r"^'.*t.csv' has 3 different examples, too few to make"):
         splits.complete(tasks.load(table(*rows[:3]), tasks.parse(("age:regression", "tags:multi_label"))), 0)
 
 
@@ -113,6 +115,12 @@ def test_a_split_without_an_answer_is_refused_before_anything_trains(table):
     ):
         tasks.check_answers(source, GIVEN)
     tasks.check_answers(source, [GIVEN[0]])
+
+
+def test_several_labels_of_which_there_is_one():
+    head = heads.multi_label(["spam"])
+    found = head_evaluation.figures_of(head, np.float32([[0.9], [0.8], [0.1]]), np.float32([[1], [0], [0]]))
+    assert found["per_class"] == {"spam": {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "examples": 1}}
 
 
 def test_a_single_answer_has_no_r2():

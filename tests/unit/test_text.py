@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recipes.engine import text_session
 from tests.conftest import WORDS
 from zoo import text
 from zoo.errors import WeightsError
@@ -54,6 +55,18 @@ def test_words_keep_their_places(bert):
     assert firsts.tolist() == [-1, 0, 1, -1, -1, -1, 2, -1]
     assert len(row) == 8
     assert cut == 0
+
+
+def test_a_word_without_a_piece_has_no_tag(bert):
+    """A joiner of emoji, which the normalizer drops."""
+    words = ("red", "\u200d", "apple")
+    (row,), (firsts,), _ = bert.encode_words([words], 32)
+    tags = np.zeros((len(row), 2), np.float32)
+    tags[:, 0] = 0.9
+    tags[np.flatnonzero(firsts == 2)] = [0.1, 0.9]
+    found = text_session.said({"kind": "tags", "labels": ["O", "B-fruit"]}, tags, words, firsts)
+    assert found["words"] == ["red", "apple"]
+    assert [(entity["type"], entity["text"]) for entity in found["entities"]] == [("fruit", "apple")]
 
 
 def test_a_file_of_hugging_face_loses_its_truncation_and_padding():

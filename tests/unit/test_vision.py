@@ -49,6 +49,14 @@ def test_grey_pictures_have_three_equal_channels(tmp_path, mode):
         np.testing.assert_allclose(pixels[0, :, 0], 255 * ramp[0], atol=1.5)
 
 
+def test_what_wide_pixels_mean_does_not_depend_on_the_picture(tmp_path):
+    dark = Image.fromarray(np.full((8, 8), 255, np.uint16))
+    dark.save(tmp_path / "dark.png")
+    assert decode(tmp_path / "dark.png", 8).max() <= 1, "255 of 65535"
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "half.tif")
+    assert abs(int(decode(tmp_path / "half.tif", 8).max()) - 127) <= 1
+
+
 def test_exif_orientation_is_applied(scene, tmp_path):
     exif = scene.getexif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to see it upright
