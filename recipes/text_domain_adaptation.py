@@ -5,7 +5,7 @@
 The encoder stays as it is; what adapts is a layer between its embeddings, which are computed once, and the last one. Methods
 as in `recipes/domain_adaptation.py`: dann, cdan, coral, mmd and pseudo_label, beside source_only.
 
-Expected results: benchmarks/results/adaptation.md.
+Expected results: not measured yet (`benchmarks/adaptation.py amazon`).
 """
 
 from dataclasses import dataclass
