@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recipes.engine import evaluation, fit, head_evaluation, report, run, schedule, splits, workspace
-from recipes.engine.progress import say
+from recipes.engine.progress import say, warn
 from recipes.engine.sources import SPLITS, Source
 from recipes.engine.text_report import for_report
 from recipes.engine.text_settings import TextConfig
@@ -94,7 +94,10 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
             rivals, rival_figures = train("scratch", "none", schedule.for_width(from_nothing, row.feature_dim))
             seconds = ([t.seconds for t in trained], [t.seconds for t in rivals])
             rival_scores = [head_evaluation.headline(heads, figures) for figures in rival_figures]
-            verdict = evaluation.verdict(scores, rival_scores, seconds)
+            if None in (*scores, *rival_scores):
+                warn("too few test examples to say whether transfer helps: no verdict")
+            else:
+                verdict = evaluation.verdict(scores, rival_scores, seconds)
         sharing = []
         for single in alone:
             own = encode_splits(source, tokenizer, [single], **settings)

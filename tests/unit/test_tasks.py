@@ -123,6 +123,18 @@ def test_several_labels_of_which_there_is_one():
     assert found["per_class"] == {"spam": {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "examples": 1}}
 
 
+def test_where_nothing_can_be_asked_the_figure_is_not_known():
+    head = heads.embedding(2)
+    found = head_evaluation.figures_of(head, np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
+    assert (found["recall_at_1"], found["recall_at_5"], found["queries"]) == (None, None, 0), (
+        "one example of each label"
+    )
+    head = heads.multi_label(["a", "b"])
+    found = head_evaluation.figures_of(head, np.full((3, 2), 0.1, np.float32), np.zeros((3, 2), np.float32))
+    assert found["average_precision"] is None, "no example has a label"
+    assert head_evaluation.headline([head], found) is None
+
+
 def test_a_single_answer_has_no_r2():
     one = tasked(3)
     one.targets["grey"][1:] = np.nan
