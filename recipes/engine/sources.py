@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,9 @@ class Example:
         """All that is to be learned from it, as text."""
         return self.label
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """A hash of the content."""
+        """A hash of the content; a file is read once, though splits, fingerprint and duplicates all ask."""
         content = self.image.tobytes() if isinstance(self.image, np.ndarray) else self.image.read_bytes()
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +69,9 @@ class Tasked:
         """All that is to be learned from it, as text."""
         return "\x01".join(self.cells)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """A hash of the content."""
+        """A hash of the content; a file is read once, though splits, fingerprint and duplicates all ask."""
         return hashlib.blake2b(self.image.read_bytes(), digest_size=16).hexdigest()
 
 
