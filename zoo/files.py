@@ -1,25 +1,36 @@
-"""Files appear whole or not at all: everything is written beside its place and renamed into it."""
+"""Files appear whole or not at all: everything is written beside its place and renamed into it. What cannot be read is an
+error that names the file."""
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from zoo.errors import ConfigError, GraftError
+import numpy as np
+
+from zoo.errors import ArtifactError, ConfigError, GraftError
 
 __all__ = [
     "check_free",
     "disk_full",
     "one_line_if_full",
+    "read_arrays",
+    "read_json",
+    "read_text",
     "replace_folder",
     "staged_file",
     "staged_folder",
     "write_text",
 ]
 
+MEND = "restore it, or make it anew"
 NOTHING_LEFT = "nothing was left behind; free some space or give --out on another disk"
 
 
@@ -89,6 +100,47 @@ def replace_folder(folder: Path, target: Path) -> None:
     os.replace(target, old)
     os.replace(folder, target)
     shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
+
+
+def read_text(path: Path) -> str:
+    """The text (UTF-8) in `path`.
+
+    Raises:
+        ArtifactError: it is missing or no UTF-8.
+    """
+    with _one_line_if_damaged(path):
+        return path.read_text(encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """What the JSON file `path` holds.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    with _one_line_if_damaged(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What the NumPy archive `path` holds.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    with _one_line_if_damaged(path), np.load(path, allow_pickle=False) as kept:
+        return {key: kept[key] for key in kept.files}
+
+
+@contextlib.contextmanager
+def _one_line_if_damaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ArtifactError(f"'{path}' is missing: {MEND}") from error
+    # An archive that was cut short or edited says so in many ways; a single array instead of one has no `files`.
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ArtifactError(f"'{path}' is damaged ({error}): {MEND}") from error
 
 
 @contextlib.contextmanager

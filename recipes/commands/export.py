@@ -135,8 +135,9 @@ def _from_run(options: Options) -> dict:
 def _of_tasks(options: Options, content: Mapping, name: str) -> dict:
     from export.manifest import Description
     from recipes.engine import task_run
+    from zoo.files import read_json
 
-    preprocessing = json.loads((options.run / "preprocessing.json").read_text(encoding="utf-8"))
+    preprocessing = read_json(options.run / "preprocessing.json")
     examples, calibration = task_run.examples_of(options.run, content, options.data)
     return {
         "description": Description(name, content["data"]["labels"], preprocessing, (0, 255)),
@@ -149,12 +150,11 @@ def _of_tasks(options: Options, content: Mapping, name: str) -> dict:
 def _of_texts(options: Options, content: Mapping, name: str) -> dict:
     from export.manifest import Description
     from recipes.engine import text_export
+    from zoo.files import read_json, read_text
     from zoo.text import Tokenizer
 
-    preprocessing = json.loads((options.run / "preprocessing.json").read_text(encoding="utf-8"))
-    tokenizer = Tokenizer(
-        (options.run / "tokenizer.json").read_text(encoding="utf-8"), preprocessing["tokenizer"]["pad_id"]
-    )
+    preprocessing = read_json(options.run / "preprocessing.json")
+    tokenizer = Tokenizer(read_text(options.run / "tokenizer.json"), preprocessing["tokenizer"]["pad_id"])
     examples, calibration = text_export.from_run(options.run, content, options.data, preprocessing, tokenizer)
     outputs = preprocessing["outputs"]
     return {

@@ -14,6 +14,7 @@ from recipes.engine import images, sources, splits
 from recipes.engine.images import Images
 from recipes.engine.progress import warn
 from zoo.errors import ConfigError, DataError, UnknownName
+from zoo.files import read_arrays
 
 __all__ = ["CALIBRATION", "from_run", "from_source", "made_up"]
 
@@ -34,10 +35,10 @@ def from_run(folder: Path, content: Mapping, data: str | None) -> tuple[Examples
 
     Raises:
         DataError, UnknownName: `data` was given and cannot be used.
+        ArtifactError: what the run keeps cannot be read.
     """
     config, facts = content["config"], content["data"]
-    with np.load(Path(folder) / "examples.npz") as kept:
-        kept = {key: kept[key] for key in kept.files}
+    kept = read_arrays(Path(folder) / "examples.npz")
     names = kept["calibration_names"].tolist() if "calibration_names" in kept else None
     origin = facts.get("calibration", {"split": "train", "source": facts["source"]})
     calibration = Examples(kept["calibration_images"], None, {**origin, "names": names})

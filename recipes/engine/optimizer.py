@@ -138,13 +138,15 @@ def batch_norm_momentum(steps: int) -> float:
 
 @contextlib.contextmanager
 def precision(mixed: bool) -> Iterator[None]:
-    """Layers made inside compute in 16 bits if `mixed`: float16 on a GPU, bfloat16 on a CPU; weights stay float32."""
+    """Layers made inside compute in bfloat16 if `mixed`; weights stay float32.
+
+    Not in float16: its small range asks for loss scaling, which a model cut into a frozen and a training part would not get.
+    """
     import keras
-    import tensorflow as tf
 
     before = keras.config.dtype_policy()
     if mixed:
-        keras.config.set_dtype_policy("mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16")
+        keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         yield
     finally:

@@ -6,10 +6,8 @@ the data (labels, file names) is escaped.
 """
 
 import csv
-import json
 import math
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from export.evidence import wilson
 from recipes.engine import figures
 from recipes.engine.run import read as read_run
 from zoo.errors import ArtifactError
-from zoo.files import write_text
+from zoo.files import read_arrays, read_json, write_text
 
 __all__ = ["write"]
 
@@ -80,21 +78,21 @@ def _context(run: Path, facts: Tree) -> Tree:
     labels = facts["data"]["labels"]
     split = next((name for name in ("test", "validation") if facts["metrics"].get(name)), None)
     metrics = facts["metrics"][split] if split else None
-    manifest = _json(run / "export" / "manifest.json")
+    manifest = _if_there(read_json, run / "export" / "manifest.json")
     export = _export(manifest)
     return {
         "run": facts,
         "split": split,
         "summary": _summary(facts, split, metrics, export),
         "verdict": _verdict(facts.get("verdict")),
-        "data": _data(facts["data"], labels, _arrays(run / "samples.npz")),
-        "text": _text(facts, _json(run / "texts.json")),
+        "data": _data(facts["data"], labels, _if_there(read_arrays, run / "samples.npz")),
+        "text": _text(facts, _if_there(read_json, run / "texts.json")),
         "curves": _curves(_history(run / "history.csv")),
         "sweeps": _sweeps(facts["schedule"]["phases"]),
         "confusion": _confusion(facts.get("confusion"), labels),
         "per_class": _per_class(metrics, labels),
-        "mistakes": _mistakes(_arrays(run / "mistakes.npz"), labels),
-        "adaptation": _adaptation(facts.get("adaptation"), _arrays(run / "map.npz")),
+        "mistakes": _mistakes(_if_there(read_arrays, run / "mistakes.npz"), labels),
+        "adaptation": _adaptation(facts.get("adaptation"), _if_there(read_arrays, run / "map.npz")),
         "export": export,
         "measured_on": (manifest or {}).get("measured_on"),
         "machine": (manifest or {}).get("machine"),
@@ -339,23 +337,8 @@ def _export(manifest: Tree | None) -> list[Tree]:
     return [{**blank, **file} for file in (manifest or {"files": ()})["files"]]
 
 
-def _json(path: Path) -> Tree | None:
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"'{path}' is no readable JSON file: {error}") from error
-
-
-def _arrays(path: Path) -> Tree | None:
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {key: stored[key] for key in stored.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"'{path}' is no readable NumPy archive: {error}") from error
+def _if_there(read: Callable[[Path], Tree], path: Path) -> Tree | None:
+    return read(path) if path.is_file() else None
 
 
 def _history(path: Path) -> Mapping[str, Sequence] | None:

@@ -31,7 +31,7 @@ from recipes.engine.sources import SPLITS, Source
 from zoo import weights
 from zoo.backbone_table import Backbone
 from zoo.errors import ArtifactError
-from zoo.files import staged_file, write_text
+from zoo.files import MEND, read_json, staged_file, write_text
 from zoo.heads import Head
 from zoo.stack import backbone_of
 from zoo.vision import DECODE
@@ -66,15 +66,12 @@ def read(folder: Path) -> dict:
         ArtifactError: no such run, a damaged file, or one of a newer Graft.
     """
     path = Path(folder) / "run.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        schema = content["schema"]
-    except FileNotFoundError as error:
-        raise ArtifactError(
-            f"'{folder}' is no run: it holds no run.json; `graft train ... --out RUN` makes one"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"'{path}' is damaged ({error}): train again, or restore the file") from error
+    if not path.is_file():
+        raise ArtifactError(f"'{folder}' is no run: it holds no run.json; `graft train ... --out RUN` makes one")
+    content = read_json(path)
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if not isinstance(schema, int):
+        raise ArtifactError(f"'{path}' is damaged (no schema): {MEND}")
     if schema > SCHEMA:
         raise ArtifactError(f"'{path}' has schema {schema}, this Graft reads up to {SCHEMA}: update graft-zoo")
     return content

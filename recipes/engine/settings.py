@@ -43,7 +43,7 @@ class FitSettings:
     patience: int = 0
     """Stop a phase after so many epochs without a better validation loss; 0: never. The best epoch is kept either way."""
     mixed_precision: bool = False
-    """Compute in 16 bits while training (float16 on a GPU, bfloat16 on a CPU); the saved model is float32."""
+    """Compute in bfloat16 while training, which newer GPUs and CPUs are quick at; the saved model is float32."""
     multi_gpu: bool = False
     """Share each batch between all GPUs of this machine."""
     find_lr: bool = False

@@ -21,7 +21,7 @@ from recipes.engine.sources import SPLITS, Source
 from recipes.engine.tasks import Task
 from recipes.engine.text_session import heads_of
 from zoo.errors import ConfigError, DataError, UnknownName
-from zoo.files import staged_file, write_text
+from zoo.files import read_arrays, read_json, staged_file, write_text
 from zoo.heads import Head
 from zoo.vision import DECODE
 
@@ -172,11 +172,11 @@ def examples_of(folder: Path, content: Mapping, data: str | None) -> tuple[Examp
 
     Raises:
         DataError, UnknownName: `data` was given and cannot be used.
+        ArtifactError: what the run keeps cannot be read.
     """
     facts, size = content["data"], content["data"]["image_size"]
-    described = json.loads((Path(folder) / "preprocessing.json").read_text(encoding="utf-8"))
-    with np.load(Path(folder) / "examples.npz") as stored:
-        kept = {key: stored[key] for key in stored.files}
+    described = read_json(Path(folder) / "preprocessing.json")
+    kept = read_arrays(Path(folder) / "examples.npz")
     names = kept["calibration_names"].tolist()
     calibration = Examples(
         kept["calibration_images"], None, {"split": "train", "source": facts["source"], "names": names}

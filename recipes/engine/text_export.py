@@ -11,6 +11,7 @@ from recipes.engine.export_data import MOST_MEASURED
 from recipes.engine.progress import warn
 from recipes.engine.texts import padded, padded_targets
 from zoo.errors import ConfigError, DataError, UnknownName
+from zoo.files import read_arrays
 from zoo.text import Tokenizer
 
 __all__ = ["from_run"]
@@ -26,10 +27,10 @@ def from_run(
 
     Raises:
         DataError, UnknownName: `data` was given and cannot be used.
+        ArtifactError: what the run keeps cannot be read.
     """
     config, facts = content["config"], content["data"]
-    with np.load(Path(folder) / "examples.npz") as stored:
-        kept = {key: stored[key] for key in stored.files}
+    kept = read_arrays(Path(folder) / "examples.npz")
     length, inputs = preprocessing["max_length"], preprocessing["inputs"]
     calibration = Examples(
         {name: _widened(kept[f"calibration_{name}"], length, _fill(name, tokenizer)) for name in inputs},

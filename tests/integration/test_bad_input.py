@@ -173,6 +173,19 @@ def test_commands_recipes_and_artifacts_that_do_not_exist(call, tmp_path, small_
     assert "strange.pb" in call("predict", tmp_path / "strange.pb", "x.png")[2][0]
 
 
+@pytest.mark.parametrize("left", [0, 0.5, None], ids=["empty", "cut", "missing"])
+def test_export_names_what_a_run_lacks(call, small_run, tmp_path, left):
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    kept = run / "examples.npz"
+    whole = kept.read_bytes()
+    kept.unlink() if left is None else kept.write_bytes(whole[: int(left * len(whole))])
+    code, _, (line,) = call("export", run, "--out", tmp_path / "files")
+    assert code == 2
+    assert f"'{kept}' is {'missing' if left is None else 'damaged'}" in line
+    assert not (tmp_path / "files").exists()
+
+
 def test_predict_names_a_bad_picture(call, artifacts, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"nothing")
     code, out, (line,) = call("predict", artifacts["onnx"], tmp_path / "bad.png")

@@ -1,6 +1,7 @@
 """The recipes for text through the real command line: train, export, predict, evaluate; bad input gets one line."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -191,6 +192,16 @@ def test_several_labels_and_vectors(call, tiny_encoder, sentences_csv, tmp_path)
     assert f"recall at 1 {found['recall_at_1']:.3f}" in out
     (row,) = json.loads(call("predict", tmp_path / "near" / "export" / "model.onnx", "a red stone", "--json")[1])
     assert np.linalg.norm(row["embedding"]) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["preprocessing.json", "tokenizer.json", "examples.npz"])
+def test_export_names_what_a_run_lacks(call, colours, tmp_path, name):
+    run = tmp_path / "run"
+    shutil.copytree(colours, run)
+    (run / name).write_bytes(b"\xff{")
+    code, _, (line,) = call("export", run, "--out", tmp_path / "files")
+    assert code == 2
+    assert f"'{run / name}' is damaged" in line
 
 
 def test_files_of_texts_stand_in_one_table(call, colours, spoken, sentences_csv):

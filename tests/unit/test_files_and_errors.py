@@ -2,10 +2,11 @@
 
 import errno
 
+import numpy as np
 import pytest
 
 from zoo import errors
-from zoo.files import staged_file, staged_folder, write_text
+from zoo.files import read_arrays, read_json, read_text, staged_file, staged_folder, write_text
 
 
 def leftovers(folder):
@@ -20,6 +21,30 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path):
         assert not target.exists()
     assert target.read_text() == "new"
     assert leftovers(target.parent) == ["a.txt"]
+
+
+@pytest.mark.parametrize("read", [read_text, read_json, read_arrays])
+def test_what_cannot_be_read_is_named(tmp_path, read):
+    place = tmp_path / "a"
+    with pytest.raises(errors.ArtifactError, match=f"'{place}' is missing: restore it"):
+        read(place)
+    place.write_bytes(b"\xff{")
+    with pytest.raises(errors.ArtifactError, match=f"'{place}' is damaged .*: restore it"):
+        read(place)
+
+
+def test_an_archive_cut_anywhere_is_damaged(tmp_path):
+    place = tmp_path / "a.npz"
+    np.savez_compressed(place, first=np.arange(100), second=np.zeros((3, 3)))
+    whole = place.read_bytes()
+    assert read_arrays(place)["second"].shape == (3, 3)
+    for length in range(0, len(whole), 7):
+        place.write_bytes(whole[:length])
+        with pytest.raises(errors.ArtifactError):
+            read_arrays(place)
+    np.save(tmp_path / "one.npy", np.arange(3))
+    with pytest.raises(errors.ArtifactError):
+        read_arrays(tmp_path / "one.npy")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
