@@ -123,48 +123,40 @@ def write(path: Path, found: list[dict]) -> None:
 
 
 def show(found: list[dict]) -> None:
-    """A Markdown table: means and ranges over the seeds, and seconds over those of two of our ways: the quickest one, and
-    the one that, like most peers, changes photos at random.
+    """A Markdown table: means and ranges over the seeds, and factors over two of our ways: the quickest one, and the one
+    that, like most peers, changes photos at random.
 
-    Who did not reach an accuracy in its epochs took longer than all of them; the table says how long they were.
+    A factor is of one seed, whose ways ran one after the other: machines that are shared are not as quick in every hour. Who
+    did not reach an accuracy in its epochs took longer than all of them; the table says how long they were.
     """
     found = [row for row in found if not row["cause"]]
     columns = [key for key in found[0] if key.startswith("seconds") or key in ("validation", "test", "peak_memory_mb")]
     print("| way |", " | ".join(columns), "|\n|---|" + "---|" * len(columns))
-    ours = [_means(found, way, columns) for way in BESIDE]
     for way in WAYS:
-        own, cells = [row for row in found if row["way"] == way], []
-        for column in columns:
-            values = _values(own, column)
-            if not len(values):
-                cells.append("not run")
-                continue
-            if np.isnan(values).all():
-                whole = _values(own, "seconds")
-                least = " and ".join(f"x{whole.min() / mean[column]:.1f}" for mean in ours)
-                cells.append(f"not within {whole.max():.0f}, more than {least}")
-                continue
-            digits = 3 if np.nanmax(values) <= 1 else 0
-            text = f"{np.nanmean(values):.{digits}f} ({np.nanmin(values):.{digits}f} to {np.nanmax(values):.{digits}f})"
-            missed = int(np.isnan(values).sum())
-            text += f", {missed} of {len(values)} did not" if missed else ""
-            if column.startswith("seconds"):
-                text += ", " + " and ".join(f"x{np.nanmean(values) / mean[column]:.1f}" for mean in ours)
-            cells.append(text)
-        print(f"| {way} |", " | ".join(cells), "|")
-    print("\nBoth factors are over ours:", " and ".join(BESIDE))
+        own = [row for row in found if row["way"] == way]
+        print(f"| {way} |", " | ".join(_cell(own, column, found) if own else "not run" for column in columns), "|")
+    print("\nBoth factors are over ours of the same seed:", " and ".join(BESIDE))
+
+
+def _cell(own: list[dict], column: str, found: list[dict]) -> str:
+    values = _values(own, column)
+    missed = int(np.isnan(values).sum())
+    digits = 3 if missed < len(values) and np.nanmax(values) <= 1 else 0
+    parts = [f"{missed} of {len(values)} not within their epochs"] if missed else []
+    if missed < len(values):
+        parts += [f"{np.nanmean(values):.{digits}f} ({np.nanmin(values):.{digits}f} to {np.nanmax(values):.{digits}f})"]
+    if column.startswith("seconds"):
+        at_least = np.where(np.isnan(values), _values(own, "seconds"), values)
+        for way in BESIDE:
+            ours = {row["seed"]: row for row in found if row["way"] == way}
+            factors = at_least / _values([ours.get(row["seed"], {}) for row in own], column)
+            parts += [f"{'more than ' if missed else ''}x{factors.min():.1f} to x{factors.max():.1f}"]
+    return "; ".join(parts)
 
 
 def _values(rows: list[dict], column: str) -> np.ndarray:
     """A number for each of `rows`, nan where there is none."""
     return np.array([float(row[column]) if row.get(column) not in (None, "") else np.nan for row in rows])
-
-
-def _means(found: list[dict], way: str, columns: list[str]) -> dict[str, float]:
-    """The mean of each column over the seeds of a way; nan where there is none."""
-    own = [row for row in found if row["way"] == way]
-    values = {column: _values(own, column) for column in columns}
-    return {column: float(np.nanmean(v)) if np.isfinite(v).any() else np.nan for column, v in values.items()}
 
 
 if __name__ == "__main__":

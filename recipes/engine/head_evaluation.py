@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from recipes.engine import evaluation, spans
-from recipes.engine.texts import Ragged, Texts
+from recipes.engine.texts import Tagged, Texts
 from zoo.heads import Head
 
 __all__ = ["NEAREST", "figures", "figures_of", "headline", "measure_of", "tag_sequences"]
@@ -48,15 +48,20 @@ def headline(heads: Sequence[Head], measured: Mapping) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def tag_sequences(head: Head, rows: np.ndarray, targets: Ragged) -> tuple[list[list[str]], list[list[str]]]:
-    """(true, predicted) tags of the words of each sentence; `rows` `(tokens, labels)` are those of all sentences."""
+def tag_sequences(head: Head, rows: np.ndarray, targets: Tagged) -> tuple[list[list[str]], list[list[str]]]:
+    """(true, predicted) tags of all words of each sentence; `rows` `(tokens, labels)` are those of all sentences.
+
+    Of a word that the model did not see (it was cut off, or has no piece) it says O.
+    """
     best = rows.argmax(-1)
     truth, predicted = [], []
     for i in range(len(targets)):
-        own = targets[i]
-        named = np.flatnonzero(own >= 0)
-        truth.append([head.labels[t] for t in own[named]])
-        predicted.append([head.labels[p] for p in best[targets.starts[i] + named]])
+        truth.append([head.labels[t] for t in targets.whole[i]])
+        said = ["O"] * len(truth[-1])
+        begun = targets.begun[i]
+        for place in np.flatnonzero(begun >= 0):
+            said[begun[place]] = head.labels[best[targets.starts[i] + place]]
+        predicted.append(said)
     return truth, predicted
 
 

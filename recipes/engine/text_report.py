@@ -143,7 +143,7 @@ def _tag_mistakes(head: Head, rows: np.ndarray, test: Texts) -> list[dict]:
             "name": test.names[i],
             "words": [
                 {"text": word, "truth": t, "predicted": p}
-                for word, t, p in zip(test.sentences[i].split(), truth[i], predicted[i], strict=False)
+                for word, t, p in zip(test.targets.words[i], truth[i], predicted[i], strict=True)
             ],
         }
         for i in worst

@@ -19,6 +19,7 @@ from zoo.text import Tokenizer
 
 __all__ = [
     "Ragged",
+    "Tagged",
     "Targets",
     "Texts",
     "encode",
@@ -57,6 +58,22 @@ class Ragged:
     def lengths(self) -> np.ndarray:
         """Of each row, `(n,)`."""
         return np.diff(self.starts)
+
+
+@dataclass(frozen=True)
+class Tagged(Ragged):
+    """The tags that a model learns, one for each piece, and beside them those it is judged by, one for each word: words that
+    were cut off, or that have no piece, are words that it got wrong if they have a tag.
+
+    Attributes:
+        begun: the word that each piece begins, -1 if none.
+        whole: the tag of each word.
+        words: of each sentence.
+    """
+
+    begun: Ragged
+    whole: Ragged
+    words: tuple[tuple[str, ...], ...]
 
 
 Targets = np.ndarray | Ragged | Mapping[str, "np.ndarray | Ragged"]
@@ -118,6 +135,9 @@ def token_texts(
     def sort(values):
         if isinstance(values, Mapping):
             return {name: sort(v) for name, v in values.items()}
+        if isinstance(values, Tagged):
+            pieces = sort(Ragged(values.values, values.starts))
+            return Tagged(pieces.values, pieces.starts, *map(sort, (values.begun, values.whole, values.words)))
         if isinstance(values, Ragged):
             return Ragged.of([values[i] for i in order])
         return values[order] if isinstance(values, np.ndarray) else tuple(values[i] for i in order)
@@ -225,11 +245,12 @@ def _targets(head: Head, sentences: Sequence[Sentence], labels: Sequence[str], f
         return index[label]
 
     if head.kind == "tags":
-        rows = []
-        for sentence, words in zip(sentences, firsts, strict=True):
-            own = np.array([*(number(tag, sentence) for tag in sentence.tags), UNNAMED], np.int32)
-            rows.append(own[words])  # -1, no word, takes the last one
-        return Ragged.of(rows)
+        whole = [np.array([number(tag, sentence) for tag in sentence.tags], np.int32) for sentence in sentences]
+        # -1, no word, takes what is appended.
+        rows = [np.append(tags, np.int32(UNNAMED))[words] for tags, words in zip(whole, firsts, strict=True)]
+        pieces = Ragged.of(rows)
+        words = tuple(sentence.words for sentence in sentences)
+        return Tagged(pieces.values, pieces.starts, Ragged.of(firsts), Ragged.of(whole), words)
     targets = np.zeros((len(sentences), len(labels)), np.float32)
     for i, sentence in enumerate(sentences):
         named = sentence.labels if head.kind == "multi_label" else (sentence.label,)

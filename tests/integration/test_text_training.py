@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from recipes.engine import fit, gather, pipeline, sentences
+from recipes.engine import fit, gather, head_evaluation, pipeline, sentences
 from recipes.engine.schedule import TEXT_SCHEDULES, Phase, for_width, lengthened
 from recipes.engine.settings import FitSettings
 from recipes.engine.store import Store
-from recipes.engine.texts import Ragged, encode_splits, padded
+from recipes.engine.texts import Ragged, encode, encode_splits, padded
 from zoo import adapters, encoders, heads
 from zoo.blocks import find_blocks
 from zoo.errors import ConfigError
@@ -193,6 +193,26 @@ def test_padding_and_unnamed_tokens_do_not_count():
     assert float(metric.result()) == 1.0
     assert float(loss(truth, sure)) == pytest.approx(-np.log([0.9, 0.8]).mean(), abs=1e-5)
     assert head.score(sure[0], truth[0])["accuracy"] == 1.0
+
+
+def test_words_that_were_cut_off_are_missed(row, tagged):
+    _, _, slots = tagged
+    long = sentences.Sentence(
+        "", "", "long", ("red", "", "the", "blue", "blue"), ("B-colour", "O", "O", "B-colour", "O")
+    )
+    short = sentences.Sentence("", "", "short", ("the", "green"), ("O", "B-colour"))
+    found = encode(
+        [long, short], encoders.tokenizer(row), [slots], slots.labels, inputs=encoders.INPUTS, max_length=4
+    )  # [CLS] red the [SEP]
+    assert found.truncated == 1
+    assert found.names == ("long", "short")
+    right = np.eye(len(slots.labels), dtype=np.float32)[found.targets.values]
+    truth, said = head_evaluation.tag_sequences(slots, right, found.targets)
+    assert truth == [list(long.tags), list(short.tags)]
+    assert said == [["B-colour", "O", "O", "O", "O"], ["O", "B-colour"]]
+    figures = head_evaluation.figures_of(slots, right, found.targets)
+    assert figures["recall"] == pytest.approx(2 / 3)
+    assert figures["precision"] == figures["accuracy"] == 1.0, "accuracy is of the words that the model saw"
 
 
 def test_ragged_rows():
