@@ -42,6 +42,9 @@ PICTURES = ("dann", "cdan", "coral", "mmd", "pseudo_label", "fixmatch", "adabn",
 TEXTS = ("dann", "cdan", "coral", "mmd", "pseudo_label")
 DOMAINS = ("books", "dvd", "electronics", "kitchen")
 EPOCHS = 10
+PRINT_EPOCHS = 40
+"""Of print, of which there are only 1,400 pictures: with 40 epochs the models had more information about the target (seed 0,
+pseudo_label: 2.17 nats, with 10 epochs 1.94), which needs none of its labels."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ def pictures(pair: str, options: Options) -> list[dict]:
     source, target = pair.split("-")
     settings = {"epochs": EPOCHS, "seeds": options.seeds}
     if pair == "glyphs-digits":
-        settings |= {"backbone": "mobilenet_v2_0.35", "weights": "bundled", "image_size": 64, "schedule": "fine_tune"}
+        settings |= {"backbone": "mobilenet_v2_0.35", "weights": "bundled", "image_size": 64}
+        settings |= {"schedule": "fine_tune", "epochs": PRINT_EPOCHS}
         domains = {source: source, target: digits_table(options.work)}
         fit = FitSettings(augment=("crop",))
     else:
