@@ -61,8 +61,10 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
     `fingerprint` is that of the data, which may lie elsewhere when the grid goes on.
 
     Raises:
-        ConfigError: the folder holds another grid; or every cell died.
+        ConfigError: the folder holds another grid; no Ray cluster answers; or every cell died.
     """
+    if grid.ray is not None:
+        jobs.connect(grid.ray)  # before the folder is touched, of which `overwrite` would remove what is there
     common = {
         "fingerprint": fingerprint,
         "recipe": grid.plan.recipe,

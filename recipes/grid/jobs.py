@@ -15,7 +15,7 @@ from pathlib import Path
 from export import probe
 from zoo.errors import ConfigError
 
-__all__ = ["Job", "Outcome", "cause_of", "run", "run_all"]
+__all__ = ["Job", "Outcome", "cause_of", "connect", "run", "run_all"]
 
 RAY_EXTRA = "pip install 'graft-zoo[ray]'"
 CONNECT_SECONDS = 20
@@ -129,7 +129,12 @@ def _several(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Outcome]]
             thread.join()
 
 
-def _on_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[Job, Outcome]]:
+def connect(address: str) -> None:
+    """Connect to the Ray cluster at `address`; nothing happens where this process has done so already.
+
+    Raises:
+        ConfigError: no cluster at that address, or Ray is not installed.
+    """
     try:
         import ray
     except ImportError as error:
@@ -140,6 +145,12 @@ def _on_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[Job, Outcome]]:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="graft")
         except Exception as error:  # Ray raises what its transport raises
             raise _no_cluster(address, type(error).__name__) from error
+
+
+def _on_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[Job, Outcome]]:
+    connect(address)
+    import ray
+
     task = ray.remote(num_cpus=1, max_retries=0)(run)
     waiting = {task.remote(job, 1): job for job in jobs}  # a thread for each of the node's cores, as Ray counts them
     while waiting:

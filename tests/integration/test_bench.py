@@ -157,6 +157,19 @@ def test_bad_requests_are_refused_before_anything_runs(photo_folder, call, tmp_p
     assert not (tmp_path / "bench").exists()
 
 
+def test_a_cluster_that_does_not_answer_costs_no_results(photo_folder, call, tmp_path):
+    pytest.importorskip("ray")
+    old = tmp_path / "bench" / "bench.csv"
+    old.parent.mkdir()
+    old.write_text("hours of work")
+    given = ["--data", photo_folder, "--backbones", "mobilenet_v2_0.35@bundled", "--ray", "127.0.0.1:9", "--overwrite"]
+    code, out, lines = call("bench", *given, "--out", old.parent)
+    assert (code, out, len(lines)) == (2, "", 1)
+    assert "no Ray cluster answers at '127.0.0.1:9'" in lines[0]
+    assert old.read_text() == "hours of work"
+    assert list(old.parent.iterdir()) == [old]
+
+
 def test_a_budget_too_small_for_one_cell(photo_folder, tiny_keras, graft, tmp_path):
     more = ["--seeds", "1", "--budget", "0.01s", "--formats"]
     given = arguments(photo_folder, tiny_keras, tmp_path / "bench", *more)[:-2]  # without --epochs
