@@ -142,10 +142,10 @@ def multi_label(labels: Sequence[str], *, name: str = "probabilities", dropout: 
 
         # A label that never occurs in the targets has no average precision; leaving it out beats a warning and a zero.
         seen = targets.any(0)
-        precision = average_precision_score(targets[:, seen], outputs[:, seen]) if seen.any() else None
+        precision = float(average_precision_score(targets[:, seen], outputs[:, seen])) if seen.any() else None
         return {
             "accuracy": float(np.mean(np.all((outputs >= 0.5) == (targets >= 0.5), axis=-1))),
-            "average_precision": None if precision is None else float(precision),
+            "average_precision": precision,
         }
 
     return Head(name, "multi_label", tuple(labels), attach, loss, metrics, score)
