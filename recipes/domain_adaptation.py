@@ -69,7 +69,7 @@ def main(config: Config) -> Path:
     if not config.target:
         raise ConfigError("--target is missing: the pictures without labels that the model is for")
     row = backbone_table.find(config.backbone)
-    spec = "none" if config.schedule == "scratch" else config.weights or backbone_table.default_weights(row)
+    spec = schedule.weights_for(config.schedule, config.weights, backbone_table.default_weights(row))
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
     catalogue.check_reach(config.methods, phases, config.hidden)
     pair = domains.load(config)

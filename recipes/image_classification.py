@@ -52,7 +52,7 @@ def main(config: Config) -> Path:
 
     config.fit.check(config.epochs)
     row = backbone_table.find(config.backbone)
-    spec = "none" if config.schedule == "scratch" else config.weights or backbone_table.default_weights(row)
+    spec = schedule.weights_for(config.schedule, config.weights, backbone_table.default_weights(row))
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate, config.layer_decay, config.blocks)
     source = sources.load(config.data, path_column=config.path_column, label_column=config.label_column)
     source, made = splits.complete(source, config.split_seed)

@@ -54,7 +54,7 @@ def main(config: Config) -> Path:
     if config.weighting == "uncertainty" and any(task.weight != 1 for task in given):
         raise ConfigError("--weighting uncertainty finds the weights by itself: leave those in --tasks away")
     row = backbone_table.find(config.backbone)
-    spec = "none" if config.schedule == "scratch" else config.weights or backbone_table.default_weights(row)
+    spec = schedule.weights_for(config.schedule, config.weights, backbone_table.default_weights(row))
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
     source, made = splits.complete(tasks.load(config.data, given, path_column=config.path_column), config.split_seed)
     tasks.check_answers(source, given)

@@ -60,7 +60,7 @@ def main(config: Config) -> Path:
     config.fit.check(config.epochs)
     pretext.check(config.fit)
     row = backbone_table.find(config.backbone)
-    spec = "none" if config.schedule == "scratch" else config.weights or backbone_table.default_weights(row)
+    spec = schedule.weights_for(config.schedule, config.weights, backbone_table.default_weights(row))
     phases = schedule.resolve(config.schedule, config.epochs or EPOCHS, config.learning_rate)
     pretext.check_reach(phases)
     pile = domains.load_pile(config)

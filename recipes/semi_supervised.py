@@ -59,7 +59,7 @@ def main(config: Config) -> Path:
     config.fit.refuse("mixed_precision", "adaptation")
     catalogue.check(config.methods, METHODS, config.strength, config.threshold)
     row = backbone_table.find(config.backbone)
-    spec = "none" if config.schedule == "scratch" else config.weights or backbone_table.default_weights(row)
+    spec = schedule.weights_for(config.schedule, config.weights, backbone_table.default_weights(row))
     pair = domains.load_partly_labelled(config)
     steps = max(1, len(pair.source.splits["train"]) // config.fit.batch_size)
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)

@@ -18,6 +18,7 @@ from recipes.engine.cache import PrefixCache
 from recipes.engine.checkpoint import Checkpoints
 from recipes.engine.device import mirrored
 from recipes.engine.images import Images
+from recipes.engine.progress import say
 from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
 from recipes.engine.store import Store
@@ -115,7 +116,10 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, fol
     if make_method is not None:
         shape = hidden_of(model).shape[-1], model.outputs[0].shape[-1]
         method = make_method(*shape)
-    if store is not None and not pairs and not (method and method.strong):
+    if store is not None and method is not None and method.strong:
+        if settings.cache != "off" and any(cuts):
+            say("prefix cache off: strongly changed versions are drawn anew in every step")
+    elif store is not None:
         cache = PrefixCache(store, model, images, settings.augment, settings.caching)
         epochs = [phase.epochs if budget is None else None for phase in phases]
         planned = cache.plan(list(zip(epochs, cuts, strict=True)))

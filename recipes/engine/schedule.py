@@ -13,7 +13,17 @@ from zoo.errors import ConfigError, UnknownName
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["SCHEDULES", "TEXT_SCHEDULES", "Phase", "for_width", "lengthened", "resolve", "table", "with_epochs"]
+__all__ = [
+    "SCHEDULES",
+    "TEXT_SCHEDULES",
+    "Phase",
+    "for_width",
+    "lengthened",
+    "resolve",
+    "table",
+    "weights_for",
+    "with_epochs",
+]
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,19 @@ def resolve(
             raise ConfigError(f"the layer decay must be above 0 and at most 1, not {layer_decay}")
         phases = tuple(replace(phase, layer_decay=layer_decay) for phase in phases)
     return phases if blocks is None else _with_blocks(name, phases, blocks)
+
+
+def weights_for(name: str, given: str | None, default: str) -> str:
+    """The SPEC of the weights that the schedule `name` begins with: those `given`, or the `default`; for scratch none.
+
+    Raises:
+        ConfigError: weights for scratch.
+    """
+    if name != "scratch":
+        return given or default
+    if given not in (None, "none"):
+        raise ConfigError(f"--schedule scratch begins with random weights: leave --weights {given} away")
+    return "none"
 
 
 def _with_blocks(name: str, phases: tuple[Phase, ...], blocks: int) -> tuple[Phase, ...]:

@@ -45,7 +45,7 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
     config.check()
     _check_options(config, head)
     row = encoders.find(config.backbone)
-    spec = "none" if config.schedule == "scratch" else config.weights or row.weights[0]
+    spec = schedule.weights_for(config.schedule, config.weights, row.weights[0])
     phases = schedule.resolve(
         config.schedule,
         config.epochs,

@@ -35,7 +35,7 @@ def fitted(data, name, store=None, folder=None, phases=PHASES, seeds=(0,), **set
 
 
 @pytest.mark.parametrize("name", JOINT)
-def test_every_method_trains_with_and_without_cached_features(data, tmp_path, name):
+def test_every_method_trains_with_and_without_cached_features(data, tmp_path, capsys, name):
     model, (plain,) = fitted(data, name)
     assert not any("Joint" in type(layer).__name__ for layer in model._flatten_layers())
     assert plain.phases[-1]["best_epoch"] == 3, "the last epoch is kept"
@@ -43,6 +43,7 @@ def test_every_method_trains_with_and_without_cached_features(data, tmp_path, na
     _, (cached,) = fitted(data, name, Store(tmp_path))
     strong = getattr(methods, catalogue.METHODS[name].of).strong
     assert [phase["cached"] for phase in cached.phases] == [not strong] * 2
+    assert strong == ("prefix cache off: strongly" in capsys.readouterr().err)
     if name in ("coral", "mmd"):  # the others draw weights of their own
         for a, b in zip(plain.weights, cached.weights, strict=True):
             np.testing.assert_allclose(a, b, atol=2e-4)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from recipes.engine.schedule import SCHEDULES, TEXT_SCHEDULES, for_width, resolve, table, with_epochs
+from recipes.engine.schedule import SCHEDULES, TEXT_SCHEDULES, for_width, resolve, table, weights_for, with_epochs
 from zoo.errors import ConfigError, UnknownName
 
 
@@ -53,6 +53,14 @@ def test_a_rate_that_is_a_schedules_own_changes_nothing_whatever_the_width():
 def test_unknown_schedule_names_the_nearest():
     with pytest.raises(UnknownName, match="Did you mean 'fine_tune'"):
         resolve("finetune")
+
+
+def test_scratch_begins_with_nothing_and_says_so_where_weights_are_named():
+    assert weights_for("fine_tune", None, "imagenet") == "imagenet"
+    assert weights_for("fine_tune", "bundled", "imagenet") == "bundled"
+    assert weights_for("scratch", None, "imagenet") == weights_for("scratch", "none", "imagenet") == "none"
+    with pytest.raises(ConfigError, match="leave --weights bundled away"):
+        weights_for("scratch", "bundled", "imagenet")
 
 
 def test_what_the_names_promise():
