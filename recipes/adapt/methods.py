@@ -121,7 +121,8 @@ class Coral(Method):
         features of any width and scale weigh the same.
         """
         first, second = covariance(labelled.features), covariance(unlabelled.features)
-        scale = ops.stop_gradient(ops.sum(first**2) + ops.sum(second**2)) + SMALL
+        # With a gradient: as a constant it would pay to make all features smaller, step after step, until none is left.
+        scale = ops.sum(first**2) + ops.sum(second**2) + SMALL
         return self.strength * ramp(progress) * ops.sum((first - second) ** 2) / scale
 
 

@@ -72,6 +72,19 @@ def test_coral_is_the_distance_of_covariances():
     assert float(made("coral").loss(first, first, None, 1.0)) == pytest.approx(0, abs=1e-6)
 
 
+def test_coral_does_not_pay_for_features_that_vanish():
+    import tensorflow as tf
+
+    size = tf.Variable(1.0)
+    first, second = part(40), part(30, 1.0)
+    with tf.GradientTape() as tape:
+        loss = made("coral").loss(
+            Part(size * first.features, first.outputs), Part(size * second.features, second.outputs), None, 1.0
+        )
+    assert loss > 0.01
+    assert abs(float(tape.gradient(loss, size))) < 1e-4
+
+
 def test_the_discrepancy_counts_every_pair():
     first, second = (np.asarray(part(n, shift).features) for n, shift in ((7, 0.0), (5, 1.0)))
     rows = np.concatenate([first, second])
