@@ -36,7 +36,7 @@ class Options:
     """Where pictures and runs go."""
     backbone: str = "mobilenet_v2_0.35"
     weights: str = "bundled"
-    epochs: int = 20
+    epochs: int = 10
     seeds: int = 3
     out: Path = RESULTS
     """The table."""
