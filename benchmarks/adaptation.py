@@ -145,7 +145,7 @@ def texts(pair: str, options: Options) -> list[dict]:
     out = text_domain_adaptation.main(
         text_domain_adaptation.Config(
             data=str(tables[source]), target=str(tables[target]), out=run_folder(options, f"amazon-{pair}"), methods=TEXTS,
-            backbone=options.encoder, target_labels=True, epochs=20, seeds=options.seeds, resume=True,
+            backbone=options.encoder, target_labels=True, epochs=EPOCHS, seeds=options.seeds, resume=True,
             fit=FitSettings(batch_size=64, weight_decay=0.01, clip_norm=1.0),
         )
     )  # fmt: skip
