@@ -23,7 +23,7 @@ from zoo.stack import FEATURES, backbone_of
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Candidate", "Plan", "measure", "see", "train"]
+__all__ = ["Candidate", "Plan", "measure", "train"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ def measure(
     """Write each candidate's figures: what it can be chosen by, its accuracy on "test", and on the labelled examples
     `measured`.
 
-    Returns what looked: `see` of the examples by name ("measured" for those), with the weights that `model` has then.
+    Returns what looked: the name of a part ("measured" for those) -> `features` (what the last dense layer receives)
+    `(n, width)` and `outputs` `(n, labels)` of its examples, with the weights that `model` has then.
     """
     parts = {name: part for name, part in images.items() if name != "train"}
     if measured is not None:
@@ -138,32 +139,30 @@ def measure(
     return look
 
 
-def see(model: "keras.Model", images: Images | Texts) -> dict[str, np.ndarray]:
-    """`features` (what the last dense layer receives) `(n, width)` and `outputs` `(n, labels)` of all examples."""
-    import keras
-
-    from recipes.engine.joint import hidden_of
-
-    both = keras.Model(model._inputs_struct, {"features": hidden_of(model), "outputs": model.output})
-    return fit.predict(both, images)[0]
-
-
 def _viewer(model, parts: Mapping[str, Images | Texts], candidates: Sequence[Candidate]) -> Callable[[str], dict]:
-    """`see` for the parts by name; where all candidates have one backbone, what that gives is computed once."""
+    """What looks at the parts by name, traced once; where all candidates have one backbone, what that gives is computed
+    once."""
     import keras
-
-    from recipes.engine.joint import hidden_of
 
     first = candidates[0].weights
     body = {id(v) for v in backbone_of(model).weights}
     own = [i for i, v in enumerate(model.weights) if id(v) in body]
     if any(not np.array_equal(candidate.weights[i], first[i]) for candidate in candidates[1:] for i in own):
-        return lambda name: see(model, parts[name])
+        call = fit.forward(_seeing(model))
+        return lambda name: fit.outputs_of(call, parts[name])
     model.set_weights(first)
     prefix, head = split(model, [model.get_layer(FEATURES).output])
     pooled = {name: fit.predict(prefix, part)[0] for name, part in parts.items()}
-    both = keras.Model(head._inputs_struct, {"features": hidden_of(head), "outputs": head.output})
-    return lambda name: keras.tree.map_structure(np.asarray, both(pooled[name], training=False))
+    after = _seeing(head)
+    return lambda name: keras.tree.map_structure(np.asarray, after(pooled[name], training=False))
+
+
+def _seeing(model: "keras.Model") -> "keras.Model":
+    import keras
+
+    from recipes.engine.joint import hidden_of
+
+    return keras.Model(model._inputs_struct, {"features": hidden_of(model), "outputs": model.output})
 
 
 def _afterwards(name: str, plan: Plan, model, pictures, found: Sequence[Candidate]) -> list[Candidate]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from recipes.engine.joint import Method
 
-__all__ = ["Trained", "describe_phases", "forward", "predict", "train"]
+__all__ = ["Trained", "describe_phases", "forward", "outputs_of", "predict", "train"]
 
 FILLING = 0.4
 """The share of a budget of time that may go into cached features."""
@@ -211,13 +211,17 @@ def predict(model: "keras.Model", images: Images | Texts, weights: Sequence[list
     Of an output with a row a token, `(tokens, units)`: those of all sentences, one after the other, without padding. Of a
     model with several outputs, a dict. Faster than `model.predict` on a CPU, and traced once.
     """
-    import keras
-
-    call = forward(model)
-    batches = pipeline.evaluation_batches(images, EVALUATION_BATCH)
-    outputs = []
+    call, outputs = forward(model), []
     for values in weights or [model.get_weights()]:
         model.set_weights(values)
-        parts = [keras.tree.map_structure(np.asarray, call(inputs)) for inputs, _ in batches]
-        outputs.append(keras.tree.map_structure(lambda *values: np.concatenate(values), *parts))
+        outputs.append(outputs_of(call, images))
     return outputs
+
+
+def outputs_of(call: Callable, images: Images | Texts):
+    """What `call`, made by `forward`, gives for all examples, with the weights that its model has now."""
+    import keras
+
+    batches = pipeline.evaluation_batches(images, EVALUATION_BATCH)
+    parts = [keras.tree.map_structure(np.asarray, call(inputs)) for inputs, _ in batches]
+    return keras.tree.map_structure(lambda *values: np.concatenate(values), *parts)
