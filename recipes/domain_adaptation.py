@@ -89,10 +89,11 @@ def main(config: Config) -> Path:
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
         seeds = range(config.seed, config.seed + config.seeds)
         plan = compare.Plan("source_only", config.methods, config.strength, config.threshold, phases, seeds, config.fit)
-        found = compare.train(plan, build, head, images, workspace.store_beside(config.out), folder)
+        store = workspace.store_beside(config.out, config.fit.cache)
+        found = compare.train(plan, build, head, images, store, folder)
         model = build("none")
         chosen, adaptation = outcome.decide(
-            folder, found, model, images, measured, config.select, head.labels, "target"
+            folder, found, model, images, measured, config.select, head.labels, "target", store
         )
         facts = outcome.facts_of("domain-adaptation", config, described, found, chosen, adaptation) | {
             "backbone": run.describe_backbone(row, spec, model),

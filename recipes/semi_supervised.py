@@ -83,10 +83,11 @@ def main(config: Config) -> Path:
         plan = compare.Plan(
             "supervised_only", config.methods, config.strength, config.threshold, phases, seeds, config.fit
         )
-        found = compare.train(plan, build, head, images, workspace.store_beside(config.out), folder)
+        store = workspace.store_beside(config.out, config.fit.cache)
+        found = compare.train(plan, build, head, images, store, folder)
         model = build("none")
         chosen, adaptation = outcome.decide(
-            folder, found, model, images, images["test"], "labelled", head.labels, "test"
+            folder, found, model, images, images["test"], "labelled", head.labels, "test", store
         )
         own = {split: images[split] for split in pair.source.splits}
         facts = outcome.facts_of("semi-supervised", config, described, found, chosen, adaptation) | {

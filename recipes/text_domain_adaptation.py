@@ -91,8 +91,11 @@ def main(config: Config) -> Path:
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
         seeds = range(config.seed, config.seed + config.seeds)
         plan = compare.Plan("source_only", config.methods, config.strength, config.threshold, phases, seeds, config.fit)
-        found = compare.train(plan, build, head, texts, workspace.store_beside(config.out), folder)
-        chosen, adaptation = outcome.decide(folder, found, model, texts, measured, config.select, head.labels, "target")
+        store = workspace.store_beside(config.out, config.fit.cache)
+        found = compare.train(plan, build, head, texts, store, folder)
+        chosen, adaptation = outcome.decide(
+            folder, found, model, texts, measured, config.select, head.labels, "target", store
+        )
         own = {split: texts[split] for split in pair.source.splits}
         facts = outcome.facts_of("text-domain-adaptation", config, described, found, chosen, adaptation) | {
             "modality": "text",

@@ -10,6 +10,7 @@ import numpy as np
 
 from recipes.adapt import catalogue, selection
 from recipes.engine import evaluation, fit
+from recipes.engine.cache import CacheSettings, PrefixCache
 from recipes.engine.images import Images
 from recipes.engine.progress import say
 from recipes.engine.schedule import Phase
@@ -109,17 +110,19 @@ def measure(
     model: "keras.Model",
     images: Mapping[str, Images | Texts],
     measured: Images | Texts | None,
+    store: Store | None = None,
 ) -> Callable[[str], dict]:
     """Write each candidate's figures: what it can be chosen by, its accuracy on "test", and on the labelled examples
     `measured`.
 
-    Returns what looked: the name of a part ("measured" for those) -> `features` (what the last dense layer receives)
-    `(n, width)` and `outputs` `(n, labels)` of its examples, with the weights that `model` has then.
+    What a backbone that all candidates share makes of the examples is kept in `store`. Returns what looked: the name of a
+    part ("measured" for those) -> `features` (what the last dense layer receives) `(n, width)` and `outputs` `(n, labels)`
+    of its examples, with the weights that `model` has then.
     """
     parts = {name: part for name, part in images.items() if name != "train"}
     if measured is not None:
         parts["measured"] = measured
-    look = _viewer(model, parts, candidates)
+    look = _viewer(model, parts, candidates, store)
     for candidate in candidates:
         model.set_weights(candidate.weights)
         own, others = look("validation"), look("unlabelled")
@@ -139,22 +142,22 @@ def measure(
     return look
 
 
-def _viewer(model, parts: Mapping[str, Images | Texts], candidates: Sequence[Candidate]) -> Callable[[str], dict]:
+def _viewer(
+    model, parts: Mapping[str, Images | Texts], candidates: Sequence[Candidate], store: Store | None
+) -> Callable[[str], dict]:
     """What looks at the parts by name, traced once; where all candidates have one backbone, what that gives is computed
-    once."""
-    import keras
-
+    once, and kept in the `store`."""
     first = candidates[0].weights
     body = {id(v) for v in backbone_of(model).weights}
     own = [i for i, v in enumerate(model.weights) if id(v) in body]
-    if any(not np.array_equal(candidate.weights[i], first[i]) for candidate in candidates[1:] for i in own):
+    if store is None or any(not np.array_equal(c.weights[i], first[i]) for c in candidates[1:] for i in own):
         call = fit.forward(_seeing(model))
         return lambda name: fit.outputs_of(call, parts[name])
-    model.set_weights(first)
-    prefix, head = split(model, [model.get_layer(FEATURES).output])
-    pooled = {name: fit.predict(prefix, part)[0] for name, part in parts.items()}
-    after = _seeing(head)
-    return lambda name: keras.tree.map_structure(np.asarray, after(pooled[name], training=False))
+    cut = (model.get_layer(FEATURES).output,)
+    # In float32: figures are those of the model that ships.
+    cache = PrefixCache(store, model, dict(parts), (), CacheSettings(dtype="float32"))
+    call = fit.forward(_seeing(split(model, cut)[1]))
+    return lambda name: fit.outputs_of(call, cache.features(cut, name))
 
 
 def _seeing(model: "keras.Model") -> "keras.Model":

@@ -10,6 +10,7 @@ from recipes.adapt import selection
 from recipes.adapt.compare import Candidate, measure
 from recipes.engine import evaluation, run
 from recipes.engine.images import Images
+from recipes.engine.store import Store
 from recipes.engine.texts import Texts
 
 if TYPE_CHECKING:
@@ -30,12 +31,14 @@ def decide(
     criterion: selection.Criterion,
     labels: Sequence[str],
     where: str,
+    store: Store | None = None,
 ) -> tuple[Candidate, dict]:
     """Measure the `candidates` (the first is of the baseline), choose one, set `model` to it, write the map.
 
-    `where` says what the examples `measured` are called. Returns the chosen one and what `describe` says.
+    `where` says what the examples `measured` are called; what a backbone that all share makes of them is kept in `store`.
+    Returns the chosen one and what `describe` says.
     """
-    look = measure(candidates, model, images, measured)
+    look = measure(candidates, model, images, measured, store)
     chosen = candidates[selection.choose([{"method": c.method, **c.figures} for c in candidates], criterion)]
     baseline = candidates[0].method
     plain = next(c for c in candidates if (c.method, c.seed) == (baseline, chosen.seed))

@@ -18,9 +18,9 @@ FREE = ("out", "overwrite", "resume")
 """Options that may differ between a run and its resumption."""
 
 
-def store_beside(out: Path) -> Store:
-    """The cache that all runs of one folder share."""
-    return Store(Path(out).parent / ".graft-cache")
+def store_beside(out: Path, mode: str = "auto") -> Store | None:
+    """The cache that all runs of one folder share; None where its `mode` is off."""
+    return None if mode == "off" else Store(Path(out).parent / ".graft-cache")
 
 
 def finished(out: Path, settings: Mapping) -> bool:
