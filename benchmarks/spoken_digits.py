@@ -8,6 +8,7 @@ multitask --compare-single` with each of the three weightings; the table goes to
 """
 
 import csv
+import io
 import os
 import platform
 import sys
@@ -36,7 +37,7 @@ class Options:
     """Where pictures and runs go."""
     backbone: str = "mobilenet_v2_0.35"
     weights: str = "bundled"
-    epochs: int = 10
+    epochs: int = 6
     seeds: int = 3
     out: Path = RESULTS
     """The table."""
@@ -115,7 +116,7 @@ def pictures(work: Path) -> Path:
             if not member.name.endswith(".wav"):
                 continue
             digit, speaker, number = Path(member.name).stem.split("_")
-            _, samples = wavfile.read(archive.extractfile(member))
+            _, samples = wavfile.read(io.BytesIO(archive.extractfile(member).read()))
             wave = np.zeros(int(RATE * SECONDS), np.float32)
             samples = np.float32(samples[: len(wave)]) / 32768
             wave[: len(samples)] = samples / max(1e-6, np.abs(samples).max())
