@@ -7,7 +7,7 @@ A model is trained on the labelled pictures alone (supervised_only), and with ea
 (Lee 2013) takes the labels that the model is sure of, fixmatch (Sohn et al. 2020, arXiv:2001.07685) learns them from
 strongly changed versions. The kept model has the best accuracy on labelled validation pictures.
 
-Expected results: not measured yet (`benchmarks/adaptation.py clothing-few`).
+Expected results: benchmarks/results/adaptation.md (ten labels a class of clothing_small: 0.461, with fixmatch 0.543).
 """
 
 from dataclasses import dataclass
