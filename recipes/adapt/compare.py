@@ -146,17 +146,24 @@ def _viewer(
     model, parts: Mapping[str, Images | Texts], candidates: Sequence[Candidate], store: Store | None
 ) -> Callable[[str], dict]:
     """What looks at the parts by name, traced once; where all candidates have one backbone, what that gives is computed
-    once, and kept in the `store`."""
+    once, and kept in the `store`, or without one in memory."""
+    import keras
+
     first = candidates[0].weights
     body = {id(v) for v in backbone_of(model).weights}
     own = [i for i, v in enumerate(model.weights) if id(v) in body]
-    if store is None or any(not np.array_equal(c.weights[i], first[i]) for c in candidates[1:] for i in own):
+    if any(not np.array_equal(candidate.weights[i], first[i]) for candidate in candidates[1:] for i in own):
         call = fit.forward(_seeing(model))
         return lambda name: fit.outputs_of(call, parts[name])
+    model.set_weights(first)
     cut = (model.get_layer(FEATURES).output,)
+    prefix, tail = split(model, cut)
+    call = fit.forward(_seeing(tail))
+    if store is None:
+        pooled = {name: fit.predict(prefix, part)[0] for name, part in parts.items()}
+        return lambda name: keras.tree.map_structure(np.asarray, call(pooled[name]))
     # In float32: figures are those of the model that ships.
     cache = PrefixCache(store, model, dict(parts), (), CacheSettings(dtype="float32"))
-    call = fit.forward(_seeing(split(model, cut)[1]))
     return lambda name: fit.outputs_of(call, cache.features(cut, name))
 
 
