@@ -1,5 +1,5 @@
-"""Adaptation measured: every method on every pair of domains, five seeds, with a model trained on the target's labels beside
-it; and photos of which ten a class have labels.
+"""Adaptation measured: methods on pairs of domains, five seeds, for pictures with a model trained on the target's labels
+beside them; and photos of which ten a class have labels.
 
     GRAFT_DATA=... python benchmarks/adaptation.py mnist-usps --work build/adaptation
     GRAFT_DATA=... python benchmarks/adaptation.py usps-mnist --work build/adaptation
