@@ -8,6 +8,7 @@ C, which is chosen on the validation split.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,10 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from recipes.engine import sentences, splits
+from recipes.engine.sentences import Sentence
+from recipes.engine.sources import Source
 
-__all__ = ["Options", "main"]
+__all__ = ["Options", "accuracy", "fitted", "main"]
 
 
 @dataclass(frozen=True)
@@ -32,29 +35,34 @@ class Options:
 
 def main(options: Options) -> None:
     """Print a line a table."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
     for table in options.tables:
         found = []
         for seed in range(3 if options.per_class else 1):
             source, _ = splits.complete(sentences.load(str(table), need=("label",)), seed)
             if options.per_class:
                 source = splits.take_per_label(source, options.per_class, seed)
-            x, y = (
-                {n: [getattr(s, key) for s in part] for n, part in source.splits.items()} for key in ("text", "label")
-            )
-            fitted = [
-                make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=c, max_iter=2000)).fit(
-                    x["train"], y["train"]
-                )
-                for c in (1, 3, 10, 30, 100)
-            ]
-            best = max(fitted, key=lambda model: model.score(x["validation"], y["validation"]))
-            found.append(best.score(x["test"], y["test"]))
+            found.append(accuracy(fitted(source), source.splits["test"]))
         span = f" ({min(found):.3f} to {max(found):.3f})" if len(found) > 1 else ""
         print(f"{table.stem}: {np.mean(found):.3f}{span}")
+
+
+def fitted(source: Source):
+    """The scikit-learn pipeline, trained on the train split of `source`."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    texts, labels = ([getattr(s, key) for s in source.splits["train"]] for key in ("text", "label"))
+    models = [
+        make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=c, max_iter=2000)).fit(texts, labels)
+        for c in (1, 3, 10, 30, 100)
+    ]
+    return max(models, key=lambda model: accuracy(model, source.splits["validation"]))
+
+
+def accuracy(model, part: Sequence[Sentence]) -> float:
+    """Of `model` on the sentences of `part`."""
+    return model.score([s.text for s in part], [s.label for s in part])
 
 
 if __name__ == "__main__":

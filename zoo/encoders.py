@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from zoo import text
 from zoo.errors import UnknownName, WeightsError
+from zoo.files import read_json, read_text
 
 if TYPE_CHECKING:
     import keras
@@ -71,7 +72,7 @@ class Encoder:
         max_length: the most tokens that it takes, special ones included.
         weights: the SPECs that can be had: "preset" (KerasHub downloads it), "bundled", "folder".
         licence: SPDX identifier, of the weights.
-        preset: what KerasHub loads: the name of a preset, or a folder.
+        preset: what KerasHub loads: the name of a preset, or a folder; or a run of Graft's.
     """
 
     name: str
@@ -122,19 +123,21 @@ ENCODERS: tuple[Encoder, ...] = (
 
 
 def find(name: str) -> Encoder:
-    """The row called `name`, or a row for the folder `name`, a preset of KerasHub's or a Hugging Face model.
+    """The row called `name`, or one for the folder `name`: a preset of KerasHub's, a Hugging Face model, or a run for texts.
 
     Raises:
-        UnknownName: neither.
+        UnknownName: none of them.
         WeightsError: the folder is no such model, or one that cannot be read right.
+        ArtifactError: the run is damaged.
     """
     known = {row.name: row for row in ENCODERS}
     if name in known:
         return known[name]
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _of_folder(folder)
-    raise UnknownName("text encoder", name, known, see="`graft zoo` lists them all; a folder of a preset works too.")
+        return _of_run(folder) if _is_run(folder) else _of_folder(folder)
+    see = "`graft zoo` lists them all; the folder of a preset or of a run works too."
+    raise UnknownName("text encoder", name, known, see=see)
 
 
 def build(row: Encoder, weights: str = "") -> "keras.Model":
@@ -144,7 +147,13 @@ def build(row: Encoder, weights: str = "") -> "keras.Model":
 
     Raises:
         WeightsError: they cannot be had.
+        ArtifactError: a run's model is damaged.
     """
+    _check_weights(row, weights)
+    if _is_run(Path(row.preset)):
+        from zoo.keras_file import build_encoder
+
+        return build_encoder(Path(row.preset, RUN_MODEL), row.name, fresh=weights == "none")
     from zoo.quiet import load_tensorflow
 
     load_tensorflow()
@@ -156,9 +165,7 @@ def build(row: Encoder, weights: str = "") -> "keras.Model":
     backbone = _from_preset(f"{classes}Backbone", row, load_weights=weights != "none")
     output = backbone.output["sequence_output"] if isinstance(backbone.output, dict) else backbone.output
     inputs = {t.name: t for t in backbone.inputs}
-    flat = flatten(keras.Model({name: inputs[name] for name in INPUTS if name in inputs}, output, name=row.name))
-    _check_weights(row, weights)
-    return flat
+    return flatten(keras.Model({name: inputs[name] for name in INPUTS if name in inputs}, output, name=row.name))
 
 
 def tokenizer(row: Encoder) -> text.Tokenizer:
@@ -168,6 +175,8 @@ def tokenizer(row: Encoder) -> text.Tokenizer:
         WeightsError: it cannot be had, or its vocabulary does not belong to the weights.
     """
     folder = Path(row.preset)
+    if _is_run(folder):
+        return text.from_json(read_text(folder / "tokenizer.json"), where=f"{folder}/tokenizer.json")
     if (folder / "config.json").is_file() and "model_type" in _config(folder):
         found = _hugging_face_tokenizer(folder)
     else:
@@ -192,6 +201,24 @@ def describe(row: Encoder, weights: str) -> dict[str, str | None]:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Folders and presets
+
+
+RUN_MODEL = "model.keras"
+"""In the folder of a run, with the tokenizer and a run.json that says what the encoder is."""
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / RUN_MODEL).is_file()
+
+
+def _of_run(folder: Path) -> Encoder:
+    facts = read_json(folder / "run.json").get("backbone", {})
+    if facts.get("family") not in FAMILIES:
+        raise WeightsError(
+            f"the run '{folder}' holds no text encoder but '{facts.get('name')}': give the run of a recipe for texts"
+        )
+    name, width, longest = folder.resolve().name, facts["feature_dim"], facts["max_length"]
+    return Encoder(name, facts["family"], 0, width, longest, ("folder",), facts["licence"], str(folder))
 
 
 def _of_folder(folder: Path) -> Encoder:
@@ -311,4 +338,4 @@ def _embedding_rows(row: Encoder) -> int | None:
 
 
 def _weights_file(folder: Path) -> Path | None:
-    return next((f for n in ("model.weights.h5", "model.safetensors") if (f := folder / n).is_file()), None)
+    return next((f for n in ("model.weights.h5", "model.safetensors", RUN_MODEL) if (f := folder / n).is_file()), None)

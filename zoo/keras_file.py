@@ -11,7 +11,7 @@ from zoo.quiet import load_tensorflow
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["build_backbone", "image_size", "load_keras"]
+__all__ = ["build_backbone", "build_encoder", "image_size", "load_keras"]
 
 
 def load_keras(path: Path) -> "keras.Model":
@@ -105,7 +105,23 @@ def build_backbone(path: Path, name: str, *, fresh: bool = False) -> "keras.Mode
     return keras.Model(image, copy.outputs[0], name=name)
 
 
-def _copy(model: "keras.Model", image: "keras.KerasTensor", fresh: bool = False) -> "keras.Model":
+def build_encoder(path: Path, name: str, *, fresh: bool = False) -> "keras.Model":
+    """The encoder in the model for texts in `path`, which Graft trained, as a flat model called `name`; `fresh` gives
+    it random weights.
+
+    Raises:
+        ArtifactError: damaged, no Keras file, one with code in it, or a model that Graft did not make.
+    """
+    import keras
+
+    from zoo.cuts import flatten
+    from zoo.stack import backbone_of
+
+    copy = _copy(backbone_of(_copy(flatten(load_keras(path)))), fresh=fresh)
+    return keras.Model(copy._inputs_struct, copy.outputs[0], name=name)
+
+
+def _copy(model: "keras.Model", image: "keras.KerasTensor | None" = None, fresh: bool = False) -> "keras.Model":
     import keras
 
     copy = keras.models.clone_model(model, input_tensors=image)

@@ -140,6 +140,9 @@ def describe_backbone(row: Encoder, spec: str, model: "keras.Model") -> dict:
     """What the model is made of, where its weights came from, and its size with the heads."""
     return {
         "name": row.name,
+        "family": row.family,
+        "feature_dim": row.feature_dim,
+        "max_length": row.max_length,
         "parameters": model.count_params(),
         "paper": row.paper,
         "licence": row.licence,

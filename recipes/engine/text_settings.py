@@ -22,7 +22,7 @@ class TextConfig:
     out: Path
     """The run directory to make."""
     backbone: str = "graft_mini_en"
-    """A name from `graft zoo`, or the folder of a KerasHub preset or of a Hugging Face model."""
+    """A name from `graft zoo`, or the folder of a KerasHub preset, of a Hugging Face model or of another run for texts."""
     weights: str | None = None
     """preset, bundled, folder (what `graft zoo` lists for the backbone) or none. Default: the backbone's own."""
     schedule: str = "fine_tune"

@@ -8,6 +8,10 @@ import sys
 import numpy as np
 import pytest
 
+from zoo import encoders
+from zoo.keras_file import load_keras
+from zoo.stack import backbone_of
+
 
 @pytest.fixture(scope="session")
 def colours(tiny_encoder, sentences_csv, tmp_path_factory):
@@ -192,6 +196,40 @@ def test_several_labels_and_vectors(call, tiny_encoder, sentences_csv, tmp_path)
     assert f"recall at 1 {found['recall_at_1']:.3f}" in out
     (row,) = json.loads(call("predict", tmp_path / "near" / "export" / "model.onnx", "a red stone", "--json")[1])
     assert np.linalg.norm(row["embedding"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_another_run_is_an_encoder(call, colours, spoken, sentences_csv, tmp_path):
+    """What it has learned goes in without its heads, of one head and of several; random weights when they are asked for."""
+    for run in (colours, spoken):
+        row = encoders.find(str(run))
+        assert (row.family, row.feature_dim, row.max_length, row.licence) == ("bert", 16, 32, "unknown")
+        ids = {name: np.int32([[2, 7, 9, 3]] if name == "token_ids" else [[1, 1, 1, 1]]) for name in encoders.INPUTS}
+        whole = load_keras(run / "model.keras")
+        wanted = backbone_of(whole)(ids)
+        encoder = encoders.build(row)
+        np.testing.assert_array_equal(encoder(ids), wanted)
+        assert len(encoder.layers) < len(whole.layers)
+        assert not np.allclose(encoders.build(row, "none")(ids), wanted)
+        assert encoders.tokenizer(row).json == (run / "tokenizer.json").read_text()
+    code, _, _ = call(
+        "train", "text-classification", "--data", sentences_csv, "--out", tmp_path / "next", "--backbone", colours,
+        "--schedule", "lora", "--epochs", 1, "--compare-scratch", "--scratch-epochs", 1,
+    )  # fmt: skip
+    assert code == 0
+    described = json.loads((tmp_path / "next" / "run.json").read_text())["backbone"]
+    assert described["weights"]["file"] == str(colours / "model.keras")
+    assert encoders.find(str(tmp_path / "next")).family == "bert"
+
+
+def test_runs_that_are_no_encoder_are_refused(refuse, colours, small_run, sentences_csv, tmp_path):
+    said = refuse(sentences_csv, "--backbone", small_run)
+    assert f"the run '{small_run}' holds no text encoder but 'mobilenet_v2_0.35': give the run of a recipe" in said
+    for name, damaged in (("run.json", b"{"), ("tokenizer.json", None), ("model.keras", b"no archive")):
+        run = tmp_path / name
+        shutil.copytree(colours, run)
+        (run / name).unlink() if damaged is None else (run / name).write_bytes(damaged)
+        said = refuse(sentences_csv, "--backbone", run)
+        assert f"'{run / name}' is {'missing' if damaged is None else 'damaged'}" in said
 
 
 @pytest.mark.parametrize("name", ["preprocessing.json", "tokenizer.json", "examples.npz"])
