@@ -25,6 +25,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -210,16 +211,22 @@ def measured(out: Path) -> list[dict]:
 
 def described(pair: str, row: dict, options: Options) -> dict:
     """A row of the table."""
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    versions = run.environment()["versions"]
     return {
         "pair": pair, "method": row["method"], "seed": row["seed"], "accuracy": row["accuracy"],
         "labelled": row.get("labelled", ""), "information": row.get("information", ""), "iwv": row.get("iwv", ""),
         "kept": row.get("kept", ""), "seconds": round(row["seconds"], 1),
         "encoder": encoder_of(options),
-        "date": time.strftime("%Y-%m-%d"), "machine": machine,
-        "versions": f"keras {versions['keras']}, tensorflow {versions['tensorflow']}",
+        "date": time.strftime("%Y-%m-%d"), **circumstances(),
     }  # fmt: skip
+
+
+def circumstances() -> dict:
+    """Machine and versions."""
+    versions = run.environment()["versions"]
+    return {
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "versions": f"keras {versions['keras']}, tensorflow {versions['tensorflow']}",
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -370,9 +377,8 @@ def show(rows: list[dict]) -> None:
         print(f"\n| {pair} | target accuracy | kept |\n|---|---|---|")
         for method in dict.fromkeys(row["method"] for row in rows if row["pair"] == pair):
             own = [row for row in rows if (row["pair"], row["method"]) == (pair, method)]
-            values = np.array([float(row["accuracy"]) for row in own])
             kept = "x" if any(row["kept"] == "1" for row in own) else ""
-            print(f"| {method} | {values.mean():.3f} ({values.min():.3f} to {values.max():.3f}) | {kept} |")
+            print(f"| {method} | {span([float(row['accuracy']) for row in own])} | {kept} |")
     pairs = list(dict.fromkeys(row["pair"] for row in rows))
     if len(pairs) > 1:
         reached = {(row["pair"], row["method"], row["seed"]): 100 * float(row["accuracy"]) for row in rows}
@@ -386,6 +392,11 @@ def show(rows: list[dict]) -> None:
                 for name in (kept.get if method == "kept" else lambda _, m=method: m, lambda _: "source_only")
             )
             print(f"| {method} | {found.mean():.1f} | {' | | ' if method == 'source_only' else _gain(found - plain)} |")
+
+
+def span(values: Sequence[float]) -> str:
+    """Mean and range."""
+    return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def _gain(gains: np.ndarray) -> str:

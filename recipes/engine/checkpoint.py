@@ -88,16 +88,25 @@ class Checkpoints:
         found = self._read(f"seed-{seed}.npz")
         return None if found is None else Checkpoint(**found[0], **found[1])
 
-    def finish(self, seed: int, facts: Mapping, weights: Sequence[np.ndarray]) -> None:
-        """Keep the result of a finished seed; its checkpoint is needed no more."""
-        self._write(f"seed-{seed}-done.npz", facts, {"weights": weights})
+    def finish(self, seed: int, facts: Mapping, weights: Sequence[np.ndarray], beginning: Sequence[np.ndarray]) -> None:
+        """Keep the result of a finished seed; its checkpoint is needed no more. Of the `weights`, those that are still an
+        array of the `beginning` are not written."""
+        changed = [i for i, (new, old) in enumerate(zip(weights, beginning, strict=True)) if new is not old]
+        kept = {"facts": facts, "changed": changed}
+        self._write(f"seed-{seed}-done.npz", kept, {"weights": [weights[i] for i in changed]})
         if self.folder is not None:
             (self.folder / f"seed-{seed}.npz").unlink(missing_ok=True)
 
-    def finished(self, seed: int) -> tuple[dict, list[np.ndarray]] | None:
-        """What `finish` kept of `seed`."""
+    def finished(self, seed: int, beginning: Sequence[np.ndarray]) -> tuple[dict, list[np.ndarray]] | None:
+        """What `finish` kept of `seed`, in the order in which it was given."""
         found = self._read(f"seed-{seed}-done.npz")
-        return None if found is None else (found[0], found[1]["weights"])
+        if found is None:
+            return None
+        kept, lists = found
+        weights = list(beginning)
+        for i, value in zip(kept["changed"], lists["weights"], strict=True):
+            weights[i] = value
+        return kept["facts"], weights
 
     def _write(self, name: str, facts: Mapping, lists: Mapping[str, Sequence[np.ndarray]]) -> None:
         if self.folder is None:

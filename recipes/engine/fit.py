@@ -106,6 +106,7 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, fol
 
     keras.utils.set_random_seed(seeds[0])
     model = build()
+    beginning = model.get_weights()
     blocks = find_blocks(backbone_of(model))
     if any(phase.adapt == "lora" for phase in phases):
         add_lora(backbone_of(model))
@@ -126,7 +127,7 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, fol
     training = Training(model, blocks, head, phases, images, settings, folder, method, pairs)
     results = []
     for index, seed in enumerate(seeds):
-        finished = checkpoints.finished(seed)
+        finished = checkpoints.finished(seed, beginning)
         if finished is not None:
             facts, weights = finished
             results.append(Trained(seed, weights, **facts))
@@ -156,8 +157,10 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, fol
             "charged": state.charged,
             "validation_loss": state.summaries[-1]["best_validation_loss"],
         }
-        results.append(Trained(seed, merged_weights(model), **facts))
-        checkpoints.finish(seed, facts, results[-1].weights)
+        # What stays as it was is one array for all seeds, or thirty models of one frozen encoder fill the memory.
+        pairs_of = zip(beginning, merged_weights(model), strict=True)
+        results.append(Trained(seed, [old if np.array_equal(old, new) else new for old, new in pairs_of], **facts))
+        checkpoints.finish(seed, facts, results[-1].weights, beginning)
     if lora_layers(model):
         model = build()
     model.set_weights(results[-1].weights)

@@ -68,9 +68,28 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     for name, value in vars(state).items():
         np.testing.assert_equal(getattr(got, name), value)
     assert Checkpoints(tmp_path).load(8) is None
-    Checkpoints(tmp_path).finish(7, {"x": 1}, [np.ones(2)])
+    beginning = [np.zeros(3), np.zeros(2), np.zeros(1)]
+    Checkpoints(tmp_path).finish(7, {"x": 1}, [beginning[0], np.ones(2), beginning[2]], beginning)
     assert Checkpoints(tmp_path).load(7) is None
-    assert Checkpoints(tmp_path).finished(7)[0] == {"x": 1}
+    facts, weights = Checkpoints(tmp_path).finished(7, beginning)
+    assert facts == {"x": 1}
+    assert [w.tolist() for w in weights] == [[0, 0, 0], [1, 1], [0]]
+    assert weights[0] is beginning[0]
+
+
+def test_what_no_seed_changed_is_held_and_written_once(data, tmp_path):
+    """Thirty candidates of one frozen encoder must not be thirty encoders."""
+
+    def heads(folder):
+        return train(builder(normalization), HEAD, PHASES[:1], data, SEEDS, PLAIN, folder=folder)[1]
+
+    first, second = heads(tmp_path)
+    shared = [a is b for a, b in zip(first.weights, second.weights, strict=True)]
+    assert shared.count(False) == 2, "kernel and bias of the head"
+    with np.load(tmp_path / "checkpoint" / "training" / "seed-4-done.npz") as file:
+        assert sum(name.startswith("weights/") for name in file.files) == 2
+    for again, before in zip(heads(tmp_path), (first, second), strict=True):
+        assert all(map(np.array_equal, again.weights, before.weights))
 
 
 def test_a_damaged_checkpoint_is_said(tmp_path):
