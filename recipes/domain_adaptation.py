@@ -63,7 +63,7 @@ def main(config: Config) -> Path:
     from zoo.quiet import load_tensorflow
     from zoo.stack import stack
 
-    config.fit.check(config.epochs)
+    config.check()
     config.fit.refuse("mixed_precision", "adaptation")
     catalogue.check(config.methods, tuple(catalogue.METHODS), config.strength, config.threshold)
     if not config.target:

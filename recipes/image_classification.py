@@ -50,7 +50,7 @@ def main(config: Config) -> Path:
     from zoo.quiet import load_tensorflow
     from zoo.stack import stack
 
-    config.fit.check(config.epochs)
+    config.check()
     row = backbone_table.find(config.backbone)
     spec = schedule.weights_for(config.schedule, config.weights, backbone_table.default_weights(row))
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate, config.layer_decay, config.blocks)

@@ -48,7 +48,7 @@ def main(config: Config) -> Path:
     from zoo.quiet import load_tensorflow
     from zoo.stack import stack
 
-    config.fit.check(config.epochs)
+    config.check()
     given = tasks.parse(config.tasks)
     tasks.check(config.fit)
     if config.weighting == "uncertainty" and any(task.weight != 1 for task in given):

@@ -57,11 +57,11 @@ def main(config: Config) -> Path:
     from zoo.quiet import load_tensorflow
     from zoo.stack import backbone_of, stack
 
-    config.fit.check(config.epochs)
+    config.check()
     pretext.check(config.fit)
     row = backbone_table.find(config.backbone)
     spec = schedule.weights_for(config.schedule, config.weights, backbone_table.default_weights(row))
-    phases = schedule.resolve(config.schedule, config.epochs or EPOCHS, config.learning_rate)
+    phases = schedule.resolve(config.schedule, EPOCHS if config.epochs is None else config.epochs, config.learning_rate)
     pretext.check_reach(phases)
     pile = domains.load_pile(config)
     gallery.check(config.clusters, len(pile.pictures))
@@ -75,9 +75,13 @@ def main(config: Config) -> Path:
         return config.out
     with workspace.workspace(config.out, run.plain(config), pile.fingerprint) as folder:
         load_tensorflow()
-        model = build()
+        import keras
+
         described = fit.describe_phases(build(), phases)
         images = domains.decode_pile(pile, size, config.skip_bad, config.seed)
+        gallery.check(config.clusters, len(images["all"]))  # some may have been left out
+        keras.utils.set_random_seed(config.seed)  # the backbone that is looked at is the one that training begins with
+        model = build()
         before = pretext.figures(model, images, config.fit)
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
         model, (trained,) = fit.train(build, head, phases, images, [config.seed], config.fit, folder=folder, pairs=True)
@@ -91,7 +95,12 @@ def main(config: Config) -> Path:
             "config": run.plain(config),
             "seed": config.seed,
             "backbone": run.describe_backbone(row, spec, model),
-            "data": {"source": config.data, "fingerprint": pile.fingerprint, "pictures": len(images["all"])},
+            "data": {
+                "source": config.data,
+                "fingerprint": pile.fingerprint,
+                "pictures": len(images["all"]),
+                "skipped": list(images["all"].skipped),
+            },
             "schedule": {
                 "name": config.schedule,
                 "phases": [a | b for a, b in zip(described, trained.phases, strict=True)],

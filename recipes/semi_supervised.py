@@ -5,9 +5,10 @@
 
 A model is trained on the labelled pictures alone (supervised_only), and with each of `--methods` on both: pseudo_label
 (Lee 2013) takes the labels that the model is sure of, fixmatch (Sohn et al. 2020, arXiv:2001.07685) learns them from
-strongly changed versions. The kept model has the best accuracy on labelled validation pictures.
+strongly changed versions. The kept epoch and model are the best ones on the labelled validation pictures, all of them.
 
-Expected results: benchmarks/results/adaptation.md (ten labels a class of clothing_small: 0.461, with fixmatch 0.543).
+Expected results: benchmarks/results/adaptation.md (ten labels a class of clothing_small to train on: 0.461, with fixmatch
+0.543).
 """
 
 from dataclasses import dataclass
@@ -52,12 +53,15 @@ def main(config: Config) -> Path:
     from recipes.engine import fit, report, run, schedule, splits, workspace
     from recipes.engine.progress import say
     from zoo import backbone_table, backbones, heads
+    from zoo.errors import ConfigError
     from zoo.quiet import load_tensorflow
     from zoo.stack import stack
 
-    config.fit.check(config.epochs)
+    config.check()
     config.fit.refuse("mixed_precision", "adaptation")
     catalogue.check(config.methods, METHODS, config.strength, config.threshold)
+    if config.updates < 1:
+        raise ConfigError(f"--updates is a number of steps, 1 or more, not {config.updates}")
     row = backbone_table.find(config.backbone)
     spec = schedule.weights_for(config.schedule, config.weights, backbone_table.default_weights(row))
     pair = domains.load_partly_labelled(config)

@@ -59,7 +59,7 @@ def main(config: Config) -> Path:
 
     config.check()
     config.fit.refuse("mixed_precision", "encoders of texts")
-    useless = next((name for name in OTHERS if getattr(config, name) not in (None, False)), None)
+    useless = next((name for name in OTHERS if getattr(config, name) != getattr(Config, name)), None)
     if useless is not None:
         raise ConfigError(f"--{useless.replace('_', '-')} changes nothing where texts are adapted: leave it away")
     catalogue.check(config.methods, METHODS, config.strength, config.threshold)

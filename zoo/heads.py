@@ -6,6 +6,7 @@ precision). The numpy side of a head, `score`, needs no TensorFlow: it measures 
 code that measures the Keras model. Several heads on one backbone are `Tasks`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -212,8 +213,8 @@ def embedding(
     _check((), 0, dropout=dropout)
     if dimension < 1:
         raise ConfigError(f"an embedding needs a dimension of at least 1, not {dimension}")
-    if temperature <= 0:
-        raise ConfigError(f"the temperature of a contrastive loss must be above 0, not {temperature}")
+    if not 0 < temperature < math.inf:
+        raise ConfigError(f"the temperature of a contrastive loss must be a number above 0, not {temperature}")
 
     def attach(features):
         import keras

@@ -1,5 +1,6 @@
 """The methods that there are, as data."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +25,7 @@ class Row:
         paper: where it comes from.
         least: how many examples of either kind a step needs.
         features_alone: whether its loss moves nothing but features: not the last dense layer, which receives them.
+        labels: whether it takes what the model is sure of for a label.
     """
 
     kind: Literal["joint", "afterwards"]
@@ -31,6 +33,7 @@ class Row:
     paper: str
     least: int = 1
     features_alone: bool = False
+    labels: bool = False
 
 
 METHODS: Mapping[str, Row] = {
@@ -38,8 +41,8 @@ METHODS: Mapping[str, Row] = {
     "cdan": Row("joint", "Cdan", "Long et al. 2018, arXiv:1705.10667", features_alone=True),
     "coral": Row("joint", "Coral", "Sun and Saenko 2016, arXiv:1607.01719", least=2, features_alone=True),
     "mmd": Row("joint", "Mmd", "Long et al. 2015, arXiv:1502.02791", least=2),
-    "pseudo_label": Row("joint", "PseudoLabel", "Lee 2013; Berthelot et al. 2020, arXiv:1911.09785"),
-    "fixmatch": Row("joint", "FixMatch", "Sohn et al. 2020, arXiv:2001.07685"),
+    "pseudo_label": Row("joint", "PseudoLabel", "Lee 2013; Berthelot et al. 2020, arXiv:1911.09785", labels=True),
+    "fixmatch": Row("joint", "FixMatch", "Sohn et al. 2020, arXiv:2001.07685", labels=True),
     "adabn": Row("afterwards", "adabn", "Li et al. 2018, arXiv:1603.04779", least=2),
     "tent": Row("afterwards", "tent", "Wang et al. 2021, arXiv:2006.10726", least=2),
 }
@@ -57,10 +60,15 @@ def check(names: Sequence[str], known: Sequence[str], strength: float, threshold
             raise UnknownName("method", name, known)
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"--methods needs one or more different ones of {', '.join(known)}")
-    if not strength > 0:
-        raise ConfigError(f"the --strength of a method is above 0, not {strength:g}")
+    if not 0 < strength < math.inf:
+        raise ConfigError(f"the --strength of a method is a number above 0, not {strength:g}")
     if threshold is not None and not 0 < threshold < 1:
         raise ConfigError(f"the --threshold for a label to be taken is between 0 and 1, not {threshold:g}")
+    if threshold is not None and not any(METHODS[name].labels for name in names):
+        takers = " or ".join(name for name in known if METHODS[name].labels)
+        raise ConfigError(f"--threshold is for {takers}: leave it away, or name one of them in --methods")
+    if strength != 1 and all(METHODS[name].kind == "afterwards" for name in names):
+        raise ConfigError(f"--strength is for methods with a loss beside that of the labels, not {' and '.join(names)}")
 
 
 def check_batch(names: Sequence[str], batch_size: int, counts: Mapping[str, int]) -> None:
@@ -70,8 +78,9 @@ def check_batch(names: Sequence[str], batch_size: int, counts: Mapping[str, int]
         ConfigError: names the method.
     """
     for name in names:
-        for kind, count in counts.items():
-            found = min(batch_size, count)
+        # What comes afterwards is shown nothing but unlabelled examples.
+        for kind in ["unlabelled"] if METHODS[name].kind == "afterwards" else counts:
+            found = min(batch_size, counts[kind])
             if found < METHODS[name].least:
                 raise ConfigError(
                     f"{name} needs {METHODS[name].least} {kind} examples a step or more, and gets {found}: raise "

@@ -8,8 +8,9 @@ import numpy as np
 
 from recipes.engine import sentences, sources, splits
 from recipes.engine.images import Images, decode_examples, decode_splits
+from recipes.engine.progress import warn
 from recipes.engine.sentences import Sentence
-from recipes.engine.sources import Example, Source
+from recipes.engine.sources import SPLITS, Example, Source
 from recipes.engine.store import hash_of
 from recipes.engine.texts import Texts, encode, encode_splits
 from zoo.errors import ConfigError, DataError
@@ -69,7 +70,7 @@ class Domains:
     Attributes:
         source: with all splits; `made` names those that were made.
         target: what it was called.
-        unlabelled: the target's examples, without labels.
+        unlabelled: the target's examples, without labels; none that the source's validation or test split holds too.
         measured: its labelled examples, where they were asked for.
         fingerprint: of the content of the source.
     """
@@ -136,9 +137,25 @@ def load_partly_labelled(asked: _AskedFew) -> Domains:
         )
     # Labelled ones are seen without labels too, as the methods' authors have it.
     unlabelled += [Example(example.image, "", example.name) for example in few.splits["train"]]
-    return Domains(
-        few, made, asked.unlabelled or asked.data, tuple(unlabelled), source.splits["test"], splits.fingerprint(source)
-    )
+    name = f"{asked.data} and {asked.unlabelled}" if asked.unlabelled else asked.data
+    unlabelled = _but_held_out(unlabelled, source, name)
+    return Domains(few, made, name, unlabelled, source.splits["test"], splits.fingerprint(source))
+
+
+def _but_held_out(unlabelled: Sequence, source: Source, name: str) -> tuple:
+    """Those of `unlabelled`, of the source called `name`, that no model is chosen or measured by; warns of the others."""
+    held_out = {example.digest for split in SPLITS[1:] for example in source.splits[split]}
+    kept = tuple(example for example in unlabelled if example.digest not in held_out)
+    if not kept:
+        raise DataError(
+            f"everything in '{name}' is in the validation or test split of '{source.name}' too: there is nothing to adapt to"
+        )
+    if len(kept) < len(unlabelled):
+        warn(
+            f"{len(unlabelled) - len(kept)} of {len(unlabelled)} examples without labels ('{name}') are in the validation "
+            "or test split too: left out"
+        )
+    return kept
 
 
 FEWEST = 20
@@ -165,19 +182,28 @@ def load_pile(asked: _AskedPile) -> Pile:
         labels, pictures = loaded.labels, loaded.splits["train"]
     else:
         labels, pictures = (), sources.load_unlabelled(asked.data, path_column=asked.path_column)
-    if len(pictures) < FEWEST:
-        raise DataError(f"'{asked.data}' holds {len(pictures)} pictures: to learn from them takes {FEWEST} or more")
+    _check_enough(asked.data, len({picture.digest for picture in pictures}))
     return Pile(asked.data, labels, pictures)
 
 
+def _check_enough(name: str, pictures: int) -> None:
+    if pictures < FEWEST:
+        raise DataError(f"'{name}' holds {pictures} different pictures: to learn from them takes {FEWEST} or more")
+
+
 def decode_pile(pile: Pile, image_size: int, skip_bad: bool, seed: int) -> dict[str, Images]:
-    """ "all" pictures, and of them "validation", a tenth drawn by `seed`, and "train", the others."""
+    """ "all" pictures, and of them "validation", a tenth drawn by `seed`, and "train", the others.
+
+    Raises:
+        DataError: too few can be read.
+    """
     order = np.random.default_rng(seed).permutation(len(pile.pictures))
     count = max(2, len(order) // 10)
     # In this order, so that either part is a stretch of one array: rows from here and there would be copied into memory.
     drawn = [pile.pictures[i] for i in (*np.sort(order[:count]), *np.sort(order[count:]))]
     everything = decode_examples(drawn, pile.labels, image_size, skip_bad=skip_bad, title="decode")
-    count = max(2, len(everything) // 10)  # some may have been left out
+    _check_enough(pile.name, len(everything))  # some may have been left out
+    count = max(2, len(everything) // 10)
     parts = {"validation": slice(0, count), "train": slice(count, None)}
     return {"all": everything, **{name: _stretch(everything, part) for name, part in parts.items()}}
 
@@ -209,7 +235,8 @@ def _paired(asked: _Asked | _AskedText, source: Source, unlabelled: Sequence, la
                 f"({', '.join(source.labels)}): rename it, or leave --target-labels away"
             )
         measured = next(labelled.splits[name] for name in ("test", "train", "validation") if name in labelled.splits)
-    return Domains(source, made, asked.target, tuple(unlabelled), tuple(measured), splits.fingerprint(source))
+    unlabelled = _but_held_out(unlabelled, source, asked.target)
+    return Domains(source, made, asked.target, unlabelled, tuple(measured), splits.fingerprint(source))
 
 
 def decode(pair: Domains, image_size: int, skip_bad: bool) -> tuple[dict[str, Images], Images | None]:
@@ -245,5 +272,5 @@ def describe(pair: Domains, images: dict[str, Images | Texts], measured: Images 
         "unlabelled": len(unlabelled),
         "measured": len(measured) if measured is not None else 0,
         "measured_are_unlabelled": same,
-        "skipped": list(getattr(unlabelled, "skipped", ())),
+        "skipped": [message for part in (unlabelled, measured) for message in getattr(part, "skipped", ())],
     }

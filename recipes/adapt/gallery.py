@@ -77,15 +77,19 @@ def look(features: np.ndarray, clusters: int | None, seed: int = 0) -> Seen:
 
     def judged(count: int):
         model = KMeans(count, n_init=4, random_state=seed).fit(vectors[sample])
-        return silhouette_score(vectors[sample], model.labels_), count, model
+        apart = len(np.unique(model.labels_)) > 1
+        return silhouette_score(vectors[sample], model.labels_) if apart else 0.0, count, model
 
-    counts = range(2, min(MOST_CLUSTERS, len(sample) - 1) + 1) if clusters is None else (clusters,)
+    # To a network that has collapsed, all pictures are the same one, and there is no second cluster.
+    most = min(len(sample) - 1, len(np.unique(vectors[sample], axis=0)))
+    counts = range(min(2, most), min(MOST_CLUSTERS, most) + 1) if clusters is None else (min(clusters, most),)
     silhouette, count, model = max((judged(n) for n in counts), key=lambda found: found[0])
     found = model.predict(vectors)
-    order = np.argsort(-np.bincount(found, minlength=count), kind="stable")
+    sizes = np.bincount(found, minlength=count)
+    order = np.argsort(-sizes, kind="stable")
     distances = model.transform(vectors)
-    members = [np.flatnonzero(found == cluster) for cluster in order]
-    typical = tuple(rows[np.argsort(distances[rows, c])] for rows, c in zip(members, order, strict=True))
+    members = ((c, np.flatnonzero(found == c)) for c in order if sizes[c])
+    typical = tuple(rows[np.argsort(distances[rows, c])] for c, rows in members)
     return Seen(vectors, np.argsort(order)[found], typical, _neighbours(vectors), float(silhouette))
 
 

@@ -1,7 +1,9 @@
 """What is learned from examples without labels: each method is a loss at one place of the graph, where the last dense
 layer receives its features. Imported where it is used: it needs Keras at once, as `zoo.layers` does.
 
-All defaults are those of the papers unless a comment says otherwise.
+The losses are those of the papers; where one differs, its docstring says so. The weight of every loss but FixMatch's grows
+with `ramp` (DANN's schedule, which the others' papers do not have), discriminators have 256 units a layer (CDAN's paper:
+1024), and a step sees as many unlabelled examples as labelled ones (FixMatch's paper: seven times as many).
 """
 
 import keras
@@ -147,7 +149,7 @@ class Mmd(Method):
 
 
 class PseudoLabel(Method):
-    """What the model is sure of becomes a label (Lee 2013).
+    """What the model is sure of becomes a label (Lee 2013, who takes every one; the threshold is a choice of ours).
 
     Probabilities are first divided by how often the model has lately predicted each label and multiplied by how often it has
     predicted it for labelled examples, so that one easy label does not take over (distribution alignment, Berthelot et al.
@@ -189,7 +191,8 @@ class PseudoLabel(Method):
 class FixMatch(PseudoLabel):
     """The label that a slightly changed picture is sure of is learned from a strongly changed version of it.
 
-    Sohn et al. 2020, arXiv:2001.07685; the strong version is RandAugment's on top of the slight changes, without Cutout.
+    Sohn et al. 2020, arXiv:2001.07685; the strong version is RandAugment's on top of the slight changes, without Cutout. Labels
+    are aligned as in `PseudoLabel`, which its paper does not do by default.
     """
 
     strong = True

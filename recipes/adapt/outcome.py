@@ -186,9 +186,12 @@ def embed(features: Sequence[np.ndarray], seed: int = 0) -> list[np.ndarray]:
     from sklearn.manifold import TSNE
 
     rows = np.concatenate(features)
+    # A network that answers the same to everything has no map, and t-SNE does not survive it.
+    if not np.ptp(rows, 0).any():
+        return [np.zeros((len(part), 2), np.float32) for part in features]
     if rows.shape[1] > 50:
         rows = PCA(min(50, len(rows)), random_state=seed).fit_transform(rows)
-    perplexity = min(30, max(2, len(rows) // 4))
+    perplexity = min(30, max(1, len(rows) // 4))
     init = "pca" if rows.shape[1] > 1 else "random"  # one number has no second principal component
     places = TSNE(2, perplexity=perplexity, init=init, random_state=seed).fit_transform(rows)
     return np.split(np.float32(places), np.cumsum([len(part) for part in features])[:-1])

@@ -28,7 +28,15 @@ def mirrored(wanted: bool) -> AbstractContextManager:
         raise ConfigError(
             f"--multi-gpu needs two GPUs or more, and TensorFlow finds {len(devices)} device: leave it out"
         )
-    return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
+    return _strategy(tuple(device.name for device in devices)).scope()
+
+
+@functools.cache
+def _strategy(devices: tuple[str, ...]):
+    """One for all trainings of a process: the devices' exchange is known by keys that a second strategy would use again."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(devices)
 
 
 @functools.cache

@@ -96,10 +96,11 @@ def train(
     images = {name: images[name] for name in ("train", "validation", *(("unlabelled",) if method else ()))}
     with mirrored(settings.multi_gpu):
         checkpoints = Checkpoints(folder and folder / "checkpoint" / name)
-        return _train(build, head, phases, images, seeds, settings, store, checkpoints, folder, method, pairs)
+        logs = folder and folder / "tensorboard" / name
+        return _train(build, head, phases, images, seeds, settings, store, checkpoints, logs, method, pairs)
 
 
-def _train(build, head, phases, images, seeds, settings, store, checkpoints, folder, make_method, pairs):
+def _train(build, head, phases, images, seeds, settings, store, checkpoints, logs, make_method, pairs):
     import keras
 
     from recipes.engine.joint import hidden_of
@@ -124,7 +125,7 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, fol
         cache = PrefixCache(store, model, images, settings.augment, settings.caching)
         epochs = [phase.epochs if budget is None else None for phase in phases]
         planned = cache.plan(list(zip(epochs, cuts, strict=True)))
-    training = Training(model, blocks, head, phases, images, settings, folder, method, pairs)
+    training = Training(model, blocks, head, phases, images, settings, logs, method, pairs)
     results = []
     for index, seed in enumerate(seeds):
         finished = checkpoints.finished(seed, beginning)

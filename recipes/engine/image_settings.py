@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
-from recipes.engine.settings import FitSettings
+from recipes.engine.settings import FitSettings, check_seeds
 
 __all__ = ["ImageConfig"]
 
@@ -41,3 +41,13 @@ class ImageConfig:
     """Replace an existing run directory, once the new one is complete."""
     resume: bool = False
     """Go on with a run that was interrupted, after its last finished epoch."""
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            ConfigError: a value outside its range.
+        """
+        self.fit.check(self.epochs)
+        # Not every recipe trains several times or makes splits.
+        check_seeds(self.seed, getattr(self, "split_seed", 0), getattr(self, "seeds", 1))

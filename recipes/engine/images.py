@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.engine.progress import progress
+from recipes.engine.progress import progress, warn
 from recipes.engine.sources import Example, Source
 from recipes.engine.store import hash_of
 from zoo.errors import DataError
@@ -105,6 +105,10 @@ def decode_pictures(
     good = [i for i in range(len(examples)) if i not in bad]
     if not good:
         raise DataError(f"none of the {len(examples)} pictures for '{title}' can be read")
+    if bad:
+        warn(
+            f"{title}: {len(bad)} of {len(examples)} pictures cannot be read and are left out, the first: {bad[min(bad)]}"
+        )
     by_name = {name: rows[good] for name, rows in targets.items()} if isinstance(targets, Mapping) else targets[good]
     for to, i in enumerate(good if bad else ()):  # in its place: an array of rows would be held in memory as a whole
         pixels[to] = pixels[i]

@@ -9,7 +9,10 @@ from recipes.engine.cache import CacheSettings, Mode
 from recipes.engine.optimizer import OptimizerSettings
 from zoo.errors import ConfigError
 
-__all__ = ["FitSettings"]
+__all__ = ["FitSettings", "check_seeds"]
+
+LARGEST_SEED = 2**32 - 1
+"""NumPy's."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class FitSettings:
     budget: str | None = None
     """Train for so long instead of so many epochs: 90s, 3m, 1h. The phases share it, and rates fall with the time left."""
     patience: int = 0
-    """Stop a phase after so many epochs without a better validation loss; 0: never. The best epoch is kept either way."""
+    """Stop a phase after so many epochs without a better validation loss; 0: never. The best epoch is kept either way. A
+    phase that learns from examples without labels runs to its end."""
     mixed_precision: bool = False
     """Compute in bfloat16 while training, which newer GPUs and CPUs are quick at; the saved model is float32."""
     multi_gpu: bool = False
@@ -93,3 +97,16 @@ class FitSettings:
     def caching(self) -> CacheSettings:
         """What the prefix cache needs of it."""
         return CacheSettings(self.cache, self.views, int(self.cache_gb * 1024**3), self.cache_dtype)
+
+
+def check_seeds(seed: int, split_seed: int = 0, seeds: int = 1) -> None:
+    """Refuse seeds that no random generator takes, and a training with none.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    if seeds < 1:
+        raise ConfigError(f"a training needs at least 1 seed, not {seeds}")
+    for option, first, last in (("seed", seed, seed + seeds - 1), ("split-seed", split_seed, split_seed)):
+        if first < 0 or last > LARGEST_SEED:
+            raise ConfigError(f"--{option} is a whole number from 0 to {LARGEST_SEED - seeds + 1}, not {first}")

@@ -108,27 +108,34 @@ def load_unlabelled(spec: str, *, path_column: str = "path", option: str = "--da
     A folder may also hold pictures directly, or at any depth. Of a source with splits those of "train" are taken, else all.
 
     Raises:
-        DataError, UnknownName, ConfigError: as `load` does.
+        DataError, UnknownName, ConfigError: as `load` does; or there are splits, and "train" is none of them.
     """
     path = Path(spec).expanduser()
+    splits: dict[str, Sequence[Example]] = {}
     if spec.startswith("tfds:") or spec in BUILT_IN:
-        examples = load(spec, option=option, to_train=False).splits.get("train", ())
+        splits |= load(spec, option=option, to_train=False).splits
     elif path.is_dir():
-        splits = {SPLIT_NAMES.get(child.name.lower()): child for child in path.iterdir() if child.is_dir()}
-        examples = _pictures_below(splits.get("train", path), path, "")
+        by_split = {child: SPLIT_NAMES.get(child.name.lower()) for child in _folders(path)}
+        if not by_split or None in by_split.values():  # class folders, of which one may be called train
+            by_split = {path: "train"}
+        splits |= {split: _pictures_below(child, path, "") for child, split in by_split.items()}
     elif path.suffix.lower() in tables.SUFFIXES and path.is_file():
-        rows = ((line, row, tables.split_of(path, line, row)) for line, row in tables.rows(path))
-        named = [
-            (line, str(tables.cell(path, line, row, path_column))) for line, row, split in rows if split == "train"
-        ]
-        examples = [_named(path, line, name, "") for line, name in named]
+        for line, row in tables.rows(path):
+            named = splits.setdefault(tables.split_of(path, line, row), [])
+            if named is splits.get("train"):
+                named.append(_named(path, line, str(tables.cell(path, line, row, path_column)), ""))
     elif path.exists():
         raise _another_kind(spec, option)
     else:
         raise nothing_there(spec, BUILT_IN, option)
-    if not examples:
+    if splits and "train" not in splits:
+        raise DataError(
+            f"'{spec}' has no train split to learn from, only {' and '.join(sorted(splits))}: name the folder of that split "
+            "itself, or leave the column split away"
+        )
+    if not splits.get("train"):
         raise DataError(f"'{spec}' holds no pictures to adapt to: expected image files, or rows")
-    return tuple(Example(example.image, "", example.name) for example in examples)
+    return tuple(Example(example.image, "", example.name) for example in splits["train"])
 
 
 def nothing_there(spec: str, built_in: Sequence[str], option: str = "--data") -> DataError | UnknownName:
@@ -163,8 +170,12 @@ def _checked(spec: str, examples: dict[str, list[Example]], to_train: bool) -> S
     return Source(spec, labels, splits)
 
 
+def _folders(root: Path) -> list[Path]:
+    return sorted(child for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
 def _folder(root: Path) -> dict[str, list[Example]]:
-    folders = sorted(child for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
+    folders = _folders(root)
     if not folders:
         raise DataError(
             f"the folder '{root}' holds no class folders: put the pictures of each class into a folder of its own"

@@ -118,7 +118,10 @@ def take_per_label(source: Source, count: int, seed: int) -> Source:
         if not label:
             raise ConfigError("--per-class needs one label an example: take a --fraction of these")
         if not 2 <= count <= len(group):
-            raise ConfigError(f"cannot take {count} examples of '{label}' to train on: expected 2 to {len(group)}")
+            raise ConfigError(
+                f"--per-class {count} cannot be had of '{label}', which has {len(group)} training examples: expected 2 to "
+                f"{len(group)}"
+            )
         chosen += [group[i] for i in sorted(rng.permutation(len(group))[:count])]
     return Source(source.name, source.labels, {**source.splits, "train": tuple(chosen)})
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from tyro.conf import OmitArgPrefixes
 
 from recipes.engine.sentences import Columns
-from recipes.engine.settings import FitSettings
+from recipes.engine.settings import FitSettings, check_seeds
 from zoo.errors import ConfigError
 
 __all__ = ["TextConfig"]
@@ -75,9 +75,8 @@ class TextConfig:
             ConfigError: a value outside its range, or an option that is for pictures.
         """
         self.fit.check(self.epochs)
+        check_seeds(self.seed, self.split_seed, self.seeds)
         if self.fit.augment:
             raise ConfigError(f"--augment {self.fit.augment[0]} changes pictures: leave it away for texts")
         if self.max_length < 8:
             raise ConfigError(f"the longest text must be allowed at least 8 tokens, not {self.max_length}")
-        if self.seeds < 1:
-            raise ConfigError(f"a training needs at least 1 seed, not {self.seeds}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,12 +56,12 @@ class Training:
         phases,
         images,
         settings: FitSettings,
-        folder,
+        logs: Path | None,
         method: "Method | None" = None,
         pairs: bool = False,
     ):
         self.model, self.blocks, self.head, self.phases = model, blocks, head, phases
-        self.images, self.settings, self.folder = images, settings, folder
+        self.images, self.settings, self.logs = images, settings, logs
         most = max(count_trained(blocks, phase.train) for phase in phases)
         still = {id(v) for block in blocks[: len(blocks) - most] for v in block.weights}
         self.changing = [v for v in model.variables if id(v) not in still] + (method.variables if method else [])
@@ -170,7 +171,7 @@ class _Phase:
         from recipes.engine.joint import Joint
 
         self.pairs = training.pairs
-        self.phase, self.cut, self.settings, self.folder = phase, cut, training.settings, training.folder
+        self.phase, self.cut, self.settings, self.logs = phase, cut, training.settings, training.logs
         self.head, self.blocks = training.head, training.blocks
         model = training.model
         if cut is not None:
@@ -322,8 +323,8 @@ class _Phase:
         rows = list(state.rows)
         # Callbacks are called in this order and share their logs.
         callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=watch), best]
-        if settings.tensorboard and self.folder is not None:
-            callbacks.append(keras.callbacks.TensorBoard(f"{self.folder}/tensorboard/seed-{seed}/{phase.name}"))
+        if settings.tensorboard and self.logs is not None:
+            callbacks.append(keras.callbacks.TensorBoard(self.logs / f"seed-{seed}" / phase.name))
         validation = self._validation(data["validation"])
         length = (phase.epochs - state.epochs_done) * self.steps
         if limits is not None:

@@ -216,7 +216,7 @@ def check(grid: Plan) -> Mapping[str, object]:
     rows = {}
     for cell in grid.cells:
         config = config_of(grid, cell)
-        config.fit.check(config.epochs)
+        config.check()
         if cell.fraction < 1 and config.per_class is not None:
             raise ConfigError("--label-fractions and --per-class both say how many labels are used: choose one of them")
         given = (config.epochs, config.learning_rate, config.layer_decay, config.blocks)

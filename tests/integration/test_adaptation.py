@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zoo.keras_file import load_keras
+
 SMALL = (
     "--backbone",
     "mobilenet_v2_0.35",
@@ -54,8 +56,9 @@ def adapt(call, photo_folder, tmp_path):
 
 def test_pictures_from_end_to_end(adapt, call, dark_photos, photo_folder, tmp_path):
     methods = ("cdan", "adabn")
-    code, said, _, out = adapt(dark_photos, "--methods", *methods, "--target-labels", "--seeds", 2)
+    code, said, _, out = adapt(dark_photos, "--methods", *methods, "--target-labels", "--seeds", 2, "--tensorboard")
     assert code == 0
+    assert {path.name for path in (out / "tensorboard").iterdir()} == {"source_only", "cdan"}
     facts = json.loads((out / "run.json").read_text())
     rows = facts["adaptation"]["rows"]
     assert [(row["method"], row["seed"]) for row in rows] == [
@@ -143,6 +146,77 @@ def test_texts_from_end_to_end(call, tmp_path):
     assert json.loads(said)[0]["label"]
 
 
+@pytest.fixture
+def adapt_texts(call, tiny_encoder, sentences_csv, tmp_path):
+    """`graft train text-domain-adaptation` from colours to the same ones, said politely; (exit code, run directory)."""
+    lines = sentences_csv.read_text().splitlines()
+
+    def run(name, *options, labels=lambda found: found):
+        given = labels([line.split(",")[1] for line in lines[1:]])
+        table = tmp_path / f"{name}.csv"
+        polite = [f"please {line.split(',')[0]},{label}" for line, label in zip(lines[1:], given, strict=True)]
+        table.write_text("\n".join(["text,label", *polite]) + "\n")
+        code, _, _ = call(
+            "train", "text-domain-adaptation", "--data", sentences_csv, "--target", table, "--out", tmp_path / name,
+            "--backbone", tiny_encoder, "--epochs", 3, "--batch-size", 16, "--methods", "pseudo_label", "mmd",
+            "--hidden", 8, "--seeds", 2, *options,
+        )  # fmt: skip
+        return code, tmp_path / name
+
+    return run
+
+
+def facts_in(run: Path) -> dict:
+    return json.loads((run / "run.json").read_text())["adaptation"]
+
+
+def assert_the_same_weights(*runs: Path) -> None:
+    first, *others = [load_keras(run / "model.keras").get_weights() for run in runs]
+    for weights in others:
+        for a, b in zip(first, weights, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_labels_of_the_target_change_nothing_but_the_report(adapt_texts):
+    runs = [
+        adapt_texts("without"),
+        adapt_texts("right", "--target-labels"),
+        adapt_texts("wrong", "--target-labels", labels=lambda found: found[1:] + found[:1]),
+    ]
+    assert [code for code, _ in runs] == [0, 0, 0]
+    without, right, wrong = (facts_in(out) for _, out in runs)
+    assert without["chosen"] == right["chosen"] == wrong["chosen"]
+    assert [row["accuracy"] for row in right["rows"]] != [row["accuracy"] for row in wrong["rows"]]
+    assert_the_same_weights(*(out for _, out in runs))
+
+
+def test_killed_and_resumed_the_comparison_is_the_same(adapt_texts, monkeypatch):
+    """Within the first training, at the end of a seed, within a method: a run that is killed again and again."""
+    from recipes.engine.checkpoint import Checkpoints
+
+    _, whole = adapt_texts("whole", "--target-labels")
+    write, left = Checkpoints._write, [0]
+
+    def counting(self, *arguments):
+        write(self, *arguments)
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "_write", counting)
+    for writes in (2, 2, 7, 6):
+        left[0] = writes
+        code, out = adapt_texts("killed", "--target-labels", "--resume")
+        assert code == 130
+        assert not out.exists()
+    code, out = adapt_texts("killed", "--target-labels", "--resume")
+    assert code == 0
+    assert -left[0] < 3 * 2 * 4 - 17 + 1, "finished trainings are not done again"
+    rows = [[{**row, "seconds": 0} for row in facts_in(run)["rows"]] for run in (whole, out)]
+    assert rows[0] == rows[1]
+    assert_the_same_weights(whole, out)
+
+
 def test_texts_without_cached_embeddings(call, tiny_encoder, sentences_csv, tmp_path):
     """Batches of the two domains are of different lengths then. One unit in the layer that adapts is few, and enough."""
     code, _, _ = call(
@@ -208,6 +282,13 @@ def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path):
     code, _, lines = call("train", "semi-supervised", "--data", photo_folder, "--out", tmp_path / "other", *small)
     assert code == 2
     assert "have labels: --per-class 10 uses only so many" in lines[0]
+    for options, message in (
+        (("--per-class", 3, "--updates", 0), "--updates is a number of steps, 1 or more, not 0"),
+        (("--per-class", 40), "--per-class 40 cannot be had of 'left'"),
+    ):
+        code, _, lines = call(*arguments[:4], "--out", tmp_path / "other", *small, *options)
+        assert code == 2
+        assert message in lines[0]
 
 
 def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path):
@@ -241,6 +322,8 @@ def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp
     for options, message in (
         (("--multi-gpu",), "--multi-gpu is not made for pairs"),
         (("--schedule", "feature_extraction"), "take a --schedule that trains more than the head"),
+        (("--epochs", 0), "0 epoch(s) cannot be spread"),
+        (("--temperature", "nan"), "the temperature of a contrastive loss must be a number above 0, not nan"),
         (("--clusters", 60), "--clusters is from 2 to one less than the 60 pictures, not 60"),
     ):
         code, _, lines = call(*arguments[:5], tmp_path / "other", *small, "--batch-size", 16, *options)
@@ -267,7 +350,10 @@ def test_what_needs_batch_normalization_is_refused_before_anything_trains(adapt,
     ("options", "message"),
     [
         (("--methods", "cdna"), "no method is called 'cdna'. Did you mean 'cdan'"),
-        (("--methods", "cdan", "--strength", "0"), "the --strength of a method is above 0, not 0"),
+        (("--methods", "cdan", "--strength", "0"), "the --strength of a method is a number above 0, not 0"),
+        (("--seed", "-1"), "--seed is a whole number from 0 to 4294967295, not -1"),
+        (("--split-seed", "-1"), "--split-seed is a whole number from 0 to"),
+        (("--seeds", "0"), "a training needs at least 1 seed, not 0"),
         (("--mixed-precision",), "--mixed-precision is not made for adaptation yet: leave it away"),
         (("--schedule", "feature_extraction", "--methods", "coral"), "coral adapts features, and here they stay"),
         (
@@ -328,6 +414,7 @@ def test_texts_need_a_frozen_encoder_and_a_target(call, tmp_path):
     for options in (
         ("--per-class", 5),
         ("--fraction", 0.5),
+        ("--fraction", 0),
         ("--compare-scratch",),
         ("--scratch-epochs", 2),
         ("--blocks", 1),

@@ -98,7 +98,7 @@ def test_columns_of_a_table(train, photos):
         (("--augment", "mixup", "cutmix"), "choose one of them"),
         (("--dropout", "1.5"), "dropout must be at least 0 and below 1"),
         (("--learning-rate", "-1"), "must be above 0"),
-        (("--per-class", "999"), "cannot take 999 examples"),
+        (("--per-class", "999"), "--per-class 999 cannot be had of"),
         (("--batch-size", "0"), "batch size"),
         (("--seeds", "0"), "seeds"),
         (("--weights", "nowhere.weights.h5"), "nowhere.weights.h5"),

@@ -18,7 +18,8 @@ from recipes.engine.fit import train
 from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
 from recipes.engine.store import Store
-from tests.tiny import builder, pictures, squeeze_excite
+from recipes.adapt import catalogue
+from tests.tiny import builder, pictures, squeeze_excite, two_domains
 from zoo.heads import single_label
 from zoo.stack import backbone_of, stack
 
@@ -33,6 +34,11 @@ for multi_gpu in (False, True):
         made = lambda: stack(backbone_of(build()), [head])
         _, (result,) = train(made, head, phases, data, [0], settings, store=Store(folder))
     losses.append([row["val_loss"] for row in result.history])
+    # More than one training in a process, of models with weights beside the model's.
+    for name in ("cdan", "pseudo_label"):
+        make = catalogue.maker(name, 1.0, None)
+        _, (result,) = train(made, head, phases, two_domains(), [0], settings, method=make)
+        assert np.isfinite(result.history[-1]["loss"])
 np.testing.assert_allclose(*losses, rtol=1e-3)
 print("the same", losses)
 """

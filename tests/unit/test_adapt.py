@@ -320,8 +320,11 @@ def test_the_best_method_is_chosen_by_its_mean_and_then_its_best_seed():
         ((("cdna",), 1.0, None), UnknownName, "cdan"),
         (((), 1.0, None), ConfigError, "one or more different ones"),
         ((("dann", "dann"), 1.0, None), ConfigError, "one or more different ones"),
-        ((("dann",), float("nan"), None), ConfigError, "--strength of a method is above 0, not nan"),
-        ((("dann",), 0.0, None), ConfigError, "--strength of a method is above 0, not 0"),
+        ((("dann",), float("nan"), None), ConfigError, "--strength of a method is a number above 0, not nan"),
+        ((("dann",), 0.0, None), ConfigError, "--strength of a method is a number above 0, not 0"),
+        ((("dann",), float("inf"), None), ConfigError, "a number above 0, not inf"),
+        ((("dann", "adabn"), 1.0, 0.9), ConfigError, "--threshold is for pseudo_label or fixmatch: leave it away"),
+        ((("adabn", "tent"), 2.0, None), ConfigError, "--strength is for methods .*, not adabn and tent"),
         ((("dann",), 1.0, 1.0), ConfigError, "--threshold .* between 0 and 1, not 1"),
     ],
 )
@@ -411,8 +414,66 @@ def test_a_map_of_single_numbers():
     assert places.shape == (12, 2)
 
 
+@pytest.mark.parametrize("rows", [[np.ones((9, 60)), np.ones((4, 60))], [RNG.normal(size=(1, 5))] * 2])
+def test_a_map_of_what_a_collapsed_network_sees(rows):
+    """All rows are the same; t-SNE divides by their spread and takes the process with it."""
+    places = outcome.embed(rows)
+    assert [place.shape for place in places] == [(len(part), 2) for part in rows]
+    assert not np.concatenate(places).any()
+
+
+def test_few_rows_have_a_map():
+    for count in (2, 3, 5):
+        (places,) = outcome.embed([np.random.default_rng(0).normal(size=(count, 4))])
+        assert np.isfinite(places).all()
+        assert len(np.unique(places, axis=0)) == count
+
+
+def test_nothing_is_learned_from_what_models_are_chosen_and_measured_by(tmp_path, capsys):
+    from recipes import domain_adaptation, semi_supervised
+
+    for label, shade in (("a", 10), ("b", 90)):
+        for i in range(12):
+            picture_in(tmp_path / "source", f"{label}/{i}.png", shade + i)
+    source, given = str(tmp_path / "source"), {"data": str(tmp_path / "source"), "out": tmp_path}
+    few = domains.load_partly_labelled(semi_supervised.Config(per_class=3, unlabelled=source, **given))
+    whole = domains.load(domain_adaptation.Config(target=source, **given))
+    for found in (few, whole):
+        held_out = {e.digest for split in ("validation", "test") for e in found.source.splits[split]}
+        assert len(held_out) == 8
+        assert not held_out & {example.digest for example in found.unlabelled}
+        assert {example.digest for example in found.source.splits["train"]} <= {e.digest for e in found.unlabelled}
+    assert "8 of 24 examples without labels" in capsys.readouterr().err
+    for i, example in enumerate(few.source.splits["test"]):
+        (tmp_path / "held").mkdir(exist_ok=True)
+        (tmp_path / "held" / f"{i}.png").write_bytes(example.image.read_bytes())
+    with pytest.raises(DataError, match="everything in '.*held' is in the validation or test split of"):
+        domains.load(domain_adaptation.Config(target=str(tmp_path / "held"), **given))
+
+
+def test_adabn_is_not_asked_for_labelled_examples():
+    catalogue.check_batch(("adabn",), 8, {"labelled": 1, "unlabelled": 2})
+    with pytest.raises(ConfigError, match="adabn needs 2 unlabelled examples a step or more, and gets 1"):
+        catalogue.check_batch(("adabn",), 1, {"labelled": 9, "unlabelled": 9})
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Without labels
+
+
+def test_a_pile_is_counted_by_what_differs_and_can_be_read(tmp_path):
+    from recipes.self_supervised import Config
+
+    for i in range(24):
+        picture_in(tmp_path / "same", f"{i}.png", 7)
+        picture_in(tmp_path / "pile", f"{i}.png", 7 + i)
+    with pytest.raises(DataError, match="'.*same' holds 1 different pictures: to learn from them takes 20 or more"):
+        domains.load_pile(Config(data=str(tmp_path / "same"), out=tmp_path))
+    for i in range(6):
+        (tmp_path / "pile" / f"{i}.png").write_bytes(bytes([i]))
+    pile = domains.load_pile(Config(data=str(tmp_path / "pile"), out=tmp_path))
+    with pytest.raises(DataError, match="'.*pile' holds 18 different pictures"):
+        domains.decode_pile(pile, 8, skip_bad=True, seed=0)
 
 
 def test_options_that_pairs_have_no_use_for_are_refused():
@@ -505,5 +566,8 @@ def test_crowds_are_found_and_neighbours_are_near():
     assert not (seen.neighbours == np.arange(100)[:, None]).any(), "nothing is its own neighbour"
     assert seen.silhouette > 0.8
     assert len(gallery.look(rng.normal(size=(30, 3)), 5).typical) == 5
+    same = gallery.look(np.ones((30, 3)), None)  # a network that has collapsed
+    assert [len(rows) for rows in same.typical] == [30]
+    assert same.silhouette == 0
     with pytest.raises(ConfigError, match="--clusters is from 2 to one less than the 30 pictures, not 30"):
         gallery.look(rng.normal(size=(30, 3)), 30)

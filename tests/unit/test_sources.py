@@ -74,6 +74,37 @@ def test_tables(tmp_path, suffix):
     assert {split: len(examples) for split, examples in source.splits.items()} == {"train": 4, "validation": 1}
 
 
+def test_pictures_without_labels_are_those_of_the_train_split(tmp_path):
+    from recipes.engine.sources import load_unlabelled
+
+    def names(spec):
+        return [example.name for example in load_unlabelled(str(spec))]
+
+    def picture(name):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"picture")
+
+    for name in (
+        "a/loose.png",
+        "a/deep/er.png",
+        "b/train/x/1.png",
+        "b/test/x/2.png",
+        "c/train/1.png",
+        "c/bus/2.png",
+        "d/test/1.png",
+    ):
+        picture(name)
+    assert names(tmp_path / "a") == ["deep/er.png", "loose.png"]
+    assert names(tmp_path / "b") == ["train/x/1.png"]
+    assert names(tmp_path / "c") == ["bus/2.png", "train/1.png"]  # vehicles
+    for table, rows in (("e.csv", "a/loose.png,train\nnowhere.png,test\n"), ("f.csv", "a/loose.png,test\n")):
+        (tmp_path / table).write_text(f"path,split\n{rows}")
+    assert names(tmp_path / "e.csv") == ["a/loose.png"]
+    for spec in ("d", "f.csv"):
+        with pytest.raises(DataError, match=f"'.*{spec}' has no train split to learn from, only test: name the folder"):
+            names(tmp_path / spec)
+
+
 def test_other_column_names(tmp_path):
     fill(tmp_path, {"a": 2, "b": 2})
     (tmp_path / "t.csv").write_text("file,kind\na/0.png,x\na/1.png,x\nb/0.png,y\nb/1.png,y\n")
