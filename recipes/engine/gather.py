@@ -1,6 +1,6 @@
 """Which examples -> their pixels, token ids or cached features and their targets, as TensorFlow functions of indices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,11 +67,28 @@ def gather_examples(images: Images | Texts) -> Callable:
 
 
 def _rows_of(targets) -> Callable:
-    """indices -> rows of an array, or of each array by name."""
+    """indices -> rows of an array, or of each array by name; with gaps, pairs by name as `_counted` makes them."""
     import tensorflow as tf
 
-    held = tf.nest.map_structure(tf.constant, targets)
+    held = tf.nest.map_structure(tf.constant, _counted(targets))
     return lambda indices: tf.nest.map_structure(lambda rows: tf.gather(rows, indices), held)
+
+
+def _counted(targets):
+    """Of tasks of which some answer is not known (NaN) `{name: (targets, what each row counts)}`; others as they are.
+
+    Keras divides the loss of a batch by all of its rows. So that the loss of a task is the mean over its answers, whichever
+    batches they fall into, each counts as many rows as there are to an answer; a row without one counts 0.
+    """
+    if not isinstance(targets, Mapping):
+        return targets
+    known = {name: ~np.isnan(rows).any(-1) for name, rows in targets.items()}
+    if all(there.all() for there in known.values()):
+        return targets
+    return {
+        name: (np.where(there[:, None], targets[name], 0), np.float32(there * len(there) / max(1, there.sum())))
+        for name, there in known.items()
+    }
 
 
 def _ragged(rows: Ragged):

@@ -23,7 +23,8 @@ class GradNorm(keras.Model):
     may be frozen. The weights sum to the number of tasks; they begin with those of `tasks`.
 
     Attributes:
-        balance: what it learns beside the weights of `model`: a training begins with it anew, and resumes with it.
+        balance: what it learns beside the weights of `model`. Each phase begins with it anew, as with the optimizer: other
+            weights begin to train, and the paper's first losses are those with which they do. It resumes with it.
     """
 
     def __init__(self, model: keras.Model, tasks: Tasks):
@@ -46,8 +47,9 @@ class GradNorm(keras.Model):
     def _slope(self, sizes, losses, answered):
         """The derivative of the sum of |G - G wanted| by the weights, those wanted held fixed; sizes in units of their mean.
 
-        `sizes`: of the tasks' gradients G; `answered`: the share of the examples whose answer is known. A loss is a mean
-        over all of them, so it is divided by that for the pace; a task without any has no pace in this step.
+        `sizes`: of the tasks' gradients G; `answered`: what a row of the batch counts on average, more where there are more
+        answers than usual. Both loss and gradient are divided by it, for what the answers of this step say is of one size
+        however many they are; a task without any has no pace in this step.
         """
         import tensorflow as tf
 
@@ -56,7 +58,7 @@ class GradNorm(keras.Model):
         def mean(values):
             return tf.reduce_sum(here * values) / (tf.reduce_sum(here) + SMALL)
 
-        now = losses / tf.maximum(answered, SMALL)
+        now, sizes = (values / tf.maximum(answered, SMALL) for values in (losses, sizes))
         self.first.assign(tf.where(self.first > 0, self.first, here * now))
         pace = now / (self.first + SMALL)
         weighted = self.task_weights * sizes

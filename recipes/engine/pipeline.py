@@ -219,15 +219,13 @@ def evaluation_batches(examples: Images | Texts | Features, batch_size: int) -> 
 
 
 def known_only(batches: "tf.data.Dataset") -> "tf.data.Dataset":
-    """`(inputs, targets by task)` with weights by task behind them: 0 where the target is NaN, whose place a 0 takes."""
-    import tensorflow as tf
+    """Batches of tasks with gaps as Keras takes them: `(inputs, targets by task, what each row counts by task)`. Of a row
+    without an answer that is 0, and over the whole split 1 on average."""
 
-    def weighed(inputs, targets):
-        known = {name: ~tf.reduce_any(tf.math.is_nan(rows), -1) for name, rows in targets.items()}
-        filled = {name: tf.where(tf.math.is_nan(rows), 0.0, rows) for name, rows in targets.items()}
-        return inputs, filled, {name: tf.cast(rows, tf.float32) for name, rows in known.items()}
+    def apart(inputs, targets):
+        return inputs, *({name: pair[part] for name, pair in targets.items()} for part in (0, 1))
 
-    return batches.map(weighed)
+    return batches.map(apart)
 
 
 def timed(batches: "tf.data.Dataset", waited: "tf.Variable") -> "tf.data.Dataset":
