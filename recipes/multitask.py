@@ -40,7 +40,7 @@ class Config(ImageConfig):
 
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
-    from recipes.engine import fit, report, run, schedule, splits, task_run, tasks, text_run, workspace
+    from recipes.engine import answers, fit, report, run, schedule, splits, task_run, tasks, text_run, workspace
     from recipes.engine.progress import say
     from zoo import backbone_table, backbones
     from zoo.errors import ConfigError
@@ -57,7 +57,7 @@ def main(config: Config) -> Path:
     spec = schedule.weights_for(config.schedule, config.weights, backbone_table.default_weights(row))
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
     source, made = splits.complete(tasks.load(config.data, given, path_column=config.path_column), config.split_seed)
-    tasks.check_answers(source, given)
+    answers.check_splits(source, given)
     fingerprint = splits.fingerprint(source)
     heads = tasks.heads_of(given, source, config.dropout)
     fixed = None if config.weighting == "uncertainty" else tuple(task.weight for task in given)

@@ -187,6 +187,7 @@ def regression(
     def score(outputs, truth):
         from sklearn.metrics import mean_absolute_error, r2_score
 
+        truth, outputs = np.float64(truth), np.float64(outputs)  # squares of large values
         return {
             "mean_absolute_error": float(mean_absolute_error(truth, outputs)),
             # Of a single value there is no spread to explain.

@@ -111,7 +111,8 @@ def _tasks(session: "Session", options: Options) -> dict:
     from recipes.engine import images, splits, task_run, tasks, text_session
 
     described = session.preprocessing
-    source = tasks.load(options.data, task_run.tasks_in(described), path_column=options.path_column)
+    given = task_run.tasks_in(described)
+    source = tasks.load(options.data, given, path_column=options.path_column, to_train=False)
     examples = splits.reuse(source, options.split, provenance(options.artifact))
     heads = text_session.heads_of(described)
     pixels = images.decode_pictures(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.engine import tables
+from recipes.engine import answers, tables
 from recipes.engine.augmentation import MIXERS
 from recipes.engine.head_evaluation import figures_of
 from recipes.engine.images import Images
@@ -24,12 +24,16 @@ from zoo import heads
 from zoo.errors import ConfigError, DataError
 from zoo.heads import Head
 
-__all__ = ["KINDS", "Task", "Tasked", "check", "check_answers", "figures", "heads_of", "load", "parse", "targets_of"]
+__all__ = ["KINDS", "Task", "Tasked", "check", "figures", "heads_of", "load", "parse", "targets_of"]
 
 KINDS = ("single_label", "multi_label", "regression")
 FORM = "NAME[=COLUMN][:KIND[:WEIGHT]]"
 LEFT = 2
 """Examples of a group that stay in the training data."""
+TAKEN = "input"
+"""What `graft predict --json` calls the picture, beside the tasks."""
+HEAVIEST, LARGEST = 1e6, 1e30
+"""A weight and a value, at most: losses and sums of errors are float32, which ends at 3.4e38."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ def parse(specs: Sequence[str]) -> tuple[Task, ...]:
     """Tasks written as NAME[=COLUMN][:KIND[:WEIGHT]]; the column is called as the task, the kind single_label.
 
     Raises:
-        ConfigError: another form, an unknown kind, a weight that is not above 0, fewer than two tasks or two of one name.
+        ConfigError: another form, an unknown kind, a name that is taken, a weight that is not above 0 or too large, fewer
+            than two tasks or two of one name.
     """
     found = []
     for spec in specs:
@@ -94,8 +99,13 @@ def parse(specs: Sequence[str]) -> tuple[Task, ...]:
             raise ConfigError(f"--tasks '{spec}' is not of the form {FORM}, like digit or age=years:regression:0.5")
         if kind not in KINDS:
             raise ConfigError(f"--tasks '{spec}': the kind is one of {', '.join(KINDS)}, not '{kind}'")
-        if not task.weight > 0:
-            raise ConfigError(f"--tasks '{spec}': a weight is above 0, not {weight}")
+        if not 0 < task.weight <= HEAVIEST:
+            raise ConfigError(f"--tasks '{spec}': a weight is above 0 and at most {HEAVIEST:,.0f}, not {weight}")
+        if name == TAKEN:
+            raise ConfigError(
+                f"--tasks '{spec}': `graft predict --json` writes the picture's path under '{TAKEN}': call the task "
+                f"otherwise, like answer={task.column}"
+            )
         found.append(task)
     if len({task.name for task in found}) < max(2, len(found)):
         raise ConfigError(f"--tasks needs two or more different ones, got {', '.join(specs) or 'none'}")
@@ -118,32 +128,20 @@ def check(settings: FitSettings) -> None:
     settings.refuse("mixed_precision", "several tasks")
 
 
-def check_answers(source: Source, tasks: Sequence[Task]) -> None:
-    """Refuse splits in which some task has nothing to be trained or measured on.
-
-    Raises:
-        DataError: names the task and the split.
-    """
-    for number, task in enumerate(tasks):
-        for split, examples in source.splits.items():
-            if not any(example.cells[number] for example in examples):
-                raise DataError(
-                    f"task '{task.name}' of '{source.name}' has no answer in the {split} split: fill cells of its column "
-                    f"'{task.column}' there, or choose the splits by a column 'split' or another --split-seed"
-                )
-
-
-def load(spec: str, tasks: Sequence[Task], *, path_column: str = "path") -> Source:
+def load(spec: str, tasks: Sequence[Task], *, path_column: str = "path", to_train: bool = True) -> Source:
     """Read the table `spec`: a path (relative to it), a column for each task and, if it has one, a column `split`.
 
     Splits that are missing are to be stratified by the first task that chooses one label, if there is one; pictures without
-    it, and those of labels too rare to be split, are one group.
+    it, and those of labels too rare to be split, are one group. Where nothing is trained on it (`to_train` False) it needs
+    no train split, and any number of answers and labels.
 
     Raises:
-        DataError: no table, a column or a picture that is not there, a number that is none, a task with fewer than two
-            labels to learn or one that only another split has.
+        DataError: no table, a column or a picture that is not there, a number that is none or too large; to train on, a
+            task with fewer than two answers or labels to learn or a label that only another split has.
     """
     path = Path(spec).expanduser()
+    if not path.exists():
+        raise DataError(f"there is no file '{spec}': check the path given to --data")
     if path.suffix.lower() not in tables.SUFFIXES or not path.is_file():
         raise DataError(f"'{spec}' is no table: several tasks are read from a {', '.join(tables.SUFFIXES)} file")
     splits: dict[str, list[Tasked]] = {}
@@ -156,12 +154,15 @@ def load(spec: str, tasks: Sequence[Task], *, path_column: str = "path") -> Sour
         if not any(cells):
             raise DataError(f"'{path}', line {line}: no task has an answer: fill a cell, or remove the row")
         splits.setdefault(tables.split_of(path, line, row), []).append(Tasked(picture, cells, name))
-    if "train" not in splits:
+    if not splits:
+        raise DataError(f"'{spec}' holds no rows: expected a row for each picture below the header")
+    if "train" in splits:
+        splits["train"] = _grouped(splits["train"], tasks, sum(split not in splits for split in SPLITS))
+    elif to_train:
         raise DataError(f"'{spec}' has no rows to train on: leave the column split away, or name one 'train'")
-    splits["train"] = _grouped(splits["train"], tasks, sum(split not in splits for split in SPLITS))
     source = Source(spec, (), {split: tuple(splits[split]) for split in SPLITS if split in splits})
-    for number, task in enumerate(tasks):
-        _check(source, number, task)
+    for number, task in enumerate(tasks if to_train else ()):
+        answers.check_table(source, number, task)
     return source
 
 
@@ -170,7 +171,8 @@ def heads_of(tasks: Sequence[Task], source: Source, dropout: float) -> tuple[Hea
     made = []
     for number, task in enumerate(tasks):
         if task.kind == "regression":
-            values = np.array([float(e.cells[number]) for e in source.splits["train"] if e.cells[number]])
+            cells = answers.of_task(source, number)["train"]
+            values = np.array([float(cell) for cell in cells], np.float32).astype(float)  # as they are learned
             centre, scale = float(values.mean()), float(values.std()) or 1.0
             made.append(heads.regression([task.name], name=task.name, dropout=dropout, centre=centre, scale=scale))
         else:
@@ -179,7 +181,7 @@ def heads_of(tasks: Sequence[Task], source: Source, dropout: float) -> tuple[Hea
                     label
                     for split in source.splits.values()
                     for e in split
-                    for label in _labels(task.kind, e.cells[number])
+                    for label in answers.labels_in(task.kind, e.cells[number])
                 }
             )
             make = heads.single_label if task.kind == "single_label" else heads.multi_label
@@ -201,7 +203,7 @@ def targets_of(heads: Sequence[Head], examples: Sequence[Tasked]) -> dict[str, n
                 row[0] = float(cell)
                 continue
             row[:] = 0.0
-            for label in _labels(head.kind, cell):
+            for label in answers.labels_in(head.kind, cell):
                 if label not in index:
                     raise DataError(
                         f"'{example.name}': '{label}' is not one of the {len(index)} labels of task '{head.name}': "
@@ -259,36 +261,13 @@ def _cell(path: Path, line: int, row: Mapping, task: Task) -> str:
     if text.lower() == "nan":
         return ""
     if text and task.kind == "regression":
+        where = f"'{path}', line {line}, column '{task.column}': '{text}' of task '{task.name}'"
         try:
-            finite = math.isfinite(float(text))
+            value = float(text)
         except ValueError:
-            finite = False
-        if not finite:
-            raise DataError(f"'{path}', line {line}: '{text}' of task '{task.name}' is no number")
+            value = math.nan
+        if not math.isfinite(value):
+            raise DataError(f"{where} is no number: correct it, or leave the cell empty")
+        if abs(value) > LARGEST:
+            raise DataError(f"{where} is too large: values go up to {LARGEST:.0e}, write them in a larger unit")
     return text
-
-
-def _labels(kind: str, cell: str) -> list[str]:
-    return [part.strip() for part in (cell.split(";") if kind == "multi_label" else [cell]) if part.strip()]
-
-
-def _check(source: Source, number: int, task: Task) -> None:
-    cells = {split: [e.cells[number] for e in examples if e.cells[number]] for split, examples in source.splits.items()}
-    if len(cells["train"]) < 2:
-        raise DataError(
-            f"task '{task.name}' of '{source.name}' has {len(cells['train'])} training examples: it needs 2"
-        )
-    if task.kind == "regression":
-        return
-    counts = {
-        split: Counter(label for cell in own for label in _labels(task.kind, cell)) for split, own in cells.items()
-    }
-    if len(counts["train"]) < (2 if task.kind == "single_label" else 1):
-        raise DataError(f"task '{task.name}' of '{source.name}' has one label only: there is nothing to learn")
-    for split, found in counts.items():
-        stranger = next((label for label in found if label not in counts["train"]), None)
-        if stranger is not None:
-            raise DataError(
-                f"the label '{stranger}' of task '{task.name}' occurs in {split} only: a model cannot learn what the "
-                "training data do not show; add examples, or correct the label"
-            )

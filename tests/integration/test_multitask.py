@@ -65,6 +65,19 @@ def test_several_tasks_from_end_to_end(call, answers, tmp_path):
     wanted = facts["metrics"]["test"]["tasks"]
     assert measured["place"]["accuracy"] == pytest.approx(wanted["place"]["accuracy"])
     assert measured["light"]["r2"] == pytest.approx(wanted["light"]["r2"], abs=1e-3)
+    # A table of nothing but what is to be measured; a single row of it is not for that.
+    rows = list(csv.DictReader(answers.open()))
+    for train_rows in (0, 1):
+        held_out = tmp_path / f"{train_rows}.csv"
+        with held_out.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ("file", "place", "brightness", "like", "split"))
+            writer.writeheader()
+            writer.writerows({**row, "split": "train" if i < train_rows else "test"} for i, row in enumerate(rows))
+        code, said, _ = call(
+            "evaluate", out / "export" / "model.onnx", "--data", held_out, "--path-column", "file", "--json"
+        )
+        assert code == 0
+        assert json.loads(said)["examples"] == len(rows) - train_rows
 
 
 @pytest.mark.parametrize(
@@ -82,6 +95,12 @@ def test_several_tasks_from_end_to_end(call, answers, tmp_path):
             "would have two layers 'features': rename the head or",
         ),
         (("--tasks", "place", "like:multi_label", "--augment", "mixup"), "--augment mixup mixes the answers"),
+        (
+            ("--tasks", "place", "like:multi_label:inf"),
+            "--tasks 'like:multi_label:inf': a weight is above 0 and at most",
+        ),
+        (("--tasks", "place", "input=like:multi_label"), "under 'input': call the task otherwise"),
+        (("--tasks", "place", "like:multi_label", "--data", "nothere.csv"), "there is no file 'nothere.csv'"),
         (
             ("--tasks", "place", "like:multi_label", "--mixed-precision"),
             "--mixed-precision is not made for several tasks",

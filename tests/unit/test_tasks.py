@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recipes.engine import evaluation, head_evaluation, images, splits, task_run, tasks
+from recipes.engine import answers, evaluation, head_evaluation, images, pipeline, splits, task_run, tasks
 from recipes.engine.augmentation import MIXERS
 from recipes.engine.gradnorm import shared_by_all
 from recipes.engine.settings import FitSettings
@@ -40,7 +40,10 @@ def test_tasks_are_read(specs, expected):
         (("a",), "two or more different ones, got a"),
         (("a", "a"), "two or more different ones"),
         (("a", "b:rank"), "the kind is one of single_label, multi_label, regression, not 'rank'"),
-        (("a", "b:regression:0"), "a weight is above 0, not 0"),
+        (("a", "b:regression:0"), "--tasks 'b:regression:0': a weight is above 0 and at most 1,000,000, not 0"),
+        (("a", "b:regression:inf"), "a weight is above 0 and at most 1,000,000, not inf"),
+        (("a", "b:regression:nan"), "a weight is above 0 and at most 1,000,000, not nan"),
+        (("a", "input=kind"), "writes the picture's path under 'input': call the task otherwise, like answer=kind"),
         (("a", "b:regression:much"), "is not of the form NAME"),
         (("a", "1b"), "is not of the form NAME"),
         (("a", "b:regression:1:2"), "is not of the form NAME"),
@@ -111,10 +114,33 @@ def test_a_split_without_an_answer_is_refused_before_anything_trains(table):
     rows = ("p.png,cat,1,a,train", "p.png,dog,2,b,train", "p.png,cat,,b,validation", "p.png,cat,3,b,test")
     source = tasks.load(table(*rows, header="path,kind,age,tags,split"), GIVEN)
     with pytest.raises(
-        DataError, match="task 'age' of .* has no answer in the validation split: fill cells of its column"
+        DataError, match="task 'age' of .* has no answer in the validation split: fill more cells of col"
     ):
-        tasks.check_answers(source, GIVEN)
-    tasks.check_answers(source, [GIVEN[0]])
+        answers.check_splits(source, GIVEN)
+    answers.check_splits(source, [GIVEN[0]])
+
+
+def test_a_label_that_made_splits_take_away_from_training(table, tmp_path, capsys):
+    """Splits are stratified by the first task: what only one picture shows of another may be taken for the test."""
+    for i in range(12):
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    kinds = ["cat", "dog"] * 6
+
+    def completed(place_of):
+        rows = [f"{i}.png,{kind},{place_of(i)}" for i, kind in enumerate(kinds)]
+        return splits.complete(tasks.load(table(*rows, header="path,kind,place"), given), 0)[0]
+
+    given = tasks.parse(("kind", "place"))
+    taken = completed(lambda i: ("wet", "dry")[i % 2]).splits["test"][0].name
+    of_taken = int(taken.removesuffix(".png"))
+    source = completed(lambda i: "wet" if i == of_taken else "dry")
+    with pytest.raises(
+        DataError,
+        match="task 'place' of .* has 'dry' alone to learn: 'wet' is in the test split, .*: fill more cells of",
+    ):
+        answers.check_splits(source, given)
+    answers.check_splits(completed(lambda i: "wet" if i == of_taken else ("dry", "icy")[i // 6]), given)
+    assert "'wet' is in the test split, but not among the training answers: it cannot be" in capsys.readouterr().err
 
 
 def test_several_labels_of_which_there_is_one():
@@ -165,12 +191,17 @@ def test_the_pictures_of_one_task_stay_on_the_disk(data, monkeypatch):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (("p.png,cat,old,a", "p.png,dog,1,b"), "line 2: 'old' of task 'age' is no number"),
-        (("p.png,cat,1,a", "p.png,dog,inf,b"), "line 3: 'inf' of task 'age' is no number"),
+        (("p.png,cat,old,a", "p.png,dog,1,b"), "line 2, column 'age': 'old' of task 'age' is no number"),
+        (("p.png,cat,1,a", "p.png,dog,inf,b"), "line 3, column 'age': 'inf' of task 'age' is no number"),
+        (("p.png,cat,1,a", "p.png,dog,-1e39,b"), r"line 3, column 'age': '-1e39' of task 'age' is too large: .*1e\+30"),
         (("q.png,cat,1,a",), "line 2: there is no file"),
         (("p.png,,,", "p.png,dog,1,b"), "line 2: no task has an answer"),
         (("p.png,cat,1,a", "p.png,cat,2,b"), "task 'kind' of .* has one label only"),
-        (("p.png,cat,1,a", "p.png,dog,,b"), "task 'age' of .* has 1 training examples: it needs 2"),
+        (
+            ("p.png,cat,1,a", "p.png,dog,,b"),
+            "task 'age' of .* has 1 answers to train on and needs 2: fill cells of its column 'age', or leave",
+        ),
+        ((), "holds no rows: expected a row for each picture"),
     ],
 )
 def test_tables_refused(table, rows, message):
@@ -178,14 +209,47 @@ def test_tables_refused(table, rows, message):
         tasks.load(table(*rows), GIVEN)
 
 
-def test_a_column_that_is_not_there_and_a_label_of_the_test_split_only(table):
+def test_a_column_that_is_not_there_and_a_label_of_the_test_split_only(table, tmp_path):
     with pytest.raises(DataError, match="has no column 'colour': it has path, kind"):
         tasks.load(table("p.png,cat,1,a"), tasks.parse(("kind", "colour")))
     rows = ("p.png,cat,1,a,train", "p.png,dog,2,b,train", "p.png,eel,2,b,test")
     with pytest.raises(DataError, match="the label 'eel' of task 'kind' occurs in test only"):
         tasks.load(table(*rows, header="path,kind,age,tags,split"), GIVEN)
-    with pytest.raises(DataError, match="is no table"):
-        tasks.load("photos/", GIVEN)
+    with pytest.raises(DataError, match="is no table: several tasks are read from a .csv"):
+        tasks.load(str(tmp_path), GIVEN)
+    with pytest.raises(DataError, match="there is no file 'nothere.csv': check the path given to --data"):
+        tasks.load("nothere.csv", GIVEN)
+
+
+def test_what_is_only_measured_needs_nothing_to_train_on(table):
+    rows = ("p.png,cat,1,a,test", "p.png,cat,2,a,test", "p.png,cat,,b,train")
+    for written in (rows, rows[:2], rows[1:]):
+        written = table(*written, header="path,kind,age,tags,split")
+        with pytest.raises(DataError):
+            tasks.load(written, GIVEN)
+        source = tasks.load(written, GIVEN, to_train=False)
+        assert splits.reuse(source, "test", None) == source.splits["test"]
+
+
+def test_an_answer_counts_as_many_rows_as_there_are_to_one(data):
+    rows = np.full((48, 1), np.nan, np.float32)
+    rows[:3] = [[90], [120], [150]]
+    some = images.Images(data["train"].pixels, {"grey": rows, "place": np.ones((48, 3), "f4")}, data["train"].names, ())
+    batches = list(pipeline.known_only(pipeline.evaluation_batches(some, 16)))
+    counts = np.concatenate([counted["grey"] for _, _, counted in batches])
+    np.testing.assert_allclose(counts, [16.0] * 3 + [0.0] * 45)
+    assert all((counted["place"] == 1).numpy().all() for _, _, counted in batches), "this one has all answers"
+    said = keras.ops.full((16, 1), 100.0)
+    losses = [
+        float(GREY.loss()(targets["grey"], said, sample_weight=counted["grey"])) for _, targets, counted in batches
+    ]
+    assert losses[1:] == [0, 0], "a batch without an answer"
+    assert np.mean(losses) == pytest.approx(float(GREY.loss()(rows[:3], said[:3])), rel=1e-5)
+
+
+def test_figures_of_large_values_are_numbers():
+    truth = np.float32([[1e29], [-1e29], [5e29]])
+    assert heads.regression(["far"]).score(truth / 2, truth)["r2"] == pytest.approx(0.6, abs=0.2)
 
 
 def test_the_loss_of_values_does_not_depend_on_their_unit():
