@@ -6,7 +6,8 @@
 One table: a column `path` and a column for each task; an empty cell is an answer that is not known, and counts nothing
 (Caruana 1997, doi:10.1023/A:1007379606734). Losses count by fixed weights, by what the model learns of uncertainty (Kendall
 et al. 2018, arXiv:1705.07115), or so that all tasks learn at one pace (GradNorm, Chen et al. 2018, arXiv:1711.02257). With
-`--compare-single` a model for each task is trained beside it, and the run says of each whether sharing helped.
+`--compare-single` a model for each task is trained beside it, in as many updates, and the run says of each whether sharing
+helped.
 
 Expected results: digit and speaker of 3,000 recordings lost 3.3 and 3.8 points together (`benchmarks/spoken_digits.py`).
 """
@@ -29,7 +30,8 @@ class Config(ImageConfig):
     weighting: Literal["fixed", "uncertainty", "gradnorm"] = "fixed"
     """What the tasks' losses count: what --tasks says, or what is found while training."""
     compare_single: bool = False
-    """Also train a model for each task, and write whether sharing helped."""
+    """Also train a model for each task, in as many updates (more epochs where cells are empty), and write whether sharing
+    helped."""
     dropout: float = 0.2
     """Before the heads, 0 to 1."""
     seeds: int = 1
@@ -77,9 +79,9 @@ def main(config: Config) -> Path:
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
         seeds, store = range(config.seed, config.seed + config.seeds), workspace.store_beside(config.out)
 
-        def train(name: str, head, images):
+        def train(name: str, head, images, phases=phases, settings=config.fit):
             model, trained = fit.train(
-                lambda: build(head), head, phases, images, seeds, config.fit, store=store, folder=folder, name=name
+                lambda: build(head), head, phases, images, seeds, settings, store=store, folder=folder, name=name
             )
             outputs = fit.predict(model, images["test"], [result.weights for result in trained])
             return trained, [tasks.figures(head.heads, output, images["test"]) for output in outputs]
@@ -87,7 +89,9 @@ def main(config: Config) -> Path:
         trained, measured = train("together", together, images)
         sharing = []
         for head in heads if config.compare_single else ():
-            _, single = train(f"{head.name} alone", head, task_run.alone(images, head))
+            own = task_run.alone(images, head)
+            length = task_run.as_long(phases, config.fit, images["train"], own["train"])
+            _, single = train(f"{head.name} alone", head, own, *length)
             sharing.append(task_run.sharing(head, measured, single))
         best = min(trained, key=lambda result: result.validation_loss)
         model = build(spec="none")

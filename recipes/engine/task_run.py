@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export.export import Examples
-from recipes.engine import evaluation, fit, head_evaluation, run, splits, tasks
+from recipes.engine import evaluation, fit, head_evaluation, run, schedule, splits, tasks
 from recipes.engine.export_data import CALIBRATION, MOST_MEASURED
 from recipes.engine.images import Images, decode_pictures, take
+from recipes.engine.pipeline import Order
 from recipes.engine.progress import warn
+from recipes.engine.schedule import Phase
+from recipes.engine.settings import FitSettings
 from recipes.engine.sources import SPLITS, Source
 from recipes.engine.tasks import Task
 from recipes.engine.text_session import heads_of
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "alone",
+    "as_long",
     "decode_splits",
     "describe_data",
     "examples_of",
@@ -67,6 +71,16 @@ def alone(images: Mapping[str, Images], head: Head) -> dict[str, Images]:
     return found
 
 
+def as_long(
+    phases: Sequence[Phase], settings: FitSettings, together: Images, own: Images
+) -> tuple[tuple[Phase, ...], FitSettings]:
+    """`phases` and `settings` for a training on the pictures `own`, fewer than `together`: of so many more epochs that it
+    has as many updates, or a task with few answers would be compared with a model of its own that hardly learned."""
+    of_all, steps = (Order(len(part), settings.batch_size, 0).steps for part in (together, own))
+    longer = tuple(schedule.lengthened([phase], steps, phase.epochs * of_all)[0] for phase in phases)
+    return longer, replace(settings, patience=-(-settings.patience * of_all // steps))
+
+
 def preprocessing(heads: Sequence[Head], given: Sequence[Task], image_size: int) -> dict:
     """How pictures go into the model and what comes out: what another program needs to do the same."""
     return {
@@ -94,12 +108,12 @@ def describe_data(
     fingerprint: str,
     duplicates: int,
 ) -> dict:
-    """The data as they were used: counts by split and label of the first task, how many answers each task has."""
+    """The data as they were used: counts by split and label of the first task (of values, how many there are), how many
+    answers each task has."""
     first = heads[0]
 
     def counts(part: Images) -> dict[str, int]:
-        rows = np.nan_to_num(part.targets[first.name])
-        return dict(zip(first.labels, (rows > 0).sum(0).astype(int).tolist(), strict=True))
+        return dict(zip(first.labels, _shown(first, part).sum(0).tolist(), strict=True))
 
     return {
         "source": source.name,
@@ -226,7 +240,12 @@ def _write_examples(folder: Path, images: Mapping[str, Images], heads: Sequence[
         calibration_names=np.array([train.names[i] for i in calibration], dtype=str),
         **{f"parity_target_{head.name}": validation.targets[head.name][parity] for head in heads},
     )
-    rows = np.nan_to_num(train.targets[heads[0].name])
-    shown = [np.flatnonzero(rows[:, c] > 0)[: run.SAMPLES_PER_LABEL] for c in range(rows.shape[-1])]
-    labels = np.repeat(np.arange(rows.shape[-1]), [len(part) for part in shown])
+    shown = [np.flatnonzero(rows)[: run.SAMPLES_PER_LABEL] for rows in _shown(heads[0], train).T]
+    labels = np.repeat(np.arange(len(shown)), [len(part) for part in shown])
     run.save_arrays(folder / "samples.npz", images=train.pixels[np.concatenate(shown)], labels=labels)
+
+
+def _shown(head: Head, images: Images) -> np.ndarray:
+    """Whether a picture is one of each label of `head`, `(n, labels)`; of a value, of whatever sign, whether it is known."""
+    targets = images.targets[head.name]
+    return ~np.isnan(targets) if head.kind == "regression" else np.nan_to_num(targets) > 0

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from recipes.engine import fit
+
 
 @pytest.fixture(scope="session")
 def answers(photo_folder, tmp_path_factory) -> Path:
@@ -23,8 +25,14 @@ def answers(photo_folder, tmp_path_factory) -> Path:
     return table
 
 
-def test_several_tasks_from_end_to_end(call, answers, tmp_path):
-    out = tmp_path / "run"
+def test_several_tasks_from_end_to_end(call, answers, tmp_path, monkeypatch):
+    out, updates, train = tmp_path / "run", {}, fit.train
+
+    def watched(build, head, phases, images, seeds, settings, **more):
+        updates[more["name"]] = len(images["train"]) // settings.batch_size * phases[-1].epochs
+        return train(build, head, phases, images, seeds, settings, **more)
+
+    monkeypatch.setattr(fit, "train", watched)
     code, said, _ = call(
         "train", "multitask", "--data", answers, "--tasks", "place", "light=brightness:regression:0.5", "like:multi_label",
         "--path-column", "file", "--out", out, "--backbone", "mobilenet_v2_0.35", "--weights", "bundled", "--image-size", 32,
@@ -33,6 +41,10 @@ def test_several_tasks_from_end_to_end(call, answers, tmp_path):
     assert code == 0
     facts = json.loads((out / "run.json").read_text())
     assert [task["task"] for task in facts["sharing"]] == ["place", "light", "like"]
+    assert len(updates) == 4
+    assert min(updates.values()) == updates["together"], (
+        "a model by itself learns as long, though it has fewer pictures"
+    )
     assert list(facts["metrics"]["test"]["tasks"]) == ["place", "light", "like"]
     for text in ("place accuracy", "light R²", "like average precision"):
         assert text in said

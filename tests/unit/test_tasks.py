@@ -8,6 +8,7 @@ from PIL import Image
 from recipes.engine import answers, evaluation, head_evaluation, images, pipeline, splits, task_run, tasks
 from recipes.engine.augmentation import MIXERS
 from recipes.engine.gradnorm import shared_by_all
+from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
 from tests.conftest import tiny_backbone
 from tests.tiny import GREY, PLACE, tasked
@@ -245,6 +246,32 @@ def test_an_answer_counts_as_many_rows_as_there_are_to_one(data):
     ]
     assert losses[1:] == [0, 0], "a batch without an answer"
     assert np.mean(losses) == pytest.approx(float(GREY.loss()(rows[:3], said[:3])), rel=1e-5)
+
+
+def test_a_training_by_itself_has_as_many_updates(data):
+    phases = (Phase("head", "head", 2, 1e-3), Phase("all", "all", 5, 1e-4))
+    own = images.take(
+        images.Images(data["train"].pixels, data["train"].targets["place"], data["train"].names, ()), np.arange(9)
+    )
+    longer, settings = task_run.as_long(phases, FitSettings(batch_size=4, patience=1), data["train"], own)
+    assert [phase.epochs for phase in longer] == [12, 30], "12 steps an epoch, and 2"
+    assert settings.patience == 6
+    assert task_run.as_long(phases, FitSettings(), data["train"], data["train"]) == (phases, FitSettings())
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_value_is_shown_by_whether_it_is_known(data, tmp_path, sign):
+    """Not by whether it is above 0, as a label is."""
+    part = data["train"]
+    cold = images.Images(part.pixels, {**part.targets, "grey": sign * part.targets["grey"]}, part.names, ())
+    known = np.flatnonzero(~np.isnan(part.targets["grey"][:, 0]))
+    source = tasks.Source("table.csv", (), {})
+    described = task_run.describe_data(source, {"train": cold}, (GREY, PLACE), (), 0, "", 0)
+    assert described["splits"]["train"]["per_label"] == {"grey": len(known)}
+    task_run._write_examples(tmp_path, {"train": cold, "validation": cold}, (GREY, PLACE))
+    with np.load(tmp_path / "samples.npz") as samples:
+        np.testing.assert_array_equal(samples["images"], part.pixels[known[: len(samples["labels"])]])
+        assert len(samples["labels"])
 
 
 def test_figures_of_large_values_are_numbers():
