@@ -191,8 +191,8 @@ class PseudoLabel(Method):
 class FixMatch(PseudoLabel):
     """The label that a slightly changed picture is sure of is learned from a strongly changed version of it.
 
-    Sohn et al. 2020, arXiv:2001.07685; the strong version is RandAugment's on top of the slight changes, without Cutout. Labels
-    are aligned as in `PseudoLabel`, which its paper does not do by default.
+    Sohn et al. 2020, arXiv:2001.07685; the strong version is RandAugment's on top of the slight changes, without Cutout.
+    Labels are aligned as in `PseudoLabel`, which its paper does not do by default.
     """
 
     strong = True
