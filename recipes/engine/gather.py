@@ -9,7 +9,7 @@ from recipes.engine.images import Images
 from recipes.engine.store import Rows
 from recipes.engine.texts import UNNAMED, Ragged, Targets, Texts
 
-__all__ = ["Features", "gather_examples", "gather_features"]
+__all__ = ["Features", "gather_examples", "gather_features", "has_gaps"]
 
 ROUND_LENGTH = 8
 """Batches of texts are as long as a multiple of this, so that few different shapes occur."""
@@ -74,17 +74,22 @@ def _rows_of(targets) -> Callable:
     return lambda indices: tf.nest.map_structure(lambda rows: tf.gather(rows, indices), held)
 
 
+def has_gaps(targets: Targets) -> bool:
+    """Whether some answer of some task is not known (NaN)."""
+    return isinstance(targets, Mapping) and any(
+        isinstance(rows, np.ndarray) and rows.dtype.kind == "f" and np.isnan(rows).any() for rows in targets.values()
+    )
+
+
 def _counted(targets):
-    """Of tasks of which some answer is not known (NaN) `{name: (targets, what each row counts)}`; others as they are.
+    """Of tasks with gaps `{name: (targets, what each row counts)}`; others as they are.
 
     Keras divides the loss of a batch by all of its rows. So that the loss of a task is the mean over its answers, whichever
     batches they fall into, each counts as many rows as there are to an answer; a row without one counts 0.
     """
-    if not isinstance(targets, Mapping):
+    if not has_gaps(targets):
         return targets
     known = {name: ~np.isnan(rows).any(-1) for name, rows in targets.items()}
-    if all(there.all() for there in known.values()):
-        return targets
     return {
         name: (np.where(there[:, None], targets[name], 0), np.float32(there * len(there) / max(1, there.sum())))
         for name, there in known.items()

@@ -119,7 +119,7 @@ def _summary(facts: Tree, split: str | None, metrics: Tree | None, export: Seque
 
 def _judged_by(facts: Tree) -> str:
     heads = facts.get("measure", {}).get("heads", [{"name": "accuracy"}])
-    return heads[0]["name"] if len(heads) == 1 else "mean of both tasks"
+    return heads[0]["name"] if len(heads) == 1 else "mean of the tasks"
 
 
 def _measures(facts: Tree, metrics: Tree) -> list[Tree]:

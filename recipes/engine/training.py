@@ -11,7 +11,7 @@ from recipes.engine import pipeline
 from recipes.engine.budget import HEAD_PASSES, Clock, bound, deadline
 from recipes.engine.checkpoint import Checkpoint
 from recipes.engine.device import xla_pays
-from recipes.engine.gather import Features
+from recipes.engine.gather import Features, has_gaps
 from recipes.engine.images import Images
 from recipes.engine.lr_finder import find_rate
 from recipes.engine.optimizer import batch_norm_momentum, make_optimizer
@@ -261,7 +261,7 @@ class _Phase:
             labelled = pipeline.feature_batches(examples, order, class_weights=weights)
         else:
             labelled = pipeline.training_batches(examples, order, augment=augment, class_weights=weights)
-        if _has_gaps(examples):
+        if has_gaps(examples.targets):
             labelled = pipeline.known_only(labelled)
         if self.method is None:
             return labelled
@@ -273,7 +273,7 @@ class _Phase:
     def _validation(self, examples):
         if not self.pairs:
             batches = pipeline.evaluation_batches(examples, EVALUATION_BATCH)
-            return pipeline.known_only(batches) if _has_gaps(examples) else batches
+            return pipeline.known_only(batches) if has_gaps(examples.targets) else batches
         order = pipeline.Order(len(examples), self.settings.batch_size, VALIDATION_SEED)
         return pipeline.paired_batches(examples, order, self.settings.augment)
 
@@ -359,14 +359,6 @@ class _Phase:
         most = HEAD_PASSES * self.phase.epochs if self.phase.train == "head" else None
         budget = self.settings.budget_seconds
         return deadline(clock, limits, budget, most, self.share, follow, validation, glances)
-
-
-def _has_gaps(examples: Images | Texts | Features) -> bool:
-    """Whether some answer of some task is not known."""
-    targets = examples.targets
-    return isinstance(targets, Mapping) and any(
-        isinstance(rows, np.ndarray) and rows.dtype.kind == "f" and np.isnan(rows).any() for rows in targets.values()
-    )
 
 
 def _mover(advance: Callable, steps: int, clock: Clock | None) -> Callable[[], None]:
