@@ -313,7 +313,7 @@ def test_swept_learning_rates_and_the_price_of_a_phase_are_shown(tmp_path):
     second |= {"rate_finder": {**sweep, "suggested": None}, "images_per_second": 12.0, "cached": False}
     shown = page(make_run(tmp_path / "run", content))
     assert not shown.broken
-    for part in (f"{first['name']}: 1.2e-04", "1,234 pictures/s, frozen blocks cached", "12 pictures/s"):
+    for part in (f"{first['name']}: 1.2e-04", "1,234 pictures/s", "frozen blocks cached", "12 pictures/s"):
         assert part in shown.text
     labels = [attributes.get("aria-label", "") for attributes in shown.all("div")]
     assert "Loss against the learning rate. Suggested: 1.2e-04." in labels
