@@ -84,7 +84,7 @@ def main(config: Config) -> Path:
     with workspace.workspace(config.out, run.plain(config), pair.content) as folder:
         load_tensorflow()
         described = fit.describe_phases(build(), phases)
-        duplicates = splits.warn_of_concerns(pair.source)
+        duplicates = splits.warn_of_concerns(pair.source, pair.fingerprint, config.backbone, config.split_seed)
         images, measured = domains.decode(pair, size, config.skip_bad)
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
         seeds = range(config.seed, config.seed + config.seeds)

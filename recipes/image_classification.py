@@ -70,7 +70,7 @@ def main(config: Config) -> Path:
     with workspace.workspace(config.out, run.plain(config), fingerprint) as folder:
         load_tensorflow()
         described = fit.describe_phases(build(spec), phases)
-        duplicates = splits.warn_of_concerns(source)
+        duplicates = splits.warn_of_concerns(source, fingerprint, config.backbone, config.split_seed)
         store = workspace.store_beside(config.out)
         pixels = images.decode_splits(source, size, skip_bad=config.skip_bad)
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))

@@ -74,7 +74,7 @@ def main(config: Config) -> Path:
     with workspace.workspace(config.out, run.plain(config), fingerprint) as folder:
         load_tensorflow()
         described = fit.describe_phases(build(), phases)
-        duplicates = splits.warn_of_concerns(source)
+        duplicates = splits.warn_of_concerns(source, fingerprint, config.backbone, config.split_seed)
         images = task_run.decode_splits(source, heads, size, config.skip_bad)
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
         seeds, store = range(config.seed, config.seed + config.seeds), workspace.store_beside(config.out)

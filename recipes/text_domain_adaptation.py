@@ -1,9 +1,11 @@
 """Domain adaptation of texts: labelled sentences of one kind, unlabelled ones of another, a classifier for the other.
 
-    graft train text-domain-adaptation --data books.csv --target kitchen.csv --backbone all-MiniLM-L6-v2/ --out runs/kitchen
+    graft train text-classification --data books.csv --backbone all-MiniLM-L6-v2/ --schedule full --out runs/books
+    graft train text-domain-adaptation --data books.csv --target kitchen.csv --backbone runs/books --out runs/kitchen
 
-The encoder stays as it is; what adapts is a layer between its embeddings, which are computed once, and the last one. Methods
-as in `recipes/domain_adaptation.py`: dann, cdan, coral, mmd and pseudo_label, beside source_only.
+The encoder, here one that was first trained on the source, stays as it is; what adapts is a layer between its embeddings,
+which are computed once, and the last one. Methods as in `recipes/domain_adaptation.py`: dann, cdan, coral, mmd and
+pseudo_label, beside source_only.
 
 Expected results: benchmarks/results/adaptation.md; of its first three pairs none gained by what was kept.
 """
@@ -84,7 +86,7 @@ def main(config: Config) -> Path:
     with workspace.workspace(config.out, run.plain(config), pair.content) as folder:
         model = build()
         described = fit.describe_phases(model, phases)
-        duplicates = splits.warn_of_concerns(pair.source)
+        duplicates = splits.warn_of_concerns(pair.source, pair.fingerprint, config.backbone, config.split_seed)
         texts, measured = domains.encode_both(
             pair, tokenizer, head, inputs=[t.name for t in model.inputs], max_length=max_length
         )

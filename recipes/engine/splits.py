@@ -4,12 +4,14 @@ import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from recipes.engine.progress import warn
 from recipes.engine.sources import SPLITS, Example, Source
 from zoo.errors import ConfigError, DataError
+from zoo.files import read_json
 
 __all__ = [
     "SHARE",
@@ -164,11 +166,18 @@ def duplicates_across(source: Source) -> list[tuple[str, str]]:
     return pairs
 
 
-def warn_of_concerns(source: Source) -> int:
-    """Warn of what does not stop a training: a class that a split lacks, the same content in two splits.
+def warn_of_concerns(source: Source, fingerprint: str, backbone: str, split_seed: int) -> int:
+    """Warn of what does not stop a training: a class that a split lacks, the same content in two splits, a `backbone` that a
+    run trained on the same data (by their `fingerprint`), split by another seed.
 
     Returns the number of duplicates across splits.
     """
+    theirs = _splits_of_run(backbone, fingerprint)
+    if theirs not in (None, split_seed):
+        warn(
+            f"'{backbone}' was trained on these data split by --split-seed {theirs}: it has seen some of what --split-seed "
+            f"{split_seed} holds out, and figures are too good; give --split-seed {theirs}"
+        )
     for split in SPLITS[1:]:
         there = {label for example in source.splits[split] for label in example.labels}
         lacking = [label for label in source.labels if label not in there]
@@ -179,6 +188,14 @@ def warn_of_concerns(source: Source) -> int:
         first, second = duplicates[0]
         warn(f"'{first}' has the same content as '{second}' of another split{_more(len(duplicates))}")
     return len(duplicates)
+
+
+def _splits_of_run(backbone: str, fingerprint: str) -> int | None:
+    """By which seed the run that `backbone` is of has made splits of the data of this `fingerprint`; None: it has not."""
+    place = Path(backbone).expanduser()
+    file = (place.parent if place.suffix == ".keras" else place) / "run.json"
+    known = read_json(file).get("data", {}) if file.is_file() else {}
+    return known["split_seed"] if known.get("fingerprint") == fingerprint and known.get("made_splits") else None
 
 
 def _more(count: int) -> str:

@@ -72,7 +72,7 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
         heads = head.heads
         model = build(spec)
         described = fit.describe_phases(model, phases)
-        duplicates = splits.warn_of_concerns(source)
+        duplicates = splits.warn_of_concerns(source, fingerprint, config.backbone, config.split_seed)
         store = workspace.store_beside(config.out)
         settings = {"inputs": [t.name for t in model.inputs], "max_length": max_length}
         texts = encode_splits(source, tokenizer, heads, **settings)

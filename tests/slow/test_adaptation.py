@@ -15,5 +15,5 @@ def test_mnist_to_usps(graft_data, tmp_path):
         )
     )  # fmt: skip
     rows = {row["method"]: row["accuracy"] for row in run.read(out)["adaptation"]["rows"]}
-    assert max(rows.values()) >= 0.93
+    assert max(rows["coral"], rows["adabn"]) >= max(0.93, rows["source_only"]), "one of them helps, as with five seeds"
     assert min(rows.values()) >= 0.85, "a method may do harm, not havoc"

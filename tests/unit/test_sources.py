@@ -260,10 +260,26 @@ def test_duplicates_across_splits_are_counted_and_warned_of(tmp_path, capsys):
     fill(tmp_path / "validation", {"a": 1}, 90)
     source = load(str(tmp_path))
     assert splits.duplicates_across(source) == [("test/a/0.png", "train/a/0.png"), ("test/b/0.png", "train/a/1.png")]
-    assert splits.warn_of_concerns(source) == 2
+    assert splits.warn_of_concerns(source, "", "mobilenet_v2", 0) == 2
     warned = " ".join(capsys.readouterr().err.split())
     assert "'test/a/0.png' has the same content as 'train/a/0.png' of another split (and 1 more)" in warned
     assert "the validation split has no example of 'b'" in warned
+
+
+@pytest.mark.parametrize("name", ["run", "run/model.keras"])
+def test_a_backbone_that_has_seen_what_is_held_out_is_warned_of(tmp_path, capsys, name):
+    source, made = splits.complete(of({"a": 9, "b": 9}), 3)
+    seen = {"fingerprint": splits.fingerprint(source), "made_splits": list(made), "split_seed": 3}
+
+    def warned(**others) -> str:
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / "run.json").write_text(json.dumps({"data": {**seen, **others}}))
+        splits.warn_of_concerns(source, seen["fingerprint"], str(tmp_path / name), 0)
+        return capsys.readouterr().err
+
+    assert "split by --split-seed 3: it has seen some of what --split-seed 0 holds out" in warned()
+    for harmless in ({"split_seed": 0}, {"made_splits": []}, {"fingerprint": "of other data"}):
+        assert warned(**harmless) == ""
 
 
 def test_the_fingerprint_follows_content_and_label_but_not_order():
