@@ -106,7 +106,7 @@ def check_seeds(seed: int, split_seed: int = 0, seeds: int = 1) -> None:
         ConfigError: names the option.
     """
     if seeds < 1:
-        raise ConfigError(f"a training needs at least 1 seed, not {seeds}")
+        raise ConfigError(f"--seeds is a number of trainings, 1 or more, not {seeds}")
     for option, first, last in (("seed", seed, seed + seeds - 1), ("split-seed", split_seed, split_seed)):
         if first < 0 or last > LARGEST_SEED:
             raise ConfigError(f"--{option} is a whole number from 0 to {LARGEST_SEED - seeds + 1}, not {first}")

@@ -354,7 +354,7 @@ def test_what_needs_batch_normalization_is_refused_before_anything_trains(adapt,
         (("--methods", "cdan", "--strength", "0"), "the --strength of a method is a number above 0, not 0"),
         (("--seed", "-1"), "--seed is a whole number from 0 to 4294967295, not -1"),
         (("--split-seed", "-1"), "--split-seed is a whole number from 0 to"),
-        (("--seeds", "0"), "a training needs at least 1 seed, not 0"),
+        (("--seeds", "0"), "--seeds is a number of trainings, 1 or more, not 0"),
         (("--mixed-precision",), "--mixed-precision is not made for adaptation yet: leave it away"),
         (("--schedule", "feature_extraction", "--methods", "coral"), "coral adapts features, and here they stay"),
         (
