@@ -111,14 +111,15 @@ def load_unlabelled(spec: str, *, path_column: str = "path", option: str = "--da
         DataError, UnknownName, ConfigError: as `load` does; or there are splits, and "train" is none of them.
     """
     path = Path(spec).expanduser()
-    splits: dict[str, Sequence[Example]] = {}
+    splits: dict[str, list[Example]] = {}
     if spec.startswith("tfds:") or spec in BUILT_IN:
-        splits |= load(spec, option=option, to_train=False).splits
+        splits = {name: list(part) for name, part in load(spec, option=option, to_train=False).splits.items()}
     elif path.is_dir():
         by_split = {child: SPLIT_NAMES.get(child.name.lower()) for child in _folders(path)}
         if not by_split or None in by_split.values():  # class folders, of which one may be called train
             by_split = {path: "train"}
-        splits |= {split: _pictures_below(child, path, "") for child, split in by_split.items()}
+        for child, split in by_split.items():
+            splits.setdefault(split, []).extend(_pictures_below(child, path, ""))
     elif path.suffix.lower() in tables.SUFFIXES and path.is_file():
         for line, row in tables.rows(path):
             named = splits.setdefault(tables.split_of(path, line, row), [])
