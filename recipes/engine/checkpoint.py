@@ -92,8 +92,7 @@ class Checkpoints:
         """Keep the result of a finished seed; its checkpoint is needed no more. Of the `weights`, those that are still an
         array of the `beginning` are not written."""
         changed = [i for i, (new, old) in enumerate(zip(weights, beginning, strict=True)) if new is not old]
-        kept = {"facts": facts, "changed": changed}
-        self._write(f"seed-{seed}-done.npz", kept, {"weights": [weights[i] for i in changed]})
+        self._write(f"seed-{seed}-done.npz", {**facts, "changed": changed}, {"weights": [weights[i] for i in changed]})
         if self.folder is not None:
             (self.folder / f"seed-{seed}.npz").unlink(missing_ok=True)
 
@@ -102,11 +101,11 @@ class Checkpoints:
         found = self._read(f"seed-{seed}-done.npz")
         if found is None:
             return None
-        kept, lists = found
+        facts, lists = found
         weights = list(beginning)
-        for i, value in zip(kept["changed"], lists["weights"], strict=True):
+        for i, value in zip(facts.pop("changed"), lists["weights"], strict=True):
             weights[i] = value
-        return kept["facts"], weights
+        return facts, weights
 
     def _write(self, name: str, facts: Mapping, lists: Mapping[str, Sequence[np.ndarray]]) -> None:
         if self.folder is None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from recipes.engine import workspace
-from recipes.engine.checkpoint import Checkpoint, Checkpoints
+from recipes.engine.checkpoint import Checkpoint, Checkpoints, epochs_in
 from recipes.engine.fit import train
 from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
@@ -69,10 +69,12 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
         np.testing.assert_equal(getattr(got, name), value)
     assert Checkpoints(tmp_path).load(8) is None
     beginning = [np.zeros(3), np.zeros(2), np.zeros(1)]
-    Checkpoints(tmp_path).finish(7, {"x": 1}, [beginning[0], np.ones(2), beginning[2]], beginning)
+    ended = {"history": [{"epoch": 1}], "seconds": 2.0}
+    Checkpoints(tmp_path).finish(7, ended, [beginning[0], np.ones(2), beginning[2]], beginning)
     assert Checkpoints(tmp_path).load(7) is None
     facts, weights = Checkpoints(tmp_path).finished(7, beginning)
-    assert facts == {"x": 1}
+    assert facts == ended
+    assert epochs_in(tmp_path) == ended["history"]
     assert [w.tolist() for w in weights] == [[0, 0, 0], [1, 1], [0]]
     assert weights[0] is beginning[0]
 
