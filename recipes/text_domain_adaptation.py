@@ -7,7 +7,8 @@ The encoder, here one that was first trained on the source, stays as it is; what
 which are computed once, and the last one. Methods as in `recipes/domain_adaptation.py`: dann, cdan, coral, mmd and
 pseudo_label, beside source_only.
 
-Expected results: benchmarks/results/adaptation.md; of its first three pairs none gained by what was kept.
+Expected results (benchmarks/results/adaptation.md, five seeds): over the 12 pairs of the Amazon reviews what was kept gained
+0.8 points (0.6 to 0.9) over 82.6 %; behind the encoder as it comes it lost 2.7 (1.1 to 4.2) of 69.5 %.
 """
 
 from dataclasses import dataclass
