@@ -22,7 +22,7 @@ from tyro.conf import Positional
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import adaptation
+from benchmarks import adaptation, adaptation_data
 from recipes.engine import run
 from recipes.engine.settings import FitSettings
 
@@ -65,10 +65,10 @@ def measured(options: Options, seed: int) -> list[dict]:
     from recipes import image_classification, self_supervised
 
     if options.pair == "digits":
-        source, weights, size, augment = adaptation.digits_table(options.work), "bundled", 64, ("crop", "zoom")
+        source, weights, size, augment = adaptation_data.digits_table(options.work), "bundled", 64, ("crop", "zoom")
     else:
-        source, size, augment = str(adaptation.clothing(options.work)), 96, None
-        weights = str(adaptation.data("mobilenet_v2_0.35_224_notop", "mobilenet_v2_0.35_224_notop.weights.h5"))
+        source, size, augment = str(adaptation_data.clothing(options.work)), 96, None
+        weights = str(adaptation_data.data("mobilenet_v2_0.35_224_notop", "mobilenet_v2_0.35_224_notop.weights.h5"))
     pile = FitSettings(batch_size=64, augment=augment or ("flip", "zoom", "color", "grayscale"))
     common = {"data": source, "image_size": size, "seed": seed, "resume": True}
     plain = {"backbone": "mobilenet_v2_0.35", "weights": weights}

@@ -1,6 +1,6 @@
 """Adaptation on real handwriting: MNIST's labels, USPS's pictures."""
 
-from benchmarks import adaptation
+from benchmarks import adaptation_data
 from recipes import domain_adaptation
 from recipes.engine import run
 from recipes.engine.settings import FitSettings
@@ -9,8 +9,8 @@ from recipes.engine.settings import FitSettings
 def test_mnist_to_usps(graft_data, tmp_path):
     out = domain_adaptation.main(
         domain_adaptation.Config(
-            data=str(adaptation.folder("mnist", tmp_path)), target=str(adaptation.folder("usps", tmp_path)),
-            out=tmp_path / "run", backbone=str(adaptation.digits_net(tmp_path)), schedule="scratch", epochs=4,
+            data=str(adaptation_data.folder("mnist", tmp_path)), target=str(adaptation_data.folder("usps", tmp_path)),
+            out=tmp_path / "run", backbone=str(adaptation_data.digits_net(tmp_path)), schedule="scratch", epochs=4,
             methods=("coral", "adabn"), target_labels=True, fit=FitSettings(batch_size=64, augment=("crop",)),
         )
     )  # fmt: skip
