@@ -109,6 +109,6 @@ def maker(name: str, strength: float, threshold: float | None) -> "Callable[[int
     from recipes.adapt import methods
 
     made, more = getattr(methods, METHODS[name].of), {}
-    if threshold is not None and issubclass(made, methods.PseudoLabel):
+    if threshold is not None and METHODS[name].labels:
         more["threshold"] = threshold
     return lambda width, labels: made(width, labels, strength, **more)

@@ -122,9 +122,10 @@ def load_unlabelled(spec: str, *, path_column: str = "path", option: str = "--da
             splits.setdefault(split, []).extend(_pictures_below(child, path, ""))
     elif path.suffix.lower() in tables.SUFFIXES and path.is_file():
         for line, row in tables.rows(path):
-            named = splits.setdefault(tables.split_of(path, line, row), [])
-            if named is splits.get("train"):
-                named.append(_named(path, line, str(tables.cell(path, line, row, path_column)), ""))
+            split = tables.split_of(path, line, row)
+            found = splits.setdefault(split, [])
+            if split == "train":
+                found.append(_named(path, line, str(tables.cell(path, line, row, path_column)), ""))
     elif path.exists():
         raise _another_kind(spec, option)
     else:
