@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from export import repairs
+from zoo.state import set_weights
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-__all__ = ["FrozenGraph", "as_float32", "freeze", "named_inputs", "output_tensors", "trace"]
+__all__ = ["FrozenGraph", "as_float32", "freeze", "in_half_precision", "named_inputs", "output_tensors", "trace"]
 
-MIXED = re.compile("mixed_(float16|bfloat16)")
+HALF = re.compile('"(mixed_)?b?float16"')
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,20 @@ class FrozenGraph:
 
 
 def as_float32(model: "keras.Model") -> "keras.Model":
-    """`model`, or the same model with float32 arithmetic where it was trained in mixed precision."""
+    """`model`, or the same model with float32 arithmetic where it computes in half precision."""
     import keras
 
-    if not any(MIXED.search(layer.dtype_policy.name) for layer in model._flatten_layers()):
+    if not in_half_precision(model):
         return model
     config = json.dumps(keras.saving.serialize_keras_object(model))
-    rebuilt = keras.saving.deserialize_keras_object(json.loads(MIXED.sub("float32", config)))
-    rebuilt.set_weights(model.get_weights())
+    rebuilt = keras.saving.deserialize_keras_object(json.loads(HALF.sub('"float32"', config)))
+    set_weights(rebuilt, model.get_weights())
     return rebuilt
+
+
+def in_half_precision(model: "keras.Model") -> bool:
+    """Whether some layer of `model` computes in float16 or bfloat16."""
+    return any("float16" in layer.compute_dtype for layer in model._flatten_layers() if layer.compute_dtype)
 
 
 def output_tensors(model: "keras.Model", outputs) -> dict:

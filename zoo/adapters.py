@@ -7,6 +7,7 @@ import numpy as np
 
 from zoo.blocks import Block
 from zoo.errors import ConfigError
+from zoo.state import derive
 
 if TYPE_CHECKING:
     import keras
@@ -74,6 +75,7 @@ def reset(model: "keras.Model", weights: Sequence[np.ndarray]) -> None:
     own = [variable for variable in model.weights if "lora" not in variable.name]
     for variable, value in zip(own, weights, strict=True):
         variable.assign(value)
+    derive(model)
     for layer in lora_layers(model):
         layer.lora_kernel_a.assign(keras.initializers.HeUniform()(layer.lora_kernel_a.shape))
         layer.lora_kernel_b.assign(np.zeros(layer.lora_kernel_b.shape, np.float32))

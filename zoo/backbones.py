@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from zoo.backbone_table import OWN, Backbone, Preprocessing
 from zoo.errors import ConfigError
+from zoo.state import clone
 
 if TYPE_CHECKING:
     import keras
@@ -64,9 +65,7 @@ def build(row: Backbone, *, image_size: int | None = None, weights: str = "image
     if flat is model:
         return model
     # The layers also remember the graph before flatten, and get_layer(...).output would answer from that one.
-    fresh = keras.models.clone_model(flat)
-    fresh.set_weights(flat.get_weights())
-    return fresh
+    return clone(flat)
 
 
 def preprocess(image: "keras.KerasTensor", mode: Preprocessing) -> "keras.KerasTensor":

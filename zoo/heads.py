@@ -241,7 +241,7 @@ def tags(labels: Sequence[str], *, name: str = "tags", dropout: float = 0.0) -> 
     """One of `labels` for each token: softmax probabilities `(batch, length, len(labels))`.
 
     Targets are int32 `(batch, length)`, -1 where a token has none (special tokens, later pieces of a word, padding). `score`
-    takes rows of tokens, `(tokens, labels)` and `(tokens,)`; what counts for spans is `recipes.engine.spans`.
+    takes rows of tokens, `(tokens, labels)` and `(tokens,)`; what counts for spans is `zoo.spans`.
 
     Raises:
         ConfigError: fewer than two labels, or `dropout` outside [0, 1).

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import ArtifactError, ConfigError
 from zoo.quiet import load_tensorflow
+from zoo.state import clone
 
 if TYPE_CHECKING:
     import keras
@@ -97,11 +98,11 @@ def build_backbone(path: Path, name: str, *, fresh: bool = False) -> "keras.Mode
 
     flat = flatten(load_keras(path))
     # The layers also remember the graph before flatten; a copy of them does not.
-    model = _copy(keras.Model(flat.inputs[0], flat.outputs[0]), flat.inputs[0])
+    model = clone(keras.Model(flat.inputs[0], flat.outputs[0]), flat.inputs[0])
     trained_here = any(layer.name == FEATURES for layer in model.layers)
     features = backbone_of(model).outputs[0] if trained_here else _before_classifier(model)
     image = keras.Input(model.inputs[0].shape[1:], name="image")
-    copy = _copy(keras.Model(model.inputs[0], features), image, fresh)
+    copy = clone(keras.Model(model.inputs[0], features), image, fresh)
     return keras.Model(image, copy.outputs[0], name=name)
 
 
@@ -117,17 +118,8 @@ def build_encoder(path: Path, name: str, *, fresh: bool = False) -> "keras.Model
     from zoo.cuts import flatten
     from zoo.stack import backbone_of
 
-    copy = _copy(backbone_of(_copy(flatten(load_keras(path)))), fresh=fresh)
+    copy = clone(backbone_of(clone(flatten(load_keras(path)))), fresh=fresh)
     return keras.Model(copy._inputs_struct, copy.outputs[0], name=name)
-
-
-def _copy(model: "keras.Model", image: "keras.KerasTensor | None" = None, fresh: bool = False) -> "keras.Model":
-    import keras
-
-    copy = keras.models.clone_model(model, input_tensors=image)
-    if not fresh:
-        copy.set_weights(model.get_weights())
-    return copy
 
 
 def _before_classifier(model: "keras.Model") -> "keras.KerasTensor":

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Literal
 from zoo.backbone_table import BACKBONES, Backbone
 from zoo.errors import WeightsError
 from zoo.files import staged_file
+from zoo.state import derive
 
 if TYPE_CHECKING:
     import h5py
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["BUNDLED", "describe", "downloaded", "load", "resolve", "save_float16", "sha256"]
 
 BUNDLED = Path(__file__).parent / "bundled"
+
+_OPTIONS = "--weights WEIGHTS of `graft train`, --backbones NAME@WEIGHTS of `graft suggest` and `graft bench`"
+"""How the commands that build backbones are told the weights: a message must be true for each of them."""
 
 SILENCE_SECONDS = 10
 """A server that says nothing for this long counts as out of reach."""
@@ -55,7 +59,8 @@ def resolve(row: Backbone, spec: str, *, image_size: int | None = None) -> Path 
     if "own" in row.weights:
         if spec != "own":
             raise WeightsError(
-                f"the backbone '{row.target}' has weights of its own: leave --weights away, or give none"
+                f"the backbone '{row.target}' has weights of its own, not '{spec}': name no weights "
+                f"beside it ({_OPTIONS})"
             )
         return Path(row.target)
     if spec in ("bundled", "imagenet") and spec not in row.weights:
@@ -106,10 +111,7 @@ def load(model: "keras.Model", row: Backbone, path: Path) -> None:
                 "give weights of this architecture, or choose the backbone they were made for"
             )
         _assign(fit.pairs, path)
-    for slot in fit.slots:
-        # Normalization computes with constants that it derives from its variables.
-        if hasattr(slot.layer, "finalize_state"):
-            slot.layer.finalize_state()
+    derive(model)
 
 
 def describe(row: Backbone, spec: str, *, image_size: int | None = None) -> dict[str, str | None]:
@@ -176,10 +178,11 @@ def _imagenet(row: Backbone, image_size: int) -> Path:
     except Exception as error:  # Keras raises plain Exception when a download fails
         state = "holds a damaged file" if damaged else "does not hold it"
         reason = str(error).removeprefix(f"URL fetch failure on {url}: ")
-        words = " or ".join(f"'{word}'" for word in row.weights if word != "imagenet")
+        words = ", ".join(word for word in row.weights if word != "imagenet")
         raise WeightsError(
             f"the ImageNet weights of '{row.name}' cannot be had: Keras's cache '{cached}' {state}, and downloading "
-            f"{url} failed ({reason}). Copy that file to the place in the cache, or pass --weights {words} or a path"
+            f"{url} failed ({reason}). Copy that file to the place in the cache, or give other weights, {words} or "
+            f"the path of a file: {_OPTIONS.replace('NAME', row.name)}"
         ) from error
     return cached
 

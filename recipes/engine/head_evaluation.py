@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from recipes.engine import evaluation, spans
+from recipes.engine import evaluation
 from recipes.engine.texts import Tagged, Texts
+from zoo import spans
 from zoo.heads import Head
 
 __all__ = ["NEAREST", "figures", "figures_of", "headline", "measure_of", "tag_sequences"]

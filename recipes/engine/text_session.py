@@ -8,11 +8,11 @@ import numpy as np
 from export.sessions import Session
 from recipes.engine import sentences
 from recipes.engine.sources import Source
-from recipes.engine.spans import spans
 from recipes.engine.texts import Texts, padded, token_inputs
 from zoo import heads
 from zoo.errors import ArtifactError, DataError
 from zoo.heads import Head
+from zoo.spans import spans
 from zoo.text import split_words
 
 __all__ = ["heads_of", "labelled", "longest", "outputs", "predict", "said"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.engine.spans import scores, spans
+from zoo.spans import scores, spans
 
 TAGS = ("O", "B-per", "I-per", "B-place", "I-place")
 

@@ -1,0 +1,86 @@
+"""The figure that each kind of answer is judged by: as scikit-learn has it, and under weights."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, r2_score
+
+from zoo import scores, spans
+
+
+def made(kind, n=60, seed=0):
+    """(outputs, targets) of a model that is somewhat right."""
+    rng = np.random.default_rng(seed)
+    if kind == "regression":
+        truth = np.stack([rng.normal(1000, 300, n), rng.normal(0, 1, n)], 1)
+        return truth + rng.normal(0, 1, (n, 2)) * [100, 0.5], truth
+    if kind == "multi_label":
+        truth = rng.random((n, 4)) < [0.5, 0.3, 0.1, 0.0]
+        return np.round(np.clip(truth * 0.3 + rng.random((n, 4)) * 0.7, 0, 1), 1), np.float32(truth)
+    classes = rng.integers(0, 5, n)
+    if kind == "embedding":
+        vectors = np.eye(5)[classes] + rng.normal(0, 0.5, (n, 5))
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.eye(5)[classes]
+    return np.eye(5)[np.where(rng.random(n) < 0.8, classes, 0)], np.eye(5)[classes]
+
+
+def test_average_precision_is_scikit_learns_also_with_ties_and_under_weights():
+    outputs, targets = made("multi_label")
+    found = scores.score("multi_label", outputs, targets)
+    seen = targets.any(0)
+    assert found.value == pytest.approx(average_precision_score(targets[:, seen], outputs[:, seen]))
+    weights = scores.resamples(60, 5)
+    for row, value in zip(weights, found.under(weights)[:, 0], strict=True):
+        wanted = average_precision_score(targets[:, seen], outputs[:, seen], sample_weight=row)
+        assert value == pytest.approx(wanted)
+
+
+def test_r2_is_scikit_learns_value_by_value():
+    outputs, targets = made("regression")
+    found = scores.score("regression", outputs, targets)
+    assert found.units == pytest.approx(r2_score(targets, outputs, multioutput="raw_values"))
+    weights = scores.resamples(60, 4)
+    for row, units in zip(weights, found.under(weights), strict=True):
+        wanted = r2_score(targets, outputs, sample_weight=row, multioutput="raw_values")
+        assert units == pytest.approx(wanted)
+
+
+def test_what_does_not_vary_has_no_r2():
+    assert np.isnan(scores.score("regression", np.ones((4, 1)), np.ones((4, 1))).value)
+
+
+def test_entities_are_counted_as_everywhere():
+    truth = [["B-a", "I-a", "O"], ["O", "O"], ["B-b", "O", "B-a"]]
+    guess = [["B-a", "O", "O"], ["O", "B-b"], ["B-b", "O", "B-a"]]
+    assert scores.entity_f1(truth, guess).value == pytest.approx(spans.scores(truth, guess)["f1"])
+    assert np.isnan(scores.entity_f1([["O"]], [["O"]]).value), "no entity, nothing to find"
+
+
+def test_who_is_alone_in_a_class_does_not_ask():
+    vectors = np.eye(3)[[0, 0, 1]]
+    found = scores.score("embedding", vectors, np.eye(2)[[0, 0, 1]])
+    assert found.value == 1
+    assert np.isnan(found.right[2])
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from(["single_label", "multi_label", "regression", "embedding"]),
+    st.integers(0, 1000),
+)
+def test_a_whole_number_of_copies_changes_no_figure(kind, seed):
+    outputs, targets = made(kind, seed=seed)
+    found = scores.score(kind, outputs, targets)
+    thrice = found.under(np.full((1, 60), 3.0))[0]
+    assert thrice == pytest.approx(found.units, nan_ok=True)
+
+
+@pytest.mark.parametrize("kind", ["single_label", "multi_label", "regression", "embedding"])
+def test_unit_scores_have_the_figure_for_a_mean_and_the_bootstraps_error(kind):
+    outputs, targets = made(kind, 200)
+    found = scores.score(kind, outputs, targets)
+    units = scores.unit_scores(found)
+    assert units.mean() == pytest.approx(found.value, abs=0.02)
+    drawn = found.under(scores.resamples(200, 2000)).mean(-1).std()
+    assert units.std() / np.sqrt(200) == pytest.approx(drawn, rel=0.25)
