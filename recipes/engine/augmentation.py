@@ -1,4 +1,9 @@
-"""Random changes to pictures while they train, by (seed, step) alone. Never in the graph that ships."""
+"""Random changes to images while they train, by (seed, step) alone. Never in the graph that ships.
+
+Every image of a batch has draws of its own: operations, strengths, and the weight it is mixed with. One permutation of the
+batch says which image is mixed with which. (MixUp's reference code draws one weight a batch; its paper, Zhang et al. 2018,
+arXiv:1710.09412, has one for each pair, as here.)
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
@@ -19,6 +24,8 @@ SEEDS_A_STEP = 64
 def _layers(augment: Sequence[str], seed: int):
     """(layers that see pictures alone, the one that mixes pictures and targets or None)."""
     import keras
+
+    from recipes.engine.rand_augment import RandAugment
 
     for name in augment:
         if name not in get_args(Augmentation):
@@ -49,11 +56,12 @@ def _layers(augment: Sequence[str], seed: int):
             )
         ],
         "grayscale": lambda: [layer.RandomGrayscale(0.2, seed=seed + 9)],
-        "randaugment": lambda: [layer.RandAugment(PIXELS, num_ops=2, factor=0.4, seed=seed + 4)],
+        "randaugment": lambda: [RandAugment(PIXELS, num_ops=2, factor=0.4, seed=seed + 4)],
     }
     mixers = {
         "mixup": lambda: layer.MixUp(alpha=0.2, seed=seed + 5),
-        "cutmix": lambda: layer.CutMix(seed=seed + 6),
+        # Exactly 1, the exponent of the paper: of a range Keras draws one exponent a batch.
+        "cutmix": lambda: layer.CutMix((1.0, 1.0), seed=seed + 6),
     }
     layers = [made for name in single if name in augment for made in single[name]()]
     return layers, next((mixers[name]() for name in mixers if name in augment), None)
