@@ -16,8 +16,8 @@ class Options:
     data: str
     """As for `graft train`: a folder, a table, tfds:NAME or a built-in name."""
     backbones: tuple[str, ...] = ()
-    """NAME, or NAME@WEIGHTS (imagenet, bundled, none or a file), or .keras files. Default: those whose weights are on this
-    machine."""
+    """NAME, or NAME@WEIGHTS (imagenet, bundled, none or a file), or .keras files. Default: those for
+    pictures whose weights are on this machine, if they are two or more."""
     sample: int = 1000
     """Training examples to look at, stratified."""
     image_size: int | None = None
@@ -54,7 +54,10 @@ def suggest(options: Options) -> list[dict]:
     from recipes.grid import suggest as scoring
     from zoo.files import write_text
 
-    entries = plan.entries(options.backbones or scoring.on_this_machine(options.image_size))
+    if options.backbones:
+        entries = plan.entries(options.backbones)
+    else:
+        entries = scoring.default_entries(options.image_size)
     source = plan.source_of(options, plan.kind(entries))
     rows = scoring.suggest(source, entries, options.sample, options.image_size, options.split_seed, options.skip_bad)
     if options.out is not None:
@@ -66,20 +69,21 @@ def _print(rows: Sequence[Mapping]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from recipes.engine.wording import duration
     from recipes.grid.transferability import SCORES
 
-    table = Table("backbone", *SCORES, "mean rank", "one pass, s", "one full epoch, s")
+    table = Table("backbone", *SCORES, "mean rank", "one pass", "one full epoch")
     for row in rows:
         scores = ("–" if row[name] is None else f"{row[name]:.3f}" for name in SCORES)
         table.add_row(
             row["backbone"],
             *scores,
             f"{row['mean_rank']:.1f}",
-            f"{row['pass_seconds']:.1f}",
-            f"{row['epoch_seconds']:.0f}",
+            duration(row["pass_seconds"]),
+            duration(row["epoch_seconds"]),
         )
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)
     print(
-        f"Scores of {rows[0]['sample']} training examples; seconds are estimates for this machine. How far scores can be "
-        "trusted on your data, `graft bench` measures."
+        f"Scores of {rows[0]['sample']} training examples; times are estimates for this machine. "
+        "How far scores can be trusted on your data, `graft bench` measures."
     )

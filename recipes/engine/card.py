@@ -5,9 +5,11 @@ that the Hugging Face Hub reads.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from recipes.engine import headline, wording
+from recipes.engine.report_files import figure_names, file_rows, measured_noun
 from recipes.engine.run import read as read_run
 from zoo.files import write_text
 
@@ -32,7 +34,7 @@ SORTS = {
     "domain-adaptation": "An image classifier, adapted to a domain without labels,",
     "semi-supervised": "An image classifier, trained with few labels,",
     "text-domain-adaptation": "A text classifier, adapted to a domain without labels,",
-    "multitask": "A model of several tasks on pictures, named by the first,",
+    "multitask": "A model of several tasks on images, named by the first,",
     "text-classification": "A text classifier",
     "token-classification": "A tagger of words",
     "text-similarity": "An embedding of sentences, trained",
@@ -52,26 +54,62 @@ def write(run: Path, folder: Path) -> Path:
     # Labels and file names come with the data: a bar would end a cell, a newline the table.
     environment.filters["cell"] = lambda text: " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
     environment.filters["quoted"] = lambda value: json.dumps(value, ensure_ascii=False)
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
-    facts, files = read_run(run), manifest.read(folder)
+    environment.filters |= {
+        "percent": lambda share: wording.percent(share).replace("\u202f", " "),
+        "as_measured": lambda value, key="": wording.as_measured(value, key).replace("\u202f", " "),
+        "duration": lambda seconds: wording.duration(seconds).replace("\u202f", " "),
+    }
+    # The card goes with the files to other people: names, not the folders of this machine.
+    facts, exported = wording.shareable(read_run(run)), manifest.read(folder)
+    noun = "sentence" if facts.get("modality") == "text" else "image"
+    files = file_rows(exported, noun)
+    measured = headline.measures(facts)
     text = environment.get_template("model_card.md.jinja").render(
         run=facts,
         text=facts.get("modality") == "text",
-        noun="sentence" if facts.get("modality") == "text" else "picture",
+        noun=noun,
         sort=SORTS[facts["recipe"]],
         hub_task=HUB_TASKS.get(facts["recipe"], facts["recipe"]),
-        measures=_measures(facts),
+        measures=[measure for measure in measured if measure.value is not None],
+        lead=headline.lead(facts, measured, noun).replace("\u202f", " "),
+        comparisons=_comparisons(facts),
+        adapted=[wording.judgement(said, method)["text"] for method, said in _verdicts(facts).items()],
+        split_name="source test" if headline.adapts_to_target(facts) else "test",
         per_class=_per_class(facts["metrics"]["test"]),
         name=Path(run).resolve().name,
-        manifest=files,
+        manifest=exported,
+        files=files,
+        figure_title=_figure_title(exported, files),
+        several=any(len(file["outputs"]) > 1 for file in files),
+        several_figures=len(figure_names(files)) > 1,
+        measured_noun=measured_noun(exported, noun),
         licence=_licence(facts["backbone"]),
-        # The card goes with the files to other people: names, not the folders of this machine.
-        source=Path(facts["data"]["source"]).name,
-        target=Path(facts["data"].get("target", {"source": ""})["source"]).name,
-        weights=Path(facts["backbone"]["weights"]["spec"]).name,
+        source=wording.file_name(facts["data"]["source"]),
+        target=facts["data"].get("target", {"source": ""})["source"],
+        weights=wording.file_name(facts["backbone"]["weights"]["spec"]),
     )
     write_text(folder / "MODEL_CARD.md", text)
     return folder / "MODEL_CARD.md"
+
+
+def _comparisons(facts: Mapping) -> list[str]:
+    """What transfer, sharing and adaptation gained or lost, a sentence each, without a full stop."""
+    said = [wording.judgement(shared, "Sharing")["text"] for shared in facts.get("sharing", ())]
+    if facts.get("verdict"):
+        text = wording.verdict_text(facts["verdict"])
+        said.append(f"Against the same architecture from random weights: {text[:1].lower()}{text[1:]}")
+    return said
+
+
+def _verdicts(facts: Mapping) -> Mapping:
+    return facts.get("adaptation", {}).get("verdicts", {})
+
+
+def _figure_title(exported: Mapping, files: Sequence[Mapping]) -> str:
+    """The heading of the column with the figures: "validation accuracy"."""
+    names = figure_names(files)
+    split = exported["measured_on"].get("split")
+    return " ".join(filter(None, (split, names[0] if len(names) == 1 else "figure")))
 
 
 def _licence(backbone: Mapping) -> Mapping:
@@ -80,18 +118,6 @@ def _licence(backbone: Mapping) -> Mapping:
         return {"hub": "unknown", "name": None}
     name = backbone["licence"]
     return {"hub": HUB_LICENCES.get(name, "other"), "name": name}
-
-
-def _measures(facts: Mapping) -> list[dict]:
-    """What the model is judged by on test data: `{"name", "hub", "value"}`, one a task that has a figure."""
-    test = facts["metrics"]["test"]
-    heads = facts.get("measure", {}).get("heads", [{"name": "accuracy", "key": "accuracy"}])
-    tasks = test.get("tasks", {"": test})
-    return [
-        {"name": f"{task} {head['name']}".strip(), "hub": head["key"], "value": figures[head["key"]]}
-        for (task, figures), head in zip(tasks.items(), heads, strict=True)
-        if figures[head["key"]] is not None
-    ]
 
 
 def _per_class(test: Mapping) -> dict:

@@ -1,7 +1,7 @@
 """Backbones ranked for a data set by one forward pass over a sample of it each; nothing is trained."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,13 @@ from recipes.engine.sources import Source
 from recipes.grid import plan, transferability
 from zoo.errors import ConfigError
 
-__all__ = ["FEWEST", "on_this_machine", "suggest"]
+__all__ = ["FEWEST", "default_entries", "on_this_machine", "suggest"]
 
 FEWEST = 2
 """Examples of a class, below which the scores of that class mean nothing."""
 BATCH = 64
+TIMED_BATCHES = 5
+"""Batches whose median says what an example costs; a single one may have been disturbed."""
 BACKWARD = 3.0
 """What a training step through the whole backbone costs, in forward passes: the backward pass takes about two of them."""
 
@@ -31,6 +33,32 @@ def on_this_machine(image_size: int | None = None) -> list[str]:
         for row in backbone_table.BACKBONES
         if cached[row.name] or "bundled" in row.weights
     ]
+
+
+def default_entries(image_size: int | None = None) -> list[plan.Entry]:
+    """The backbones to rank where none were named: all whose weights are on this machine.
+
+    Args:
+        image_size: height and width in pixels; None means each backbone's own.
+
+    Returns:
+        Two entries or more.
+
+    Raises:
+        ConfigError: there are fewer than two, and a ranking of one says nothing.
+    """
+    names = on_this_machine(image_size)
+    if len(names) < 2:
+        only = f"of {names[0]}" if names else "of no backbone"
+        if names and names[0].endswith("@bundled"):
+            only += " (pretrained on printed characters, not on photos)"
+        raise ConfigError(
+            f"the weights {only} are all that is on this machine, and one backbone is no ranking: "
+            "give two or more, as --backbones mobilenet_v2 efficientnet_b0 (ImageNet weights, "
+            "downloaded) or --backbones NAME@WEIGHTS ... (a file, bundled or none); "
+            "`graft zoo` lists the names"
+        )
+    return plan.entries(names)
 
 
 def suggest(
@@ -112,12 +140,47 @@ def _features(entry: plan.Entry, source, image_size: int | None, skip_bad: bool)
         if entry.backbone.endswith(".keras"):
             own = _own_head(Path(entry.backbone), examples)
     forward = fit.forward(keras.Model(model._inputs_struct, model.get_layer(FEATURES).output))
-    parts, seconds = [], []
-    for inputs, _ in pipeline.evaluation_batches(examples, BATCH):
+    batches = (inputs for inputs, _ in pipeline.evaluation_batches(examples, BATCH))
+    features, seconds = _pass_over(forward, batches)
+    return features, classes, seconds, own
+
+
+def _pass_over(forward: Callable, batches: Iterable) -> tuple[np.ndarray, float]:
+    """The features of all `batches`, and the median of the seconds that an example takes.
+
+    A batch of a shape that was not seen before is traced first, so its time does not count. Where fewer
+    than `TIMED_BATCHES` count, the first batch runs again until there are so many.
+
+    Args:
+        forward: a batch of inputs -> features `(batch, d)`.
+        batches: inputs, arrays or dicts of arrays whose first axis is the batch.
+
+    Returns:
+        (features `(n, d)`, seconds an example).
+    """
+    parts, seconds, shapes, first = [], [], set(), None
+
+    def timed(inputs) -> np.ndarray:
         start = time.perf_counter()
-        parts.append(np.asarray(forward(inputs)))
-        seconds.append((time.perf_counter() - start) / len(parts[-1]))
-    return np.concatenate(parts), classes, float(np.median(seconds[1:] or seconds)), own  # the first batch traces
+        rows = np.asarray(forward(inputs))
+        shape = _shape(inputs)
+        if shape in shapes:
+            seconds.append((time.perf_counter() - start) / len(rows))
+        shapes.add(shape)
+        return rows
+
+    for inputs in batches:
+        first = inputs if first is None else first
+        parts.append(timed(inputs))
+    while len(seconds) < TIMED_BATCHES:
+        timed(first)
+    return np.concatenate(parts), float(np.median(seconds))
+
+
+def _shape(inputs) -> tuple:
+    """Of a batch: what decides whether it has to be traced."""
+    arrays = inputs.values() if isinstance(inputs, dict) else [inputs]
+    return tuple(tuple(array.shape) for array in arrays)
 
 
 def _own_head(path: Path, examples) -> np.ndarray | None:

@@ -1,0 +1,112 @@
+"""What the report says of the training: phases, curves, learning rate sweeps."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recipes.engine import figures, headline, wording
+from zoo.errors import ArtifactError
+
+__all__ = ["curves", "phase_rows", "read_history", "sweep_curves"]
+
+Tree = Mapping[str, Any]
+
+
+def _kinds(facts: Tree) -> dict[str, str]:
+    """The key of the figure that each task is judged by, by task; of one alone under ""."""
+    split = headline.measured_split(facts)
+    tasks = facts["metrics"][split].get("tasks", {"": None}) if split else {"": None}
+    return {task: head["key"] for task, head in zip(tasks, headline.heads_of(facts), strict=False)}
+
+
+def _metric_name(key: str, kinds: Mapping[str, str]) -> str:
+    task = key.rpartition("_")[0] if key not in kinds else ""
+    return wording.metric_name(key, kinds.get(task, ""))
+
+
+def phase_rows(facts: Tree) -> list[Tree]:
+    """The phases, each with the validation figures of the epoch that was kept: `(name, value)` as text."""
+    kinds = _kinds(facts)
+    rows = []
+    for phase in facts["schedule"]["phases"]:
+        known = {
+            key.removeprefix("best_validation_"): value
+            for key, value in phase.items()
+            if key.startswith("best_validation_") and value is not None
+        }
+        watched = known.pop("watched", None)
+        shown = {}
+        if watched is not None and phase.get("watched"):
+            shown[phase["watched"].removeprefix("val_").replace("_", " ")] = watched
+        elif "loss" in known:
+            shown["loss"] = known["loss"]
+        shown |= {_metric_name("accuracy", kinds): known["accuracy"]} if "accuracy" in known else {}
+        rows.append({**phase, "kept": [(name, _as_text(name, value)) for name, value in shown.items()]})
+    return rows
+
+
+def _as_text(name: str, value: float) -> str:
+    shares = any(word in name for word in ("accuracy", "F1", "precision", "recall"))
+    return wording.percent(value) if shares else f"{value:,.4g}"
+
+
+def curves(history: Mapping[str, Sequence] | None, facts: Tree) -> list[Tree]:
+    """Accuracy and loss against the epoch, each with a sentence for those who cannot see it."""
+    from markupsafe import Markup
+
+    if not history or not history["phase"]:
+        return []
+    drawn, kinds = [], _kinds(facts)
+    keys = [key for key in history if f"val_{key}" in history]
+    for key in sorted(keys, key=lambda key: "loss" in key):
+        name, percent = _metric_name(key, kinds), "accuracy" in key
+        train, validation = history[key], history[f"val_{key}"]
+        if np.isnan([*train, *validation]).all():
+            continue
+        # matplotlib escapes the phases' names; everything else in the drawing is ours.
+        svg = Markup(figures.curve(key, train, validation, history["phase"], percent))
+        ends = {"training": _last(train), "validation": _last(validation)}
+        name = name if ":" in name else name.capitalize()
+        drawn.append({"name": name, "svg": svg, "percent": percent, "ends": ends})
+    return drawn
+
+
+def sweep_curves(phases: Sequence[Tree]) -> list[Tree]:
+    """The curve of each phase for which learning rates were swept."""
+    from markupsafe import Markup
+
+    found = [(phase["name"], phase["rate_finder"]) for phase in phases if phase.get("rate_finder")]
+    return [
+        {
+            "phase": name,
+            "suggested": sweep["suggested"],
+            "svg": Markup(figures.sweep(f"sweep-{i}", sweep["rates"], sweep["losses"], sweep["suggested"])),
+        }
+        for i, (name, sweep) in enumerate(found)
+    ]
+
+
+def _last(values: Sequence[float]) -> float | None:
+    return next((value for value in reversed(values) if not math.isnan(value)), None)
+
+
+def read_history(path: Path) -> Mapping[str, Sequence] | None:
+    """The losses and accuracies of history.csv, and the phase, by column; None where there is no such file.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        numbers = [key for key in (rows[0] if rows else ()) if "loss" in key or "accuracy" in key]
+        columns = {key: [float(row.get(key) or "nan") for row in rows] for key in numbers}
+        return columns | {"phase": [row["phase"] for row in rows]}
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(f"'{path}' is no history of epochs: {error}") from error
