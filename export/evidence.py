@@ -7,6 +7,9 @@ from typing import Literal
 
 import numpy as np
 
+from zoo import scores
+from zoo.scores import Score
+
 __all__ = [
     "FLOAT16_AGREEMENT",
     "FLOAT16_MAX_ABS_DIFF",
@@ -22,8 +25,8 @@ __all__ = [
     "wilson",
 ]
 
-Kind = Literal["single_label", "multi_label", "regression", "embedding"]
-
+Kind = Literal["single_label", "multi_label", "regression", "embedding", "tags"]
+Status = Literal["pass", "undecided", "fail"]
 
 MAX_ABS_DIFF = 1e-4
 """The largest difference of an output that a float32 file may show."""
@@ -38,6 +41,20 @@ FLOAT16_AGREEMENT = 0.99
 MARGIN = 1e-3
 """Labels are compared where the reference's best two outputs differ by more than this; a tie has no right answer."""
 
+HALF_MARGIN = 2e-2
+"""The same where the reference was computed in half precision."""
+
+AGREEMENT = {
+    "single_label": "agreement with Keras",
+    "multi_label": "agreement with Keras",
+    "regression": "R² against Keras",
+    "embedding": "same nearest neighbour as Keras",
+    "tags": "tags as by Keras",
+}
+"""What is said of answers where no labels are known: Keras's own are taken for true."""
+
+RESAMPLES = 2000
+ROUNDING = 1e-9
 TINY = 1e-30
 Z = 1.959964
 """Of a two-sided interval of 95 %."""
@@ -50,10 +67,11 @@ class Parity:
     Attributes:
         max_abs_diff, mean_abs_diff: of the outputs.
         logit_diff: the largest difference of the logits over the standard deviation of the reference's (for values and
-            embeddings: of the outputs themselves).
+            embeddings: of each output unit over its own).
         agreement: the share of examples with the same answer, 0 to 1, among those with a clear one (`compared`).
         examples: how many were run.
         passed: all within bounds, and no output is NaN.
+        batch_1_diff: the largest difference where each example is run by itself; None where files run no other batches.
     """
 
     max_abs_diff: float
@@ -63,6 +81,7 @@ class Parity:
     compared: int
     examples: int
     passed: bool
+    batch_1_diff: float | None = None
 
     def as_dict(self) -> dict:
         """For the manifest."""
@@ -70,27 +89,33 @@ class Parity:
 
 
 def parity(
-    reference: np.ndarray, outputs: np.ndarray, kind: Kind = "single_label", precision: str = "float32"
+    reference: np.ndarray,
+    outputs: np.ndarray,
+    kind: Kind = "single_label",
+    precision: str = "float32",
+    half: bool = False,
 ) -> Parity:
-    """Compare `outputs` with `reference`, both `(n, units)`.
+    """Compare `outputs` with `reference`, both `(n, units)`; of tags a row a token.
 
     Files give probabilities; their logits are recovered up to a constant that does not matter. Values and embeddings may
     be of any size, so their difference is judged relative to their spread alone. At float32 a file must be equal but for
     rounding, at float16 nearly so; a file of 8 bits is another function, which only its accuracy can judge, so it passes
-    here if its outputs are numbers.
+    here if its outputs are numbers. A `reference` that was computed in `half` precision is itself as rough as a float16
+    file: a float32 file of it is judged like one, and labels are compared where the reference is clear enough for that.
     """
     reference, outputs = np.float64(reference), np.float64(outputs)
     difference = np.abs(reference - outputs)
+    kind = "single_label" if kind == "tags" else kind
     left, right = _logits(reference, kind), _logits(outputs, kind)
-    spread = max(float(left.std()), TINY)
-    logit_diff = float(np.abs(left - right).max() / spread)
-    clear, same = _answers(reference, outputs, kind)
+    spread = _spread(left, kind)
+    logit_diff = float((np.abs(left - right) / spread).max())
+    clear, same = _answers(reference, outputs, kind, HALF_MARGIN if half else MARGIN)
     agreement = float(same[clear].mean()) if clear.any() else 1.0
     scaled = kind in ("single_label", "multi_label")  # all outputs lie between 0 and 1
-    if precision == "float32":
+    if precision == "float32" and not half:
         within = logit_diff <= MAX_LOGIT_DIFF and agreement == 1 and (difference.max() <= MAX_ABS_DIFF or not scaled)
-    elif precision.startswith("float16"):
-        largest = difference.max() if scaled else difference.max() / spread
+    elif precision.startswith("float16") or precision == "float32":
+        largest = difference.max() if scaled else (difference / spread).max()
         within = largest <= FLOAT16_MAX_ABS_DIFF and agreement >= FLOAT16_AGREEMENT
     else:
         within = True
@@ -107,21 +132,25 @@ def parity(
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What a file gets right, beside what Keras gets right on the same examples.
+    """What a file is worth by the figure that its task is judged by, and what Keras's model is worth on the same examples.
 
     Attributes:
-        value: the share of examples it gets right, 0 to 1; for values and embeddings, the share of variance it keeps.
-        interval: the 95 % interval of `value` (Wilson 1927); None for values and embeddings.
-        reference: the same share for Keras.
+        figure, key: of the figure, in words and in JSON: "accuracy", "average precision", "entity F1", "recall at 1", "R²".
+        value: of the file, 0 to 1 (R² has no lower end); of several values it is that of the one that loses most.
+        interval: the 95 % interval of `value`: of a share Wilson's (1927), else by bootstrap over examples.
+        reference: the figure of Keras's model.
         drop_points: what is lost, in points (hundredths).
-        drop_interval: the 95 % interval of that, by pairs of answers (Bonett & Price 2012).
+        drop_interval: the 95 % interval of that, paired by example: of shares by Bonett & Price 2012, else by bootstrap.
         calibration_error: ECE, 0 to 1; None unless one label of several holds and is known.
         examples: how many.
         truth: "labels", or "keras" where there were none and Keras's own answers took their place.
-        passed: the drop is within `max_drop`, or not to be told from chance.
-        undecided: it passed though it lost more than `max_drop`: the examples are too few to say that it was not chance.
+        status: "pass": no more is lost than `max_drop`; "fail": the whole interval lies above it, or an answer is no number;
+            "undecided": between the two.
+        enough_examples: how many examples would decide, were the answers to more of them alike; None where it is decided.
     """
 
+    figure: str
+    key: str
     value: float
     interval: tuple[float, float] | None
     reference: float
@@ -130,37 +159,123 @@ class Accuracy:
     calibration_error: float | None
     examples: int
     truth: Literal["labels", "keras"]
-    passed: bool
-    undecided: bool = False
+    status: Status
+    enough_examples: int | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether no more is lost than may be."""
+        return self.status == "pass"
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the examples are too few to tell."""
+        return self.status == "undecided"
 
     def as_dict(self) -> dict:
         """For the manifest; what JSON has no tuples for are lists."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return facts | {"passed": self.passed, "undecided": self.undecided}
 
 
 def accuracy(
-    reference: np.ndarray, outputs: np.ndarray, targets: np.ndarray | None, kind: Kind, max_drop: float
+    reference: np.ndarray,
+    outputs: np.ndarray,
+    targets: np.ndarray | None,
+    kind: Kind,
+    max_drop: float,
+    scorer: Callable[[np.ndarray], Score] | None = None,
 ) -> Accuracy:
     """What `outputs` lose against `reference`, all `(n, units)`; `targets` None takes the reference's answers for true.
 
-    A drop fails if it is larger than `max_drop` points and larger than chance: the 95 % interval of the paired
-    difference lies above zero. Three photos of three hundred are one point, and prove nothing.
+    Judged is the figure of the kind (`zoo/scores.py`), or the one that `scorer` makes of answers. A drop of at most
+    `max_drop` points passes. A larger one fails where the whole 95 % interval of the paired difference lies above it; else
+    the examples cannot tell. Of several values the one that loses most is judged.
     """
-    truth = "keras" if targets is None or kind in ("regression", "embedding") else "labels"
-    if kind in ("regression", "embedding"):
-        lost = 100 * float(np.mean((reference - outputs) ** 2) / max(float(np.var(reference)), TINY))
-        return Accuracy(1 - lost / 100, None, 1.0, lost, None, None, len(outputs), truth, lost <= max_drop)
-    wanted = reference if targets is None else targets
-    before, after = (_right(values, wanted, kind) for values in (reference, outputs))
-    drop, low, high = paired_drop(before, after)
-    finite = np.isfinite(outputs).all()
-    known = targets is not None  # Keras's own answers say nothing about how sure it may be
-    error = calibration_error(outputs, after) if kind == "single_label" and finite and known else None
-    passed = finite and (drop <= max_drop or low <= 0)
+    finite = bool(np.isfinite(outputs).all())
+    truth, scored = _scorer(reference, targets, kind, scorer)
+    shown = outputs if finite else np.nan_to_num(outputs, nan=0.0, posinf=0.0, neginf=0.0)
+    before, after = scored(reference), scored(shown)
+    if truth == "labels" and np.isnan(before.units).any():  # nothing to be right about: one label, no entity
+        truth, scored = _scorer(reference, None, kind, None)
+        before, after = scored(reference), scored(shown)
+    low_high, unit = _drops(before, after)
+    values = [float(score.units[unit]) for score in (before, after)]
+    drop, (low, high) = 100 * (values[0] - values[1]), low_high
+    if math.isnan(drop):  # all of Keras's answers are the same number
+        drop = low = high = 0.0 if np.allclose(outputs, reference, rtol=1e-3) else 100.0
+    if not finite:
+        status: Status = "fail"
+    elif drop <= max_drop + ROUNDING:
+        status = "pass"
+    else:
+        status = "fail" if low > max_drop else "undecided"
+    sure = finite and kind == "single_label" and truth == "labels"
     return Accuracy(
-        float(after.mean()), wilson(float(after.mean()), len(after)), float(before.mean()), drop, (low, high), error,
-        len(after), truth, bool(passed), bool(passed and drop > max_drop),
-    )  # fmt: skip
+        before.name if truth == "labels" else AGREEMENT[kind],
+        before.key,
+        values[1],
+        _interval(after, unit),
+        values[0],
+        drop,
+        (low, high),
+        calibration_error(outputs, after.right > 0) if sure else None,
+        after.examples,
+        truth,
+        status,
+        _enough(after.examples, drop, low, max_drop) if status == "undecided" else None,
+    )
+
+
+def _scorer(reference: np.ndarray, targets, kind: Kind, scorer) -> tuple[str, Callable[[np.ndarray], Score]]:
+    """(what is taken for true, what makes a score of answers)."""
+    if targets is not None or scorer is not None:
+        return "labels", scorer or (lambda values: scores.score(kind, values, targets))
+    if kind == "regression":
+        return "keras", lambda values: scores.score(kind, values, reference)
+    key = scores.FIGURES[kind][1]
+    if kind == "embedding":
+        nearest = _nearest(reference)
+        return "keras", lambda values: scores.share(AGREEMENT[kind], key, _nearest(values) == nearest)
+    if kind == "tags":
+        tags = np.where(np.isfinite(reference).all(-1), reference.argmax(-1), -1)
+        return "keras", lambda values: scores.score(kind, values, tags)
+    return "keras", lambda values: scores.share(AGREEMENT[kind], "accuracy", _right(values, reference, kind))
+
+
+def _drops(before: Score, after: Score) -> tuple[tuple[float, float], int]:
+    """(the 95 % interval of what is lost, in points, of the unit that loses most; which one it is)."""
+    if before.right is not None and after.right is not None:
+        counted = ~np.isnan(before.right)
+        if not counted.any():
+            return (0.0, 0.0), 0
+        _, low, high = paired_drop(before.right[counted] > 0, after.right[counted] > 0)
+        return (low, high), 0
+    lost = before.units - after.units
+    unit = int(np.argmax(np.where(np.isnan(lost), -np.inf, lost)))
+    weights = scores.resamples(before.examples, RESAMPLES)
+    drawn = 100 * (before.under(weights)[:, unit] - after.under(weights)[:, unit])
+    drawn = drawn[~np.isnan(drawn)]
+    if not len(drawn):
+        return (0.0, 0.0), unit
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return (float(low), float(high)), unit
+
+
+def _interval(after: Score, unit: int) -> tuple[float, float] | None:
+    if after.right is not None:
+        counted = after.right[~np.isnan(after.right)]
+        return wilson(float(counted.mean()), len(counted)) if len(counted) else None
+    drawn = after.under(scores.resamples(after.examples, RESAMPLES))[:, unit]
+    drawn = drawn[~np.isnan(drawn)]
+    return tuple(map(float, np.quantile(drawn, (0.025, 0.975)))) if len(drawn) else None
+
+
+def _enough(examples: int, drop: float, low: float, max_drop: float) -> int:
+    """About how many examples would bring the lower end of the interval above `max_drop`, to two digits."""
+    needed = examples * ((drop - low) / (drop - max_drop)) ** 2
+    digits = max(0, len(str(int(needed))) - 2)
+    return int(math.ceil(needed / 10**digits) * 10**digits)
 
 
 def wilson(share: float, examples: int) -> tuple[float, float]:
@@ -207,6 +322,24 @@ def _right(values: np.ndarray, wanted: np.ndarray, kind: Kind) -> np.ndarray:
     return ((values > 0.5) == (wanted > 0.5)).all(-1)
 
 
+def _spread(values: np.ndarray, kind: Kind) -> np.ndarray | float:
+    """What a difference is measured in: the standard deviation, of values and embeddings that of each unit.
+
+    A unit of small numbers beside one of large ones must not hide; of a unit that is nearly constant a hundredth of its size
+    counts, because float32 rounds that.
+    """
+    if kind in ("single_label", "multi_label"):
+        return max(float(values.std()), TINY)
+    return np.maximum(np.maximum(values.std(0), np.abs(values).max(0) / 100), TINY)
+
+
+def _nearest(vectors: np.ndarray) -> np.ndarray:
+    """The number of the nearest other vector, `(n,)`."""
+    similarity = np.float64(vectors) @ np.float64(vectors).T
+    np.fill_diagonal(similarity, -np.inf)
+    return similarity.argmax(-1)
+
+
 def _logits(values: np.ndarray, kind: Kind) -> np.ndarray:
     if kind == "single_label":
         logs = np.log(np.maximum(values, TINY))
@@ -217,12 +350,12 @@ def _logits(values: np.ndarray, kind: Kind) -> np.ndarray:
     return values
 
 
-def _answers(reference: np.ndarray, outputs: np.ndarray, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
+def _answers(reference: np.ndarray, outputs: np.ndarray, kind: Kind, margin: float) -> tuple[np.ndarray, np.ndarray]:
     """(which examples have a clear answer, which agree on it)."""
     if kind == "single_label":
         best = np.sort(reference, -1)
-        return best[:, -1] - best[:, -2] > MARGIN, reference.argmax(-1) == outputs.argmax(-1)
+        return best[:, -1] - best[:, -2] > margin, reference.argmax(-1) == outputs.argmax(-1)
     if kind == "multi_label":
-        return (np.abs(reference - 0.5) > MARGIN).all(-1), ((reference > 0.5) == (outputs > 0.5)).all(-1)
+        return (np.abs(reference - 0.5) > margin).all(-1), ((reference > 0.5) == (outputs > 0.5)).all(-1)
     everything = np.ones(len(reference), bool)
     return everything, everything

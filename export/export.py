@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export import contents, evidence, manifest, probe, quantize, to_onnx, to_savedmodel, to_tflite
-from export.graph import as_float32, named_inputs, output_tensors
+from export.graph import as_float32, in_half_precision, named_inputs, output_tensors
 from export.manifest import Description
 from export.quantize_onnx import ONNXQuantizer
 from export.quantize_tflite import TFLiteQuantizer
@@ -19,8 +19,10 @@ from export.runtimes import open_onnx, open_raw_text, open_tflite
 from export.sessions import open_artifact
 from export.text_graph import can_tokenize, tokenizer_graph
 from export.to_savedmodel import RAW_TEXT
-from zoo.errors import ArtifactError, ConfigError, ExportError, NotApplicable, UnknownName
+from zoo import scores
+from zoo.errors import ArtifactError, CheckFailed, ConfigError, ExportError, NotApplicable, UnknownName
 from zoo.files import staged_folder, write_text
+from zoo.scores import Score
 from zoo.stack import MASK
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ BATCH = 32
 FOR_CALIBRATION = 32
 """With fewer examples the ranges of int8 depend on which ones they are."""
 SHOWN_LAYERS = 20
+ALONE = 64
+"""Examples that are also run one at a time."""
+REPEATED = 1e-3
+"""What a figure that a run states may differ by from that of its model.keras: rounding, and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,17 @@ class Examples:
             known. Of a model with several outputs, by their names, NaN where a truth is not known.
         facts: where they come from, for the manifest: split, names, ...
         texts: for a model of texts, as they came.
+        scorers: output -> what makes a score of its rows, where the kind alone does not say it: of tags, of which some words
+            are cut off. Rows as `fit.predict` gives them.
+        stated: output -> the figure that is said of the model on these very examples; None where nothing is said.
     """
 
     inputs: np.ndarray | Mapping[str, np.ndarray]
     targets: np.ndarray | Mapping[str, np.ndarray] | None = None
     facts: Mapping | None = None
     texts: Sequence[str] | None = None
+    scorers: Mapping[str, Callable[[np.ndarray], Score]] = field(default_factory=dict)
+    stated: Mapping[str, float | None] | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())) if isinstance(self.inputs, Mapping) else self.inputs)
@@ -73,6 +84,7 @@ def export_model(
     formats: Sequence[str] = FORMATS,
     precisions: Sequence[str] = (),
     max_drop: float = 1.0,
+    prefer: quantize.Preference = "latency",
     explain: bool = False,
     training_data: Mapping | None = None,
     overwrite: bool = False,
@@ -84,16 +96,19 @@ def export_model(
 
     Float32 is always written, and beside it, for TFLite and ONNX, each of `precisions` ("float16", "dynamic", "int8",
     "int8-full"). Each file is opened from disk by its own runtime and run on `examples`, which are not from the training
-    data; what it loses against Keras in accuracy may be `max_drop` points. "int8" needs `calibration`, from the training
-    data. Where it loses more, other files are tried (see export/quantize.py) and the smallest that passes is kept, under
-    the name of what it is. `explain` measures what each layer loses in int8 in any case.
+    data, beside `model` as it was given. Of the figure that each output is judged by it may lose `max_drop` points (see
+    `export/evidence.py`). "int8" needs `calibration`, from the training data. Where it loses more, or may, other files are
+    tried (see export/quantize.py), and of those that pass the quickest or the smallest is kept, as `prefer` says, under the
+    name of what it is. `explain` measures what each layer loses in int8 in any case.
 
-    A file that fails stays, with `"passed": false`; a format that cannot be written is a row with its `"error"`, a
-    precision that makes no sense for a format one with `"skipped"`. `report` receives each row when it is done.
+    Each row has a `"status"`: "pass", "undecided" (it lost more than it may, which chance may explain), "fail", "skipped" (a
+    precision that makes no sense for a format). A file that fails stays; a format that cannot be written is a row with its
+    `"error"`. `report` receives each row when it is done.
 
     Raises:
         UnknownName: a format or precision that does not exist.
         ConfigError: `folder` exists and `overwrite` is false; the disk is full; no examples; int8 without calibration.
+        CheckFailed: `model` itself answers NaN, or otherwise than is stated of it.
     """
     for noun, names, known in (("format", formats, FORMATS), ("precision", precisions, quantize.PRECISIONS)):
         for name in names:
@@ -103,13 +118,13 @@ def export_model(
         raise ConfigError("an export needs at least one example to check its files with")
     if calibration is None and any(precision.startswith("int8") for precision in precisions):
         raise ConfigError(quantize.NO_CALIBRATION)
-    model = as_float32(model)
     kinds = kind if isinstance(kind, Mapping) else dict.fromkeys(output_tensors(model, model.output), kind)
-    judge = _Judge.of(model, examples, kinds, max_drop)
+    judge = _Judge.of(model, examples, kinds, max_drop, description)  # the model as it is, in its own precision
+    model = as_float32(model)
     rows = []
     with staged_folder(folder, overwrite) as staging:
         for name in dict.fromkeys(formats):
-            for row in _format(model, name, staging, description, judge, calibration, precisions, explain):
+            for row in _format(model, name, staging, description, judge, calibration, precisions, prefer, explain):
                 report(row)
                 rows.append(row)
         for name, text in description.attached.items():
@@ -117,7 +132,12 @@ def export_model(
                 write_text(staging / name, text)
         content = {
             "files": rows,
-            "requested": {"formats": list(formats), "precisions": list(precisions), "max_drop": max_drop},
+            "requested": {
+                "formats": list(formats),
+                "precisions": list(precisions),
+                "max_drop": max_drop,
+                "prefer": prefer,
+            },
             "labels": description.labels,
             "inputs": [{"name": t.name, "shape": [None, *t.shape[1:]], "dtype": t.dtype} for t in model.inputs],
             "outputs": [
@@ -141,74 +161,148 @@ class _Judge:
     Attributes:
         inputs: of the examples, by name.
         reference: Keras's answers by output, rows `(n, units)`; of tags a row for each token that is no padding.
-        targets: the same for the truth, `(rows, units)`; None where it is not known.
+        targets: the same for the truth; None where it is not known. None of tags, which have scorers.
         known: for each output, which rows have a truth.
         kinds: what the numbers of each output mean.
+        scorers: for tags, what makes a score of their rows.
+        half: whether the reference was computed in half precision.
         texts: the examples as they came, if they are texts.
     """
 
     inputs: Mapping[str, np.ndarray]
     reference: Mapping[str, np.ndarray]
-    targets: Mapping[str, np.ndarray] | None
+    targets: Mapping[str, np.ndarray | None]
     known: Mapping[str, np.ndarray]
     kinds: Mapping[str, str]
     max_drop: float
+    scorers: Mapping[str, Callable[[np.ndarray], Score]]
+    half: bool
     texts: Sequence[str] | None = None
 
     @classmethod
-    def of(cls, model: "keras.Model", examples: Examples, kinds: Mapping[str, str], max_drop: float) -> "_Judge":
+    def of(
+        cls,
+        model: "keras.Model",
+        examples: Examples,
+        kinds: Mapping[str, str],
+        max_drop: float,
+        description: Description,
+    ) -> "_Judge":
         inputs = examples.named(model)
 
         def predict(batch):
             return output_tensors(model, model(named_inputs(model, batch), training=False))
 
         reference = _in_batches(predict, inputs)
-        targets, known = None, {}
-        if examples.targets is not None:
-            given = examples.targets
-            given = given if isinstance(given, Mapping) else dict.fromkeys(reference, given)
-            targets = {}
-            for name, rows in reference.items():
-                truth = given[name]
-                if kinds[name] == "tags":
-                    truth = truth[inputs[MASK] > 0]
-                    known[name] = truth >= 0
-                    truth = np.eye(rows.shape[-1], dtype=np.float32)[np.maximum(truth, 0)]
-                elif np.issubdtype(truth.dtype, np.floating):
-                    known[name] = ~np.isnan(truth).any(-1)
-                targets[name] = truth
-            if not any(known.get(name, np.ones(1, bool)).any() for name in reference):
-                raise ConfigError("none of the examples has an answer to check the files with: give other --data")
-        kinds = {name: "single_label" if kind == "tags" else kind for name, kind in kinds.items()}
-        return cls(inputs, reference, targets, known, kinds, max_drop, examples.texts)
+        for name, rows in reference.items():
+            if not np.isfinite(rows).all():
+                raise CheckFailed(
+                    f"the model itself answers NaN or infinity (output '{name}'), so there is nothing to export: its "
+                    "weights are damaged, or its training diverged: train it again with a lower --learning-rate"
+                )
+        given = (
+            examples.targets if isinstance(examples.targets, Mapping) else dict.fromkeys(reference, examples.targets)
+        )
+        targets, known, scorers = {}, {}, dict(examples.scorers)
+        for name, rows in reference.items():
+            truth = given.get(name)
+            if kinds[name] == "tags":
+                tags = description.preprocessing.get("outputs", {}).get(name, {}).get("labels", description.labels)
+                scorers.setdefault(name, _tag_scorer(tags, inputs[MASK], truth, rows))
+                truth = None
+            elif truth is not None and np.issubdtype(truth.dtype, np.floating):
+                known[name] = ~np.isnan(truth).any(-1)
+            targets[name] = truth
+        if known and not any(known.get(name, np.ones(1, bool)).any() for name in reference):
+            raise ConfigError("none of the examples has an answer to check the files with: give other --data")
+        half = in_half_precision(model)
+        judge = cls(inputs, reference, targets, known, kinds, max_drop, scorers, half, examples.texts)
+        judge.check_stated(examples.stated)
+        return judge
 
-    def outputs(self, predict: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    def check_stated(self, stated: Mapping[str, float | None] | None) -> None:
+        """Refuse a model that does not reach what is said of it on these examples.
+
+        Raises:
+            CheckFailed: it reaches another figure.
+        """
+        if stated is None:
+            return
+        for name, figures in self.figures(self.reference).items():
+            said, found = stated.get(name), figures.value
+            if said is not None and figures.truth == "labels" and abs(said - found) > REPEATED:
+                raise CheckFailed(
+                    f"the run states a validation {figures.figure} of {100 * said:.1f} % (output '{name}'), its model.keras "
+                    f"reaches {100 * found:.1f} % on the same examples: it is not the model that was measured; train again"
+                )
+
+    def outputs(
+        self, predict: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]], batch: int | None = None
+    ) -> dict[str, np.ndarray]:
         """The rows that `predict` (inputs by name -> outputs by name) gives for the examples."""
-        return _in_batches(predict, self.inputs)
+        return _in_batches(predict, self.inputs, batch or BATCH)
 
-    def accuracy(self, outputs: Mapping[str, np.ndarray]) -> tuple[evidence.Accuracy, dict]:
-        """(that of the output which loses most, those of all outputs by name)."""
+    def alone(self, predict: Callable, precision: str) -> evidence.Parity:
+        """That of the output which differs most, where the first examples are run one at a time."""
+        few = {name: values[:ALONE] for name, values in self.inputs.items()}
+        found = _in_batches(predict, few, 1)
+        rows = {name: self.reference[name][: len(values)] for name, values in found.items()}
+        return replace(self, reference=rows).parity(found, precision)
+
+    def figures(self, outputs: Mapping[str, np.ndarray]) -> dict[str, evidence.Accuracy]:
+        """What each output is worth, by name; one that none of the examples has an answer to is left out."""
         found = {}
         for name, reference in self.reference.items():
             rows = self.known.get(name, np.ones(len(reference), bool))
             if not rows.any():
-                continue  # none of these examples has an answer to this task
-            truth = None if self.targets is None else self.targets[name][rows]
+                continue
+            truth = self.targets[name]
             found[name] = evidence.accuracy(
-                reference[rows], outputs[name][rows], truth, self.kinds[name], self.max_drop
+                reference[rows],
+                outputs[name][rows],
+                None if truth is None else truth[rows],
+                self.kinds[name],
+                self.max_drop,
+                self.scorers.get(name),
             )
-        return min(found.values(), key=lambda a: (a.passed, -a.drop_points)), found
+        return found
+
+    def accuracy(self, outputs: Mapping[str, np.ndarray]) -> tuple[str, dict[str, evidence.Accuracy]]:
+        """(the output that is worst off, the figures of all outputs by name)."""
+        found = self.figures(outputs)
+        order = ("fail", "undecided", "pass")
+        return min(found, key=lambda name: (order.index(found[name].status), -found[name].drop_points)), found
 
     def parity(self, outputs: Mapping[str, np.ndarray], precision: str) -> evidence.Parity:
         """That of the output which differs most."""
         found = [
-            evidence.parity(reference, outputs[name], self.kinds[name], precision)
+            evidence.parity(reference, outputs[name], self.kinds[name], precision, self.half)
             for name, reference in self.reference.items()
         ]
         return min(found, key=lambda parity: (parity.passed, -parity.max_abs_diff))
 
 
-def _format(model, name, staging, description, judge, calibration, precisions, explain):
+def _tag_scorer(
+    tags: Sequence[str], mask: np.ndarray, truth: np.ndarray | None, reference: np.ndarray
+) -> Callable[[np.ndarray], Score]:
+    """What makes entity F1 of rows `(tokens, labels)`, those of all sentences without padding.
+
+    `truth` int32 `(n, length)`, -1 where a token begins no word; None: the tags of the `reference` are taken for true.
+    """
+    ends = np.cumsum((mask > 0).sum(-1))[:-1]
+    names = list(tags) if len(tags) == reference.shape[-1] else [f"B-{i}" for i in range(reference.shape[-1])]
+    wanted = reference.argmax(-1) if truth is None else truth[mask > 0]
+    true = [[names[tag] for tag in part if tag >= 0] for part in np.split(wanted, ends)]
+
+    def score(rows: np.ndarray) -> Score:
+        best = np.where(wanted >= 0, rows.argmax(-1), -1)
+        said = [[names[tag] for tag in part if tag >= 0] for part in np.split(best, ends)]
+        return scores.entity_f1(true, said)
+
+    return score
+
+
+def _format(model, name, staging, description, judge, calibration, precisions, prefer, explain):
     """A row for each file of one format."""
     blank = _blank(name, "float32")
     target = staging / ("savedmodel" if name == "savedmodel" else f"model.{name}")
@@ -224,24 +318,27 @@ def _format(model, name, staging, description, judge, calibration, precisions, e
     except ExportError as error:
         yield blank | {"error": str(error)}
         return
-    yield _measured(blank, target, judge, description, time.perf_counter() - start)
+    whole = _measured(blank, target, judge, description, time.perf_counter() - start)
+    yield whole
     if name == "savedmodel":
         return
     named = None if calibration is None else calibration.named(model)
-    smaller = _Smaller(name, content, judge, description, named)
+    smaller = _Smaller(name, content, judge, description, named, prefer, whole)
     for precision in dict.fromkeys(precisions):
         yield smaller.row(staging, precision, explain and precision == "int8")
 
 
 @dataclass(frozen=True)
 class _Smaller:
-    """The quantized files of one format."""
+    """The quantized files of one format; `whole` is the row of its float32 file."""
 
     format: str
     content: bytes
     judge: _Judge
     description: Description
     calibration: Mapping[str, np.ndarray] | None
+    prefer: quantize.Preference
+    whole: Mapping
     errors: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
 
     def row(self, staging: Path, precision: str, explain: bool) -> dict:
@@ -250,15 +347,16 @@ class _Smaller:
         try:
             tried = quantize.attempts(self.quantizer, precision, self._judged, self.layer_errors)
         except NotApplicable as reason:
-            return row | {"passed": True, "skipped": str(reason)}
+            return row | {"status": "skipped", "passed": True, "skipped": str(reason)}
         except (ExportError, ArtifactError) as error:
             return row | {"error": str(error)}
-        chosen = quantize.best(tried)
+        chosen = quantize.best(tried, self.prefer, self._latency)
         target = staging / f"model.{chosen.precision}.{self.format}"
         CONVERTERS[self.format].write(chosen.content, target, self.description)
         row |= {"precision": chosen.precision, "attempts": [attempt.as_dict() for attempt in tried]}
         row = _measured(row, target, self.judge, self.description, time.perf_counter() - start)
-        row |= {"reason": quantize.explain(tried, chosen), "float_layers": list(chosen.float_layers)}
+        row |= _against(row, self.whole)
+        row |= {"reason": quantize.explain(tried, chosen, self.prefer), "float_layers": list(chosen.float_layers)}
         if explain or len(tried) > 1:
             shown = self.layer_errors(precision)[:SHOWN_LAYERS]
             row["layer_errors"] = [{"layer": layer, "error": error} for layer, error in shown]
@@ -284,10 +382,19 @@ class _Smaller:
 
     def _judged(self, content: bytes, precision: str) -> dict:
         outputs = self._run(content, self.judge.inputs)
-        accuracy, _ = self.judge.accuracy(outputs)
+        worst, found = self.judge.accuracy(outputs)
         parity = self.judge.parity(outputs, precision)
-        facts = {key: accuracy.as_dict()[key] for key in ("value", "drop_points", "drop_interval")}
-        return facts | {"max_abs_diff": parity.max_abs_diff, "passed": accuracy.passed and parity.passed}
+        facts = {key: found[worst].as_dict()[key] for key in ("figure", "value", "drop_points", "drop_interval")}
+        status = found[worst].status if parity.passed else "fail"
+        facts |= {"output": worst, "max_abs_diff": parity.max_abs_diff}
+        return facts | {"status": status, "passed": status == "pass"}
+
+    def _latency(self, content: bytes) -> float:
+        """Milliseconds on one thread, of a file that is not there yet."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"model.{self.format}"
+            CONVERTERS[self.format].write(content, file, self.description)
+            return probe.latency(file)
 
     def _run(self, content: bytes, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         with tempfile.TemporaryDirectory() as folder:
@@ -302,6 +409,7 @@ def _blank(name: str, precision: str) -> dict:
         "precision": precision,
         "requested": precision,
         "path": None,
+        "status": "fail",
         "passed": False,
         "reason": None,
     }
@@ -315,16 +423,30 @@ def _measured(row: Mapping, target: Path, judge: _Judge, description: Descriptio
         session = open_artifact(target)
         outputs = judge.outputs(session.run)
         parity = judge.parity(outputs, row["precision"])
-        accuracy, of_outputs = judge.accuracy(outputs)
-        row |= {"parity": parity.as_dict(), "accuracy": accuracy.as_dict()}
-        if len(of_outputs) > 1:
+        if row["format"] != "tflite":  # which runs no other batches
+            alone = judge.alone(session.run, row["precision"])
+            parity = replace(parity, batch_1_diff=alone.max_abs_diff, passed=parity.passed and alone.passed)
+        worst, of_outputs = judge.accuracy(outputs)
+        accuracy = of_outputs[worst]
+        row |= {"parity": parity.as_dict(), "accuracy": {"output": worst, **accuracy.as_dict()}}
+        if len(judge.reference) > 1:
             row["accuracy_of_outputs"] = {name: figures.as_dict() for name, figures in of_outputs.items()}
         row |= {**_with_ranges(contents.describe(target), description, judge.kinds), **probe.measure(target)}
         if row["format"] == "savedmodel" and can_tokenize(description.tokenizer) and judge.texts:
             row |= _raw_text(target, judge, description)
     except ArtifactError as error:
         return row | {"error": str(error)}
-    return row | {"passed": parity.passed and accuracy.passed}
+    status = accuracy.status if parity.passed else "fail"
+    return row | {"status": status, "passed": status == "pass"}
+
+
+def _against(row: Mapping, whole: Mapping) -> dict:
+    """How large and how slow a file is beside the float32 file of its format: `{"against_float32": {"size", "latency"}}`."""
+    if "latency_ms" not in row or "latency_ms" not in whole:
+        return {}
+    own, other = (each["latency_ms"]["one_thread"]["median"] for each in (row, whole))
+    ratios = {"size": row["size_bytes"] / whole["size_bytes"], "latency": own / other if other else None}
+    return {"against_float32": {key: value and round(value, 3) for key, value in ratios.items()}}
 
 
 def _raw_text(target: Path, judge: _Judge, description: Description) -> dict:
@@ -348,18 +470,20 @@ def _raw_text(target: Path, judge: _Judge, description: Description) -> dict:
 def _with_ranges(described: dict, description: Description, kinds: Mapping[str, str]) -> dict:
     described["inputs"][0]["range"] = list(description.input_range) if description.input_range else None
     for output in described["outputs"]:
-        output["range"] = [0, 1] if kinds[output["name"]] in ("single_label", "multi_label") else None
+        output["range"] = [0, 1] if kinds[output["name"]] in ("single_label", "multi_label", "tags") else None
     return described
 
 
 def _in_batches(
-    predict: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]], inputs: Mapping[str, np.ndarray]
+    predict: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]],
+    inputs: Mapping[str, np.ndarray],
+    size: int = BATCH,
 ) -> dict[str, np.ndarray]:
     """Rows `(n, units)` by output; of an output with a row a token, those that are no padding."""
     count = len(next(iter(inputs.values())))
     parts: dict[str, list] = {}
-    for start in range(0, count, BATCH):
-        batch = {name: quantize.as_input(value[start : start + BATCH]) for name, value in inputs.items()}
+    for start in range(0, count, size):
+        batch = {name: quantize.as_input(value[start : start + size]) for name, value in inputs.items()}
         for name, rows in predict(batch).items():
             rows = np.asarray(rows)
             parts.setdefault(name, []).append(rows[batch[MASK] > 0] if rows.ndim == 3 else rows)

@@ -16,8 +16,16 @@ from zoo.text import Tokenizer
 
 __all__ = ["NAME", "SCHEMA", "Description", "cores", "machine", "read", "sha256", "size_bytes", "versions", "write"]
 
-SCHEMA = 2
+SCHEMA = 3
 NAME = "manifest.json"
+FIGURES_BEFORE = {
+    "single_label": "accuracy",
+    "multi_label": "exact match",
+    "tags": "token accuracy",
+    "regression": "variance kept",
+    "embedding": "variance kept",
+}
+"""What `value` was until schema 3."""
 PACKAGES = (
     "graft-zoo",
     "tensorflow",
@@ -112,6 +120,33 @@ def read(folder: Path) -> dict:
         raise ArtifactError(f"'{path}' is damaged ({error}): export again") from error
     if schema > SCHEMA:
         raise ArtifactError(f"'{path}' has schema {schema}, this Graft reads up to {SCHEMA}: update graft-zoo")
+    return content if schema >= 3 else _upgraded(content)
+
+
+def _upgraded(content: dict) -> dict:
+    """An older manifest in today's form, with what was measured then under the names that it had.
+
+    Until schema 3 a file passed that had lost more than it may where chance might explain it.
+    """
+    kinds = {output["name"]: output.get("kind", "single_label") for output in content.get("outputs", ())}
+    for row in content.get("files", ()):
+        accuracy = row.get("accuracy")
+        undecided = bool(accuracy and accuracy.get("undecided"))
+        row["status"] = (
+            "skipped" if "skipped" in row else "undecided" if undecided else "pass" if row["passed"] else "fail"
+        )
+        parts = row.get("accuracy_of_outputs") or {}
+        for output, figures in [*parts.items(), (next(iter(kinds), "probabilities"), accuracy)]:
+            if figures is not None:
+                figures.setdefault("figure", FIGURES_BEFORE[kinds.get(output, "single_label")])
+                figures.setdefault("key", "accuracy")
+                figures.setdefault("enough_examples", None)
+                figures.setdefault("undecided", False)
+                figures["status"] = "undecided" if figures["undecided"] else "pass" if figures["passed"] else "fail"
+        if accuracy is not None:
+            accuracy.setdefault("output", next(iter(kinds), "probabilities"))
+        if "parity" in row:
+            row["parity"].setdefault("batch_1_diff", None)
     return content
 
 

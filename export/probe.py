@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from export.manifest import cores
-from zoo.errors import ArtifactError
+from zoo.errors import ArtifactError, GraftError
 
-__all__ = ["PYTHON", "environment", "measure", "status_bytes"]
+__all__ = ["PYTHON", "environment", "latency", "measure", "status_bytes"]
 
 WARM_UP = 10
 MOST_RUNS, MOST_SECONDS = 100, 2.0
@@ -52,6 +52,15 @@ def measure(path: Path) -> dict:
     }
 
 
+def latency(path: Path) -> float:
+    """The median milliseconds of one example on one thread, as `measure` has it.
+
+    Raises:
+        ArtifactError: the process failed.
+    """
+    return _in_a_process(path, 1)["latency_ms"]["median"]
+
+
 def _in_a_process(path: Path, threads: int) -> Mapping:
     try:
         done = subprocess.run(
@@ -67,7 +76,7 @@ def _in_a_process(path: Path, threads: int) -> Mapping:
 
 
 def _probe(path: Path, threads: int) -> dict:
-    from export.sessions import open_artifact, prepare
+    from export.sessions import check_finite, open_artifact, prepare
 
     prepare(path, threads)
     before = _resident()
@@ -78,6 +87,7 @@ def _probe(path: Path, threads: int) -> dict:
         shape = (1, *(d or session.preprocessing.get("max_length", DYNAMIC_LENGTH) for d in shape))
         # Ones are ids that every vocabulary has, and a mask that leaves everything.
         example[name] = np.ones(shape, np.int32) if session.integers else np.float32(rng.uniform(0, 255, shape))
+    check_finite(session.run(example), path)
     seconds, start = [], time.perf_counter()
     for _ in range(WARM_UP):
         session.run(example)
@@ -130,4 +140,7 @@ def status_bytes(key: str, process: int | str = "self") -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_probe(Path(sys.argv[1]), int(sys.argv[2]))))
+    try:
+        print(json.dumps(_probe(Path(sys.argv[1]), int(sys.argv[2]))))
+    except GraftError as error:
+        sys.exit(str(error))

@@ -1,4 +1,4 @@
-"""Which 8-bit file to ship: int8 where its accuracy holds, and else the smallest file that keeps it.
+"""Which 8-bit file to ship: int8 where its accuracy holds, and else the quickest (or smallest) file that keeps it.
 
 Networks with squeeze-and-excite, swish or hard-swish often collapse when every tensor has 8 bits, because a few tensors
 have ranges that 256 steps cannot cover. What can stay in float32 is looked for in this order: the first and the last
@@ -8,7 +8,7 @@ layers; then the layers that cost most, found by quantizing each alone and looki
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -18,6 +18,7 @@ __all__ = [
     "NO_CALIBRATION",
     "PRECISIONS",
     "Attempt",
+    "Preference",
     "Quantizer",
     "as_input",
     "attempts",
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 NO_CALIBRATION = "int8 needs examples to calibrate with: give --data, the data the model was trained on"
+Preference = Literal["latency", "size"]
+ABOUT_AS_QUICK = 1.1
+"""Of two files whose latencies are nearer than that, the smaller one is taken."""
 PRECISIONS = ("float16", "dynamic", "int8", "int8-full")
 WORST_SHARES = (0.05, 0.15, 0.3)
 EXPLAINED_EXAMPLES = 16
@@ -58,7 +62,7 @@ class Attempt:
             layers in float32.
         content: the file.
         float_layers: the layers that stayed in float32.
-        judged: what its accuracy is; "passed" says whether that will do.
+        judged: what it is worth; "status" says whether that will do.
     """
 
     strategy: str
@@ -160,27 +164,42 @@ def attempts(
     return tried
 
 
-def best(tried: Sequence[Attempt]) -> Attempt:
-    """The smallest file that passed; if none did, the most accurate."""
+def best(tried: Sequence[Attempt], prefer: Preference, latency: Callable[[bytes], float]) -> Attempt:
+    """The quickest or the smallest file that passed, as `prefer` says; if none did, the one that loses least.
+
+    `latency` measures a file; of files that are about as quick the smaller one is taken.
+    """
     passed = [attempt for attempt in tried if attempt.judged["passed"]]
-    if passed:
-        return min(passed, key=lambda attempt: len(attempt.content))
-    return min(tried, key=lambda attempt: (attempt.judged["drop_points"], attempt.judged["max_abs_diff"]))
+    if not passed:
+        order = ("undecided", "fail")
+        keys = ("drop_points", "max_abs_diff")
+        return min(tried, key=lambda a: (order.index(a.judged["status"]), *(a.judged[key] for key in keys)))
+    if prefer == "latency" and len(passed) > 1:
+        taken = [(latency(attempt.content), attempt) for attempt in passed]
+        fastest = min(milliseconds for milliseconds, _ in taken)
+        passed = [attempt for milliseconds, attempt in taken if milliseconds <= ABOUT_AS_QUICK * fastest]
+    return min(passed, key=lambda attempt: len(attempt.content))
 
 
-def explain(tried: Sequence[Attempt], chosen: Attempt) -> str | None:
+def explain(tried: Sequence[Attempt], chosen: Attempt, prefer: Preference) -> str | None:
     """Why `chosen` is not what was asked for, in words; None if it is."""
     first = tried[0]
     if chosen is first:
         return None
     low, high = first.judged["drop_interval"] or (first.judged["drop_points"],) * 2
-    fault = f"{first.precision} lost {first.judged['drop_points']:.1f} points ({low:.1f} to {high:.1f})"
+    fault = (
+        f"{first.precision} lost {first.judged['drop_points']:.1f} points of {first.judged['figure']} "
+        f"({low:.1f} to {high:.1f})"
+    )
     if first.precision == "float16":
         fault = f"float16 differed by {first.judged['max_abs_diff']:.3f}"
-    return (
-        f"{fault}; of {len(tried)} files tried, the "
-        f"{'smallest that passes' if chosen.judged['passed'] else 'most accurate'} is: {chosen.strategy}"
-    )
+    passed = sum(attempt.judged["passed"] for attempt in tried)
+    if not passed:
+        return f"{fault}; none of {len(tried)} files tried passes, the one that loses least is: {chosen.strategy}"
+    if passed == 1:
+        return f"{fault}; of {len(tried)} files tried, the only one that passes is: {chosen.strategy}"
+    sort = "quickest" if prefer == "latency" else "smallest"
+    return f"{fault}; of {len(tried)} files tried {passed} pass, the {sort} is: {chosen.strategy}"
 
 
 def layer_errors(

@@ -14,12 +14,12 @@ import numpy as np
 from export import manifest
 from export.graph import named_inputs, output_tensors
 from export.runtimes import Runtime, open_onnx, open_savedmodel, open_tflite
-from zoo.errors import ArtifactError, ConfigError
+from zoo.errors import ArtifactError, CheckFailed, ConfigError
 from zoo.keras_file import load_keras
 from zoo.quiet import load_tensorflow
 from zoo.text import Tokenizer
 
-__all__ = ["Session", "load_keras", "open_artifact", "prepare"]
+__all__ = ["Session", "check_finite", "load_keras", "open_artifact", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Session:
 
         Raises:
             ConfigError: an input is missing or has another shape.
+            CheckFailed: an answer is no number.
         """
         given = dict(batch) if isinstance(batch, Mapping) else {next(iter(self.inputs)): batch}
         if set(given) != set(self.inputs):
@@ -72,7 +73,23 @@ class Session:
             if not fits:
                 raise ConfigError(f"the input '{name}' of '{self.path}' has shape (n, *{shape}), got {value.shape}")
         outputs = self.run(given)
+        check_finite(outputs, self.path)
         return outputs[self.outputs[0]] if len(self.outputs) == 1 else outputs
+
+
+def check_finite(outputs: Mapping[str, np.ndarray], path: Path) -> None:
+    """Refuse answers that are no numbers: what they say is nothing, and would pass for a label all the same.
+
+    Raises:
+        CheckFailed: one is NaN or infinite; names the file and how many examples.
+    """
+    for name, rows in outputs.items():
+        bad = int((~np.isfinite(rows)).reshape(len(rows), -1).any(-1).sum())
+        if bad:
+            raise CheckFailed(
+                f"'{path}' answers NaN or infinity to {bad} of {len(rows)} examples (output '{name}'): its weights are "
+                "damaged, or too large for its precision; export again, or train with a lower --learning-rate"
+            )
 
 
 def open_artifact(path: Path, threads: int = 1) -> Session:

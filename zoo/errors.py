@@ -8,10 +8,11 @@
     ├── ArtifactError  (OSError)       a run or an exported file that cannot be opened
     ├── ExportError    (RuntimeError)  a model that cannot be written in the requested format
     │   └── NotApplicable              a precision that makes no sense for a format or a model; nothing failed
-    └── TrainingError  (ArithmeticError)  a training that came to nothing: its loss is not a number
+    ├── TrainingError  (ArithmeticError)  a training that came to nothing: its loss is not a number
+    └── CheckFailed    (RuntimeError)  what was made or given ran, and a check of it failed: an answer that is no number
 
 Each message is one line: what, where, what was expected, what to do. The command line prints it without a
-traceback and exits with code 2.
+traceback and exits with code 2, after a failed check with 1.
 """
 
 import difflib
@@ -19,6 +20,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "ArtifactError",
+    "CheckFailed",
     "ConfigError",
     "DataError",
     "ExportError",
@@ -32,6 +34,8 @@ __all__ = [
 
 class GraftError(Exception):
     """The root of the tree: `except GraftError` catches whatever Graft raises on purpose."""
+
+    exit_code = 2
 
     def __init__(self, message: str):
         # A library's multi-line message may be part of ours; the reader gets one line.
@@ -76,6 +80,12 @@ class ExportError(GraftError, RuntimeError):
 
 class NotApplicable(ExportError):  # noqa: N818  (reads as what it is: `except NotApplicable`)
     """A precision that makes no sense for this format or model: nothing failed, there is nothing to write."""
+
+
+class CheckFailed(GraftError, RuntimeError):  # noqa: N818  (reads as what it is: `except CheckFailed`)
+    """A model or a file that ran, and did not pass a check: its answers are no numbers, or not those it is said to give."""
+
+    exit_code = 1
 
 
 class TrainingError(GraftError, ArithmeticError):

@@ -23,7 +23,6 @@ __all__ = [
     "Tasks",
     "compile_arguments",
     "embedding",
-    "monitored",
     "multi_label",
     "regression",
     "single_label",
@@ -134,7 +133,7 @@ def multi_label(labels: Sequence[str], *, name: str = "probabilities", dropout: 
         import keras
 
         return [
-            keras.metrics.BinaryAccuracy(name="accuracy"),
+            keras.metrics.BinaryAccuracy(name="binary_accuracy"),
             keras.metrics.AUC(multi_label=True, name="auc"),
         ]
 
@@ -299,19 +298,6 @@ class Tasks:
 
 
 TASK_WEIGHTS = "task_weights"
-
-
-def monitored(head: Head | Tasks) -> tuple[tuple[str, ...], Literal["min", "max"]]:
-    """(the validation figures by whose mean the best epoch is chosen, whether less or more of it is better).
-
-    The loss, because it also sees how sure a model is; but for tags the accuracy: a tagger that grows too sure of its
-    mistakes still goes on learning, and its loss rises meanwhile.
-    """
-    if all(part.kind != "tags" for part in head.heads):
-        return ("val_loss",), "min"
-    if isinstance(head, Head):
-        return ("val_accuracy",), "max"
-    return tuple(f"val_{part.name}_accuracy" for part in head.heads), "max"
 
 
 def compile_arguments(head: Head | Tasks, model: "keras.Model") -> dict:

@@ -47,7 +47,7 @@ def _run(verb: str, arguments: list[str]) -> int:
         return importlib.import_module(f"recipes.commands.{verb}").command(arguments) or 0
     except GraftError as error:
         print(f"graft {verb}: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         print(f"graft {verb}: interrupted", file=sys.stderr)
         return 130

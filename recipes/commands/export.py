@@ -10,9 +10,11 @@ from typing import Literal
 import numpy as np
 from tyro.conf import Positional
 
-__all__ = ["Options", "command", "export"]
+__all__ = ["Options", "command", "export", "lines", "undecided"]
 
 Format = Literal["savedmodel", "tflite", "onnx"]
+SLOWER = 1.1
+"""Times the latency of float32 from which a file is called slower."""
 Precision = Literal["none", "float16", "dynamic", "int8", "int8-full"]
 
 
@@ -27,7 +29,14 @@ class Options:
     """Beside float32, smaller TFLite and ONNX files: float16, dynamic (8-bit weights), int8 (weights and activations),
     int8-full (inputs and outputs too, for accelerators)."""
     max_drop: float = 1.0
-    """Points of accuracy that a file may lose against Keras."""
+    """Points that a file may lose against Keras, of the figure that its task is judged by: accuracy, average precision,
+    entity F1, recall at 1 or R², each x 100."""
+    prefer: Literal["latency", "size"] = "latency"
+    """Where int8 or float16 loses more than that: which of the other files that pass to keep, the quickest or the
+    smallest."""
+    accept_undecided: bool = False
+    """End with exit code 0 also where a file lost more than --max-drop and the examples are too few to tell it from
+    chance."""
     explain: bool = False
     """Also print what each layer alone loses in int8."""
     data: str | None = None
@@ -43,14 +52,16 @@ class Options:
 
 
 def command(arguments: Sequence[str]) -> int:
-    """Export, print a line a file; 1 if a file could not be written or did not pass its checks."""
+    """Export, print a line a file; 1 if a file could not be written, did not pass its checks, or is undecided and that was
+    not accepted."""
     import tyro
 
     options = tyro.cli(Options, args=arguments, prog="graft export")
     manifest = export(options)
     if options.json:
         print(json.dumps(manifest, indent=2, ensure_ascii=False))
-    return 0 if all(row["passed"] for row in manifest["files"]) else 1
+    found = {row["status"] for row in manifest["files"]}
+    return 1 if "fail" in found or ("undecided" in found and not options.accept_undecided) else 0
 
 
 def export(options: Options) -> dict:
@@ -59,11 +70,13 @@ def export(options: Options) -> dict:
     from export.export import FOR_CALIBRATION, export_model
     from recipes.engine import card, report
     from recipes.engine.progress import warn
+    from recipes.engine.settings import check_numbers
     from zoo.errors import ConfigError
     from zoo.files import check_free
 
+    check_numbers(options)
     if options.max_drop < 0:
-        raise ConfigError(f"--max-drop is in points of accuracy and cannot be below 0: {options.max_drop}")
+        raise ConfigError(f"--max-drop is in points and cannot be below 0: {options.max_drop}")
     if options.explain and "int8" not in options.quantize:
         raise ConfigError("--explain says what each layer loses in int8: add --quantize int8")
     stream = sys.stderr if options.json else sys.stdout
@@ -81,15 +94,17 @@ def export(options: Options) -> dict:
             f"int8 is calibrated with {len(asked['calibration'])} examples only: with fewer than {FOR_CALIBRATION} its "
             "ranges depend on which ones they are"
         )
+    split = (asked["examples"].facts or {}).get("split")
     manifest = export_model(
         **asked,
         folder=folder,
         formats=options.formats,
         precisions=precisions,
         max_drop=options.max_drop,
+        prefer=options.prefer,
         explain=options.explain,
         overwrite=options.overwrite,
-        report=lambda row: print("\n".join(_lines(row, options.explain)), file=stream, flush=True),
+        report=lambda row: print("\n".join(lines(row, split, options)), file=stream, flush=True),
     )
     if of_a_run:
         card.write(options.run, folder)
@@ -219,8 +234,8 @@ def _kind(outputs: np.ndarray) -> str:
     return "single_label" if np.allclose(outputs.sum(-1), 1, atol=1e-3) else "multi_label"
 
 
-def _lines(row: Mapping, explain: bool) -> list[str]:
-    """What stdout says of a file: one line, and those that explain it."""
+def lines(row: Mapping, split: str | None, options: Options) -> list[str]:
+    """What stdout says of a file: a line, one more for each task where there are several, and those that explain it."""
     name = row["path"] or f"{row['format']} {row['requested']}"
     if "skipped" in row:
         return [f"{name:<24} skip  {row['skipped']}"]
@@ -228,27 +243,61 @@ def _lines(row: Mapping, explain: bool) -> list[str]:
         return [f"{name:<24} FAIL  {row['error']}"]
     parity, accuracy = row["parity"], row["accuracy"]
     latency = row["latency_ms"]["one_thread"]["median"] if "latency_ms" in row else float("nan")
-    lines = [
-        f"{name:<24} {'pass' if row['passed'] else 'FAIL'}  {row['size_bytes'] / 1e6:7.2f} MB  {latency:7.2f} ms  "
-        f"accuracy {100 * accuracy['value']:.1f} % ({0.0 - accuracy['drop_points']:+.1f})  "
-        f"max difference {parity['max_abs_diff']:.1e}  agreement {100 * parity['agreement']:.1f} %"
-    ]
-    if not row["passed"]:
-        lines.append(f"  {_failure(row)}")
-    if accuracy["undecided"]:
-        low, high = accuracy["drop_interval"]
-        lines.append(
-            f"  undecided: {accuracy['drop_points']:.1f} points ({low:.1f} to {high:.1f}) may be chance on "
-            f"{accuracy['examples']} examples"
-        )
+    status = {"pass": "pass", "undecided": "undecided", "fail": "FAIL"}[row["status"]]
+    parts = row.get("accuracy_of_outputs")
+    differs = max(parity["max_abs_diff"], parity["batch_1_diff"] or 0.0)
+    text = f"{name:<24} {status:<9}  {row['size_bytes'] / 1e6:7.2f} MB  {latency:7.2f} ms  "
+    text += "" if parts else f"{_figure(accuracy, split)}  "
+    text += f"max difference {differs:.1e}  agreement {100 * parity['agreement']:.1f} %"
+    told = [text + _costs(row)]
+    told += [f"  {output}: {_figure(figures, split)}" for output, figures in (parts or {}).items()]
+    if row["status"] == "fail":
+        told.append(f"  {_failure(row, split)}")
+    if row["status"] == "undecided":
+        told.append(f"  {undecided(accuracy, split, bool(parts))}")
     if row.get("reason"):
-        lines.append(f"  {row['reason']}")
-    for entry in row.get("layer_errors", ()) if explain else ():
-        lines.append(f"  {entry['error']:.1e}  {entry['layer'].split(';')[0]}")
-    return lines
+        told.append(f"  {row['reason']}")
+    for entry in row.get("layer_errors", ()) if options.explain else ():
+        told.append(f"  {entry['error']:.1e}  {entry['layer'].split(';')[0]}")
+    return told
 
 
-def _failure(row: Mapping) -> str:
+def undecided(accuracy: Mapping, split: str | None, named: bool = False) -> str:
+    """Why the examples cannot tell, and how many might."""
+    low, high = accuracy["drop_interval"]
+    of = f"{accuracy['output']}: " if named else ""
+    return (
+        f"undecided: {of}{accuracy['drop_points']:.1f} points less {accuracy['figure']} than Keras (95 % interval "
+        f"{low:.1f} to {high:.1f}): {accuracy['examples']:,} {_called(split)} cannot tell, about "
+        f"{accuracy['enough_examples']:,} would; give more with --data, or --accept-undecided"
+    )
+
+
+def _figure(accuracy: Mapping, split: str | None) -> str:
+    """ "validation accuracy 91.2 % (-0.3; -1.1 to +0.5)": the figure, how it differs from Keras's, the interval of that."""
+    low, high = accuracy["drop_interval"] or (accuracy["drop_points"],) * 2
+    value = accuracy["value"]
+    shown = f"{value:.3f}" if accuracy["key"] == "r2" else f"{100 * value:.1f} %"
+    change = f"{0.0 - accuracy['drop_points']:+.1f}; {0.0 - high:+.1f} to {0.0 - low:+.1f}"
+    return f"{split + ' ' if split else ''}{accuracy['figure']} {shown} ({change})"
+
+
+def _costs(row: Mapping) -> str:
+    """What a smaller file is beside the float32 one; one that is worth less and slower too has to say so."""
+    against = row.get("against_float32")
+    if not against or against["latency"] is None:
+        return ""
+    text = f"  {against['size']:.2f} x size, {against['latency']:.2f} x time of float32"
+    if against["latency"] > SLOWER and row["accuracy"]["drop_points"] > 0:
+        text += ": SLOWER AND WORTH LESS"
+    return text
+
+
+def _called(split: str | None) -> str:
+    return f"{split} examples" if split else "examples"
+
+
+def _failure(row: Mapping, split: str | None) -> str:
     """Which check a file did not pass, with the numbers."""
     accuracy = row["accuracy"]
     if "error" in row:
@@ -258,5 +307,6 @@ def _failure(row: Mapping) -> str:
     low, high = accuracy["drop_interval"] or (accuracy["drop_points"],) * 2
     return (
         f"it loses {accuracy['drop_points']:.1f} points ({low:.1f} to {high:.1f}) of Keras's "
-        f"{100 * accuracy['reference']:.1f} % on {accuracy['examples']} examples: more than --max-drop, and more than chance"
+        f"{100 * accuracy['reference']:.1f} {accuracy['figure']} on {accuracy['examples']} {_called(split)}: more than "
+        "--max-drop, and more than chance"
     )

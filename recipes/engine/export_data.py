@@ -5,6 +5,7 @@ are measured on the whole validation split. Test pictures take no part.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from recipes.engine.images import Images
 from recipes.engine.progress import warn
 from zoo.errors import ConfigError, DataError, UnknownName
 from zoo.files import read_arrays
+from zoo.scores import figure_of
 
-__all__ = ["CALIBRATION", "from_run", "from_source", "made_up"]
+__all__ = ["CALIBRATION", "from_run", "from_source", "made_up", "stated"]
 
 CALIBRATION = 200
 """Training pictures that int8 is calibrated with."""
@@ -55,7 +57,23 @@ def from_run(folder: Path, content: Mapping, data: str | None) -> tuple[Examples
         targets = np.eye(len(facts["labels"]), dtype=np.float32)[kept["parity_labels"]]
         facts = {"split": "validation", "source": "kept by the run", "of": facts["splits"]["validation"]["examples"]}
         return Examples(kept["parity_images"], targets, facts), calibration
-    return _measured(found, source.name, len(chosen)), calibration
+    said = stated(content, source, {"probabilities": "single_label"}, len(found))
+    return replace(_measured(found, source.name, len(chosen)), stated=said), calibration
+
+
+def stated(
+    content: Mapping, source: sources.Source, kinds: Mapping[str, str], examples: int
+) -> dict[str, float | None] | None:
+    """The figure that run.json states of each output on the validation split, so that an export can repeat it.
+
+    `kinds` are those of the outputs by name, `examples` how many of `source` are measured on. None where those are not the
+    ones that the run was measured on: a part of them, or other data.
+    """
+    measured = content["metrics"]["validation"]
+    if examples != measured["examples"] or splits.fingerprint(source) != content["data"]["fingerprint"]:
+        return None
+    parts = measured.get("tasks", dict.fromkeys(kinds, measured))
+    return {name: parts[name].get(figure_of(kind)["key"]) for name, kind in kinds.items()}
 
 
 def from_source(data: str, labels: Sequence[str], image_size: int) -> tuple[Examples, Examples]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
-from recipes.engine.settings import FitSettings, check_seeds
+from recipes.engine.settings import FitSettings, check_numbers, check_seeds
 
 __all__ = ["ImageConfig"]
 
@@ -48,6 +48,7 @@ class ImageConfig:
         Raises:
             ConfigError: a value outside its range.
         """
+        check_numbers(self)
         self.fit.check(self.epochs)
         # Not every recipe trains several times or makes splits.
         check_seeds(self.seed, getattr(self, "split_seed", 0), getattr(self, "seeds", 1))

@@ -1,5 +1,7 @@
 """What holds for a whole training: the options of the fit loop that every recipe shares."""
 
+import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +11,7 @@ from recipes.engine.cache import CacheSettings, Mode
 from recipes.engine.optimizer import OptimizerSettings
 from zoo.errors import ConfigError
 
-__all__ = ["FitSettings", "check_seeds"]
+__all__ = ["FitSettings", "check_numbers", "check_seeds"]
 
 LARGEST_SEED = 2**32 - 1
 """NumPy's."""
@@ -62,11 +64,16 @@ class FitSettings:
         Raises:
             ConfigError: a value outside its range; epochs and a budget of time.
         """
+        check_numbers(self)
         if epochs is not None and self.budget_seconds is not None:
             raise ConfigError("--epochs and --budget both say how long to train: choose one of them")
         if self.ema is not None and self.accumulate > 1:
             raise ConfigError(
                 "--ema averages after each epoch, --accumulate does not end its updates there: choose one"
+            )
+        if self.multi_gpu and self.accumulate > 1:
+            raise ConfigError(
+                "--accumulate is not made for --multi-gpu yet: choose a larger --batch-size, which is shared"
             )
         for option, least in (("batch_size", 1), ("patience", 0)):
             if getattr(self, option) < least:
@@ -97,6 +104,23 @@ class FitSettings:
     def caching(self) -> CacheSettings:
         """What the prefix cache needs of it."""
         return CacheSettings(self.cache, self.views, int(self.cache_gb * 1024**3), self.cache_dtype)
+
+
+def check_numbers(config: object) -> None:
+    """Refuse NaN and infinity in any option of a Config or of the settings inside it: every comparison with NaN is false, so
+    no other check would notice.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            check_numbers(value)
+            continue
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"--{field.name.replace('_', '-')} is a number, not {number}")
 
 
 def check_seeds(seed: int, split_seed: int = 0, seeds: int = 1) -> None:

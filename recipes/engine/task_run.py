@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export.export import Examples
-from recipes.engine import evaluation, fit, head_evaluation, run, schedule, splits, tasks
+from recipes.engine import evaluation, export_data, fit, head_evaluation, run, schedule, splits, tasks
 from recipes.engine.export_data import CALIBRATION, MOST_MEASURED
 from recipes.engine.images import Images, decode_pictures, take
 from recipes.engine.pipeline import Order
@@ -212,7 +212,10 @@ def examples_of(folder: Path, content: Mapping, data: str | None) -> tuple[Examp
         targets = {name: kept[f"parity_target_{name}"] for name in described["outputs"]}
         facts = {"split": "validation", "source": "kept by the run", "of": facts["splits"]["validation"]["examples"]}
         return Examples(kept["parity_images"], targets, facts), calibration
-    return Examples(found.pixels, found.targets, {"split": "validation", "source": source.name, "of": of}), calibration
+    facts = {"split": "validation", "source": source.name, "of": of}
+    kinds = {name: output["kind"] for name, output in described["outputs"].items()}
+    said = export_data.stated(content, source, kinds, len(found))
+    return Examples(found.pixels, found.targets, facts, stated=said), calibration
 
 
 def _confusion(heads: Sequence[Head], outputs, images: Images) -> dict | None:

@@ -1,17 +1,20 @@
 """The sentences that the export of a run for text needs; as `recipes/engine/export_data.py` for pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from export.export import Examples
 from recipes.engine import sentences, splits, text_session, texts
-from recipes.engine.export_data import MOST_MEASURED
+from recipes.engine.export_data import MOST_MEASURED, stated
+from recipes.engine.head_evaluation import tag_sequences
 from recipes.engine.progress import warn
-from recipes.engine.texts import padded, padded_targets
+from recipes.engine.texts import Texts, padded, padded_targets
 from zoo.errors import ConfigError, DataError, UnknownName
 from zoo.files import read_arrays
+from zoo.heads import Head
+from zoo.scores import Score, entity_f1
 from zoo.text import Tokenizer
 
 __all__ = ["from_run"]
@@ -63,8 +66,22 @@ def from_run(
     everything = range(len(found))
     targets = padded_targets(found, everything, length)
     facts = {"split": "validation", "source": source.name, "of": of}
-    measured = Examples(padded(found, everything, length), targets.get("", targets), facts, found.sentences)
+    kinds = {head.name: head.kind for head in heads}
+    measured = Examples(
+        padded(found, everything, length),
+        targets.get("", targets),
+        facts,
+        found.sentences,
+        scorers={head.name: _scorer(head, found) for head in heads if head.kind == "tags"},
+        stated=stated(content, source, kinds, len(found)),
+    )
     return measured, calibration
+
+
+def _scorer(head: Head, found: Texts) -> Callable[[np.ndarray], Score]:
+    """What makes entity F1 of rows of tokens; words that were cut off count as missed."""
+    targets = found.targets[head.name] if isinstance(found.targets, Mapping) else found.targets
+    return lambda rows: entity_f1(*tag_sequences(head, rows, targets))
 
 
 def _widened(values: np.ndarray, length: int, fill: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tyro.conf import OmitArgPrefixes
 
 from recipes.engine.sentences import Columns
-from recipes.engine.settings import FitSettings, check_seeds
+from recipes.engine.settings import FitSettings, check_numbers, check_seeds
 from zoo.errors import ConfigError
 
 __all__ = ["TextConfig"]
@@ -74,6 +74,7 @@ class TextConfig:
         Raises:
             ConfigError: a value outside its range, or an option that is for pictures.
         """
+        check_numbers(self)
         self.fit.check(self.epochs)
         check_seeds(self.seed, self.split_seed, self.seeds)
         if self.fit.augment:

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export import evidence
+from zoo import scores
 
 
 def answers(right, labels=5):
@@ -27,17 +28,49 @@ def judged(lost, won, n=341, max_drop=1.0):
     return evidence.accuracy(reference, answers(after)[0], targets, "single_label", max_drop)
 
 
-def test_three_photos_prove_nothing_and_a_collapse_does():
-    assert judged(0, 0).passed
+def test_what_is_lost_decides_and_what_chance_may_explain_is_undecided():
+    assert judged(0, 0).status == "pass"
+    assert judged(1, 0).status == "pass", "one photo of 341"
     assert judged(3, 0).drop_points < 1
+    assert judged(3, 0).status == "pass"
     assert judged(4, 0).drop_points > 1
-    assert judged(4, 0).passed, "four of 341, and chance might have done it"
-    assert not judged(8, 0).passed
-    assert judged(20, 18).passed, "many answers changed, as many to the better"
-    assert not judged(30, 10).passed
-    assert not judged(150, 2).passed
-    assert not judged(8, 0, max_drop=2.0).passed
-    assert judged(8, 0, max_drop=3.0).passed
+    assert judged(4, 0).status == "undecided", "four of 341, and chance might have done it"
+    assert judged(20, 18).status == "pass", "many answers changed, as many to the better"
+    assert judged(30, 10).status == "fail"
+    assert judged(150, 2).status == "fail"
+    assert judged(12, 0, max_drop=1.0).status == "fail"
+    assert judged(12, 0, max_drop=2.0).status == "undecided"
+    assert judged(12, 0, max_drop=4.0).status == "pass"
+
+
+def test_a_sixth_of_thirty_photos_never_passes():
+    """Before, 16.7 points passed, because their interval held zero."""
+    result = judged(6, 1, n=30)
+    assert result.drop_points == pytest.approx(16.67, abs=0.01)
+    assert result.status == "undecided"
+    assert not result.passed
+    assert result.undecided
+    assert 30 < result.enough_examples < 60
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(5, 400), st.data(), st.sampled_from([0.0, 1.0, 5.0]))
+def test_more_is_never_lost_with_a_better_status(n, data, max_drop):
+    lost = data.draw(st.integers(0, n))
+    won = data.draw(st.integers(0, n - lost))
+    order = ("pass", "undecided", "fail")
+    result = judged(lost, won, n, max_drop)
+    assert result.passed == (result.drop_points <= max_drop + 1e-9)
+    assert (result.enough_examples is not None) == (result.status == "undecided")
+    if lost + won < n:
+        assert order.index(judged(lost + 1, won, n, max_drop).status) >= order.index(result.status)
+
+
+def test_as_many_examples_as_it_says_would_decide():
+    few = judged(6, 1, n=60, max_drop=1.0)
+    assert few.status == "undecided"
+    times = -(-few.enough_examples // 60)
+    assert judged(6 * times, times, n=60 * times, max_drop=1.0).status == "fail"
 
 
 @given(st.integers(1, 400), st.data())
@@ -79,25 +112,82 @@ def test_values_lose_variance():
     reference = np.random.default_rng(0).normal(size=(100, 3))
     noise = np.random.default_rng(1).normal(size=(100, 3))
     near = evidence.accuracy(reference, reference + 0.01 * noise, None, "regression", 1.0)
-    far = evidence.accuracy(reference, reference + noise, None, "embedding", 1.0)
+    far = evidence.accuracy(reference, reference + noise, None, "regression", 1.0)
     assert near.passed
     assert near.drop_points < 0.1
-    assert near.interval is None
-    assert not far.passed
+    assert near.interval[0] < near.value < near.interval[1]
+    assert far.status == "fail"
     assert far.drop_points > 50
 
 
-def test_several_labels_must_all_be_right():
+def test_each_value_is_judged_by_itself():
+    """Before, their variance was pooled: a constant passed beside a value of 300 times its spread."""
+    rng = np.random.default_rng(0)
+    reference = np.stack([rng.normal(1000, 300, 500), rng.normal(0, 1, 500)], 1)
+    outputs = reference.copy()
+    outputs[:, 1] = 0
+    for targets in (None, reference + rng.normal(0, 0.3, (500, 2))):
+        result = evidence.accuracy(reference, outputs, targets, "regression", 1.0)
+        assert result.status == "fail"
+        assert result.drop_points > 80
+    assert not evidence.parity(reference, outputs, "regression").passed
+    slightly = reference + np.array([0, 0.01])
+    assert not evidence.parity(reference, slightly, "regression").passed
+
+
+def test_one_vector_for_everything_is_no_embedding():
+    """Before, it kept 99 % of the variance about zero, and passed."""
+    rng = np.random.default_rng(0)
+    middle = rng.normal(size=64)
+    vectors = middle / np.linalg.norm(middle) + 0.1 * rng.normal(size=(500, 64)) / 8
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    constant = np.tile(vectors.mean(0), (500, 1))
+    labels = np.eye(5)[np.arange(500) % 5]
+    assert evidence.accuracy(vectors, constant, None, "embedding", 1.0).status == "fail"
+    alike = np.eye(5)[np.arange(500) % 5] + rng.normal(0, 0.1, (500, 5))
+    result = evidence.accuracy(alike, np.ones((500, 5)), labels, "embedding", 1.0)
+    assert (result.figure, result.reference, result.status) == ("recall at 1", 1.0, "fail")
+
+
+def test_several_labels_are_judged_by_average_precision():
     targets = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]])
     outputs = np.abs(targets - 0.1)
-    outputs[0, 0] = 0.4
+    outputs[0, 0] = 0.05
     result = evidence.accuracy(np.float64(targets), outputs, targets, "multi_label", 1.0)
-    assert (result.value, result.calibration_error) == (0.75, None)
+    assert result.figure == "average precision"
+    assert result.value == pytest.approx((1 + (1 + 2 / 4) / 2 + 1) / 3)
+    assert result.calibration_error is None
+
+
+def test_entities_are_judged_sentence_by_sentence():
+    """Token by token 97 of 100 right answers hide that every second entity is gone."""
+    names = ["O", "B-place"]
+    truth = [["O"] * 9 + ["B-place"]] * 40
+    flat = np.eye(2)[[names.index(tag) for sentence in truth for tag in sentence]]
+    worse = flat.copy()
+    worse[19::20] = [1, 0]
+
+    def scorer(rows):
+        tags = [names[i] for i in rows.argmax(-1)]
+        return scores.entity_f1(truth, [tags[i : i + 10] for i in range(0, 400, 10)])
+
+    result = evidence.accuracy(flat, worse, None, "tags", 1.0, scorer)
+    assert (result.figure, result.examples, result.status) == ("entity F1", 40, "fail")
+    assert result.drop_points == pytest.approx(100 / 3, abs=0.1)
 
 
 def test_outputs_that_are_no_numbers_fail():
     outputs, targets = answers([True] * 50)
-    assert not evidence.accuracy(outputs, outputs * np.nan, targets, "single_label", 100.0).passed
+    for bad in (np.nan, np.inf, -np.inf):
+        assert evidence.accuracy(outputs, outputs * bad, targets, "single_label", 100.0).status == "fail"
+
+
+def test_a_reference_in_half_precision_is_as_rough_as_a_float16_file():
+    reference, _ = answers([True] * 50)
+    rounded = reference + 0.004 * np.random.default_rng(0).normal(size=reference.shape)
+    assert not evidence.parity(rounded, reference, "single_label").passed
+    assert evidence.parity(rounded, reference, "single_label", half=True).passed
+    assert not evidence.parity(rounded[:, ::-1], reference, "single_label", half=True).passed
 
 
 def test_calibration_error():
