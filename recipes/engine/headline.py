@@ -100,8 +100,15 @@ def _said(found: Sequence[Measure], noun: str) -> str:
             f"Of {examples}, {percent(first.value)} were labelled correctly "
             f"(95\u202f% interval {100 * low:.1f} to {percent(high)})."
         )
-    figures = ", ".join(" ".join(filter(None, (m.task, m.name, as_measured(m.value, m.key)))) for m in found)
-    return f"On {examples}: {figures}."
+    # Where cells of the table are empty, tasks have answers for a part of the images only.
+    alike = len({measure.examples for measure in found}) == 1
+    parts = [
+        " ".join(
+            filter(None, (m.task, m.name, as_measured(m.value, m.key), "" if alike else f"({m.examples:,} answers)"))
+        )
+        for m in found
+    ]
+    return f"On {examples if alike else f'{first.where} {noun}s'}: {', '.join(parts)}."
 
 
 def _lower(sentence: str) -> str:

@@ -152,8 +152,8 @@ def file_check(row: Tree, noun: str) -> dict:
     """The check of a file, or of one of its outputs, in words.
 
     Args:
-        row: has "status" ("pass", "undecided" or "fail") or, in older manifests, "passed" and
-            "undecided".
+        row: has "status" ("pass", "undecided", "fail" or "skipped") or, as the attempts of older
+            manifests, "passed" alone.
         noun: what was measured on, in the plural: "validation images".
 
     Returns:
@@ -163,7 +163,7 @@ def file_check(row: Tree, noun: str) -> dict:
     if status is None:
         status = "fail" if not row.get("passed") else "undecided" if row.get("undecided") else "pass"
     if status != "undecided":
-        return {"status": status, "text": "pass" if status == "pass" else "FAIL"}
+        return {"status": status, "text": "FAIL" if status == "fail" else status}
     measured = row.get("accuracy") or row
     count, enough = measured.get("examples"), measured.get("enough_examples")
     text = f"undecided: {count:,} {noun} cannot tell" if count else "undecided"

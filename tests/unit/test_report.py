@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from export.evidence import wilson
-from recipes.engine import card, evaluation, explain, figures, report, text_run
+from recipes.engine import card, evaluation, explain, figures, headline, report, text_run, wording
 from zoo.errors import ArtifactError, ConfigError
 
 LABELS = ["ant", "<script>alert(1)</script>", "a & \"b\" 'c'", "日本"]
@@ -74,7 +74,8 @@ def facts(labels=LABELS, matrix=None):
         for name, n in {"train": 20, "validation": 5, "test": 10}.items()
     }
     return {
-        "schema": 1, "recipe": "image-classification", "command": "graft train <x>", "config": {"epochs": 4},
+        "schema": 1, "recipe": "image-classification", "command": "graft train <x>",
+        "config": {"epochs": 4, "compare_scratch": False},
         "seed": 7, "versions": {"keras": "3.15.1"}, "machine": "Linux", "created": "2025-01-02T03:04:05+00:00",
         "backbone": {
             "name": "tiny", "parameters": 5, "paper": "A 2020", "licence": "MIT",
@@ -135,7 +136,7 @@ def make_run(folder, content, size=24):
     weightless = {**good, "format": "onnx", "path": "model.onnx", "size_bytes": 200, "passed": False}
     missing = {"format": "savedmodel", "passed": False, "error": "no <such> operator"}
     files = [{**good, "passed": True}, weightless, missing]
-    (folder / "export" / "manifest.json").write_text(json.dumps({"files": files}))
+    (folder / "export" / "manifest.json").write_text(json.dumps({"schema": 2, "files": files}))
     return folder
 
 
@@ -154,12 +155,12 @@ def whole(tmp_path_factory):
 
 def test_the_page_says_what_the_run_was(whole):
     accuracy = "92.3 %"  # 36 of 39
-    assert f"Of 39 test pictures, {accuracy} were labelled correctly (95 % interval 79.7 to 97.3 %)" in whole.text
+    assert f"Of 39 test images, {accuracy} were labelled correctly (95 % interval 79.7 to 97.3 %)" in whole.text
     for words in (
-        "Image classification on zoo", "2 min 31 s", "2.27 M", "9.11 MB", "Transfer won on every seed",
-        "What the seeds say.", "+9.0 points", "by seed: +9.0, +8.0, +10.0", "made here, split seed 3",
-        "2 pictures stand in more than one split", "1 unreadable picture left out", "train/<broken>.jpg",
-        "98.7 % sure", "1.2e-06", "100.0 % of 64", "✓ pass", "✗ fail", "no <such> operator", "graft train <x>", "f00d",
+        "Image classification on zoo", "2 min 31 s", "2.27 M", "9.11 MB", "▲ Transfer gained",
+        "What the seeds say.", "+9.0 points", "by seed: +9.0, +8.0, +10.0", "taken from the training data, split seed 3",
+        "2 images stand in more than one split", "1 unreadable image left out", "train/<broken>.jpg",
+        "98.7 % sure", "1.2e-06", "100.0 % of 64", "✓ pass", "✗ FAIL", "no <such> operator", "graft train <x>", "f00d",
         "ab12", "keras 3.15.1", "7, splits 3",
     ):  # fmt: skip
         assert words in whole.text, words
@@ -252,7 +253,7 @@ def test_a_run_with_nothing_optional_has_a_report(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(content))
     bare = page(tmp_path)
     assert bare.broken == []
-    assert "Of 39 validation pictures" in bare.text
+    assert "Of 39 validation images" in bare.text
     assert "There is no test split" in bare.text
     assert "--compare-scratch" in bare.text
     assert "graft export RUN" in bare.text
@@ -265,17 +266,17 @@ def test_a_run_that_measured_nothing_has_a_report(tmp_path):
     content = facts()
     content["metrics"], content["confusion"] = {}, None
     (tmp_path / "run.json").write_text(json.dumps(content))
-    assert "Nothing was measured on held-out pictures" in page(tmp_path).text
+    assert "Nothing was measured on held-out images" in page(tmp_path).text
 
 
 @pytest.mark.parametrize(
     ("gains", "words"),
     [
-        ((1.0, 2.0), "▲ Transfer won on every seed"),
-        ((-1.0, -2.0), "▼ Transfer lost on every seed"),
-        ((-1.0,), "▼ Transfer lost"),
-        ((-1.0, 2.0, 3.0), "◆ Undecided: transfer won on 2 of 3 seeds"),
-        ((0.0,), "◆ Undecided: transfer won on 0 of 1 seed"),
+        ((1.0, 2.0), "▲ Transfer gained"),
+        ((-1.0, -2.0), "▼ Transfer lost"),
+        ((-1.0,), "◆ One seed cannot tell"),
+        ((-1.0, 2.0, 3.0), "◆ Cannot be told apart"),
+        ((9.0,), "◆ One seed cannot tell"),
     ],
 )
 def test_the_verdict_is_said_plainly(tmp_path, gains, words):
@@ -285,13 +286,296 @@ def test_the_verdict_is_said_plainly(tmp_path, gains, words):
     assert words in page(tmp_path).text
 
 
+def shown(tmp_path, content, manifest=None):
+    """The page of a run.json, with a manifest where one is given."""
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    if manifest is not None:
+        (tmp_path / "export").mkdir(exist_ok=True)
+        (tmp_path / "export" / "manifest.json").write_text(json.dumps(manifest))
+    return page(tmp_path)
+
+
+def compared(text, decision, gains, interval):
+    return {
+        "text": text, "decision": decision, "gain_points": gains, "interval": interval, "seeds": len(gains),
+        "examples": 300,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("decision", "heading"),
+    [
+        ("gained", "▲ Transfer gained"),
+        ("lost", "▼ Transfer lost"),
+        ("undecided", "◆ Cannot be told apart"),
+        ("one_seed", "◆ One seed cannot tell"),
+    ],
+)
+def test_the_decision_of_a_verdict_goes_before_its_gains(tmp_path, decision, heading):
+    content = facts()
+    content["verdict"] = verdict(9.0, 8.0) | compared("what was decided", decision, [9.0, 8.0], [-1.25, 18.0])
+    text = shown(tmp_path, content).text
+    assert heading in text
+    assert "What was decided." in text
+    assert "95 % interval -1.2 to +18.0" in text
+
+
+def test_one_seed_of_an_older_run_claims_nothing(tmp_path):
+    content = facts()
+    content["verdict"] = verdict(9.0) | {"text": "transfer gained +9.0 points (1 seed) and cost 0.1 minutes a run"}
+    content["sharing"] = [
+        {"task": "kind", "key": "accuracy", "together": [0.9], "alone": [0.8], "gain_points": [10.0],
+         "text": "kind: sharing gained +10.0 points (1 seed)"}
+    ]  # fmt: skip
+    text = shown(tmp_path, content).text
+    assert "transfer gained" not in text.lower()
+    assert "Transfer: +9.0 points on one seed, which cannot tell a gain from chance." in text
+    assert "kind: sharing: +10.0 points on one seed, which cannot tell a gain from chance." in text
+
+
+def test_seconds_are_no_tenths_of_a_minute(tmp_path):
+    content = facts()
+    content["verdict"] = verdict(9.0, 8.0) | {"text": "transfer gained +8.5 points (2 seeds) and saved 0.2 minutes a run"}
+    assert "and saved 10 s a run." in shown(tmp_path, content).text
+
+
+def test_without_a_comparison_there_is_no_verdict(tmp_path):
+    bare = shown(tmp_path, facts())
+    assert "Verdict" not in bare.text
+    assert "#verdict" not in [a["href"] for a in bare.all("a")]
+    assert bare.text.index("--compare-scratch") > bare.text.index("Schedule: fine_tune")
+    assert "Verdict" in shown(tmp_path, facts() | {"verdict": verdict(1.0, 2.0)}).text
+
+
+def test_warnings_of_a_run_stand_at_the_top(tmp_path):
+    content = facts() | {"warnings": ["the training diverged: the loss rose in /home/alice/x.csv"]}
+    text = shown(tmp_path, content).text
+    assert "Warning: The training diverged: the loss rose in x.csv." in text
+    assert text.index("The training diverged") < text.index("Test accuracy")
+
+
+@pytest.mark.parametrize(
+    ("made", "config", "origins"),
+    [
+        ([], {}, ["given", "given", "given"]),
+        (
+            ["test", "validation"],
+            {},
+            [
+                "what is left of the data after validation and test were taken from it, split seed 3",
+                "taken from the training data, split seed 3",
+                "taken from the training data, split seed 3",
+            ],
+        ),
+        (
+            ["validation"],
+            {"per_class": 20},
+            [
+                "what is left of the data after validation was taken from it, split seed 3; of that 20 of each label, "
+                "drawn by the same seed",
+                "taken from the training data, split seed 3",
+                "given",
+            ],
+        ),
+        ([], {"fraction": 0.25}, ["given; of that 25 % of each label, drawn by split seed 3", "given", "given"]),
+    ],
+)
+def test_the_origin_of_a_split_says_what_was_taken_from_it(tmp_path, made, config, origins):
+    content = facts()
+    content["data"]["made_splits"] = made
+    content["config"] |= config
+    text = shown(tmp_path, content).text
+    table = text[text.index("Origin") : text.index("Images by label")]
+    for name, origin in zip(("train", "validation", "test"), origins, strict=True):
+        assert re.search(rf"{name} [\d,]+ [\d,]+ {re.escape(origin)} ", table), (name, table)
+
+
+def adapted(accuracy, seeds=(0,)):
+    """run.json of a domain adaptation; `accuracy` is the kept method's on the target, or None."""
+    content = facts()
+    content["data"]["target"] = {
+        "source": "/home/alice/new photos", "unlabelled": 200, "measured": 200 if accuracy else 0,
+        "measured_are_unlabelled": False, "skipped": ["'/home/alice/new photos/a b.jpg' cannot be read"],
+    }  # fmt: skip
+    rows = [
+        {"method": method, "seed": seed, "seconds": 5.0, "accuracy": accuracy and accuracy - less, "labelled": 0.9,
+         "information": 1.0, "iwv": 0.8, "test": 0.95}
+        for method, less in (("source_only", 0.1), ("cdan", 0.0))
+        for seed in seeds
+    ]  # fmt: skip
+    said = {"text": "cdan gained +10.0 points (1 seed)", "gain_points": [10.0] * len(seeds)}
+    content["adaptation"] = {
+        "baseline": "source_only", "measured_on": "target", "rows": rows, "per_class": [],
+        "chosen": {"method": "cdan", "seed": 0, "criterion": "information"}, "chosen_by": "information",
+        "verdicts": {"cdan": said} if accuracy else {},
+        "oracle": {"method": "cdan", "seed": 0, "accuracy": accuracy} if accuracy else None,
+    }  # fmt: skip
+    return content | {"recipe": "domain-adaptation", "test_accuracy_by_seed": [0.95] * len(seeds)}
+
+
+def test_domain_adaptation_headlines_the_target(tmp_path):
+    text = shown(tmp_path, adapted(0.7)).text
+    assert "Of 200 target images, 70.0 % were labelled correctly (95 % interval 63.3 to 75.9 %)." in text
+    assert "Of 39 source test images, 92.3 % were labelled correctly" in text
+    assert text.index("Target accuracy") < text.index("Source test accuracy")
+    assert "◆ One seed cannot tell" in text
+    assert "cdan gained" not in text
+    assert "Confusion on the test split of the labelled source" in text
+    assert "Source validation accuracy" in text
+    content = adapted(0.7, (0, 1))
+    assert "▲ cdan gained" in shown(tmp_path, content).text
+
+
+def test_a_target_without_labels_has_no_accuracy(tmp_path):
+    text = shown(tmp_path, adapted(None)).text
+    assert "How accurate the model is on the target is not known: no label of the target was given." in text
+    assert "On the labelled source: of 39 source test images, 92.3 % were labelled correctly" in text
+    assert "Target accuracy" not in text
+    assert "Accuracy on the target not known" in re.sub(r"(target)(not)", r"\1 \2", text)
+
+
+def test_the_page_and_the_card_hold_no_folders_of_this_machine(tmp_path):
+    content = adapted(0.7)
+    content |= {
+        "command": "graft train domain-adaptation --data /home/alice/my photos --out=/srv/runs/x --weights ~/w.h5",
+        "config": {"data": "/home/alice/my photos", "out": "/srv/runs/x", "fit": {"table": ["/srv/t.csv"]}},
+    }
+    content["data"] |= {
+        "source": "/home/alice/my photos", "skipped": ["'/home/alice/my photos/cat/1 2.jpg' is no picture (/srv/x)"],
+    }  # fmt: skip
+    content["backbone"]["weights"] |= {"spec": "/home/alice/w.h5", "file": "/home/alice/w.h5"}
+    run = make_run(tmp_path / "run", content)
+    manifest = json.loads((run / "export" / "manifest.json").read_text())
+    manifest["files"][2]["error"] = "cannot write '/srv/runs/x/savedmodel'"
+    manifest |= {"measured_on": {"split": "validation", "examples": 64, "source": "/home/alice/my photos"}}
+    manifest |= {"machine": "Linux", "inputs": [], "outputs": [{"name": "probabilities", "kind": "single_label"}]}
+    (run / "export" / "manifest.json").write_text(json.dumps(manifest | {"calibration": None}))
+    report.write(run)
+    card.write(run, run / "export")
+    for text in ((run / "report.html").read_text(), (run / "export" / "MODEL_CARD.md").read_text()):
+        for folder in ("/home", "alice", "/srv", "~/", str(tmp_path)):
+            assert folder not in text, folder
+    text = Page((run / "report.html").read_text()).text
+    assert "graft train domain-adaptation --data my photos --out=x --weights w.h5" in text
+    assert "'1 2.jpg' is no picture (x)" in text
+    assert "'a b.jpg' cannot be read" in text
+    assert "cannot write 'savedmodel'." in text
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("https://a.b/c/d.h5 and 1/2 m/s and/or <b>", "https://a.b/c/d.h5 and 1/2 m/s and/or <b>"),
+        ("--data ../photos runs/a train/x.png", "--data ../photos runs/a train/x.png"),
+        ("net@/srv/w.h5 ../home/bob/photos/x.jpg --x=../home/bob/p/q.csv", "net@w.h5 x.jpg --x=q.csv"),
+        (r"C:\Users\bob\x.h5 is gone", "x.h5 is gone"),
+        ("/ is full", "/ is full"),
+    ],
+)
+def test_only_folders_of_the_machine_are_cut(text, short):
+    assert wording.without_folders(text) == short
+
+
+def measured(output, figure, key, value, status="pass", **more):
+    return {
+        "output": output, "figure": figure, "key": key, "value": value, "interval": None, "reference": value,
+        "drop_points": 0.25, "drop_interval": [-0.5, 1.5], "calibration_error": None, "examples": 64, "truth": "labels",
+        "status": status, "passed": status == "pass", "undecided": status == "undecided", "enough_examples": None,
+    } | more  # fmt: skip
+
+
+def files_of(*rows):
+    """A manifest of schema 3."""
+    parity = {"max_abs_diff": 1e-6, "batch_1_diff": 3.5e-5, "agreement": 1.0, "examples": 64, "passed": True}
+    whole = [
+        {"format": "tflite", "path": f"model{i}.tflite", "precision": "float32", "size_bytes": 1000 - i, "seconds": 1.0,
+         "parity": parity, "sha256": "ab", **row}
+        for i, row in enumerate(rows)
+    ]  # fmt: skip
+    return {
+        "schema": 3, "files": whole, "measured_on": {"split": "validation", "examples": 64}, "machine": "Linux",
+        "inputs": [{"name": "image"}], "outputs": [{"name": "probabilities", "kind": "single_label"}],
+        "calibration": None,
+    }  # fmt: skip
+
+
+def row_of(accuracy, **more):
+    return {"status": accuracy["status"], "passed": accuracy["passed"], "accuracy": accuracy} | more
+
+
+def test_a_file_is_passed_undecided_or_failed_with_its_interval(tmp_path):
+    undecided = measured("probabilities", "accuracy", "accuracy", 0.9, "undecided", enough_examples=1200)
+    files = files_of(
+        row_of(measured("probabilities", "accuracy", "accuracy", 0.9, interval=[0.8, 0.95])),
+        row_of(undecided),
+        row_of(measured("probabilities", "accuracy", "accuracy", 0.5, "fail")),
+    )
+    text = shown(tmp_path, facts(), files).text
+    table = text[text.index("Exported files") :]
+    assert "Validation accuracy" in table
+    assert "✓ pass" in table
+    assert "? undecided: 64 validation images cannot tell; about 1,200 would" in table
+    assert "✗ FAIL" in table
+    assert "-0.2 points -1.5 to +0.5" in re.sub(r"(points)(-)", r"\1 \2", table)
+    assert "3.5e-05" in table, "the larger difference, that of single examples"
+    assert "Exported file1 kB" in text.replace("file 1", "file1"), "passed ones alone count"
+    lines = card.write(tmp_path, tmp_path / "export").read_text().splitlines()
+    assert any(line.endswith("| latency | check |") and "| validation accuracy |" in line for line in lines)
+    assert [line.rsplit("| ", 1)[1] for line in lines if line.startswith("| `model")] == [
+        "pass |", "undecided: 64 validation images cannot tell; about 1,200 would |", "FAIL |",
+    ]  # fmt: skip
+
+
+def test_every_task_of_a_file_has_its_name_and_its_figure(tmp_path):
+    """Not the agreement of the numbers with Keras, called accuracy, while the images' task stands at 56.7 %."""
+    content = facts()
+    kind, price = content["metrics"]["test"], {"examples": 39, "r2": 0.81, "per_class": {}}
+    both = {"examples": 39, "tasks": {"kind": kind, "price": price}}
+    heads = [{"name": "accuracy", "key": "accuracy"}, {"name": "R²", "key": "r2"}]
+    content |= {"recipe": "multitask", "metrics": {"test": both}, "measure": {**heads[0], "heads": heads}}
+    content |= {"test_by_seed": [both], "test_accuracy_by_seed": [0.9]}
+    outputs = {
+        "kind": measured("kind", "accuracy", "accuracy", 0.567, "undecided", interval=[0.5, 0.6]),
+        "price": measured("price", "R²", "r2", 0.81),
+    }
+    files = files_of(row_of(outputs["kind"], accuracy_of_outputs=outputs))
+    files["outputs"] = [{"name": "kind", "kind": "single_label"}, {"name": "price", "kind": "regression"}]
+    files["preprocessing"] = {"outputs": {name: {"kind": "regression"} for name in outputs}}
+    text = shown(tmp_path, content, files).text
+    table = text[text.index("Exported files") :]
+    for words in ("Validation figure", "kind", "accuracy 56.7 %", "price", "R² 0.81"):
+        assert words in table, words
+    written = card.write(tmp_path, tmp_path / "export").read_text()
+    assert "| `model0.tflite` | kind | float32 | 0.00 MB | accuracy 56.7 % (50.0 to 60.0) |" in written
+    assert "| `model0.tflite` | price | float32 | 0.00 MB | R² 0.81 |" in written
+
+
+def test_a_phase_names_the_figure_that_it_watched(tmp_path):
+    content = facts()
+    _, second = content["schedule"]["phases"]
+    del second["best_validation_accuracy"]
+    second |= {"watched": "entity F1", "best_validation_watched": 0.456, "best_validation_loss": 1.5}
+    text = shown(tmp_path, content).text
+    assert "Best validation accuracy" not in text
+    assert "Kept epoch, on validation images" in text
+    assert "accuracy 80.0 %epoch 2" in text.replace(" epoch 2", "epoch 2")
+    assert "entity F1 45.6 %" in text
+
+
+def test_a_tagger_has_the_accuracy_of_its_tags_and_an_entity_f1():
+    assert wording.metric_name("accuracy", "f1") == "accuracy of single tags"
+    assert wording.metric_name("slots_accuracy", "f1") == "slots: accuracy of single tags"
+    assert wording.metric_name("kind_accuracy", "accuracy") == "kind: accuracy"
+    assert wording.metric_name("my_task_loss", "") == "my_task: loss"
+
+
 def test_a_label_without_pictures_is_named_and_has_no_figures(tmp_path):
     matrix = np.diag([9, 9, 9, 0])
     content = facts(matrix=matrix)
     content["data"]["splits"]["test"]["per_label"]["日本"] = 0
     (tmp_path / "run.json").write_text(json.dumps(content))
     text = page(tmp_path).text
-    assert "the test split has no picture of 日本" in text
+    assert "the test split has no image of 日本" in text
     table = text[text.index("Label by label") :]
     assert re.search(r"日本\s*–\s*–\s*–\s*0", table)
 
@@ -313,7 +597,7 @@ def test_swept_learning_rates_and_the_price_of_a_phase_are_shown(tmp_path):
     second |= {"rate_finder": {**sweep, "suggested": None}, "images_per_second": 12.0, "cached": False}
     shown = page(make_run(tmp_path / "run", content))
     assert not shown.broken
-    for part in (f"{first['name']}: 1.2e-04", "1,234 pictures/s", "frozen blocks cached", "12 pictures/s"):
+    for part in (f"{first['name']}: 1.2e-04", "1,234 images/s", "frozen blocks cached", "12 images/s"):
         assert part in shown.text
     labels = [attributes.get("aria-label", "") for attributes in shown.all("div")]
     assert "Loss against the learning rate. Suggested: 1.2e-04." in labels
@@ -330,7 +614,7 @@ def test_many_labels_and_large_pictures_stay_small(tmp_path):
         path = report.write(run)
         assert path.stat().st_size < 2_000_000
         text = Page(path.read_text()).text
-        grid = text[text.index("is ↓ called →") : text.index("Most frequent confusions")]
+        grid = text[text.index("true label ↓ predicted →") : text.index("Most frequent confusions")]
         shown = min(count, report.MOST_LABELS)
         assert len(set(re.findall(r"label number \d+", grid))) == shown
         assert f"label number {count - 1}" in grid
@@ -340,7 +624,7 @@ def test_many_labels_and_large_pictures_stay_small(tmp_path):
 def test_long_labels_give_way_to_numbers(tmp_path):
     labels = ["x" * 33, "y", "z"]
     (tmp_path / "run.json").write_text(json.dumps(facts(labels)))
-    assert re.search(r"is ↓ called → 1 2 3 1 x{33}", page(tmp_path).text)
+    assert re.search(r"true label ↓ predicted → 1 2 3 1 x{33}", page(tmp_path).text)
 
 
 @pytest.mark.parametrize(
@@ -383,11 +667,11 @@ def test_a_figure_that_is_not_known_breaks_nothing(tmp_path, capsys):
     }  # fmt: skip
     run = make_run(tmp_path / "run", content)
     page = Page(report.write(run).read_text())
-    assert "age R² –." in page.text
-    assert "too few test answers to say whether sharing helps: –, – shared, –, – alone." in page.text
+    assert "On test images: kind accuracy 92.3 % (39 answers), age R² – (1 answers)." in page.text
+    assert "age: too few test answers to say whether sharing helps." in page.text
     text_run.summarize(run)
     assert "test age R² not known\n" in capsys.readouterr().out
-    assert [row["name"] for row in card._measures(content)] == ["kind accuracy"]
+    assert [m.title for m in headline.measures(content)] == ["Test kind accuracy", "Test age R²"]
 
 
 def test_wilson_interval():
@@ -403,10 +687,13 @@ def test_wilson_interval():
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(None, "–"), (0.25, "0.25 s"), (42.4, "42 s"), (151, "2 min 31 s"), (3599.7, "1 h 0 min"), (7320, "2 h 2 min")],
+    [
+        (None, "–"), (0.25, "0.25 s"), (42.4, "42 s"), (89.4, "89 s"), (89.6, "1 min 30 s"), (151, "2 min 31 s"),
+        (3599.7, "1 h 0 min"), (7320, "2 h 2 min"),
+    ],
 )
 def test_durations(seconds, words):
-    assert report._duration(seconds).replace("\u202f", " ") == words
+    assert wording.duration(seconds).replace("\u202f", " ") == words
 
 
 @pytest.mark.parametrize(
@@ -414,7 +701,7 @@ def test_durations(seconds, words):
     [(None, "–"), (0, "0 B"), (999, "999 B"), (999_400, "999 kB"), (999_900, "1 MB"), (9_112_345, "9.11 MB")],
 )
 def test_sizes(size, words):
-    assert report._scaled(size, ("B", "kB", "MB", "GB")).replace("\u202f", " ") == words
+    assert wording.byte_size(size).replace("\u202f", " ") == words
 
 
 def test_a_curve_draws_both_lines_and_takes_the_colours_of_the_page():
