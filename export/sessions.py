@@ -15,7 +15,7 @@ from export import manifest
 from export.graph import named_inputs, output_tensors
 from export.runtimes import Runtime, open_onnx, open_savedmodel, open_tflite
 from zoo.errors import ArtifactError, CheckFailed, ConfigError
-from zoo.keras_file import load_keras
+from zoo.keras_file import kind_of, load_keras
 from zoo.quiet import load_tensorflow
 from zoo.text import Tokenizer
 
@@ -33,7 +33,8 @@ class Session:
         inputs: name -> shape without batch, such as `{"image": (160, 160, 3)}`.
         outputs: the names of the outputs.
         integers: whether the inputs are token ids.
-        preprocessing: how an example becomes an input, as the artifact says it; empty for a .keras file of pictures.
+        preprocessing: how an example becomes an input, as the artifact says it; of a .keras file of pictures only the "kind"
+            of its answers.
         tokenizer: what turns texts into ids; None for other models.
         run: name -> batch to name -> batch; use `predict`.
     """
@@ -142,10 +143,13 @@ def _keras(path: Path, threads: int) -> Session:
         return {name: np.asarray(t) for name, t in output_tensors(model, outputs).items()}
 
     outputs = output_tensors(model, model.output)
+    attached = _beside(path)
+    if "preprocessing.json" not in attached and (kind := kind_of(model)):
+        attached["preprocessing.json"] = json.dumps({"kind": kind})
     runtime = Runtime(
         {t.name: tuple(t.shape[1:]) for t in model.inputs},
         {name: tuple(t.shape[1:]) for name, t in outputs.items()},
-        _beside(path),
+        attached,
         any("int" in t.dtype for t in model.inputs),
         run,
     )

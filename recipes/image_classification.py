@@ -49,6 +49,7 @@ def main(config: Config) -> Path:
     from zoo import backbone_table, backbones, heads
     from zoo.quiet import load_tensorflow
     from zoo.stack import stack
+    from zoo.state import set_weights
 
     config.check()
     row = backbone_table.find(config.backbone)
@@ -91,9 +92,9 @@ def main(config: Config) -> Path:
             )
             seconds = ([t.seconds for t in trained], [t.seconds for t in rivals])
             verdict = evaluation.verdict(accuracies, rival_accuracies, seconds)
-        best = min(trained, key=lambda result: result.validation_loss)
+        best = fit.best_of(trained)
         model = build("none", mixed=False)
-        model.set_weights(best.weights)
+        set_weights(model, best.weights)
         facts = {
             "recipe": "image-classification",
             **run.environment(),
@@ -118,4 +119,6 @@ def main(config: Config) -> Path:
 if __name__ == "__main__":
     import tyro
 
-    main(tyro.cli(Config))
+    from recipes.engine.run import exit_code
+
+    raise SystemExit(exit_code(main(tyro.cli(Config))))

@@ -49,6 +49,7 @@ def main(config: Config) -> Path:
     from zoo.heads import Tasks
     from zoo.quiet import load_tensorflow
     from zoo.stack import stack
+    from zoo.state import set_weights
 
     config.check()
     given = tasks.parse(config.tasks)
@@ -93,9 +94,9 @@ def main(config: Config) -> Path:
             length = task_run.as_long(phases, config.fit, images["train"], own["train"])
             _, single = train(f"{head.name} alone", head, own, *length)
             sharing.append(task_run.sharing(head, measured, single))
-        best = min(trained, key=lambda result: result.validation_loss)
+        best = fit.best_of(trained)
         model = build(spec="none")
-        model.set_weights(best.weights)
+        set_weights(model, best.weights)
         facts = {
             "recipe": "multitask",
             **run.environment(),
@@ -121,4 +122,6 @@ def main(config: Config) -> Path:
 if __name__ == "__main__":
     import tyro
 
-    main(tyro.cli(Config))
+    from recipes.engine.run import exit_code
+
+    raise SystemExit(exit_code(main(tyro.cli(Config))))

@@ -49,6 +49,7 @@ def main(config: Config) -> Path:
     from zoo.files import staged_folder
     from zoo.quiet import load_tensorflow
     from zoo.stack import backbone_of, stack
+    from zoo.state import set_weights
 
     row = backbone_table.find(config.backbone)
     load_tensorflow()
@@ -79,9 +80,9 @@ def main(config: Config) -> Path:
         weights.save_float16(backbone_of(model), path)
         # What is measured is what is shipped: the backbone as it comes back from the float16 file.
         model = build()
-        model.set_weights(trained.weights)
+        set_weights(model, trained.weights)
         backbone = backbones.build(row, image_size=config.image_size, weights=str(path))
-        backbone_of(model).set_weights(backbone.get_weights())
+        set_weights(backbone_of(model), backbone.get_weights())
         inputs = held_out["new pictures"].pixels[:4]
         np.savez_compressed(
             folder / f"{row.name}.golden.npz", inputs=inputs, features=backbone(np.float32(inputs)).numpy().mean((1, 2))

@@ -46,4 +46,6 @@ def main(config: Config) -> Path:
 if __name__ == "__main__":
     import tyro
 
-    main(tyro.cli(Config))
+    from recipes.engine.run import exit_code
+
+    raise SystemExit(exit_code(main(tyro.cli(Config))))

@@ -12,7 +12,7 @@ from zoo.state import clone
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["build_backbone", "build_encoder", "image_size", "load_keras"]
+__all__ = ["build_backbone", "build_encoder", "image_size", "kind_of", "load_keras"]
 
 
 def load_keras(path: Path) -> "keras.Model":
@@ -120,6 +120,29 @@ def build_encoder(path: Path, name: str, *, fresh: bool = False) -> "keras.Model
 
     copy = clone(backbone_of(clone(flatten(load_keras(path)))), fresh=fresh)
     return keras.Model(copy._inputs_struct, copy.outputs[0], name=name)
+
+
+def kind_of(model: "keras.Model") -> str | None:
+    """What the numbers of a model's only output mean, by the operation that makes them: "single_label" (softmax),
+    "multi_label" (sigmoid: each unit for itself), "regression" (any other activation: values, or logits). None: it cannot be
+    seen from the graph."""
+    import keras
+
+    from zoo.cuts import flatten, functional
+
+    if len(model.outputs) != 1:
+        return None
+    (tensor,) = (flatten(model) if functional(model) is not None else model).outputs
+    operation = tensor._keras_history.operation
+    through = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.Dropout, keras.layers.Identity)
+    while isinstance(operation, through):
+        operation = operation.input._keras_history.operation
+    name = getattr(getattr(operation, "activation", None), "__name__", type(operation).__name__).lower()
+    if name == "softmax":
+        return "single_label" if tensor.shape[-1] != 1 else "regression"
+    if name == "sigmoid":
+        return "multi_label"
+    return "regression" if isinstance(operation, (keras.layers.Dense, keras.layers.Activation)) else None
 
 
 def _before_classifier(model: "keras.Model") -> "keras.KerasTensor":

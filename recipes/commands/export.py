@@ -184,7 +184,9 @@ def _from_keras(options: Options) -> dict:
     from export.manifest import Description
     from export.sessions import load_keras
     from recipes.engine import export_data
+    from recipes.engine.progress import warn
     from zoo.errors import ArtifactError, ConfigError
+    from zoo.keras_file import kind_of
     from zoo.vision import DECODE
 
     if not options.run.is_file():
@@ -203,7 +205,12 @@ def _from_keras(options: Options) -> dict:
         examples, calibration = export_data.made_up(shape), None
     else:
         examples, calibration = export_data.from_source(options.data, labels, shape[0])
-    kind = _kind(np.asarray(model(np.float32(examples.inputs[:8]), training=False)))
+    kind = kind_of(model) or _kind(np.asarray(model(np.float32(examples.inputs[:8]), training=False)))
+    if kind == "regression" and len(labels) > 1:
+        warn(
+            f"the answers of '{options.run}' are values, not probabilities: if they are logits, put a softmax behind them, "
+            "and the files name labels"
+        )
     preprocessing = DECODE | {"image_size": shape[0], "kind": kind}
     return {
         "model": model,
@@ -231,7 +238,7 @@ def _kind(outputs: np.ndarray) -> str:
     """What a model's answers look like."""
     if outputs.min() < 0 or outputs.max() > 1:
         return "regression"
-    return "single_label" if np.allclose(outputs.sum(-1), 1, atol=1e-3) else "multi_label"
+    return "single_label" if outputs.shape[-1] > 1 and np.allclose(outputs.sum(-1), 1, atol=1e-3) else "multi_label"
 
 
 def lines(row: Mapping, split: str | None, options: Options) -> list[str]:

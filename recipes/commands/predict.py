@@ -1,7 +1,7 @@
 """`graft predict ARTIFACT INPUT...`: labels and probabilities for pictures or texts."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,24 +49,32 @@ def command(arguments: Sequence[str]) -> None:
         return
     for result in results:
         tasks = (
-            [result] if not any(isinstance(v, dict) and k != "scores" for k, v in result.items()) else result.values()
+            [result]
+            if not any(isinstance(v, dict) and k not in ("scores", "values") for k, v in result.items())
+            else result.values()
         )
         print("\t".join([result["input"], *(_line(task, options.top) for task in tasks if isinstance(task, dict))]))
 
 
 def _line(result: dict, top: int) -> str:
     """What one head says, for the terminal."""
+    if "labels" in result:
+        scores = (f"{label} {p:.3f}" for label, p in _highest(result["scores"], top))
+        return "\t".join([", ".join(result["labels"]) or "(none)", *scores])
     if "scores" in result:
-        best = sorted(result["scores"].items(), key=lambda item: -item[1])[:top]
-        return "\t".join(f"{label} {p:.3f}" for label, p in best)
+        return "\t".join(f"{label} {p:.3f}" for label, p in _highest(result["scores"], top))
     if "entities" in result:
         found = (f"{entity['type']}: {entity['text']} {entity['probability']:.3f}" for entity in result["entities"])
         return "\t".join(found) or "(nothing found)"
-    if "labels" in result:
-        return ", ".join(result["labels"]) or "(none)"
+    if "values" in result:
+        return "\t".join(f"{name} {value:.4g}" for name, value in result["values"].items())
     if "value" in result:
         return f"{result['value']:.4g}"
     return " ".join(f"{value:.4f}" for value in result["embedding"])
+
+
+def _highest(scores: Mapping[str, float], top: int) -> list[tuple[str, float]]:
+    return sorted(scores.items(), key=lambda item: -item[1])[:top]
 
 
 def _texts(session: "Session", inputs: Sequence[str]) -> list[dict]:
@@ -101,7 +109,8 @@ def _pictures(session: "Session", inputs: Sequence[str]) -> list[dict]:
                 for i, file in enumerate(batch)
             ]
             continue
-        results += [_result(file, row, session.labels) for file, row in zip(batch, scores, strict=True)]
+        head = {"kind": session.preprocessing.get("kind", "single_label"), "labels": session.labels}
+        results += [{"input": str(file), **said(head, row)} for file, row in zip(batch, scores, strict=True)]
     return results
 
 
@@ -111,13 +120,3 @@ def _files(item: Path) -> list[Path]:
     if item.is_dir():
         return sorted(f for f in item.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
     return [item]
-
-
-def _result(file: Path, row: np.ndarray, labels: Sequence[str]) -> dict:
-    best = int(row.argmax())
-    return {
-        "input": str(file),
-        "label": labels[best],
-        "probability": float(row[best]),
-        "scores": dict(zip(labels, map(float, row), strict=True)),
-    }

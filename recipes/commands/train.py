@@ -23,8 +23,8 @@ RECIPES = {
 }
 
 
-def command(arguments: Sequence[str]) -> None:
-    """Read the recipe's Config from `arguments` and run it."""
+def command(arguments: Sequence[str]) -> int:
+    """Read the recipe's Config from `arguments` and run it; 1 if its training diverged."""
     import tyro
 
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -32,9 +32,13 @@ def command(arguments: Sequence[str]) -> None:
         for name, text in RECIPES.items():
             print(f"  {name:<22}  {text}")
         print("\n`graft train RECIPE --help` explains the options of a recipe.")
-        return
+        return 0
     name, *options = arguments
     if name not in RECIPES:
         raise UnknownName("recipe", name, RECIPES)
     recipe = importlib.import_module(f"recipes.{name.replace('-', '_')}")
-    recipe.main(tyro.cli(recipe.Config, args=options, prog=f"graft train {name}"))
+    folder = recipe.main(tyro.cli(recipe.Config, args=options, prog=f"graft train {name}"))
+
+    from recipes.engine.run import exit_code
+
+    return exit_code(folder)

@@ -35,6 +35,8 @@ class Checkpoint:
         seconds, charged: of the training so far; see `budget.Clock`.
         began: what that clock showed when `phase` began to train; None: it has not.
         views: the views of cached examples that it has taken.
+        kept: the best epoch of the finished phases, as `fit.Trained` has it.
+        kept_variables: what `variables` were then.
     """
 
     phase: int = 0
@@ -50,6 +52,8 @@ class Checkpoint:
     charged: float = 0.0
     began: float | None = None
     views: int = 0
+    kept: dict = field(default_factory=dict)
+    kept_variables: list[np.ndarray] = field(default_factory=list, repr=False)
 
 
 def epochs_in(folder: Path) -> list[dict]:
@@ -75,7 +79,8 @@ class Checkpoints:
 
     def save(self, seed: int, state: Checkpoint) -> None:
         """Replace the checkpoint of `seed`."""
-        arrays = {"variables": state.variables, "optimizer": state.optimizer, "best": state.best}
+        names = ("variables", "optimizer", "best", "kept_variables")
+        arrays = {name: getattr(state, name) for name in names}
         facts = {name: value for name, value in vars(state).items() if name not in arrays}
         self._write(f"seed-{seed}.npz", facts, arrays)
 

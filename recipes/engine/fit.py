@@ -8,11 +8,10 @@ behind them trains.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from recipes.engine import pipeline
 from recipes.engine.budget import Clock
 from recipes.engine.cache import PrefixCache
 from recipes.engine.checkpoint import Checkpoints
@@ -23,7 +22,8 @@ from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
 from recipes.engine.store import Store
 from recipes.engine.texts import Texts
-from recipes.engine.training import EVALUATION_BATCH, Training
+from recipes.engine.training import Training
+from recipes.engine.validation import Watched, forward, outputs_of
 from recipes.engine.views import Views
 from zoo.adapters import add_lora, freeze_but, lora_layers, merged_weights, reset
 from zoo.blocks import count_trained, find_blocks, freeze
@@ -31,13 +31,14 @@ from zoo.cuts import narrowest_cut
 from zoo.errors import ConfigError
 from zoo.heads import Head, Tasks
 from zoo.stack import backbone_of
+from zoo.state import set_weights
 
 if TYPE_CHECKING:
     import keras
 
     from recipes.engine.joint import Method
 
-__all__ = ["Trained", "describe_phases", "forward", "outputs_of", "predict", "train"]
+__all__ = ["Trained", "best_of", "describe_phases", "forward", "outputs_of", "predict", "train"]
 
 FILLING = 0.4
 """The share of a budget of time that may go into cached features."""
@@ -47,8 +48,10 @@ FILLING = 0.4
 class Trained:
     """One seed's result.
 
-    `history` has a row an epoch; `phases` a summary of each phase; `weights` are those of the whole model; `charged` are the
-    seconds that the features which it found in the cache had cost.
+    `history` has a row an epoch; `phases` a summary of each phase; `weights` are those of the whole model, after the epoch
+    that was kept: `kept` is `{"phase" (its number), "epoch" (in that phase, from 1), "row" (in `history`), "watched" (the
+    name of the validation figure that chose it), "mode", "value"}`. `charged` are the seconds that the features which it
+    found in the cache had cost, `validation_loss` is that of the kept epoch.
     """
 
     seed: int
@@ -58,6 +61,18 @@ class Trained:
     seconds: float
     charged: float
     validation_loss: float
+    kept: dict
+
+
+def best_of(trained: "Sequence[Trained]") -> Trained:
+    """The seed whose kept epoch has the best watched validation figure; of equal ones that with the lowest loss."""
+    best = trained[0]
+    for result in trained[1:]:
+        watched = Watched(result.kept["watched"], result.kept["mode"])
+        value, known = result.kept["value"], best.kept["value"]
+        if watched.better(value, known) or (value == known and result.validation_loss < best.validation_loss):
+            best = result
+    return best
 
 
 def train(
@@ -73,6 +88,7 @@ def train(
     name: str = "training",
     method: "Callable[[int, int], Method] | None" = None,
     pairs: bool = False,
+    keep: Literal["best", "last"] = "best",
 ) -> tuple["keras.Model", list[Trained]]:
     """Train `build()` through `phases` once for each seed; the graph is traced once a phase, not once a seed.
 
@@ -82,6 +98,10 @@ def train(
     one goes on from there. `method` makes, of the width of what the last dense layer receives and the number of labels,
     what the last phase learns from the "unlabelled" ones of `images`. With `pairs` no labels are used: the head learns which
     two versions are of one picture.
+
+    Kept is the epoch, of all phases, with the best watched figure on the whole validation set (`validation.Validation`),
+    with a `method` and without; with `keep` "last" the last epoch of the last phase, where nothing labelled says which is
+    best.
 
     Returns the model, holding the weights of the last seed, and the results, in the order of `seeds`. The seconds of the
     first seed include tracing, and computing features that were not in the store.
@@ -97,10 +117,10 @@ def train(
     with mirrored(settings.multi_gpu):
         checkpoints = Checkpoints(folder and folder / "checkpoint" / name)
         logs = folder and folder / "tensorboard" / name
-        return _train(build, head, phases, images, seeds, settings, store, checkpoints, logs, method, pairs)
+        return _train(build, head, phases, images, seeds, settings, store, checkpoints, logs, method, pairs, keep)
 
 
-def _train(build, head, phases, images, seeds, settings, store, checkpoints, logs, make_method, pairs):
+def _train(build, head, phases, images, seeds, settings, store, checkpoints, logs, make_method, pairs, keep):
     import keras
 
     from recipes.engine.joint import hidden_of
@@ -125,7 +145,7 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, log
         cache = PrefixCache(store, model, images, settings.augment, settings.caching)
         epochs = [phase.epochs if budget is None else None for phase in phases]
         planned = cache.plan(list(zip(epochs, cuts, strict=True)))
-    training = Training(model, blocks, head, phases, images, settings, logs, method, pairs)
+    training = Training(model, blocks, head, phases, images, settings, logs, method, pairs, keep)
     results = []
     for index, seed in enumerate(seeds):
         finished = checkpoints.finished(seed, beginning)
@@ -151,12 +171,14 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, log
             state = training.run_phase(
                 number, trained[number], cuts[number], own, seed, state, checkpoints, clock, start
             )
+        training.keep(state)
         facts = {
             "history": [{"epoch": i, **row} for i, row in enumerate(state.history, 1)],
             "phases": state.summaries,
             "seconds": state.seconds,
             "charged": state.charged,
-            "validation_loss": state.summaries[-1]["best_validation_loss"],
+            "validation_loss": state.history[state.kept["row"]]["val_loss"],
+            "kept": state.kept,
         }
         # What stays as it was is one array for all seeds, or thirty models of one frozen encoder fill the memory.
         pairs_of = zip(beginning, merged_weights(model), strict=True)
@@ -164,7 +186,7 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, log
         checkpoints.finish(seed, facts, results[-1].weights, beginning)
     if lora_layers(model):
         model = build()
-    model.set_weights(results[-1].weights)
+    set_weights(model, results[-1].weights)
     return model, results
 
 
@@ -194,21 +216,6 @@ def describe_phases(model: "keras.Model", phases: Sequence[Phase]) -> list[dict]
     return rows
 
 
-def forward(model: "keras.Model") -> Callable:
-    """A batch of inputs -> the outputs as `predict` gives them, in inference mode; traced once."""
-    import keras
-    import tensorflow as tf
-
-    def call(inputs):
-        outputs = model(inputs, training=False)
-        if not isinstance(inputs, dict):
-            return outputs
-        mask = inputs["padding_mask"] > 0
-        return keras.tree.map_structure(lambda t: tf.boolean_mask(t, mask) if len(t.shape) == 3 else t, outputs)
-
-    return tf.function(call, reduce_retracing=True)
-
-
 def predict(model: "keras.Model", images: Images | Texts, weights: Sequence[list[np.ndarray]] = ()) -> list:
     """The outputs for all examples, in order, `(n, units)`, once for each list of `weights` (or for the model as it is).
 
@@ -217,15 +224,6 @@ def predict(model: "keras.Model", images: Images | Texts, weights: Sequence[list
     """
     call, outputs = forward(model), []
     for values in weights or [model.get_weights()]:
-        model.set_weights(values)
+        set_weights(model, values)
         outputs.append(outputs_of(call, images))
     return outputs
-
-
-def outputs_of(call: Callable, images: Images | Texts):
-    """What `call`, made by `forward`, gives for all examples, with the weights that its model has now."""
-    import keras
-
-    batches = pipeline.evaluation_batches(images, EVALUATION_BATCH)
-    parts = [keras.tree.map_structure(np.asarray, call(inputs)) for inputs, _ in batches]
-    return keras.tree.map_structure(lambda *values: np.concatenate(values), *parts)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-__all__ = ["OptimizerSettings", "batch_norm_momentum", "make_optimizer", "precision", "rate_of"]
+__all__ = ["OptimizerSettings", "batch_norm_momentum", "flush", "group_size", "make_optimizer", "precision", "rate_of"]
 
 
 SHARES = 1000
@@ -101,6 +101,37 @@ def make_optimizer(
     used = {0} | {depth.get(id(v), 0) for v in variables}
     optimizers = {n: adamw(layer_decay**n) for n in sorted(used)}
     return keras.optimizers.MultiOptimizer(lambda variable: optimizers[depth.get(id(variable), 0)])
+
+
+def group_size(accumulate: int, steps: int) -> int:
+    """Steps whose gradients make one update, where an epoch has so many: at least one update an epoch."""
+    return min(accumulate, steps)
+
+
+def flush(optimizer: "keras.optimizers.Optimizer") -> None:
+    """Make an update of the gradients that are left at the end of an epoch, fewer than a whole group: their mean counts.
+
+    The step counter goes on to where the group would have ended, so that the next one begins anew. Without accumulation, or
+    where nothing is left, nothing happens.
+    """
+    import keras
+
+    parts = getattr(optimizer, "optimizers", None) or [optimizer]
+    for part in parts:
+        size = part.gradient_accumulation_steps
+        left = int(part._iterations) % size if size else 0
+        if not left:
+            continue
+        gradients = [keras.ops.convert_to_tensor(sum_) / left for sum_ in part._accumulated_gradients]
+        part.gradient_accumulation_steps = None
+        try:
+            part.apply(gradients)
+        finally:
+            part.gradient_accumulation_steps = size
+        part._backend_reset_gradient_accumulators()
+        part._iterations.assign(part._iterations + (size - left - 1))
+    if optimizer is not parts[0]:
+        optimizer._iterations.assign(parts[0]._iterations)
 
 
 def _following(share: "tf.Variable", schedule: "keras.optimizers.schedules.LearningRateSchedule"):

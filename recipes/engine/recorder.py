@@ -10,6 +10,7 @@ import numpy as np
 from recipes.engine.budget import Clock
 from recipes.engine.optimizer import rate_of
 from recipes.engine.schedule import Phase
+from recipes.engine.validation import Watched
 from zoo.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["keep_best", "recorder"]
 
 
-def keep_best(mode: str, patience: int, known: Mapping) -> "keras.callbacks.EarlyStopping":
+def keep_best(watched: Watched, patience: int, known: Mapping, always: bool = False) -> "keras.callbacks.EarlyStopping":
     """Early stopping on "val_watched" for a phase that consists of several calls of `fit`.
 
     It begins with the first of them, from what it `known` when the training was interrupted, and its `best_weights` are
-    put back by who called.
+    put back by who called. With `always` every epoch is better than the ones before: the last one is kept.
     """
     import keras
 
@@ -37,10 +38,13 @@ def keep_best(mode: str, patience: int, known: Mapping) -> "keras.callbacks.Earl
                         setattr(self, name, known[name])
             self.begun = True
 
+        def _is_improvement(self, monitor_value, reference_value):
+            return always or watched.better(monitor_value, reference_value)
+
         def on_train_end(self, logs=None):
             """Keras's own would put the best weights back between two calls."""
 
-    return KeepBest("val_watched", mode=mode, patience=patience, restore_best_weights=True)
+    return KeepBest("val_watched", mode=watched.mode, patience=patience, restore_best_weights=True)
 
 
 def recorder(
@@ -78,15 +82,15 @@ def recorder(
             moved()
 
         def on_epoch_end(self, epoch, logs: Mapping[str, float] | None = None):
-            values = {name: float(value) for name, value in (logs or {}).items() if name != "val_watched"}
+            values = {name: float(value) for name, value in (logs or {}).items()}
             seconds = time.perf_counter() - self.start
             rows.append(
                 {"seconds": seconds, "elapsed": clock.used, "learning_rate": rate_of(self.model.optimizer), **values}
             )
-            figures = (f"{name.removeprefix('val_')} {v:.3f}" for name, v in values.items() if name.startswith("val_"))
+            figures = (f"{name.removeprefix('val_')} {v:.3f}" for name, v in _shown(values))
             advance(0, f"epoch {epoch + 1}: validation {', '.join(figures)}")
             stopping = {
-                "best": float(best.best),
+                "best": None if best.best is None else float(best.best),
                 "best_epoch": int(best.best_epoch),
                 "wait": int(best.wait),
                 "stopped": bool(self.model.stop_training),
@@ -95,3 +99,8 @@ def recorder(
             save(list(rows), best.best_weights, stopping)
 
     return Recorder()
+
+
+def _shown(values: Mapping[str, float]) -> list[tuple[str, float]]:
+    """What the note of an epoch says of the validation set."""
+    return [(name, value) for name, value in values.items() if name.startswith("val_") and name != "val_watched"]

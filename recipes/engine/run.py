@@ -27,12 +27,15 @@ from export import manifest
 from recipes.engine import evaluation, explain, fit
 from recipes.engine.export_data import CALIBRATION
 from recipes.engine.images import Images
+from recipes.engine.progress import warn
 from recipes.engine.sources import SPLITS, Source
+from recipes.engine.texts import Texts
 from zoo import weights
 from zoo.backbone_table import Backbone
-from zoo.errors import ArtifactError
+from zoo.errors import ArtifactError, CheckFailed
 from zoo.files import MEND, read_json, staged_file, write_text
 from zoo.heads import Head
+from zoo.keras_file import load_keras
 from zoo.stack import backbone_of
 from zoo.vision import DECODE
 
@@ -41,21 +44,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCHEMA",
+    "concerns",
     "describe_backbone",
     "describe_data",
     "environment",
+    "exit_code",
     "plain",
     "read",
     "save_arrays",
     "summarize",
     "write_classifier",
     "write_history",
+    "write_model",
 ]
 
 SCHEMA = 1
 PARITY_EXAMPLES = 64
 SAMPLES_PER_LABEL = 4
 WORST_MISTAKES = 16
+EXPLODED = 100.0
+"""A loss above it is no loss of a model that learns: to say the same of all examples costs the logarithm of the labels."""
 PACKAGES = ("graft-zoo", "tensorflow", "keras", "keras-hub", "tokenizers", "numpy", "pillow", "scikit-learn")
 
 
@@ -164,11 +172,10 @@ def write_classifier(
     those of the training split. run.json holds `facts` and, beside them, "metrics" by split and the "confusion" on the test
     split.
     """
+    model = write_model(folder, model, pixels["validation"])
     outputs = {split: fit.predict(model, pixels[split])[0] for split in SPLITS[1:]}
     targets = {split: pixels[split].targets for split in outputs}
     write_text(folder / "labels.txt", "".join(f"{label}\n" for label in head.labels))
-    with staged_file(folder / "model.keras") as path:
-        model.save(path)
     write_history(folder, history)
     _write_examples(folder, pixels, calibration or pixels["train"])
     _write_mistakes(folder, model, pixels["test"], outputs["test"])
@@ -176,8 +183,59 @@ def write_classifier(
         "metrics": {split: evaluation.evaluate(head, outputs[split], targets[split]) for split in outputs},
         "confusion": {"split": "test", "matrix": evaluation.confusion(outputs["test"], targets["test"])},
     }
-    content = {"schema": SCHEMA, **facts, **measured}
+    content = {"schema": SCHEMA, **facts, **measured, **concerns(history, measured["metrics"]["test"], [head])}
     write_text(folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_model(folder: Path, model: "keras.Model", validation: Images | Texts) -> "keras.Model":
+    """Write model.keras, open it again and return what was opened: every figure that a run states is that of the file.
+
+    Raises:
+        CheckFailed: the file answers the `validation` examples otherwise than `model`.
+    """
+    import keras
+
+    with staged_file(folder / "model.keras") as path:
+        model.save(path)
+    opened = load_keras(folder / "model.keras")
+    pairs = zip(*(keras.tree.flatten(fit.predict(each, validation)[0]) for each in (model, opened)), strict=True)
+    for before, after in pairs:
+        if not np.allclose(before, after, rtol=1e-3, atol=1e-4, equal_nan=True):
+            raise CheckFailed(
+                "model.keras answers otherwise than the model that was trained (by up to "
+                f"{np.abs(before - after).max():.3g} on {len(validation)} validation examples): some layer has a state that "
+                "Keras does not save; use layers that can be saved"
+            )
+    return opened
+
+
+def concerns(history: Sequence[Mapping], test: Mapping, heads: Sequence[Head], scale: float = 1.0) -> dict:
+    """`{"warnings": [sentence, ...], "diverged": whether a training exploded}`, and says them.
+
+    `history` has a row an epoch, `test` the figures on the test split; losses are in units of `scale`.
+    """
+    found, last = [], {row["phase"]: row["loss"] for row in history}
+    exploded = {phase: loss for phase, loss in last.items() if not loss <= EXPLODED * scale}
+    for phase, loss in exploded.items():
+        found.append(
+            f"the training diverged in phase '{phase}': its loss ended at {loss:.3g}; kept is the best epoch all the same; "
+            "try a --learning-rate a tenth of it, or --clip-norm 1"
+        )
+    for head in heads:
+        figures = test.get("tasks", {head.name: test})[head.name]
+        if head.kind == "regression" and figures.get("r2") is not None and figures["r2"] < 0:
+            found.append(
+                f"'{head.name}' is worse than always answering the mean (R² {figures['r2']:.2f} on the test split): train "
+                "longer, or give more examples"
+            )
+    for text in found:
+        warn(text)
+    return {"warnings": found, "diverged": bool(exploded)}
+
+
+def exit_code(folder: Path) -> int:
+    """1 where the training of the run in `folder` diverged, else 0."""
+    return int((Path(folder) / "run.json").is_file() and bool(read(folder).get("diverged")))
 
 
 def write_history(folder: Path, rows: Sequence[dict]) -> None:

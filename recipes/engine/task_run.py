@@ -24,7 +24,7 @@ from recipes.engine.sources import SPLITS, Source
 from recipes.engine.tasks import Task
 from recipes.engine.text_session import heads_of
 from zoo.errors import ConfigError, DataError, UnknownName
-from zoo.files import read_arrays, read_json, staged_file, write_text
+from zoo.files import read_arrays, read_json, write_text
 from zoo.heads import Head
 from zoo.vision import DECODE
 
@@ -146,18 +146,19 @@ def write(
     facts: dict,
 ) -> None:
     """Measure `model` on the validation and test pictures and write all files but the report; run.json holds `facts`."""
+    model = run.write_model(folder, model, images["validation"])
     outputs = {split: fit.predict(model, images[split])[0] for split in SPLITS[1:]}
     write_text(folder / "labels.txt", "".join(f"{label}\n" for label in heads[0].labels))
     described = preprocessing(heads, given, images["train"].pixels.shape[1])
     write_text(folder / "preprocessing.json", json.dumps(described, ensure_ascii=False, indent=2) + "\n")
-    with staged_file(folder / "model.keras") as path:
-        model.save(path)
     run.write_history(folder, history)
     _write_examples(folder, images, heads)
+    metrics = {split: tasks.figures(heads, outputs[split], images[split]) for split in outputs}
     content = {
         "schema": run.SCHEMA,
         **facts,
-        "metrics": {split: tasks.figures(heads, outputs[split], images[split]) for split in outputs},
+        **run.concerns(history, metrics["test"], heads, sum(task.weight for task in given)),
+        "metrics": metrics,
         "confusion": _confusion(heads, outputs["test"], images["test"]),
     }
     write_text(folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")

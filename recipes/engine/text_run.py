@@ -23,9 +23,10 @@ from recipes.engine.texts import Texts, encode_splits, padded, padded_targets
 from zoo import encoders
 from zoo.encoders import Encoder
 from zoo.errors import ConfigError
-from zoo.files import staged_file, write_text
+from zoo.files import write_text
 from zoo.heads import Head, Tasks
 from zoo.stack import stack
+from zoo.state import set_weights
 from zoo.text import Tokenizer
 
 if TYPE_CHECKING:
@@ -105,9 +106,9 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
             apart = [head_evaluation.headline([single], figures) for figures in single_figures]
             together = [head_evaluation.headline([single], figures["tasks"][single.name]) for figures in measured]
             sharing.append(evaluation.sharing(single.name, head_evaluation.measure_of(single)["key"], together, apart))
-        best = min(trained, key=lambda result: result.validation_loss)
+        best = fit.best_of(trained)
         model = build("none")
-        model.set_weights(best.weights)
+        set_weights(model, best.weights)
         facts = {
             "recipe": recipe,
             "modality": "text",
@@ -221,22 +222,23 @@ def describe_data(source, texts: Mapping[str, Texts], made, config, fingerprint,
 
 def write(folder, model, heads, texts, tokenizer, source, history, facts) -> None:
     """Measure `model` on the validation and test sentences and write all files but the report; run.json holds `facts`."""
+    model = run.write_model(folder, model, texts["validation"])
     outputs = {split: fit.predict(model, texts[split])[0] for split in SPLITS[1:]}
     write_text(folder / "labels.txt", "".join(f"{label}\n" for label in heads[0].labels))
     write_text(folder / "tokenizer.json", tokenizer.json)
     write_text(folder / "vocab.txt", "".join(f"{piece}\n" for piece in tokenizer.vocabulary))
     described = preprocessing(heads, texts["train"], tokenizer)
     write_text(folder / "preprocessing.json", json.dumps(described, ensure_ascii=False, indent=2) + "\n")
-    with staged_file(folder / "model.keras") as path:
-        model.save(path)
     run.write_history(folder, history)
     _write_examples(folder, texts)
     shown = for_report(model, heads, outputs["test"], texts, tokenizer, source)
     write_text(folder / "texts.json", json.dumps(shown, ensure_ascii=False) + "\n")
+    metrics = {split: head_evaluation.figures(heads, outputs[split], texts[split]) for split in outputs}
     content = {
         "schema": run.SCHEMA,
         **facts,
-        "metrics": {split: head_evaluation.figures(heads, outputs[split], texts[split]) for split in outputs},
+        **run.concerns(history, metrics["test"], heads),
+        "metrics": metrics,
         "confusion": _confusion(heads, outputs["test"], texts["test"]),
     }
     write_text(folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -89,7 +89,7 @@ def said(head: Mapping, row: np.ndarray, words: Sequence[str] = (), firsts: np.n
     """What a head says of one example, in words; `words` and where they begin are of a sentence, for tags."""
     labels = head["labels"]
     if head["kind"] == "regression":
-        return {"value": float(row[0])}
+        return {"value": float(row[0])} if len(row) == 1 else {"values": _scores(labels, row)}
     if head["kind"] == "single_label":
         best = int(row.argmax())
         return {"label": labels[best], "probability": float(row[best]), "scores": _scores(labels, row)}

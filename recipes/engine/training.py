@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -14,24 +14,25 @@ from recipes.engine.device import xla_pays
 from recipes.engine.gather import Features, has_gaps
 from recipes.engine.images import Images
 from recipes.engine.lr_finder import find_rate
-from recipes.engine.optimizer import batch_norm_momentum, make_optimizer
+from recipes.engine.optimizer import batch_norm_momentum, flush, group_size, make_optimizer
 from recipes.engine.progress import progress, say
 from recipes.engine.recorder import keep_best, recorder
 from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
 from recipes.engine.texts import Texts
+from recipes.engine.validation import EVALUATION_BATCH, Validation, Watched, forward, outputs_of
 from recipes.engine.views import Views
 from zoo.adapters import freeze_but
 from zoo.blocks import Block, count_trained, freeze
 from zoo.cuts import split, with_frozen_prefix
-from zoo.heads import Head, Tasks, compile_arguments, monitored
+from zoo.heads import Head, Tasks, compile_arguments
+from zoo.state import set_weights
 
 if TYPE_CHECKING:
     from recipes.engine.joint import Method
 
-__all__ = ["EVALUATION_BATCH", "Training"]
+__all__ = ["Training"]
 
-EVALUATION_BATCH = 64
 CHUNK_BYTES = 1024**2
 """What a disk reads in one stretch, where features are too large for memory."""
 VALIDATION_SEED = 0
@@ -59,13 +60,17 @@ class Training:
         logs: Path | None,
         method: "Method | None" = None,
         pairs: bool = False,
+        keep: Literal["best", "last"] = "best",
     ):
         self.model, self.blocks, self.head, self.phases = model, blocks, head, phases
         self.images, self.settings, self.logs = images, settings, logs
         most = max(count_trained(blocks, phase.train) for phase in phases)
         still = {id(v) for block in blocks[: len(blocks) - most] for v in block.weights}
         self.changing = [v for v in model.variables if id(v) not in still] + (method.variables if method else [])
-        self.method, self.pairs = method, pairs
+        self.method, self.pairs, self.keep_which = method, pairs, keep
+        weights = pipeline.balanced_weights(images["train"].targets) if settings.class_weights else None
+        self.validation = None if pairs else Validation(head, images["validation"], weights)
+        self.watched = Watched("validation loss", "min") if pairs else self.validation.watched
         self.compiled: dict[tuple[int, bool], _Phase] = {}
         self.sweeps: dict[int, dict] = {}
 
@@ -83,6 +88,17 @@ class Training:
             variable.assign(value)
         return state
 
+    def keep(self, state: Checkpoint) -> None:
+        """Set the model to the best epoch of all phases, now that they are over."""
+        for variable, value in zip(self.changing, state.kept_variables, strict=True):
+            variable.assign(value)
+        kept = state.kept
+        if kept["phase"] < len(self.phases) - 1:
+            name, value = self.phases[kept["phase"]].name, kept["value"]
+            say(
+                f"kept: epoch {kept['epoch']} of phase '{name}' ({self.watched.name} {value:.4g}), no later one is better"
+            )
+
     def run_phase(
         self, number, trained, cut, views: Views | None, seed, state: Checkpoint, checkpoints, clock: Clock, start
     ):
@@ -94,7 +110,7 @@ class Training:
         key = (number, views is not None)
         if key not in self.compiled:
             method = self.method if phase is self.phases[-1] else None
-            self.compiled[key] = _Phase(self, phase, cut, views is not None, method)
+            self.compiled[key] = _Phase(self, number, cut, views is not None, method)
         compiled = self.compiled[key]
         data = {name: self.images[name] if views is None else views.cache.features(cut, name) for name in self.images}
         changing = {id(v) for v in self.changing}
@@ -109,7 +125,7 @@ class Training:
                 Checkpoint(
                     number, len(rows), [v.numpy() for v in self.changing], optimizer, [best[i] for i in own], stopping,
                     rows, state.history, state.summaries, clock.own, clock.charged, state.began,
-                    views.taken if views is not None else state.views,
+                    views.taken if views is not None else state.views, state.kept, state.kept_variables,
                 ),
             )  # fmt: skip
 
@@ -141,15 +157,22 @@ class Training:
             "images_per_second": examples / training_seconds,
             "input_wait_share": waited / training_seconds,
             "rate_finder": self.sweeps.get(number),
+            "watched": self.watched.name,
+            "best_validation_watched": rows[best_epoch]["val_watched"],
             **_best(rows[best_epoch]),
         }
         say(
             f"{phase.name}: {seconds:.0f} s, of which {prepared:.0f} s to prepare; {summary['images_per_second']:,.0f} "
             f"examples/s, {summary['input_wait_share']:.0%} of the time waiting for them"
         )
+        variables = [v.numpy() for v in self.changing]
+        kept = self._kept(state, number, best_epoch, rows)
+        rows = [{name: value for name, value in row.items() if name != "val_watched"} for row in rows]
         state = Checkpoint(
             number + 1,
-            variables=[v.numpy() for v in self.changing],
+            kept=kept,
+            kept_variables=state.kept_variables if kept is state.kept else variables,
+            variables=variables,
             history=state.history + [{"phase": phase.name, **row} for row in rows],
             summaries=[*state.summaries, summary],
             seconds=clock.own,
@@ -159,24 +182,38 @@ class Training:
         checkpoints.save(seed, state)
         return state
 
+    def _kept(self, state: Checkpoint, number: int, epoch: int, rows: Sequence[Mapping]) -> dict:
+        """Which epoch of all phases so far is the best, now that phase `number` has ended, whose best `epoch` is; `state` is
+        that of before."""
+        value = rows[epoch]["val_watched"]
+        last = self.keep_which == "last" and number == len(self.phases) - 1
+        if not state.kept or last or self.watched.better(value, state.kept["value"]):
+            row = len(state.history) + epoch
+            watched = {"watched": self.watched.name, "mode": self.watched.mode}
+            return {"phase": number, "epoch": epoch + 1, "row": row, "value": value, **watched}
+        return state.kept
+
 
 class _Phase:
     """One phase's graph, compiled once: the suffix alone on cached features, or behind a prefix that never trains."""
 
-    def __init__(self, training: Training, phase: Phase, cut, cached: bool, method: "Method | None"):
+    def __init__(self, training: Training, number: int, cut, cached: bool, method: "Method | None"):
         import keras
         import tensorflow as tf
 
         from recipes.engine.gradnorm import GradNorm
         from recipes.engine.joint import Joint
 
-        self.pairs = training.pairs
+        phase: Phase = training.phases[number]
+        self.pairs, self.validation, self.watched = training.pairs, training.validation, training.watched
+        self.keep_last = training.keep_which == "last" and number == len(training.phases) - 1
         self.phase, self.cut, self.settings, self.logs = phase, cut, training.settings, training.logs
         self.head, self.blocks = training.head, training.blocks
         model = training.model
         if cut is not None:
             model = split(model, cut)[1] if cached else with_frozen_prefix(model, cut)
         self.method, self.model = method, model
+        self.forward = forward(model)
         if method is not None:
             self.model = model = Joint(model, method, self._progress)
         if isinstance(self.head, Tasks) and self.head.balanced:
@@ -197,6 +234,14 @@ class _Phase:
         whole = cached and phase.train == "head"
         one = self.settings.multi_gpu or (timed and not cached)
         self.steps_a_call = 1 if one else _steps_a_call(self.steps, whole_epochs=whole)
+        # As many steps an epoch as its groups of accumulated gradients would have if the last one were whole: `flush`.
+        self.group = group_size(self.settings.accumulate, self.steps)
+        self.counted = -(-self.steps // self.group) * self.group
+        if self.settings.accumulate > self.steps:
+            say(
+                f"{phase.name}: --accumulate {self.settings.accumulate} is more than the {self.steps} steps of an epoch: "
+                "one update an epoch"
+            )
         self._compile()
 
     def _compile(self) -> None:
@@ -204,11 +249,11 @@ class _Phase:
         optimizer = make_optimizer(
             model.trainable_weights,
             phase.learning_rate,
-            self.steps * phase.epochs,
-            self.settings.optimizer,
+            self.counted * phase.epochs,
+            replace(self.settings.optimizer, accumulate=self.group),
             blocks=self.blocks,
             layer_decay=phase.layer_decay,
-            steps_per_epoch=self.steps,
+            steps_per_epoch=self.counted,
             share=self.share,
         )
         model.compile(
@@ -233,7 +278,7 @@ class _Phase:
             return self.share
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         # Not `iterations`: those are updates, of which there are fewer where gradients are accumulated.
-        return keras.ops.cast(optimizer._iterations, "float32") / (self.steps * self.phase.epochs)
+        return keras.ops.cast(optimizer._iterations, "float32") / (self.counted * self.phase.epochs)
 
     def _order(self, seed: int, examples: Images | Texts | Features, first: int = 0) -> pipeline.Order:
         texts = pipeline.texts_of(examples)
@@ -270,12 +315,22 @@ class _Phase:
         others = replace(others, epochs=ENDLESS, first=begun, skip=skip)
         return pipeline.joint_batches(labelled, data["unlabelled"], others, augment, self.method.strong)
 
-    def _validation(self, examples):
+    def _look(self, examples) -> Callable[[], dict[str, float]]:
+        """What gives the figures of the validation `examples` with the weights of now."""
         if not self.pairs:
             batches = pipeline.evaluation_batches(examples, EVALUATION_BATCH)
-            return pipeline.known_only(batches) if has_gaps(examples.targets) else batches
+            return lambda: self.validation.figures(outputs_of(self.forward, examples, batches))
         order = pipeline.Order(len(examples), self.settings.batch_size, VALIDATION_SEED)
-        return pipeline.paired_batches(examples, order, self.settings.augment)
+        batches = pipeline.paired_batches(examples, order, self.settings.augment)
+
+        def look() -> dict[str, float]:
+            meanwhile = [variable.numpy() for variable in self.model.metrics_variables]
+            figures = self.model.evaluate(batches, verbose=0, return_dict=True)
+            for variable, value in zip(self.model.metrics_variables, meanwhile, strict=True):
+                variable.assign(value)  # the epoch's own figures go on from where they were
+            return {**{f"val_{name}": value for name, value in figures.items()}, "val_watched": figures["loss"]}
+
+        return look
 
     def find_rate(self, data: Mapping, seed: int) -> dict:
         """Sweep over rates, then compile anew; see `lr_finder.find_rate`."""
@@ -298,9 +353,9 @@ class _Phase:
         """(a row an epoch, the index of the best one, seconds spent waiting for batches, figures of looks in between).
 
         Goes on where `state` stands, whose best weights are `best_weights`; the model holds the best epoch's weights
-        afterwards, or with a method those of the last one: what is best for the labelled examples is not what is best for
-        the others. With `views` it trains on those of the examples of `data`. `save` is called after each epoch.
-        With `limits` (when the phase begins and ends on the `clock`) it trains until then.
+        afterwards, or where the last one is kept those of the last. With `views` it trains on those of the examples of
+        `data`. `save` is called after each epoch. With `limits` (when the phase begins and ends on the `clock`) it trains
+        until then.
         """
         import keras
         import tensorflow as tf
@@ -310,26 +365,26 @@ class _Phase:
         for variable, value in zip(self.variables, state.optimizer or self.fresh, strict=True):
             variable.assign(value)
         if state.stopping.get("stopped") or state.epochs_done == self.epochs:  # killed just before the next phase
-            self.model.set_weights(best_weights)
+            set_weights(self.model, best_weights)
             return state.rows, state.stopping["best_epoch"], 0.0, glances
         waited = tf.Variable(0.0, dtype=tf.float64, trainable=False)
-        watched, mode = monitored(self.head) if self.method is None else ((), "max")
         known = {**state.stopping, "best_weights": best_weights} if state.stopping else {}
-        best = keep_best(mode, settings.patience or self.epochs, known)
+        best = keep_best(self.watched, settings.patience or self.epochs, known, always=self.keep_last)
+        look = self._look(data["validation"])
 
         def watch(epoch, logs):
-            logs["val_watched"] = float(np.mean([logs[name] for name in watched])) if watched else float(epoch)
+            flush(self.model.optimizer)
+            logs |= look()
 
         rows = list(state.rows)
         # Callbacks are called in this order and share their logs.
         callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=watch), best]
         if settings.tensorboard and self.logs is not None:
             callbacks.append(keras.callbacks.TensorBoard(self.logs / f"seed-{seed}" / phase.name))
-        validation = self._validation(data["validation"])
         length = (phase.epochs - state.epochs_done) * self.steps
         if limits is not None:
             length = max(1, round(limits[1] - clock.used))  # a bar of seconds
-            callbacks.append(self._deadline(clock, limits, validation, glances))
+            callbacks.append(self._deadline(clock, limits, look, glances))
         with progress(f"{phase.name} (seed {seed})", length) as advance:
             moved = _mover(advance, self.steps_a_call, None if limits is None else clock)
             callbacks.append(recorder(rows, best, glances, clock, moved, advance, save, phase))
@@ -339,7 +394,6 @@ class _Phase:
             for first, end, examples in stretches:
                 self.model.fit(
                     pipeline.timed(self._batches(examples, seed, first), waited),
-                    validation_data=validation,
                     steps_per_epoch=self.steps,
                     initial_epoch=first,
                     epochs=end,
@@ -349,16 +403,16 @@ class _Phase:
                 )
                 if self.model.stop_training:
                     break
-        self.model.set_weights(best.best_weights)
+        set_weights(self.model, best.best_weights)
         return rows, best.best_epoch, float(waited.numpy()), glances
 
-    def _deadline(self, clock: Clock, limits: tuple[float, float], validation, glances: list):
+    def _deadline(self, clock: Clock, limits: tuple[float, float], look: Callable, glances: list):
         def follow(steps: float) -> None:
             self.momentum.assign(batch_norm_momentum(steps))
 
         most = HEAD_PASSES * self.phase.epochs if self.phase.train == "head" else None
         budget = self.settings.budget_seconds
-        return deadline(clock, limits, budget, most, self.share, follow, validation, glances)
+        return deadline(clock, limits, budget, most, self.share, follow, look, glances)
 
 
 def _mover(advance: Callable, steps: int, clock: Clock | None) -> Callable[[], None]:
@@ -384,5 +438,7 @@ def _steps_a_call(steps: int, whole_epochs: bool) -> int:
 
 def _best(row: Mapping[str, float]) -> dict:
     return {
-        f"best_validation_{name.removeprefix('val_')}": value for name, value in row.items() if name.startswith("val_")
+        f"best_validation_{name.removeprefix('val_')}": value
+        for name, value in row.items()
+        if name.startswith("val_") and name != "val_watched"
     }

@@ -177,13 +177,6 @@ def test_weights_of_tasks_weigh(row, tagged):
     assert not any(np.array_equal(*pair) for path, pair in by_path.items() if path == "intent_dense/kernel")
 
 
-def test_the_most_accurate_epoch_of_a_tagger_is_kept():
-    slots, intent = heads.tags(["O", "B-x"], name="slots"), heads.single_label(["a", "b"], name="intent")
-    assert heads.monitored(intent) == (("val_loss",), "min")
-    assert heads.monitored(slots) == (("val_accuracy",), "max")
-    assert heads.monitored(heads.Tasks((intent, slots))) == (("val_intent_accuracy", "val_slots_accuracy"), "max")
-
-
 def test_padding_and_unnamed_tokens_do_not_count():
     head = heads.tags(["O", "B-x"])
     truth = np.array([[-1, 0, 1, -1]], np.int32)

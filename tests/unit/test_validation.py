@@ -1,0 +1,166 @@
+"""What the best epoch is chosen by: each figure over the whole validation set, in the units of its task."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recipes.adapt import catalogue
+from recipes.engine import fit
+from recipes.engine.images import Images
+from recipes.engine.optimizer import group_size
+from recipes.engine.schedule import Phase
+from recipes.engine.settings import FitSettings
+from recipes.engine.texts import Ragged, Tagged, token_texts
+from recipes.engine.validation import Validation, Watched
+from tests.tiny import GREY, HEAD, PLACE, builder, normalization, pictures, tasked, two_domains
+from zoo import heads
+from zoo.heads import Tasks
+from zoo.stack import backbone_of, stack
+
+QUIET = FitSettings(batch_size=8, cache="off")
+
+
+def tagged(tags, labels=("O", "B-x")):
+    """Sentences of one piece a word with these tags."""
+    rows = [np.array([labels.index(tag) for tag in sentence], np.int32) for sentence in tags]
+    pieces = Ragged.of(rows)
+    begun = Ragged.of([np.arange(len(row), dtype=np.int32) for row in rows])
+    words = tuple(tuple("w" for _ in row) for row in rows)
+    targets = Tagged(pieces.values, pieces.starts, begun, Ragged.of(rows), words)
+    names = tuple(map(str, range(len(rows))))
+    settings = {"inputs": ("token_ids", "padding_mask"), "pad_id": 0, "max_length": 16}
+    return token_texts([row + 5 for row in rows], targets, names, names, **settings)
+
+
+def test_each_head_names_what_it_is_watched_by():
+    data = pictures(12)
+    slots, vectors = heads.tags(["O", "B-x"], name="slots"), heads.embedding(4)
+    assert Validation(HEAD, data).watched == Watched("validation loss", "min")
+    assert Validation(HEAD, data, np.ones(3, np.float32)).watched.name == "validation weighted loss"
+    assert Validation(vectors, data).watched == Watched("validation recall at 1", "max")
+    assert Validation(slots, tagged([["O", "B-x"]])).watched == Watched("validation entity F1", "max")
+    assert Validation(slots, tagged([["O", "O"]])).watched == Watched("validation accuracy", "max"), "no entity"
+    alone = Images(data.pixels[:3], data.targets[:3], data.names[:3], ())
+    assert Validation(vectors, alone).watched == Watched("validation loss", "min"), "no two of a class"
+    assert Validation(Tasks((PLACE, GREY)), tasked(12)).watched.mode == "min"
+
+
+def test_an_embedding_is_measured_over_the_whole_set():
+    """Before, a loss over batches in order of length chose the epoch: here no batch of 2 holds a pair."""
+    data = pictures(12)
+    outputs = np.eye(3, 4, dtype=np.float32)[data.classes]
+    found = Validation(heads.embedding(4), data).figures(outputs)
+    assert found["val_watched"] == found["val_recall_at_1"] == 1.0
+
+
+def test_learned_weights_have_no_say_and_those_of_the_user_have():
+    data = tasked(30, 1, gaps=0.2)
+    outputs = {"place": np.full((30, 3), 1 / 3, np.float32), "grey": np.full((30, 1), 120, np.float32)}
+    found = Validation(Tasks((PLACE, GREY), None), data).figures(outputs)
+    assert found["val_loss"] == pytest.approx(found["val_place_loss"] + found["val_grey_loss"])
+    assert found["val_place_loss"] == pytest.approx(np.log(3), abs=1e-5), "of the known answers alone"
+    weighted = Validation(Tasks((PLACE, GREY), (2.0, 0.5)), data).figures(outputs)
+    assert weighted["val_watched"] == pytest.approx(2 * found["val_place_loss"] + 0.5 * found["val_grey_loss"])
+
+
+def test_class_weights_weigh_what_is_watched():
+    data = pictures(12)
+    outputs = np.full((12, 3), 0.1, np.float32)
+    outputs[:, 0] = 0.8
+    plain = Validation(HEAD, data).figures(outputs)["val_loss"]
+    first = Validation(HEAD, data, np.array([3, 0, 0], np.float32)).figures(outputs)["val_loss"]
+    assert first == pytest.approx(-np.log(0.8), abs=1e-5)
+    assert plain > first
+
+
+def test_the_best_epoch_of_all_phases_is_kept():
+    """Before, it was the best one of the last phase, however bad that was."""
+    noisy = pictures(24, 1)
+    noisy.targets[:6] = noisy.targets[1:7]  # wrong labels: who is too sure pays for it
+    data = {"train": pictures(48), "validation": noisy}
+    phases = (Phase("all", "all", 4, 0.03, batch_norm="train"), Phase("head", "head", 2, 100.0))
+    model, (result,) = fit.train(builder(normalization), HEAD, phases, data, [0], QUIET)
+    losses = [row["val_loss"] for row in result.history]
+    assert min(losses[:4]) < min(losses[4:]), "the second phase only does harm"
+    assert result.kept["phase"] == 0
+    assert result.kept["row"] == int(np.argmin(losses))
+    assert result.validation_loss == min(losses)
+    outputs = fit.predict(model, data["validation"], [result.weights])[0]
+    assert Validation(HEAD, data["validation"]).figures(outputs)["val_loss"] == pytest.approx(min(losses), abs=1e-4)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_methods_and_baseline_keep_the_same_epoch(keep):
+    """Before, a method kept the last epoch and the baseline the best one."""
+    data = two_domains()
+    phases = (Phase("all", "all", 6, 0.05, batch_norm="train"),)
+    for method in (None, catalogue.maker("pseudo_label", 1.0, None)):
+        _, (result,) = fit.train(builder(normalization), HEAD, phases, data, [0], QUIET, method=method, keep=keep)
+        losses = [row["val_loss"] for row in result.history]
+        wanted = int(np.argmin(losses)) if keep == "best" else 5
+        assert result.kept["row"] == wanted
+        assert result.phases[-1]["best_epoch"] == wanted + 1
+
+
+def test_the_seed_that_ships_is_the_one_whose_own_losses_are_lowest():
+    data = {"train": tasked(60), "validation": tasked(30, 1)}
+    both = Tasks((PLACE, GREY), None)
+
+    def build():
+        return stack(backbone_of(builder(normalization)()), both)
+
+    phases = (Phase("all", "all", 8, 0.01, batch_norm="train"),)
+    model, trained = fit.train(build, both, phases, data, [0, 1], replace(QUIET, batch_size=10))
+    found = []
+    for result in trained:
+        outputs = fit.predict(model, data["validation"], [result.weights])[0]
+        found.append(Validation(both, data["validation"]).figures(outputs)["val_loss"])
+        assert found[-1] == pytest.approx(result.validation_loss, abs=1e-3)
+    assert fit.best_of(trained) is trained[int(np.argmin(found))]
+
+
+def test_best_of_follows_the_direction_of_what_is_watched():
+    def result(seed, value, mode, loss=0.0):
+        kept = {"watched": "x", "mode": mode, "value": value}
+        return fit.Trained(seed, [], [], [], 0.0, 0.0, loss, kept)
+
+    assert fit.best_of([result(0, 0.5, "min"), result(1, 0.4, "min")]).seed == 1
+    assert fit.best_of([result(0, 0.5, "max"), result(1, 0.4, "max")]).seed == 0
+    assert fit.best_of([result(0, 0.5, "max", 2.0), result(1, 0.5, "max", 1.0)]).seed == 1
+
+
+@pytest.mark.parametrize("accumulate", [4, 5, 8, 100])
+def test_what_was_accumulated_is_never_lost(accumulate):
+    """Before, more steps than a phase has made not one update, in silence."""
+    data = {"train": pictures(48), "validation": pictures(12, 1)}
+    settings = replace(QUIET, accumulate=accumulate)  # 6 steps an epoch
+    phases = (Phase("head", "head", 3, 0.1),)
+    _, (result,) = fit.train(builder(normalization), HEAD, phases, data, [0], settings)
+    losses = [row["val_loss"] for row in result.history]
+    assert len(set(losses)) == 3, "every epoch ends with an update"
+
+
+def test_a_group_that_is_whole_is_the_same_with_and_without_a_rest():
+    """Two epochs of 6 steps in groups of 4: an update of 4 steps and one of the mean of 2, in each epoch."""
+    import keras
+
+    from recipes.engine.optimizer import OptimizerSettings, flush, make_optimizer
+
+    assert (group_size(8, 6), group_size(4, 6), group_size(1, 6)) == (6, 4, 1)
+    variable = keras.Variable([0.0])
+    optimizer = make_optimizer([variable], 0.1, 16, OptimizerSettings(accumulate=4), steps_per_epoch=8)
+    optimizer.build([variable])
+    seen = []
+    for step in range(6):
+        optimizer.apply([keras.ops.convert_to_tensor([float(step + 1)])])
+        seen.append(float(variable[0]))
+    assert seen[:3] == [0, 0, 0]
+    assert seen[3] != 0
+    assert seen[3] == seen[5]
+    flush(optimizer)
+    assert float(variable[0]) != seen[5]
+    assert int(optimizer._iterations) == 8, "the next group begins anew"
+    assert float(np.abs(optimizer._accumulated_gradients[0]).sum()) == 0
+    flush(optimizer)
+    assert int(optimizer._iterations) == 8
