@@ -185,25 +185,28 @@ def accuracy(
     kind: Kind,
     max_drop: float,
     scorer: Callable[[np.ndarray], Score] | None = None,
+    half: bool = False,
 ) -> Accuracy:
     """What `outputs` lose against `reference`, all `(n, units)`; `targets` None takes the reference's answers for true.
 
     Judged is the figure of the kind (`zoo/scores.py`), or the one that `scorer` makes of answers. A drop of at most
     `max_drop` points passes. A larger one fails where the whole 95 % interval of the paired difference lies above it; else
-    the examples cannot tell. Of several values the one that loses most is judged.
+    the examples cannot tell. Of several values the one that loses most is judged. Where nothing but the reference's answers
+    is known and it was computed in `half` precision, those do not count that rounding may have turned.
     """
     finite = bool(np.isfinite(outputs).all())
-    truth, scored = _scorer(reference, targets, kind, scorer)
+    margin = HALF_MARGIN if half else 0.0
+    truth, scored = _scorer(reference, targets, kind, scorer, margin)
     shown = outputs if finite else np.nan_to_num(outputs, nan=0.0, posinf=0.0, neginf=0.0)
     before, after = scored(reference), scored(shown)
     if truth == "labels" and np.isnan(before.units).any():  # nothing to be right about: one label, no entity
-        truth, scored = _scorer(reference, None, kind, None)
+        truth, scored = _scorer(reference, None, kind, None, margin)
         before, after = scored(reference), scored(shown)
     low_high, unit = _drops(before, after)
     values = [float(score.units[unit]) for score in (before, after)]
     drop, (low, high) = 100 * (values[0] - values[1]), low_high
     if math.isnan(drop):  # all of Keras's answers are the same number
-        drop = low = high = 0.0 if np.allclose(outputs, reference, rtol=1e-3) else 100.0
+        drop = low = high = 0.0 if np.allclose(outputs, reference, rtol=1e-3, atol=margin) else 100.0
     if not finite:
         status: Status = "fail"
     elif drop <= max_drop + ROUNDING:
@@ -227,7 +230,9 @@ def accuracy(
     )
 
 
-def _scorer(reference: np.ndarray, targets, kind: Kind, scorer) -> tuple[str, Callable[[np.ndarray], Score]]:
+def _scorer(
+    reference: np.ndarray, targets, kind: Kind, scorer, margin: float
+) -> tuple[str, Callable[[np.ndarray], Score]]:
     """(what is taken for true, what makes a score of answers)."""
     if targets is not None or scorer is not None:
         return "labels", scorer or (lambda values: scores.score(kind, values, targets))
@@ -240,7 +245,10 @@ def _scorer(reference: np.ndarray, targets, kind: Kind, scorer) -> tuple[str, Ca
     if kind == "tags":
         tags = np.where(np.isfinite(reference).all(-1), reference.argmax(-1), -1)
         return "keras", lambda values: scores.score(kind, values, tags)
-    return "keras", lambda values: scores.share(AGREEMENT[kind], "accuracy", _right(values, reference, kind))
+    clear = _answers(reference, reference, kind, margin)[0] if margin else np.ones(len(reference), bool)
+    return "keras", lambda values: scores.share(
+        AGREEMENT[kind], "accuracy", np.where(clear, _right(values, reference, kind), np.nan)
+    )
 
 
 def _drops(before: Score, after: Score) -> tuple[tuple[float, float], int]:

@@ -120,7 +120,10 @@ def export_model(
         raise ConfigError(quantize.NO_CALIBRATION)
     kinds = kind if isinstance(kind, Mapping) else dict.fromkeys(output_tensors(model, model.output), kind)
     judge = _Judge.of(model, examples, kinds, max_drop, description)  # the model as it is, in its own precision
-    model = as_float32(model)
+    given, model = model, as_float32(model)
+    # A rebuilt model may call its inputs otherwise.
+    names = {old.name: new.name for old, new in zip(given.inputs, model.inputs, strict=True)}
+    judge = replace(judge, inputs={names[name]: values for name, values in judge.inputs.items()})
     rows = []
     with staged_folder(folder, overwrite) as staging:
         for name in dict.fromkeys(formats):
@@ -264,6 +267,7 @@ class _Judge:
                 self.kinds[name],
                 self.max_drop,
                 self.scorers.get(name),
+                self.half,
             )
         return found
 

@@ -1,0 +1,162 @@
+"""What Keras derives from weights survives every copy of them, and a file is judged beside the model as it was given."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from export import graph
+from export.export import Examples, export_model
+from export.manifest import Description
+from recipes.engine import run
+from tests.tiny import pictures
+from zoo import state
+from zoo.errors import CheckFailed
+from zoo.keras_file import build_backbone, kind_of
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.uniform(0, 255, (64, 16, 16, 3)).astype("float32")
+
+
+def adapted(policy="float32", activation="softmax"):
+    """A classifier whose preprocessing was adapted to data."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        keras.utils.set_random_seed(0)
+        normalize = layers.Normalization()
+        normalize.adapt(PIXELS)
+        inputs = keras.Input((16, 16, 3))
+        x = layers.Conv2D(8, 3, activation="relu")(normalize(inputs))
+        x = layers.GlobalAveragePooling2D()(x)
+        return keras.Model(inputs, layers.Dense(3, activation=activation, dtype="float32")(x))
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def test_a_backbone_of_ones_own_keeps_its_normalization(tmp_path):
+    """Before, its features had a mean of 48 instead of 0.3."""
+    model = adapted()
+    model.save(tmp_path / "own.keras")
+    wanted = keras.Model(model.inputs[0], model.layers[-2].output)(PIXELS)
+    copy = build_backbone(tmp_path / "own.keras", "own")
+    np.testing.assert_allclose(copy(PIXELS), wanted, atol=1e-5)
+    fresh = build_backbone(tmp_path / "own.keras", "own", fresh=True)
+    normalized = keras.Model(fresh.inputs[0], fresh.layers[1].output)(PIXELS)
+    assert abs(float(np.mean(normalized))) < 0.1, "random weights, but the pixels that it is made for"
+
+
+def test_setting_weights_derives_again():
+    model = adapted()
+    other = keras.models.clone_model(model)
+    assert np.abs(model(PIXELS) - other(PIXELS)).max() > 1e-3
+    state.set_weights(other, model.get_weights())
+    np.testing.assert_allclose(other(PIXELS), model(PIXELS), atol=1e-6)
+
+
+def test_boundaries_that_come_with_the_configuration_stay():
+    layer = layers.Discretization(num_bins=4)
+    layer.adapt(PIXELS[..., :1].reshape(-1, 1))
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, layers.Dense(2)(layer(inputs)))
+    np.testing.assert_allclose(state.clone(model)(PIXELS[0, 0, :, :1]), model(PIXELS[0, 0, :, :1]))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
+def test_in_float32_a_model_of_half_precision_is_nearly_the_same(policy):
+    """Before, the files of one with adapted preprocessing differed by 0.88, and passed."""
+    model = adapted(policy)
+    assert graph.in_half_precision(model)
+    whole = graph.as_float32(model)
+    assert not graph.in_half_precision(whole)
+    assert np.abs(np.float32(model(PIXELS)) - whole(PIXELS)).max() < 0.03
+
+
+def exported(model, folder, **settings):
+    return export_model(
+        model,
+        folder,
+        description=Description("m", ["a", "b", "c"], {}, (0, 255)),
+        kind="single_label",
+        examples=Examples(PIXELS, None, {"split": None}),
+        formats=("onnx",),
+        **settings,
+    )["files"]
+
+
+def test_files_are_judged_beside_the_model_as_it_was_given(tmp_path, monkeypatch):
+    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    (row,) = exported(adapted("mixed_bfloat16"), tmp_path / "whole")
+    assert row["status"] == "pass", row
+    assert row["parity"]["batch_1_diff"] is not None
+
+    monkeypatch.setattr("export.export.as_float32", lambda model: keras.models.clone_model(graph.as_float32(model)))
+    (row,) = exported(adapted("mixed_bfloat16"), tmp_path / "lossy")
+    assert row["status"] == "fail"
+
+
+def test_a_model_that_answers_nan_is_not_exported(tmp_path):
+    model = adapted()
+    model.layers[-1].bias.assign([np.nan, 0, 0])
+    with pytest.raises(CheckFailed, match="answers NaN or infinity"):
+        exported(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Forgetful(layers.Layer):
+    """A layer that multiplies by a number that no file holds."""
+
+    factor = 1.0
+
+    def call(self, inputs):
+        return inputs * self.factor
+
+
+def test_a_run_says_nothing_that_its_file_does_not(tmp_path):
+    inputs = keras.Input((16, 16, 3), name="image")
+    forgetful = Forgetful()
+    x = forgetful(layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(inputs)))
+    model = keras.Model(inputs, layers.Dense(3, "softmax")(x))
+    opened = run.write_model(tmp_path, model, pictures(6))
+    assert opened is not model
+    forgetful.factor = 5.0
+    model.make_predict_function(force=True)
+    with pytest.raises(CheckFailed, match="answers otherwise than the model that was trained"):
+        run.write_model(tmp_path, model, pictures(6))
+
+
+@pytest.mark.parametrize(
+    ("activation", "units", "kind"),
+    [
+        ("softmax", 3, "single_label"),
+        ("sigmoid", 1, "multi_label"),
+        ("sigmoid", 3, "multi_label"),
+        (None, 1, "regression"),
+        (None, 3, "regression"),
+        ("relu", 2, "regression"),
+    ],
+)
+def test_the_kind_of_a_model_is_read_from_its_graph(activation, units, kind):
+    """Before, one sigmoid unit was a label whatever it said, and a logit of 8 a probability."""
+    inputs = keras.Input((4,))
+    assert kind_of(keras.Model(inputs, layers.Dense(units, activation=activation)(inputs))) == kind
+    if activation:
+        split = layers.Activation(activation)(layers.Dense(units)(inputs))
+        assert kind_of(keras.Model(inputs, layers.Reshape((units,))(split))) == kind
+    nested = keras.Sequential([keras.Input((4,)), layers.Dense(units, activation=activation)])
+    assert kind_of(keras.Model(inputs, nested(inputs))) == kind
+
+
+def test_what_went_wrong_in_a_training_is_said():
+    from zoo import heads
+
+    head = heads.regression(["price"], name="price")
+    rows = [{"phase": "probe", "loss": 0.7}, {"phase": "all", "loss": 4e15}]
+    found = run.concerns(rows, {"r2": -0.4}, [head])
+    assert found["diverged"]
+    assert "diverged in phase 'all': its loss ended at 4e+15" in found["warnings"][0]
+    assert "'price' is worse than always answering the mean (R² -0.40 on the test split)" in found["warnings"][1]
+    fine = run.concerns(rows[:1], {"tasks": {"price": {"r2": 0.4}}}, [head])
+    assert fine == {"warnings": [], "diverged": False}
+    assert not run.concerns([{"phase": "a", "loss": 5e3}], {"r2": None}, [head], scale=1000)["diverged"]
