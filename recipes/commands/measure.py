@@ -91,7 +91,7 @@ def _row(file: Path, options: Options) -> dict:
     from export import manifest, probe
     from export.evidence import wilson
     from recipes.commands import evaluate
-    from zoo.errors import ArtifactError
+    from zoo.errors import ArtifactError, CheckFailed
 
     keys = ("format", "size_bytes", "latency_ms", "latency_p90_ms", "latency_all_threads_ms", "threads")
     row = {
@@ -117,7 +117,7 @@ def _row(file: Path, options: Options) -> dict:
             if share is not None:
                 low, high = wilson(share, result.get("queries", result["examples"]))
                 row |= {"accuracy": share, "low": low, "high": high}
-    except ArtifactError as error:
+    except (ArtifactError, CheckFailed) as error:
         row["error"] = str(error)
     return row
 
