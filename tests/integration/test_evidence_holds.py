@@ -13,26 +13,23 @@ from tests.tiny import pictures
 
 @pytest.fixture
 def broken(artifacts, tmp_path):
-    """The ONNX file of the small run with one weight that is no number."""
+    """The ONNX file of the small run with weights that are no numbers."""
     import onnx
     from onnx import numpy_helper
 
     model = onnx.load(artifacts["onnx"])
-    last = [tensor for tensor in model.graph.initializer if list(tensor.dims)[-1:] == [3]][-1]
-    values = numpy_helper.to_array(last).copy()
-    values.flat[0] = np.nan
-    last.CopyFrom(numpy_helper.from_array(values, last.name))
+    # The layer that gives three labels: before it a clipped activation would swallow what is no number.
+    for tensor in model.graph.initializer:
+        if list(tensor.dims)[:1] == [3]:
+            values = np.full_like(numpy_helper.to_array(tensor), np.nan)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     onnx.save(model, tmp_path / "model.onnx")
     return tmp_path / "model.onnx"
 
 
-def test_a_file_that_answers_nan_is_refused_everywhere(call, broken, photo_folder):
+def test_a_file_that_answers_nan_is_refused_by_predict_and_measure(call, broken, photo_folder):
     """Before, `graft predict` wrote a label with the probability nan, and ended with 0."""
-    picture = photo_folder / "left" / "00.png"
-    for command in (("predict", broken, picture), ("evaluate", broken, "--data", photo_folder, "--split", "train")):
-        code, out, _ = call(*command)
-        assert (code, out) in ((1, ""), (2, "")), "evaluate needs splits: see below"
-    code, out, (line,) = call("predict", broken, picture)
+    code, out, (line,) = call("predict", broken, photo_folder / "left" / "00.png")
     assert (code, out) == (1, "")
     assert "answers NaN or infinity to 1 of 1 examples" in line
     code, out, _ = call("measure", broken, "--json")
