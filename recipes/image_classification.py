@@ -44,6 +44,8 @@ class Config(ImageConfig):
 
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
+    import numpy as np
+
     from recipes.engine import evaluation, fit, images, optimizer, report, run, schedule, sources, splits, workspace
     from recipes.engine.progress import say
     from zoo import backbone_table, backbones, heads
@@ -82,16 +84,16 @@ def main(config: Config) -> Path:
                 lambda: build(spec), head, phases, pixels, seeds, config.fit, store=store, folder=folder, name=name
             )
             outputs = fit.predict(model, pixels["test"], [result.weights for result in trained])
-            return trained, [evaluation.accuracy(output, pixels["test"].targets) for output in outputs]
+            units = [evaluation.unit_scores(head, output, pixels["test"].targets) for output in outputs]
+            return trained, np.stack(units)
 
-        trained, accuracies = train("transfer", spec, phases)
+        trained, units = train("transfer", spec, phases)
+        accuracies = units.mean(-1).tolist()
         verdict = None
         if config.compare_scratch:
-            rivals, rival_accuracies = train(
-                "scratch", "none", schedule.resolve("scratch", sum(p.epochs for p in phases))
-            )
+            rivals, rival_units = train("scratch", "none", schedule.resolve("scratch", sum(p.epochs for p in phases)))
             seconds = ([t.seconds for t in trained], [t.seconds for t in rivals])
-            verdict = evaluation.verdict(accuracies, rival_accuracies, seconds)
+            verdict = evaluation.verdict(accuracies, rival_units.mean(-1), seconds, (units, rival_units))
         best = fit.best_of(trained)
         model = build("none", mixed=False)
         set_weights(model, best.weights)
@@ -110,6 +112,7 @@ def main(config: Config) -> Path:
             "seconds": {"train": best.seconds},
             "verdict": verdict,
         }
+        run.write_units(folder, units)
         run.write_classifier(folder, model, head, pixels, best.history, facts)
     report.write(config.out)
     run.summarize(config.out)

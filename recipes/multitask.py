@@ -85,15 +85,17 @@ def main(config: Config) -> Path:
                 lambda: build(head), head, phases, images, seeds, settings, store=store, folder=folder, name=name
             )
             outputs = fit.predict(model, images["test"], [result.weights for result in trained])
-            return trained, [tasks.figures(head.heads, output, images["test"]) for output in outputs]
+            figures = [tasks.figures(head.heads, output, images["test"]) for output in outputs]
+            return trained, figures, tasks.unit_scores(head.heads, outputs, images["test"])
 
-        trained, measured = train("together", together, images)
+        trained, measured, units = train("together", together, images)
         sharing = []
         for head in heads if config.compare_single else ():
             own = task_run.alone(images, head)
             length = task_run.as_long(phases, config.fit, images["train"], own["train"])
-            _, single = train(f"{head.name} alone", head, own, *length)
-            sharing.append(task_run.sharing(head, measured, single))
+            _, single, single_units = train(f"{head.name} alone", head, own, *length)
+            pair = units[head.name], single_units[head.name]
+            sharing.append(task_run.sharing(head, measured, single, pair))
         best = fit.best_of(trained)
         model = build(spec="none")
         set_weights(model, best.weights)

@@ -44,13 +44,14 @@ def main(config: Config) -> Path:
     from recipes.engine import evaluation, fit, run, schedule
     from recipes.engine.images import Images
     from recipes.engine.progress import say
-    from recipes.engine.settings import FitSettings
+    from recipes.engine.settings import FitSettings, check_numbers
     from zoo import backbone_table, backbones, heads, weights
     from zoo.files import staged_folder
     from zoo.quiet import load_tensorflow
     from zoo.stack import backbone_of, stack
     from zoo.state import set_weights
 
+    check_numbers(config)
     row = backbone_table.find(config.backbone)
     load_tensorflow()
     head = heads.single_label(glyphs.CLASSES, dropout=0.1)

@@ -47,12 +47,13 @@ def main(config: Config) -> Path:
 
     from recipes.engine import fit, run, schedule
     from recipes.engine.progress import say
-    from recipes.engine.settings import FitSettings
+    from recipes.engine.settings import FitSettings, check_numbers
     from recipes.engine.texts import token_texts
     from zoo import encoders, heads, text, weights
     from zoo.files import staged_folder
     from zoo.stack import stack
 
+    check_numbers(config)
     lines = text.read_vocabulary(config.corpus)
     teacher_row = encoders.find(config.teacher)
     pieces = text.learn_word_pieces(lines, config.vocabulary)

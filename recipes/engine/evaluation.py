@@ -1,12 +1,25 @@
-"""Figures for one set of predictions, and the verdict of transfer against training from scratch. numpy and scikit-learn."""
+"""Figures for one set of predictions, and what comparisons of two ways of training say. numpy and scikit-learn."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from recipes.engine import comparison
+from zoo import scores
 from zoo.heads import Head
 
-__all__ = ["accuracy", "adapting", "confusion", "evaluate", "sharing", "verdict", "worst_mistakes"]
+__all__ = [
+    "Units",
+    "accuracy",
+    "adapting",
+    "confusion",
+    "duration",
+    "evaluate",
+    "sharing",
+    "unit_scores",
+    "verdict",
+    "worst_mistakes",
+]
 
 
 def accuracy(outputs: np.ndarray, targets: np.ndarray) -> float:
@@ -44,50 +57,65 @@ def worst_mistakes(outputs: np.ndarray, targets: np.ndarray, count: int) -> np.n
     return wrong[np.argsort(-outputs[wrong].max(-1))][:count]
 
 
-def verdict(
-    transfer: Sequence[float], scratch: Sequence[float], seconds: tuple[Sequence[float], Sequence[float]]
-) -> dict:
-    """What transfer gained over training from scratch: accuracies (0 to 1) by seed, and the seconds of either.
+Units = tuple[np.ndarray, np.ndarray] | None
+"""What each test example contributes to the figures of two arms, `(seeds, n)` each; see `comparison.compare`."""
 
-    The text says "gained" or "lost" only if every seed agrees; otherwise the two are not told apart.
+
+def verdict(
+    transfer: Sequence[float],
+    scratch: Sequence[float],
+    seconds: tuple[Sequence[float], Sequence[float]],
+    units: Units = None,
+) -> dict:
+    """What transfer gained over training from scratch: figures (at most 1) by seed, and the seconds of either.
+
+    "gained" and "lost" are said where the 95 % interval over seeds and test examples excludes no difference.
     """
-    gains = 100 * (np.asarray(transfer) - np.asarray(scratch))
-    text = _judgement(gains, "transfer", "transfer and scratch", ": train from scratch, or try another backbone")
-    minutes = (np.mean(seconds[1]) - np.mean(seconds[0])) / 60
-    text += f" and {'saved' if minutes >= 0 else 'cost'} {abs(minutes):.1f} minutes a run"
+    made = comparison.compare(transfer, scratch, units)
+    text = comparison.sentence(made, "transfer", "scratch")
+    if made.decision == "lost":
+        text += ": train from scratch, or try another backbone"
+    spared = float(np.mean(seconds[1]) - np.mean(seconds[0]))
+    text += f"; it {'saved' if spared >= 0 else 'cost'} {duration(abs(spared))} a run"
     return {
         "text": text,
         "transfer": {"accuracy": list(map(float, transfer)), "seconds": list(map(float, seconds[0]))},
         "scratch": {"accuracy": list(map(float, scratch)), "seconds": list(map(float, seconds[1]))},
-        "gain_points": gains.tolist(),
+        **made.as_dict(),
     }
 
 
-def sharing(task: str, key: str, together: Sequence[float | None], alone: Sequence[float | None]) -> dict:
+def sharing(
+    task: str, key: str, together: Sequence[float | None], alone: Sequence[float | None], units: Units = None
+) -> dict:
     """Whether a task gained from sharing its backbone with others: its measure `key` (at most 1; None: it has none) by
     seed, shared and by itself."""
     facts = {"task": task, "key": key, "together": list(together), "alone": list(alone)}
     if None in (*together, *alone):
         text = f"{task}: too few test answers to say whether sharing helps"
-        return {**facts, "text": text, "gain_points": []}
-    gains = 100 * (np.asarray(together) - np.asarray(alone))
-    said = _judgement(gains, "sharing", "sharing and a model of its own", ": give it a model of its own")
-    return {**facts, "text": f"{task}: {said}", "gain_points": gains.tolist()}
+        return {**facts, "text": text, "decision": "undecided", "interval": None, "gain_points": []}
+    made = comparison.compare(together, alone, units)
+    text = comparison.sentence(made, "sharing", "a model of its own")
+    if made.decision == "lost":
+        text += ": give it a model of its own"
+    return {**facts, "text": f"{task}: {text}", **made.as_dict()}
 
 
-def adapting(method: str, baseline: str, adapted: Sequence[float], plain: Sequence[float]) -> dict:
+def adapting(method: str, baseline: str, adapted: Sequence[float], plain: Sequence[float], units: Units = None) -> dict:
     """What `method` gained over a training without unlabelled examples: accuracies (0 to 1) by seed."""
-    gains = 100 * (np.asarray(adapted) - np.asarray(plain))
-    text = _judgement(gains, method, f"{method} and {baseline}", f": it did harm; take {baseline}")
-    return {"text": text, "gain_points": gains.tolist()}
+    made = comparison.compare(adapted, plain, units)
+    return {"text": comparison.sentence(made, method, baseline), **made.as_dict()}
 
 
-def _judgement(gains: np.ndarray, subject: str, both: str, advice: str) -> str:
-    """What differences by seed, in points, allow to say."""
-    seeds = f"{len(gains)} seed" + ("s" if len(gains) > 1 else "")
-    span = f"; {gains.min():+.1f} to {gains.max():+.1f}" if len(gains) > 1 else ""
-    if gains.min() > 0:
-        return f"{subject} gained {gains.mean():+.1f} points ({seeds}{span})"
-    if gains.max() < 0:
-        return f"{subject} lost {-gains.mean():.1f} points ({seeds}{span}){advice}"
-    return f"{both} cannot be told apart: {gains.mean():+.1f} points ({seeds}{span})"
+def duration(seconds: float) -> str:
+    """ "7 s", "12.5 minutes"."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} minutes"
+
+
+def unit_scores(head: Head, outputs: np.ndarray, targets) -> np.ndarray:
+    """What each example contributes to the figure that `head` is judged by, `(n,)`; their mean is about the figure."""
+    from recipes.engine.head_evaluation import tag_sequences
+
+    if head.kind == "tags":
+        return scores.unit_scores(scores.entity_f1(*tag_sequences(head, outputs, targets)))
+    return scores.unit_scores(scores.score(head.kind, outputs, targets))

@@ -7,6 +7,7 @@ labels.txt     one label a line, in the order of the output
 examples.npz   64 validation pictures for parity, 200 training pictures for calibration: a run can be exported
                after its data moved
 samples.npz, mistakes.npz   pictures for the report
+test_units.npz what each test example contributes to the test figure of each seed: for paired comparisons
 report.html    all of it for a person
 """
 
@@ -56,6 +57,7 @@ __all__ = [
     "write_classifier",
     "write_history",
     "write_model",
+    "write_units",
 ]
 
 SCHEMA = 1
@@ -236,6 +238,12 @@ def concerns(history: Sequence[Mapping], test: Mapping, heads: Sequence[Head], s
 def exit_code(folder: Path) -> int:
     """1 where the training of the run in `folder` diverged, else 0."""
     return int((Path(folder) / "run.json").is_file() and bool(read(folder).get("diverged")))
+
+
+def write_units(folder: Path, units: np.ndarray) -> None:
+    """Write test_units.npz: what each test example contributes to the figure of each seed, `(seeds, n)`, so that other runs
+    on the same test examples can be compared with this one example by example."""
+    save_arrays(folder / "test_units.npz", units=np.asarray(units, np.float32))
 
 
 def write_history(folder: Path, rows: Sequence[dict]) -> None:

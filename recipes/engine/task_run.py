@@ -164,11 +164,13 @@ def write(
     write_text(folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def sharing(head: Head, together: Sequence[Mapping], alone: Sequence[Mapping]) -> dict:
-    """Whether a task gained from the others: the figures by seed, of the model for all tasks and of the one for it alone."""
+def sharing(head: Head, together: Sequence[Mapping], alone: Sequence[Mapping], units: evaluation.Units = None) -> dict:
+    """Whether a task gained from the others: the figures by seed, of the model for all tasks and of the one for it alone;
+    `units` are what the test examples contribute to either."""
     shared = [head_evaluation.headline([head], figures["tasks"][head.name]) for figures in together]
     key = head_evaluation.measure_of(head)["key"]
-    return evaluation.sharing(head.name, key, shared, [head_evaluation.headline([head], figures) for figures in alone])
+    own = [head_evaluation.headline([head], figures) for figures in alone]
+    return evaluation.sharing(head.name, key, shared, own, units)
 
 
 def judged(heads: Sequence[Head], measured: Sequence[Mapping]) -> dict:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.engine import answers, tables
+from recipes.engine import answers, evaluation, tables
 from recipes.engine.augmentation import MIXERS
 from recipes.engine.head_evaluation import figures_of
 from recipes.engine.images import Images
@@ -24,7 +24,7 @@ from zoo import heads
 from zoo.errors import ConfigError, DataError
 from zoo.heads import Head
 
-__all__ = ["KINDS", "Task", "Tasked", "check", "figures", "heads_of", "load", "parse", "targets_of"]
+__all__ = ["KINDS", "Task", "Tasked", "check", "figures", "heads_of", "load", "parse", "targets_of", "unit_scores"]
 
 KINDS = ("single_label", "multi_label", "regression")
 FORM = "NAME[=COLUMN][:KIND[:WEIGHT]]"
@@ -232,6 +232,18 @@ def figures(heads: Sequence[Head], outputs: Mapping[str, np.ndarray] | np.ndarra
             )
         tasks[head.name] = figures_of(head, rows[known], targets[known])
     return tasks[heads[0].name] if len(heads) == 1 else {"examples": len(images), "tasks": tasks}
+
+
+def unit_scores(heads: Sequence[Head], outputs: Sequence, images: Images) -> dict[str, np.ndarray]:
+    """What each example whose answer is known contributes to the figure of each task, `(seeds, n)` by its name; `outputs`
+    has those of a model for each seed."""
+    found = {}
+    for head in heads:
+        targets = images.targets if len(heads) == 1 else images.targets[head.name]
+        known = ~np.isnan(targets).any(-1)
+        rows = [output if len(heads) == 1 else output[head.name] for output in outputs]
+        found[head.name] = np.stack([evaluation.unit_scores(head, row[known], targets[known]) for row in rows])
+    return found
 
 
 def _grouped(examples: Sequence[Tasked], tasks: Sequence[Task], missing: int) -> list[Tasked]:

@@ -84,28 +84,36 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
                 lambda: build(spec, head), head, phases, texts, seeds, config.fit, store=store, folder=folder, name=name
             )
             outputs = fit.predict(model, texts["test"], [result.weights for result in trained])
-            return trained, [head_evaluation.figures(head.heads, output, texts["test"]) for output in outputs]
+            figures = [head_evaluation.figures(head.heads, output, texts["test"]) for output in outputs]
+            return trained, figures, _units(head.heads, outputs, texts["test"])
 
-        trained, measured = train("transfer", spec, phases)
+        trained, measured, units = train("transfer", spec, phases)
         scores = [head_evaluation.headline(heads, figures) for figures in measured]
         verdict = None
         if config.compare_scratch:
             epochs = config.scratch_epochs or sum(phase.epochs for phase in phases)
             from_nothing = schedule.resolve("scratch", epochs, known=schedule.TEXT_SCHEDULES)
-            rivals, rival_figures = train("scratch", "none", schedule.for_width(from_nothing, row.feature_dim))
+            rivals, rival_figures, rival_units = train(
+                "scratch", "none", schedule.for_width(from_nothing, row.feature_dim)
+            )
             seconds = ([t.seconds for t in trained], [t.seconds for t in rivals])
             rival_scores = [head_evaluation.headline(heads, figures) for figures in rival_figures]
             if None in (*scores, *rival_scores):
                 warn("too few test examples to say whether transfer helps: no verdict")
             else:
-                verdict = evaluation.verdict(scores, rival_scores, seconds)
+                pair = _mean_units(units), _mean_units(rival_units)
+                verdict = evaluation.verdict(
+                    scores, rival_scores, seconds, None if any(part is None for part in pair) else pair
+                )
         sharing = []
         for single in alone:
             own = encode_splits(source, tokenizer, [single], **settings)
-            _, single_figures = train(f"{single.name} alone", spec, phases, single, own)
+            _, single_figures, single_units = train(f"{single.name} alone", spec, phases, single, own)
             apart = [head_evaluation.headline([single], figures) for figures in single_figures]
             together = [head_evaluation.headline([single], figures["tasks"][single.name]) for figures in measured]
-            sharing.append(evaluation.sharing(single.name, head_evaluation.measure_of(single)["key"], together, apart))
+            key, name = head_evaluation.measure_of(single)["key"], single.name
+            pair = units[name], single_units[name]
+            sharing.append(evaluation.sharing(name, key, together, apart, pair))
         best = fit.best_of(trained)
         model = build("none")
         set_weights(model, best.weights)
@@ -131,10 +139,29 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
             "verdict": verdict,
             "sharing": sharing,
         }
+        if len(heads) == 1:
+            run.write_units(folder, units[heads[0].name])
         write(folder, model, heads, texts, tokenizer, source, best.history, facts)
     report.write(config.out)
     summarize(config.out)
     return config.out
+
+
+def _units(heads: Sequence[Head], outputs: Sequence, texts: Texts) -> dict[str, np.ndarray]:
+    """What each test example contributes to the figure of each head, `(seeds, n)` by its name."""
+    found = {}
+    for head in heads:
+        several = len(heads) > 1
+        targets = texts.targets[head.name] if several else texts.targets
+        rows = [output[head.name] if several else output for output in outputs]
+        found[head.name] = np.stack([evaluation.unit_scores(head, row, targets) for row in rows])
+    return found
+
+
+def _mean_units(units: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Those of the mean over the heads; None where one of them has no figure."""
+    mean = np.mean(list(units.values()), 0)
+    return mean if np.isfinite(mean).all() else None
 
 
 def describe_backbone(row: Encoder, spec: str, model: "keras.Model") -> dict:

@@ -16,7 +16,13 @@ ROOT = Path(__file__).parents[2]
 ROOMS = {"zoo": 0, "export": 1, "recipes": 2, "benchmarks": 3}
 
 
-OF_KERAS = ("zoo/layers.py", "recipes/engine/gradnorm.py", "recipes/engine/joint.py", "recipes/adapt/methods.py")
+OF_KERAS = (
+    "zoo/layers.py",
+    "recipes/engine/gradnorm.py",
+    "recipes/engine/joint.py",
+    "recipes/engine/rand_augment.py",
+    "recipes/adapt/methods.py",
+)
 """Imported inside the functions that need them."""
 
 
