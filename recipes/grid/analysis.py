@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recipes.engine.comparison import Comparison, compare, sentence
 from recipes.grid.plan import BASELINE
+from recipes.grid.rows import units_of
 
 __all__ = [
     "Gain",
@@ -27,8 +29,6 @@ __all__ = [
 CONFIDENCE = 0.95
 NEAR = 3.0
 """Points below the best that a much cheaper model may be and still be recommended."""
-ROUNDING = 1e-6
-"""Points that two differences may be apart and still be the same."""
 MUCH = 2.0
 """How many times cheaper it has to be."""
 
@@ -75,39 +75,30 @@ class Group:
 
 @dataclass(frozen=True)
 class Gain:
-    """What transfer gained over training from scratch with one backbone at one share of the labels, in points of the test
-    figure, seed by seed; `p` of the paired t-test, None of fewer than two seeds, or where all gained the same. `epochs` are
-    those of scratch."""
+    """What transfer gained over training from scratch with one backbone at one share of the labels: `made` compares the test
+    figures over seeds and, where the rows hold them, test examples. `epochs` are those of scratch."""
 
     backbone: str
     schedule: str
     fraction: float
-    points: Interval
-    p: float | None
+    made: Comparison
     epochs: float | None
 
     @property
     def difference(self) -> str:
-        """ "+19.7 (+17.0 to +22.4)": the mean with its interval where there was a test."""
-        mean, half = self.points.mean, self.points.half
-        return f"{mean:+.1f}" + ("" if self.p is None else f" ({mean - half:+.1f} to {mean + half:+.1f})")
+        """ "+19.7 (+17.0 to +22.4)": the mean in points, with its interval where there is one."""
+        ends = self.made.interval
+        return f"{self.made.mean:+.1f}" + (f" ({ends[0]:+.1f} to {ends[1]:+.1f})" if ends else "")
 
     @property
     def text(self) -> str:
         """The verdict in words."""
         share = "" if self.fraction == 1 else f" at {self.fraction:.0%} of the labels"
         rival = "scratch" if self.epochs is None else f"scratch ({self.epochs:.0f} epochs)"
-        mean = f"{self.points.mean:+.1f} points"
-        if self.p is None:
-            why = "one seed" if self.points.count == 1 else f"the same with all {self.points.count} seeds"
-            return f"{self.backbone}{share}: {self.schedule} against {rival} {mean} ({why}: no test)"
-        low, high = self.points.mean - self.points.half, self.points.mean + self.points.half
-        seen = f"{mean} (95 % interval {low:+.1f} to {high:+.1f}, p = {self.p:.2g}, {self.points.count} seeds)"
-        if low > 0:
-            return f"{self.backbone}{share}: transfer ({self.schedule}) beat {rival} by {seen}"
-        if high < 0:
-            return f"{self.backbone}{share}: NEGATIVE transfer ({self.schedule}) against {rival}, {seen}: train from scratch"
-        return f"{self.backbone}{share}: transfer ({self.schedule}) and {rival} are not told apart, {seen}"
+        told = sentence(self.made, f"transfer ({self.schedule})", rival)
+        if self.made.decision == "lost":
+            told = f"NEGATIVE transfer: {told}: train from scratch"
+        return f"{self.backbone}{share}: {told}"
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -159,8 +150,6 @@ def front(found: Sequence[Group], cost: Callable[[Group], float | None]) -> list
 def gains(found: Sequence[Group]) -> list[Gain]:
     """Transfer against scratch, for each backbone and share: the schedule with the best validation figure, over the seeds
     that both have."""
-    from scipy import stats
-
     made = []
     for baseline in (g for g in found if g.schedule == BASELINE):
         rivals = [
@@ -171,17 +160,21 @@ def gains(found: Sequence[Group]) -> list[Gain]:
         if not rivals:
             continue
         best = max(rivals, key=lambda group: group.validation.mean)
-        ours, theirs = ({row["seed"]: 100 * row["test"] for row in group.rows} for group in (best, baseline))
+        ours, theirs = ({row["seed"]: row for row in group.rows} for group in (best, baseline))
         seeds = sorted(ours.keys() & theirs.keys())
         if not seeds:
             continue
-        differences = [ours[seed] - theirs[seed] for seed in seeds]
-        p = None
-        if np.ptp(differences) > ROUNDING:
-            p = float(stats.ttest_1samp(differences, 0.0).pvalue)
-        points = interval(differences)
-        made.append(Gain(baseline.backbone, best.schedule, baseline.fraction, points, p, baseline.figure("epochs")))
+        arms = [[rows[seed] for seed in seeds] for rows in (ours, theirs)]
+        result = compare(*([row["test"] for row in arm] for arm in arms), _units(arms))
+        made.append(Gain(baseline.backbone, best.schedule, baseline.fraction, result, baseline.figure("epochs")))
     return made
+
+
+def _units(arms: Sequence[Sequence[Mapping]]) -> tuple[np.ndarray, np.ndarray] | None:
+    """What the test examples contribute to the figures of two arms, `(seeds, n)` each; None where a row does not hold it."""
+    parts = [[units_of(row) for row in arm] for arm in arms]
+    lengths = {None if part is None else len(part) for arm in parts for part in arm}
+    return None if len(lengths) != 1 or None in lengths else tuple(np.stack(arm) for arm in parts)
 
 
 def with_all_labels(found: Sequence[Group]) -> list[Group]:

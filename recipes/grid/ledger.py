@@ -29,6 +29,7 @@ TEXTS = [
     "files_of",
     "formats",
     "precisions",
+    "test_units",
 ]
 """Columns that are no numbers."""
 

@@ -38,6 +38,7 @@ def write(folder: Path, facts: Mapping, rows: Sequence[Mapping], suggested: Sequ
         "failed": [row for row in rows if row["status"] != "done"],
         "table": _table(full, latency, size),
         "size": size and size.removesuffix("_bytes").replace("_", " "),
+        "shipped_file": _file_of(size),
         "crowded": any((row.get("workers") or 1) > 1 for row in rows),
         "trust": trust(full, suggested),
         "scores": transferability.SCORES,
@@ -69,6 +70,17 @@ def shipped(rows: Sequence[Mapping]) -> tuple[str | None, str | None]:
         return None, None
     latency = f"{name}_ms"
     return latency if columns(rows, latency) else None, f"{name}_bytes"
+
+
+def _file_of(size: str | None) -> str | None:
+    """The file that a column of sizes is of: "tflite_int8_bytes" -> "model.int8.tflite"."""
+    if size is None:
+        return None
+    kind, _, precision = size.removesuffix("_bytes").partition("_")
+    precision = precision.replace("_", "-")
+    if kind == "savedmodel":
+        return kind
+    return f"model.{kind}" if precision == "float32" else f"model.{precision}.{kind}"
 
 
 def trust(full: Sequence[analysis.Group], suggested: Sequence[Mapping]) -> dict[str, dict | None]:

@@ -1,17 +1,22 @@
 """A finished run, or one that died -> its row in the table of a grid."""
 
+import base64
 import csv
 import json
 import math
 import platform
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from recipes.engine.budget import MARKS as LOOKED_AT
 from recipes.grid.jobs import Outcome
 from recipes.grid.plan import Cell
+from zoo.files import read_arrays
 
-__all__ = ["MARKS", "best_until", "curve_of", "file_columns", "files_in", "measure_of", "of_cell"]
+__all__ = ["MARKS", "best_until", "curve_of", "file_columns", "files_in", "measure_of", "of_cell", "packed", "units_of"]
 
 OF_FILES = ("tflite_", "onnx_", "savedmodel_", "files_of", "formats", "precisions")
 """How the columns about exported files begin."""
@@ -52,6 +57,7 @@ def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> di
         "curve": " ".join(f"{seconds:.2f}:{value:.6f}" for seconds, value in points),
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "process_seconds": outcome.seconds,
+        "test_units": packed(run / "test_units.npz"),
         "machine": f"{outcome.machine}, {platform.machine()}, {_cores()} cores",
         "versions": " ".join(f"{name} {version}" for name, version in content["versions"].items()),
     }
@@ -71,7 +77,7 @@ def file_columns(manifest: Mapping) -> dict:
     """Size, latency and accuracy of each exported file, as columns: `tflite_int8_ms` and the like."""
     found = {}
     for file in manifest["files"]:
-        if "accuracy" not in file or not file["passed"]:
+        if "accuracy" not in file or file.get("status", "pass" if file["passed"] else "fail") != "pass":
             continue
         name = f"{file['format']}_{file['precision']}".replace("-", "_")
         found[f"{name}_bytes"] = file["size_bytes"]
@@ -84,6 +90,26 @@ def file_columns(manifest: Mapping) -> dict:
 def files_in(row: Mapping) -> dict:
     """The part of a row that is about exported files."""
     return {name: value for name, value in row.items() if name.startswith(OF_FILES) and value is not None}
+
+
+def packed(file: Path) -> str | None:
+    """What each test example contributes to the test figure of a run with one seed, as text for a cell of the table; None
+    where the run does not hold it."""
+    if not file.is_file():
+        return None
+    (units,) = read_arrays(file)["units"]
+    whole = np.array_equal(units, np.round(units)) and np.abs(units).max() < 128  # right or wrong
+    content = units.astype(np.int8 if whole else np.float32).tobytes()
+    return ("b" if whole else "f") + base64.b64encode(zlib.compress(content, 9)).decode("ascii")
+
+
+def units_of(row: Mapping) -> np.ndarray | None:
+    """What `packed` wrote, `(n,)`; None in rows of before."""
+    text = row.get("test_units")
+    if not text:
+        return None
+    kind = np.int8 if text[0] == "b" else np.float32
+    return np.frombuffer(zlib.decompress(base64.b64decode(text[1:])), kind).astype(float)
 
 
 def curve_of(row: Mapping) -> list[tuple[float, float]]:
