@@ -5,8 +5,10 @@
 
 A model is trained on the labelled source alone (source_only), and with each of `--methods` beside it on the target without
 labels: dann, cdan, coral, mmd, pseudo_label and fixmatch learn from both in every step, adabn and tent adapt what
-source_only gave (papers: `recipes/adapt/catalogue.py`). The model that the run keeps is chosen without a label of the
-target (`--select`). Where the target has labels, `--target-labels` measures every method on them, for the report only.
+source_only gave (papers: `recipes/adapt/catalogue.py`). Validation labels are the source's, and the epoch that is best for
+it is not the best one for the target: of every training, source_only's too, the last epoch is kept. The model that the run
+keeps is chosen without a label of the target (`--select`). Where the target has labels, `--target-labels` measures every
+method on them, for the report only.
 
 Expected results: benchmarks/results/adaptation.md.
 """
@@ -88,7 +90,9 @@ def main(config: Config) -> Path:
         images, measured = domains.decode(pair, size, config.skip_bad)
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
         seeds = range(config.seed, config.seed + config.seeds)
-        plan = compare.Plan("source_only", config.methods, config.strength, config.threshold, phases, seeds, config.fit)
+        methods = (config.methods, config.strength, config.threshold)
+        # No validation data of the target say which epoch is best there: of every training the last one is kept.
+        plan = compare.Plan("source_only", *methods, phases, seeds, config.fit, keep="last")
         store = workspace.store_beside(config.out, config.fit.cache)
         found = compare.train(plan, build, head, images, store, folder)
         model = build("none")
@@ -117,4 +121,6 @@ def main(config: Config) -> Path:
 if __name__ == "__main__":
     import tyro
 
-    main(tyro.cli(Config))
+    from recipes.engine.run import exit_code
+
+    raise SystemExit(exit_code(main(tyro.cli(Config))))

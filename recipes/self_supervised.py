@@ -36,7 +36,7 @@ class Config(ImageConfig):
     epochs: int | None = None
     """Epochs in total, spread over the schedule's phases. Default: 30, or as many as --budget leaves time for."""
     dimension: int = 64
-    """Numbers in a projected vector."""
+    """Numbers in a projected vector, 2 or more."""
     temperature: float = 0.2
     """Of the loss: the lower, the more the nearest strangers count."""
     fit: OmitArgPrefixes[FitSettings] = field(
@@ -60,6 +60,7 @@ def main(config: Config) -> Path:
 
     config.check()
     pretext.check(config.fit)
+    pretext.check_head(config.dimension, config.temperature)
     row = backbone_table.find(config.backbone)
     spec = schedule.weights_for(config.schedule, config.weights, backbone_table.default_weights(row))
     phases = schedule.resolve(config.schedule, EPOCHS if config.epochs is None else config.epochs, config.learning_rate)
@@ -124,4 +125,6 @@ def main(config: Config) -> Path:
 if __name__ == "__main__":
     import tyro
 
-    main(tyro.cli(Config))
+    from recipes.engine.run import exit_code
+
+    raise SystemExit(exit_code(main(tyro.cli(Config))))

@@ -5,7 +5,8 @@
 
 A model is trained on the labelled pictures alone (supervised_only), and with each of `--methods` on both: pseudo_label
 (Lee 2013) takes the labels that the model is sure of, fixmatch (Sohn et al. 2020, arXiv:2001.07685) learns them from
-strongly changed versions. The kept epoch and model are the best ones on the labelled validation pictures, all of them.
+strongly changed versions. Of every training, supervised_only's too, the best epoch on the labelled validation pictures is
+kept, all of which have labels, and they choose the model. The test pictures choose nothing.
 
 Expected results: benchmarks/results/adaptation.md (ten labels a class of clothing_small to train on: 0.461, with fixmatch
 0.543).
@@ -36,7 +37,7 @@ class Config(ImageConfig):
     threshold: float | None = None
     """How sure a label has to be to be learned from, 0 to 1. Default: the method's own."""
     updates: int = 300
-    """Steps that each phase has at least, unless --epochs says how long: few labelled pictures make short epochs."""
+    """Steps that each phase has at least: few labelled pictures make short epochs. Not beside --epochs."""
     dropout: float = 0.2
     """Before the head, 0 to 1."""
     seeds: int = 1
@@ -62,6 +63,8 @@ def main(config: Config) -> Path:
     catalogue.check(config.methods, METHODS, config.strength, config.threshold)
     if config.updates < 1:
         raise ConfigError(f"--updates is a number of steps, 1 or more, not {config.updates}")
+    if config.epochs is not None and config.updates != Config.updates:
+        raise ConfigError("--epochs and --updates both say how long to train: choose one of them")
     row = backbone_table.find(config.backbone)
     spec = schedule.weights_for(config.schedule, config.weights, backbone_table.default_weights(row))
     pair = domains.load_partly_labelled(config)
@@ -108,4 +111,6 @@ def main(config: Config) -> Path:
 if __name__ == "__main__":
     import tyro
 
-    main(tyro.cli(Config))
+    from recipes.engine.run import exit_code
+
+    raise SystemExit(exit_code(main(tyro.cli(Config))))

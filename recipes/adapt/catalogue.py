@@ -1,9 +1,10 @@
 """The methods that there are, as data."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from recipes.engine.schedule import Phase
 from zoo.errors import ConfigError, UnknownName
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from recipes.engine.joint import Method
 
 __all__ = ["METHODS", "Row", "check", "check_batch", "check_reach", "maker"]
+
+
+STRENGTHS = (1e-7, 1e7)
+"""What a strength can be: beyond either end, float32 rounds the smaller of the two losses away."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,14 @@ def check(names: Sequence[str], known: Sequence[str], strength: float, threshold
             raise UnknownName("method", name, known)
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"--methods needs one or more different ones of {', '.join(known)}")
-    if not 0 < strength < math.inf:
-        raise ConfigError(f"the --strength of a method is a number above 0, not {strength:g}")
-    if threshold is not None and not 0 < threshold < 1:
-        raise ConfigError(f"the --threshold for a label to be taken is between 0 and 1, not {threshold:g}")
+    least, most = STRENGTHS
+    if not least <= strength <= most:
+        raise ConfigError(
+            f"the --strength of a method is a number above 0, from {least:g} to {most:g}, not {strength:g}"
+        )
+    # Probabilities are float32: what rounds to 1 is out of reach.
+    if threshold is not None and not 0 < np.float32(threshold) < 1:
+        raise ConfigError(f"the --threshold for a label to be taken is between 0 and 1, not {threshold}")
     if threshold is not None and not any(METHODS[name].labels for name in names):
         takers = " or ".join(name for name in known if METHODS[name].labels)
         raise ConfigError(f"--threshold is for {takers}: leave it away, or name one of them in --methods")

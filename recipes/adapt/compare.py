@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from recipes.engine.texts import Texts
 from zoo.cuts import split
 from zoo.heads import Head
 from zoo.stack import FEATURES, backbone_of
+from zoo.state import set_weights
 
 if TYPE_CHECKING:
     import keras
@@ -36,6 +37,8 @@ class Plan:
         methods: names of `catalogue.METHODS`.
         strength: what the methods' losses count.
         threshold: how sure a label that is taken has to be; None: the method's own.
+        keep: the epoch that is kept of every training, the baseline's too: the "best" by validation data, or the "last"
+            where no validation data say which is best for what the model is for.
     """
 
     baseline: str
@@ -45,11 +48,16 @@ class Plan:
     phases: Sequence[Phase]
     seeds: Sequence[int]
     settings: FitSettings
+    keep: Literal["best", "last"] = "best"
 
 
 @dataclass
 class Candidate:
-    """A trained model; `seconds` include what cached features had cost, `figures` hold what it is chosen and reported by."""
+    """A trained model; `seconds` include what cached features had cost, `figures` hold what it is chosen and reported by.
+
+    Of `figures`, "right" `(n,)` says which of the measured examples it classifies correctly. It is for paired comparisons
+    and is not written to run.json.
+    """
 
     method: str
     seed: int
@@ -100,6 +108,7 @@ def train(
             folder=folder,
             name=name,
             method=method,
+            keep=plan.keep,
         )
         found += [Candidate(name, t.seed, t.weights, t.history, t.phases, t.seconds + t.charged) for t in trained]
     return found
@@ -124,7 +133,7 @@ def measure(
         parts["measured"] = measured
     look = _viewer(model, parts, candidates, store)
     for candidate in candidates:
-        model.set_weights(candidate.weights)
+        set_weights(model, candidate.weights)
         own, others = look("validation"), look("unlabelled")
         truth = images["validation"].targets.argmax(-1)
         right = np.float64(own["outputs"].argmax(-1) == truth)
@@ -138,6 +147,7 @@ def measure(
         if measured is not None:
             outputs = look("measured")["outputs"]
             candidate.figures["accuracy"] = evaluation.accuracy(outputs, measured.targets)
+            candidate.figures["right"] = outputs.argmax(-1) == measured.targets.argmax(-1)
             candidate.figures["recall"] = _recalls(outputs, measured.targets)
     return look
 
@@ -155,7 +165,7 @@ def _viewer(
     if any(not np.array_equal(candidate.weights[i], first[i]) for candidate in candidates[1:] for i in own):
         call = fit.forward(_seeing(model))
         return lambda name: fit.outputs_of(call, parts[name])
-    model.set_weights(first)
+    set_weights(model, first)
     cut = (model.get_layer(FEATURES).output,)
     prefix, tail = split(model, cut)
     call = fit.forward(_seeing(tail))
@@ -181,7 +191,7 @@ def _afterwards(name: str, plan: Plan, model, pictures, found: Sequence[Candidat
     adapted = []
     for before in [candidate for candidate in found if candidate.method == plan.baseline]:
         start = time.perf_counter()
-        model.set_weights(before.weights)
+        set_weights(model, before.weights)
         getattr(afterwards, catalogue.METHODS[name].of)(model, pictures, plan.settings.batch_size, before.seed)
         seconds = before.seconds + time.perf_counter() - start
         adapted.append(Candidate(name, before.seed, model.get_weights(), before.history, before.phases, seconds))

@@ -12,14 +12,38 @@ from recipes.engine import evaluation, run
 from recipes.engine.images import Images
 from recipes.engine.store import Store
 from recipes.engine.texts import Texts
+from zoo.state import set_weights
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["decide", "describe", "embed", "facts_of", "summarize", "table", "write_map"]
+__all__ = ["contradiction", "decide", "describe", "embed", "facts_of", "summarize", "table", "write_map"]
 
+TARGET = "target"
+"""What the measured examples are called where they are of another domain than the validation data."""
 MAPPED = 400
 """Examples of each domain on the map."""
+UNWRITTEN = ("recall", "right")
+"""Figures of a candidate that are no part of its row in run.json."""
+BETWEEN_DOMAINS = {
+    "accuracy": "target accuracy",
+    "labelled": "source val. accuracy",
+    "information": "target information",
+    "iwv": "source val., weighted",
+    "seconds": "seconds",
+}
+"""Columns of the table, where validation data are of another domain than the model is for."""
+ONE_DOMAIN = {
+    "accuracy": "test accuracy",
+    "labelled": "validation accuracy",
+    "information": "information, unlabelled",
+    "iwv": "validation, weighted",
+    "seconds": "seconds",
+}
+LEGEND = (
+    "target accuracy: on the target's labelled examples, which choose nothing; target information: of its unlabelled "
+    "examples, in nats; source val.: on the validation split of the source, weighted: what looks like the target counts more"
+)
 
 
 def decide(
@@ -45,7 +69,7 @@ def decide(
     sides = {"validation": images["validation"]}
     sides |= {"unlabelled": images["unlabelled"]} if measured is None else {"measured": measured}
     write_map(folder, model, (plain, chosen), sides, look)
-    model.set_weights(chosen.weights)
+    set_weights(model, chosen.weights)
     return chosen, describe(candidates, chosen, criterion, labels, baseline, where)
 
 
@@ -63,9 +87,9 @@ def describe(
     facts = {
         "baseline": baseline,
         "measured_on": where,
-        "rows": [{key: value for key, value in row.items() if key != "recall"} for row in rows],
+        "rows": [{key: value for key, value in row.items() if key not in UNWRITTEN} for row in rows],
         "chosen": {"method": chosen.method, "seed": chosen.seed, "criterion": criterion},
-        "chosen_by": selection.CRITERIA[criterion],
+        "chosen_by": selection.explain(criterion, between_domains=where == TARGET),
         "verdicts": {},
         "per_class": [],
         "oracle": None,
@@ -77,7 +101,13 @@ def describe(
         return [row[key] for row in rows if row["method"] == method]
 
     facts["verdicts"] = {
-        method: evaluation.adapting(method, baseline, of(method, "accuracy"), of(baseline, "accuracy"))
+        method: evaluation.adapting(
+            method,
+            baseline,
+            of(method, "accuracy"),
+            of(baseline, "accuracy"),
+            (np.stack(of(method, "right")).astype(float), np.stack(of(baseline, "right")).astype(float)),
+        )
         for method in methods
         if method != baseline
     }
@@ -117,14 +147,8 @@ def facts_of(
 
 
 def table(facts: Mapping) -> str:
-    """The rows by method, as text: means, and ranges where there are several seeds."""
-    names = {
-        "accuracy": facts["measured_on"],
-        "labelled": "labelled",
-        "information": "information",
-        "iwv": "iwv",
-        "seconds": "seconds",
-    }
+    """The rows by method, as text: means, and ranges where there are several seeds; the split of each figure is named."""
+    names = BETWEEN_DOMAINS if facts["measured_on"] == TARGET else ONE_DOMAIN
     keys = [key for key in names if facts["rows"][0][key] is not None]
     lines = [f"{'method':<14}" + "".join(f"{names[key]:>24}" for key in keys)]
     for method in dict.fromkeys(row["method"] for row in facts["rows"]):
@@ -137,7 +161,22 @@ def table(facts: Mapping) -> str:
                 text += f" ({min(values):.{digits}f} to {max(values):.{digits}f})"
             line += f"{text:>24}"
         lines.append(line)
-    return "\n".join(lines)
+    return "\n".join([*lines, LEGEND] if facts["measured_on"] == TARGET else lines)
+
+
+def contradiction(facts: Mapping) -> str | None:
+    """One sentence where the measured labels say that the kept method lost, else None.
+
+    The method stays kept: a choice by labels that measure would make their figures too good.
+    """
+    chosen, baseline = facts["chosen"]["method"], facts["baseline"]
+    if facts["verdicts"].get(chosen, {}).get("decision") != "lost":
+        return None
+    if facts["measured_on"] == TARGET:
+        chooser, judge = "the choice without labels of the target", "the target's labels"
+    else:
+        chooser, judge = "validation data", "test data"
+    return f"{chooser} kept {chosen}, {judge} say that it lost against {baseline}; {judge} choose nothing"
 
 
 def summarize(folder: Path) -> None:
@@ -148,6 +187,9 @@ def summarize(folder: Path) -> None:
     print(f"kept: {chosen['method']}, seed {chosen['seed']}; chosen by {facts['chosen_by']}")
     for verdict in facts["verdicts"].values():
         print(verdict["text"])
+    note = contradiction(facts)
+    if note is not None:
+        print(note)
     if not facts["verdicts"] and chosen["method"] != facts["baseline"]:
         print("whether it gained anything is not known: --target-labels measures it on a target that has labels")
     print(f"report: {Path(folder) / 'report.html'}")
@@ -173,7 +215,7 @@ def write_map(
     ]
     places = {}
     for name, candidate in zip(("before", "after"), pair, strict=True):
-        model.set_weights(candidate.weights)
+        set_weights(model, candidate.weights)
         features = [look(side)["features"][rows] for side, rows in zip(sides, taken, strict=True)]
         places[name] = np.concatenate(embed(features, seed))
     domain = np.repeat([0, 1], [len(rows) for rows in taken])

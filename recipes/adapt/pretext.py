@@ -16,8 +16,10 @@ from zoo.stack import FEATURES
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["check", "check_reach", "compared", "features", "figures"]
+__all__ = ["check", "check_head", "check_reach", "compared", "features", "figures"]
 
+TEMPERATURES = (1e-4, 1e4)
+"""Below the first a softmax in float32 sees the nearest pair alone, above the last all pairs alike."""
 SEED = 1
 """Of the random changes by which models are compared; those of the validation loss have another."""
 LARGEST = 512
@@ -43,6 +45,27 @@ def check(settings: FitSettings) -> None:
     if settings.cache != "off" and settings.caching != FitSettings().caching:
         raise ConfigError(
             "pairs of versions are made anew in each step and never cached: leave the --cache options away"
+        )
+
+
+def check_head(dimension: int, temperature: float) -> None:
+    """Refuse a projection or a loss by which nothing could be learned.
+
+    Args:
+        dimension: numbers in a projected vector.
+        temperature: that of the loss.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    # A vector of one number has length 1 whatever the number is: it has no gradient.
+    if dimension < 2:
+        raise ConfigError(f"--dimension is 2 numbers or more, not {dimension}")
+    least, most = TEMPERATURES
+    if not least <= temperature <= most:
+        raise ConfigError(
+            "the temperature of a contrastive loss must be a number above 0, "
+            f"from {least:g} to {most:g}, not {temperature:g}"
         )
 
 

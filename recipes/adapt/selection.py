@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["CRITERIA", "Criterion", "choose", "importance_weighted", "information"]
+__all__ = ["BENCHMARKED", "CRITERIA", "Criterion", "choose", "explain", "importance_weighted", "information"]
 
 Criterion = Literal["information", "iwv", "labelled"]
 
@@ -14,6 +14,11 @@ CRITERIA: Mapping[str, str] = {
     "iwv": "the best accuracy on labelled validation examples, those that look like the others counting more",
     "labelled": "the best accuracy on labelled validation examples",
 }
+BENCHMARKED: Mapping[Criterion, int] = {"information": 7, "iwv": 5, "labelled": 3}
+"""In how many of the benchmark's pairs of domains a criterion picked the method that is best on the target's
+labels; printed by `python benchmarks/choosing.py`."""
+BENCHMARK_PAIRS, BY_CHANCE = 27, 4.5
+"""How many pairs there are, and in how many of them a method drawn at random would be the best one."""
 SMALL = 1e-12
 MOST_WEIGHT = 20.0
 """An example of the source counts at most so many times the mean."""
@@ -48,6 +53,22 @@ def importance_weighted(features: np.ndarray, right: np.ndarray, target_features
     weights = chance / np.maximum(1 - chance, SMALL) * len(features) / len(target_features)
     weights = np.minimum(weights, MOST_WEIGHT * weights.mean())
     return float(np.sum(weights * right) / np.sum(weights))
+
+
+def explain(criterion: Criterion, between_domains: bool) -> str:
+    """What a model was chosen by, as a phrase.
+
+    Args:
+        criterion: what it was chosen by.
+        between_domains: whether the validation labels are of another domain than the model is for. Only
+            then the phrase says how often the criterion was right in the benchmark.
+    """
+    if not between_domains:
+        return CRITERIA[criterion]
+    return (
+        f"{CRITERIA[criterion]} (in the benchmark this picked the best method in {BENCHMARKED[criterion]} of "
+        f"{BENCHMARK_PAIRS} pairs, chance would in {BY_CHANCE:g})"
+    )
 
 
 def choose(rows: Sequence[Mapping], criterion: Criterion) -> int:

@@ -54,10 +54,7 @@ def suggest(options: Options) -> list[dict]:
     from recipes.grid import suggest as scoring
     from zoo.files import write_text
 
-    if options.backbones:
-        entries = plan.entries(options.backbones)
-    else:
-        entries = scoring.default_entries(options.image_size)
+    entries = plan.entries(options.backbones) if options.backbones else scoring.default_entries(options.image_size)
     source = plan.source_of(options, plan.kind(entries))
     rows = scoring.suggest(source, entries, options.sample, options.image_size, options.split_seed, options.skip_bad)
     if options.out is not None:

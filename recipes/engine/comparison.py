@@ -8,9 +8,10 @@ another test set would both give other figures, so the interval of the differenc
 v₁ and v₂ are the variances of the figure over the seeds of each arm, and never less than errors that
 fall independently in each seed would cause. w is the variance, over the examples, of the difference of
 the arms' means over seeds, less the part of it that is chance of the seeds and already in v₁ and v₂.
-The quantile over seeds has the degrees of freedom of Welch (1947, doi:10.1093/biomet/34.1-2.28), between
-S - 1 and 2(S - 1): an arm may vary more than the other one. Each term keeps its own quantile, so that
-hundreds of examples do not make two seeds look like many.
+Each term keeps its own quantile, so that hundreds of examples do not make two seeds look like many. Up to
+500 test examples both arms share one variance over seeds, with 2(S - 1) degrees of freedom; beyond, the
+chance of the examples no longer covers that one arm may vary more than the other, and the degrees of
+freedom are those of Welch (1947, doi:10.1093/biomet/34.1-2.28), between S - 1 and 2(S - 1).
 
 benchmarks/results/verdicts.md compares it with a t interval over seeds, bootstraps and other shares of
 the variance: of those that call at most 6 % of equal arms different, it finds the smallest differences.
@@ -27,8 +28,10 @@ __all__ = ["CONFIDENCE", "Comparison", "Spread", "compare", "half_width", "sente
 CONFIDENCE = 0.95
 ENOUGH_SEEDS = 3
 """What a verdict of one seed advises. Two tell only large differences."""
+SHARED_UP_TO = 500
+"""Test examples up to which both arms share one variance over seeds."""
 METHODS = {
-    "both": "paired over test examples, Welch over seeds",
+    "both": "paired over test examples, and over seeds",
     "seeds": "Welch over seeds",
     "none": "none: one seed",
 }
@@ -189,20 +192,21 @@ def half_width(spread: Spread, seeds: int, examples: int) -> np.ndarray:
     from scipy import special
 
     independent = spread.residual / examples  # what errors of one seed alone do to its figure
-    over_seeds = _over_seeds(np.maximum(spread.seeds, independent), seeds)
+    over_seeds = _over_seeds(np.maximum(spread.seeds, independent), seeds, shared=examples <= SHARED_UP_TO)
     own = np.maximum(spread.examples / examples - independent.sum(-1) / seeds, 0)
     quantile = special.stdtrit(max(1, examples - 1), (1 + CONFIDENCE) / 2)
     return np.sqrt(over_seeds**2 + quantile**2 * own)
 
 
-def _over_seeds(variances: np.ndarray, seeds: int) -> np.ndarray:
-    """Half of Welch's interval of the difference of two means over `seeds`; `variances` are `(..., 2)`."""
+def _over_seeds(variances: np.ndarray, seeds: int, shared: bool = False) -> np.ndarray:
+    """Half of the interval of the difference of two means over `seeds`, by Welch, or as of one `shared` variance;
+    `variances` are `(..., 2)`."""
     from scipy import special
 
     total, squares = variances.sum(-1), (variances**2).sum(-1)
     alike = np.full_like(total, 2.0)
     shares = np.divide(total**2, squares, out=alike, where=squares > 0)
-    freedom = (seeds - 1) * np.clip(shares, 1, 2)
+    freedom = (seeds - 1) * (2.0 if shared else np.clip(shares, 1, 2))
     return special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * np.sqrt(total / seeds)
 
 

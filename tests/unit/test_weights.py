@@ -323,7 +323,8 @@ def test_no_network_and_nothing_cached(cache):
     assert "the ImageNet weights of 'mobilenet_0.25' cannot be had" in text
     assert f"cache '{cache / 'mobilenet_2_5_224_tf_no_top.h5'}' does not hold it" in text
     assert "downloading http://127.0.0.1:9/weights_224.h5 failed" in text
-    assert "pass --weights 'none' or a path" in text
+    assert "or give other weights, none or the path of a file: --weights WEIGHTS of `graft train`, " in text
+    assert "--backbones mobilenet_0.25@WEIGHTS of `graft suggest` and `graft bench`" in text
     assert list(cache.iterdir()) == []
 
 
