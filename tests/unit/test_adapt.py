@@ -571,3 +571,35 @@ def test_crowds_are_found_and_neighbours_are_near():
     assert same.silhouette == 0
     with pytest.raises(ConfigError, match="--clusters is from 2 to one less than the 30 pictures, not 30"):
         gallery.look(rng.normal(size=(30, 3)), 30)
+
+
+def test_a_run_says_one_thing_of_what_it_kept():
+    """Before: "kept: fixmatch" and "it did harm; take supervised_only"."""
+    verdict = {"decision": "lost", "text": "fixmatch lost 3.0 points"}
+    facts = {"chosen": {"method": "fixmatch"}, "baseline": "supervised_only", "measured_on": "test"}
+    said = outcome.contradiction(facts | {"verdicts": {"fixmatch": verdict}})
+    assert said == (
+        "validation data kept fixmatch, test data say that it lost against supervised_only; test data choose nothing"
+    )
+    assert outcome.contradiction(facts | {"verdicts": {"fixmatch": verdict | {"decision": "undecided"}}}) is None
+    assert outcome.contradiction(facts | {"verdicts": {}}) is None
+
+
+def test_the_choice_says_how_often_it_was_right():
+    assert "picked the best method in 7 of 27 pairs" in selection.explain("information", between_domains=True)
+    assert "27" not in selection.explain("labelled", between_domains=False)
+
+
+def test_what_the_choice_says_is_what_the_benchmark_counted():
+    """`benchmarks/choosing.py` reads the measured table: the numbers in the code are its numbers."""
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, root / "benchmarks" / "choosing.py"], capture_output=True, text=True, check=True, cwd=root
+    )
+    for criterion, count in selection.BENCHMARKED.items():
+        assert f"| all | {criterion} | {count} of {selection.BENCHMARK_PAIRS} |" in done.stdout
+    assert f"| all | chance | {selection.BY_CHANCE} of {selection.BENCHMARK_PAIRS} |" in done.stdout

@@ -417,7 +417,13 @@ def test_the_report_holds_everything_and_loads_nothing(tmp_path):
     assert "<script" not in page
     assert "&lt;b&gt;" in page
     assert "<b>-full" not in page
-    for part in ("81.0 (80.0 to 82.0)", "gained +20.7 points", "killed by SIGKILL", "graft bench --data photos", "10 %"):
+    for part in (
+        "81.0 (80.0 to 82.0)",
+        "gained +20.7 points",
+        "killed by SIGKILL",
+        "graft bench --data photos",
+        "10 %",
+    ):
         assert part in page
         assert part in text
 

@@ -335,7 +335,9 @@ def test_one_seed_of_an_older_run_claims_nothing(tmp_path):
 
 def test_seconds_are_no_tenths_of_a_minute(tmp_path):
     content = facts()
-    content["verdict"] = verdict(9.0, 8.0) | {"text": "transfer gained +8.5 points (2 seeds) and saved 0.2 minutes a run"}
+    content["verdict"] = verdict(9.0, 8.0) | {
+        "text": "transfer gained +8.5 points (2 seeds) and saved 0.2 minutes a run"
+    }
     assert "and saved 10 s a run." in shown(tmp_path, content).text
 
 
@@ -688,8 +690,14 @@ def test_wilson_interval():
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        (None, "–"), (0.25, "0.25 s"), (42.4, "42 s"), (89.4, "89 s"), (89.6, "1 min 30 s"), (151, "2 min 31 s"),
-        (3599.7, "1 h 0 min"), (7320, "2 h 2 min"),
+        (None, "–"),
+        (0.25, "0.25 s"),
+        (42.4, "42 s"),
+        (89.4, "89 s"),
+        (89.6, "1 min 30 s"),
+        (151, "2 min 31 s"),
+        (3599.7, "1 h 0 min"),
+        (7320, "2 h 2 min"),
     ],
 )
 def test_durations(seconds, words):
