@@ -20,6 +20,8 @@ __all__ = ["MARKS", "best_until", "curve_of", "file_columns", "files_in", "measu
 
 OF_FILES = ("tflite_", "onnx_", "savedmodel_", "files_of", "formats", "precisions")
 """How the columns about exported files begin."""
+LONGEST_CELL = 100_000
+"""Characters in a cell of bench.csv; Python's csv refuses to read more than 131,072."""
 MARKS = (*LOOKED_AT, 1)
 """Shares of a budget of time at which the accuracy so far is kept: of 3 minutes 0.5, 1, 2 and 3."""
 
@@ -94,13 +96,14 @@ def files_in(row: Mapping) -> dict:
 
 def packed(file: Path) -> str | None:
     """What each test example contributes to the test figure of a run with one seed, as text for a cell of the table; None
-    where the run does not hold it."""
+    where the run does not hold it, or where it is longer than a cell may be: the comparison is then over seeds alone."""
     if not file.is_file():
         return None
     (units,) = read_arrays(file)["units"]
     whole = np.array_equal(units, np.round(units)) and np.abs(units).max() < 128  # right or wrong
     content = units.astype(np.int8 if whole else np.float32).tobytes()
-    return ("b" if whole else "f") + base64.b64encode(zlib.compress(content, 9)).decode("ascii")
+    text = ("b" if whole else "f") + base64.b64encode(zlib.compress(content, 9)).decode("ascii")
+    return text if len(text) <= LONGEST_CELL else None
 
 
 def units_of(row: Mapping) -> np.ndarray | None:

@@ -372,6 +372,16 @@ def test_scores_that_are_no_shares_are_kept_as_they_are(tmp_path):
     np.savez(tmp_path / "units.npz", units=units)
     assert np.array_equal(rows.units_of({"test_units": rows.packed(tmp_path / "units.npz")}), units[0])
     assert rows.packed(tmp_path / "none.npz") is None
+
+
+def test_a_cell_of_the_table_can_be_read_again(tmp_path):
+    """Python's csv refuses cells of more than 131,072 characters: what is longer is left out."""
+    units = np.random.default_rng(0).normal(size=(1, 40_000)).astype(np.float32)
+    np.savez(tmp_path / "units.npz", units=units)
+    text = rows.packed(tmp_path / "units.npz")
+    assert text is None
+    Ledger(tmp_path / "grid", {}).put(row(test_units=text))
+    assert len(Ledger(tmp_path / "grid", {}).rows) == 1
     assert rows.units_of({}) is None
 
 
