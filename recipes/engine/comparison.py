@@ -9,7 +9,7 @@ v₁ and v₂ are the variances of the figure over the seeds of each arm, and ne
 fall independently in each seed would cause. w is the variance, over the examples, of the difference of
 the arms' means over seeds, less the part of it that is chance of the seeds and already in v₁ and v₂.
 Each term keeps its own quantile, so that hundreds of examples do not make two seeds look like many. Up to
-500 test examples both arms share one variance over seeds, with 2(S - 1) degrees of freedom; beyond, the
+400 test examples both arms share one variance over seeds, with 2(S - 1) degrees of freedom; beyond, the
 chance of the examples no longer covers that one arm may vary more than the other, and the degrees of
 freedom are those of Welch (1947, doi:10.1093/biomet/34.1-2.28), between S - 1 and 2(S - 1).
 
@@ -28,7 +28,7 @@ __all__ = ["CONFIDENCE", "Comparison", "Spread", "compare", "half_width", "sente
 CONFIDENCE = 0.95
 ENOUGH_SEEDS = 3
 """What a verdict of one seed advises. Two tell only large differences."""
-SHARED_UP_TO = 500
+SHARED_UP_TO = 400
 """Test examples up to which both arms share one variance over seeds."""
 METHODS = {
     "both": "paired over test examples, and over seeds",
