@@ -351,7 +351,7 @@ def test_what_needs_batch_normalization_is_refused_before_anything_trains(adapt,
     ("options", "message"),
     [
         (("--methods", "cdna"), "no method is called 'cdna'. Did you mean 'cdan'"),
-        (("--methods", "cdan", "--strength", "0"), "the --strength of a method is a number above 0, not 0"),
+        (("--methods", "cdan", "--strength", "0"), "the --strength of a method is a number above 0, from 1e-07 to 1e+07, not 0"),
         (("--seed", "-1"), "--seed is a whole number from 0 to 4294967295, not -1"),
         (("--split-seed", "-1"), "--split-seed is a whole number from 0 to"),
         (("--seeds", "0"), "--seeds is a number of trainings, 1 or more, not 0"),
