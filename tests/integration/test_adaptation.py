@@ -324,7 +324,8 @@ def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp
         (("--multi-gpu",), "--multi-gpu is not made for pairs"),
         (("--schedule", "feature_extraction"), "take a --schedule that trains more than the head"),
         (("--epochs", 0), "0 epoch(s) cannot be spread"),
-        (("--temperature", "nan"), "the temperature of a contrastive loss must be a number above 0, not nan"),
+        (("--temperature", "nan"), "--temperature is a number, not nan"),
+        (("--temperature", 0), "the temperature of a contrastive loss must be a number above 0, from"),
         (("--clusters", 60), "--clusters is from 2 to one less than the 60 pictures, not 60"),
     ):
         code, _, lines = call(*arguments[:5], tmp_path / "other", *small, "--batch-size", 16, *options)
@@ -351,7 +352,10 @@ def test_what_needs_batch_normalization_is_refused_before_anything_trains(adapt,
     ("options", "message"),
     [
         (("--methods", "cdna"), "no method is called 'cdna'. Did you mean 'cdan'"),
-        (("--methods", "cdan", "--strength", "0"), "the --strength of a method is a number above 0, from 1e-07 to 1e+07, not 0"),
+        (
+            ("--methods", "cdan", "--strength", "0"),
+            "the --strength of a method is a number above 0, from 1e-07 to 1e+07, not 0",
+        ),
         (("--seed", "-1"), "--seed is a whole number from 0 to 4294967295, not -1"),
         (("--split-seed", "-1"), "--split-seed is a whole number from 0 to"),
         (("--seeds", "0"), "--seeds is a number of trainings, 1 or more, not 0"),
