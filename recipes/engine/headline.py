@@ -103,12 +103,14 @@ def _said(found: Sequence[Measure], noun: str) -> str:
     # Where cells of the table are empty, tasks have answers for a part of the images only.
     alike = len({measure.examples for measure in found}) == 1
     parts = [
-        " ".join(
-            filter(None, (m.task, m.name, as_measured(m.value, m.key), "" if alike else f"({m.examples:,} answers)"))
-        )
+        " ".join(filter(None, (m.task, m.name, as_measured(m.value, m.key), "" if alike else _answers(m.examples))))
         for m in found
     ]
     return f"On {examples if alike else f'{first.where} {noun}s'}: {', '.join(parts)}."
+
+
+def _answers(count: int) -> str:
+    return f"({count:,} answer{'' if count == 1 else 's'})"
 
 
 def _lower(sentence: str) -> str:

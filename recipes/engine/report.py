@@ -69,6 +69,7 @@ def _page(context: Tree) -> str:
         "percent": wording.percent,
         "as_measured": wording.as_measured,
         "duration": wording.duration,
+        "points": wording.points,
         "size": wording.byte_size,
         "amount": wording.parameter_count,
         "figure": lambda value: "–" if value is None or math.isnan(value) else f"{value:,.4g}",

@@ -21,6 +21,7 @@ __all__ = [
     "metric_name",
     "parameter_count",
     "percent",
+    "points",
     "shareable",
     "verdict_text",
     "without_folders",
@@ -81,6 +82,11 @@ def parameter_count(count: float | None) -> str:
     return _scaled(count, ("", "k", "M", "G"))
 
 
+def points(value: float) -> str:
+    """A difference in points with its sign; nothing is "-0.0"."""
+    return f"{round(value, 1) + 0.0:+.1f}"
+
+
 def metric_name(key: str, kind: str) -> str:
     """What a column of history.csv measures, in words.
 
@@ -127,16 +133,17 @@ def judgement(compared: Tree, subject: str) -> dict:
     said, gains = decision(compared), compared.get("gain_points") or []
     text = compared["text"].rstrip(".")
     if said == "one_seed" and "decision" not in compared:
-        text = f"{subject}: {gains[0]:+.1f} points on one seed, which cannot tell a gain from chance"
+        text = f"{subject}: {points(gains[0])} points on one seed, which cannot tell a gain from chance"
         text = f"{compared['task']}: {text[:1].lower()}{text[1:]}" if "task" in compared else text
     interval = compared.get("interval")
     return {
         "decision": said,
         "heading": HEADINGS[said].format(subject=subject) if said else "",
-        "text": text[:1].upper() + text[1:] if "task" not in compared else text,
+        # The names of tasks and methods stay as they are written.
+        "text": text[:1].upper() + text[1:] if subject[:1].isupper() and "task" not in compared else text,
         "gain": sum(gains) / len(gains) if gains else None,
-        "by_seed": ", ".join(f"{gain:+.1f}" for gain in gains) if len(gains) > 1 else "",
-        "interval": f"{interval[0]:+.1f} to {interval[1]:+.1f}" if interval else "",
+        "by_seed": ", ".join(points(gain) for gain in gains) if len(gains) > 1 else "",
+        "interval": f"{points(interval[0])} to {points(interval[1])}" if interval else "",
     }
 
 
@@ -226,7 +233,8 @@ def shareable(facts: Tree) -> dict:
     weights = {key: short(value) for key, value in backbone["weights"].items()}
     return {
         **facts,
-        "command": short(facts["command"]),
+        # `python -m recipes.commands`, which bench runs, is the same as `graft`.
+        "command": re.sub(r"^__main__\.py\b", "graft", short(facts["command"])),
         "config": _deep(facts["config"], short),
         "data": data,
         "backbone": {**backbone, "name": short(backbone["name"]), "weights": weights},

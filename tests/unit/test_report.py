@@ -421,6 +421,7 @@ def test_domain_adaptation_headlines_the_target(tmp_path):
     assert "Of 39 source test images, 92.3 % were labelled correctly" in text
     assert text.index("Target accuracy") < text.index("Source test accuracy")
     assert "◆ One seed cannot tell" in text
+    assert "cdan: +10.0 points on one seed, which cannot tell a gain from chance." in text
     assert "cdan gained" not in text
     assert "Confusion on the test split of the labelled source" in text
     assert "Source validation accuracy" in text
@@ -476,6 +477,10 @@ def test_the_page_and_the_card_hold_no_folders_of_this_machine(tmp_path):
 )
 def test_only_folders_of_the_machine_are_cut(text, short):
     assert wording.without_folders(text) == short
+
+
+def test_nothing_is_lost_by_minus_nought():
+    assert [wording.points(value) for value in (-0.04, 0.0, -0.06, 12.345)] == ["+0.0", "+0.0", "-0.1", "+12.3"]
 
 
 def measured(output, figure, key, value, status="pass", **more):
@@ -669,7 +674,7 @@ def test_a_figure_that_is_not_known_breaks_nothing(tmp_path, capsys):
     }  # fmt: skip
     run = make_run(tmp_path / "run", content)
     page = Page(report.write(run).read_text())
-    assert "On test images: kind accuracy 92.3 % (39 answers), age R² – (1 answers)." in page.text
+    assert "On test images: kind accuracy 92.3 % (39 answers), age R² – (1 answer)." in page.text
     assert "age: too few test answers to say whether sharing helps." in page.text
     text_run.summarize(run)
     assert "test age R² not known\n" in capsys.readouterr().out
