@@ -58,6 +58,7 @@ def write(run: Path, folder: Path) -> Path:
         "percent": lambda share: wording.percent(share).replace("\u202f", " "),
         "as_measured": lambda value, key="": wording.as_measured(value, key).replace("\u202f", " "),
         "points": wording.points,
+        "span": wording.span,
         "duration": lambda seconds: wording.duration(seconds).replace("\u202f", " "),
     }
     # The card goes with the files to other people: names, not the folders of this machine.

@@ -70,6 +70,7 @@ def _page(context: Tree) -> str:
         "as_measured": wording.as_measured,
         "duration": wording.duration,
         "points": wording.points,
+        "span": wording.span,
         "size": wording.byte_size,
         "amount": wording.parameter_count,
         "figure": lambda value: "–" if value is None or math.isnan(value) else f"{value:,.4g}",

@@ -24,7 +24,7 @@ def _kinds(facts: Tree) -> dict[str, str]:
 
 
 def _metric_name(key: str, kinds: Mapping[str, str]) -> str:
-    task = key.rpartition("_")[0] if key not in kinds else ""
+    task = next((task for task in kinds if task and key.startswith(f"{task}_")), "")
     return wording.metric_name(key, kinds.get(task, ""))
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "percent",
     "points",
     "shareable",
+    "span",
     "verdict_text",
     "without_folders",
 ]
@@ -56,7 +57,12 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 def as_measured(value: float | None, key: str = "") -> str:
     """A figure by its `key` in run.json: R² as a number, all others as shares."""
-    return f"{value:.2f}" if key == "r2" and not _blank(value) else percent(value)
+    return f"{round(value, 2) + 0.0:.2f}" if key == "r2" and not _blank(value) else percent(value)
+
+
+def span(interval: Sequence[float], key: str = "") -> str:
+    """The interval of a figure as `as_measured` writes it, without the sign of percent."""
+    return " to ".join(as_measured(bound, "r2") if key == "r2" else f"{100 * bound:.1f}" for bound in interval)
 
 
 def duration(seconds: float | None) -> str:
@@ -96,9 +102,12 @@ def metric_name(key: str, kind: str) -> str:
         kind: what the head is judged by ("accuracy", "f1", ...), or "" where it is not known. The
             accuracy of a tagger or of several labels is another figure than the one it is judged by.
     """
-    of = {"f1": "accuracy of single tags", "average_precision": "accuracy of single yes-or-no answers"}
-    task, _, name = key.rpartition("_") if key.endswith(("_loss", "_accuracy")) else ("", "", key)
-    name = of.get(kind, name) if name == "accuracy" else name.replace("_", " ")
+    of = {"f1": "token_accuracy", "average_precision": "binary_accuracy"}
+    names = {"token_accuracy": "accuracy of single tags", "binary_accuracy": "accuracy of single yes-or-no answers"}
+    metric = next((m for m in (*names, "accuracy", "loss") if key == m or key.endswith(f"_{m}")), key)
+    task = key.removesuffix(metric).removesuffix("_")
+    metric = of.get(kind, metric) if metric == "accuracy" else metric
+    name = names.get(metric, metric.replace("_", " "))
     return f"{task}: {name}" if task else name
 
 

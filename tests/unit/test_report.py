@@ -543,18 +543,18 @@ def test_every_task_of_a_file_has_its_name_and_its_figure(tmp_path):
     content |= {"test_by_seed": [both], "test_accuracy_by_seed": [0.9]}
     outputs = {
         "kind": measured("kind", "accuracy", "accuracy", 0.567, "undecided", interval=[0.5, 0.6]),
-        "price": measured("price", "R²", "r2", 0.81),
+        "price": measured("price", "R²", "r2", 0.81, interval=[-0.22, 0.9]),
     }
     files = files_of(row_of(outputs["kind"], accuracy_of_outputs=outputs))
     files["outputs"] = [{"name": "kind", "kind": "single_label"}, {"name": "price", "kind": "regression"}]
     files["preprocessing"] = {"outputs": {name: {"kind": "regression"} for name in outputs}}
     text = shown(tmp_path, content, files).text
     table = text[text.index("Exported files") :]
-    for words in ("Validation figure", "kind", "accuracy 56.7 %", "price", "R² 0.81"):
+    for words in ("Validation figure", "kind", "accuracy 56.7 %", "price", "R² 0.81", "-0.22 to 0.90"):
         assert words in table, words
     written = card.write(tmp_path, tmp_path / "export").read_text()
     assert "| `model0.tflite` | kind | float32 | 0.00 MB | accuracy 56.7 % (50.0 to 60.0) |" in written
-    assert "| `model0.tflite` | price | float32 | 0.00 MB | R² 0.81 |" in written
+    assert "| `model0.tflite` | price | float32 | 0.00 MB | R² 0.81 (-0.22 to 0.90) |" in written
 
 
 def test_a_phase_names_the_figure_that_it_watched(tmp_path):
@@ -572,6 +572,10 @@ def test_a_phase_names_the_figure_that_it_watched(tmp_path):
 def test_a_tagger_has_the_accuracy_of_its_tags_and_an_entity_f1():
     assert wording.metric_name("accuracy", "f1") == "accuracy of single tags"
     assert wording.metric_name("slots_accuracy", "f1") == "slots: accuracy of single tags"
+    assert (
+        wording.metric_name("like_binary_accuracy", "average_precision") == "like: accuracy of single yes-or-no answers"
+    )
+    assert wording.metric_name("token_accuracy", "f1") == "accuracy of single tags"
     assert wording.metric_name("kind_accuracy", "accuracy") == "kind: accuracy"
     assert wording.metric_name("my_task_loss", "") == "my_task: loss"
 
