@@ -323,6 +323,11 @@ def test_the_best_method_is_chosen_by_its_mean_and_then_its_best_seed():
         ((("dann",), float("nan"), None), ConfigError, "--strength of a method is a number above 0, from .*, not nan"),
         ((("dann",), 0.0, None), ConfigError, "--strength of a method is a number above 0, from .*, not 0"),
         ((("dann",), float("inf"), None), ConfigError, "a number above 0, from .*, not inf"),
+        # Beyond the bounds one of the losses is rounded away: training does nothing, or is not a number.
+        ((("dann",), 1e-30, None), ConfigError, "a number above 0, from 1e-07 to 1e\\+07, not 1e-30"),
+        ((("dann",), 1e30, None), ConfigError, "a number above 0, from .*, not 1e\\+30"),
+        ((("fixmatch",), 1.0, 0.99999999), ConfigError, "--threshold .* between 0 and 1, not 0.99999999"),
+        ((("fixmatch",), 1.0, float("nan")), ConfigError, "--threshold .* between 0 and 1, not nan"),
         ((("dann", "adabn"), 1.0, 0.9), ConfigError, "--threshold is for pseudo_label or fixmatch: leave it away"),
         ((("adabn", "tent"), 2.0, None), ConfigError, "--strength is for methods .*, not adabn and tent"),
         ((("dann",), 1.0, 1.0), ConfigError, "--threshold .* between 0 and 1, not 1"),
@@ -531,6 +536,21 @@ def test_nearest_neighbours_are_asked_of_a_sample(monkeypatch):
     assert asked == [10]
 
 
+@pytest.mark.parametrize(
+    ("dimension", "temperature", "message"),
+    [
+        # A vector of one number has length 1 whatever the number is: it has no gradient.
+        (1, 0.2, "--dimension is 2 numbers or more, not 1"),
+        (64, 1e-30, "the temperature .* from 0.0001 to 10000, not 1e-30"),
+        (64, 1e30, "the temperature .* from 0.0001 to 10000, not 1e\\+30"),
+        (64, float("nan"), "the temperature .*, not nan"),
+    ],
+)
+def test_a_projection_that_could_learn_nothing_is_refused(dimension, temperature, message):
+    with pytest.raises(ConfigError, match=message):
+        pretext.check_head(dimension, temperature)
+
+
 def test_clusters_are_refused_before_anything_trains():
     gallery.check(None, 3)
     gallery.check(29, 30)
@@ -583,6 +603,25 @@ def test_a_run_says_one_thing_of_what_it_kept():
     )
     assert outcome.contradiction(facts | {"verdicts": {"fixmatch": verdict | {"decision": "undecided"}}}) is None
     assert outcome.contradiction(facts | {"verdicts": {}}) is None
+
+
+@pytest.mark.parametrize(
+    ("measured_on", "titles"),
+    [
+        ("target", ["target accuracy", "source val. accuracy", "target information", "source val., weighted"]),
+        ("test", ["test accuracy", "validation accuracy", "information, unlabelled", "validation, weighted"]),
+    ],
+)
+def test_the_table_says_of_which_split_and_domain_each_figure_is(measured_on, titles):
+    """Before: "target", "labelled", "information", "iwv"."""
+    figures = {"accuracy": 0.9, "labelled": 0.8, "information": 1.0, "iwv": 0.7, "seconds": 2.0}
+    text = outcome.table({"measured_on": measured_on, "rows": [{"method": "source_only", **figures}]})
+    heading, row, *legend = text.split("\n")
+    places = [heading.index(title) + len(title) for title in titles]
+    assert places == sorted(places)
+    for place, value in zip(places, ("0.900", "0.800", "1.000", "0.700"), strict=True):
+        assert row[:place].endswith(value), "figures stand under their titles"
+    assert bool(legend) == (measured_on == "target")
 
 
 def test_the_choice_says_how_often_it_was_right():
