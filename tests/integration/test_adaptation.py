@@ -84,6 +84,8 @@ def test_pictures_from_end_to_end(adapt, call, dark_photos, photo_folder, tmp_pa
     with np.load(out / "examples.npz") as kept:  # int8 is calibrated with pictures of the kind that it will see
         assert all(name.startswith("train/") for name in kept["calibration_names"])
         assert kept["calibration_images"].mean() < 0.6 * kept["parity_images"].mean()
+    kept_phase = facts["schedule"]["phases"][-1]
+    assert kept_phase["best_epoch"] == kept_phase["epochs_run"], "no validation data say which is best there"
     _holds_the_task_alone(out, call)
 
 
@@ -284,6 +286,7 @@ def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path):
     assert code == 2
     assert "have labels: --per-class 10 uses only so many" in lines[0]
     for options, message in (
+        (("--per-class", 3, "--updates", 6, "--epochs", 2), "--epochs and --updates both say how long to train"),
         (("--per-class", 3, "--updates", 0), "--updates is a number of steps, 1 or more, not 0"),
         (("--per-class", 40), "--per-class 40 cannot be had of 'left'"),
     ):
@@ -326,6 +329,7 @@ def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp
         (("--epochs", 0), "0 epoch(s) cannot be spread"),
         (("--temperature", "nan"), "--temperature is a number, not nan"),
         (("--temperature", 0), "the temperature of a contrastive loss must be a number above 0, from"),
+        (("--dimension", 1), "--dimension is 2 numbers or more, not 1"),
         (("--clusters", 60), "--clusters is from 2 to one less than the 60 pictures, not 60"),
     ):
         code, _, lines = call(*arguments[:5], tmp_path / "other", *small, "--batch-size", 16, *options)
@@ -365,6 +369,10 @@ def test_what_needs_batch_normalization_is_refused_before_anything_trains(adapt,
             ("--methods", "pseudo_label", "--threshold", "1.5"),
             "the --threshold for a label to be taken is between 0 and 1",
         ),
+        (("--methods", "cdan", "--strength", "1e-30"), "a number above 0, from 1e-07 to 1e+07, not 1e-30"),
+        (("--methods", "cdan", "--strength", "nan"), "--strength"),
+        (("--methods", "pseudo_label", "--threshold", "nan"), "--threshold"),
+        (("--methods", "pseudo_label", "--threshold", "0.99999999"), "between 0 and 1, not 0.99999999"),
         (
             ("--methods", "mmd", "--batch-size", "1"),
             "mmd needs 2 labelled examples a step or more, and gets 1: raise --batch-size",

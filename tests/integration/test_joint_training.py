@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from recipes.adapt import afterwards, catalogue, methods, pretext
+from recipes.adapt import afterwards, catalogue, compare, methods, pretext
 from recipes.engine.fit import predict, train
 from recipes.engine.images import Images
 from recipes.engine.schedule import Phase
@@ -26,11 +26,32 @@ def data():
 PHASES = (Phase("head", "head", 1, 0.01), Phase("top", 1, 3, 0.01))
 
 
+def test_baseline_and_method_keep_the_same_epoch(data):
+    """Before: the best one for the baseline, the last one for a method, whatever the recipe."""
+    settings, phases = FitSettings(batch_size=8), (Phase("all", "all", 4, 0.3),)
+    for keep in ("best", "last"):
+        plan = compare.Plan("source_only", ["coral"], 1.0, None, phases, [0], settings, keep=keep)
+        for found in compare.train(plan, builder(normalization), HEAD, data, None, None):
+            losses = [row["val_loss"] for row in found.history]
+            kept = found.phases[-1]["best_epoch"]
+            assert kept == (4 if keep == "last" else 1 + int(np.argmin(losses))), (found.method, losses)
+
+
 def fitted(data, name, store=None, folder=None, phases=PHASES, seeds=(0,), **settings):
     settings = FitSettings(batch_size=8, cache_dtype="float32", **settings)
     method = catalogue.maker(name, 1.0, None) if name else None
     return train(
-        builder(normalization), HEAD, phases, data, seeds, settings, store=store, folder=folder, name="x", method=method
+        builder(normalization),
+        HEAD,
+        phases,
+        data,
+        seeds,
+        settings,
+        store=store,
+        folder=folder,
+        name="x",
+        method=method,
+        keep="last",
     )
 
 
