@@ -4,7 +4,6 @@ A source yields plain records, no tensors, and imports no TensorFlow (but for `t
 the sorted order of all names that occur, whatever folders exist in which split.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 from recipes.engine import tables
 from recipes.engine.tables import SPLIT_NAMES
 from zoo.errors import ConfigError, DataError, UnknownName
-from zoo.vision import IMAGE_SUFFIXES
+from zoo.vision import IMAGE_SUFFIXES, content_digest
 
 __all__ = ["BUILT_IN", "SPLITS", "Example", "Source", "load", "load_tfds", "load_unlabelled", "nothing_there"]
 
@@ -54,20 +53,20 @@ class Example:
     @cached_property
     def digest(self) -> str:
         """A hash of the content; a file is read once, though splits, fingerprint and duplicates all ask."""
-        content = self.image.tobytes() if isinstance(self.image, np.ndarray) else self.image.read_bytes()
-        return hashlib.blake2b(content, digest_size=16).hexdigest()
+        return content_digest(self.image)
 
 
 @dataclass(frozen=True)
 class Source:
     """Labelled examples by split. A source without splits has all of them under "train".
 
-    `labels` holds every name that occurs in any split, sorted.
+    `labels` holds every name that occurs in any split, sorted; `made` are the splits that were made of its training data.
     """
 
     name: str
     labels: tuple[str, ...]
     splits: Mapping[str, tuple[Example, ...]]
+    made: tuple[str, ...] = ()
 
 
 def load(

@@ -3,7 +3,6 @@
 Plain records, no TensorFlow.
 """
 
-import hashlib
 import math
 import re
 from collections import Counter
@@ -23,6 +22,7 @@ from recipes.engine.sources import SPLITS, Source
 from zoo import heads
 from zoo.errors import ConfigError, DataError
 from zoo.heads import Head
+from zoo.vision import content_digest
 
 __all__ = ["KINDS", "Task", "Tasked", "check", "figures", "heads_of", "load", "parse", "targets_of", "unit_scores"]
 
@@ -76,7 +76,7 @@ class Tasked:
     @cached_property
     def digest(self) -> str:
         """A hash of the content; a file is read once, though splits, fingerprint and duplicates all ask."""
-        return hashlib.blake2b(self.image.read_bytes(), digest_size=16).hexdigest()
+        return content_digest(self.image)
 
 
 def parse(specs: Sequence[str]) -> tuple[Task, ...]:

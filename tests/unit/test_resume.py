@@ -203,7 +203,7 @@ def test_resume_with_other_settings_names_them(tmp_path):
         ConfigError, match=r"other settings: learning_rate \(0.1 then, 0.2 now\), views \(4 then, 2 now\)"
     ):
         begin(out, resume=True, learning_rate=0.2, fit={"views": 2})
-    with pytest.raises(ConfigError, match="content of the data"):
+    with pytest.raises(ConfigError, match="content or splits of the data"):
         begin(out, resume=True, fingerprint="other")
 
 
