@@ -153,14 +153,10 @@ def _opened(source) -> "Image.Image":
 
 
 def _open_whatever_its_size(file: "str | Path | io.BytesIO") -> "Image.Image":
-    """`Image.open`, without Pillow's own limit for a JPEG: it counts the pixels of the file, not what decoding takes."""
+    """`Image.open` without Pillow's own limit, which counts the pixels of a file and not what decoding them takes."""
     from PIL import Image
 
-    with contextlib.nullcontext(file) if isinstance(file, io.BytesIO) else open(file, "rb") as opened:
-        is_jpeg = opened.read(3) == b"\xff\xd8\xff"
-    if not is_jpeg:
-        return Image.open(file)
-    with _OPENING:  # which reads the header alone
+    with _OPENING:  # which reads hardly more than the header; the limit is one of the whole process
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(file)
@@ -216,7 +212,7 @@ def _check_plain_file(path: "str | Path") -> None:
 
 @functools.cache
 def _silence_pillow() -> None:
-    """What Pillow warns of (sizes, tags, palettes) is refused here, or does not matter."""
+    """What Pillow warns of (tags, palettes) does not change what is decoded."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 

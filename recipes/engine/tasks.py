@@ -4,6 +4,7 @@ Plain records, no TensorFlow.
 """
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -148,7 +149,7 @@ def load(spec: str, tasks: Sequence[Task], *, path_column: str = "path", to_trai
     for line, row in tables.rows(path):
         name = str(tables.cell(path, line, row, path_column))
         picture = path.parent / name
-        if not picture.is_file():
+        if not os.path.lexists(picture):
             raise DataError(f"'{path}', line {line}: there is no file '{picture}' (paths are relative to the table)")
         cells = tuple(_cell(path, line, row, task) for task in tasks)
         if not any(cells):
