@@ -106,14 +106,35 @@ class _TooLargeError(Exception):
 
 
 def _decode(source, image_size: int) -> np.ndarray:
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     _silence_pillow()
     image = _opened(source)
-    # JPEG can be decoded at 1/2, 1/4, 1/8: a phone photo ten times faster, still at twice the size asked for.
-    whole = image.size
-    image.draft("RGB", (2 * image_size, 2 * image_size))
-    cost = _cost(image, whole)
+    ours = isinstance(source, (str, Path, bytes))
+    with image if ours else contextlib.nullcontext():
+        # JPEG can be decoded at 1/2, 1/4, 1/8: a phone photo ten times faster, still at twice the size asked for.
+        whole = image.size
+        image.draft("RGB", (2 * image_size, 2 * image_size))
+        cost = _cost(image, whole)
+        _check_size(whole, cost)
+        with _LARGE if cost > ONE_AT_A_TIME else contextlib.nullcontext():
+            if ours:
+                ImageOps.exif_transpose(image, in_place=True)
+                return _stretched(_rgb(image), image_size)
+            return _stretched(_rgb(ImageOps.exif_transpose(image)), image_size)
+
+
+def _stretched(image: "Image.Image", image_size: int) -> np.ndarray:
+    from PIL import Image
+
+    # Across, then down, each rounded to bytes: newer releases of Pillow choose the order by the picture's shape, and
+    # what another language has to do in its place must not depend on that.
+    for size in ((image_size, image.height), (image_size, image_size)):
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(image, np.uint8)
+
+
+def _check_size(whole: tuple[int, int], cost: int) -> None:
     if max(whole) > LONGEST_SIDE:
         raise _TooLargeError(
             f"{whole[0]:,} x {whole[1]:,} pixels, of which a side has {LONGEST_SIDE:,} at most in a picture"
@@ -123,17 +144,6 @@ def _decode(source, image_size: int) -> np.ndarray:
             f"{whole[0]:,} x {whole[1]:,} pixels take {cost / 2**30:.1f} GB, a picture may take "
             f"{LARGEST_BYTES / 2**30:.0f} GB"
         )
-    with _LARGE if cost > ONE_AT_A_TIME else contextlib.nullcontext():
-        if isinstance(source, (str, Path, bytes)):
-            ImageOps.exif_transpose(image, in_place=True)
-        else:
-            image = ImageOps.exif_transpose(image)
-        image = _rgb(image)
-        # Across, then down, each rounded to bytes: newer releases of Pillow choose the order by the picture's shape, and
-        # what another language has to do in its place must not depend on that.
-        for size in ((image_size, image.height), (image_size, image_size)):
-            image = image.resize(size, Image.Resampling.BILINEAR)
-        return np.asarray(image, np.uint8)
 
 
 def _opened(source) -> "Image.Image":
