@@ -41,7 +41,6 @@ __all__ = [
 FILE = "splits.npz"
 BACKBONE = "backbone"
 """The "split" that holds what the run was trained on whose backbone this one began with."""
-KINDS = ("contents", "pixels", "looks")
 
 LOOK = 32
 """Bytes of the look of an image."""
@@ -114,30 +113,24 @@ class Membership:
 
     def _refuse(self, digests: np.ndarray, examples: Sequence, split: str, kind: str) -> None:
         trained = np.isin(digests, self.of("train", kind))
-        known = np.isin(digests, self.of(split, kind))
-        before = np.isin(digests, self.of(BACKBONE, kind)) & ~trained & ~known
-        for unknown, of in ((trained & ~known, "the training data of this model"), (before, "those of its backbone")):
-            places = np.flatnonzero(unknown)
-            if len(places):
+        known = np.isin(digests, self.of(split, kind))  # it stood in both splits, and training said so
+        by_backbone = np.isin(digests, self.of(BACKBONE, kind)) & ~trained & ~known
+        for seen, whose in ((trained & ~known, "this model"), (by_backbone, "its backbone")):
+            if seen.any():
                 raise DataError(
-                    f"{len(places)} of {len(examples)} {split} examples are in {of}, whatever they are called now (the "
-                    f"first: '{examples[places[0]].name}'): what it has learned by heart measures nothing; leave them out, "
-                    "or restore the splits that it was trained with"
+                    f"{_counted(seen, examples, split)} are in the training data of {whose}, whatever they are called now "
+                    f"(the first: '{examples[seen.argmax()].name}'): what it has learned by heart measures nothing; leave "
+                    "them out, or restore the splits that it was trained with"
                 )
         if kind != "contents":
             return
-        for which, what in (
+        unlabelled = np.isin(digests, self.of("unlabelled", kind)) & ~trained
+        for seen, what in (
             (trained & known, "are in its training data too, as training warned"),
-            (
-                np.isin(digests, self.of("unlabelled", kind)) & ~trained,
-                "were seen while training, without their labels",
-            ),
+            (unlabelled, "were seen while training, without their labels"),
         ):
-            places = np.flatnonzero(which)
-            if len(places):
-                warn(
-                    f"{len(places)} of {len(examples)} {split} examples {what} (the first: '{examples[places[0]].name}')"
-                )
+            if seen.any():
+                warn(f"{_counted(seen, examples, split)} {what} (the first: '{examples[seen.argmax()].name}')")
 
 
 @dataclass(frozen=True)
@@ -191,16 +184,16 @@ def beside(artifact: Path, training_data: Mapping | None) -> Membership | None:
     Raises:
         ArtifactError: splits.npz is damaged, or that of another run.
     """
-    recorded = (training_data or {}).get("membership")
-    places = (Path(artifact), Path(artifact).parent)
-    place = next((place for place in places if (place / FILE).is_file()), None)
-    if not training_data or not isinstance(recorded, Mapping) or place is None:
-        if training_data:
-            why = f"'{FILE}' is missing beside it" if recorded else "an older Graft wrote it"
-            warn(
-                f"which examples '{artifact}' was trained on is not recorded ({why}): whether some of these are among them "
-                "cannot be said"
-            )
+    if not training_data:
+        return None
+    recorded = training_data.get("membership")
+    place = next((place for place in (Path(artifact), Path(artifact).parent) if (place / FILE).is_file()), None)
+    if not isinstance(recorded, Mapping) or place is None:
+        why = f"'{FILE}' is missing beside it" if recorded else "an older Graft wrote it"
+        warn(
+            f"which examples '{artifact}' was trained on is not recorded ({why}): whether some of these are among them "
+            "cannot be said"
+        )
         return None
     arrays = read_arrays(place / FILE)
     if not _fits(arrays, recorded.get("digests")):
@@ -226,7 +219,8 @@ def seen_by_backbone(backbone: str | None) -> Membership | None:
     folder = place.parent if place.suffix == ".keras" else place
     if not (folder / FILE).is_file() or not (folder / "run.json").is_file():
         return None
-    return beside(folder, read_json(folder / "run.json").get("data"))
+    content = read_json(folder / "run.json")
+    return beside(folder, content.get("data")) if isinstance(content, dict) else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -332,6 +326,10 @@ def _words_of(text: str) -> int:
     """A hash of the words of a text, whatever their case and what stands between them; 0 if it has none."""
     words = re.findall(r"\w+", text.casefold())
     return _hash8(" ".join(words).encode("utf-8", "surrogatepass")) if words else 0
+
+
+def _counted(seen: np.ndarray, examples: Sequence, split: str) -> str:
+    return f"{int(seen.sum())} of {len(examples)} {split} examples"
 
 
 def _contents(examples: Sequence[_Contained]) -> np.ndarray:

@@ -192,7 +192,7 @@ def test_what_a_backbone_was_trained_on_counts_as_seen(tmp_path, capsys):
     unseen = dict.fromkeys(("train", "validation", "test"), only)
     record = membership.write(tmp_path / "second", unseen, str(backbone / "model.keras"))
     second = membership.beside(tmp_path / "second", {"membership": record})
-    with pytest.raises(DataError, match="test examples are in those of its backbone"):
+    with pytest.raises(DataError, match="test examples are in the training data of its backbone"):
         second.refuse(moved.splits["test"], "test")
 
 
