@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from zoo import scores
+from zoo.neighbours import nearest_others
 from zoo.scores import Score
 
 __all__ = [
@@ -343,9 +344,9 @@ def _spread(values: np.ndarray, kind: Kind) -> np.ndarray | float:
 
 def _nearest(vectors: np.ndarray) -> np.ndarray:
     """The number of the nearest other vector, `(n,)`."""
-    similarity = np.float64(vectors) @ np.float64(vectors).T
-    np.fill_diagonal(similarity, -np.inf)
-    return similarity.argmax(-1)
+    if len(vectors) < 2:
+        return np.zeros(len(vectors), int)
+    return nearest_others(np.float64(vectors), 1)[:, 0]
 
 
 def _logits(values: np.ndarray, kind: Kind) -> np.ndarray:

@@ -1,5 +1,6 @@
 """All files of one model: written, reopened from disk, and measured as files."""
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -87,6 +88,7 @@ def export_model(
     prefer: quantize.Preference = "latency",
     explain: bool = False,
     training_data: Mapping | None = None,
+    beside: Sequence[Path] = (),
     overwrite: bool = False,
     report: Callable[[dict], None] = lambda row: None,
 ) -> dict:
@@ -103,7 +105,8 @@ def export_model(
 
     Each row has a `"status"`: "pass", "undecided" (it lost more than it may, which chance may explain), "fail", "skipped" (a
     precision that makes no sense for a format). A file that fails stays; a format that cannot be written is a row with its
-    `"error"`. `report` receives each row when it is done.
+    `"error"`. `report` receives each row when it is done. The files `beside`, to which `training_data` refers, are copied
+    into the folder.
 
     Raises:
         UnknownName: a format or precision that does not exist.
@@ -133,6 +136,8 @@ def export_model(
         for name, text in description.attached.items():
             if name != "preprocessing.json":  # the manifest holds it
                 write_text(staging / name, text)
+        for file in beside:
+            shutil.copyfile(file, staging / file.name)
         content = {
             "files": rows,
             "requested": {

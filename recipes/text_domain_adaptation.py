@@ -111,7 +111,9 @@ def main(config: Config) -> Path:
             | {"target": domains.describe(pair, texts, measured)},
             "measure": {"name": "accuracy", "key": "accuracy", "heads": [{"name": "accuracy", "key": "accuracy"}]},
         }
-        text_run.write(folder, model, [head], own, tokenizer, pair.source, chosen.history, facts)
+        text_run.write(
+            folder, model, [head], own, tokenizer, pair.source, chosen.history, facts, unlabelled=texts["unlabelled"]
+        )
     report.write(config.out)
     outcome.summarize(config.out)
     return config.out

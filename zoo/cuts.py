@@ -118,6 +118,7 @@ def narrowest_cut(model: "keras.Model", cut: Sequence["keras.KerasTensor"]) -> t
     """The cut with the fewest values at or behind `cut`, before anything that has weights or is random runs.
 
     A pooling layer shrinks what has to be kept: the narrowest cut behind a backbone's last block is its pooled features.
+    An input that is needed again behind a cut (raw pixels that join late) is kept beside it and counts too.
     """
     import math
 
@@ -127,7 +128,13 @@ def narrowest_cut(model: "keras.Model", cut: Sequence["keras.KerasTensor"]) -> t
     stop = min(behind, default=len(nodes))
     candidates = [tuple(cut)]
     candidates += [found for position, found in cuts_with_positions(model, width=2) if start < position < stop]
-    return min(candidates, key=lambda found: sum(math.prod(d or OPEN for d in t.shape[1:]) for t in found))
+
+    def values(found) -> int:
+        used = {id(t) for node in nodes_of(model.outputs, {id(t) for t in found}) for t in node.input_tensors}
+        again = [t for t in model.inputs if id(t) in used]
+        return sum(math.prod(d or OPEN for d in t.shape[1:]) for t in (*found, *again))
+
+    return min(candidates, key=values)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

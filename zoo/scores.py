@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zoo.neighbours import nearest_others
 from zoo.spans import spans
 
 __all__ = ["FIGURES", "Score", "entity_f1", "figure_of", "resamples", "score", "share", "unit_scores"]
@@ -144,10 +145,10 @@ def _ratio(over: np.ndarray, under: np.ndarray) -> Callable[[np.ndarray], np.nda
 
 def _nearest_is_alike(vectors: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Whether the nearest other vector is of the same class, `(n,)`; NaN for one that has no other."""
-    similarity = vectors @ vectors.T
-    np.fill_diagonal(similarity, -np.inf)
     asking = np.bincount(classes)[classes] > 1
-    return np.where(asking, classes[similarity.argmax(-1)] == classes, np.nan)
+    if not asking.any():
+        return np.full(len(classes), np.nan)
+    return np.where(asking, classes[nearest_others(vectors, 1)[:, 0]] == classes, np.nan)
 
 
 def _average_precision(outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 
 from recipes.engine import sentences, sources, splits
 from recipes.engine.images import Images, decode_examples, decode_splits
+from recipes.engine.membership import warn_of_alike
 from recipes.engine.progress import warn
 from recipes.engine.sentences import Sentence
 from recipes.engine.sources import SPLITS, Example, Source
@@ -256,6 +257,7 @@ def encode_both(
     """The same as ids."""
     settings = {"inputs": inputs, "max_length": max_length}
     texts = encode_splits(pair.source, tokenizer, [head], **settings)
+    warn_of_alike(texts)
     texts["unlabelled"] = encode(pair.unlabelled, tokenizer, [head], head.labels, **settings)
     measured = encode(pair.measured, tokenizer, [head], head.labels, **settings) if pair.measured else None
     return texts, measured

@@ -12,6 +12,7 @@ from recipes.engine import figures
 from recipes.engine.images import Images
 from zoo.errors import ConfigError
 from zoo.files import staged_file, write_text
+from zoo.neighbours import nearest_others
 
 __all__ = ["Seen", "check", "look", "write"]
 
@@ -90,17 +91,7 @@ def look(features: np.ndarray, clusters: int | None, seed: int = 0) -> Seen:
     distances = model.transform(vectors)
     members = ((c, np.flatnonzero(found == c)) for c in order if sizes[c])
     typical = tuple(rows[np.argsort(distances[rows, c])] for c, rows in members)
-    return Seen(vectors, np.argsort(order)[found], typical, _neighbours(vectors), float(silhouette))
-
-
-def _neighbours(vectors: np.ndarray, block: int = 1024) -> np.ndarray:
-    count = min(NEIGHBOURS, len(vectors) - 1)
-    rows = []
-    for start in range(0, len(vectors), block):
-        similarity = vectors[start : start + block] @ vectors.T
-        similarity[np.arange(len(similarity)), start + np.arange(len(similarity))] = -np.inf
-        rows.append(np.argsort(-similarity, -1, kind="stable")[:, :count])
-    return np.concatenate(rows)
+    return Seen(vectors, np.argsort(order)[found], typical, nearest_others(vectors, NEIGHBOURS), float(silhouette))
 
 
 def write(folder: Path, seen: Seen, images: Images, facts: Mapping, seed: int = 0) -> None:

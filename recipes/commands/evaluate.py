@@ -11,6 +11,8 @@ from tyro.conf import Positional
 
 if TYPE_CHECKING:
     from export.sessions import Session
+    from recipes.engine.membership import Membership
+    from recipes.engine.sources import Source
 
 __all__ = ["Options", "command", "evaluate", "provenance"]
 
@@ -67,22 +69,24 @@ def evaluate(options: Options) -> dict:
 
 
 def _texts(session: "Session", options: Options) -> dict:
-    from recipes.engine import head_evaluation, sentences, splits, text_session, texts
+    from recipes.engine import head_evaluation, sentences, text_session, texts
 
     heads = text_session.heads_of(session.preprocessing)
     columns = sentences.Columns(options.text_column, options.label_column, options.tags_column)
     source = text_session.labelled(heads, options.data, columns)
-    chosen = splits.reuse(source, options.split, provenance(options.artifact))
+    chosen, seen = _chosen(source, options)
     encoded = texts.encode(
         chosen, session.tokenizer, heads, source.labels, inputs=session.inputs, max_length=text_session.longest(session)
     )
+    if seen is not None:
+        seen.refuse_decoded(encoded, options.split)
     found = head_evaluation.figures(heads, text_session.outputs(session, encoded), encoded)
     return {**found, "truncated": encoded.truncated}
 
 
 def _pictures(session: "Session", options: Options) -> dict:
     from export import evidence
-    from recipes.engine import evaluation, images, sources, splits
+    from recipes.engine import evaluation, images, sources
     from zoo.errors import ConfigError
     from zoo.heads import single_label
 
@@ -96,8 +100,10 @@ def _pictures(session: "Session", options: Options) -> dict:
         )
     columns = {"path_column": options.path_column, "label_column": options.label_column}
     source = sources.load(options.data, **columns, to_train=False)
-    examples = splits.reuse(source, options.split, provenance(options.artifact))
+    examples, seen = _chosen(source, options)
     pixels = images.decode_examples(examples, session.labels, session.input_shape[0], skip_bad=options.skip_bad)
+    if seen is not None:
+        seen.refuse_decoded(pixels, options.split)
     batches = (
         (np.float32(pixels.pixels[i : i + BATCH]), pixels.targets[i : i + BATCH]) for i in range(0, len(pixels), BATCH)
     )
@@ -108,19 +114,30 @@ def _pictures(session: "Session", options: Options) -> dict:
 
 def _tasks(session: "Session", options: Options) -> dict:
     """Several tasks on pictures; empty cells are not asked."""
-    from recipes.engine import images, splits, task_run, tasks, text_session
+    from recipes.engine import images, task_run, tasks, text_session
 
     described = session.preprocessing
     given = task_run.tasks_in(described)
     source = tasks.load(options.data, given, path_column=options.path_column, to_train=False)
-    examples = splits.reuse(source, options.split, provenance(options.artifact))
+    examples, seen = _chosen(source, options)
     heads = text_session.heads_of(described)
     pixels = images.decode_pictures(
         examples, tasks.targets_of(heads, examples), session.input_shape[0], skip_bad=options.skip_bad
     )
+    if seen is not None:
+        seen.refuse_decoded(pixels, options.split)
     parts = [session.predict(np.float32(pixels.pixels[i : i + BATCH])) for i in range(0, len(pixels), BATCH)]
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in session.outputs}
     return {**tasks.figures(heads, outputs, pixels), "skipped": list(pixels.skipped)}
+
+
+def _chosen(source: "Source", options: Options) -> tuple[tuple, "Membership | None"]:
+    """(the examples to measure on, what the model has seen where that is recorded); none that it was trained on."""
+    from recipes.engine import membership, splits
+
+    known = provenance(options.artifact)
+    seen = membership.beside(options.artifact, known) if options.split != "train" else None
+    return splits.reuse(source, options.split, known, seen), seen
 
 
 def provenance(artifact: Path) -> dict | None:

@@ -139,11 +139,22 @@ def _from_run(options: Options) -> dict:
             "examples": examples,
             "calibration": calibration,
         }
-    provenance = ("source", "fingerprint", "made_splits", "split_seed")
     return {
         "model": load_keras(options.run / "model.keras"),
-        "training_data": {key: data[key] for key in provenance},
+        **_origin(options.run, data),
         **asked,
+    }
+
+
+def _origin(folder: Path, data: Mapping | None) -> dict:
+    """What the manifest says of the `data` that the run in `folder` was trained on, and the file that it refers to."""
+    from recipes.engine import membership
+
+    told = ("source", "fingerprint", "made_splits", "split_seed", "membership")
+    file = folder / membership.FILE
+    return {
+        "training_data": {key: data[key] for key in told if key in data} if data else {},
+        "beside": [file] if data and file.is_file() else [],
     }
 
 
@@ -183,7 +194,8 @@ def _of_texts(options: Options, content: Mapping, name: str) -> dict:
 def _from_keras(options: Options) -> dict:
     from export.manifest import Description
     from export.sessions import load_keras
-    from recipes.engine import export_data
+    from recipes.commands.evaluate import provenance
+    from recipes.engine import export_data, membership
     from recipes.engine.progress import warn
     from zoo.errors import ArtifactError, ConfigError
     from zoo.keras_file import kind_of
@@ -191,7 +203,7 @@ def _from_keras(options: Options) -> dict:
 
     if not options.run.is_file():
         raise ArtifactError(f"there is no file '{options.run}'")
-    model = load_keras(options.run)
+    model, known = load_keras(options.run), provenance(options.run)
     shape = model.inputs[0].shape[1:]
     square = len(shape) == 3 and None not in shape and shape[0] == shape[1] and shape[2] == 3
     if len(model.inputs) != 1 or len(model.outputs) != 1 or not square:
@@ -204,7 +216,8 @@ def _from_keras(options: Options) -> dict:
     if options.data is None:
         examples, calibration = export_data.made_up(shape), None
     else:
-        examples, calibration = export_data.from_source(options.data, labels, shape[0])
+        seen = membership.beside(options.run, known)
+        examples, calibration = export_data.from_source(options.data, labels, shape[0], seen)
     kind = kind_of(model) or _kind(np.asarray(model(np.float32(examples.inputs[:8]), training=False)))
     if kind == "regression" and len(labels) > 1:
         warn(
@@ -214,6 +227,7 @@ def _from_keras(options: Options) -> dict:
     preprocessing = DECODE | {"image_size": shape[0], "kind": kind}
     return {
         "model": model,
+        **_origin(options.run.parent, known),
         "description": Description(options.run.stem, labels, preprocessing, (0, 255)),
         "kind": kind,
         "examples": examples,

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from zoo.errors import ConfigError
 
-__all__ = ["MIXERS", "Augmentation", "augmenter"]
+__all__ = ["MIXERS", "Augmentation", "augmenter", "describe"]
 
 Augmentation = Literal["flip", "crop", "zoom", "color", "grayscale", "randaugment", "mixup", "cutmix"]
 MIXERS = ("mixup", "cutmix")
@@ -65,6 +65,15 @@ def _layers(augment: Sequence[str], seed: int):
     }
     layers = [made for name in single if name in augment for made in single[name]()]
     return layers, next((mixers[name]() for name in mixers if name in augment), None)
+
+
+def describe(augment: Sequence[Augmentation], seed: int) -> list:
+    """All that the changes of `augmenter` follow from, as JSON can hold it: what depends on them is anew when it changes."""
+    layers, mixer = _layers(augment, seed)
+    parts = [*layers, *filter(None, [mixer])]
+    # The name of a layer counts up in one process and says nothing.
+    configs = [[type(layer).__name__, {k: v for k, v in layer.get_config().items() if k != "name"}] for layer in parts]
+    return [configs, PIXELS, SEEDS_A_STEP]
 
 
 def augmenter(augment: Sequence[Augmentation], seed: int) -> Callable:

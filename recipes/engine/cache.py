@@ -5,8 +5,12 @@ runs those blocks once over the data, keeps the values at the cut in a file, and
 on them. One pass from pixels fills all cuts that a schedule needs; a cut that an earlier run left is where a higher one
 starts from. With random augmentation `views` versions of each picture are kept, each an entry of its own: see `views.py`.
 
-An entry's name is a hash of the pixels, the augmentation and the number of the view, the frozen graph, its weights, the
-cut, the stored type and the versions of the libraries: another model or other data never finds it.
+Where what trains needs the picture itself again (raw pixels that join late), that is kept beside the features as the view
+has it; without random changes it is taken from the pixels at hand.
+
+An entry's name is a hash of the pixels, the augmentation with its parameters and the number of the view, the frozen graph,
+its weights, the cut, the stored type and the versions of the libraries and of Graft: another model or other data never
+finds it.
 """
 
 import contextlib
@@ -15,14 +19,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from recipes.engine import pipeline
-from recipes.engine.augmentation import MIXERS, Augmentation, augmenter
+from recipes.engine.augmentation import MIXERS, Augmentation, augmenter, describe
 from recipes.engine.gather import Features
 from recipes.engine.images import Images
 from recipes.engine.progress import progress, say
@@ -33,6 +37,7 @@ from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 __all__ = ["CacheSettings", "Mode", "PrefixCache"]
 
@@ -43,8 +48,9 @@ VIEW_SEED = 0
 """Views do not depend on the seed of a training, so that every seed and every run finds them."""
 NO_EFFECT = ("name", "trainable", "momentum")
 """Settings of a layer that do not change what it gives in inference mode."""
-FORMAT = 3
+FORMAT = 4
 """Of an entry's facts."""
+PACKAGES = ("graft-zoo", "tensorflow", "keras", "keras-hub", "pillow")
 MEASURED = 4
 """Batches that say what a pass will take."""
 KEPT_FREE = 1024**3
@@ -96,6 +102,8 @@ class PrefixCache:
         self._forwards: dict[tuple, Callable] = {}
         self._prefixes: dict[tuple, tuple[object, str]] = {}
         self._digests: dict[tuple, str] = {}
+        self._needed_again: dict[tuple, tuple[keras.KerasTensor, ...]] = {}
+        self._augmentation: list | None = None
 
     def begin(self, cut: Sequence["keras.KerasTensor"], cuts: Sequence[Sequence["keras.KerasTensor"]]) -> list:
         """A phase begins that trains what lies behind `cut`: which of `cuts` stand still in it, that is lie no higher."""
@@ -193,22 +201,38 @@ class PrefixCache:
         in_memory = self.settings.mode == "memory" or (
             self.settings.mode == "auto" and size <= self.settings.budget_bytes
         )
-        dtypes = tuple(t.dtype for t in cut)
-        images = self.images[name]
-        if not isinstance(images, Texts):
-            return Features(tensors, images.targets, dtypes, in_memory)
-        again = tuple(t.name for t in split(self.model, cut)[1].inputs if t.name in images.inputs)
-        of_tokens = tuple(map(_of_tokens, cut))
-        return Features(tensors, images.targets, dtypes, in_memory, images, of_tokens, again)
+        dtypes = tuple(t.dtype for t in self._tensors(cut, name))
+        images, again = self.images[name], tuple(t.name for t in self._again(cut))
+        if isinstance(images, Texts):
+            of_tokens = tuple(map(_of_tokens, cut))
+            return Features(tensors, images.targets, dtypes, in_memory, images, of_tokens, again)
+        pictures = images if again and not self._is_augmented(name) else None
+        return Features(tensors, images.targets, dtypes, in_memory, pictures=pictures)
 
     # -----------------------------------------------------------------------------------------------------------------
 
+    def _again(self, cut) -> tuple["keras.KerasTensor", ...]:
+        """The inputs of the model that what lies behind `cut` needs beside it."""
+        key = tuple(map(id, cut))
+        if key not in self._needed_again:
+            names = {t.name for t in split(self.model, cut)[1].inputs[len(cut) :]}
+            self._needed_again[key] = tuple(t for t in self.model.inputs if t.name in names)
+        return self._needed_again[key]
+
+    def _is_augmented(self, name: str) -> bool:
+        return bool(self.augment) and name != "validation"
+
+    def _tensors(self, cut, name: str) -> list["keras.KerasTensor"]:
+        """What an entry holds: the tensors of the cut and, where it is changed at random, the picture that they are of."""
+        kept_too = self._again(cut) if self._is_augmented(name) and not isinstance(self.images[name], Texts) else ()
+        return [*cut, *kept_too]
+
     def _files(self, cut, name: str, view: int) -> list[Rows]:
-        """One for each tensor of the cut."""
-        found = self._find(cut, name, view)
+        """One for each tensor of an entry, whose content is what was written."""
+        found = self._find(cut, name, view, verify=True)
         if found is None:
             self.fill([cut], view)
-            found = self._find(cut, name, view)
+            found = self._find(cut, name, view, verify=True)
         folder, facts = found
         return [
             Rows(folder / f"{i}.bin", count, tuple(shape), dtype)
@@ -231,8 +255,8 @@ class PrefixCache:
         }
         return sum(
             lacking[name] * self._rows(t, name) * math.prod(_row_shape(t)) * np.dtype(self._stored(t)).itemsize
-            for t in cut
             for name in self.images
+            for t in self._tensors(cut, name)
         )
 
     def _rows(self, tensor, name: str) -> int:
@@ -259,9 +283,19 @@ class PrefixCache:
         return (time.perf_counter() - start) / count
 
     def _key(self, cut, name: str, view: int) -> str:
-        augment = [*self.augment, view, VIEW_SEED] if name != "validation" and self.augment else []
-        packages = {name: metadata.version(name) for name in ("tensorflow", "keras", "keras-hub", "pillow")}
-        return hash_of(FORMAT, self.images[name].digest, augment, self._digest(cut), self.settings.dtype, packages)
+        augment: list = []
+        if self._is_augmented(name):
+            # The changes of an example depend on which batch it is in.
+            augment = [*self.augment, view, VIEW_SEED, BATCH, self._described_augmentation()]
+        kept_too = [t.name for t in self._tensors(cut, name)[len(cut) :]]
+        packages = {name: metadata.version(name) for name in PACKAGES}
+        parts = (self.images[name].digest, augment, kept_too, self._digest(cut), self.settings.dtype, packages)
+        return hash_of(FORMAT, *parts)
+
+    def _described_augmentation(self) -> list:
+        if self._augmentation is None:
+            self._augmentation = describe(self.augment, VIEW_SEED)
+        return self._augmentation
 
     def _digest(self, cut) -> str:
         """Of the frozen graph and its weights, as `begin` found them."""
@@ -281,8 +315,8 @@ class PrefixCache:
             self._prefixes[key] = prefix, _structure(prefix)
         return self._prefixes[key]
 
-    def _find(self, cut, name: str, view: int):
-        return self.store.find(self._key(cut, name, view))
+    def _find(self, cut, name: str, view: int, verify: bool = False):
+        return self.store.find(self._key(cut, name, view), verify)
 
     def _stored(self, tensor) -> str:
         return self.settings.dtype if "float" in tensor.dtype else tensor.dtype
@@ -298,15 +332,32 @@ class PrefixCache:
         key = (*(id(t) for cut in cuts for t in cut), None, *map(id, start or ()))
         if key not in self._forwards:
             model = keras.Model(self.model._inputs_struct, [t for cut in cuts for t in cut])
+            places: list[int] = []
             if start is not None:
                 model = split(model, start)[1]
-            self._forwards[key] = tf.function(
-                lambda inputs: keras.tree.flatten(model(inputs, training=False)), reduce_retracing=True
-            )
+                # Of the inputs beside `start`, `cuts` may need fewer than all that lies behind it.
+                needed = {t.name for t in model.inputs[len(start) :]}
+                again = [len(start) + i for i, t in enumerate(self._again(start)) if t.name in needed]
+                places = [*range(len(start)), *again]
+
+            def forward(inputs):
+                if places:
+                    given = inputs if isinstance(inputs, tuple) else (inputs,)
+                    inputs = [given[place] for place in places] if len(places) > 1 else given[0]
+                return keras.tree.flatten(model(inputs, training=False))
+
+            self._forwards[key] = tf.function(forward, reduce_retracing=True)
         return self._forwards[key]
 
+    def _given(self, inputs, start) -> dict[str, "tf.Tensor"]:
+        """The pictures of a batch of the pass, by the name of the model's input."""
+        if start is None:
+            return {} if isinstance(inputs, dict) else {self.model.inputs[0].name: inputs}
+        again = self._again(start)
+        return {t.name: inputs[len(start) + i] for i, t in enumerate(again)} if isinstance(inputs, tuple) else {}
+
     def _compute(self, name: str, cuts, start, view: int) -> None:
-        dtypes = [self._stored(t) for cut in cuts for t in cut]
+        dtypes = [self._stored(t) for cut in cuts for t in self._tensors(cut, name)]
         try:
             self._write(name, cuts, start, view, dtypes)
         except _TooLargeError:
@@ -319,17 +370,22 @@ class PrefixCache:
         title = f"frozen blocks ({name}{f', view {view + 1}' if of_views else ''})"
         began = time.perf_counter() - (self._find(start, name, view)[1]["seconds"] if start is not None else 0.0)
         forward = self._forward(cuts, start)
-        of_tokens = [isinstance(self.images[name], Texts) and _of_tokens(t) for cut in cuts for t in cut]
+        tensors = [t for cut in cuts for t in self._tensors(cut, name)]
+        computed = {id(t) for cut in cuts for t in cut}
+        of_tokens = [isinstance(self.images[name], Texts) and _of_tokens(t) for t in tensors]
         with contextlib.ExitStack() as stack:  # closes each cut's files before its entry
             files, types, notes = [], iter(dtypes), []
             for cut in cuts:
                 folder, facts = stack.enter_context(self.store.add(self._key(cut, name, view)))
                 notes.append(facts)
-                facts["tensors"] = [(self._rows(t, name), _row_shape(t), next(types)) for t in cut]
-                files += [stack.enter_context((folder / f"{i}.bin").open("wb")) for i in range(len(cut))]
+                own = self._tensors(cut, name)
+                facts["tensors"] = [(self._rows(t, name), _row_shape(t), next(types)) for t in own]
+                files += [stack.enter_context((folder / f"{i}.bin").open("wb")) for i in range(len(own))]
             with progress(title, count) as advance:
                 for inputs, mask in self._batches(name, start, view):
-                    for value, file, kind, tokens in zip(forward(inputs), files, dtypes, of_tokens, strict=True):
+                    found, given = iter(forward(inputs)), self._given(inputs, start)
+                    values = [next(found) if id(t) in computed else given[t.name] for t in tensors]
+                    for value, file, kind, tokens in zip(values, files, dtypes, of_tokens, strict=True):
                         rows = value.numpy()
                         file.write(_narrow(rows[mask.numpy() > 0] if tokens else rows, kind).data)
                     advance(int(value.shape[0]))
@@ -348,7 +404,7 @@ class PrefixCache:
             return tf.data.Dataset.zip((batches, masks))
         if start is not None:
             features = self.features(start, name, (view,))
-            steps = Features(features.tensors, np.zeros((len(features), 0), np.float32), features.dtypes, False)
+            steps = replace(features, targets=np.zeros((len(features), 0), np.float32), in_memory=False)
             return pipeline.evaluation_batches(steps, BATCH).map(lambda inputs, _: (inputs, 0))
         batches = pipeline.evaluation_batches(images, BATCH)
         if name == "validation" or not self.augment:

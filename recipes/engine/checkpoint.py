@@ -2,6 +2,9 @@
 
 One file for the seed in progress (weights that the schedule can change, optimizer, random states, the best epoch, the
 history) and one for each finished seed. A file replaces the one before by a rename, so there is always a whole one.
+
+What a training does not change is not in them: origin.json holds a hash of the backbone that it began with, and the versions
+of the libraries, so that nobody goes on with another one under the same name.
 """
 
 import json
@@ -9,14 +12,20 @@ import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
-from zoo.errors import ArtifactError
-from zoo.files import staged_file
+from recipes.engine.progress import warn
+from recipes.engine.store import hash_of
+from zoo.errors import ArtifactError, ConfigError
+from zoo.files import read_json, staged_file, write_text
 
 __all__ = ["Checkpoint", "Checkpoints", "epochs_in"]
+
+ORIGIN = "origin.json"
+PACKAGES = ("graft-zoo", "keras", "tensorflow")
 
 
 @dataclass
@@ -76,6 +85,43 @@ class Checkpoints:
         if folder is not None:
             for part in folder.glob(".*"):  # what a killed process was writing
                 shutil.rmtree(part, ignore_errors=True)
+
+    def check_origin(self, backbone: Sequence[np.ndarray]) -> None:
+        """Compare the weights of the `backbone` with those that the training began with; if it begins now, note them.
+
+        Warns of other versions of the libraries, and where an older Graft did not note anything.
+
+        Raises:
+            ConfigError: they differ.
+        """
+        if self.folder is None:
+            return
+        origin = {"backbone": hash_of(list(backbone)), "versions": {name: metadata.version(name) for name in PACKAGES}}
+        begun = any(self.folder.glob("seed-*.npz"))
+        if not begun:
+            write_text(self.folder / ORIGIN, json.dumps(origin))
+            return
+        if not (self.folder / ORIGIN).exists():
+            warn(
+                "the checkpoint is of an older Graft, which did not note what backbone it began with: whether this is the "
+                "same one cannot be said"
+            )
+            return
+        known = read_json(self.folder / ORIGIN)
+        if not isinstance(known, dict) or not isinstance(known.get("versions"), dict):
+            raise ArtifactError(f"'{self.folder / ORIGIN}' is damaged: train anew with --overwrite")
+        if known.get("backbone") != origin["backbone"]:
+            raise ConfigError(
+                "the weights of the backbone are not those that this training began with: what is trained already does not "
+                "fit them; restore the file that they came from for --resume, or train anew with --overwrite"
+            )
+        changed = [
+            f"{name} ({known['versions'].get(name)} then, {version} now)"
+            for name, version in origin["versions"].items()
+            if known["versions"].get(name) != version
+        ]
+        if changed:
+            warn(f"the training was begun with other versions: {', '.join(changed)}: its result may differ slightly")
 
     def save(self, seed: int, state: Checkpoint) -> None:
         """Replace the checkpoint of `seed`."""

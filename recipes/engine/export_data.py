@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from export.export import Examples
-from recipes.engine import images, sources, splits
+from recipes.engine import images, membership, sources, splits
 from recipes.engine.images import Images
 from recipes.engine.progress import warn
 from zoo.errors import ConfigError, DataError, UnknownName
@@ -47,8 +47,11 @@ def from_run(folder: Path, content: Mapping, data: str | None) -> tuple[Examples
     columns = {key: config[key] for key in ("path_column", "label_column") if key in config}
     try:
         source = sources.load(data or facts["source"], **columns)
-        chosen = splits.reuse(source, "validation", facts)
+        seen = membership.beside(folder, facts)
+        chosen = splits.reuse(source, "validation", facts, seen)
         found = _decoded(chosen, facts["labels"], facts["image_size"])
+        if seen is not None:
+            seen.refuse_decoded(found, "validation")
     except (DataError, ConfigError, UnknownName) as error:
         if data is not None:
             raise
@@ -70,21 +73,28 @@ def stated(
     ones that the run was measured on: a part of them, or other data.
     """
     measured = content["metrics"]["validation"]
-    if examples != measured["examples"] or splits.fingerprint(source) != content["data"]["fingerprint"]:
+    if examples != measured["examples"] or not splits.same_data(source, content["data"]["fingerprint"]):
         return None
     parts = measured.get("tasks", dict.fromkeys(kinds, measured))
     return {name: parts[name].get(figure_of(kind)["key"]) for name, kind in kinds.items()}
 
 
-def from_source(data: str, labels: Sequence[str], image_size: int) -> tuple[Examples, Examples]:
+def from_source(
+    data: str, labels: Sequence[str], image_size: int, seen: membership.Membership | None = None
+) -> tuple[Examples, Examples]:
     """(for measuring, for calibration) from the validation and training split of `data`, made by seed 0 if missing.
 
     Raises:
-        DataError, UnknownName: `data` cannot be used, or has labels that the model does not know.
+        DataError, UnknownName: `data` cannot be used, has labels that the model does not know, or holds validation examples
+            that it was trained on, as `seen` says.
     """
     source, _ = splits.complete(sources.load(data), 0)
     chosen = source.splits["validation"]
+    if seen is not None:
+        seen.refuse(chosen, "validation")
     found = _decoded(chosen, labels, image_size)
+    if seen is not None:
+        seen.refuse_decoded(found, "validation")
     train = source.splits["train"]
     order = np.sort(np.random.default_rng(0).permutation(len(train))[:CALIBRATION])
     pixels = images.decode_examples([train[i] for i in order], labels, image_size, skip_bad=True, title="decode train")

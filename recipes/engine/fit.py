@@ -128,6 +128,7 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, log
     keras.utils.set_random_seed(seeds[0])
     model = build()
     beginning = model.get_weights()
+    checkpoints.check_origin(backbone_of(model).get_weights())
     blocks = find_blocks(backbone_of(model))
     if any(phase.adapt == "lora" for phase in phases):
         add_lora(backbone_of(model))

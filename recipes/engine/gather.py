@@ -27,7 +27,9 @@ class Features:
         in_memory: whether the rows are held in memory or read from the disk as they are needed.
         texts: the sentences that the features are of, where they are of sentences.
         of_tokens: for each tensor, whether it has a row for each token of each sentence, not one for each sentence.
-        again: the model's own inputs that are needed behind the cut too.
+        again: the model's own inputs that are needed behind the cut too, of sentences.
+        pictures: those that the features are of, where they are needed behind the cut too. Of pictures that were changed at
+            random the last one of the `tensors` holds them.
     """
 
     tensors: tuple[tuple[Rows, ...], ...]
@@ -37,6 +39,7 @@ class Features:
     texts: Texts | None = None
     of_tokens: tuple[bool, ...] = ()
     again: tuple[str, ...] = ()
+    pictures: Images | None = None
 
     def __len__(self) -> int:
         return len(self.texts) if self.texts is not None else self.tensors[0][0].count
@@ -49,21 +52,26 @@ class Features:
 
 def gather_examples(images: Images | Texts) -> Callable:
     """indices -> (inputs, targets). A memory-mapped array is read batch by batch, never as a whole."""
-    import tensorflow as tf
-
     if isinstance(images, Texts):
         return _gather_texts(images)
-    targets = _rows_of(images.targets)
+    targets, pixels = _rows_of(images.targets), _gather_pixels(images)
+    return lambda indices: (pixels(indices), targets(indices))
+
+
+def _gather_pixels(images: Images) -> Callable:
+    """indices -> float32 pixels."""
+    import tensorflow as tf
+
     if isinstance(images.pixels, np.memmap):
 
         def gather(indices):
             pixels = tf.numpy_function(lambda i: images.pixels[i], [indices], tf.uint8, stateful=False)
             pixels.set_shape((None, *images.pixels.shape[1:]))
-            return tf.cast(pixels, tf.float32), targets(indices)
+            return tf.cast(pixels, tf.float32)
 
         return gather
-    pixels = tf.constant(images.pixels)
-    return lambda indices: (tf.cast(tf.gather(pixels, indices), tf.float32), targets(indices))
+    held = tf.constant(images.pixels)
+    return lambda indices: tf.cast(tf.gather(held, indices), tf.float32)
 
 
 def _rows_of(targets) -> Callable:
@@ -151,10 +159,12 @@ def gather_features(features: Features) -> Callable:
         gather_texts = _gather_text_features(features)
         return lambda indices, views: gather_texts(indices)
     targets, readers = _rows_of(features.targets), _readers(features)
+    pixels = None if features.pictures is None else _gather_pixels(features.pictures)
 
     def gather(indices, views):
         at = views * len(features) + indices
         tensors = [tf.cast(read(at), dtype) for read, dtype in zip(readers, features.dtypes, strict=True)]
+        tensors += [] if pixels is None else [pixels(indices)]
         return tensors[0] if len(tensors) == 1 else tuple(tensors), targets(indices)
 
     return gather

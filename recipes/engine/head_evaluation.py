@@ -8,6 +8,7 @@ from recipes.engine import evaluation
 from recipes.engine.texts import Tagged, Texts
 from zoo import spans
 from zoo.heads import Head
+from zoo.neighbours import nearest_others
 
 __all__ = ["NEAREST", "figures", "figures_of", "headline", "measure_of", "tag_sequences"]
 
@@ -98,15 +99,13 @@ def _per_label(head: Head, outputs: np.ndarray, targets: np.ndarray) -> dict:
 def _retrieval(vectors: np.ndarray, targets: np.ndarray) -> dict:
     """Each sentence asks for others of its label; sentences without one do not ask."""
     classes = targets.argmax(-1)
-    similarity = vectors @ vectors.T
-    np.fill_diagonal(similarity, -np.inf)
-    asking = np.bincount(classes)[classes] > 1
-    if not asking.any():
+    asking = np.flatnonzero(np.bincount(classes)[classes] > 1)
+    if not len(asking):
         return {"recall_at_1": None, f"recall_at_{NEAREST}": None, "queries": 0}
-    nearest = np.argsort(-similarity[asking], -1)[:, :NEAREST]
+    nearest = nearest_others(vectors, NEAREST, asking)
     same = classes[nearest] == classes[asking][:, None]
     return {
         "recall_at_1": float(same[:, 0].mean()),
         f"recall_at_{NEAREST}": float(same.any(-1).mean()),
-        "queries": int(asking.sum()),
+        "queries": len(asking),
     }

@@ -5,11 +5,12 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from recipes.engine.membership import empty_traces, trace, warn_of_alike
 from recipes.engine.progress import progress, warn
 from recipes.engine.sources import Example, Source
 from recipes.engine.store import hash_of
@@ -32,12 +33,14 @@ class Images:
             names, NaN where an answer is not known.
         names: what to call each picture.
         skipped: one message for each file that could not be read.
+        traces: by which each picture is known again, whatever it is called, by kind; see `membership.py`.
     """
 
     pixels: np.ndarray
     targets: np.ndarray | Mapping[str, np.ndarray]
     names: tuple[str, ...]
     skipped: tuple[str, ...]
+    traces: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -86,15 +89,18 @@ def decode_pictures(
     skip_bad: bool = False,
     title: str = "decode",
 ) -> Images:
-    """The same where the targets are known; of `examples` only `image` and `name` are looked at."""
-    pixels = _allocate((len(examples), image_size, image_size, 3))
+    """The same where the targets are known; of `examples` only `image`, `name` and `digest` are looked at."""
+    pixels, traces = _allocate((len(examples), image_size, image_size, 3)), empty_traces(len(examples))
     bad: dict[int, str] = {}
 
     def one(i: int) -> None:
         try:
-            pixels[i] = decode(examples[i].image, image_size)
+            decoded = decode(examples[i].image, image_size)
         except DataError as error:
             bad[i] = str(error)
+            return
+        pixels[i] = decoded
+        trace(traces, i, examples[i].digest, decoded)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress(title, len(examples)) as advance:
         for _ in pool.map(one, range(len(examples))):
@@ -117,6 +123,7 @@ def decode_pictures(
         by_name,
         tuple(examples[i].name for i in good),
         tuple(bad[i] for i in sorted(bad)),
+        {kind: rows[good] for kind, rows in traces.items()},
     )
 
 
@@ -130,15 +137,18 @@ def take(images: Images, rows: np.ndarray) -> Images:
     pixels = _allocate((len(rows), *images.pixels.shape[1:]))
     for to, i in enumerate(rows):
         pixels[to] = images.pixels[i]
-    return Images(pixels, images.targets[rows], tuple(images.names[i] for i in rows), images.skipped)
+    traces = {kind: part[rows] for kind, part in images.traces.items()}
+    return Images(pixels, images.targets[rows], tuple(images.names[i] for i in rows), images.skipped, traces)
 
 
 def decode_splits(source: Source, image_size: int, *, skip_bad: bool = False) -> dict[str, Images]:
-    """The pictures of every split of `source`; see `decode_examples`."""
-    return {
+    """The pictures of every split of `source`; see `decode_examples`. Warns of those that look the same in two splits."""
+    found = {
         split: decode_examples(examples, source.labels, image_size, skip_bad=skip_bad, title=f"decode {split}")
         for split, examples in source.splits.items()
     }
+    warn_of_alike(found)
+    return found
 
 
 def _allocate(shape: tuple[int, ...]) -> np.ndarray:

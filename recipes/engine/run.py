@@ -7,6 +7,7 @@ labels.txt     one label a line, in the order of the output
 examples.npz   64 validation pictures for parity, 200 training pictures for calibration: a run can be exported
                after its data moved
 samples.npz, mistakes.npz   pictures for the report
+splits.npz     by which the examples of each split are known again: no model is measured on what it was trained on
 test_units.npz what each test example contributes to the test figure of each seed: for paired comparisons
 report.html    all of it for a person
 """
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export import manifest
-from recipes.engine import evaluation, explain, fit
+from recipes.engine import evaluation, explain, fit, membership
 from recipes.engine.export_data import CALIBRATION
 from recipes.engine.images import Images
 from recipes.engine.progress import warn
@@ -54,6 +55,7 @@ __all__ = [
     "read",
     "save_arrays",
     "summarize",
+    "with_membership",
     "write_classifier",
     "write_history",
     "write_model",
@@ -145,6 +147,12 @@ def describe_data(
     }
 
 
+def with_membership(folder: Path, facts: Mapping, seen: Mapping[str, Images | Texts]) -> dict:
+    """`facts` for run.json with what says which examples the model has `seen`, by split; writes splits.npz."""
+    recorded = membership.write(folder, seen, facts.get("config", {}).get("backbone"))
+    return {**facts, "data": {**facts["data"], "membership": recorded}}
+
+
 def summarize(folder: Path) -> None:
     """Print the outcome of a run to stdout: accuracy, verdict, where things are."""
     content = read(folder)
@@ -185,7 +193,8 @@ def write_classifier(
         "metrics": {split: evaluation.evaluate(head, outputs[split], targets[split]) for split in outputs},
         "confusion": {"split": "test", "matrix": evaluation.confusion(outputs["test"], targets["test"])},
     }
-    content = {"schema": SCHEMA, **facts, **measured, **concerns(history, measured["metrics"]["test"], [head])}
+    seen = with_membership(folder, facts, {name: pixels[name] for name in pixels if name in (*SPLITS, "unlabelled")})
+    content = {"schema": SCHEMA, **seen, **measured, **concerns(history, measured["metrics"]["test"], [head])}
     write_text(folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -4,7 +4,7 @@ A source yields plain records, no tensors, and imports no TensorFlow (but for `t
 the sorted order of all names that occur, whatever folders exist in which split.
 """
 
-import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ import numpy as np
 from recipes.engine import tables
 from recipes.engine.tables import SPLIT_NAMES
 from zoo.errors import ConfigError, DataError, UnknownName
-from zoo.vision import IMAGE_SUFFIXES
+from zoo.vision import IMAGE_SUFFIXES, content_digest
 
 __all__ = ["BUILT_IN", "SPLITS", "Example", "Source", "load", "load_tfds", "load_unlabelled", "nothing_there"]
 
@@ -54,20 +54,20 @@ class Example:
     @cached_property
     def digest(self) -> str:
         """A hash of the content; a file is read once, though splits, fingerprint and duplicates all ask."""
-        content = self.image.tobytes() if isinstance(self.image, np.ndarray) else self.image.read_bytes()
-        return hashlib.blake2b(content, digest_size=16).hexdigest()
+        return content_digest(self.image)
 
 
 @dataclass(frozen=True)
 class Source:
     """Labelled examples by split. A source without splits has all of them under "train".
 
-    `labels` holds every name that occurs in any split, sorted.
+    `labels` holds every name that occurs in any split, sorted; `made` are the splits that were made of its training data.
     """
 
     name: str
     labels: tuple[str, ...]
     splits: Mapping[str, tuple[Example, ...]]
+    made: tuple[str, ...] = ()
 
 
 def load(
@@ -212,10 +212,18 @@ def _class_folders(folder: Path, root: Path) -> list[Example]:
 
 
 def _pictures_below(folder: Path, root: Path, label: str) -> list[Example]:
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and _stands_for_a_picture(f))
     # A name that is no UTF-8 (from an old archive) could not be written into any report.
     names = [f.relative_to(root).as_posix().encode("utf-8", "replace").decode() for f in files]
     return [Example(f, label, name) for f, name in zip(files, names, strict=True)]
+
+
+def _stands_for_a_picture(path: Path) -> bool:
+    """Whether what has the name of a picture is to be opened as one. A pipe or a link to nothing is: whoever decodes it says
+    what is wrong with it. A folder of pictures may be called after them, an empty one is a picture that is lost."""
+    if not path.is_dir():
+        return True
+    return not any(f.suffix.lower() in IMAGE_SUFFIXES for f in path.rglob("*"))
 
 
 def _table(path: Path, path_column: str, label_column: str) -> dict[str, list[Example]]:
@@ -228,7 +236,7 @@ def _table(path: Path, path_column: str, label_column: str) -> dict[str, list[Ex
 
 def _named(table: Path, line: int, name: str, label: str) -> Example:
     picture = table.parent / name
-    if not picture.is_file():
+    if not os.path.lexists(picture):
         raise DataError(f"'{table}', line {line}: there is no file '{picture}' (paths are relative to the table)")
     return Example(picture, label, name)
 

@@ -4,10 +4,12 @@ import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from recipes.engine.membership import Membership, seen_by_backbone
 from recipes.engine.progress import warn
 from recipes.engine.sources import SPLITS, Example, Source
 from zoo.errors import ConfigError, DataError
@@ -19,6 +21,7 @@ __all__ = [
     "duplicates_across",
     "fingerprint",
     "reuse",
+    "same_data",
     "take",
     "take_per_label",
     "take_share",
@@ -68,18 +71,28 @@ def complete(source: Source, split_seed: int) -> tuple[Source, tuple[str, ...]]:
             order = order[count:]
         train += itertools.chain(*order)
     splits = {**source.splits, **made, "train": train}
-    return Source(source.name, source.labels, {s: tuple(splits[s]) for s in SPLITS}), missing
+    return Source(source.name, source.labels, {s: tuple(splits[s]) for s in SPLITS}, missing), missing
 
 
-def reuse(source: Source, split: str, training_data: Mapping | None) -> tuple[Example, ...]:
+def reuse(
+    source: Source, split: str, training_data: Mapping | None, seen: Membership | None = None
+) -> tuple[Example, ...]:
     """The examples of `split` for measuring a model, the same ones that its training kept apart.
 
     `training_data` is the `data` record of its run (or manifest): whether the split was made, by which seed, of which
-    content.
+    content. `seen` says which examples it was trained on, where that was recorded.
 
     Raises:
-        DataError: the split has to be made, and it is unknown how the training made it, or the data has changed since.
+        DataError: the split has to be made, and it is unknown how the training made it, or the data has changed since; or
+            the model was trained on some of the examples.
     """
+    chosen = _chosen(source, split, training_data)
+    if seen is not None and split != "train":
+        seen.refuse(chosen, split)
+    return chosen
+
+
+def _chosen(source: Source, split: str, training_data: Mapping | None) -> tuple[Example, ...]:
     if split in source.splits and (split != "train" or {*source.splits} == {*SPLITS}):
         return source.splits[split]
     if not training_data:
@@ -87,10 +100,11 @@ def reuse(source: Source, split: str, training_data: Mapping | None) -> tuple[Ex
             f"'{source.name}' has no {split} split of its own, and nothing beside the model tells how its training made "
             f"one: give a source with a '{split}' folder, or evaluate the run"
         )
-    if split in training_data["made_splits"] and fingerprint(source) != training_data["fingerprint"]:
+    if split in training_data["made_splits"] and not same_data(source, training_data["fingerprint"]):
         raise DataError(
-            f"'{source.name}' is not the data that this model was trained on (the content differs), so its {split} split "
-            "might hold training examples: restore the data, or give a source with splits of its own"
+            f"'{source.name}' is not the data that this model was trained on (the content differs, or what is in which "
+            f"split), so its {split} split might hold training examples: restore the data, or give a source with splits of "
+            "its own"
         )
     return complete(source, training_data["split_seed"])[0].splits[split]
 
@@ -125,7 +139,7 @@ def take_per_label(source: Source, count: int, seed: int) -> Source:
                 f"{len(group)}"
             )
         chosen += [group[i] for i in sorted(rng.permutation(len(group))[:count])]
-    return Source(source.name, source.labels, {**source.splits, "train": tuple(chosen)})
+    return replace(source, splits={**source.splits, "train": tuple(chosen)})
 
 
 def take_share(source: Source, share: float, seed: int) -> Source:
@@ -143,15 +157,31 @@ def take_share(source: Source, share: float, seed: int) -> Source:
     for _, group in sorted(_by_label(source.splits["train"]).items()):
         order = rng.permutation(len(group))
         chosen += [group[i] for i in sorted(order[: max(2, round(share * len(group)))])]
-    return Source(source.name, source.labels, {**source.splits, "train": tuple(chosen)})
+    return replace(source, splits={**source.splits, "train": tuple(chosen)})
 
 
 def fingerprint(source: Source) -> str:
-    """A sha256 over every label, name and content, for all splits together: the same pictures give the same value."""
-    lines = sorted(
-        f"{example.target}\0{example.name}\0{example.digest}" for split in source.splits.values() for example in split
-    )
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    """A sha256 over every label, name and content, and the split that the data put each example in.
+
+    Splits that were made of the training data count as such: the data are the same, whatever seed made them.
+    """
+    lines = []
+    for split, examples in source.splits.items():
+        given = "" if split == "train" or split in source.made else f"\0{split}"
+        lines += [f"{example.target}\0{example.name}\0{example.digest}{given}" for example in examples]
+    return _hash_of_lines(lines)
+
+
+def same_data(source: Source, recorded: str) -> bool:
+    """Whether `recorded` is the fingerprint of `source`, perhaps as an older Graft made it: of all splits together."""
+    if fingerprint(source) == recorded:
+        return True
+    everything = itertools.chain(*source.splits.values())
+    return _hash_of_lines(f"{e.target}\0{e.name}\0{e.digest}" for e in everything) == recorded
+
+
+def _hash_of_lines(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def duplicates_across(source: Source) -> list[tuple[str, str]]:
@@ -178,6 +208,8 @@ def warn_of_concerns(source: Source, fingerprint: str, backbone: str, split_seed
             f"'{backbone}' was trained on these data split by --split-seed {theirs}: it has seen some of what --split-seed "
             f"{split_seed} holds out, and figures are too good; give --split-seed {theirs}"
         )
+    else:
+        _warn_of_what_a_backbone_has_seen(source, backbone)
     for split in SPLITS[1:]:
         there = {label for example in source.splits[split] for label in example.labels}
         lacking = [label for label in source.labels if label not in there]
@@ -188,6 +220,19 @@ def warn_of_concerns(source: Source, fingerprint: str, backbone: str, split_seed
         first, second = duplicates[0]
         warn(f"'{first}' has the same content as '{second}' of another split{_more(len(duplicates))}")
     return len(duplicates)
+
+
+def _warn_of_what_a_backbone_has_seen(source: Source, backbone: str) -> None:
+    before = seen_by_backbone(backbone)
+    if before is None:
+        return
+    held_out = [example for split in SPLITS[1:] for example in source.splits[split]]
+    seen = before.trained_on(held_out)
+    if seen:
+        warn(
+            f"'{backbone}' was trained on {len(seen)} of the {len(held_out)} validation and test examples (the first: "
+            f"'{seen[0].name}'): figures are too good; give it splits that keep them apart"
+        )
 
 
 def _splits_of_run(backbone: str, fingerprint: str) -> int | None:

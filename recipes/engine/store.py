@@ -1,7 +1,8 @@
 """What was computed once is found again: folders named by a hash of all that their content depends on.
 
 An entry appears whole or not at all, so that a process killed while it writes leaves nothing that could be read. Each
-entry knows the sizes of its files: one that was truncated is noticed, removed and made anew.
+entry knows the sizes of its files and a hash of their content, which is compared when a process first uses it: one that was
+truncated or overwritten is noticed, removed and made anew.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.engine.progress import warn
+from recipes.engine.progress import say, warn
 from zoo.errors import ConfigError
 from zoo.files import disk_full
 
@@ -25,6 +26,8 @@ __all__ = ["Rows", "Store", "hash_of"]
 LIMIT_BYTES = 16 * 1024**3
 """What a store keeps; beyond it the entries that were not used for longest are removed."""
 ENTRY = "entry.json"
+FORMAT = 2
+"""Of entry.json. Entries of an older one are removed: nothing says whether they hold what was written."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +77,25 @@ class Store:
     def __init__(self, folder: Path):
         self.folder = Path(folder)
         self._used: set[str] = set()
+        self._verified: set[str] = set()
+        self._remove_older()
         for part in self.folder.glob(".part-*"):
             if not _alive(int(part.name.split("-")[1])):
                 shutil.rmtree(part, ignore_errors=True)
 
-    def find(self, key: str) -> tuple[Path, dict] | None:
-        """The folder of the entry `key` and what was noted about it; None if it is not there or was damaged."""
+    def find(self, key: str, verify: bool = False) -> tuple[Path, dict] | None:
+        """The folder of the entry `key` and what was noted about it; None if it is not there or was damaged.
+
+        Whoever uses what its files hold asks to `verify` them: the first time they are read and compared with their hashes.
+        """
         folder = self.folder / key
         try:
             entry = json.loads((folder / ENTRY).read_text(encoding="utf-8"))
-            intact = all((folder / name).stat().st_size == size for name, size in entry["sizes"].items())
             facts = entry["facts"]
+            intact = entry["hash"] == hash_of(entry["sizes"], entry["hashes"], facts)
+            intact = intact and all((folder / name).stat().st_size == size for name, size in entry["sizes"].items())
+            if intact and verify and key not in self._verified:
+                intact = all(_hash_of_file(folder / name) == known for name, known in entry["hashes"].items())
         except FileNotFoundError:
             if not folder.exists():
                 return None
@@ -98,6 +109,8 @@ class Store:
         with contextlib.suppress(OSError):
             os.utime(folder / ENTRY)
         self._used.add(key)
+        if verify:
+            self._verified.add(key)
         return folder, facts
 
     @contextlib.contextmanager
@@ -113,8 +126,7 @@ class Store:
             facts: dict = {}
             try:
                 yield part, facts
-                sizes = {path.name: path.stat().st_size for path in part.iterdir()}
-                (part / ENTRY).write_text(json.dumps({"sizes": sizes, "facts": facts}), encoding="utf-8")
+                (part / ENTRY).write_text(json.dumps(_described(part, facts)), encoding="utf-8")
                 with contextlib.suppress(OSError):  # another process was faster
                     os.replace(part, self.folder / key)
             finally:
@@ -134,6 +146,24 @@ class Store:
         existing = next(folder for folder in (self.folder, *self.folder.absolute().parents) if folder.exists())
         return shutil.disk_usage(existing).free
 
+    def _remove_older(self) -> None:
+        """Remove the entries that an older Graft wrote, and say how much that was."""
+        removed = 0
+        for file in self.folder.glob(f"*/{ENTRY}"):
+            try:
+                entry = json.loads(file.read_text(encoding="utf-8"))
+                older = "sizes" in entry and entry.get("format", 1) < FORMAT
+            except (OSError, ValueError, TypeError, AttributeError):  # damaged: whoever looks for it says so
+                continue
+            if older:
+                with contextlib.suppress(OSError):
+                    removed += sum(part.stat().st_size for part in file.parent.iterdir())
+                shutil.rmtree(file.parent, ignore_errors=True)
+        if removed:
+            say(
+                f"prefix cache: {removed / 1e9:.2f} GB that an older Graft kept in '{self.folder}' cannot be used: removed"
+            )
+
     def _evict(self) -> None:
         entries = []
         for path in self.folder.glob(f"*/{ENTRY}"):
@@ -146,6 +176,20 @@ class Store:
             if total > LIMIT_BYTES and folder.name not in self._used:
                 shutil.rmtree(folder, ignore_errors=True)
                 total -= size
+
+
+def _described(folder: Path, facts: dict) -> dict:
+    """The content of entry.json for the files in `folder`."""
+    files = sorted(path for path in folder.iterdir() if path.name != ENTRY)
+    sizes = {path.name: path.stat().st_size for path in files}
+    hashes = {path.name: _hash_of_file(path) for path in files}
+    facts = json.loads(json.dumps(facts))  # as they will be read
+    return {"format": FORMAT, "sizes": sizes, "hashes": hashes, "facts": facts, "hash": hash_of(sizes, hashes, facts)}
+
+
+def _hash_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def hash_of(*parts: object) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export.export import Examples
-from recipes.engine import evaluation, export_data, fit, head_evaluation, run, schedule, splits, tasks
+from recipes.engine import evaluation, export_data, fit, head_evaluation, membership, run, schedule, splits, tasks
 from recipes.engine.export_data import CALIBRATION, MOST_MEASURED
 from recipes.engine.images import Images, decode_pictures, take
 from recipes.engine.pipeline import Order
@@ -46,13 +46,15 @@ __all__ = [
 
 
 def decode_splits(source: Source, heads: Sequence[Head], image_size: int, skip_bad: bool) -> dict[str, Images]:
-    """The pictures of every split, with a target for each head."""
-    return {
+    """The pictures of every split, with a target for each head. Warns of those that look the same in two splits."""
+    found = {
         split: decode_pictures(
             examples, tasks.targets_of(heads, examples), image_size, skip_bad=skip_bad, title=f"decode {split}"
         )
         for split, examples in source.splits.items()
     }
+    membership.warn_of_alike(found)
+    return found
 
 
 def alone(images: Mapping[str, Images], head: Head) -> dict[str, Images]:
@@ -156,7 +158,7 @@ def write(
     metrics = {split: tasks.figures(heads, outputs[split], images[split]) for split in outputs}
     content = {
         "schema": run.SCHEMA,
-        **facts,
+        **run.with_membership(folder, facts, images),
         **run.concerns(history, metrics["test"], heads, sum(task.weight for task in given)),
         "metrics": metrics,
         "confusion": _confusion(heads, outputs["test"], images["test"]),
@@ -201,12 +203,15 @@ def examples_of(folder: Path, content: Mapping, data: str | None) -> tuple[Examp
     given = tasks_in(described)
     try:
         source = tasks.load(data or facts["source"], given, path_column=content["config"]["path_column"])
-        chosen = splits.reuse(source, "validation", facts)
+        seen = membership.beside(folder, facts)
+        chosen = splits.reuse(source, "validation", facts, seen)
         of = len(chosen)
         if of > MOST_MEASURED:
             chosen = [chosen[i] for i in np.sort(np.random.default_rng(0).permutation(of)[:MOST_MEASURED])]
         targets = tasks.targets_of(heads_of(described), chosen)
         found = decode_pictures(chosen, targets, size, skip_bad=True, title="decode validation")
+        if seen is not None:
+            seen.refuse_decoded(found, "validation")
     except (DataError, ConfigError, UnknownName) as error:
         if data is not None:
             raise

@@ -3,8 +3,8 @@
 Plain records, no TensorFlow.
 """
 
-import hashlib
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,6 +23,7 @@ from recipes.engine.sources import SPLITS, Source
 from zoo import heads
 from zoo.errors import ConfigError, DataError
 from zoo.heads import Head
+from zoo.vision import content_digest
 
 __all__ = ["KINDS", "Task", "Tasked", "check", "figures", "heads_of", "load", "parse", "targets_of", "unit_scores"]
 
@@ -76,7 +77,7 @@ class Tasked:
     @cached_property
     def digest(self) -> str:
         """A hash of the content; a file is read once, though splits, fingerprint and duplicates all ask."""
-        return hashlib.blake2b(self.image.read_bytes(), digest_size=16).hexdigest()
+        return content_digest(self.image)
 
 
 def parse(specs: Sequence[str]) -> tuple[Task, ...]:
@@ -148,7 +149,7 @@ def load(spec: str, tasks: Sequence[Task], *, path_column: str = "path", to_trai
     for line, row in tables.rows(path):
         name = str(tables.cell(path, line, row, path_column))
         picture = path.parent / name
-        if not picture.is_file():
+        if not os.path.lexists(picture):
             raise DataError(f"'{path}', line {line}: there is no file '{picture}' (paths are relative to the table)")
         cells = tuple(_cell(path, line, row, task) for task in tasks)
         if not any(cells):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from export.export import Examples
-from recipes.engine import sentences, splits, text_session, texts
+from recipes.engine import membership, sentences, splits, text_session, texts
 from recipes.engine.export_data import MOST_MEASURED, stated
 from recipes.engine.head_evaluation import tag_sequences
 from recipes.engine.progress import warn
@@ -44,7 +44,7 @@ def from_run(
     columns = sentences.Columns(config["text_column"], config["label_column"], config["tags_column"])
     try:
         source = text_session.labelled(heads, data or facts["source"], columns)
-        chosen = splits.reuse(source, "validation", facts)
+        chosen = splits.reuse(source, "validation", facts, membership.beside(folder, facts))
         of = len(chosen)
         if of > MOST_MEASURED:
             order = np.sort(np.random.default_rng(0).permutation(of)[:MOST_MEASURED])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recipes.engine import evaluation, fit, head_evaluation, report, run, schedule, splits, workspace
+from recipes.engine import evaluation, fit, head_evaluation, membership, report, run, schedule, splits, workspace
 from recipes.engine.progress import say, warn
 from recipes.engine.sources import SPLITS, Source
 from recipes.engine.text_report import for_report
@@ -77,6 +77,7 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
         store = workspace.store_beside(config.out)
         settings = {"inputs": [t.name for t in model.inputs], "max_length": max_length}
         texts = encode_splits(source, tokenizer, heads, **settings)
+        membership.warn_of_alike(texts)
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
 
         def train(name: str, spec: str, phases, head=head, texts=texts):
@@ -247,8 +248,9 @@ def describe_data(source, texts: Mapping[str, Texts], made, config, fingerprint,
     }
 
 
-def write(folder, model, heads, texts, tokenizer, source, history, facts) -> None:
-    """Measure `model` on the validation and test sentences and write all files but the report; run.json holds `facts`."""
+def write(folder, model, heads, texts, tokenizer, source, history, facts, unlabelled: Texts | None = None) -> None:
+    """Measure `model` on the validation and test sentences and write all files but the report; run.json holds `facts`.
+    `unlabelled` are sentences that it has seen without their labels."""
     model = run.write_model(folder, model, texts["validation"])
     outputs = {split: fit.predict(model, texts[split])[0] for split in SPLITS[1:]}
     write_text(folder / "labels.txt", "".join(f"{label}\n" for label in heads[0].labels))
@@ -263,7 +265,7 @@ def write(folder, model, heads, texts, tokenizer, source, history, facts) -> Non
     metrics = {split: head_evaluation.figures(heads, outputs[split], texts[split]) for split in outputs}
     content = {
         "schema": run.SCHEMA,
-        **facts,
+        **run.with_membership(folder, facts, texts if unlabelled is None else {**texts, "unlabelled": unlabelled}),
         **run.concerns(history, metrics["test"], heads),
         "metrics": metrics,
         "confusion": _confusion(heads, outputs["test"], texts["test"]),

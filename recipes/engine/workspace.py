@@ -56,7 +56,7 @@ def workspace(out: Path, settings: Mapping, fingerprint: str) -> Iterator[Path]:
         raise ConfigError(f"'{out}' exists already: --overwrite replaces it, or give another --out")
     if folder.exists() and not (overwrite or resume) and _has_checkpoint(folder):
         raise ConfigError(f"'{out}' was begun and interrupted: --resume goes on with it, --overwrite starts anew")
-    known = {**settings, "content of the data": fingerprint}
+    known = {**settings, "content or splits of the data": fingerprint}  # older Grafts had the content alone
     if resume and _has_checkpoint(folder):
         _refuse_changes(out, json.loads((folder / SETTINGS).read_text(encoding="utf-8")), known)
         say(f"resuming '{out}'")

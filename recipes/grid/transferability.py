@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from zoo.neighbours import nearest_others
+
 __all__ = ["NEIGHBOURS", "SCORES", "h_score", "knn_accuracy", "leep", "log_me", "scores"]
 
 NEIGHBOURS = 5
@@ -87,13 +89,11 @@ def knn_accuracy(features: np.ndarray, classes: np.ndarray) -> float:
     """
     rows = np.asarray(features, np.float32)
     rows = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), TINY)
-    similarity = rows @ rows.T
-    np.fill_diagonal(similarity, -np.inf)
-    nearest = np.argsort(-similarity, -1, kind="stable")[:, :NEIGHBOURS]
-    weights = np.exp((np.take_along_axis(similarity, nearest, -1) - 1) / TEMPERATURE)
+    nearest = nearest_others(rows, NEIGHBOURS)
     votes = np.zeros((len(rows), int(classes.max()) + 1))
-    for place in range(nearest.shape[1]):
-        votes[np.arange(len(rows)), classes[nearest[:, place]]] += weights[:, place]
+    for others in nearest.T:  # one neighbour of each at a time
+        weights = np.exp((np.einsum("nd,nd->n", rows, rows[others]) - 1) / TEMPERATURE)
+        votes[np.arange(len(rows)), classes[others]] += weights
     return float(np.mean(votes.argmax(-1) == classes))
 
 

@@ -17,7 +17,7 @@ def test_a_run_holds_what_the_contract_says(small_run):
     names = {path.name for path in small_run.iterdir()}
     assert names == {
         "run.json", "history.csv", "model.keras", "labels.txt", "examples.npz", "samples.npz", "mistakes.npz",
-        "report.html", "test_units.npz", "export",
+        "report.html", "test_units.npz", "splits.npz", "export",
     }  # fmt: skip
     run = json.loads((small_run / "run.json").read_text())
     assert (small_run / "labels.txt").read_text().split() == run["data"]["labels"] == ["left", "right", "top"]

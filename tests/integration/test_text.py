@@ -1,5 +1,6 @@
 """The recipes for text through the real command line: train, export, predict, evaluate; bad input gets one line."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -98,6 +99,25 @@ def test_the_run_and_its_files_have_the_same_figures(call, colours, sentences_cs
         assert found["accuracy"] == pytest.approx(stored["accuracy"])
         assert found["loss"] == pytest.approx(stored["loss"], abs=1e-4)
         assert found["truncated"] == 0
+
+
+def test_sentences_that_were_trained_on_are_refused(call, colours, sentences_csv, tmp_path):
+    rows = list(csv.DictReader(sentences_csv.open()))
+    trained = next(row for row in rows if row["split"] == "train")
+    table = tmp_path / "other.csv"
+    table.write_text(
+        f"text,label,split\na sentence of its own,red,test\n{trained['text']},{trained['label']},test\n",
+        encoding="utf-8",
+    )
+    for artifact in (colours, colours / "export" / "model.onnx"):
+        code, _, lines = call("evaluate", artifact, "--data", table)
+        assert code == 2
+        assert "1 of 2 test examples are in the training data of this model" in lines[-1]
+        assert "(the first: 'line 3')" in lines[-1]
+    table.write_text(f"text,label,split\na sentence,red,test\n{trained['text'].upper()} !,red,test\n")
+    code, _, lines = call("evaluate", colours, "--data", table)
+    assert code == 0
+    assert "1 of 2 test examples look (or read) the same as training examples (the first: 'line 3')" in lines[0]
 
 
 def test_what_a_run_and_an_export_hold(colours):

@@ -13,13 +13,16 @@ from keras import layers
 
 from recipes.engine import cache as cache_module
 from recipes.engine.cache import CacheSettings, PrefixCache
+from recipes.engine.fit import train
 from recipes.engine.pipeline import Order
+from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
 from recipes.engine.store import Rows, Store, hash_of
-from tests.tiny import HEAD, builder, normalization, pictures, squeeze_excite
+from tests.tiny import GREY, HEAD, PLACE, builder, normalization, pictures, squeeze_excite, tasked
 from zoo.blocks import find_blocks
 from zoo.cuts import narrowest_cut
 from zoo.errors import ConfigError
+from zoo.heads import Tasks
 from zoo.stack import backbone_of, stack
 
 
@@ -137,6 +140,135 @@ def test_a_truncated_file_is_noticed_and_made_anew(data, tmp_path, capsys):
     again = filled(model, data, Store(tmp_path), cuts).features(cuts[0], "train")
     assert "is damaged: it is made anew" in " ".join(capsys.readouterr().err.split())
     np.testing.assert_array_equal(again.tensors[0][0].load(), expected)
+
+
+def test_a_zeroed_file_is_noticed_at_first_use_and_made_anew(data, tmp_path, capsys):
+    model = builder(normalization)()
+    cuts = cuts_of(model, (1,))
+    features = filled(model, data, Store(tmp_path), cuts).features(cuts[0], "train")
+    file = features.tensors[0][0]
+    expected = file.load()
+    file.path.write_bytes(bytes(file.size_bytes))
+    again = filled(model, data, Store(tmp_path), cuts).features(cuts[0], "train")
+    assert "is damaged: it is made anew" in " ".join(capsys.readouterr().err.split())
+    np.testing.assert_array_equal(again.tensors[0][0].load(), expected)
+
+
+@pytest.mark.parametrize("part", ["facts", "sizes", "hashes", "hash"])
+def test_a_description_that_was_edited_is_noticed(tmp_path, capsys, part):
+    with Store(tmp_path).add("key") as (folder, facts):
+        (folder / "0.bin").write_bytes(b"content")
+        facts["tensors"] = [[7, [1], "uint8"]]
+    file = tmp_path / "key" / "entry.json"
+    entry = json.loads(file.read_text())
+    assert Store(tmp_path).find("key", verify=True)[1] == entry["facts"]
+    entry[part] = {"facts": {"tensors": [[3, [1], "uint8"]]}, "sizes": {}, "hashes": {}, "hash": "0"}[part]
+    file.write_text(json.dumps(entry))
+    assert Store(tmp_path).find("key") is None
+    assert "is damaged: it is made anew" in " ".join(capsys.readouterr().err.split())
+
+
+def test_entries_of_an_older_graft_are_removed_and_it_is_said_how_much(tmp_path, capsys):
+    old = tmp_path / "abc"
+    old.mkdir()
+    (old / "0.bin").write_bytes(bytes(30_000_000))
+    (old / "entry.json").write_text(json.dumps({"sizes": {"0.bin": 30_000_000}, "facts": {}}))
+    with Store(tmp_path / "other").add("new") as (folder, _):
+        (folder / "0.bin").write_bytes(b"content")
+    os.replace(tmp_path / "other" / "new", tmp_path / "new")
+    Store(tmp_path)
+    assert "0.03 GB that an older Graft kept" in " ".join(capsys.readouterr().err.split())
+    assert not old.exists()
+    assert Store(tmp_path).find("new", verify=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_parameters_of_the_augmentation_and_versions_change_the_key(data, tmp_path, monkeypatch):
+    model, store = builder(normalization)(), Store(tmp_path)
+    (cut,) = cuts_of(model, (1,))
+
+    def key(name="train"):
+        return PrefixCache(store, model, data, ("crop", "randaugment"), CacheSettings())._key(cut, name, 0)
+
+    first, validation = key(), key("validation")
+    assert key() == first, "layers that are built again have other names"
+    crop = keras.layers.RandomZoom
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.layers, "RandomZoom", lambda *_, **kwargs: crop((-0.5, 0.0), **kwargs))
+        assert key() != first
+        assert key("validation") == validation
+    known = cache_module.metadata.version
+    monkeypatch.setattr(cache_module.metadata, "version", lambda name: "9" if name == "graft-zoo" else known(name))
+    assert key() != first
+
+
+def late(heads=(HEAD,), two=False):
+    """A function that builds a model whose upper blocks read the picture again; with `two` each needs the two below it."""
+
+    def conv(x, **options):
+        return layers.Conv2D(8, 3, padding="same", activation="relu", **options)(x)
+
+    def backbone():
+        inputs = keras.Input((16, 16, 3), name="image")
+        before = x = conv(layers.Rescaling(1 / 255)(inputs))
+        for place in range(5):
+            if place == 3:
+                raw = layers.Rescaling(1 / 127.5, -1)(layers.AveragePooling2D(1)(inputs))
+                x = layers.Concatenate()([x, raw])
+            before, x = x, layers.Add()([conv(x), conv(before)]) if two else conv(x)
+        return keras.Model(inputs, x, name="late")
+
+    keras.utils.set_random_seed(5)
+    weights = backbone().get_weights()
+
+    def build():
+        made = backbone()
+        made.set_weights(weights)
+        return stack(made, heads)
+
+    return build
+
+
+@pytest.mark.parametrize("case", ["plain", "two tensors, on the disk", "tasks, memory-mapped"])
+def test_a_trained_part_that_reads_the_picture_again_learns_the_same_from_the_cache(case, data, tmp_path):
+    head, images = HEAD, data
+    if "tasks" in case:
+        head = Tasks((PLACE, GREY), (1.0, 0.5))
+        images = {"train": tasked(40, gaps=0.3), "validation": tasked(12, 1)}
+    if "memory-mapped" in case:
+        mapped = np.memmap(tmp_path / "pixels", np.uint8, "w+", shape=images["train"].pixels.shape)
+        mapped[:] = images["train"].pixels
+        images["train"] = dataclasses.replace(images["train"], pixels=mapped)
+    build = late(head if "tasks" in case else (HEAD,), "two" in case)
+    blocks = find_blocks(backbone_of(build()))
+    assert len(blocks[-4].cut) == (2 if "two" in case else 1)
+    phases = (Phase("upper", 3, 3, 0.01),)
+
+    def run(mode):
+        settings = FitSettings(batch_size=8, cache=mode, cache_dtype="float32")
+        return train(build, head, phases, images, [1], settings, store=Store(tmp_path / "store"))[1][0]
+
+    cached, plain = run("disk" if "disk" in case else "memory"), run("off")
+    assert cached.phases[0]["cached"]
+    assert not plain.phases[0]["cached"]
+    for a, b in zip(cached.weights, plain.weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+def test_the_picture_that_is_read_again_is_that_of_the_view(data, tmp_path):
+    model = late()()
+    blocks = find_blocks(backbone_of(model))
+    cuts = [blocks[0].cut, blocks[1].cut]
+    cache = filled(model, data, Store(tmp_path), cuts[:1], ("crop",), views=2)
+    filled(model, data, Store(tmp_path), cuts, ("crop",), views=2)  # the higher one from the lower one
+    for cut in cuts:
+        features = cache.features(cut, "train", (0, 1))
+        found, pixels = (np.stack([view.load() for view in views]) for views in features.tensors)
+        assert np.abs(pixels[0] - pixels[1]).max() > 10
+        assert np.abs(pixels[0] - data["train"].pixels).max() > 10
+        below = keras.Model(model.input, cut[0])
+        for view in range(2):
+            np.testing.assert_allclose(found[view], np.asarray(below(pixels[view], training=False)), atol=1e-4)
 
 
 def test_features_beyond_float16_are_kept_in_float32(data, tmp_path, capsys):

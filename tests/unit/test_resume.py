@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -203,7 +204,7 @@ def test_resume_with_other_settings_names_them(tmp_path):
         ConfigError, match=r"other settings: learning_rate \(0.1 then, 0.2 now\), views \(4 then, 2 now\)"
     ):
         begin(out, resume=True, learning_rate=0.2, fit={"views": 2})
-    with pytest.raises(ConfigError, match="content of the data"):
+    with pytest.raises(ConfigError, match="content or splits of the data"):
         begin(out, resume=True, fingerprint="other")
 
 
@@ -223,3 +224,46 @@ def test_the_disk_filling_up_keeps_what_was_done(tmp_path):
     with pytest.raises(ConfigError, match="no space left .*--resume then goes on"):
         begin(tmp_path / "run", error=error)
     assert (tmp_path / ".run.part" / "checkpoint").exists()
+
+
+def other_backbone():
+    """The same model with another kernel in its stem, as another file of weights under the same path gives."""
+    model = builder(normalization)()
+    model.layers[2].kernel.assign(model.layers[2].kernel * -1.0)
+    return model
+
+
+def test_a_backbone_that_changed_meanwhile_is_refused(data, tmp_path, monkeypatch, capsys):
+    frozen = PHASES[:1]
+    monkeypatch.setattr("tests.unit.test_resume.PHASES", frozen)
+    interrupted_after(monkeypatch, 1, data, tmp_path)
+    with pytest.raises(ConfigError, match="the weights of the backbone are not those that this training began with"):
+        train(other_backbone, HEAD, frozen, data, SEEDS, PLAIN, folder=tmp_path)
+    capsys.readouterr()
+    known = metadata.version
+    monkeypatch.setattr(
+        "recipes.engine.checkpoint.metadata.version", lambda name: "0.1" if name == "graft-zoo" else known(name)
+    )
+    run(data, tmp_path)
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"begun with other versions: graft-zoo ({known('graft-zoo')} then, 0.1 now): its result may differ" in told
+
+
+def test_what_a_training_began_with_is_noted_compared_and_missed(tmp_path, capsys):
+    kept = Checkpoints(tmp_path / "a")
+    weights = [np.arange(6.0).reshape(2, 3), np.zeros(3)]
+    kept.check_origin(weights)
+    kept.check_origin([w + 1 for w in weights])  # nothing is trained yet
+    kept.save(0, Checkpoint())
+    kept.check_origin([w + 1 for w in weights])
+    assert capsys.readouterr().err == ""
+    for changed in (weights, [w.T + 1 for w in weights], weights[:1]):
+        with pytest.raises(ConfigError, match="or train anew with --overwrite"):
+            kept.check_origin(changed)
+    (tmp_path / "a" / "origin.json").write_text("[]")
+    with pytest.raises(ArtifactError, match=r"origin.json' is damaged"):
+        kept.check_origin(weights)
+    (tmp_path / "a" / "origin.json").unlink()
+    kept.check_origin(weights)
+    assert "of an older Graft, which did not note" in " ".join(capsys.readouterr().err.split())
+    Checkpoints(None).check_origin(weights)

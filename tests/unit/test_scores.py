@@ -1,12 +1,17 @@
 """The figure that each kind of answer is judged by: as scikit-learn has it, and under weights."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, r2_score
 
-from zoo import scores, spans
+from export import evidence
+from recipes.engine import head_evaluation
+from recipes.grid import transferability
+from zoo import heads, neighbours, scores, spans
 
 
 def made(kind, n=60, seed=0):
@@ -84,3 +89,38 @@ def test_unit_scores_have_the_figure_for_a_mean_and_the_bootstraps_error(kind):
     assert units.mean() == pytest.approx(found.value, abs=0.02)
     drawn = found.under(scores.resamples(200, 2000)).mean(-1).std()
     assert units.std() / np.sqrt(200) == pytest.approx(drawn, rel=0.25)
+
+
+def test_the_nearest_are_those_of_a_stable_sort_whatever_the_stretch(monkeypatch):
+    rng = np.random.default_rng(0)
+    vectors = rng.integers(-2, 3, (60, 3)).astype(np.float32)  # many equally near ones
+    similarity = vectors @ vectors.T
+    np.fill_diagonal(similarity, -np.inf)
+    expected = np.argsort(-similarity, -1, kind="stable")
+    for held in (1, 100, 2**22):
+        monkeypatch.setattr(neighbours, "COMPARED", held)
+        for count in (1, 5, 200):
+            np.testing.assert_array_equal(neighbours.nearest_others(vectors, count), expected[:, : min(count, 59)])
+    np.testing.assert_array_equal(neighbours.nearest_others(vectors, 5, np.array([7, 3])), expected[[7, 3], :5])
+    assert neighbours.nearest_others(vectors[:1], 5).shape == (1, 0)
+
+
+@pytest.mark.parametrize("figure", ["retrieval", "score", "head", "agreement", "knn"])
+def test_figures_of_neighbours_take_memory_by_the_number_of_examples_not_its_square(figure):
+    """5,000 x 5,000 similarities alone take 100 MB."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(5000, 8)).astype(np.float32)
+    targets = np.eye(10, dtype=np.float32)[rng.integers(0, 10, 5000)]
+    classes = targets.argmax(-1)
+    measure = {
+        "retrieval": lambda: head_evaluation.figures_of(heads.embedding(8), vectors, targets),
+        "score": lambda: scores.score("embedding", vectors, targets),
+        "head": lambda: heads.embedding(8).score(vectors, targets),
+        "agreement": lambda: evidence._nearest(vectors),
+        "knn": lambda: transferability.knn_accuracy(vectors, classes),
+    }[figure]
+    tracemalloc.start()
+    measure()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 80e6

@@ -2,14 +2,16 @@
 
 import json
 import os
+import socket
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from recipes.engine import splits
-from recipes.engine.images import decode_examples
+from recipes.engine import splits, tasks
+from recipes.engine.images import decode_examples, decode_pictures
 from recipes.engine.sources import Example, Source, load
+from zoo import vision
 from zoo.errors import ConfigError, DataError, UnknownName
 
 
@@ -323,3 +325,85 @@ def test_bad_pictures_stop_or_are_skipped_and_counted(tmp_path):
     only_bad = [example for example in source.splits["train"] if example.name in ("a/1.png", "b/2.png")]
     with pytest.raises(DataError, match="none of the 2 pictures"):
         decode_examples(only_bad, source.labels, 8, skip_bad=True)
+
+
+@pytest.fixture
+def odd_folder(tmp_path):
+    """Two class folders of pictures, and in one of them all that has the name of a picture and is none."""
+    fill(tmp_path, {"a": 4, "b": 4})
+    odd = tmp_path / "a"
+    os.mkfifo(odd / "pipe.png")
+    (odd / "folder.png").mkdir()
+    (odd / "link.png").symlink_to("nowhere.png")
+    (odd / "device.png").symlink_to("/dev/zero")
+    (odd / "bomb.png").write_bytes(b"P6 99999999 1 255\n")
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(os.path.relpath(odd / "socket.png"))  # a whole path may be too long for one
+    yield tmp_path
+    made.close()
+
+
+ODD = {
+    "pipe.png": "it is a pipe",
+    "folder.png": "it is a folder",
+    "link.png": "it is a link to a file that is not there",
+    "device.png": "it is a device",
+    "bomb.png": "is too large to be decoded: 99,999,999 x 1 pixels",
+    "socket.png": "it is a socket",
+}
+
+
+def test_what_has_the_name_of_a_picture_and_is_none_is_one_bad_picture(odd_folder):
+    source = load(str(odd_folder))
+    examples = source.splits["train"]
+    assert len(examples) == 8 + len(ODD)
+    assert len({example.digest for example in examples}) == len(examples)
+    images = decode_examples(examples, source.labels, 8, skip_bad=True)
+    assert len(images) == 8
+    for name, cause in ODD.items():
+        assert any(name in message and cause in message for message in images.skipped), (name, images.skipped)
+    with pytest.raises(DataError, match=rf"\(and {len(ODD) - 1} more\): mend or remove it, or pass --skip-bad"):
+        decode_examples(examples, source.labels, 8)
+
+
+def test_a_table_may_name_them_too(odd_folder):
+    names = ["a/0.png", "a/1.png", "b/0.png", "b/1.png", *(f"a/{name}" for name in ODD)]
+    table = odd_folder / "t.csv"
+    table.write_text("path,label\n" + "".join(f"{name},{name[0]}\n" for name in names))
+    source = load(str(table))
+    assert len(decode_examples(source.splits["train"], source.labels, 8, skip_bad=True)) == 4
+    table.write_text("path,kind,grey:\n" + "".join(f"{name},{name[0]},1\n" for name in names))
+    source = tasks.load(str(table), (tasks.Task("kind", "kind"), tasks.Task("grey", "grey:", "regression")))
+    targets = {"kind": np.zeros((len(names), 2))}
+    assert len(decode_pictures(source.splits["train"], targets, 8, skip_bad=True)) == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [(MemoryError(), "the memory does not suffice"), (PermissionError(13, "no"), "permission denied")],
+)
+def test_what_cannot_be_read_now_is_one_bad_picture(tmp_path, monkeypatch, error, cause):
+    fill(tmp_path, {"a": 3, "b": 3})
+    source = load(str(tmp_path))
+    known = vision._open_whatever_its_size
+
+    def opened(file):
+        if file.name == "1.png":
+            raise error
+        return known(file)
+
+    monkeypatch.setattr(vision, "_open_whatever_its_size", opened)
+    images = decode_examples(source.splits["train"], source.labels, 8, skip_bad=True)
+    assert len(images) == 4
+    assert all(cause in message for message in images.skipped)
+    with pytest.raises(DataError, match=cause):
+        decode_examples(source.splits["train"], source.labels, 8)
+
+
+def test_a_folder_of_pictures_may_be_called_after_them(tmp_path):
+    fill(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "a").rename(tmp_path / "x.png")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "x.png").rename(tmp_path / "a" / "x.png")
+    names = sorted(example.name for example in load(str(tmp_path)).splits["train"])
+    assert names == ["a/x.png/0.png", "a/x.png/1.png", "b/0.png", "b/1.png"]
