@@ -79,7 +79,7 @@ class _Ended(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def _asked_to_end_like_ctrl_c() -> Iterator[None]:
-    """While the block runs, signals that ask the process to end do what Ctrl-C does: what is being made is kept or removed."""
+    """While the block runs, signals that ask the process to end do what Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -129,7 +129,7 @@ def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> di
 
 
 def _finish(run: Path, folder: Path) -> None:
-    """Write what an export that was killed in its last second had not written yet: the card (of an older Graft), the report."""
+    """Write what an export had not written yet when it was killed: the report, or the card (by an older Graft)."""
     from export import manifest
     from recipes.engine import card, report
     from recipes.engine.progress import say

@@ -15,7 +15,6 @@ finds it.
 
 import contextlib
 import itertools
-import itertools
 import json
 import math
 import time

@@ -167,7 +167,7 @@ def _allocate(shape: tuple[int, ...]) -> np.ndarray:
         if not disk_full(error):
             raise
         raise ConfigError(
-            f"no space left in '{place}' for {size / 1e9:.1f} GB of decoded pictures: free some, set the variable TMPDIR to a "
+            f"no space left in '{place}' for {size / 1e9:.1f} GB of decoded pictures: free some, set TMPDIR to a "
             "folder of another disk, or give a smaller --image-size"
         ) from error
 
