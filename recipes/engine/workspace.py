@@ -72,7 +72,7 @@ def workspace(out: Path, settings: Mapping, fingerprint: str) -> Iterator[Path]:
                 free = "free some space" + ("; --resume then goes on after the last finished epoch" if kept else "")
                 raise ConfigError(f"no space left on the disk while writing '{out}': {free}") from error
             if isinstance(error, KeyboardInterrupt):
-                error.add_note(told if kept else f"no epoch of '{out}' was finished: nothing is left of it")
+                error.add_note(told if kept else f"'{out}' had no checkpoint yet: nothing is left of it")
             elif kept:
                 say(told)
             raise
