@@ -91,6 +91,7 @@ def export_model(
     beside: Sequence[Path] = (),
     overwrite: bool = False,
     report: Callable[[dict], None] = lambda row: None,
+    finish: Callable[[Path], None] = lambda staging: None,
 ) -> dict:
     """Write `model` in all `formats` into `folder`, with labels.txt and manifest.json; returns the manifest.
 
@@ -105,7 +106,8 @@ def export_model(
 
     Each row has a `"status"`: "pass", "undecided" (it lost more than it may, which chance may explain), "fail", "skipped" (a
     precision that makes no sense for a format). A file that fails stays; a format that cannot be written is a row with its
-    `"error"`. `report` receives each row when it is done. The files `beside`, to which `training_data` refers, are copied
+    `"error"`. `report` receives each row when it is done; `finish` the folder that holds all of it, before it takes its
+    place, to add to it. The files `beside`, to which `training_data` refers, are copied
     into the folder.
 
     Raises:
@@ -159,7 +161,9 @@ def export_model(
             "machine": manifest.machine(),
             "versions": manifest.versions(),
         }
-        return manifest.write(staging, content)
+        written = manifest.write(staging, content)
+        finish(staging)
+    return written
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 
 from export.manifest import cores
 from zoo.errors import ArtifactError, GraftError
+from zoo.processes import PARENT, with_parent
 
 __all__ = ["PYTHON", "environment", "latency", "measure", "status_bytes"]
 
@@ -32,8 +33,9 @@ PYTHON = (sys.executable, "-P")
 
 
 def environment() -> dict[str, str]:
-    """For a process in which our rooms are importable as they are here, however this one found them."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    """For a process in which our rooms are importable as they are here, however this one found them, and which ends with
+    this one (see `zoo.processes`)."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), PARENT: str(os.getpid())}
 
 
 def measure(path: Path) -> dict:
@@ -141,6 +143,7 @@ def status_bytes(key: str, process: int | str = "self") -> int:
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(_probe(Path(sys.argv[1]), int(sys.argv[2]))))
+        with with_parent():
+            print(json.dumps(_probe(Path(sys.argv[1]), int(sys.argv[2]))))
     except GraftError as error:
         sys.exit(str(error))

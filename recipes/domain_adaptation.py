@@ -113,7 +113,7 @@ def main(config: Config) -> Path:
             | {"calibration": {"split": "unlabelled", "source": pair.target}},
         }
         run.write_classifier(folder, model, head, images, chosen.history, facts, calibration=images["unlabelled"])
-    report.write(config.out)
+        report.write(folder)
     outcome.summarize(config.out)
     return config.out
 

@@ -114,7 +114,7 @@ def main(config: Config) -> Path:
         }
         run.write_units(folder, units)
         run.write_classifier(folder, model, head, pixels, best.history, facts)
-    report.write(config.out)
+        report.write(folder)
     run.summarize(config.out)
     return config.out
 

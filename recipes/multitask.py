@@ -116,7 +116,7 @@ def main(config: Config) -> Path:
             "sharing": sharing,
         }
         task_run.write(folder, model, heads, given, images, best.history, facts)
-    report.write(config.out)
+        report.write(folder)
     text_run.summarize(config.out)
     return config.out
 

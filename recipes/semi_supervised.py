@@ -103,7 +103,7 @@ def main(config: Config) -> Path:
             | {"target": domains.describe(pair, images, None)},
         }
         run.write_classifier(folder, model, head, images, chosen.history, facts)
-    report.write(config.out)
+        report.write(folder)
     outcome.summarize(config.out)
     return config.out
 

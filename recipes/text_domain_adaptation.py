@@ -114,7 +114,7 @@ def main(config: Config) -> Path:
         text_run.write(
             folder, model, [head], own, tokenizer, pair.source, chosen.history, facts, unlabelled=texts["unlabelled"]
         )
-    report.write(config.out)
+        report.write(folder)
     outcome.summarize(config.out)
     return config.out
 

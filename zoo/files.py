@@ -5,6 +5,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo import locks
 from zoo.errors import ArtifactError, ConfigError, GraftError
 
 __all__ = [
@@ -25,12 +27,16 @@ __all__ = [
     "read_json",
     "read_text",
     "replace_folder",
+    "settle",
     "staged_file",
     "staged_folder",
+    "sweep",
     "write_text",
 ]
 
 MEND = "restore it, or make it anew"
+OLD = ".old"
+"""Behind the name of a folder in the making: what it replaces, while it does so."""
 NOTHING_LEFT = "nothing was left behind; free some space or give --out on another disk"
 
 
@@ -43,13 +49,10 @@ def staged_file(target: Path, mend: str = NOTHING_LEFT) -> Iterator[Path]:
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        with one_line_if_full(target, mend):
-            yield folder / target.name
-            os.replace(folder / target.name, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    sweep(target)
+    with _part(target) as folder, one_line_if_full(target, mend):
+        yield folder / target.name
+        os.replace(folder / target.name, target)
 
 
 @contextlib.contextmanager
@@ -62,16 +65,54 @@ def staged_folder(target: Path, overwrite: bool = False, mend: str = "--overwrit
         ConfigError: `target` exists and `overwrite` is false; `mend` says what the user can do.
     """
     target = Path(target)
+    sweep(target)
     check_free(target, overwrite, mend)
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    folder.chmod(0o755)
+    with _part(target) as folder, one_line_if_full(target):
+        folder.chmod(0o755)
+        yield folder
+        replace_folder(folder, target)
+
+
+@contextlib.contextmanager
+def _part(target: Path) -> Iterator[Path]:
+    """Yield a hidden folder beside `target`, which is removed in the end."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.{locks.machine()}-", dir=target.parent))
     try:
-        with one_line_if_full(target):
+        with locks.marked(folder):
             yield folder
-            replace_folder(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(target: Path) -> None:
+    """Mend what a process left that was killed while it wrote `target`: what was complete takes its place, what was to be
+    replaced goes back where nothing did, the rest is removed."""
+    pattern = re.compile(re.escape(f".{target.name}.") + r"([0-9a-f]{8})-[a-z0-9_]{8}")
+    try:
+        names = [entry.name for entry in os.scandir(target.parent) if entry.name.startswith(f".{target.name}.")]
+    except OSError:
+        return
+    for name in {name.removesuffix(OLD) for name in names}:
+        match, part = pattern.fullmatch(name), target.with_name(name)
+        if match and locks.abandoned(part, match[1]):
+            settle(part, target)
+            _remove(part)
+
+
+def settle(folder: Path, target: Path) -> None:
+    """Finish a `replace_folder` that was cut short."""
+    old = folder.with_name(folder.name + OLD)
+    if not old.exists():
+        return
+    if not target.exists():
+        os.replace(folder if folder.exists() else old, target)
+    _remove(old)
+    _remove(folder)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def check_free(target: Path, overwrite: bool, mend: str = "--overwrite replaces it") -> None:
@@ -91,15 +132,13 @@ def write_text(target: Path, text: str) -> None:
 
 
 def replace_folder(folder: Path, target: Path) -> None:
-    """Rename `folder` to `target`, in the place of what may be there."""
-    if not target.exists():
-        os.replace(folder, target)
-        return
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)  # of a process that was killed while it removed it
-    os.replace(target, old)
+    """Rename `folder` to `target`, in the place of what may be there; `settle` finishes it after a kill."""
+    old = folder.with_name(folder.name + OLD)
+    _remove(old)
+    if target.exists():
+        os.replace(target, old)
     os.replace(folder, target)
-    shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
+    _remove(old)
 
 
 def read_text(path: Path) -> str:

@@ -2,12 +2,16 @@
 
 Only the module of the verb that was asked for is imported, so that `graft --help` and `graft zoo` stay quick.
 
-Exit codes: 0 done; 1 it ran and a check failed; 2 the request or the data is wrong; 130 interrupted.
+Exit codes: 0 done; 1 it ran and a check failed; 2 the request or the data is wrong; 130 interrupted (Ctrl-C), 143 and 129
+asked to end by SIGTERM and by a terminal that closes (SIGHUP).
 """
 
+import contextlib
 import importlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 __all__ = ["VERBS", "main"]
 
@@ -40,17 +44,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(verb: str, arguments: list[str]) -> int:
     from zoo.errors import GraftError, UnknownName
+    from zoo.processes import with_parent
 
     try:
         if verb not in VERBS:
             raise UnknownName("command", verb, VERBS, see="`graft --help` lists them all.")
-        return importlib.import_module(f"recipes.commands.{verb}").command(arguments) or 0
+        with _asked_to_end_like_ctrl_c(), with_parent():
+            return importlib.import_module(f"recipes.commands.{verb}").command(arguments) or 0
     except GraftError as error:
         print(f"graft {verb}: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print(f"graft {verb}: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        ended = error if isinstance(error, _Ended) else None
+        told = "interrupted" if ended is None else f"ended by {ended.signal.name}"
+        print(": ".join([f"graft {verb}", told, *getattr(error, "__notes__", ())]), file=sys.stderr)
+        return 128 + (signal.SIGINT if ended is None else ended.signal)
     except BrokenPipeError:
         # `graft zoo | head`: the reader has gone; say nothing, and keep Python from complaining at exit.
         sys.stdout = None
@@ -59,6 +67,37 @@ def _run(verb: str, arguments: list[str]) -> int:
         told = f"'{error.filename}': {error.strerror}" if error.filename else str(error)
         print(f"graft {verb}: {told}", file=sys.stderr)
         return 2
+
+
+class _Ended(KeyboardInterrupt):
+    """Somebody asked the process to end, by a signal."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.signal = signal.Signals(number)
+
+
+@contextlib.contextmanager
+def _asked_to_end_like_ctrl_c() -> Iterator[None]:
+    """While the block runs, signals that ask the process to end do what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame) -> None:
+        signal.signal(number, signal.SIG_IGN)  # one is enough
+        raise _Ended(number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in (getattr(signal, name) for name in names)}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _usage() -> str:

@@ -63,6 +63,7 @@ def bench(options: Options, train_options: Sequence[str] = (), typed: Sequence[s
     from recipes.engine import splits
     from recipes.engine.budget import seconds_of
     from recipes.grid import grid, plan, search
+    from zoo import locks
     from zoo.errors import ConfigError
 
     if options.workers < 1:
@@ -88,8 +89,9 @@ def bench(options: Options, train_options: Sequence[str] = (), typed: Sequence[s
     precisions = options.quantize or (("dynamic",) if modality == "text" else ("int8",))
     files = grid.Files(options.formats, precisions) if options.formats else None
     made = grid.Grid(planned, options.out, budget, files, options.workers, options.ray, grid.typed(typed))
-    rows = grid.run(made, fingerprint, options.overwrite)
-    if options.search:
-        search.run(made, rows, options.search)
+    with locks.hold(options.out):
+        rows = grid.run(made, fingerprint, options.overwrite)
+        if options.search:
+            search.run(made, rows, options.search)
     print(f"report: {options.out / 'bench.html'}")
     return rows

@@ -1,11 +1,13 @@
 """`graft export RUN`: SavedModel, TFLite and ONNX, each reopened from disk and measured as a file."""
 
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 import numpy as np
 from tyro.conf import Positional
@@ -67,12 +69,9 @@ def command(arguments: Sequence[str]) -> int:
 def export(options: Options) -> dict:
     """Write the files, a model card and a fresh report; returns the manifest. A line a file goes to stdout (stderr with
     `json`)."""
-    from export.export import FOR_CALIBRATION, export_model
-    from recipes.engine import card, report
-    from recipes.engine.progress import warn
     from recipes.engine.settings import check_numbers
+    from zoo import locks
     from zoo.errors import ConfigError
-    from zoo.files import check_free
 
     check_numbers(options)
     if options.max_drop < 0:
@@ -84,6 +83,23 @@ def export(options: Options) -> dict:
     if of_a_run and options.labels is not None:
         raise ConfigError("--labels are for a .keras file of your own: a run knows its labels")
     folder = options.out or (options.run if of_a_run else options.run.parent) / "export"
+    with contextlib.ExitStack() as stack:
+        places = (options.run.resolve(), folder.resolve()) if options.run.exists() else ()
+        for place in dict.fromkeys(places):  # no training replaces the run meanwhile
+            if place != options.run.resolve() or os.access(place.parent, os.W_OK):
+                stack.enter_context(locks.hold(place))
+        return _write(options, folder, of_a_run, stream)
+
+
+def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> dict:
+    from export.export import FOR_CALIBRATION, export_model
+    from recipes.engine import card, report
+    from recipes.engine.progress import warn
+    from zoo.files import check_free, sweep
+
+    sweep(folder)
+    if of_a_run:
+        _finish(options.run, folder)
     check_free(folder, options.overwrite)
     asked = _from_run(options) if of_a_run else _from_keras(options)
     precisions = [precision for precision in options.quantize if precision != "none"]
@@ -105,12 +121,30 @@ def export(options: Options) -> dict:
         explain=options.explain,
         overwrite=options.overwrite,
         report=lambda row: print("\n".join(lines(row, split, options)), file=stream, flush=True),
+        finish=lambda staging: card.write(options.run, staging) if of_a_run else None,
     )
-    if of_a_run:
-        card.write(options.run, folder)
-        if folder == options.run / "export":
-            report.write(options.run)
+    if folder == options.run / "export":
+        report.write(options.run)
     return manifest
+
+
+def _finish(run: Path, folder: Path) -> None:
+    """Write what an export had not written yet when it was killed: the report, or the card (by an older Graft)."""
+    from export import manifest
+    from recipes.engine import card, report
+    from recipes.engine.progress import say
+
+    known, page = folder / manifest.NAME, run / "report.html"
+    if not known.is_file():
+        return
+    no_card = not (folder / card.NAME).exists()
+    older = folder == run / "export" and (not page.exists() or page.stat().st_mtime_ns < known.stat().st_mtime_ns)
+    if no_card:
+        card.write(run, folder)
+    if older:
+        report.write(run)
+    if no_card or older:
+        say(f"'{folder}' was complete but for its {'card' if no_card else 'report'}, which is written now")
 
 
 def _from_run(options: Options) -> dict:

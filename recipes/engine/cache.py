@@ -178,14 +178,12 @@ class PrefixCache:
             if view >= self.views[name]:
                 continue
             there = [self._find(cut, name, view) for cut in cuts]
-            found = [entry is not None for entry in there]
-            first = found.index(False) if not all(found) else len(found)
             # What lies above the first that is missing comes out of the same pass: it has spared nothing.
-            spared += max((entry[1]["seconds"] for entry in there[:first]), default=0.0)
-            if all(found):
-                continue
-            missing = [cut for cut, there in zip(cuts, found, strict=True) if not there]
-            self._compute(name, missing, cuts[first - 1] if first else None, view)
+            spared += max((entry[1]["seconds"] for entry in itertools.takewhile(bool, there)), default=0.0)
+            missing = [cut for cut, entry in zip(cuts, there, strict=True) if entry is None]
+            if missing:
+                with self.store.alone(self._key(cut, name, view) for cut in missing):
+                    self._compute_missing(name, cuts, view)
         return spared
 
     def seconds(self, cuts: Sequence[Sequence["keras.KerasTensor"]], view: int) -> float:
@@ -355,6 +353,14 @@ class PrefixCache:
             return {} if isinstance(inputs, dict) else {self.model.inputs[0].name: inputs}
         again = self._again(start)
         return {t.name: inputs[len(start) + i] for i, t in enumerate(again)} if isinstance(inputs, tuple) else {}
+
+    def _compute_missing(self, name: str, cuts, view: int) -> None:
+        """Compute what is missing of the ascending `cuts`; another process may have done so a moment ago."""
+        found = [self._find(cut, name, view) is not None for cut in cuts]
+        if not all(found):
+            first = found.index(False)
+            missing = [cut for cut, there in zip(cuts, found, strict=True) if not there]
+            self._compute(name, missing, cuts[first - 1] if first else None, view)
 
     def _compute(self, name: str, cuts, start, view: int) -> None:
         dtypes = [self._stored(t) for cut in cuts for t in self._tensors(cut, name)]

@@ -13,7 +13,9 @@ from recipes.engine.report_files import figure_names, file_rows, measured_noun
 from recipes.engine.run import read as read_run
 from zoo.files import write_text
 
-__all__ = ["write"]
+__all__ = ["NAME", "write"]
+
+NAME = "MODEL_CARD.md"
 
 HUB_LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "CC BY 4.0": "cc-by-4.0", "CC-BY-4.0": "cc-by-4.0"}
 """Our names of licences -> the Hub's; any other is "other", with its name beside it."""
@@ -90,8 +92,8 @@ def write(run: Path, folder: Path) -> Path:
         target=facts["data"].get("target", {"source": ""})["source"],
         weights=wording.file_name(facts["backbone"]["weights"]["spec"]),
     )
-    write_text(folder / "MODEL_CARD.md", text)
-    return folder / "MODEL_CARD.md"
+    write_text(folder / NAME, text)
+    return folder / NAME
 
 
 def _comparisons(facts: Mapping) -> list[str]:

@@ -1,12 +1,14 @@
 """Every picture is decoded once, into one uint8 array a split. No TensorFlow here."""
 
 import functools
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -14,7 +16,8 @@ from recipes.engine.membership import empty_traces, trace, warn_of_alike
 from recipes.engine.progress import progress, warn
 from recipes.engine.sources import Example, Source
 from recipes.engine.store import hash_of
-from zoo.errors import DataError
+from zoo.errors import ConfigError, DataError
+from zoo.files import disk_full
 from zoo.vision import decode
 
 __all__ = ["Images", "decode_examples", "decode_pictures", "decode_splits", "take"]
@@ -152,7 +155,29 @@ def decode_splits(source: Source, image_size: int, *, skip_bad: bool = False) ->
 
 
 def _allocate(shape: tuple[int, ...]) -> np.ndarray:
-    if np.prod(shape, dtype=np.int64) <= IN_MEMORY_BYTES:
+    size = math.prod(shape)
+    if size <= IN_MEMORY_BYTES:
         return np.zeros(shape, np.uint8)
-    with tempfile.NamedTemporaryFile(prefix="graft-pixels-", dir=Path(tempfile.gettempdir())) as file:
-        return np.memmap(file.name, np.uint8, "w+", shape=shape)
+    place = Path(tempfile.gettempdir())
+    try:
+        with tempfile.NamedTemporaryFile(prefix="graft-pixels-", dir=place) as file:
+            _reserve(file, size)
+            return np.memmap(file.name, np.uint8, "r+", shape=shape)
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        raise ConfigError(
+            f"no space left in '{place}' for {size / 1e9:.1f} GB of decoded pictures: free some, set TMPDIR to a "
+            "folder of another disk, or give a smaller --image-size"
+        ) from error
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Make sure that `file` can hold `size` bytes: who writes to a mapped page that the disk has no room for is killed."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    block = bytes(1024**2)
+    for start in range(0, size, len(block)):
+        file.write(block[: size - start])
+    file.flush()

@@ -11,13 +11,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from recipes.engine.progress import say, warn
+from zoo import locks
 from zoo.errors import ConfigError
 from zoo.files import disk_full
 
@@ -25,6 +27,8 @@ __all__ = ["Rows", "Store", "hash_of"]
 
 LIMIT_BYTES = 16 * 1024**3
 """What a store keeps; beyond it the entries that were not used for longest are removed."""
+LOOK_SECONDS = 0.5
+"""How often to look whether what another process computes is there."""
 ENTRY = "entry.json"
 FORMAT = 2
 """Of entry.json. Entries of an older one are removed: nothing says whether they hold what was written."""
@@ -80,8 +84,27 @@ class Store:
         self._verified: set[str] = set()
         self._remove_older()
         for part in self.folder.glob(".part-*"):
-            if not _alive(int(part.name.split("-")[1])):
+            if locks.abandoned(part, part.name.split("-")[1]):
                 shutil.rmtree(part, ignore_errors=True)
+        for file in self.folder.glob(".*.lock"):
+            lease = locks.Lease(file)
+            if lease.take() is None:  # of a process that was killed
+                lease.release()
+
+    @contextlib.contextmanager
+    def alone(self, keys: Iterable[str]) -> Iterator[None]:
+        """Compute the entries `keys` while the block runs, and nobody else; waits while another process does so, after which
+        they may be there."""
+        with contextlib.ExitStack() as stack:
+            for key in sorted(set(keys)):
+                lease, told = locks.Lease(self.folder / f".{key}.lock"), False
+                while (holder := lease.take()) is not None:
+                    if not told:
+                        say(f"prefix cache: {holder} computes the same features: waiting for them")
+                        told = True
+                    time.sleep(LOOK_SECONDS)
+                stack.callback(lease.release)
+            yield
 
     def find(self, key: str, verify: bool = False) -> tuple[Path, dict] | None:
         """The folder of the entry `key` and what was noted about it; None if it is not there or was damaged.
@@ -122,13 +145,14 @@ class Store:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(prefix=f".part-{os.getpid()}-", dir=self.folder))
+            part = Path(tempfile.mkdtemp(prefix=f".part-{locks.machine()}-", dir=self.folder))
             facts: dict = {}
             try:
-                yield part, facts
-                (part / ENTRY).write_text(json.dumps(_described(part, facts)), encoding="utf-8")
-                with contextlib.suppress(OSError):  # another process was faster
-                    os.replace(part, self.folder / key)
+                with locks.marked(part):
+                    yield part, facts
+                    (part / ENTRY).write_text(json.dumps(_described(part, facts)), encoding="utf-8")
+                    with contextlib.suppress(OSError):  # another process was faster
+                        os.replace(part, self.folder / key)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
         except Exception as error:
@@ -166,7 +190,7 @@ class Store:
 
     def _evict(self) -> None:
         entries = []
-        for path in self.folder.glob(f"*/{ENTRY}"):
+        for path in self.folder.glob(f"[!.]*/{ENTRY}"):
             with contextlib.suppress(OSError):
                 entries.append(
                     (path.stat().st_mtime, path.parent, sum(f.stat().st_size for f in path.parent.iterdir()))
@@ -210,13 +234,3 @@ def hash_of(*parts: object) -> str:
     for part in parts:
         update(part)
     return digest.hexdigest()[:32]
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is another user's
-        pass
-    return True

@@ -143,7 +143,7 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
         if len(heads) == 1:
             run.write_units(folder, units[heads[0].name])
         write(folder, model, heads, texts, tokenizer, source, best.history, facts)
-    report.write(config.out)
+        report.write(folder)
     summarize(config.out)
     return config.out
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from recipes.engine.progress import say
 from recipes.engine.store import Store
-from zoo.errors import ConfigError
-from zoo.files import one_line_if_full, replace_folder, write_text
+from zoo import locks
+from zoo.errors import ConfigError, GraftError
+from zoo.files import disk_full, read_json, replace_folder, settle, write_text
 
 __all__ = ["finished", "store_beside", "workspace"]
 
@@ -27,59 +28,92 @@ def finished(out: Path, settings: Mapping) -> bool:
     """Whether `out` is to be resumed and is complete already, of these `settings`.
 
     Raises:
-        ConfigError: it was made with other settings; names the fields.
+        ConfigError: it was made with other settings; names the fields. Or somebody else is making it.
     """
-    if not (settings["resume"] and (Path(out) / "run.json").exists()):
+    out = Path(out)
+    if not settings["resume"]:
         return False
-    content = json.loads((Path(out) / "run.json").read_text(encoding="utf-8"))
-    _refuse_changes(out, content.get("config", {}), settings)
+    with locks.hold(out):
+        _settle(out)
+        if not (out / "run.json").exists():
+            return False
+        _refuse_changes(out, read_json(out / "run.json").get("config", {}), settings)
     say(f"'{out}' is complete: nothing to resume")
     return True
 
 
 @contextlib.contextmanager
 def workspace(out: Path, settings: Mapping, fingerprint: str) -> Iterator[Path]:
-    """Yield the folder to work in; on success it becomes `out`.
+    """Yield the folder to work in; on success it becomes `out`, which nobody else can write meanwhile.
 
     `settings` are those of the recipe, with "overwrite" and "resume"; `fingerprint` is that of the data. If training was
     interrupted after a checkpoint the folder stays, and "resume" yields it again.
 
     Raises:
         ConfigError: `out` exists, or an interrupted run of that name, and neither `overwrite` nor `resume` says what to do;
-            or the run to resume had other settings or other data.
+            or the run to resume had other settings or other data; or somebody else is making `out`.
     """
     out, overwrite, resume = Path(out), settings["overwrite"], settings["resume"]
-    folder = out.absolute().with_name(f".{out.absolute().name}.part")
     if overwrite and resume:
         raise ConfigError("--overwrite starts anew and --resume goes on: choose one of them")
+    with locks.hold(out):
+        _settle(out)
+        folder = _folder_of(out)
+        _begin(out, folder, {**settings, "content or splits of the data": fingerprint})  # before: the content alone
+        try:
+            yield folder
+            # The checkpoints go last: if the folder cannot take its place, --resume still finds everything.
+            replace_folder(folder, out)
+            _tidy(out)
+        except BaseException as error:
+            kept = _has_checkpoint(folder)
+            told = f"'{out}' is kept as of its last finished epoch: --resume goes on with it"
+            if isinstance(error, Exception) and not isinstance(error, GraftError) and disk_full(error):
+                free = "free some space" + ("; --resume then goes on after the last finished epoch" if kept else "")
+                raise ConfigError(f"no space left on the disk while writing '{out}': {free}") from error
+            if isinstance(error, KeyboardInterrupt):
+                error.add_note(told if kept else f"'{out}' had no checkpoint yet: nothing is left of it")
+            elif kept:
+                say(told)
+            raise
+        finally:
+            if not _has_checkpoint(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder_of(out: Path) -> Path:
+    return out.absolute().with_name(f".{out.absolute().name}.part")
+
+
+def _settle(out: Path) -> None:
+    """Finish what a process left that was killed while `out` took its place."""
+    settle(_folder_of(out), out)
+    if (out / SETTINGS).exists() and (out / "run.json").exists():
+        _tidy(out)
+
+
+def _tidy(out: Path) -> None:
+    """Remove from a complete run what only its making needed."""
+    shutil.rmtree(out / "checkpoint", ignore_errors=True)
+    (out / SETTINGS).unlink()
+
+
+def _begin(out: Path, folder: Path, known: Mapping) -> None:
+    """Make `folder` ready for the settings `known`: what is in it already where they say so, else empty."""
+    overwrite, resume = known["overwrite"], known["resume"]
     if out.exists() and not overwrite:
         raise ConfigError(f"'{out}' exists already: --overwrite replaces it, or give another --out")
     if folder.exists() and not (overwrite or resume) and _has_checkpoint(folder):
         raise ConfigError(f"'{out}' was begun and interrupted: --resume goes on with it, --overwrite starts anew")
-    known = {**settings, "content or splits of the data": fingerprint}  # older Grafts had the content alone
     if resume and _has_checkpoint(folder):
-        _refuse_changes(out, json.loads((folder / SETTINGS).read_text(encoding="utf-8")), known)
+        _refuse_changes(out, read_json(folder / SETTINGS), known)
         say(f"resuming '{out}'")
-    else:
-        if resume:
-            say(f"'{out}' has no checkpoint: starting from the beginning")
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        write_text(folder / SETTINGS, json.dumps(known))
-    try:
-        with one_line_if_full(out, "free some space; --resume then goes on after the last finished epoch"):
-            yield folder
-            # The checkpoints go last: if the folder cannot take its place, --resume still finds everything.
-            replace_folder(folder, out)
-            shutil.rmtree(out / "checkpoint", ignore_errors=True)
-            (out / SETTINGS).unlink()
-    except BaseException:
-        if _has_checkpoint(folder):
-            say(f"'{out}' is kept as of its last finished epoch: --resume goes on with it")
-        raise
-    finally:
-        if not _has_checkpoint(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+        return
+    if resume:
+        say(f"'{out}' has no checkpoint: starting from the beginning")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write_text(folder / SETTINGS, json.dumps(known))
 
 
 def _has_checkpoint(folder: Path) -> bool:

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -39,6 +38,15 @@ def rows_of(out: Path) -> dict[str, dict]:
         return {row["cell"]: row for row in csv.DictReader(file)}
 
 
+def _members(group: int) -> bool:
+    """Whether some process of the group lives."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @pytest.fixture(scope="module")
 def grid(photo_folder, tiny_keras, graft, tmp_path_factory):
     """(the folder of a grid that was killed after its first cell and went on, what the second call said)."""
@@ -48,8 +56,12 @@ def grid(photo_folder, tiny_keras, graft, tmp_path_factory):
     while not (out / "bench.csv").exists():
         assert process.poll() is None, "the grid ended before its first row"
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # itself, not the cell that it has started: that one has to notice
     process.wait()
+    end = time.monotonic() + 60
+    while _members(process.pid) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not _members(process.pid), "a cell goes on without its grid"
     first = rows_of(out)
     ended = graft("bench", *arguments(photo_folder, tiny_keras, out))
     assert ended.returncode == 0, ended.stderr

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from recipes.commands import train
+from zoo.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,3 +60,32 @@ def test_killed_in_a_cache_write_and_in_a_checkpoint_write(photo_folder, uninter
     assert_same_run(out, uninterrupted)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".graft-cache", "run"]
     assert not [p for p in (tmp_path / ".graft-cache").iterdir() if p.name.startswith(".")]
+
+
+def begun(data, out, *more) -> subprocess.Popen:
+    """`graft train` in a process of its own that has written a checkpoint."""
+    command = [sys.executable, "-m", "recipes.commands", "train", "image-classification", *options(data, out, *more)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "epoch 3:" in line:
+            return process
+    raise AssertionError("it ended before its third epoch did")
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"), [(signal.SIGTERM, 143, "ended by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_asked_to_end_it_says_in_one_line_what_is_kept(
+    number, code, words, photo_folder, uninterrupted, tmp_path, capsys
+):
+    out = tmp_path / "run"
+    process = begun(photo_folder, out, "--epochs", "200")
+    with pytest.raises(ConfigError, match=f"'run' in .* is being written by process {process.pid} "):
+        train.command(["image-classification", *options(photo_folder, out, "--resume")])
+    process.send_signal(number)
+    said = process.stderr.read()
+    assert process.wait() == code
+    last = f"graft train: {words}: '{out}' is kept as of its last finished epoch: --resume goes on with it"
+    assert said.splitlines()[-1] == last
+    assert "Traceback" not in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".graft-cache", ".run.part"]

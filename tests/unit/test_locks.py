@@ -1,0 +1,282 @@
+"""One writer a place; what a killed process left is swept, what a living one makes is left alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from recipes.engine import images, workspace
+from recipes.engine.store import Store
+from zoo import files, locks
+from zoo.errors import ConfigError
+
+SETTINGS = {"overwrite": False, "resume": False}
+
+
+@pytest.fixture
+def process():
+    """Runs Python code in another process and waits until it says something; killed in the end."""
+    started = []
+
+    def start(code, *arguments):
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        assert started[-1].stdout.readline(), started[-1].stderr.read()
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+        each.communicate()
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from zoo import locks
+with locks.hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_writer_is_told_who_the_first_is_until_it_has_gone(process, tmp_path):
+    holder = process(HOLDS, tmp_path / "run")
+    with (
+        pytest.raises(
+            ConfigError, match=rf"'run' in .* is being written by process {holder.pid} on .* since \d\d:\d\d"
+        ),
+        locks.hold(tmp_path / "run"),
+    ):
+        pass
+    with locks.hold(tmp_path / "another"):
+        pass
+    holder.kill()
+    holder.wait()
+    with locks.hold(tmp_path / "run"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_trainings_of_one_name_do_not_touch_each_other(tmp_path):
+    out = tmp_path / "run"
+    with workspace.workspace(out, SETTINGS, "x") as folder:
+        (folder / "run.json").write_text("{}")
+        for settings in (SETTINGS, {"overwrite": True, "resume": False}, {"overwrite": False, "resume": True}):
+            with pytest.raises(ConfigError, match="by process"), workspace.workspace(out, settings, "x"):
+                pass
+        with pytest.raises(ConfigError, match="is being written by process"):
+            workspace.finished(out, {"overwrite": False, "resume": True})
+        assert (folder / "run.json").exists()
+    assert [path.name for path in out.iterdir()] == ["run.json"]
+
+
+def told(file, **changes):
+    """A lease as another process has left it."""
+    facts = {"process": 1, "host": "elsewhere", "boot": "0" * 8, "since": time.time(), "command": "graft train"}
+    file.write_text(json.dumps(facts | changes))
+
+
+def test_the_lease_of_another_machine_holds_while_it_is_touched(tmp_path):
+    file = tmp_path / ".run.lock"
+    told(file)
+    held = pytest.raises(ConfigError, match=r"process 1 on elsewhere since .* \(graft train\)")
+    with held, locks.hold(tmp_path / "run"):
+        pass
+    os.utime(file, (0, time.time() - 2 * locks.STALE_SECONDS))
+    with locks.hold(tmp_path / "run"):
+        pass
+    told(file, boot=locks.machine())  # flock says that its process has ended
+    with locks.hold(tmp_path / "run"):
+        pass
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"process": 1}', "\x00", '{"since": 1e999}'])
+def test_a_damaged_lease_holds_nothing(content, tmp_path):
+    (tmp_path / ".run.lock").write_text(content)
+    with locks.hold(tmp_path / "run"):
+        pass
+
+
+def test_a_lease_is_touched_while_it_is_held(monkeypatch, tmp_path):
+    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.02)
+    with locks.hold(tmp_path / "run"):
+        file = tmp_path / ".run.lock"
+        os.utime(file, (0, 0))
+        end = time.monotonic() + 5
+        while file.stat().st_mtime == 0 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert file.stat().st_mtime > 0
+
+
+WRITES = """
+import sys, time
+from pathlib import Path
+from recipes.engine.store import Store
+store = Store(Path(sys.argv[1]))
+with store.alone(["k"]), store.add("k") as (folder, facts):
+    (folder / "0.bin").write_bytes(b"x" * 10)
+    print("writing", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def test_a_store_leaves_alone_what_another_process_writes_whatever_its_number(monkeypatch, tmp_path):
+    store = Store(tmp_path)
+    with store.add("k") as (folder, _):
+        (folder / "0.bin").write_bytes(b"x")
+        Store(tmp_path)  # another process, here or in another container: it cannot tell by a number that ours lives
+    assert store.find("k")
+    monkeypatch.setattr(locks, "machine", lambda: "another0")
+    with store.add("m") as (folder, _):
+        monkeypatch.undo()
+        Store(tmp_path)
+        assert folder.exists()
+
+
+def test_a_store_sweeps_what_a_killed_process_left(process, tmp_path):
+    writer = process(WRITES, tmp_path, 60)
+    Store(tmp_path)
+    assert list(tmp_path.glob(".part-*"))
+    writer.kill()
+    writer.wait()
+    Store(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_another_process_computes_is_waited_for(process, tmp_path, capsys):
+    process(WRITES, tmp_path, 0.7)
+    store = Store(tmp_path)
+    with store.alone(["a", "k"]):
+        assert store.find("k"), "there as soon as the other one is done"
+    assert "computes the same features: waiting" in capsys.readouterr().err
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_an_entry_is_taken_over_from_a_process_that_died(process, tmp_path):
+    writer = process(WRITES, tmp_path, 60)
+    threading.Timer(0.3, writer.kill).start()
+    with Store(tmp_path).alone(["k"]):
+        assert Store(tmp_path).find("k") is None
+
+
+STAGES = """
+import os, signal, sys
+from pathlib import Path
+from zoo import files
+target, place = Path(sys.argv[1]), sys.argv[2]
+replace, count = os.replace, 0
+def trap(*arguments):
+    global count
+    count += 1
+    replace(*arguments)
+    if place == "renaming" and count == 1:
+        print("killed", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+os.replace = trap
+with files.staged_folder(target, overwrite=True) as folder:
+    (folder / "new").write_text("")
+    if place == "writing":
+        print("killed", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(("place", "kept"), [("writing", "before"), ("renaming", "new")])
+def test_what_a_killed_process_left_is_swept_or_takes_its_place(place, kept, process, tmp_path):
+    target = tmp_path / "export"
+    target.mkdir()
+    (target / "before").write_text("")
+    process(STAGES, target, place).wait()
+    assert len(list(tmp_path.glob(".export.*"))) == (1 if place == "writing" else 2)
+    files.sweep(target)
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+    assert [path.name for path in target.iterdir()] == [kept]
+
+
+def test_a_folder_that_is_being_written_is_not_swept(tmp_path):
+    target = tmp_path / "export"
+    with files.staged_folder(target) as folder:
+        files.sweep(target)
+        assert folder.exists()
+    assert target.exists()
+
+
+@pytest.mark.parametrize("name", [".export.original", ".export.bak", ".export.0123abcd"])
+def test_what_is_not_ours_is_not_swept(name, tmp_path):
+    (tmp_path / name).mkdir()
+    files.sweep(tmp_path / "export")
+    assert (tmp_path / name).exists()
+
+
+def test_a_run_that_was_killed_while_it_took_its_place_is_complete(tmp_path):
+    out, folder = tmp_path / "run", tmp_path / ".run.part"
+    settings = {"overwrite": False, "resume": True}
+    for path in (folder, tmp_path / ".run.part.old"):
+        (path / "checkpoint").mkdir(parents=True)
+        (path / "run.json").write_text(json.dumps({"config": {}, "of": path.name}))
+        (path / "settings.json").write_text("{}")
+    assert workspace.finished(out, settings)
+    assert json.loads((out / "run.json").read_text())["of"] == ".run.part"
+    assert [path.name for path in out.iterdir()] == ["run.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_was_replaced_comes_back_where_nothing_took_its_place(tmp_path):
+    (tmp_path / ".run.part.old").mkdir()
+    (tmp_path / ".run.part.old" / "run.json").write_text('{"config": {}}')
+    assert workspace.finished(tmp_path / "run", {"overwrite": False, "resume": True})
+
+
+def test_a_full_disk_for_decoded_pictures_is_one_line(monkeypatch):
+    def full(*_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(images, "IN_MEMORY_BYTES", 10)
+    assert not images._allocate((4, 2, 2, 3)).any()
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(ConfigError, match=r"no space left in .* for 0.0 GB of decoded pictures: .*TMPDIR"):
+        images._allocate((4, 2, 2, 3))
+    monkeypatch.delattr(os, "posix_fallocate")
+    pixels = images._allocate((4, 2, 2, 3))
+    pixels[:] = 7
+    assert np.all(pixels == 7)
+
+
+FOLLOWER = """
+import time
+from zoo import processes
+with processes.with_parent():
+    time.sleep(60)
+"""
+FOLLOWS = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], env={**os.environ, "GRAFT_PARENT": str(os.getpid())})
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_process_ends_with_the_one_that_started_it(tmp_path):
+    parent = subprocess.Popen([sys.executable, "-c", FOLLOWS, FOLLOWER], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    time.sleep(0.5)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    end = time.monotonic() + 10
+    while _runs(child) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not _runs(child)
+
+
+def _runs(process: int) -> bool:
+    try:
+        return "\nState:\tZ" not in open(f"/proc/{process}/status").read()
+    except FileNotFoundError:
+        return False
