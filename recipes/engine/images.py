@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.engine.progress import progress, warn
+from recipes.engine import reading
+from recipes.engine.progress import progress, say, warn
 from recipes.engine.sources import Example, Source
 from recipes.engine.store import hash_of
 from zoo.errors import DataError
@@ -134,11 +135,13 @@ def take(images: Images, rows: np.ndarray) -> Images:
 
 
 def decode_splits(source: Source, image_size: int, *, skip_bad: bool = False) -> dict[str, Images]:
-    """The pictures of every split of `source`; see `decode_examples`."""
-    return {
+    """The pictures of every split of `source`, and a line that says how many there are; see `decode_examples`."""
+    decoded = {
         split: decode_examples(examples, source.labels, image_size, skip_bad=skip_bad, title=f"decode {split}")
         for split, examples in source.splits.items()
     }
+    say(reading.summary(source, decoded, "image"))
+    return decoded
 
 
 def _allocate(shape: tuple[int, ...]) -> np.ndarray:
