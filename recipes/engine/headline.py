@@ -102,12 +102,11 @@ def _said(found: Sequence[Measure], noun: str) -> str:
         )
     # Where cells of the table are empty, tasks have answers for a part of the images only.
     alike = len({measure.examples for measure in found}) == 1
-    parts = [" ".join(filter(None, (m.task, m.name, _value(m), "" if alike else _answers(m.examples)))) for m in found]
+    parts = [
+        " ".join(filter(None, (m.task, m.name, as_measured(m.value, m.key), "" if alike else _answers(m.examples))))
+        for m in found
+    ]
     return f"On {examples if alike else f'{first.where} {noun}s'}: {', '.join(parts)}."
-
-
-def _value(measure: Measure) -> str:
-    return "not known" if measure.value is None else as_measured(measure.value, measure.key)
 
 
 def _answers(count: int) -> str:
