@@ -51,7 +51,7 @@ def main(config: Config) -> Path:
     import json
 
     from recipes.adapt import domains, gallery, pretext
-    from recipes.engine import fit, run, schedule, workspace
+    from recipes.engine import fit, reading, run, schedule, workspace
     from recipes.engine.progress import say
     from zoo import backbone_table, backbones, heads
     from zoo.files import staged_file, write_text
@@ -102,6 +102,7 @@ def main(config: Config) -> Path:
                 "fingerprint": pile.fingerprint,
                 "pictures": len(images["all"]),
                 "skipped": list(images["all"].skipped),
+                **reading.record(pile, {"all": images["all"]}),
             },
             "schedule": {
                 "name": config.schedule,

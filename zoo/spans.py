@@ -3,6 +3,7 @@
 Figures are those of `seqeval` (a test compares). Tang Kim Sang and Buchholz 2000 (cs/0009008).
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -29,7 +30,8 @@ def spans(tags: Sequence[str]) -> set[tuple[str, int, int]]:
 def scores(truth: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]) -> dict:
     """`{"precision", "recall", "f1", "entities", "per_type": {type: {"precision", "recall", "f1", "examples"}}}`.
 
-    Over all sentences together (micro); 0 where nothing was found or nothing is there.
+    Over all sentences together (micro). Precision is 0 where nothing was found, recall where nothing is there; where both
+    is so, all three are NaN: nothing can be said.
     """
     right, given, wanted = Counter(), Counter(), Counter()
     for true, guess in zip(truth, predicted, strict=True):
@@ -39,6 +41,8 @@ def scores(truth: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]) -
         right.update(kind for kind, _, _ in known & found)
 
     def figures(hits: int, found: int, there: int) -> dict:
+        if not found and not there:
+            return {"precision": math.nan, "recall": math.nan, "f1": math.nan, "examples": 0}
         precision, recall = hits / found if found else 0.0, hits / there if there else 0.0
         f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
         return {"precision": precision, "recall": recall, "f1": f1, "examples": there}

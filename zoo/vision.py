@@ -36,7 +36,25 @@ DECODE = {
 }
 """What `decode` does, in words; it goes into every manifest, so that other languages can do the same."""
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".pjpeg",
+        ".png",
+        ".apng",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".webp",
+        ".avif",
+        ".tif",
+        ".tiff",
+    }
+    | {".jp2", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
 """Files with these endings (in any case) are taken for pictures when a folder is read."""
 
 LARGEST_BYTES = 2**30

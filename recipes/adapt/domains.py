@@ -1,15 +1,16 @@
 """The two domains: a labelled source, a target whose labels are not looked at unless they are asked for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
-from recipes.engine import sentences, sources, splits
+from recipes.engine import reading, sentences, sources, splits
 from recipes.engine.images import Images, decode_examples, decode_splits
 from recipes.engine.membership import warn_of_alike
-from recipes.engine.progress import warn
+from recipes.engine.progress import say, warn
+from recipes.engine.reading import LeftOut, added
 from recipes.engine.sentences import Sentence
 from recipes.engine.sources import SPLITS, Example, Source
 from recipes.engine.store import hash_of
@@ -74,6 +75,7 @@ class Domains:
         unlabelled: the target's examples, without labels; none that the source's validation or test split holds too.
         measured: its labelled examples, where they were asked for.
         fingerprint: of the content of the source.
+        left_out: what was found in the target and is not among the unlabelled ones, by reason.
     """
 
     source: Source
@@ -82,6 +84,7 @@ class Domains:
     unlabelled: tuple[Example | Sentence, ...]
     measured: tuple[Example | Sentence, ...]
     fingerprint: str
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def content(self) -> str:
@@ -96,6 +99,12 @@ class Pile:
     name: str
     labels: tuple[str, ...]
     pictures: tuple[Example, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def splits(self) -> dict[str, tuple[Example, ...]]:
+        """All of them are learned from."""
+        return {"train": self.pictures}
 
     @property
     def fingerprint(self) -> str:
@@ -129,8 +138,11 @@ def load_partly_labelled(asked: _AskedFew) -> Domains:
     kept = {example.name for example in few.splits["train"]}
     others = [example for example in source.splits["train"] if example.name not in kept]
     unlabelled = [Example(example.image, "", example.name) for example in others]
+    left_out: tuple[LeftOut, ...] = ()
     if asked.unlabelled is not None:
-        unlabelled += sources.load_unlabelled(asked.unlabelled, path_column=asked.path_column, option="--unlabelled")
+        more = sources.load_unlabelled(asked.unlabelled, path_column=asked.path_column, option="--unlabelled")
+        unlabelled += more.splits["train"]
+        left_out = more.left_out
     if not unlabelled:
         raise ConfigError(
             f"all {len(kept)} training pictures of '{asked.data}' have labels: --per-class 10 uses only so many of them, or "
@@ -139,12 +151,16 @@ def load_partly_labelled(asked: _AskedFew) -> Domains:
     # Labelled ones are seen without labels too, as the methods' authors have it.
     unlabelled += [Example(example.image, "", example.name) for example in few.splits["train"]]
     name = f"{asked.data} and {asked.unlabelled}" if asked.unlabelled else asked.data
-    unlabelled = _but_held_out(unlabelled, source, name)
-    return Domains(few, made, name, unlabelled, source.splits["test"], splits.fingerprint(source))
+    kept, left_out = _but_held_out(unlabelled, source, name, left_out)
+    few = replace(few, left_out=source.left_out)  # those that were not drawn are learned from too
+    return Domains(few, made, name, kept, source.splits["test"], splits.fingerprint(source), left_out)
 
 
-def _but_held_out(unlabelled: Sequence, source: Source, name: str) -> tuple:
-    """Those of `unlabelled`, of the source called `name`, that no model is chosen or measured by; warns of the others."""
+def _but_held_out(
+    unlabelled: Sequence, source: Source, name: str, left_out: tuple[LeftOut, ...]
+) -> tuple[tuple, tuple[LeftOut, ...]]:
+    """Those of `unlabelled`, of the source called `name`, that no model is chosen or measured by, and `left_out` with the
+    others; warns of them."""
     held_out = {example.digest for split in SPLITS[1:] for example in source.splits[split]}
     kept = tuple(example for example in unlabelled if example.digest not in held_out)
     if not kept:
@@ -156,7 +172,8 @@ def _but_held_out(unlabelled: Sequence, source: Source, name: str) -> tuple:
             f"{len(unlabelled) - len(kept)} of {len(unlabelled)} examples without labels ('{name}') are in the validation "
             "or test split too: left out"
         )
-    return kept
+    others = [example.name for example in unlabelled if example.digest in held_out]
+    return kept, added(left_out, "in the validation or test split too", others)
 
 
 FEWEST = 20
@@ -180,11 +197,11 @@ def load_pile(asked: _AskedPile) -> Pile:
     """
     if asked.labels:
         loaded = sources.load(asked.data, path_column=asked.path_column, label_column=asked.label_column)
-        labels, pictures = loaded.labels, loaded.splits["train"]
     else:
-        labels, pictures = (), sources.load_unlabelled(asked.data, path_column=asked.path_column)
+        loaded = sources.load_unlabelled(asked.data, path_column=asked.path_column)
+    pictures = loaded.splits["train"]
     _check_enough(asked.data, len({picture.digest for picture in pictures}))
-    return Pile(asked.data, labels, pictures)
+    return Pile(asked.data, loaded.labels, pictures, loaded.left_out)
 
 
 def _check_enough(name: str, pictures: int) -> None:
@@ -204,9 +221,15 @@ def decode_pile(pile: Pile, image_size: int, skip_bad: bool, seed: int) -> dict[
     drawn = [pile.pictures[i] for i in (*np.sort(order[:count]), *np.sort(order[count:]))]
     everything = decode_examples(drawn, pile.labels, image_size, skip_bad=skip_bad, title="decode")
     _check_enough(pile.name, len(everything))  # some may have been left out
+    _say_unlabelled(pile.name, pile.left_out, everything, "image")
     count = max(2, len(everything) // 10)
     parts = {"validation": slice(0, count), "train": slice(count, None)}
     return {"all": everything, **{name: _stretch(everything, part) for name, part in parts.items()}}
+
+
+def _say_unlabelled(name: str, left_out: tuple[LeftOut, ...], examples: Images | Texts, noun: str) -> None:
+    target = Source(name, (), {}, left_out)
+    say(reading.summary(target, {"unlabelled": examples}, noun, "without labels"))
 
 
 def _stretch(images: Images, part: slice) -> Images:
@@ -217,15 +240,16 @@ def load_texts(asked: _AskedText) -> Domains:
     """The same for sentences."""
     source = sentences.load(asked.data, need=("label",), columns=asked.columns)
     at_target = {"columns": asked.columns, "option": "--target"}
-    unlabelled = sentences.load(asked.target, need=(), **at_target).splits["train"]
-    bare = tuple(Sentence(sentence.text, "", sentence.name) for sentence in unlabelled)
+    target = sentences.load(asked.target, need=(), **at_target)
+    bare = tuple(Sentence(sentence.text, "", sentence.name) for sentence in target.splits["train"])
+    unlabelled = replace(target, splits={"train": bare})
     labelled = None
     if asked.target_labels:
         labelled = sentences.load(asked.target, need=("label",), to_train=False, **at_target)
-    return _paired(asked, source, bare, labelled)
+    return _paired(asked, source, unlabelled, labelled)
 
 
-def _paired(asked: _Asked | _AskedText, source: Source, unlabelled: Sequence, labelled: Source | None) -> Domains:
+def _paired(asked: _Asked | _AskedText, source: Source, unlabelled: Source, labelled: Source | None) -> Domains:
     source, made = splits.complete(source, asked.split_seed)
     measured: Sequence[Example | Sentence] = ()
     if labelled is not None:
@@ -236,8 +260,8 @@ def _paired(asked: _Asked | _AskedText, source: Source, unlabelled: Sequence, la
                 f"({', '.join(source.labels)}): rename it, or leave --target-labels away"
             )
         measured = next(labelled.splits[name] for name in ("test", "train", "validation") if name in labelled.splits)
-    unlabelled = _but_held_out(unlabelled, source, asked.target)
-    return Domains(source, made, asked.target, unlabelled, tuple(measured), splits.fingerprint(source))
+    kept, left_out = _but_held_out(unlabelled.splits["train"], source, asked.target, unlabelled.left_out)
+    return Domains(source, made, asked.target, kept, tuple(measured), splits.fingerprint(source), left_out)
 
 
 def decode(pair: Domains, image_size: int, skip_bad: bool) -> tuple[dict[str, Images], Images | None]:
@@ -248,6 +272,7 @@ def decode(pair: Domains, image_size: int, skip_bad: bool) -> tuple[dict[str, Im
 
     images = decode_splits(pair.source, image_size, skip_bad=skip_bad)
     images["unlabelled"] = decoded(pair.unlabelled, "decode target")
+    _say_unlabelled(pair.target, pair.left_out, images["unlabelled"], "image")
     return images, decoded(pair.measured, "decode target test") if pair.measured else None
 
 
@@ -259,6 +284,8 @@ def encode_both(
     texts = encode_splits(pair.source, tokenizer, [head], **settings)
     warn_of_alike(texts)
     texts["unlabelled"] = encode(pair.unlabelled, tokenizer, [head], head.labels, **settings)
+    say(reading.summary(pair.source, {split: texts[split] for split in SPLITS}, "sentence"))
+    _say_unlabelled(pair.target, pair.left_out, texts["unlabelled"], "sentence")
     measured = encode(pair.measured, tokenizer, [head], head.labels, **settings) if pair.measured else None
     return texts, measured
 
@@ -271,6 +298,7 @@ def describe(pair: Domains, images: dict[str, Images | Texts], measured: Images 
         same = {example.digest for example in pair.measured} <= {example.digest for example in pair.unlabelled}
     return {
         "source": pair.target,
+        **reading.record(Source(pair.target, (), {}, pair.left_out), {"unlabelled": unlabelled}),
         "unlabelled": len(unlabelled),
         "measured": len(measured) if measured is not None else 0,
         "measured_are_unlabelled": same,

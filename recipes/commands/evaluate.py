@@ -49,7 +49,11 @@ def command(arguments: Sequence[str]) -> None:
         print(json.dumps(result, indent=2, ensure_ascii=False))
         return
     for task, figures in result.get("tasks", {"": result}).items():
-        values = (f"{name} {value:.4f}" for name, value in figures.items() if isinstance(value, float))
+        values = (
+            f"{name} {'not known' if value is None else f'{value:.4f}'}"
+            for name, value in figures.items()
+            if value is None or isinstance(value, float)
+        )
         print("  ".join(filter(None, [task, *values])), f" on {result['examples']} examples")
         width = max(map(len, figures["per_class"]), default=0)
         for label, row in figures["per_class"].items():

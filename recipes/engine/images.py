@@ -12,8 +12,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from recipes.engine import reading
 from recipes.engine.membership import empty_traces, trace, warn_of_alike
-from recipes.engine.progress import progress, warn
+from recipes.engine.progress import progress, say, warn
 from recipes.engine.sources import Example, Source
 from recipes.engine.store import hash_of
 from zoo.errors import ConfigError, DataError
@@ -145,13 +146,15 @@ def take(images: Images, rows: np.ndarray) -> Images:
 
 
 def decode_splits(source: Source, image_size: int, *, skip_bad: bool = False) -> dict[str, Images]:
-    """The pictures of every split of `source`; see `decode_examples`. Warns of those that look the same in two splits."""
-    found = {
+    """The pictures of every split of `source`, and a line that says how many; see `decode_examples`. Warns of those
+    that look the same in two splits."""
+    decoded = {
         split: decode_examples(examples, source.labels, image_size, skip_bad=skip_bad, title=f"decode {split}")
         for split, examples in source.splits.items()
     }
-    warn_of_alike(found)
-    return found
+    say(reading.summary(source, decoded, "image"))
+    warn_of_alike(decoded)
+    return decoded
 
 
 def _allocate(shape: tuple[int, ...]) -> np.ndarray:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export import manifest
-from recipes.engine import evaluation, explain, fit, membership
+from recipes.engine import evaluation, explain, fit, membership, reading
 from recipes.engine.export_data import CALIBRATION
 from recipes.engine.images import Images
 from recipes.engine.progress import warn
@@ -141,6 +141,7 @@ def describe_data(
         "made_splits": list(made),
         "split_seed": split_seed,
         "skipped": [message for images in pixels.values() for message in images.skipped],
+        **reading.record(source, pixels),
         "duplicates_across_splits": duplicates,
         "image_size": pixels["train"].pixels.shape[1],
         "decode": DECODE,

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.engine import tables
-from recipes.engine.sources import SPLITS, Source, load_tfds, nothing_there
-from recipes.engine.tables import SPLIT_NAMES
+from recipes.engine.folders import is_hidden, split_names
+from recipes.engine.labels import sort_labels, twin_hint
+from recipes.engine.reading import Tally, listed
+from recipes.engine.sources import SPLITS, Source, another_form, load_tfds, nothing_there
 from zoo.errors import ConfigError, DataError
 
 __all__ = ["BUILT_IN", "Columns", "Sentence", "load", "tag_names"]
@@ -65,7 +67,7 @@ class Sentence:
     @property
     def labels(self) -> tuple[str, ...]:
         """The single labels in `label`."""
-        return tuple(part.strip() for part in self.label.split(";") if part.strip())
+        return tuple(dict.fromkeys(part.strip() for part in self.label.split(";") if part.strip()))
 
 
 def load(
@@ -91,20 +93,22 @@ def load(
         UnknownName: neither a path nor a built-in name.
         ConfigError: `tfds:` cannot prepare the data set.
     """
-    path = Path(spec).expanduser()
+    path, tally = Path(spec).expanduser(), Tally()
     if spec.startswith("tfds:"):
-        sentences = _tfds(spec.removeprefix("tfds:"))
+        sentences = _tfds(spec.removeprefix("tfds:"), tally)
     elif spec in BUILT_IN:
         from recipes.data import commands
 
         sentences = commands.load()
     elif path.is_dir():
-        sentences = _folder(path, need, columns, several)
+        sentences = _folder(path, need, columns, several, tally)
     elif path.is_file():
-        sentences = _by_split(_file(path, need, columns, several))
+        sentences = _by_split(_file(path, need, columns, several, tally))
     else:
         raise nothing_there(spec, BUILT_IN, option)
-    return _checked(spec, sentences, need, several, to_train)
+    source = _checked(spec, sentences, need, several, to_train, tally)
+    tally.warn(spec, sum(map(len, source.splits.values())))
+    return source
 
 
 def tag_names(source: Source) -> tuple[str, ...]:
@@ -114,7 +118,12 @@ def tag_names(source: Source) -> tuple[str, ...]:
 
 
 def _checked(
-    spec: str, sentences: dict[str, list[Sentence]], need: Sequence[str], several: bool, to_train: bool
+    spec: str,
+    sentences: dict[str, list[Sentence]],
+    need: Sequence[str],
+    several: bool,
+    to_train: bool,
+    tally: Tally,
 ) -> Source:
     splits = {split: tuple(sentences[split]) for split in SPLITS if sentences.get(split)}
     everything = [sentence for split in splits.values() for sentence in split]
@@ -137,11 +146,12 @@ def _checked(
                 stranger = next((tag for tag in sentence.tags if tag not in trained), None)
                 if stranger is not None:
                     raise DataError(
-                        f"{sentence.name} of '{spec}' has the tag '{stranger}', which occurs in {split} only: a model "
-                        "cannot learn what the training data do not show; add examples, or correct the tag"
+                        f"{sentence.name} of '{spec}' has the tag '{stranger}', which occurs in {split} only"
+                        f"{twin_hint(stranger, trained)}: a model cannot learn what the training data do not show; add "
+                        "examples, or correct the tag"
                     )
-    labels = sorted({part for s in everything for part in (s.labels if several else (s.label,))})
-    return Source(spec, tuple(labels if "label" in need else ()), splits)
+    labels = sort_labels(part for s in everything for part in (s.labels if several else (s.label,)))
+    return Source(spec, tuple(labels if "label" in need else ()), splits, tally.left_out)
 
 
 def _check_labels(spec: str, splits, several: bool) -> None:
@@ -157,11 +167,14 @@ def _check_labels(spec: str, splits, several: bool) -> None:
         if not counts[label]:
             split = next(split for split in SPLITS[1:] if label in names(split))
             raise DataError(
-                f"the label '{label}' of '{spec}' occurs in {split} only: a model cannot learn what the training data do "
-                "not show; add examples, or correct the label"
+                f"the label '{label}' of '{spec}' occurs in {split} only{twin_hint(label, every)}: a model cannot learn "
+                "what the training data do not show; add examples, or correct the label"
             )
         if counts[label] < 2 and not several:
-            raise DataError(f"class '{label}' of '{spec}' has one example to train on: add more, or remove the class")
+            raise DataError(
+                f"class '{label}' of '{spec}' has one example to train on{twin_hint(label, every)}: add more, or remove the "
+                "class"
+            )
 
 
 def _by_split(rows: Iterator[tuple[str, Sentence]]) -> dict[str, list[Sentence]]:
@@ -171,53 +184,71 @@ def _by_split(rows: Iterator[tuple[str, Sentence]]) -> dict[str, list[Sentence]]
     return sentences
 
 
-def _folder(folder: Path, need: Sequence[str], columns: Columns, several: bool) -> dict[str, list[Sentence]]:
+def _folder(
+    folder: Path, need: Sequence[str], columns: Columns, several: bool, tally: Tally
+) -> dict[str, list[Sentence]]:
     found: dict[str, list[Sentence]] = {}
-    for child in sorted(folder.iterdir()):
-        split = SPLIT_NAMES.get(child.name.split(".")[0].lower())
+    children = [child for child in sorted(folder.iterdir()) if not is_hidden(child.name)]
+    by_name = split_names([child.name.split(".")[0] for child in children])
+    others = []
+    for child in children:
+        split = by_name[child.name.split(".")[0]]
         if split is None or (child.is_file() and child.suffix.lower() not in (*tables.SUFFIXES, *TAGGED)):
+            tally.leave("folders" if child.is_dir() else child.suffix.lower() or "without an ending", child.name)
+            others.append(child)
             continue
         if split in found:
             raise DataError(f"'{folder}' holds the {split} split twice, '{child.name}' and another: keep one")
-        rows = _joint(child) if child.is_dir() else (s for _, s in _file(child, need, columns, several))
+        rows = _joint(child) if child.is_dir() else (s for _, s in _file(child, need, columns, several, tally))
         found[split] = list(rows)
     if not found:
+        alone = next((child for child in others if child.suffix.lower() in (*tables.SUFFIXES, *TAGGED)), None)
+        there = f"; to read '{alone.name}' alone, give its path" if alone else ""
+        but = f" (there are {listed(tally.left_out, examples=True)})" if others else ""
         raise DataError(
-            f"'{folder}' holds no sentences: expected train.csv (or .tsv, .jsonl, .conll) and the same for validation and "
-            "test, or folders of these names with seq.in, seq.out and label"
+            f"'{folder}' holds no sentences{but}: expected train.csv (or .tsv, .jsonl, .conll) and the same for validation "
+            f"and test, or folders of these names with seq.in, seq.out and label{there}"
         )
     return found
 
 
-def _file(path: Path, need: Sequence[str], columns: Columns, several: bool) -> Iterator[tuple[str, Sentence]]:
+def _file(
+    path: Path, need: Sequence[str], columns: Columns, several: bool, tally: Tally
+) -> Iterator[tuple[str, Sentence]]:
     suffix = path.suffix.lower()
     if suffix in tables.SUFFIXES:
-        return _table(path, need, columns, several)
+        return _table(path, need, columns, several, tally)
     if suffix in TAGGED:
         return (("train", sentence) for sentence in _tagged(path))
     raise DataError(
         f"'{path}' is no data source: expected one of {', '.join((*tables.SUFFIXES, *TAGGED))}, or tfds:NAME"
+        f"{another_form(path.name)}"
     )
 
 
-def _table(path: Path, need: Sequence[str], columns: Columns, several: bool) -> Iterator[tuple[str, Sentence]]:
-    for line, row in tables.rows(path):
+def _table(
+    path: Path, need: Sequence[str], columns: Columns, several: bool, tally: Tally
+) -> Iterator[tuple[str, Sentence]]:
+    asked = [columns.text, *(getattr(columns, what) for what in need)]
+    for line, row in tables.rows(path, asked, tally):
         where = f"line {line}"
-        text = tables.cell(path, line, row, columns.text)
+        text = tables.cell(path, line, row, columns.text, "text")
         tags: tuple[str, ...] = ()
         if "tags" in need:
-            tags = tables.cell(path, line, row, columns.tags)
-            tags = tuple(tags.split() if isinstance(tags, str) else tags)
-        words = tuple(text.split() if isinstance(text, str) else text) if tags else ()
+            given = tables.cell(path, line, row, columns.tags, "tags")
+            tags = tuple(tables.words(given) if isinstance(given, str) else given)
+        words = tuple(tables.words(text) if isinstance(text, str) else text) if tags else ()
         if tags:
             _check_lengths(path, where, words, tags)
             _check_iob2(path, where, words, tags)
         label = ""
-        if "label" in need and not (several and columns.label in row and not row[columns.label]):
-            label = tables.cell(path, line, row, columns.label)
-            label = ";".join(label) if isinstance(label, list) else label
+        if "label" in need:
+            label = tables.label(path, line, row, columns.label, several=several, tally=tally)
         text = text if isinstance(text, str) else " ".join(text)
-        yield tables.split_of(path, line, row), Sentence(text, label, where, words, tags, "" if several else label)
+        yield (
+            tables.split_of(path, line, row, tally),
+            Sentence(text, label, where, words, tags, "" if several else label),
+        )
 
 
 def _tagged(path: Path) -> Iterator[Sentence]:
@@ -225,11 +256,13 @@ def _tagged(path: Path) -> Iterator[Sentence]:
     words: list[str] = []
     tags: list[str] = []
     start = 1
-    for line, text in enumerate([*tables.read_text(path).split("\n"), ""], 1):
-        cells = text.split()
+    for line, text in enumerate([*tables.lines(tables.read_text(path)), ""], 1):
+        cells = _columns(text) if text.strip() else []
         if cells and cells[0] != "-DOCSTART-":
             if len(cells) < 2:
                 raise DataError(f"'{path}', line {line}: '{text.strip()}' is one column, expected a word and its tag")
+            if not cells[0]:
+                raise DataError(f"'{path}', line {line}: there is no word before the tag '{cells[-1]}'")
             start = start if words else line
             words.append(cells[0])
             tags.append(cells[-1])
@@ -239,17 +272,28 @@ def _tagged(path: Path) -> Iterator[Sentence]:
             words, tags = [], []
 
 
+def _columns(line: str) -> list[str]:
+    """The columns of a line: where it has tabs they separate, and a word may hold blanks; a no-break space never does."""
+    line = line.rstrip(" \t\r").lstrip(" ")
+    return [cell.strip(" ") for cell in line.split("\t")] if "\t" in line else line.split(" ")
+
+
 def _joint(folder: Path) -> Iterator[Sentence]:
     """Sentences of a folder with the files seq.in, seq.out and label."""
     missing = [name for name in JOINT if not (folder / name).is_file()]
     if missing:
-        raise DataError(f"the folder '{folder}' holds no {missing[0]}: expected {', '.join(JOINT)}")
-    columns = [tables.read_text(folder / name).rstrip("\n").split("\n") for name in JOINT]
+        raise DataError(
+            f"the folder '{folder}' holds no {missing[0]}: expected {', '.join(JOINT)}; texts in files of their own have to "
+            "become the rows of a table"
+        )
+    columns = [tables.lines(tables.read_text(folder / name).rstrip("\r\n")) for name in JOINT]
     if len({len(column) for column in columns}) > 1:
         lengths = ", ".join(f"{name} {len(column)}" for name, column in zip(JOINT, columns, strict=True))
         raise DataError(f"the files of '{folder}' have different numbers of lines: {lengths}")
     for line, (text, tagged, label) in enumerate(zip(*columns, strict=True), 1):
-        words, tags = tuple(text.split()), tuple(tagged.split())
+        words, tags = tuple(tables.words(text)), tuple(tables.words(tagged))
+        if not label.strip():
+            raise DataError(f"'{folder / JOINT[2]}', line {line}: the label is empty: fill it, or remove the sentence")
         _check_lengths(folder, f"line {line}", words, tags)
         _check_iob2(folder, f"line {line}", words, tags)
         yield Sentence(" ".join(words), label.strip(), f"{folder.name} line {line}", words, tags, label.strip())
@@ -278,11 +322,15 @@ def _check_iob2(
         before = tag
 
 
-def _tfds(name: str) -> dict[str, list[Sentence]]:
+def _tfds(name: str, tally: Tally) -> dict[str, list[Sentence]]:
     found: dict[str, list[Sentence]] = {}
-    for split, rows in load_tfds(name).items():
+    for split, rows in load_tfds(name, tally).items():
         for i, (given, label) in enumerate(rows):
             if not isinstance(given, bytes):
                 raise ConfigError(f"the inputs of the data set '{name}' are no texts: this recipe needs sentences")
-            found.setdefault(split, []).append(Sentence(given.decode("utf-8"), label, f"{split} {i}", group=label))
+            try:
+                text = given.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(f"'tfds:{name}', {split} {i}: the text is not UTF-8 ({error.reason})") from error
+            found.setdefault(split, []).append(Sentence(text, label, f"{split} {i}", group=label))
     return found

@@ -1,10 +1,9 @@
 """Where examples come from: a folder, a table, `tfds:NAME` or a built-in name.
 
 A source yields plain records, no tensors, and imports no TensorFlow (but for `tfds:`). Labels go by name: their order is
-the sorted order of all names that occur, whatever folders exist in which split.
+the sorted order of all names that occur, whatever folders exist in which split. What is not read is counted, and warned of.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,25 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.engine import tables
+from recipes.engine import folders, tables
+from recipes.engine.labels import sort_labels, twin_hint
+from recipes.engine.reading import LeftOut, Tally, listed
 from recipes.engine.tables import SPLIT_NAMES
 from zoo.errors import ConfigError, DataError, UnknownName
-from zoo.vision import IMAGE_SUFFIXES, content_digest
+from zoo.vision import content_digest
 
-__all__ = ["BUILT_IN", "SPLITS", "Example", "Source", "load", "load_tfds", "load_unlabelled", "nothing_there"]
+__all__ = [
+    "BUILT_IN",
+    "SPLITS",
+    "Example",
+    "Source",
+    "another_form",
+    "load",
+    "load_tfds",
+    "load_unlabelled",
+    "nothing_there",
+    "tfds_label",
+]
 
 SPLITS = ("train", "validation", "test")
 BUILT_IN = ("digits", "glyphs")
@@ -59,14 +71,20 @@ class Example:
 
 @dataclass(frozen=True)
 class Source:
-    """Labelled examples by split. A source without splits has all of them under "train".
+    """Examples by split. A source without splits has all of them under "train".
 
-    `labels` holds every name that occurs in any split, sorted; `made` are the splits that were made of its training data.
+    Attributes:
+        name: what it was called.
+        labels: every name that occurs in any split, sorted; none where they are not asked for.
+        splits: the examples.
+        left_out: what was found and is not among them, by reason.
+        made: the splits that were made of its training data.
     """
 
     name: str
     labels: tuple[str, ...]
     splits: Mapping[str, tuple[Example, ...]]
+    left_out: tuple[LeftOut, ...] = ()
     made: tuple[str, ...] = ()
 
 
@@ -86,23 +104,25 @@ def load(
         UnknownName: neither a path nor a built-in name.
         ConfigError: `tfds:` cannot prepare the data set.
     """
-    path = Path(spec).expanduser()
+    path, tally = Path(spec).expanduser(), Tally()
     if spec.startswith("tfds:"):
-        examples = _tfds(spec.removeprefix("tfds:"))
+        examples = _tfds(spec.removeprefix("tfds:"), tally)
     elif spec in BUILT_IN:
         examples = _built_in(spec)
     elif path.is_dir():
-        examples = _folder(path)
+        examples = _folder(path, tally)
     elif path.suffix.lower() in tables.SUFFIXES and path.is_file():
-        examples = _table(path, path_column, label_column)
+        examples = _table(path, path_column, label_column, tally)
     elif path.exists():
         raise _another_kind(spec, option)
     else:
         raise nothing_there(spec, BUILT_IN, option)
-    return _checked(spec, examples, to_train)
+    source = _checked(spec, examples, to_train, tally)
+    tally.warn(spec, sum(map(len, source.splits.values())))
+    return source
 
 
-def load_unlabelled(spec: str, *, path_column: str = "path", option: str = "--data") -> tuple[Example, ...]:
+def load_unlabelled(spec: str, *, path_column: str = "path", option: str = "--data") -> Source:
     """Read the list of pictures that `spec` names, without labels, even if it has some; see `load`.
 
     A folder may also hold pictures directly, or at any depth. Of a source with splits those of "train" are taken, else all.
@@ -110,22 +130,16 @@ def load_unlabelled(spec: str, *, path_column: str = "path", option: str = "--da
     Raises:
         DataError, UnknownName, ConfigError: as `load` does; or there are splits, and "train" is none of them.
     """
-    path = Path(spec).expanduser()
+    path, tally = Path(spec).expanduser(), Tally()
+    left_out: tuple[LeftOut, ...] = ()
     splits: dict[str, list[Example]] = {}
     if spec.startswith("tfds:") or spec in BUILT_IN:
-        splits = {name: list(part) for name, part in load(spec, option=option, to_train=False).splits.items()}
+        source = load(spec, option=option, to_train=False)
+        splits, left_out = {name: list(part) for name, part in source.splits.items()}, source.left_out
     elif path.is_dir():
-        by_split = {child: SPLIT_NAMES.get(child.name.lower()) for child in _folders(path)}
-        if not by_split or None in by_split.values():  # class folders, of which one may be called train
-            by_split = {path: "train"}
-        for child, split in by_split.items():
-            splits.setdefault(split, []).extend(_pictures_below(child, path, ""))
+        splits = _unlabelled_folder(path, tally)
     elif path.suffix.lower() in tables.SUFFIXES and path.is_file():
-        for line, row in tables.rows(path):
-            split = tables.split_of(path, line, row)
-            found = splits.setdefault(split, [])
-            if split == "train":
-                found.append(_named(path, line, str(tables.cell(path, line, row, path_column)), ""))
+        splits = _unlabelled_table(path, path_column, tally)
     elif path.exists():
         raise _another_kind(spec, option)
     else:
@@ -136,8 +150,10 @@ def load_unlabelled(spec: str, *, path_column: str = "path", option: str = "--da
             "itself, or leave the column split away"
         )
     if not splits.get("train"):
-        raise DataError(f"'{spec}' holds no pictures to adapt to: expected image files, or rows")
-    return tuple(Example(example.image, "", example.name) for example in splits["train"])
+        raise DataError(f"'{spec}' holds no pictures to adapt to: expected image files, or rows{_but(tally.left_out)}")
+    bare = tuple(Example(example.image, "", example.name) for example in splits["train"])
+    tally.warn(spec, len(bare))
+    return Source(spec, (), {"train": bare}, left_out + tally.left_out)
 
 
 def nothing_there(spec: str, built_in: Sequence[str], option: str = "--data") -> DataError | UnknownName:
@@ -149,17 +165,34 @@ def nothing_there(spec: str, built_in: Sequence[str], option: str = "--data") ->
 
 def _another_kind(spec: str, option: str) -> DataError:
     expected = "expected a folder, a .csv, .tsv or .jsonl file, or tfds:NAME"
-    return DataError(f"'{spec}' is no data source: {expected} for {option}")
+    return DataError(f"'{spec}' is no data source: {expected} for {option}{another_form(spec)}")
 
 
-def _checked(spec: str, examples: dict[str, list[Example]], to_train: bool) -> Source:
+def another_form(spec: str) -> str:
+    """What to do with a file of a form that is not read, for the end of a message."""
+    name = spec.lower()
+    if name.endswith((".gz", ".zip", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".zst")):
+        return "; unpack it first"
+    if name.endswith((".xlsx", ".xls", ".ods", ".parquet")):
+        return "; save it as .csv"
+    return "; write each element of an array on a line of a .jsonl file" if name.endswith(".json") else ""
+
+
+def _but(left_out: Sequence[LeftOut]) -> str:
+    """For the end of a message about something that holds nothing."""
+    return f" (there are {listed(left_out, examples=True)})" if left_out else ""
+
+
+def _checked(spec: str, examples: dict[str, list[Example]], to_train: bool, tally: Tally) -> Source:
     splits = {split: tuple(examples[split]) for split in SPLITS if examples.get(split)}
     everything = [example for split in splits.values() for example in split]
     if not everything:
-        raise DataError(f"'{spec}' holds no pictures: expected class folders with image files, or rows")
-    labels = tuple(sorted({example.label for example in everything}))
+        raise DataError(
+            f"'{spec}' holds no pictures: expected class folders with image files, or rows{_but(tally.left_out)}"
+        )
+    labels = tuple(sort_labels(example.label for example in everything))
     if not to_train:
-        return Source(spec, labels, splits)
+        return Source(spec, labels, splits, tally.left_out)
     if len(labels) < 2:
         raise DataError(f"'{spec}' holds one class only ('{labels[0]}'): a classifier needs at least two")
     if "train" not in splits:
@@ -168,77 +201,84 @@ def _checked(spec: str, examples: dict[str, list[Example]], to_train: bool) -> S
     for label in labels:
         if counts[label] < 2:
             number = "no picture" if not counts[label] else "one picture"
-            raise DataError(f"class '{label}' of '{spec}' has {number} to train on: add more, or remove the class")
-    return Source(spec, labels, splits)
+            raise DataError(
+                f"class '{label}' of '{spec}' has {number} to train on{twin_hint(label, labels)}: add more, or remove the "
+                "class"
+            )
+    return Source(spec, labels, splits, tally.left_out)
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(child for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
+def _folder(root: Path, tally: Tally) -> dict[str, list[Example]]:
+    top = folders.unwrapped(root, root, tally)
+    by_split = folders.split_folders(top, tally)
+    if by_split is None:
+        return {"train": _classes(folders.class_folders(top, root, tally), root, tally)}
+    folders.count_beside(top, root, tally)
+    return {
+        split: _classes(folders.class_folders(folder, root, tally, split), root, tally)
+        for split, folder in by_split.items()
+    }
 
 
-def _folder(root: Path) -> dict[str, list[Example]]:
-    folders = _folders(root)
-    if not folders:
-        raise DataError(
-            f"the folder '{root}' holds no class folders: put the pictures of each class into a folder of its own"
-        )
-    by_split = {child: SPLIT_NAMES.get(child.name.lower()) for child in folders}
-    if not any(by_split.values()):
-        return {"train": _class_folders(root, root)}
-    strangers = [child.name for child, split in by_split.items() if split is None]
-    if strangers:
-        raise DataError(
-            f"'{root}' mixes split folders with '{strangers[0]}': expected either class folders only, or only "
-            "train, validation and test"
-        )
-    examples: dict[str, list[Example]] = {}
-    for child, split in by_split.items():
-        if split in examples:
-            raise DataError(f"'{root}' has two folders for the split '{split}', '{child.name}' and another: keep one")
-        examples[split] = _class_folders(child, root)
-    return examples
-
-
-def _class_folders(folder: Path, root: Path) -> list[Example]:
+def _classes(class_folders: Sequence[Path], root: Path, tally: Tally) -> list[Example]:
     examples = []
-    for child in sorted(folder.iterdir()):
-        if not child.is_dir() or child.name.startswith("."):
-            continue
-        found = _pictures_below(child, root, child.name)
+    for folder in class_folders:
+        of_class = Tally()
+        found = _pictures_below(folder, root, folder.name, of_class)
         if not found:
-            raise DataError(f"the class folder '{child}' holds no pictures: add some or remove it")
+            raise DataError(
+                f"the class folder '{folder}' holds no pictures{_but(of_class.left_out)}: add some or remove it"
+            )
+        tally.add(of_class)
         examples += found
     return examples
 
 
-def _pictures_below(folder: Path, root: Path, label: str) -> list[Example]:
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and _stands_for_a_picture(f))
-    # A name that is no UTF-8 (from an old archive) could not be written into any report.
-    names = [f.relative_to(root).as_posix().encode("utf-8", "replace").decode() for f in files]
-    return [Example(f, label, name) for f, name in zip(files, names, strict=True)]
+def _pictures_below(folder: Path, root: Path, label: str, tally: Tally) -> list[Example]:
+    files = folders.pictures_below(folder, root, tally)
+    return [Example(file, label, folders.name_of(file, root)) for file in files]
 
 
-def _stands_for_a_picture(path: Path) -> bool:
-    """Whether what has the name of a picture is to be opened as one. A pipe or a link to nothing is: whoever decodes it says
-    what is wrong with it. A folder of pictures may be called after them, an empty one is a picture that is lost."""
-    if not path.is_dir():
-        return True
-    return not any(f.suffix.lower() in IMAGE_SUFFIXES for f in path.rglob("*"))
+def _unlabelled_folder(root: Path, tally: Tally) -> dict[str, list[Example]]:
+    children = folders.visible_folders(root)
+    by_name = folders.split_names([child.name for child in children])
+    if not by_name or None in by_name.values():  # class folders, of which one may be called train
+        for name in (name for name, split in by_name.items() if split not in (None, "train")):
+            tally.note("a folder that is called like a split stands among others, and is learned from too", name)
+        return {"train": _pictures_below(root, root, "", tally)}
+    splits: dict[str, list[Example]] = {}
+    for child in children:
+        # Of the other splits nothing is read, so nothing is left out either.
+        own = tally if by_name[child.name] == "train" else Tally()
+        splits.setdefault(by_name[child.name], []).extend(_pictures_below(child, root, "", own))
+    folders.count_beside(root, root, tally)
+    return splits
 
 
-def _table(path: Path, path_column: str, label_column: str) -> dict[str, list[Example]]:
+def _unlabelled_table(path: Path, path_column: str, tally: Tally) -> dict[str, list[Example]]:
+    splits: dict[str, list[Example]] = {}
+    pictures = tables.Pictures(path, tally)
+    for line, row in tables.rows(path, (path_column,), tally):
+        split = tables.split_of(path, line, row, tally)
+        found = splits.setdefault(split, [])
+        if split == "train":
+            file, name = pictures.find(line, tables.one(path, line, row, path_column, "path"))
+            found.append(Example(file, "", name))
+    pictures.check()
+    return splits
+
+
+def _table(path: Path, path_column: str, label_column: str, tally: Tally) -> dict[str, list[Example]]:
     examples: dict[str, list[Example]] = {}
-    for line, row in tables.rows(path):
-        name, label = (str(tables.cell(path, line, row, column)) for column in (path_column, label_column))
-        examples.setdefault(tables.split_of(path, line, row), []).append(_named(path, line, name, label))
+    pictures = tables.Pictures(path, tally)
+    for line, row in tables.rows(path, (path_column, label_column), tally):
+        given = tables.one(path, line, row, path_column, "path")
+        label = tables.label(path, line, row, label_column, tally=tally)
+        split = tables.split_of(path, line, row, tally)
+        file, name = pictures.find(line, given)
+        examples.setdefault(split, []).append(Example(file, label, name))
+    pictures.check()
     return examples
-
-
-def _named(table: Path, line: int, name: str, label: str) -> Example:
-    picture = table.parent / name
-    if not os.path.lexists(picture):
-        raise DataError(f"'{table}', line {line}: there is no file '{picture}' (paths are relative to the table)")
-    return Example(picture, label, name)
 
 
 def _built_in(name: str) -> dict[str, list[Example]]:
@@ -248,16 +288,19 @@ def _built_in(name: str) -> dict[str, list[Example]]:
     return {"train": [Example(image, label, f"{name[:-1]} {i}") for i, (image, label) in enumerate(pairs)]}
 
 
-def _tfds(name: str) -> dict[str, list[Example]]:
-    loaded = load_tfds(name)
-    return {
-        split: [Example(np.asarray(image), label, f"{split} {i}") for i, (image, label) in enumerate(rows)]
-        for split, rows in loaded.items()
-    }
+def _tfds(name: str, tally: Tally) -> dict[str, list[Example]]:
+    examples: dict[str, list[Example]] = {}
+    for split, rows in load_tfds(name, tally).items():
+        for i, (image, label) in enumerate(rows):
+            if not isinstance(image, np.ndarray) or image.ndim != 3:
+                raise ConfigError(f"the inputs of the data set '{name}' are no pictures: this recipe needs images")
+            examples.setdefault(split, []).append(Example(image, label, f"{split} {i}"))
+    return examples
 
 
-def load_tfds(name: str) -> dict[str, list[tuple]]:
-    """The pairs (input, name of the label) of a data set of TensorFlow Datasets, by split.
+def load_tfds(name: str, tally: Tally) -> dict[str, list[tuple]]:
+    """The pairs (input, name of the label) of a data set of TensorFlow Datasets, by split; `tally` counts what has no label
+    or is in no split of ours.
 
     Raises:
         ConfigError: it does not exist, cannot be prepared, or has no pairs of input and label.
@@ -283,11 +326,38 @@ def load_tfds(name: str) -> dict[str, list[tuple]]:
     feature = info.features[pair[1]]
     for split, dataset in loaded.items():
         if split not in SPLIT_NAMES:
+            count = info.splits[split].num_examples
+            if count:
+                tally.leave(f"of the split {split}", f"{split} 0", count)
             continue
-        for row in tfds.as_numpy(dataset):
-            given, label = row[pair[0]], row[pair[1]]
-            if hasattr(feature, "int2str") and int(label) < 0:  # a test split whose labels are kept secret
-                continue
-            text = feature.int2str(int(label)) if hasattr(feature, "int2str") else str(label)
-            examples.setdefault(SPLIT_NAMES[split], []).append((given, text))
+        for i, row in enumerate(tfds.as_numpy(dataset)):
+            label = tfds_label(name, feature, row[pair[1]])
+            if label is None:
+                tally.leave("without a label", f"{split} {i}")
+            else:
+                examples.setdefault(SPLIT_NAMES[split], []).append((row[pair[0]], label))
     return examples
+
+
+def tfds_label(name: str, feature, value) -> str | None:
+    """The name of a label of the data set `name`; None where a test split keeps it secret.
+
+    Args:
+        name: of the data set, for messages.
+        feature: its `tfds` feature, which may know names of numbers.
+        value: a number, bytes, or an array of one.
+
+    Raises:
+        ConfigError: it is several labels, or no label at all.
+    """
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    if not isinstance(value, str | bytes | int | float | np.generic):
+        count = f"{value.size} values" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+        raise ConfigError(f"a label of the data set '{name}' is {count}, expected one name or number")
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace").strip()
+        return value or None
+    if hasattr(feature, "int2str"):
+        return feature.int2str(int(value)) if int(value) >= 0 else None
+    return str(value)

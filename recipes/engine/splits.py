@@ -2,15 +2,17 @@
 
 import hashlib
 import itertools
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from recipes.engine.labels import warn_of_twins
 from recipes.engine.membership import Membership, seen_by_backbone
 from recipes.engine.progress import warn
+from recipes.engine.reading import added
 from recipes.engine.sources import SPLITS, Example, Source
 from zoo.errors import ConfigError, DataError
 from zoo.files import read_json
@@ -71,7 +73,7 @@ def complete(source: Source, split_seed: int) -> tuple[Source, tuple[str, ...]]:
             order = order[count:]
         train += itertools.chain(*order)
     splits = {**source.splits, **made, "train": train}
-    return Source(source.name, source.labels, {s: tuple(splits[s]) for s in SPLITS}, missing), missing
+    return replace(source, splits={s: tuple(splits[s]) for s in SPLITS}, made=missing), missing
 
 
 def reuse(
@@ -139,7 +141,7 @@ def take_per_label(source: Source, count: int, seed: int) -> Source:
                 f"{len(group)}"
             )
         chosen += [group[i] for i in sorted(rng.permutation(len(group))[:count])]
-    return replace(source, splits={**source.splits, "train": tuple(chosen)})
+    return _with_training(source, chosen, f"not drawn by --per-class {count}")
 
 
 def take_share(source: Source, share: float, seed: int) -> Source:
@@ -157,7 +159,15 @@ def take_share(source: Source, share: float, seed: int) -> Source:
     for _, group in sorted(_by_label(source.splits["train"]).items()):
         order = rng.permutation(len(group))
         chosen += [group[i] for i in sorted(order[: max(2, round(share * len(group)))])]
-    return replace(source, splits={**source.splits, "train": tuple(chosen)})
+    return _with_training(source, chosen, f"not drawn by --fraction {share:g}")
+
+
+def _with_training(source: Source, chosen: Sequence[Example], reason: str) -> Source:
+    """`source` with the `chosen` of its training examples; the others are left out for this `reason`."""
+    kept = set(map(id, chosen))
+    others = [example.name for example in source.splits["train"] if id(example) not in kept]
+    splits = {**source.splits, "train": tuple(chosen)}
+    return replace(source, splits=splits, left_out=added(source.left_out, reason, others))
 
 
 def fingerprint(source: Source) -> str:
@@ -197,8 +207,9 @@ def duplicates_across(source: Source) -> list[tuple[str, str]]:
 
 
 def warn_of_concerns(source: Source, fingerprint: str, backbone: str, split_seed: int) -> int:
-    """Warn of what does not stop a training: a class that a split lacks, the same content in two splits, a `backbone` that a
-    run trained on the same data (by their `fingerprint`), split by another seed.
+    """Warn of what does not stop a training: labels that may be meant to be one, a class that a split lacks, the same
+    content in two splits, twice in one or under two labels, a `backbone` that a run trained on the same data (by their
+    `fingerprint`), split by another seed.
 
     Returns the number of duplicates across splits.
     """
@@ -210,6 +221,9 @@ def warn_of_concerns(source: Source, fingerprint: str, backbone: str, split_seed
         )
     else:
         _warn_of_what_a_backbone_has_seen(source, backbone)
+    everything = [example for split in source.splits.values() for example in split]
+    warn_of_twins(Counter(label for example in everything for label in example.labels))
+    warn_of_twins(Counter(tag[2:] for e in everything for tag in getattr(e, "tags", ()) if tag[0] == "B"), " of tags")
     for split in SPLITS[1:]:
         there = {label for example in source.splits[split] for label in example.labels}
         lacking = [label for label in source.labels if label not in there]
@@ -219,6 +233,7 @@ def warn_of_concerns(source: Source, fingerprint: str, backbone: str, split_seed
     if duplicates:
         first, second = duplicates[0]
         warn(f"'{first}' has the same content as '{second}' of another split{_more(len(duplicates))}")
+    _warn_of_repeats(source)
     return len(duplicates)
 
 
@@ -233,6 +248,47 @@ def _warn_of_what_a_backbone_has_seen(source: Source, backbone: str) -> None:
             f"'{backbone}' was trained on {len(seen)} of the {len(held_out)} validation and test examples (the first: "
             f"'{seen[0].name}'): figures are too good; give it splits that keep them apart"
         )
+
+
+def _warn_of_repeats(source: Source) -> None:
+    """Warn of examples whose content stands there before: under another label, or in the same split under the same one."""
+    first: dict[str, Example] = {}
+    in_split: set[tuple[str, str]] = set()
+    contradicted, repeated = [], []
+    for split, examples in source.splits.items():
+        for example in examples:
+            before = first.setdefault(example.digest, example)
+            if _contradict(before, example):
+                contradicted.append((before, example))
+            elif (split, example.digest) in in_split:
+                repeated.append((before, example))
+            in_split.add((split, example.digest))
+    if contradicted:
+        before, example = contradicted[0]
+        warn(
+            f"'{example.name}' ({_said(example)}) has the same content as '{before.name}' ({_said(before)}) but another "
+            f"label{_more(len(contradicted))}: correct one of them"
+        )
+    if repeated:
+        before, example = repeated[0]
+        warn(f"'{example.name}' repeats '{before.name}' in the same split{_more(len(repeated))}: each counts by itself")
+
+
+def _answers(example) -> tuple[str, ...]:
+    """What is to be learned from an example, part by part; "" where a part is not known."""
+    return getattr(example, "cells", None) or (example.target,)
+
+
+def _contradict(one, other) -> bool:
+    pairs = zip(_answers(one), _answers(other), strict=True)
+    return any(mine and theirs and mine != theirs for mine, theirs in pairs)
+
+
+def _said(example) -> str:
+    return (
+        ", ".join(filter(None, [*getattr(example, "cells", example.labels), *getattr(example, "tags", ())]))
+        or "no label"
+    )
 
 
 def _splits_of_run(backbone: str, fingerprint: str) -> int | None:

@@ -13,11 +13,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export.export import Examples
-from recipes.engine import evaluation, export_data, fit, head_evaluation, membership, run, schedule, splits, tasks
+from recipes.engine import (
+    evaluation,
+    export_data,
+    fit,
+    head_evaluation,
+    membership,
+    reading,
+    run,
+    schedule,
+    splits,
+    tasks,
+)
 from recipes.engine.export_data import CALIBRATION, MOST_MEASURED
 from recipes.engine.images import Images, decode_pictures, take
 from recipes.engine.pipeline import Order
-from recipes.engine.progress import warn
+from recipes.engine.progress import say, warn
 from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
 from recipes.engine.sources import SPLITS, Source
@@ -46,15 +57,17 @@ __all__ = [
 
 
 def decode_splits(source: Source, heads: Sequence[Head], image_size: int, skip_bad: bool) -> dict[str, Images]:
-    """The pictures of every split, with a target for each head. Warns of those that look the same in two splits."""
-    found = {
+    """The pictures of every split, with a target for each head, and a line that says how many there are. Warns of those that
+    look the same in two splits."""
+    decoded = {
         split: decode_pictures(
             examples, tasks.targets_of(heads, examples), image_size, skip_bad=skip_bad, title=f"decode {split}"
         )
         for split, examples in source.splits.items()
     }
-    membership.warn_of_alike(found)
-    return found
+    say(reading.summary(source, decoded, "image", f"{len(heads)} tasks"))
+    membership.warn_of_alike(decoded)
+    return decoded
 
 
 def alone(images: Mapping[str, Images], head: Head) -> dict[str, Images]:
@@ -132,6 +145,7 @@ def describe_data(
         "made_splits": list(made),
         "split_seed": split_seed,
         "skipped": [message for part in images.values() for message in part.skipped],
+        **reading.record(source, images),
         "duplicates_across_splits": duplicates,
         "image_size": images["train"].pixels.shape[1],
         "decode": DECODE,

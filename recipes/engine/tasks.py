@@ -4,7 +4,6 @@ Plain records, no TensorFlow.
 """
 
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,8 @@ from recipes.engine import answers, evaluation, tables
 from recipes.engine.augmentation import MIXERS
 from recipes.engine.head_evaluation import figures_of
 from recipes.engine.images import Images
+from recipes.engine.labels import sort_labels
+from recipes.engine.reading import Tally
 from recipes.engine.settings import FitSettings
 from recipes.engine.sources import SPLITS, Source
 from zoo import heads
@@ -146,24 +147,26 @@ def load(spec: str, tasks: Sequence[Task], *, path_column: str = "path", to_trai
     if path.suffix.lower() not in tables.SUFFIXES or not path.is_file():
         raise DataError(f"'{spec}' is no table: several tasks are read from a {', '.join(tables.SUFFIXES)} file")
     splits: dict[str, list[Tasked]] = {}
-    for line, row in tables.rows(path):
-        name = str(tables.cell(path, line, row, path_column))
-        picture = path.parent / name
-        if not os.path.lexists(picture):
-            raise DataError(f"'{path}', line {line}: there is no file '{picture}' (paths are relative to the table)")
-        cells = tuple(_cell(path, line, row, task) for task in tasks)
+    tally = Tally()
+    pictures = tables.Pictures(path, tally)
+    for line, row in tables.rows(path, (path_column, *(task.column for task in tasks)), tally):
+        given = tables.one(path, line, row, path_column, "path")
+        cells = tuple(_cell(path, line, row, task, tally) for task in tasks)
         if not any(cells):
             raise DataError(f"'{path}', line {line}: no task has an answer: fill a cell, or remove the row")
-        splits.setdefault(tables.split_of(path, line, row), []).append(Tasked(picture, cells, name))
+        picture, name = pictures.find(line, given)
+        splits.setdefault(tables.split_of(path, line, row, tally), []).append(Tasked(picture, cells, name))
+    pictures.check()
     if not splits:
         raise DataError(f"'{spec}' holds no rows: expected a row for each picture below the header")
     if "train" in splits:
         splits["train"] = _grouped(splits["train"], tasks, sum(split not in splits for split in SPLITS))
     elif to_train:
         raise DataError(f"'{spec}' has no rows to train on: leave the column split away, or name one 'train'")
-    source = Source(spec, (), {split: tuple(splits[split]) for split in SPLITS if split in splits})
+    source = Source(spec, (), {split: tuple(splits[split]) for split in SPLITS if split in splits}, tally.left_out)
     for number, task in enumerate(tasks if to_train else ()):
         answers.check_table(source, number, task)
+    tally.warn(spec, sum(map(len, splits.values())))
     return source
 
 
@@ -177,13 +180,11 @@ def heads_of(tasks: Sequence[Task], source: Source, dropout: float) -> tuple[Hea
             centre, scale = float(values.mean()), float(values.std()) or 1.0
             made.append(heads.regression([task.name], name=task.name, dropout=dropout, centre=centre, scale=scale))
         else:
-            labels = sorted(
-                {
-                    label
-                    for split in source.splits.values()
-                    for e in split
-                    for label in answers.labels_in(task.kind, e.cells[number])
-                }
+            labels = sort_labels(
+                label
+                for split in source.splits.values()
+                for e in split
+                for label in answers.labels_in(task.kind, e.cells[number])
             )
             make = heads.single_label if task.kind == "single_label" else heads.multi_label
             made.append(make(labels, name=task.name, dropout=dropout))
@@ -266,21 +267,40 @@ def _grouped(examples: Sequence[Tasked], tasks: Sequence[Task], missing: int) ->
     ]
 
 
-def _cell(path: Path, line: int, row: Mapping, task: Task) -> str:
-    if task.column not in row:
-        tables.cell(path, line, row, task.column)  # says which columns there are
-    value = row[task.column]
-    text = ";".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value).strip()
-    if text.lower() == "nan":
+def _cell(path: Path, line: int, row: Mapping, task: Task, tally: Tally) -> str:
+    """The answer in a cell, as text; "" where it is not known."""
+    where = f"'{path}', line {line}, column '{task.column}'"
+    if tables.is_blank(row.get(task.column, "missing")):
         return ""
-    if text and task.kind == "regression":
-        where = f"'{path}', line {line}, column '{task.column}': '{text}' of task '{task.name}'"
+    if task.column not in row:
+        try:
+            tables.cell(path, line, row, task.column)  # says which columns there are
+        except DataError as error:
+            raise DataError(f"{error}: --tasks {task.name}=COLUMN says what it is called") from None
+    number = task.kind == "regression"
+    if str(row[task.column]).strip().lower() in tables.MISSING and (number or path.suffix.lower() != ".jsonl"):
+        if not number:
+            tally.note(f"'nan' in the column '{task.column}' is read as an answer that is not known", f"line {line}")
+        return ""
+    if task.kind == "multi_label":
+        return tables.label(path, line, row, task.column, several=True)
+    value = tables.cell(path, line, row, task.column)
+    if isinstance(value, list) and len(value) > 1:
+        hint = "" if number else f": --tasks {task.name}={task.column}:multi_label learns several labels"
+        raise DataError(f"{where}: a list of {len(value)}, expected one answer to task '{task.name}'{hint}")
+    text = value[0] if isinstance(value, list) else value
+    if number and text:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise DataError(f"{where} is no number: correct it, or leave the cell empty")
+            raise DataError(
+                f"{where}: '{text}' of task '{task.name}' is no number: correct it, or leave the cell empty"
+            )
         if abs(value) > LARGEST:
-            raise DataError(f"{where} is too large: values go up to {LARGEST:.0e}, write them in a larger unit")
+            raise DataError(
+                f"{where}: '{text}' of task '{task.name}' is too large: values go up to {LARGEST:.0e}, write them in a "
+                "larger unit"
+            )
     return text

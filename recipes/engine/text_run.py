@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recipes.engine import evaluation, fit, head_evaluation, membership, report, run, schedule, splits, workspace
+from recipes.engine import (
+    evaluation,
+    fit,
+    head_evaluation,
+    membership,
+    reading,
+    report,
+    run,
+    schedule,
+    splits,
+    workspace,
+)
 from recipes.engine.progress import say, warn
 from recipes.engine.sources import SPLITS, Source
 from recipes.engine.text_report import for_report
@@ -77,6 +88,7 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
         store = workspace.store_beside(config.out)
         settings = {"inputs": [t.name for t in model.inputs], "max_length": max_length}
         texts = encode_splits(source, tokenizer, heads, **settings)
+        say(reading.summary(source, texts, "sentence"))
         membership.warn_of_alike(texts)
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
 
@@ -203,6 +215,7 @@ def summarize(folder: Path) -> None:
         text = f"test {name + ' ' if name else ''}{measure['name']} {'not known' if value is None else f'{value:.3f}'}"
         if len(of_seeds) > 1 and value is not None:
             values = [(f["tasks"][name] if name else f)[measure["key"]] for f in of_seeds]
+            values = [value for value in values if value is not None]
             text += f" (seed {content['seed']}; {len(values)} seeds: mean {np.mean(values):.3f}, "
             text += f"{min(values):.3f} to {max(values):.3f})"
         print(text)
@@ -243,6 +256,7 @@ def describe_data(source, texts: Mapping[str, Texts], made, config, fingerprint,
         "made_splits": list(made),
         "split_seed": config.split_seed,
         "skipped": [],
+        **reading.record(source, texts),
         "duplicates_across_splits": duplicates,
         "max_length": max_length,
     }

@@ -19,6 +19,7 @@ from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
 from recipes.engine.store import Rows, Store, hash_of
 from tests.tiny import GREY, HEAD, PLACE, builder, normalization, pictures, squeeze_excite, tasked
+from zoo import locks
 from zoo.blocks import find_blocks
 from zoo.cuts import narrowest_cut
 from zoo.errors import ConfigError
@@ -399,11 +400,15 @@ def test_an_entry_that_fails_leaves_nothing(tmp_path):
 
 
 def test_what_a_dead_process_was_writing_is_swept(tmp_path):
-    (tmp_path / ".part-999999999-abc").mkdir()
-    alive = tmp_path / ".part-1-abc"
-    alive.mkdir()
+    for name in (
+        f".part-{locks.machine()}-abc",
+        ".part-999999999-older",
+        ".part-1-young",
+    ):  # the last two of an older Graft
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / ".part-999999999-older", (0, 0))
     Store(tmp_path)
-    assert list(tmp_path.iterdir()) == [alive]
+    assert [path.name for path in tmp_path.iterdir()] == [".part-1-young"]
 
 
 def test_rows_are_read_where_they_lie(tmp_path):

@@ -119,7 +119,7 @@ def test_the_same_pixels_in_another_file_are_refused_and_a_lookalike_is_warned_o
     assert "1 of 1 test examples look (or read) the same as training examples (the first: 'test/a/x.jpg')" in measured(
         saved_again(scene(2), quality=80), "jpg"
     )
-    assert measured(scene(77), "webp") == ""
+    assert "warning" not in measured(scene(77), "webp")
 
 
 def test_duplicates_that_training_knew_are_a_warning(tmp_path, capsys):
@@ -206,7 +206,10 @@ def test_images_that_look_the_same_in_two_splits_are_warned_of(capsys):
     )
     decode_splits(source, 64)
     told = " ".join(capsys.readouterr().err.split())
-    assert told == "warning: 'test 0' looks the same as 'train 3' of another split: the figures may be too good"
+    assert (
+        told.partition("warning: ")[2]
+        == "'test 0' looks the same as 'train 3' of another split: the figures may be too good"
+    )
 
 
 def test_looks_are_found_whatever_the_stretch(monkeypatch):

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,4 +39,15 @@ def test_the_figures_are_those_of_seqeval(pairs):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = [f(truth, guess) for f in (seqeval.precision_score, seqeval.recall_score, seqeval.f1_score)]
-    assert [ours["precision"], ours["recall"], ours["f1"]] == pytest.approx(theirs)
+    mine = [ours["precision"], ours["recall"], ours["f1"]]
+    if any(map(spans, truth + guess)):
+        assert mine == pytest.approx(theirs)
+    else:  # where there is nothing seqeval says 0, as of a model that finds nothing
+        assert np.isnan(mine).all()
+
+
+def test_without_any_entity_nothing_can_be_said():
+    found = scores([["O", "O"], ["O"]], [["O", "O"], ["O"]])
+    assert np.isnan([found["precision"], found["recall"], found["f1"]]).all()
+    assert (found["entities"], found["per_type"]) == (0, {})
+    assert scores([["O"]], [["B-per"]])["f1"] == 0  # a false alarm is a mistake
