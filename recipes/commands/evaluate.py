@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 if TYPE_CHECKING:
     from export.sessions import Session
+    from recipes.engine.sources import Source
 
 __all__ = ["Options", "command", "evaluate", "provenance"]
 
@@ -35,6 +36,13 @@ class Options:
     label_column: str = "label"
     tags_column: str = "tags"
     """The columns of a table."""
+    labels: str | None = None
+    """Of a .keras file of your own: a text file, one label a line in the order of the outputs, or a,b,c. Default: labels.txt
+    beside it."""
+    outputs: Literal["probabilities", "logits", "values"] | None = None
+    """Of a .keras file of your own: what its numbers are. Default: what its last layer tells."""
+    input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
+    """Of a .keras file of your own: the pixels that it expects."""
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -61,8 +69,10 @@ def evaluate(options: Options) -> dict:
     """All figures of an artifact on a split: of `recipes.engine.evaluation.evaluate`, with the pictures that were skipped,
     or of `recipes.engine.head_evaluation.figures`."""
     from export.sessions import open_artifact
+    from recipes.engine import own_model
 
-    session = open_artifact(options.artifact)
+    meaning = own_model.meaning_of(options.artifact, options.labels, options.outputs, options.input_range)
+    session = open_artifact(options.artifact, meaning=meaning)
     return {"split": options.split, **(_texts(session, options) if session.integers else _pictures(session, options))}
 
 
@@ -82,28 +92,74 @@ def _texts(session: "Session", options: Options) -> dict:
 
 def _pictures(session: "Session", options: Options) -> dict:
     from export import evidence
-    from recipes.engine import evaluation, images, sources, splits
-    from zoo.errors import ConfigError
+    from export.sessions import is_own
+    from recipes.engine import evaluation, images, own_model, sources
     from zoo.heads import single_label
 
     if "outputs" in session.preprocessing:
         return _tasks(session, options)
-    kind = session.preprocessing.get("kind", "single_label")
-    if kind != "single_label":
-        raise ConfigError(
-            f"'{options.artifact}' answers with {'values' if kind == 'regression' else 'several labels at once'}: of models "
-            "that Graft has not trained, those that choose one label can be evaluated"
-        )
     columns = {"path_column": options.path_column, "label_column": options.label_column}
     source = sources.load(options.data, **columns, to_train=False)
-    examples = splits.reuse(source, options.split, provenance(options.artifact))
-    pixels = images.decode_examples(examples, session.labels, session.input_shape[0], skip_bad=options.skip_bad)
+    labels = _labels(session, source, options)
+    examples = _examples(source, options)
+    pixels = images.decode_examples(examples, labels, session.input_shape[0], skip_bad=options.skip_bad)
     batches = (
         (np.float32(pixels.pixels[i : i + BATCH]), pixels.targets[i : i + BATCH]) for i in range(0, len(pixels), BATCH)
     )
-    head = single_label(session.labels)
-    result = evidence.measure(session, batches, lambda outputs, targets: evaluation.evaluate(head, outputs, targets))
+    head, one = single_label(labels), len(labels) != len(session.labels)
+
+    def figures(outputs: np.ndarray, targets: np.ndarray) -> dict:
+        return evaluation.evaluate(head, np.hstack([1 - outputs, outputs]) if one else outputs, targets)
+
+    result = evidence.measure(session, batches, figures)
+    if is_own(options.artifact) and not one:
+        own_model.warn_near_chance(
+            options.artifact, session.predict, pixels.pixels, pixels.targets, options.input_range
+        )
     return {**result, "skipped": list(pixels.skipped)}
+
+
+def _labels(session: "Session", source: "Source", options: Options) -> tuple[str, ...]:
+    """What the answers choose from; of one probability its label and the other one of the data.
+
+    Raises:
+        ConfigError: the answers choose no label.
+    """
+    from recipes.engine.own_model import other_label
+    from zoo.errors import ConfigError
+
+    kind = session.preprocessing.get("kind", "single_label")
+    if kind == "single_label":
+        return session.labels
+    if kind == "multi_label" and (both := other_label(session.labels, source.labels)):
+        return both
+    answers = "values" if kind == "regression" else "several labels at once"
+    if kind == "multi_label" and len(session.labels) == 1:
+        raise ConfigError(
+            f"'{options.artifact}' gives the probability of '{session.labels[0]}' alone, the data have "
+            f"{', '.join(source.labels)}: to measure it both names have to be known, --labels NO,YES of its .keras file"
+        )
+    raise ConfigError(
+        f"'{options.artifact}' answers with {answers}: of models that Graft has not trained, those that choose one label "
+        "can be evaluated"
+    )
+
+
+def _examples(source: "Source", options: Options) -> Sequence:
+    """Those of the split that was asked for; of a model of one's own all, where the data have no splits."""
+    from export.sessions import is_own
+    from recipes.engine import splits
+    from recipes.engine.progress import warn
+
+    trained_on = provenance(options.artifact)
+    if trained_on is None and {*source.splits} == {"train"} and is_own(options.artifact):
+        examples = source.splits["train"]
+        warn(
+            f"'{options.data}' has no {options.split} split, so all {len(examples):,} pictures are measured: figures are "
+            "too good if the model was trained on some of them"
+        )
+        return examples
+    return splits.reuse(source, options.split, trained_on)
 
 
 def _tasks(session: "Session", options: Options) -> dict:

@@ -76,20 +76,24 @@ def stated(
     return {name: parts[name].get(figure_of(kind)["key"]) for name, kind in kinds.items()}
 
 
-def from_source(data: str, labels: Sequence[str], image_size: int) -> tuple[Examples, Examples]:
-    """(for measuring, for calibration) from the validation and training split of `data`, made by seed 0 if missing.
+def from_source(data: str, labels: Sequence[str] | None, image_size: int) -> tuple[Examples, Examples]:
+    """(for measuring, for calibration) from the validation and training split of `data`, made by seed 0 if missing; with
+    `labels` None the pictures alone.
 
     Raises:
         DataError, UnknownName: `data` cannot be used, or has labels that the model does not know.
     """
     source, _ = splits.complete(sources.load(data), 0)
     chosen = source.splits["validation"]
+    known = labels is not None
+    labels = labels if known else source.labels
     found = _decoded(chosen, labels, image_size)
     train = source.splits["train"]
     order = np.sort(np.random.default_rng(0).permutation(len(train))[:CALIBRATION])
     pixels = images.decode_examples([train[i] for i in order], labels, image_size, skip_bad=True, title="decode train")
     facts = {"split": "train", "source": source.name, "names": list(pixels.names)}
-    return _measured(found, source.name, len(chosen)), Examples(pixels.pixels, None, facts)
+    measured = _measured(found, source.name, len(chosen))
+    return measured if known else replace(measured, targets=None), Examples(pixels.pixels, None, facts)
 
 
 def made_up(shape: Sequence[int]) -> Examples:
