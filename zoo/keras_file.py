@@ -369,7 +369,7 @@ def _check_count(
     """Refuse labels that are missing, or other ones than the model has outputs."""
     if named is None and not optional:
         how = (
-            "--labels NO,YES, of which it gives the probability of the second"
+            "give --labels NO,YES, if it gives the probability of the second"
             if expected == (1, 2)
             else f"give --labels FILE, one label a line, {units} of them in the order of the outputs, or --labels a,b,c"
         )
@@ -378,7 +378,7 @@ def _check_count(
     if named is not None and named not in expected:
         more = ", or two labels of which it gives the probability of the second" if 2 in expected else ""
         raise DataError(
-            f"'{path}' has {named} labels, but {units} output{'s' * (units != 1)}: one label for each output, in order{more}"
+            f"'{path}' has {named} label{'s' * (named != 1)}, but {units} output{'s' * (units != 1)}: one label for each output, in order{more}"
         )
 
 
