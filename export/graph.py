@@ -97,7 +97,7 @@ def freeze(model: "keras.Model") -> FrozenGraph:
 
     concrete = trace(model)
     names = [t.name for t in model.inputs]
-    # As a loop a recurrent layer becomes one node of ONNX, which has no counterpart for the branches that a loop is lowered to.
+    # As a loop a recurrent layer becomes one node of ONNX, which has no operators for what a loop is lowered to.
     loops = any(operation.type in repairs.LOOPS for operation in concrete.graph.get_operations())
     frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=not loops)
     # Flattening sorts the names of a dict, for inputs and outputs alike.

@@ -378,7 +378,8 @@ def _check_count(
     if named is not None and named not in expected:
         more = ", or two labels of which it gives the probability of the second" if 2 in expected else ""
         raise DataError(
-            f"'{path}' has {named} label{'s' * (named != 1)}, but {units} output{'s' * (units != 1)}: one label for each output, in order{more}"
+            f"'{path}' has {named} label{'s' * (named != 1)}, but {units} output{'s' * (units != 1)}: one label "
+            f"for each output, in order{more}"
         )
 
 
@@ -395,11 +396,32 @@ def _closed(model: "keras.Model", closing: str | None) -> "keras.Model":
     elif closing == "sigmoid":
         x = keras.layers.Activation("sigmoid", dtype="float32", name=name)(x)
     else:
-        if closing == "both":
-            x = keras.layers.Activation("sigmoid", dtype="float32", name=_free(model, "second"))(x)
-        other = keras.layers.Rescaling(-1.0, 1.0, dtype="float32", name=_free(model, "first"))(x)
-        x = keras.layers.Concatenate(dtype="float32", name=name)([other, x])
+        logit = x if closing == "both" else _logit_of(model)
+        if logit is None:
+            other = keras.layers.Rescaling(-1.0, 1.0, dtype="float32", name=_free(model, "first"))(x)
+            x = keras.layers.Concatenate(dtype="float32", name=name)([other, x])
+        else:
+            # Not 1 - p: of a p near 1 float32 would leave nothing.
+            pair = keras.layers.Rescaling([-1.0, 1.0], dtype="float32", name=_free(model, "first_and_second"))(logit)
+            x = keras.layers.Activation("sigmoid", dtype="float32", name=name)(pair)
     return keras.Model(model.inputs[0], x, name=model.name)
+
+
+def _logit_of(model: "keras.Model") -> "keras.KerasTensor | None":
+    """What goes into the sigmoid at the end of a flat `model`; None: it is not to be had."""
+    import keras
+
+    last = model.outputs[0]._keras_history.operation
+    if isinstance(last, keras.layers.Activation) or type(last).__name__ == "Sigmoid":
+        return last.input
+    if not isinstance(last, keras.layers.Dense):
+        return None
+    linear = keras.layers.Dense.from_config(
+        {**last.get_config(), "activation": "linear", "name": _free(model, "logit")}
+    )
+    logit = linear(last.input)
+    linear.set_weights(last.get_weights())
+    return logit
 
 
 def _free(model: "keras.Model", name: str) -> str:

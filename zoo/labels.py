@@ -107,7 +107,9 @@ def parse_labels(given: str) -> LabelFile:
     if "" in labels:
         raise DataError(f"--labels '{given}': label {labels.index('') + 1} is empty: expected a file, or a,b,c")
     check_labels(labels, f"--labels '{given}'")
-    return LabelFile(labels, () if len(labels) > 1 else (f"there is no file '{given}': --labels is taken for the only label",))
+    return LabelFile(
+        labels, () if len(labels) > 1 else (f"there is no file '{given}': --labels is taken for the only label",)
+    )
 
 
 def check_labels(labels: Sequence[str], where: str, lines: Sequence[int] | None = None) -> None:
