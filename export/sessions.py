@@ -201,10 +201,12 @@ def _file(kind: str, opener: Callable[..., Runtime]) -> Callable[[Path, int], Se
     def open_it(path: Path, threads: int) -> Session:
         _check_unchanged(path)
         runtime = opener(path, threads)
-        if "labels.txt" not in runtime.attached:
+        lacking = [name for name in ("labels.txt", "preprocessing.json") if name not in runtime.attached]
+        if lacking:
             raise ArtifactError(
-                f"'{path}' is cut short, or was not exported by Graft: it holds no labels, and does not say how an example "
-                "goes in; export the Keras model that it was made from, `graft export MODEL.keras --labels FILE`"
+                f"'{path}' is cut short, or was not exported by Graft: it holds no {' and no '.join(lacking)}, which say "
+                "what comes out and how an example goes in; export the Keras model that it was made from, `graft export "
+                "MODEL.keras --labels FILE`"
             )
         return _session(kind, path, runtime)
 

@@ -402,7 +402,8 @@ def _closed(model: "keras.Model", closing: str | None) -> "keras.Model":
             x = keras.layers.Concatenate(dtype="float32", name=name)([other, x])
         else:
             # Not 1 - p: of a p near 1 float32 would leave nothing.
-            pair = keras.layers.Rescaling([-1.0, 1.0], dtype="float32", name=_free(model, "first_and_second"))(logit)
+            other = keras.layers.Rescaling(-1.0, dtype="float32", name=_free(model, "first"))(logit)
+            pair = keras.layers.Concatenate(dtype="float32", name=_free(model, "both"))([other, logit])
             x = keras.layers.Activation("sigmoid", dtype="float32", name=name)(pair)
     return keras.Model(model.inputs[0], x, name=model.name)
 

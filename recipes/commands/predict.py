@@ -43,7 +43,7 @@ class Options:
     text_column: str = "text"
     """Of tables of texts: the column; in .jsonl a list is taken for words."""
     words: bool = False
-    """Of a model that tags words: each text is words already, with blanks between them."""
+    """Of a model that tags words: each text is words already, with blanks between them or as a JSON list."""
     labels: str | None = None
     """Of a .keras file of your own: a text file, one label a line in the order of the outputs, or a,b,c. Default: labels.txt
     beside it."""

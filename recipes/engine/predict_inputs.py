@@ -2,6 +2,7 @@
 tables, files of lines or stdin. One that cannot be read is a `BadInput`, and the next ones follow."""
 
 import glob
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,7 +48,8 @@ def picture_files(inputs: Sequence[str]) -> Iterator[Path | BadInput]:
 
 def texts(inputs: Sequence[str], text_column: str, words: bool) -> Iterator[Text | BadInput]:
     """The texts that `inputs` give, in order: the texts themselves, tables (their column `text_column`), files of one text a
-    line, and `-` for a text a line from stdin. With `words` each is split at blanks; a list in JSON lines is words anyway.
+    line, and `-` for a text a line from stdin. With `words` each is split at blanks, or is a JSON list of words; a list in
+    JSON lines is words anyway.
 
     Raises:
         DataError: a file that cannot be read, or of another kind; a table without that column.
@@ -70,13 +72,25 @@ def _text(where: str, given: str | Sequence[str], words: bool) -> Text | BadInpu
         if not isinstance(given, str):
             text = Text.of_words([str(word) for word in given])
         elif words:
-            text = Text.split_at_blanks(given)
+            listed = _json_words(given)
+            text = Text.split_at_blanks(given) if listed is None else Text.of_words(listed)
         else:
             text = Text(given)
         check_text(text.text)
     except DataError as error:
         return BadInput(f"{where}: {error}")
     return text
+
+
+def _json_words(given: str) -> list[str] | None:
+    """The words of a JSON list of texts; None: it is none."""
+    if not given.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(given)
+    except ValueError:
+        return None
+    return found if isinstance(found, list) and found and all(isinstance(word, str) for word in found) else None
 
 
 def _pictures(item: str) -> Iterator[Path | BadInput]:

@@ -148,6 +148,8 @@ def test_words_of_a_text_are_those_of_the_training_file(call, mail):
     assert row["words"] == ["the", "red@box.com", ",", "runs"]
     (row,) = json.loads(call("predict", mail, "the  red@box.com, runs", "--json", "--words")[1])
     assert row["words"] == ["the", "red@box.com,", "runs"]
+    (row,) = json.loads(call("predict", mail, '["the", "New York", "red@box.com,"]', "--json", "--words")[1])
+    assert (row["input"], row["words"]) == ("the New York red@box.com,", ["the", "New York", "red@box.com,"])
     assert all(row["input"][e["start"] : e["end"]] == e["text"] for e in row["entities"])
 
 
@@ -297,7 +299,7 @@ def test_one_unit_is_measured_with_two_folders(call, own, photo_folder, tmp_path
         (row,) = json.loads(call("predict", tmp_path / "export" / "model.onnx", data / "left" / "01.png", "--json")[1])
         assert row["label"] == "left"
         assert row["probability"] > 0.5
-    code, _, (line,) = call("evaluate", path, "--data", photo_folder, "--labels", "right")
+    code, _, (*_, line) = call("evaluate", path, "--data", photo_folder, "--labels", "right")
     assert code == 2
     assert "both names have to be known" in line
 

@@ -76,6 +76,7 @@ def test_one_unit_and_two_labels(saved, activation, outputs):
     own = load_own(path, Meaning(("no", "yes"), outputs))
     second = np.asarray(model(PIXELS)) if activation else np.asarray(keras.ops.sigmoid(model(PIXELS)))
     assert (own.kind, own.labels) == ("single_label", ("no", "yes"))
+    assert own.model.output.shape == (None, 2)
     np.testing.assert_allclose(own.model(PIXELS), np.hstack([1 - second, second]), atol=1e-6)
     one = load_own(path, Meaning(("yes",), outputs))
     assert one.kind == "multi_label"
