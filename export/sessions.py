@@ -126,7 +126,7 @@ def open_artifact(path: Path, threads: int = 1, meaning: Meaning | None = None, 
     if path.is_file() and path.suffix in OPENERS:
         return OPENERS[path.suffix](path, threads)
     if foreign := foreign_file(path):
-        raise ArtifactError(foreign)
+        raise ArtifactError(f"'{path}' is no artifact: expected {ACCEPTED}; it is {foreign}")
     kind = "the folder " if path.is_dir() else ""
     raise ArtifactError(f"{kind}'{path}' is no artifact: expected {ACCEPTED}")
 

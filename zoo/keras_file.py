@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from zoo.errors import ArtifactError, ConfigError, DataError
+from zoo.errors import ArtifactError, ConfigError
 from zoo.quiet import load_tensorflow
 from zoo.state import clone
 
@@ -129,11 +129,11 @@ def foreign_file(path: Path) -> str | None:
         return None
     if path.name.lower().endswith(".weights.h5"):
         cure = "build the model, load them, and model.save('m.keras')"
-        return f"'{path}' holds weights without a model: {cure}"
+        return f"weights without a model: {cure}"
     if path.suffix.lower() in (".h5", ".hdf5"):
         cure = f"keras.models.load_model('{path.name}', compile=False).save('{path.stem}.keras')"
-        return f"'{path}' is {what}: save it as .keras first, `python -c \"import keras; {cure}\"`"
-    return f"'{path}' is {what}, not opened here: save the model as .keras with Keras, `model.save('m.keras')`"
+        return f'{what}: save it as .keras first, `python -c "import keras; {cure}"`'
+    return f"{what}: save the model as .keras with Keras, `model.save('m.keras')`"
 
 
 def _check_members(path: Path) -> None:
@@ -247,9 +247,8 @@ def load_own(path: Path, meaning: Meaning, labels_file: Path | None = None) -> O
     conversion before one that takes whole numbers. `labels_file` is what a message names where the labels are missing.
 
     Raises:
-        ArtifactError: no model that can be opened here.
+        ArtifactError: no model that can be opened here; labels that are missing, or other ones than it has outputs.
         ConfigError: another kind of model, or one of which more has to be said.
-        DataError: other labels than outputs.
     """
     model = load_keras(path)
     _check_shapes(path, model)
@@ -368,16 +367,14 @@ def _check_count(
 ) -> None:
     """Refuse labels that are missing, or other ones than the model has outputs."""
     if named is None and not optional:
-        how = (
-            "give --labels NO,YES, if it gives the probability of the second"
-            if expected == (1, 2)
-            else f"give --labels FILE, one label a line, {units} of them in the order of the outputs, or --labels a,b,c"
-        )
-        beside = f" (there is no '{labels_file}')" if labels_file else ""
-        raise DataError(f"the labels of '{path}' are missing{beside}: {how}")
+        how = f"give --labels FILE, one label a line, {units} of them in the order of the outputs, or --labels a,b,c"
+        if expected == (1, 2):
+            how = "give --labels NO,YES if it gives the probability of the second, or --outputs values"
+        beside = f"expected '{labels_file}', or " if labels_file else ""
+        raise ArtifactError(f"the labels of '{path}' are missing: {beside}{how}")
     if named is not None and named not in expected:
         more = ", or two labels of which it gives the probability of the second" if 2 in expected else ""
-        raise DataError(
+        raise ArtifactError(
             f"'{path}' has {named} label{'s' * (named != 1)}, but {units} output{'s' * (units != 1)}: one label "
             f"for each output, in order{more}"
         )

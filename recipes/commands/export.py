@@ -200,9 +200,9 @@ def _check_run(path: Path) -> None:
     if path.exists() and not (path / "run.json").is_file():
         foreign = foreign_file(path)
         if (path / "saved_model.pb").is_file() or path.suffix in (".tflite", ".onnx"):
-            foreign = f"'{path}' is a finished file: export the .keras file or the run that it was made from"
+            foreign = "a finished file: export the .keras file or the run that it was made from"
     if foreign:
-        raise ArtifactError(foreign)
+        raise ArtifactError(f"'{path}' is {foreign}")
 
 
 def _from_keras(options: Options) -> dict:

@@ -7,7 +7,7 @@ from keras import layers
 
 from export import to_onnx
 from recipes.engine import own_model
-from zoo.errors import ArtifactError, ConfigError, DataError, GraftError
+from zoo.errors import ArtifactError, ConfigError, GraftError
 from zoo.keras_file import Meaning, foreign_file, load_keras, load_own
 
 RNG = np.random.default_rng(0)
@@ -177,12 +177,12 @@ def test_classes_that_no_file_holds(saved):
 
 def test_labels_that_do_not_fit(saved):
     path, _ = saved(*body(3, "softmax"))
-    with pytest.raises(DataError, match="are missing: give --labels FILE, one label a line, 3 of them"):
+    with pytest.raises(ArtifactError, match="are missing: give --labels FILE, one label a line, 3 of them"):
         load_own(path, Meaning())
-    with pytest.raises(DataError, match="has 2 labels, but 3 outputs"):
+    with pytest.raises(ArtifactError, match="has 2 labels, but 3 outputs"):
         load_own(path, Meaning(("a", "b")))
     path, _ = saved(*body(1, "sigmoid"))
-    with pytest.raises(DataError, match="--labels NO,YES"):
+    with pytest.raises(ArtifactError, match="--labels NO,YES"):
         load_own(path, Meaning())
 
 
