@@ -97,7 +97,9 @@ def freeze(model: "keras.Model") -> FrozenGraph:
 
     concrete = trace(model)
     names = [t.name for t in model.inputs]
-    frozen = convert_variables_to_constants_v2(concrete)
+    # As a loop a recurrent layer becomes one node of ONNX, which has no operators for what a loop is lowered to.
+    loops = any(operation.type in repairs.LOOPS for operation in concrete.graph.get_operations())
+    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=not loops)
     # Flattening sorts the names of a dict, for inputs and outputs alike.
     inputs = dict(zip(sorted(names), (t.name for t in frozen.inputs), strict=True))
     outputs = dict(zip(sorted(concrete.structured_outputs), (t.name for t in frozen.outputs), strict=True))

@@ -6,6 +6,7 @@ Each function changes a GraphDef in place, wherever it finds its pattern, whatev
 from zoo.errors import ExportError
 
 __all__ = [
+    "LOOPS",
     "dense_as_convolution",
     "fourier_as_product",
     "give_scalars_a_shape",
@@ -13,6 +14,9 @@ __all__ = [
     "keep_dimensions",
     "replace_erfc",
 ]
+
+LOOPS = ("While", "StatelessWhile")
+"""What recurrent layers are made of."""
 
 ELEMENTWISE = ("Add", "AddV2", "Mul", "Sub", "Maximum", "Minimum", "RealDiv")
 
@@ -28,7 +32,9 @@ def inline(definition, keep: list[str]):
     from tensorflow.python.grappler import tf_optimizer
 
     spectrogram = any(node.op == "RFFT" for node in definition.node)
-    if not definition.library.function and not spectrogram:
+    loops = any(node.op in LOOPS for node in definition.node)
+    called = any(node.op.endswith("PartitionedCall") for node in definition.node)
+    if not spectrogram and not (called if loops else definition.library.function):
         return definition
     for holder in (*definition.node, *definition.library.function):
         for mark in ("_XlaMustCompile", "_noinline"):
@@ -47,7 +53,8 @@ def inline(definition, keep: list[str]):
     calls = [node.name for node in inlined.node if node.op.endswith("PartitionedCall")]
     if calls:
         raise ExportError(f"TensorFlow did not inline the function call '{calls[0]}', so the graph cannot be converted")
-    del inlined.library.function[:]
+    if not loops:  # whose bodies are functions
+        del inlined.library.function[:]
     return inlined
 
 

@@ -6,8 +6,9 @@ Opening a .tflite or .onnx file imports neither TensorFlow nor Keras.
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +16,15 @@ from export import manifest
 from export.graph import named_inputs, output_tensors
 from export.runtimes import Runtime, open_onnx, open_savedmodel, open_tflite
 from zoo.errors import ArtifactError, CheckFailed, ConfigError
-from zoo.keras_file import kind_of, load_keras
+from zoo.keras_file import Meaning, foreign_file, kind_of, load_keras, load_own
+from zoo.labels import read_labels
 from zoo.quiet import load_tensorflow
 from zoo.text import Tokenizer
 
-__all__ = ["Session", "check_finite", "load_keras", "open_artifact", "prepare"]
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["Session", "check_finite", "is_own", "load_keras", "open_artifact", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -93,24 +98,44 @@ def check_finite(outputs: Mapping[str, np.ndarray], path: Path) -> None:
             )
 
 
-def open_artifact(path: Path, threads: int = 1) -> Session:
+def open_artifact(path: Path, threads: int = 1, meaning: Meaning | None = None, *, timed: bool = False) -> Session:
     """Open what lies at `path`, whatever it is; a file runs on so many threads, 0 for all.
+
+    `meaning` says what a .keras file of one's own cannot say. What is only `timed` needs no labels.
 
     Raises:
         ArtifactError: missing, damaged, of an unknown kind, without labels, with labels that do not fit, or another file
             than the manifest beside it describes.
+        ConfigError, DataError: as `zoo.keras_file.load_own`; or `meaning` is given of what says it itself.
     """
     path = Path(path)
     if not path.exists():
         raise ArtifactError(f"there is no artifact '{path}': expected {ACCEPTED}")
+    if is_own(path):
+        # As values its numbers need no names.
+        return _own(path, Meaning(outputs="values") if timed else meaning or Meaning(), beside=not timed)
+    if meaning is not None and meaning != Meaning():
+        raise ConfigError(
+            f"--labels, --outputs and --input-range are for a .keras file of your own: '{path}' knows its labels, and what "
+            "goes in and comes out"
+        )
     if (path / "saved_model.pb").is_file():
         return _file("savedmodel", open_savedmodel)(path, threads)
     if (path / "model.keras").is_file():
         return _keras(path / "model.keras", threads)
     if path.is_file() and path.suffix in OPENERS:
         return OPENERS[path.suffix](path, threads)
+    if foreign := foreign_file(path):
+        raise ArtifactError(f"'{path}' is no artifact: expected {ACCEPTED}; it is {foreign}")
     kind = "the folder " if path.is_dir() else ""
     raise ArtifactError(f"{kind}'{path}' is no artifact: expected {ACCEPTED}")
+
+
+def is_own(path: Path) -> bool:
+    """Whether `path` is a .keras file that says nothing of itself: Graft's own lie in a run."""
+    path = Path(path)
+    beside = [path.parent / name for name in ("run.json", "preprocessing.json")]
+    return path.suffix == ".keras" and path.is_file() and not any(file.is_file() for file in beside)
 
 
 def prepare(path: Path, threads: int = 1) -> None:
@@ -133,36 +158,55 @@ def prepare(path: Path, threads: int = 1) -> None:
 
 def _keras(path: Path, threads: int) -> Session:
     load_tensorflow()
+    model = load_keras(path)
+    attached = _beside(path)
+    if "preprocessing.json" not in attached and (kind := kind_of(model)):
+        attached["preprocessing.json"] = json.dumps({"kind": kind})
+    return _session("keras", path, _keras_runtime(model, attached))
+
+
+def _own(path: Path, meaning: Meaning, beside: bool = True) -> Session:
+    """A .keras file of one's own, with the labels of labels.txt `beside` it where none are given."""
+    load_tensorflow()
+    file = path.parent / "labels.txt"
+    if beside and meaning.labels is None and file.is_file():
+        meaning = replace(meaning, labels=read_labels(file).labels)
+    own = load_own(path, meaning, file)
+    attached = {
+        "labels.txt": "".join(f"{label}\n" for label in own.labels),
+        "preprocessing.json": json.dumps({"kind": own.kind}),
+    }
+    return _session("keras", path, _keras_runtime(own.model, attached))
+
+
+def _keras_runtime(model: "keras.Model", attached: dict[str, str]) -> Runtime:
     import tensorflow as tf
 
-    model = load_keras(path)
     call = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
 
     def run(given):
         outputs = call(named_inputs(model, {name: tf.constant(value) for name, value in given.items()}))
         return {name: np.asarray(t) for name, t in output_tensors(model, outputs).items()}
 
-    outputs = output_tensors(model, model.output)
-    attached = _beside(path)
-    if "preprocessing.json" not in attached and (kind := kind_of(model)):
-        attached["preprocessing.json"] = json.dumps({"kind": kind})
-    runtime = Runtime(
+    return Runtime(
         {t.name: tuple(t.shape[1:]) for t in model.inputs},
-        {name: tuple(t.shape[1:]) for name, t in outputs.items()},
+        {name: tuple(t.shape[1:]) for name, t in output_tensors(model, model.output).items()},
         attached,
         any("int" in t.dtype for t in model.inputs),
         run,
     )
-    return _session("keras", path, runtime)
 
 
 def _file(kind: str, opener: Callable[..., Runtime]) -> Callable[[Path, int], Session]:
     def open_it(path: Path, threads: int) -> Session:
         _check_unchanged(path)
         runtime = opener(path, threads)
-        if "labels.txt" not in runtime.attached:
+        lacking = [name for name in ("labels.txt", "preprocessing.json") if name not in runtime.attached]
+        if lacking:
             raise ArtifactError(
-                f"'{path}' is cut short, or was not exported by Graft: it holds no labels; export again"
+                f"'{path}' is cut short, or was not exported by Graft: it holds no {' and no '.join(lacking)}, which say "
+                "what comes out and how an example goes in; export the Keras model that it was made from, `graft export "
+                "MODEL.keras --labels FILE`"
             )
         return _session(kind, path, runtime)
 
@@ -171,7 +215,8 @@ def _file(kind: str, opener: Callable[..., Runtime]) -> Callable[[Path, int], Se
 
 def _session(kind: str, path: Path, runtime: Runtime) -> Session:
     outputs = tuple(runtime.outputs.values())
-    labels, units = tuple(runtime.attached["labels.txt"].splitlines()), outputs[0][-1]
+    labels = tuple(runtime.attached["labels.txt"].splitlines())
+    units = outputs[0][-1] if outputs[0] else None
     preprocessing = json.loads(runtime.attached.get("preprocessing.json", "{}"))
     tokenizer = runtime.attached.get("tokenizer.json")
     if tokenizer is not None:

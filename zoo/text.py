@@ -94,6 +94,12 @@ class Tokenizer:
         cut = sum(bool(e.overflowing) for e in encodings)
         return [np.array(e.ids, np.int32) for e in encodings], firsts, cut
 
+    def longer(
+        self, texts: Sequence[str] | Sequence[Sequence[str]], max_length: int, words: bool = False
+    ) -> list[bool]:
+        """Which texts (or sentences of words, with `words`) have more pieces than `max_length`: `encode` cuts them."""
+        return [bool(encoding.overflowing) for encoding in self._encode(list(texts), max_length, words)]
+
     def _encode(self, texts: list, max_length: int, words: bool):
         self.fast.enable_truncation(max_length)
         return self.fast.encode_batch(texts, is_pretokenized=words)

@@ -37,6 +37,13 @@ class Options:
     label_column: str = "label"
     tags_column: str = "tags"
     """The columns of a table."""
+    labels: str | None = None
+    """Of a .keras file of your own: a text file, one label a line in the order of the outputs, or a,b,c. Default: labels.txt
+    beside it."""
+    outputs: Literal["probabilities", "logits", "values"] | None = None
+    """Of a .keras file of your own: what its numbers are. Default: what its last layer tells."""
+    input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
+    """Of a .keras file of your own: the pixels that it expects."""
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -67,8 +74,10 @@ def evaluate(options: Options) -> dict:
     """All figures of an artifact on a split: of `recipes.engine.evaluation.evaluate`, with the pictures that were skipped,
     or of `recipes.engine.head_evaluation.figures`."""
     from export.sessions import open_artifact
+    from recipes.engine import own_model
 
-    session = open_artifact(options.artifact)
+    meaning = own_model.meaning_of(options.artifact, options.labels, options.outputs, options.input_range)
+    session = open_artifact(options.artifact, meaning=meaning)
     return {"split": options.split, **(_texts(session, options) if session.integers else _pictures(session, options))}
 
 
@@ -90,30 +99,59 @@ def _texts(session: "Session", options: Options) -> dict:
 
 def _pictures(session: "Session", options: Options) -> dict:
     from export import evidence
-    from recipes.engine import evaluation, images, sources
-    from zoo.errors import ConfigError
+    from export.sessions import is_own
+    from recipes.engine import evaluation, images, own_model, sources
     from zoo.heads import single_label
 
     if "outputs" in session.preprocessing:
         return _tasks(session, options)
-    kind = session.preprocessing.get("kind", "single_label")
-    if kind != "single_label":
-        raise ConfigError(
-            f"'{options.artifact}' answers with {'values' if kind == 'regression' else 'several labels at once'}: of models "
-            "that Graft has not trained, those that choose one label can be evaluated"
-        )
     columns = {"path_column": options.path_column, "label_column": options.label_column}
     source = sources.load(options.data, **columns, to_train=False)
+    labels = _labels(session, source, options)
     examples, seen = _chosen(source, options)
-    pixels = images.decode_examples(examples, session.labels, session.input_shape[0], skip_bad=options.skip_bad)
+    pixels = images.decode_examples(examples, labels, session.input_shape[0], skip_bad=options.skip_bad)
     if seen is not None:
         seen.refuse_decoded(pixels, options.split)
     batches = (
         (np.float32(pixels.pixels[i : i + BATCH]), pixels.targets[i : i + BATCH]) for i in range(0, len(pixels), BATCH)
     )
-    head = single_label(session.labels)
-    result = evidence.measure(session, batches, lambda outputs, targets: evaluation.evaluate(head, outputs, targets))
+    head, one = single_label(labels), len(labels) != len(session.labels)
+
+    def figures(outputs: np.ndarray, targets: np.ndarray) -> dict:
+        return evaluation.evaluate(head, np.hstack([1 - outputs, outputs]) if one else outputs, targets)
+
+    result = evidence.measure(session, batches, figures)
+    if is_own(options.artifact) and not one:
+        own_model.warn_near_chance(
+            options.artifact, session.predict, pixels.pixels, pixels.targets, options.input_range
+        )
     return {**result, "skipped": list(pixels.skipped)}
+
+
+def _labels(session: "Session", source: "Source", options: Options) -> tuple[str, ...]:
+    """What the answers choose from; of one probability its label and the other one of the data.
+
+    Raises:
+        ConfigError: the answers choose no label.
+    """
+    from recipes.engine.own_model import other_label
+    from zoo.errors import ConfigError
+
+    kind = session.preprocessing.get("kind", "single_label")
+    if kind == "single_label":
+        return session.labels
+    if kind == "multi_label" and (both := other_label(session.labels, source.labels)):
+        return both
+    answers = "values" if kind == "regression" else "several labels at once"
+    if kind == "multi_label" and len(session.labels) == 1:
+        raise ConfigError(
+            f"'{options.artifact}' gives the probability of '{session.labels[0]}' alone, the data have "
+            f"{', '.join(source.labels)}: to measure it both names have to be known, --labels NO,YES of its .keras file"
+        )
+    raise ConfigError(
+        f"'{options.artifact}' answers with {answers}: of models that Graft has not trained, those that choose one label "
+        "can be evaluated"
+    )
 
 
 def _tasks(session: "Session", options: Options) -> dict:
@@ -136,10 +174,20 @@ def _tasks(session: "Session", options: Options) -> dict:
 
 
 def _chosen(source: "Source", options: Options) -> tuple[tuple, "Membership | None"]:
-    """(the examples to measure on, what the model has seen where that is recorded); none that it was trained on."""
+    """(the examples to measure on, what the model has seen where that is recorded); none that it was trained on. Of a model
+    of one's own all, where the data have no splits."""
+    from export.sessions import is_own
     from recipes.engine import membership, splits
+    from recipes.engine.progress import warn
 
     known = provenance(options.artifact)
+    if known is None and {*source.splits} == {"train"} and is_own(options.artifact):
+        examples = source.splits["train"]
+        warn(
+            f"'{options.data}' has no {options.split} split, so all {len(examples):,} pictures are measured: figures are "
+            "too good if the model was trained on some of them"
+        )
+        return examples, None
     seen = membership.beside(options.artifact, known) if options.split != "train" else None
     return splits.reuse(source, options.split, known, seen), seen
 

@@ -25,7 +25,7 @@ class Options:
     """Write a run as files that other runtimes open, and measure each of them on validation pictures."""
 
     run: Positional[Path]
-    """The run directory, or a .keras file of your own (pixels from 0 to 255 in)."""
+    """The run directory, or a .keras file of your own that takes square pictures."""
     formats: tuple[Format, ...] = ("savedmodel", "tflite", "onnx")
     quantize: tuple[Precision, ...] = ()
     """Beside float32, smaller TFLite and ONNX files: float16, dynamic (8-bit weights), int8 (weights and activations),
@@ -43,8 +43,14 @@ class Options:
     """Also print what each layer alone loses in int8."""
     data: str | None = None
     """Where the data lies now. Default: where the run was trained from; a .keras file has none."""
-    labels: Path | None = None
-    """Of a .keras file: a text file, one label a line, in the order of the outputs. Default: labels.txt beside it."""
+    labels: str | None = None
+    """Of a .keras file: a text file, one label a line in the order of the outputs, or a,b,c; of a model with one output two
+    labels, of which it gives the probability of the second. Default: labels.txt beside it."""
+    outputs: Literal["probabilities", "logits", "values"] | None = None
+    """Of a .keras file: what its numbers are. Behind logits a softmax is added, behind a single one a sigmoid. Default: what
+    its last layer tells."""
+    input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
+    """Of a .keras file: the pixels that it expects. The files take 0 to 255 and scale them."""
     out: Path | None = None
     """The folder to make. Default: RUN/export, or beside a .keras file."""
     overwrite: bool = False
@@ -80,8 +86,13 @@ def export(options: Options) -> dict:
         raise ConfigError("--explain says what each layer loses in int8: add --quantize int8")
     stream = sys.stderr if options.json else sys.stdout
     of_a_run = options.run.suffix != ".keras"
-    if of_a_run and options.labels is not None:
-        raise ConfigError("--labels are for a .keras file of your own: a run knows its labels")
+    if of_a_run and (options.labels, options.outputs, options.input_range) != (None, None, "0..255"):
+        raise ConfigError(
+            "--labels, --outputs and --input-range are for a .keras file of your own: a run knows its labels and what it "
+            "takes"
+        )
+    if of_a_run:
+        _check_run(options.run)
     folder = options.out or (options.run if of_a_run else options.run.parent) / "export"
     with contextlib.ExitStack() as stack:
         places = (options.run.resolve(), folder.resolve()) if options.run.exists() else ()
@@ -225,68 +236,75 @@ def _of_texts(options: Options, content: Mapping, name: str) -> dict:
     }
 
 
+def _check_run(path: Path) -> None:
+    """Refuse what is neither a run nor a .keras file, by what it is."""
+    from zoo.errors import ArtifactError
+    from zoo.keras_file import foreign_file
+
+    foreign = None
+    if path.exists() and not (path / "run.json").is_file():
+        foreign = foreign_file(path)
+        if (path / "saved_model.pb").is_file() or path.suffix in (".tflite", ".onnx"):
+            foreign = "a finished file: export the .keras file or the run that it was made from"
+    if foreign:
+        raise ArtifactError(f"'{path}' is {foreign}")
+
+
 def _from_keras(options: Options) -> dict:
+    from dataclasses import replace
+
     from export.manifest import Description
-    from export.sessions import load_keras
     from recipes.commands.evaluate import provenance
-    from recipes.engine import export_data, membership
+    from recipes.engine import export_data, membership, own_model
     from recipes.engine.progress import warn
-    from zoo.errors import ArtifactError, ConfigError
-    from zoo.keras_file import kind_of
+    from zoo.errors import ArtifactError
+    from zoo.keras_file import load_own
     from zoo.vision import DECODE
 
     if not options.run.is_file():
         raise ArtifactError(f"there is no file '{options.run}'")
-    model, known = load_keras(options.run), provenance(options.run)
-    shape = model.inputs[0].shape[1:]
-    square = len(shape) == 3 and None not in shape and shape[0] == shape[1] and shape[2] == 3
-    if len(model.inputs) != 1 or len(model.outputs) != 1 or not square:
-        raise ConfigError(
-            f"'{options.run}' cannot be exported: expected one input of square RGB pictures of a fixed size and one output, "
-            f"got {[tuple(t.shape) for t in model.inputs]} and {[tuple(t.shape) for t in model.outputs]}"
-        )
-    file = options.labels or options.run.parent / "labels.txt"
-    labels = _labels(file, options.run, model.outputs[0].shape[-1])
+    meaning = own_model.meaning_of(options.run, options.labels, options.outputs, options.input_range)
+    if options.data is not None and meaning.labels is not None and len(meaning.labels) == 1:
+        meaning = replace(meaning, labels=_both_labels(options, meaning.labels))
+    own, known = load_own(options.run, meaning, options.run.parent / "labels.txt"), provenance(options.run)
+    shape = own.model.inputs[0].shape[1:]
     if options.data is None:
         examples, calibration = export_data.made_up(shape), None
+    elif own.kind == "regression":
+        warn(f"the answers of '{options.run}' are values: the labels of --data are not looked at, its pictures are")
+        examples, calibration = export_data.from_source(options.data, None, shape[0])
     else:
         seen = membership.beside(options.run, known)
-        examples, calibration = export_data.from_source(options.data, labels, shape[0], seen)
-    kind = kind_of(model) or _kind(np.asarray(model(np.float32(examples.inputs[:8]), training=False)))
-    if kind == "regression" and len(labels) > 1:
-        warn(
-            f"the answers of '{options.run}' are values, not probabilities: if they are logits, put a softmax behind them, "
-            "and the files name labels"
-        )
-    preprocessing = DECODE | {"image_size": shape[0], "kind": kind}
+        examples, calibration = export_data.from_source(options.data, own.labels, shape[0], seen)
+    if own.kind == "single_label" and examples.targets is not None:
+        _ask_for_pixels(options, own.model, examples)
+    preprocessing = DECODE | {"image_size": shape[0], "kind": own.kind}
     return {
-        "model": model,
+        "model": own.model,
         **_origin(options.run.parent, known),
-        "description": Description(options.run.stem, labels, preprocessing, (0, 255)),
-        "kind": kind,
+        "description": Description(options.run.stem, list(own.labels), preprocessing, (0, 255)),
+        "kind": own.kind,
         "examples": examples,
         "calibration": calibration,
     }
 
 
-def _labels(file: Path, model: Path, units: int) -> list[str]:
-    from zoo.errors import DataError
+def _both_labels(options: Options, labels: Sequence[str]) -> tuple[str, ...]:
+    """`labels`, or of one label and data with two classes both names, the one that was given last."""
+    from recipes.engine import own_model, sources
 
-    if not file.is_file():
-        raise DataError(f"the labels of '{model}' are missing: give --labels FILE, one label a line, {units} of them")
-    labels = file.read_text(encoding="utf-8").splitlines()
-    if len(labels) != units:
-        raise DataError(
-            f"'{file}' has {len(labels)} labels, but '{model}' has {units} outputs: one label a line, in order"
-        )
-    return labels
+    both = own_model.other_label(labels, sources.load(options.data, to_train=False).labels)
+    return both if both else tuple(labels)
 
 
-def _kind(outputs: np.ndarray) -> str:
-    """What a model's answers look like."""
-    if outputs.min() < 0 or outputs.max() > 1:
-        return "regression"
-    return "single_label" if outputs.shape[-1] > 1 and np.allclose(outputs.sum(-1), 1, atol=1e-3) else "multi_label"
+def _ask_for_pixels(options: Options, model, examples) -> None:
+    """Warn where the model is right about as often as chance is: it may expect other pixels."""
+    from recipes.engine import own_model
+
+    def answers(pixels: np.ndarray) -> np.ndarray:
+        return np.asarray(model(pixels, training=False))
+
+    own_model.warn_near_chance(options.run, answers, examples.inputs, examples.targets, options.input_range)
 
 
 def lines(row: Mapping, split: str | None, options: Options) -> list[str]:

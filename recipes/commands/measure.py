@@ -28,6 +28,10 @@ class Options:
     """Replace the files in that folder."""
     json: bool = False
     """Print JSON."""
+    labels: str | None = None
+    outputs: Literal["probabilities", "logits", "values"] | None = None
+    input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
+    """Of .keras files of your own: as for `graft evaluate`."""
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -46,6 +50,7 @@ def command(arguments: Sequence[str]) -> int:
 def measure(options: Options) -> list[dict]:
     """A row for each file: path, format, size_bytes, latency_ms (median, one thread), p90, all threads, peak memory,
     accuracy with its 95 % interval, error."""
+    from export.sessions import is_own
     from recipes.engine import trade_off
     from recipes.engine.progress import progress
     from zoo.errors import ConfigError
@@ -54,6 +59,9 @@ def measure(options: Options) -> list[dict]:
     files = [file for artifact in options.artifacts for file in _files(artifact)]
     if not files:
         raise ConfigError("nothing to measure: give runs or exported files")
+    said = (options.labels, options.outputs, options.input_range) != (None, None, "0..255")
+    if said and not any(map(is_own, files)):
+        raise ConfigError("--labels, --outputs and --input-range are for .keras files of your own: there is none")
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise ConfigError(f"--out '{options.out}' is a file: give a folder")
     targets = [options.out / name for name in ("measured.csv", "measured.png")] if options.out else []
@@ -90,6 +98,7 @@ def _files(artifact: Path) -> list[Path]:
 def _row(file: Path, options: Options) -> dict:
     from export import manifest, probe
     from export.evidence import wilson
+    from export.sessions import is_own
     from recipes.commands import evaluate
     from zoo.errors import ArtifactError, CheckFailed
 
@@ -110,7 +119,9 @@ def _row(file: Path, options: Options) -> dict:
         row |= {"latency_ms": one["median"], "latency_p90_ms": one["p90"], "latency_all_threads_ms": every["median"]}
         row |= {"threads": every["threads"], "peak_memory_bytes": facts["peak_memory_bytes"]}
         if options.data is not None:
-            result = evaluate.evaluate(evaluate.Options(artifact=file, data=options.data, split=options.split))
+            said = {"labels": options.labels, "outputs": options.outputs, "input_range": options.input_range}
+            said = said if is_own(file) else {}
+            result = evaluate.evaluate(evaluate.Options(artifact=file, data=options.data, split=options.split, **said))
             # Several tasks have no one figure: `graft evaluate` tells theirs.
             share = result.get("accuracy", result.get("recall_at_1"))
             row["examples"] = result["examples"]

@@ -1,16 +1,19 @@
 """`graft predict ARTIFACT INPUT...`: labels and probabilities for pictures or texts."""
 
-import json
-from collections.abc import Mapping, Sequence
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from tyro.conf import Positional
 
 if TYPE_CHECKING:
     from export.sessions import Session
+    from recipes.engine.predict_inputs import BadInput
+    from recipes.engine.text_session import Text
 
 __all__ = ["Options", "command"]
 
@@ -24,99 +27,163 @@ class Options:
     artifact: Positional[Path]
     """The run or the file."""
     inputs: Positional[tuple[str, ...]]
-    """Image files of any size, or folders of them; for a model of texts the texts themselves, or `-` for a line each from
-    stdin."""
+    """Image files of any size, folders of them, patterns ("photos/*.jpg"), or `-` for a list of these from stdin, one a
+    line; for a model of texts the texts themselves, tables (.csv, .tsv, .jsonl), .txt files of one text a line, or `-` for a
+    line each from stdin."""
     top: int = 3
     """How many labels to print for each."""
     json: bool = False
     """Print a JSON list, all scores."""
+    out: Path | None = None
+    """Write a table too: a .csv or .jsonl file."""
+    overwrite: bool = False
+    """Replace that file if it exists."""
+    skip_bad: bool = False
+    """End with exit code 0 also where some inputs cannot be read."""
+    text_column: str = "text"
+    """Of tables of texts: the column; in .jsonl a list is taken for words."""
+    words: bool = False
+    """Of a model that tags words: each text is words already, with blanks between them or as a JSON list."""
+    labels: str | None = None
+    """Of a .keras file of your own: a text file, one label a line in the order of the outputs, or a,b,c. Default: labels.txt
+    beside it."""
+    outputs: Literal["probabilities", "logits", "values"] | None = None
+    """Of a .keras file of your own: what its numbers are. Default: what its last layer tells."""
+    input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
+    """Of a .keras file of your own: the pixels that it expects."""
 
 
-def command(arguments: Sequence[str]) -> None:
-    """Print a line a picture (tab separated), or JSON, to stdout."""
+def command(arguments: Sequence[str]) -> int:
+    """Print a line a picture or text (tab separated), or JSON, to stdout, each batch as it is done; what cannot be read is
+    named on stderr. 1 if something could not be read, unless that is to be skipped."""
     import tyro
 
     from export.sessions import open_artifact
+    from recipes.engine import own_model, predict_outputs
     from zoo.errors import ConfigError
 
     options = tyro.cli(Options, args=arguments, prog="graft predict")
     if options.top < 1:
         raise ConfigError(f"--top must be at least 1, not {options.top}")
-    session = open_artifact(options.artifact)
-    results = _texts(session, options.inputs) if session.integers else _pictures(session, options.inputs)
-    if options.json:
-        print(json.dumps(results, indent=2, ensure_ascii=False))
-        return
-    for result in results:
-        tasks = (
-            [result]
-            if not any(isinstance(v, dict) and k not in ("scores", "values") for k, v in result.items())
-            else result.values()
+    if options.out is not None:
+        predict_outputs.check_table(options.out, options.overwrite)
+    meaning = own_model.meaning_of(options.artifact, options.labels, options.outputs, options.input_range)
+    session = open_artifact(options.artifact, meaning=meaning)
+    answers = _texts(session, options) if session.integers else _pictures(session, options)
+    tasks = session.outputs if len(session.outputs) > 1 else ()
+    with contextlib.ExitStack() as stack:
+        writers: list[Callable[[Mapping], None]] = []
+        if options.json:
+            writers.append(stack.enter_context(predict_outputs.json_list()))
+        else:
+            writers.append(lambda answer: print(predict_outputs.line_of(answer, tasks, options.top), flush=True))
+        if options.out is not None:
+            writers.append(stack.enter_context(predict_outputs.table(options.out, tasks, session.integers)))
+        done, bad = _write(answers, writers)
+    return _exit_code(done, bad, options)
+
+
+def _write(answers: Iterable["Mapping | BadInput"], writers: Sequence[Callable[[Mapping], None]]) -> tuple[int, int]:
+    """Hand each answer to all `writers`, name what is bad on stderr; (answers, bad inputs)."""
+    from recipes.engine.predict_inputs import BadInput
+
+    done = bad = 0
+    for answer in answers:
+        if isinstance(answer, BadInput):
+            bad += 1
+            print(f"graft predict: {answer.why}", file=sys.stderr, flush=True)
+            continue
+        done += 1
+        for write in writers:
+            write(answer)
+    return done, bad
+
+
+def _exit_code(done: int, bad: int, options: Options) -> int:
+    from zoo.errors import DataError
+
+    if not done and not bad:
+        raise DataError(
+            "nothing to label: give image files, folders or patterns, texts, or `-` to read a line each from stdin"
         )
-        print("\t".join([result["input"], *(_line(task, options.top) for task in tasks if isinstance(task, dict))]))
+    if not done:
+        return 2
+    if bad and not options.skip_bad:
+        print(
+            f"graft predict: {bad:,} of {done + bad:,} could not be read: --skip-bad ends with 0 all the same",
+            file=sys.stderr,
+        )
+    return 1 if bad and not options.skip_bad else 0
 
 
-def _line(result: dict, top: int) -> str:
-    """What one head says, for the terminal."""
-    if "labels" in result:
-        scores = (f"{label} {p:.3f}" for label, p in _highest(result["scores"], top))
-        return "\t".join([", ".join(result["labels"]) or "(none)", *scores])
-    if "scores" in result:
-        return "\t".join(f"{label} {p:.3f}" for label, p in _highest(result["scores"], top))
-    if "entities" in result:
-        found = (f"{entity['type']}: {entity['text']} {entity['probability']:.3f}" for entity in result["entities"])
-        return "\t".join(found) or "(nothing found)"
-    if "values" in result:
-        return "\t".join(f"{name} {value:.4g}" for name, value in result["values"].items())
-    if "value" in result:
-        return f"{result['value']:.4g}"
-    return " ".join(f"{value:.4f}" for value in result["embedding"])
+def _texts(session: "Session", options: Options) -> Iterator["Mapping | BadInput"]:
+    from recipes.engine import predict_inputs, text_session
+    from recipes.engine.progress import warn
+    from zoo.errors import ConfigError
+
+    text_session.check_session(session)
+    if options.words and not session.preprocessing["words"]:
+        raise ConfigError(f"--words is for models that tag words: '{options.artifact}' reads texts as they are")
+    cut = done = 0
+    for batch in _batches(predict_inputs.texts(options.inputs, options.text_column, options.words)):
+        good: list[Text] = [text for text in batch if not isinstance(text, predict_inputs.BadInput)]
+        answers = iter(text_session.predict_batch(session, good) if good else ())
+        for text in batch:
+            answer = text if isinstance(text, predict_inputs.BadInput) else next(answers)
+            cut += isinstance(answer, Mapping) and "truncated" in answer
+            yield answer
+        done += len(good)
+    if cut:
+        warn(
+            f"{cut:,} of {done:,} texts are longer than the {text_session.longest(session)} tokens that the model reads: "
+            'what lies behind was not looked at ("truncated" in --json)'
+        )
 
 
-def _highest(scores: Mapping[str, float], top: int) -> list[tuple[str, float]]:
-    return sorted(scores.items(), key=lambda item: -item[1])[:top]
-
-
-def _texts(session: "Session", inputs: Sequence[str]) -> list[dict]:
-    import sys
-
-    from recipes.engine import text_session
-    from zoo.errors import DataError
-
-    lines = [line for item in inputs for line in (sys.stdin.read().splitlines() if item == "-" else [item])]
-    if not lines:
-        raise DataError("no texts to label: give some, or `-` to read a line each from stdin")
-    return list(text_session.predict(session, lines))
-
-
-def _pictures(session: "Session", inputs: Sequence[str]) -> list[dict]:
-    from recipes.engine.text_session import said
-    from zoo.errors import DataError
+def _pictures(session: "Session", options: Options) -> Iterator["Mapping | BadInput"]:
+    from recipes.engine import predict_inputs
+    from zoo.errors import ConfigError, DataError
     from zoo.vision import decode
 
-    files = [file for item in inputs for file in _files(Path(item))]
-    if not files:
-        raise DataError("no pictures to label: give image files, or folders that hold some")
+    if options.words:
+        raise ConfigError(f"--words is for models of texts: '{options.artifact}' takes pictures")
     size = session.input_shape[0]
-    results = []
-    for start in range(0, len(files), BATCH):
-        batch = files[start : start + BATCH]
-        scores = session.predict(np.stack([np.float32(decode(file, size)) for file in batch]))
-        if isinstance(scores, dict):
-            described = session.preprocessing["outputs"]
-            results += [
-                {"input": str(file), **{name: said(described[name], rows[i]) for name, rows in scores.items()}}
-                for i, file in enumerate(batch)
-            ]
-            continue
-        head = {"kind": session.preprocessing.get("kind", "single_label"), "labels": session.labels}
-        results += [{"input": str(file), **said(head, row)} for file, row in zip(batch, scores, strict=True)]
-    return results
+    for batch in _batches(predict_inputs.picture_files(options.inputs)):
+        found: list[np.ndarray | predict_inputs.BadInput] = []
+        for file in batch:
+            try:
+                found.append(file if isinstance(file, predict_inputs.BadInput) else np.float32(decode(file, size)))
+            except DataError as error:
+                found.append(predict_inputs.BadInput(str(error)))
+        pixels = [part for part in found if isinstance(part, np.ndarray)]
+        answers = iter(_said(session, np.stack(pixels)) if pixels else ())
+        for file, part in zip(batch, found, strict=True):
+            yield {"input": str(file), **next(answers)} if isinstance(part, np.ndarray) else part
 
 
-def _files(item: Path) -> list[Path]:
-    from zoo.vision import IMAGE_SUFFIXES
+def _said(session: "Session", pixels: np.ndarray) -> Iterator[dict]:
+    """What the heads say of each picture; of several by their names."""
+    from recipes.engine.text_session import said
 
-    if item.is_dir():
-        return sorted(f for f in item.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-    return [item]
+    scores = session.predict(pixels)
+    if isinstance(scores, dict):
+        described = session.preprocessing["outputs"]
+        for i in range(len(pixels)):
+            yield {name: said(described[name], rows[i]) for name, rows in scores.items()}
+        return
+    described = session.preprocessing.get("outputs", {}).get(session.outputs[0])
+    head = described or {"kind": session.preprocessing.get("kind", "single_label"), "labels": session.labels}
+    for row in scores:
+        yield said(head, row)
+
+
+def _batches(items: Iterable) -> Iterator[list]:
+    """Lists of at most `BATCH` items, as they come."""
+    batch: list = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

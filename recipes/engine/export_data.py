@@ -80,9 +80,10 @@ def stated(
 
 
 def from_source(
-    data: str, labels: Sequence[str], image_size: int, seen: membership.Membership | None = None
+    data: str, labels: Sequence[str] | None, image_size: int, seen: membership.Membership | None = None
 ) -> tuple[Examples, Examples]:
-    """(for measuring, for calibration) from the validation and training split of `data`, made by seed 0 if missing.
+    """(for measuring, for calibration) from the validation and training split of `data`, made by seed 0 if missing; with
+    `labels` None the pictures alone.
 
     Raises:
         DataError, UnknownName: `data` cannot be used, has labels that the model does not know, or holds validation examples
@@ -92,6 +93,8 @@ def from_source(
     chosen = source.splits["validation"]
     if seen is not None:
         seen.refuse(chosen, "validation")
+    known = labels is not None
+    labels = labels if known else source.labels
     found = _decoded(chosen, labels, image_size)
     if seen is not None:
         seen.refuse_decoded(found, "validation")
@@ -99,7 +102,8 @@ def from_source(
     order = np.sort(np.random.default_rng(0).permutation(len(train))[:CALIBRATION])
     pixels = images.decode_examples([train[i] for i in order], labels, image_size, skip_bad=True, title="decode train")
     facts = {"split": "train", "source": source.name, "names": list(pixels.names)}
-    return _measured(found, source.name, len(chosen)), Examples(pixels.pixels, None, facts)
+    measured = _measured(found, source.name, len(chosen))
+    return measured if known else replace(measured, targets=None), Examples(pixels.pixels, None, facts)
 
 
 def made_up(shape: Sequence[int]) -> Examples:

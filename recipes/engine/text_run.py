@@ -90,6 +90,9 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
         texts = encode_splits(source, tokenizer, heads, **settings)
         say(reading.summary(source, texts, "sentence"))
         membership.warn_of_alike(texts)
+        rule = texts["train"].word_rule
+        if rule is not None and rule.warning:
+            warn(rule.warning)
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
 
         def train(name: str, spec: str, phases, head=head, texts=texts):
@@ -192,13 +195,15 @@ def describe_backbone(row: Encoder, spec: str, model: "keras.Model") -> dict:
 
 
 def preprocessing(heads: Sequence[Head], texts: Texts, tokenizer: Tokenizer) -> dict:
-    """How texts go into the model and what comes out: what another program needs to do the same."""
+    """How texts go into the model and what comes out: what another program needs to do the same. `words` is the rule of
+    `zoo/words.py` that cuts a text into words to tag, False where there are none."""
+    rule = texts.word_rule
     return {
         "modality": "text",
         "tokenizer": {"file": "tokenizer.json", "kind": tokenizer.kind, "pad_id": tokenizer.pad_id},
         "max_length": texts.max_length,
         "inputs": list(texts.inputs),
-        "words": any(head.kind == "tags" for head in heads),
+        "words": rule.name if rule else False,
         "outputs": {head.name: {"kind": head.kind, "labels": list(head.labels)} for head in heads},
     }
 

@@ -2,6 +2,7 @@
 needs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,14 +11,27 @@ from recipes.engine import sentences
 from recipes.engine.sources import Source
 from recipes.engine.texts import Texts, padded, token_inputs
 from zoo import heads
-from zoo.errors import ArtifactError, DataError
+from zoo.errors import ArtifactError, CheckFailed, DataError
 from zoo.heads import Head
 from zoo.spans import spans
-from zoo.text import split_words
+from zoo.words import cut_words, given_words
 
-__all__ = ["heads_of", "labelled", "longest", "outputs", "predict", "said"]
+__all__ = [
+    "Text",
+    "check_session",
+    "check_text",
+    "heads_of",
+    "labelled",
+    "longest",
+    "outputs",
+    "predict",
+    "predict_batch",
+    "said",
+]
 
 BATCH = 32
+ROUNDING = 0.02
+"""How far beyond 0 and 1 a probability of a file of 8 bits may lie."""
 
 
 def heads_of(preprocessing: Mapping) -> tuple[Head, ...]:
@@ -56,38 +70,124 @@ def outputs(session: Session, texts: Texts):
     return joined if len(joined) > 1 else joined[session.outputs[0]]
 
 
-def predict(session: Session, given: Sequence[str]) -> Iterator[dict]:
-    """For each text `{"input", ...}` and what the heads say of it; of several heads by their names.
+@dataclass(frozen=True)
+class Text:
+    """One text to be labelled.
+
+    Attributes:
+        text: as it came; words joined by blanks where it came as words.
+        words: `(word, start, end)` in the text, where they are given; None: a model of tags cuts the text as its training
+            did.
+    """
+
+    text: str
+    words: tuple[tuple[str, int, int], ...] | None = None
+
+    @classmethod
+    def of_words(cls, words: Sequence[str]) -> "Text":
+        """A text of these words.
+
+        Raises:
+            DataError: one is empty, or has a blank at an end.
+        """
+        bad = next((word for word in words if not word or word != word.strip()), None)
+        if bad is not None:
+            raise DataError(f"{bad!r} is no word: expected words that are not empty, without blanks around them")
+        text, pieces = given_words(words)
+        return cls(text, tuple(pieces))
+
+    @classmethod
+    def split_at_blanks(cls, text: str) -> "Text":
+        """A text whose words have blanks between them."""
+        return cls(text, tuple(cut_words(text, "blanks")))
+
+
+def check_text(text: str) -> None:
+    """Refuse a text that cannot be labelled.
+
+    Raises:
+        DataError: it is empty, or holds half a character.
+    """
+    if not text.strip():
+        raise DataError("it is empty: give one that says something")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError("it holds half a character, as of an emoji that was cut, or is not UTF-8") from error
+
+
+def check_session(session: Session) -> None:
+    """Refuse a model of texts that cannot read any.
+
+    Raises:
+        ArtifactError: it has no tokenizer, or does not say how texts go in.
+    """
+    if session.tokenizer is None or "outputs" not in session.preprocessing:
+        raise ArtifactError(f"'{session.path}' has no tokenizer.json: export it again, or give the run")
+
+
+def predict(session: Session, given: Sequence["str | Text"]) -> Iterator[dict]:
+    """For each text `{"input", ...}` and what the heads say of it; of several heads by their names. One that is longer than
+    the model looks at has `"truncated": True` too.
 
     Raises:
         DataError: a text is empty.
         ArtifactError: the artifact has no tokenizer.
     """
-    if session.tokenizer is None:
-        raise ArtifactError(f"'{session.path}' has no tokenizer.json: export it again, or give the run")
-    for number, text in enumerate(given, 1):
-        if not text.strip():
-            raise DataError(f"text {number} of {len(given)} is empty: give one that says something")
-    described = session.preprocessing["outputs"]
-    for start in range(0, len(given), BATCH):
-        texts = list(given[start : start + BATCH])
-        words = [split_words(text) for text in texts]
-        if session.preprocessing["words"]:
-            ids, firsts, _ = session.tokenizer.encode_words(words, longest(session))
-        else:
-            ids, _ = session.tokenizer.encode(texts, longest(session))
-            firsts = [None] * len(texts)
-        pad_id = session.preprocessing["tokenizer"]["pad_id"]
-        found = session.predict(token_inputs(ids, session.inputs, pad_id, session.input_shape[0]))
-        found = found if isinstance(found, dict) else {session.outputs[0]: found}
-        for i, text in enumerate(texts):
-            parts = {name: said(described[name], found[name][i], words[i], firsts[i]) for name in found}
-            yield {"input": text, **(parts if len(parts) > 1 else next(iter(parts.values())))}
+    check_session(session)
+    texts = [text if isinstance(text, Text) else Text(text) for text in given]
+    for number, text in enumerate(texts, 1):
+        try:
+            check_text(text.text)
+        except DataError as error:
+            raise DataError(f"text {number} of {len(texts)}: {error}") from error
+    for start in range(0, len(texts), BATCH):
+        yield from predict_batch(session, texts[start : start + BATCH])
 
 
-def said(head: Mapping, row: np.ndarray, words: Sequence[str] = (), firsts: np.ndarray | None = None) -> dict:
-    """What a head says of one example, in words; `words` and where they begin are of a sentence, for tags."""
+def predict_batch(session: Session, texts: Sequence[Text]) -> list[dict]:
+    """The same for texts that are known to be good, all at once."""
+    described, rule = session.preprocessing["outputs"], session.preprocessing["words"]
+    words: list[Sequence[tuple[str, int, int]]] = [()] * len(texts)
+    firsts: Sequence[np.ndarray | None] = [None] * len(texts)
+    if rule:
+        words = [cut_words(text.text, rule) if text.words is None else text.words for text in texts]
+        asked = [[word for word, _, _ in row] for row in words]
+        ids, firsts, cut = session.tokenizer.encode_words(asked, longest(session))
+    else:
+        asked = [text.text for text in texts]
+        ids, cut = session.tokenizer.encode(asked, longest(session))
+    longer = session.tokenizer.longer(asked, longest(session), bool(rule)) if cut else [False] * len(texts)
+    pad_id = session.preprocessing["tokenizer"]["pad_id"]
+    found = session.predict(token_inputs(ids, session.inputs, pad_id, session.input_shape[0]))
+    found = found if isinstance(found, dict) else {session.outputs[0]: found}
+    results = []
+    for i, text in enumerate(texts):
+        parts = {name: said(described[name], rows[i], words[i], firsts[i], text.text) for name, rows in found.items()}
+        result = {"input": text.text, **(parts if len(parts) > 1 else next(iter(parts.values())))}
+        results.append(result | ({"truncated": True} if longer[i] else {}))
+    return results
+
+
+def said(
+    head: Mapping,
+    row: np.ndarray,
+    words: Sequence[tuple[str, int, int]] = (),
+    firsts: np.ndarray | None = None,
+    text: str = "",
+) -> dict:
+    """What a head says of one example, in words; `words` (each with its place in `text`) and the pieces that begin them are
+    of a sentence, for tags.
+
+    Raises:
+        CheckFailed: probabilities that are none.
+    """
     labels = head["labels"]
+    if head["kind"] in ("single_label", "multi_label") and (row.min() < -ROUNDING or row.max() > 1 + ROUNDING):
+        raise CheckFailed(
+            f"the model answers {float(row[np.abs(row).argmax()]):.3g} where a probability is expected: export it again "
+            "from its .keras file, with --outputs logits if these are scores behind no softmax, or --outputs values"
+        )
     if head["kind"] == "regression":
         return {"value": float(row[0])} if len(row) == 1 else {"values": _scores(labels, row)}
     if head["kind"] == "single_label":
@@ -105,11 +205,12 @@ def said(head: Mapping, row: np.ndarray, words: Sequence[str] = (), firsts: np.n
     chosen = row[places].argmax(-1)
     tags = [labels[tag] for tag in chosen]
     sure = row[places, chosen]
-    entities = [
-        {"type": kind, "text": " ".join(named[first:end]), "probability": float(sure[first:end].min())}
-        for kind, first, end in sorted(spans(tags), key=lambda span: span[1])
-    ]
-    return {"words": named, "tags": tags, "entities": entities}
+    entities = []
+    for kind, first, end in sorted(spans(tags), key=lambda span: span[1]):
+        begins, ends = named[first][1], named[end - 1][2]
+        place = {"text": text[begins:ends], "start": begins, "end": ends}
+        entities.append({"type": kind, **place, "probability": float(sure[first:end].min())})
+    return {"words": [word for word, _, _ in named], "tags": tags, "entities": entities}
 
 
 def _scores(labels: Sequence[str], row: np.ndarray) -> dict[str, float]:

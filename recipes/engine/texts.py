@@ -16,6 +16,7 @@ from recipes.engine.store import hash_of
 from zoo.errors import DataError
 from zoo.heads import Head
 from zoo.text import Tokenizer
+from zoo.words import WordRule, choose_word_rule
 
 __all__ = [
     "Ragged",
@@ -111,6 +112,13 @@ class Texts:
     def digest(self) -> str:
         """A hash of all ids and lengths, in their order."""
         return hash_of(self.ids.values, self.ids.starts)
+
+    @cached_property
+    def word_rule(self) -> WordRule | None:
+        """How a text is cut into words like those that are tagged here; None where none are."""
+        parts = self.targets.values() if isinstance(self.targets, Mapping) else [self.targets]
+        words = next((part.words for part in parts if isinstance(part, Tagged)), None)
+        return None if words is None else choose_word_rule(words)
 
     @property
     def classes(self) -> np.ndarray:

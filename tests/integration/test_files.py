@@ -266,7 +266,10 @@ def test_a_model_of_ones_own_that_gives_values_is_not_evaluated(call, photo_fold
     logits = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(inputs))
     keras.Model(inputs, logits).save(tmp_path / "logits.keras")
     (tmp_path / "labels.txt").write_text("left\nright\ntop\n")
-    assert call("export", tmp_path / "logits.keras", "--formats", "onnx")[0] == 0
+    code, _, (line,) = call("export", tmp_path / "logits.keras", "--formats", "onnx")
+    assert code == 2
+    assert "--outputs logits if they are scores of labels" in line
+    assert call("export", tmp_path / "logits.keras", "--formats", "onnx", "--outputs", "values")[0] == 0
     code, _, (line,) = call("evaluate", tmp_path / "export" / "model.onnx", "--data", photo_folder, "--split", "train")
     assert code == 2
     assert "answers with values" in line

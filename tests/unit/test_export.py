@@ -179,7 +179,7 @@ def test_a_keras_file_is_an_artifact_too(model, tmp_path):
     with pytest.raises(ArtifactError, match=r"labels of .* are missing: expected .*labels\.txt"):
         sessions.open_artifact(tmp_path / "m.keras")
     (tmp_path / "labels.txt").write_text("ant\nbee\n")
-    with pytest.raises(ArtifactError, match="3 outputs but 2 labels"):
+    with pytest.raises(ArtifactError, match="has 2 labels, but 3 outputs"):
         sessions.open_artifact(tmp_path / "m.keras")
     (tmp_path / "labels.txt").write_text("ant\nbee\ncat\n")
     session = sessions.open_artifact(tmp_path / "m.keras")

@@ -12,6 +12,7 @@ from recipes.engine import text_session
 from tests.conftest import WORDS
 from zoo import text
 from zoo.errors import WeightsError
+from zoo.words import given_words
 
 PIECES = list(
     dict.fromkeys(
@@ -64,7 +65,8 @@ def test_a_word_without_a_piece_has_no_tag(bert):
     tags = np.zeros((len(row), 2), np.float32)
     tags[:, 0] = 0.9
     tags[np.flatnonzero(firsts == 2)] = [0.1, 0.9]
-    found = text_session.said({"kind": "tags", "labels": ["O", "B-fruit"]}, tags, words, firsts)
+    sentence, places = given_words(words)
+    found = text_session.said({"kind": "tags", "labels": ["O", "B-fruit"]}, tags, places, firsts, sentence)
     assert found["words"] == ["red", "apple"]
     assert [(entity["type"], entity["text"]) for entity in found["entities"]] == [("fruit", "apple")]
 
