@@ -78,7 +78,7 @@ def _text(where: str, given: str | Sequence[str], words: bool) -> Text | BadInpu
             text = Text(given)
         check_text(text.text)
     except DataError as error:
-        return BadInput(f"{where}: {error}")
+        return BadInput(f"{where} {error}")
     return text
 
 

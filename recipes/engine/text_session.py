@@ -92,7 +92,7 @@ class Text:
         """
         bad = next((word for word in words if not word or word != word.strip()), None)
         if bad is not None:
-            raise DataError(f"{bad!r} is no word: expected words that are not empty, without blanks around them")
+            raise DataError(f"has {bad!r} for a word: expected words that are not empty, without blanks around them")
         text, pieces = given_words(words)
         return cls(text, tuple(pieces))
 
@@ -103,17 +103,17 @@ class Text:
 
 
 def check_text(text: str) -> None:
-    """Refuse a text that cannot be labelled.
+    """Refuse a text that cannot be labelled; the message goes on from what the text is called.
 
     Raises:
         DataError: it is empty, or holds half a character.
     """
     if not text.strip():
-        raise DataError("it is empty: give one that says something")
+        raise DataError("is empty: give one that says something")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise DataError("it holds half a character, as of an emoji that was cut, or is not UTF-8") from error
+        raise DataError("holds half a character, as of an emoji that was cut, or is not UTF-8") from error
 
 
 def check_session(session: Session) -> None:
@@ -140,7 +140,7 @@ def predict(session: Session, given: Sequence["str | Text"]) -> Iterator[dict]:
         try:
             check_text(text.text)
         except DataError as error:
-            raise DataError(f"text {number} of {len(texts)}: {error}") from error
+            raise DataError(f"text {number} of {len(texts)} {error}") from error
     for start in range(0, len(texts), BATCH):
         yield from predict_batch(session, texts[start : start + BATCH])
 

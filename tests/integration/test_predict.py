@@ -174,7 +174,7 @@ def test_lines_of_stdin_end_at_newlines_alone(call, mail, stdin):
     code, out, lines = call("predict", mail, "-", "--json")
     assert code == 1
     assert [row["input"] for row in json.loads(out)] == ["the red\u2028box", "the\x85box", "the\x0cbox\rthe ball"]
-    assert "line 4 of stdin: it is empty" in lines[0]
+    assert "line 4 of stdin is empty" in lines[0]
     assert "line 5 of stdin, byte 1: 0xff is not UTF-8" in lines[1]
 
 
