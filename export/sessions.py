@@ -14,7 +14,9 @@ import numpy as np
 from export import manifest
 from export.graph import named_inputs, output_tensors
 from export.runtimes import Runtime, open_onnx, open_savedmodel, open_tflite
+from zoo import locks
 from zoo.errors import ArtifactError, CheckFailed, ConfigError
+from zoo.files import recover, unchanged
 from zoo.keras_file import kind_of, load_keras
 from zoo.quiet import load_tensorflow
 from zoo.text import Tokenizer
@@ -101,8 +103,16 @@ def open_artifact(path: Path, threads: int = 1) -> Session:
             than the manifest beside it describes.
     """
     path = Path(path)
+    for place in (path, *path.absolute().parents[:2]):  # a file is in an export, and that in a run
+        recover(place)
     if not path.exists():
+        locks.refuse_unfinished(path)
         raise ArtifactError(f"there is no artifact '{path}': expected {ACCEPTED}")
+    with unchanged(path):
+        return _open(path, threads)
+
+
+def _open(path: Path, threads: int) -> Session:
     if (path / "saved_model.pb").is_file():
         return _file("savedmodel", open_savedmodel)(path, threads)
     if (path / "model.keras").is_file():

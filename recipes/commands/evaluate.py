@@ -63,9 +63,12 @@ def evaluate(options: Options) -> dict:
     """All figures of an artifact on a split: of `recipes.engine.evaluation.evaluate`, with the pictures that were skipped,
     or of `recipes.engine.head_evaluation.figures`."""
     from export.sessions import open_artifact
+    from zoo.files import unchanged
 
     session = open_artifact(options.artifact)
-    return {"split": options.split, **(_texts(session, options) if session.integers else _pictures(session, options))}
+    with unchanged(options.artifact):  # what it was trained on is read beside it later
+        found = _texts(session, options) if session.integers else _pictures(session, options)
+    return {"split": options.split, **found}
 
 
 def _texts(session: "Session", options: Options) -> dict:
