@@ -15,7 +15,9 @@ import numpy as np
 from export import manifest
 from export.graph import named_inputs, output_tensors
 from export.runtimes import Runtime, open_onnx, open_savedmodel, open_tflite
+from zoo import locks
 from zoo.errors import ArtifactError, CheckFailed, ConfigError
+from zoo.files import recover, unchanged
 from zoo.keras_file import Meaning, foreign_file, kind_of, load_keras, load_own
 from zoo.labels import read_labels
 from zoo.quiet import load_tensorflow
@@ -109,7 +111,10 @@ def open_artifact(path: Path, threads: int = 1, meaning: Meaning | None = None, 
         ConfigError, DataError: as `zoo.keras_file.load_own`; or `meaning` is given of what says it itself.
     """
     path = Path(path)
+    for place in (path, *path.absolute().parents[:2]):  # a file is in an export, and that in a run
+        recover(place)
     if not path.exists():
+        locks.refuse_unfinished(path)
         raise ArtifactError(f"there is no artifact '{path}': expected {ACCEPTED}")
     if is_own(path):
         # As values its numbers need no names.
@@ -119,6 +124,11 @@ def open_artifact(path: Path, threads: int = 1, meaning: Meaning | None = None, 
             f"--labels, --outputs and --input-range are for a .keras file of your own: '{path}' knows its labels, and what "
             "goes in and comes out"
         )
+    with unchanged(path):
+        return _open(path, threads)
+
+
+def _open(path: Path, threads: int) -> Session:
     if (path / "saved_model.pb").is_file():
         return _file("savedmodel", open_savedmodel)(path, threads)
     if (path / "model.keras").is_file():

@@ -45,7 +45,7 @@ def main(config: Config) -> Path:
     from recipes.engine.images import Images
     from recipes.engine.progress import say
     from recipes.engine.settings import FitSettings, check_numbers
-    from zoo import backbone_table, backbones, heads, weights
+    from zoo import backbone_table, backbones, heads, locks, weights
     from zoo.files import staged_folder
     from zoo.quiet import load_tensorflow
     from zoo.stack import backbone_of, stack
@@ -65,7 +65,7 @@ def main(config: Config) -> Path:
     def build():
         return stack(backbones.build(row, image_size=config.image_size, weights="none"), [head])
 
-    with staged_folder(config.out, config.overwrite) as folder:
+    with locks.hold(config.out), staged_folder(config.out, config.overwrite) as folder:
         say(f"rendering {config.examples:,} characters of {len(glyphs.CLASSES)} classes")
         pixels = {"train": render(config.examples, 4 * config.seed), "validation": render(2000, 4 * config.seed + 1)}
         held_out = {

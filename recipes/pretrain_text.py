@@ -49,7 +49,7 @@ def main(config: Config) -> Path:
     from recipes.engine.progress import say
     from recipes.engine.settings import FitSettings, check_numbers
     from recipes.engine.texts import token_texts
-    from zoo import encoders, heads, text, weights
+    from zoo import encoders, heads, locks, text, weights
     from zoo.files import staged_folder
     from zoo.stack import stack
 
@@ -99,7 +99,7 @@ def main(config: Config) -> Path:
     }
     phases = (schedule.Phase("distil", "all", config.epochs, config.learning_rate),)
     settings = FitSettings(batch_size=config.batch_size, weight_decay=0.01, clip_norm=1.0)
-    with staged_folder(config.out, config.overwrite) as folder:
+    with locks.hold(config.out), staged_folder(config.out, config.overwrite) as folder:
         _, (trained,) = fit.train(lambda: stack(student, [head]), head, phases, splits, [config.seed], settings)
         backbone.save_to_preset(folder)
         keras_hub.models.BertTokenizer(vocabulary=pieces, lowercase=True, strip_accents=True).save_to_preset(folder)

@@ -2,6 +2,7 @@
 
     GraftError
     ├── ConfigError    (ValueError)    an option or a combination of options that cannot work
+    │   └── DiskFull                   no space left where something was to be written
     ├── UnknownName    (LookupError)   a backbone, schedule, label, ... that does not exist; names the nearest
     ├── DataError      (ValueError)    the user's data: a folder, a row, a picture
     ├── WeightsError   (OSError)       weights that cannot be had or do not fit
@@ -23,6 +24,7 @@ __all__ = [
     "CheckFailed",
     "ConfigError",
     "DataError",
+    "DiskFull",
     "ExportError",
     "GraftError",
     "NotApplicable",
@@ -44,6 +46,14 @@ class GraftError(Exception):
 
 class ConfigError(GraftError, ValueError):
     """An option, or a combination of options, that cannot work."""
+
+
+class DiskFull(ConfigError):  # noqa: N818  (reads as what it is: `except DiskFull`)
+    """No space is left on the disk that `place` is on; `hint` says what is kept and what to do."""
+
+    def __init__(self, place: object, hint: str):
+        super().__init__(f"no space left on the disk while writing '{place}': {hint}")
+        self.place = place
 
 
 class UnknownName(GraftError, LookupError):  # noqa: N818  (reads as what it is: `except UnknownName`)

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from zoo import locks
-from zoo.errors import ArtifactError, ConfigError, GraftError
+from zoo.errors import ArtifactError, ConfigError, DiskFull, GraftError
 
 __all__ = [
     "check_free",
@@ -26,11 +25,13 @@ __all__ = [
     "read_arrays",
     "read_json",
     "read_text",
+    "recover",
     "replace_folder",
     "settle",
     "staged_file",
     "staged_folder",
     "sweep",
+    "unchanged",
     "write_text",
 ]
 
@@ -77,12 +78,8 @@ def staged_folder(target: Path, overwrite: bool = False, mend: str = "--overwrit
 @contextlib.contextmanager
 def _part(target: Path) -> Iterator[Path]:
     """Yield a hidden folder beside `target`, which is removed in the end."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.{locks.machine()}-", dir=target.parent))
-    try:
-        with locks.marked(folder):
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with locks.marked(f".{target.name}.{locks.machine()}-", target.parent) as folder:
+        yield folder
 
 
 def sweep(target: Path) -> None:
@@ -111,6 +108,49 @@ def settle(folder: Path, target: Path) -> None:
     _remove(folder)
 
 
+def recover(target: Path) -> None:
+    """Bring `target` back where it is missing because a process was killed while it replaced it: see `settle`."""
+    if target.exists() or not target.name:
+        return
+    run = target.with_name(f".{target.name}.part")  # see recipes/engine/workspace.py
+    with contextlib.suppress(OSError):  # of a disk that cannot be written to
+        found = [
+            old for old in target.parent.iterdir() if old.name.startswith(f".{target.name}.") and old.suffix == OLD
+        ]
+        if found:
+            with locks.hold(target, "wait for it"):
+                settle(run, target)
+                sweep(target)
+
+
+@contextlib.contextmanager
+def unchanged(folder: Path) -> Iterator[None]:
+    """Make sure that what the block reads from `folder` is of one folder.
+
+    Raises:
+        ArtifactError: another process has replaced it meanwhile.
+    """
+    before, damage = _identity(folder), None
+    try:
+        yield
+    except Exception as error:  # what was found missing or damaged may be a mixture of two
+        damage = error
+    if before is not None and _identity(folder) != before:
+        raise ArtifactError(
+            f"another process replaced '{folder}' while it was read: give the command again"
+        ) from damage
+    if damage is not None:
+        raise damage
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -137,7 +177,12 @@ def replace_folder(folder: Path, target: Path) -> None:
     _remove(old)
     if target.exists():
         os.replace(target, old)
-    os.replace(folder, target)
+    try:
+        os.replace(folder, target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        raise
     _remove(old)
 
 
@@ -184,13 +229,16 @@ def _one_line_if_damaged(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_line_if_full(target: Path, mend: str = NOTHING_LEFT) -> Iterator[None]:
-    """Turn whatever says that the disk is full into a ConfigError of one line, which ends with `mend`."""
+    """Turn whatever says that the disk is full into a DiskFull error of one line, which ends with `mend`: that of the
+    outermost block, which alone knows what is left."""
     try:
         yield
+    except DiskFull as error:
+        raise DiskFull(error.place, mend) from error
     except Exception as error:
         if isinstance(error, GraftError) or not disk_full(error):
             raise
-        raise ConfigError(f"no space left on the disk while writing '{target}': {mend}") from error
+        raise DiskFull(target, mend) from error
 
 
 def disk_full(error: Exception) -> bool:

@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,14 +22,14 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from zoo.errors import ConfigError
+from zoo.errors import ArtifactError, ConfigError
 
 try:
     import fcntl
 except ImportError:  # Windows: the record alone decides
     fcntl = None
 
-__all__ = ["Holder", "Lease", "abandoned", "hold", "machine", "marked"]
+__all__ = ["Holder", "Lease", "abandoned", "hold", "holder_of", "machine", "marked", "refuse_held", "refuse_unfinished"]
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
@@ -35,6 +37,12 @@ STALE_SECONDS = 60.0
 LEFT_SECONDS = 24 * 3600.0
 """A folder of another machine, in which nothing was written for so long, has been left."""
 BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+LOOKS, LOOK_SECONDS = 5, 0.05
+"""How often a lease that somebody has, or that does not say whose it is, is looked at again: it may be just made, or only
+looked at."""
+MEND = "wait, or give another --out"
+NEW = ".new-"
+"""Before the name of a folder that is not marked yet."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Holder:
     def __str__(self) -> str:
         since = datetime.fromtimestamp(self.since)
         when = since.strftime("%H:%M" if since.date() == datetime.now().date() else "%Y-%m-%d %H:%M")
-        return f"process {self.process} on {self.host} since {when} ({self.command})"
+        return f"process {self.process} on {self.host} since {when}"
 
 
 @cache
@@ -69,35 +77,75 @@ class Lease:
     def __init__(self, file: Path):
         self.file = Path(file)
         self._descriptor: int | None = None
+        self._ours: Holder | None = None
+        self._made: list[Path] = []
         self._released = threading.Event()
 
     def take(self) -> Holder | None:
         """Take the lease; None where it is ours now, else who holds it."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666)
+        holder = None
+        for look in range(LOOKS):
+            if look:
+                time.sleep(LOOK_SECONDS)
+            descriptor, made = self._open()
             free = _lock(descriptor)
-            if free is not False and not _same(descriptor, self.file):
-                os.close(descriptor)  # whoever held it has just removed the file
+            if free is False or not _same(descriptor, self.file):
+                holder = _holder(self.file) or holder
+                os.close(descriptor)  # somebody has it, or has just removed the file
                 continue
             holder = _holder(self.file)
-            if free is False or (holder is not None and _lives(holder, self.file, known=free)):
+            if holder is None and not made and look < LOOKS - 1:
+                os.close(descriptor)  # of a machine whose locks this one does not see, it may be just made
+                continue
+            if holder is not None and _lives(holder, self.file, known=free):
                 os.close(descriptor)
-                return holder or Holder(0, "another machine", "", time.time(), "graft")
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, json.dumps(_ourselves()).encode())
-            self._descriptor = descriptor
-            self._released.clear()
-            threading.Thread(target=self._beat, daemon=True).start()
+                return holder
+            self._begin(descriptor)
             return None
+        return holder or Holder(0, "another machine", "", time.time(), "graft")
+
+    def lost(self) -> bool:
+        """Whether another machine has taken the lease meanwhile, because this process stood still for STALE_SECONDS."""
+        return self.file.exists() and _holder(self.file) != self._ours
 
     def release(self) -> None:
         """Give the lease back."""
         self._released.set()
-        if self._descriptor is not None:
+        if self._descriptor is None:
+            return
+        if not self.lost():
             self.file.unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = None
+        os.close(self._descriptor)
+        self._descriptor = None
+        for folder in self._made:  # of a command that came to nothing: no folder stays that was made for its lease
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    def _open(self) -> tuple[int, bool]:
+        """(the open lease file, whether it was made now)."""
+        parent = self.file.parent
+        while True:
+            missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+            parent.mkdir(parents=True, exist_ok=True)
+            self._made = missing or self._made
+            try:
+                with contextlib.suppress(FileExistsError):
+                    return os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
+                return os.open(self.file, os.O_RDWR), False
+            except FileNotFoundError:  # whoever held it has just removed it, perhaps with its folder
+                continue
+            except PermissionError:
+                if not self.file.exists():
+                    raise
+                return os.open(self.file, os.O_RDONLY), False  # another user's, who was killed
+
+    def _begin(self, descriptor: int) -> None:
+        with contextlib.suppress(OSError):  # a full disk: who works on this machine knows all the same
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps(_ourselves()).encode())
+        self._descriptor, self._ours = descriptor, _holder(self.file)
+        self._released.clear()
+        threading.Thread(target=self._beat, daemon=True).start()
 
     def _beat(self) -> None:
         while not self._released.wait(BEAT_SECONDS):
@@ -106,36 +154,87 @@ class Lease:
 
 
 @contextlib.contextmanager
-def hold(place: Path, mend: str = "wait for it, or give another --out") -> Iterator[None]:
+def hold(place: Path, mend: str = MEND) -> Iterator[Lease]:
     """Hold the right to write `place` (a file or a folder, which need not exist) while the block runs.
 
     Raises:
         ConfigError: somebody else holds it; names who, and says how to `mend` it.
     """
-    place = Path(place).absolute()
-    lease = Lease(place.with_name(f".{place.name}.lock"))
+    lease = Lease(_lease_file(place))
     holder = lease.take()
     if holder is not None:
-        raise ConfigError(f"'{place.name}' in '{place.parent}' is being written by {holder}: {mend}")
+        raise _held(place, holder, mend)
     try:
-        yield
+        yield lease
     finally:
         lease.release()
 
 
-@contextlib.contextmanager
-def marked(folder: Path) -> Iterator[None]:
-    """Mark `folder` as being written while the block runs; see `abandoned`. It may be renamed meanwhile."""
+def holder_of(place: Path) -> Holder | None:
+    """Who holds the right to write `place`; None if nobody does. Takes nothing."""
+    file = _lease_file(place)
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
-        yield
-        return
-    _lock(descriptor)
+        descriptor = os.open(file, os.O_RDONLY)
+    except OSError:
+        return None
     try:
-        yield
+        free, holder = _lock(descriptor, shared=True), _holder(file)
+        held = holder is not None and (free is False or _lives(holder, file, known=free))
+        return holder if held else None
     finally:
         os.close(descriptor)
+
+
+def refuse_held(place: Path, mend: str = MEND) -> None:
+    """Refuse early what `hold` would refuse.
+
+    Raises:
+        ConfigError: somebody holds `place`; names who, and says how to `mend` it.
+    """
+    holder = holder_of(place)
+    if holder is not None:
+        raise _held(place, holder, mend)
+
+
+def refuse_unfinished(place: Path) -> None:
+    """Say of a `place` that lacks something that another process makes it just now, if one does.
+
+    Raises:
+        ArtifactError: so it is; names who.
+    """
+    holder = holder_of(place)
+    if holder is not None and (holder.process, holder.boot) != (os.getpid(), machine()):
+        raise ArtifactError(f"'{place}' is being written by {holder}: wait for it")
+
+
+def _held(place: Path, holder: Holder, mend: str) -> ConfigError:
+    return ConfigError(f"'{place}' is being written by {holder}: {mend}")
+
+
+def _lease_file(place: Path) -> Path:
+    place = Path(place).resolve()  # one place, whatever links lead to it
+    return place.with_name(f".{place.name}.lock") if place.name else place / ".lock"
+
+
+@contextlib.contextmanager
+def marked(prefix: str, parent: Path) -> Iterator[Path]:
+    """Yield an empty folder in `parent`, called `prefix` and some random characters, that is marked as being written while
+    the block runs; see `abandoned`. It may be renamed meanwhile, and is removed in the end."""
+    folder = Path(tempfile.mkdtemp(prefix=NEW, dir=parent))
+    descriptor = None
+    try:
+        with contextlib.suppress(OSError):  # Windows opens no folders
+            descriptor = os.open(folder, os.O_RDONLY)
+            _lock(descriptor)
+        # Only now by its name, under which others look for what was left: they would take it before it is marked.
+        named = Path(parent, prefix + folder.name.removeprefix(NEW))
+        os.rename(folder, named)
+        folder = named
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def abandoned(folder: Path, of: str) -> bool:
@@ -159,12 +258,12 @@ def abandoned(folder: Path, of: str) -> bool:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool | None:
+def _lock(descriptor: int, shared: bool = False) -> bool | None:
     """Whether `descriptor` is locked now, by us (True) or by another one (False); None: the file system cannot tell."""
     if fcntl is None:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         return False if error.errno in BUSY else None
     return True
@@ -204,6 +303,15 @@ def _lives(holder: Holder, file: Path, known: bool | None) -> bool:
     if holder.boot == machine() and known:
         return False
     try:
-        return time.time() - file.stat().st_mtime < STALE_SECONDS
+        return abs(_now(file.parent) - file.stat().st_mtime) < STALE_SECONDS
     except OSError:
         return False
+
+
+def _now(folder: Path) -> float:
+    """The time by the clock of the disk that `folder` is on: those of two machines may differ."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return time.time()

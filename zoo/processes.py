@@ -1,8 +1,14 @@
-"""A process that another one of ours started ends with it, however that one ended."""
+"""A process that another one of ours started ends with it, however that one ended.
+
+Linux kills it at once, whatever it is in the middle of: what it has finished is kept, and whoever starts anew finds nobody
+at work. Elsewhere it looks for itself.
+"""
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -10,6 +16,7 @@ __all__ = ["PARENT", "with_parent"]
 
 PARENT = "GRAFT_PARENT"
 """The variable by which a process tells those that it starts which one it is."""
+PR_SET_PDEATHSIG = 1
 LOOK_SECONDS = 0.5
 GRACE_SECONDS = 60.0
 """How long a process has to keep what it has made."""
@@ -17,12 +24,13 @@ GRACE_SECONDS = 60.0
 
 @contextlib.contextmanager
 def with_parent() -> Iterator[None]:
-    """While the block runs, end this process (as SIGTERM does) when the one that started it has gone; nothing where no
-    process of ours has started it."""
+    """While the block runs, end this process when the one that started it has gone; nothing where no process of ours has
+    started it."""
     told = os.environ.pop(PARENT, "")  # those that this one starts have another parent
     if not told.isdigit():
         yield
         return
+    _be_killed_with_parent()
     ended = threading.Event()
     threading.Thread(target=_watch, args=(int(told), ended), daemon=True).start()
     try:
@@ -31,7 +39,15 @@ def with_parent() -> Iterator[None]:
         ended.set()
 
 
+def _be_killed_with_parent() -> None:
+    """Ask Linux for it; a parent that has gone already is noticed by `_watch`."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
 def _watch(parent: int, ended: threading.Event) -> None:
+    """End the process as SIGTERM does, or without asking where it does not listen, once `parent` has gone."""
     while os.getppid() == parent:
         if ended.wait(LOOK_SECONDS):
             return

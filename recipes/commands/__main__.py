@@ -57,7 +57,8 @@ def _run(verb: str, arguments: list[str]) -> int:
     except KeyboardInterrupt as error:
         ended = error if isinstance(error, _Ended) else None
         told = "interrupted" if ended is None else f"ended by {ended.signal.name}"
-        print(": ".join([f"graft {verb}", told, *getattr(error, "__notes__", ())]), file=sys.stderr)
+        with contextlib.suppress(OSError):  # the terminal may have gone
+            print(": ".join([f"graft {verb}", told, *getattr(error, "__notes__", ())]), file=sys.stderr)
         return 128 + (signal.SIGINT if ended is None else ended.signal)
     except BrokenPipeError:
         # `graft zoo | head`: the reader has gone; say nothing, and keep Python from complaining at exit.
@@ -88,16 +89,15 @@ def _asked_to_end_like_ctrl_c() -> Iterator[None]:
         signal.signal(number, signal.SIG_IGN)  # one is enough
         raise _Ended(number)
 
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in (getattr(signal, name) for name in names)}
-    for number, handler in before.items():
-        if handler is signal.SIG_DFL:  # nohup has it ignored
-            signal.signal(number, end)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]  # nohup has one ignored
+    for number in ours:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _usage() -> str:

@@ -1,6 +1,7 @@
 """`graft bench --data SOURCE --backbones A B C`: which backbone, which schedule, how long, how large."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -60,9 +61,6 @@ def command(arguments: Sequence[str]) -> int:
 
 def bench(options: Options, train_options: Sequence[str] = (), typed: Sequence[str] = ()) -> list[dict]:
     """The rows of the grid, one a cell; `train_options` go to every training."""
-    from recipes.engine import splits
-    from recipes.engine.budget import seconds_of
-    from recipes.grid import grid, plan, search
     from zoo import locks
     from zoo.errors import ConfigError
 
@@ -72,6 +70,17 @@ def bench(options: Options, train_options: Sequence[str] = (), typed: Sequence[s
         raise ConfigError(
             "--workers are processes here, --ray places cells on the nodes of a cluster: choose one of them"
         )
+    with locks.hold(options.out):
+        rows = _bench(options, train_options, typed)
+    print(f"report: {options.out / 'bench.html'}")
+    return rows
+
+
+def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str]) -> list[dict]:
+    from recipes.engine import splits
+    from recipes.engine.budget import seconds_of
+    from recipes.grid import grid, plan, search
+
     given = list(train_options)
     for name in ("budget", "image_size"):
         value = getattr(options, name)
@@ -89,9 +98,22 @@ def bench(options: Options, train_options: Sequence[str] = (), typed: Sequence[s
     precisions = options.quantize or (("dynamic",) if modality == "text" else ("int8",))
     files = grid.Files(options.formats, precisions) if options.formats else None
     made = grid.Grid(planned, options.out, budget, files, options.workers, options.ray, grid.typed(typed))
-    with locks.hold(options.out):
+    with _saying_what_is_kept(options):
         rows = grid.run(made, fingerprint, options.overwrite)
         if options.search:
             search.run(made, rows, options.search)
-    print(f"report: {options.out / 'bench.html'}")
     return rows
+
+
+@contextlib.contextmanager
+def _saying_what_is_kept(options: Options) -> Iterator[None]:
+    from zoo.files import one_line_if_full
+
+    told = f"'{options.out}' keeps what is finished: the same command goes on"
+    told += ", without --overwrite" if options.overwrite else ""
+    try:
+        with one_line_if_full(options.out, f"free some space; {told}"):
+            yield
+    except KeyboardInterrupt as error:
+        error.add_note(told)
+        raise

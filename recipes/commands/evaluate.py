@@ -75,10 +75,13 @@ def evaluate(options: Options) -> dict:
     or of `recipes.engine.head_evaluation.figures`."""
     from export.sessions import open_artifact
     from recipes.engine import own_model
+    from zoo.files import unchanged
 
     meaning = own_model.meaning_of(options.artifact, options.labels, options.outputs, options.input_range)
     session = open_artifact(options.artifact, meaning=meaning)
-    return {"split": options.split, **(_texts(session, options) if session.integers else _pictures(session, options))}
+    with unchanged(options.artifact):  # what it was trained on is read beside it later
+        found = _texts(session, options) if session.integers else _pictures(session, options)
+    return {"split": options.split, **found}
 
 
 def _texts(session: "Session", options: Options) -> dict:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO
@@ -76,8 +76,10 @@ def export(options: Options) -> dict:
     """Write the files, a model card and a fresh report; returns the manifest. A line a file goes to stdout (stderr with
     `json`)."""
     from recipes.engine.settings import check_numbers
+    from recipes.engine.workspace import settle_run
     from zoo import locks
     from zoo.errors import ConfigError
+    from zoo.files import recover, unchanged
 
     check_numbers(options)
     if options.max_drop < 0:
@@ -94,23 +96,34 @@ def export(options: Options) -> dict:
     if of_a_run:
         _check_run(options.run)
     folder = options.out or (options.run if of_a_run else options.run.parent) / "export"
-    with contextlib.ExitStack() as stack:
-        places = (options.run.resolve(), folder.resolve()) if options.run.exists() else ()
-        for place in dict.fromkeys(places):  # no training replaces the run meanwhile
-            if place != options.run.resolve() or os.access(place.parent, os.W_OK):
-                stack.enter_context(locks.hold(place))
+    recover(options.run)
+    if not options.run.exists():  # says so
+        return _write(options, folder, of_a_run, stream)
+    if (
+        of_a_run
+        and options.run.resolve() in folder.resolve().parents
+        and os.access(options.run.resolve().parent, os.W_OK)
+    ):
+        with locks.hold(options.run):  # no training replaces it meanwhile
+            settle_run(options.run)
+            return _write(options, folder, of_a_run, stream)
+    with locks.hold(folder), unchanged(options.run):
         return _write(options, folder, of_a_run, stream)
 
 
 def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> dict:
     from export.export import FOR_CALIBRATION, export_model
-    from recipes.engine import card, report
+    from recipes.engine import card
     from recipes.engine.progress import warn
     from zoo.files import check_free, sweep
 
     sweep(folder)
-    if of_a_run:
-        _finish(options.run, folder)
+    if of_a_run and not options.overwrite and _finish(options.run, folder):
+        known = _as_asked(options, folder)
+        if known is not None:
+            for row in known["files"]:
+                print("\n".join(lines(row, known["measured_on"].get("split"), options)), file=stream)
+            return known
     check_free(folder, options.overwrite)
     asked = _from_run(options) if of_a_run else _from_keras(options)
     precisions = [precision for precision in options.quantize if precision != "none"]
@@ -122,40 +135,77 @@ def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> di
             "ranges depend on which ones they are"
         )
     split = (asked["examples"].facts or {}).get("split")
-    manifest = export_model(
-        **asked,
-        folder=folder,
-        formats=options.formats,
-        precisions=precisions,
-        max_drop=options.max_drop,
-        prefer=options.prefer,
-        explain=options.explain,
-        overwrite=options.overwrite,
-        report=lambda row: print("\n".join(lines(row, split, options)), file=stream, flush=True),
-        finish=lambda staging: card.write(options.run, staging) if of_a_run else None,
-    )
+    told = f"'{folder}' is as it was" if folder.exists() else f"nothing of '{folder}' is left"
+    with _saying_what_is_kept(told):
+        manifest = export_model(
+            **asked,
+            folder=folder,
+            formats=options.formats,
+            precisions=precisions,
+            max_drop=options.max_drop,
+            prefer=options.prefer,
+            explain=options.explain,
+            overwrite=options.overwrite,
+            report=lambda row: print("\n".join(lines(row, split, options)), file=stream, flush=True),
+            finish=lambda staging: card.write(options.run, staging) if of_a_run else None,
+        )
     if folder == options.run / "export":
-        report.write(options.run)
+        _report(options.run, folder)
     return manifest
 
 
-def _finish(run: Path, folder: Path) -> None:
-    """Write what an export had not written yet when it was killed: the report, or the card (by an older Graft)."""
+def _report(run: Path, folder: Path) -> None:
+    """Write the report of `run` anew, which then shows the files in `folder`."""
+    from recipes.engine import report
+    from zoo.files import one_line_if_full
+
+    told = f"'{folder}' is complete, `graft export {run}` writes the report that shows it"
+    with _saying_what_is_kept(told), one_line_if_full(run / "report.html", f"free some space; {told}"):
+        report.write(run)
+
+
+@contextlib.contextmanager
+def _saying_what_is_kept(told: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.add_note(told)
+        raise
+
+
+def _as_asked(options: Options, folder: Path) -> dict | None:
+    """The manifest in `folder` if it is what `options` ask for."""
     from export import manifest
-    from recipes.engine import card, report
+
+    known = manifest.read(folder)
+    asked = {
+        "formats": list(options.formats),
+        "precisions": [precision for precision in options.quantize if precision != "none"],
+        "max_drop": options.max_drop,
+        "prefer": options.prefer,
+    }
+    return known if known.get("requested") == asked else None
+
+
+def _finish(run: Path, folder: Path) -> bool:
+    """Write what an export had not written yet when it was killed: the report, or the card (by an older Graft). Returns
+    whether there was something to write."""
+    from export import manifest
+    from recipes.engine import card
     from recipes.engine.progress import say
 
     known, page = folder / manifest.NAME, run / "report.html"
     if not known.is_file():
-        return
+        return False
     no_card = not (folder / card.NAME).exists()
     older = folder == run / "export" and (not page.exists() or page.stat().st_mtime_ns < known.stat().st_mtime_ns)
     if no_card:
         card.write(run, folder)
     if older:
-        report.write(run)
+        _report(run, folder)
     if no_card or older:
         say(f"'{folder}' was complete but for its {'card' if no_card else 'report'}, which is written now")
+    return no_card or older
 
 
 def _from_run(options: Options) -> dict:

@@ -162,8 +162,7 @@ class Checkpoints:
         if self.folder is None:
             return
         arrays = {f"{kind}/{i}": value for kind, values in lists.items() for i, value in enumerate(values)}
-        mend = "the run stays as of its last epoch: free some space, then --resume"
-        with staged_file(self.folder / name, mend=mend) as path:
+        with staged_file(self.folder / name, mend="free some space") as path:  # the workspace knows what is kept
             np.savez(path, facts=np.array(json.dumps([facts, {kind: len(v) for kind, v in lists.items()}])), **arrays)
 
     def _read(self, name: str):

@@ -6,6 +6,7 @@ from pathlib import Path
 from tyro.conf import OmitArgPrefixes
 
 from recipes.engine.settings import FitSettings, check_numbers, check_seeds
+from zoo import locks
 
 __all__ = ["ImageConfig"]
 
@@ -46,8 +47,9 @@ class ImageConfig:
         """Refuse what cannot work.
 
         Raises:
-            ConfigError: a value outside its range.
+            ConfigError: a value outside its range, or somebody else is making the run.
         """
+        locks.refuse_held(self.out)
         check_numbers(self)
         self.fit.check(self.epochs)
         # Not every recipe trains several times or makes splits.

@@ -1,5 +1,6 @@
 """Every picture is decoded once, into one uint8 array a split. No TensorFlow here."""
 
+import errno
 import functools
 import math
 import os
@@ -23,6 +24,8 @@ from zoo.vision import decode
 
 __all__ = ["Images", "decode_examples", "decode_pictures", "decode_splits", "take"]
 
+NO_FALLOCATE = (errno.EINVAL, errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What file systems say that cannot reserve space."""
 IN_MEMORY_BYTES = 2 * 1024**3
 """A larger split goes into a memory-mapped temporary file, which the operating system deletes with the process."""
 
@@ -178,8 +181,12 @@ def _allocate(shape: tuple[int, ...]) -> np.ndarray:
 def _reserve(file: BinaryIO, size: int) -> None:
     """Make sure that `file` can hold `size` bytes: who writes to a mapped page that the disk has no room for is killed."""
     if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, size)
-        return
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+            return
+        except OSError as error:
+            if error.errno not in NO_FALLOCATE:
+                raise
     block = bytes(1024**2)
     for start in range(0, size, len(block)):
         file.write(block[: size - start])

@@ -32,10 +32,10 @@ from recipes.engine.images import Images
 from recipes.engine.progress import warn
 from recipes.engine.sources import SPLITS, Source
 from recipes.engine.texts import Texts
-from zoo import weights
+from zoo import locks, weights
 from zoo.backbone_table import Backbone
 from zoo.errors import ArtifactError, CheckFailed
-from zoo.files import MEND, read_json, staged_file, write_text
+from zoo.files import MEND, read_json, recover, staged_file, write_text
 from zoo.heads import Head
 from zoo.keras_file import load_keras
 from zoo.stack import backbone_of
@@ -78,7 +78,9 @@ def read(folder: Path) -> dict:
         ArtifactError: no such run, a damaged file, or one of a newer Graft.
     """
     path = Path(folder) / "run.json"
+    recover(Path(folder))
     if not path.is_file():
+        locks.refuse_unfinished(folder)
         raise ArtifactError(f"'{folder}' is no run: it holds no run.json; `graft train ... --out RUN` makes one")
     content = read_json(path)
     schema = content.get("schema") if isinstance(content, dict) else None

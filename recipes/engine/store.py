@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -82,6 +81,7 @@ class Store:
         self.folder = Path(folder)
         self._used: set[str] = set()
         self._verified: set[str] = set()
+        self._alone = False
         self._remove_older()
         for part in self.folder.glob(".part-*"):
             if locks.abandoned(part, part.name.split("-")[1]):
@@ -94,17 +94,29 @@ class Store:
     @contextlib.contextmanager
     def alone(self, keys: Iterable[str]) -> Iterator[None]:
         """Compute the entries `keys` while the block runs, and nobody else; waits while another process does so, after which
-        they may be there."""
-        with contextlib.ExitStack() as stack:
-            for key in sorted(set(keys)):
-                lease, told = locks.Lease(self.folder / f".{key}.lock"), False
-                while (holder := lease.take()) is not None:
-                    if not told:
-                        say(f"prefix cache: {holder} computes the same features: waiting for them")
-                        told = True
-                    time.sleep(LOOK_SECONDS)
-                stack.callback(lease.release)
+        they may be there.
+
+        Within such a block it does not wait again, or two processes could wait for each other: an entry may be computed
+        twice then.
+        """
+        if self._alone:
             yield
+            return
+        with contextlib.ExitStack() as stack:
+            for key in sorted(set(keys)):  # in the same order in every process
+                stack.callback(self._wait_for(key).release)
+            self._alone = True
+            stack.callback(setattr, self, "_alone", False)
+            yield
+
+    def _wait_for(self, key: str) -> locks.Lease:
+        lease, known = locks.Lease(self.folder / f".{key}.lock"), None
+        while (holder := lease.take()) is not None:
+            if holder != known:
+                say(f"prefix cache: {holder} computes the same features: waiting for them")
+                known = holder
+            time.sleep(LOOK_SECONDS)
+        return lease
 
     def find(self, key: str, verify: bool = False) -> tuple[Path, dict] | None:
         """The folder of the entry `key` and what was noted about it; None if it is not there or was damaged.
@@ -145,16 +157,12 @@ class Store:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(prefix=f".part-{locks.machine()}-", dir=self.folder))
             facts: dict = {}
-            try:
-                with locks.marked(part):
-                    yield part, facts
-                    (part / ENTRY).write_text(json.dumps(_described(part, facts)), encoding="utf-8")
-                    with contextlib.suppress(OSError):  # another process was faster
-                        os.replace(part, self.folder / key)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
+            with locks.marked(f".part-{locks.machine()}-", self.folder) as part:
+                yield part, facts
+                (part / ENTRY).write_text(json.dumps(_described(part, facts)), encoding="utf-8")
+                with contextlib.suppress(OSError):  # another process was faster
+                    os.replace(part, self.folder / key)
         except Exception as error:
             if not disk_full(error):
                 raise

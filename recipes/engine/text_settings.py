@@ -7,6 +7,7 @@ from tyro.conf import OmitArgPrefixes
 
 from recipes.engine.sentences import Columns
 from recipes.engine.settings import FitSettings, check_numbers, check_seeds
+from zoo import locks
 from zoo.errors import ConfigError
 
 __all__ = ["TextConfig"]
@@ -72,8 +73,9 @@ class TextConfig:
         """Refuse what cannot work.
 
         Raises:
-            ConfigError: a value outside its range, or an option that is for pictures.
+            ConfigError: a value outside its range, an option that is for pictures, or somebody else is making the run.
         """
+        locks.refuse_held(self.out)
         check_numbers(self)
         self.fit.check(self.epochs)
         check_seeds(self.seed, self.split_seed, self.seeds)

@@ -9,14 +9,16 @@ from pathlib import Path
 from recipes.engine.progress import say
 from recipes.engine.store import Store
 from zoo import locks
-from zoo.errors import ConfigError, GraftError
+from zoo.errors import ConfigError, DiskFull, GraftError
 from zoo.files import disk_full, read_json, replace_folder, settle, write_text
 
-__all__ = ["finished", "store_beside", "workspace"]
+__all__ = ["finished", "settle_run", "store_beside", "workspace"]
 
 SETTINGS = "settings.json"
 FREE = ("out", "overwrite", "resume")
 """Options that may differ between a run and its resumption."""
+OWN_REPORT = ("self-supervised",)
+"""Recipes whose report shows more than their run holds."""
 
 
 def store_beside(out: Path, mode: str = "auto") -> Store | None:
@@ -25,7 +27,7 @@ def store_beside(out: Path, mode: str = "auto") -> Store | None:
 
 
 def finished(out: Path, settings: Mapping) -> bool:
-    """Whether `out` is to be resumed and is complete already, of these `settings`.
+    """Whether `out` is to be resumed and is complete already, of these `settings`. A report that it lacks is written.
 
     Raises:
         ConfigError: it was made with other settings; names the fields. Or somebody else is making it.
@@ -34,11 +36,17 @@ def finished(out: Path, settings: Mapping) -> bool:
     if not settings["resume"]:
         return False
     with locks.hold(out):
-        _settle(out)
-        if not (out / "run.json").exists():
+        settle_run(out)
+        if not (out / "run.json").exists() or _replaces(_folder_of(out)):
             return False
-        _refuse_changes(out, read_json(out / "run.json").get("config", {}), settings)
-    say(f"'{out}' is complete: nothing to resume")
+        content = read_json(out / "run.json")
+        _refuse_changes(out, content.get("config", {}), settings)
+        lacking = not (out / "report.html").exists() and content.get("recipe") not in (None, *OWN_REPORT)
+        if lacking:
+            from recipes.engine import report
+
+            report.write(out)
+    say(f"'{out}' is complete: nothing to resume" + (" but its report, which is written now" if lacking else ""))
     return True
 
 
@@ -53,43 +61,68 @@ def workspace(out: Path, settings: Mapping, fingerprint: str) -> Iterator[Path]:
         ConfigError: `out` exists, or an interrupted run of that name, and neither `overwrite` nor `resume` says what to do;
             or the run to resume had other settings or other data; or somebody else is making `out`.
     """
-    out, overwrite, resume = Path(out), settings["overwrite"], settings["resume"]
-    if overwrite and resume:
+    out = Path(out)
+    if settings["overwrite"] and settings["resume"]:
         raise ConfigError("--overwrite starts anew and --resume goes on: choose one of them")
-    with locks.hold(out):
-        _settle(out)
-        folder = _folder_of(out)
+    with locks.hold(out) as lease:
+        settle_run(out)
+        folder, complete = _folder_of(out), False
         _begin(out, folder, {**settings, "content or splits of the data": fingerprint})  # before: the content alone
         try:
             yield folder
+            if lease.lost():
+                raise ConfigError(f"'{out}' is being written by another machine, because this process stood still")
             # The checkpoints go last: if the folder cannot take its place, --resume still finds everything.
             replace_folder(folder, out)
+            complete = True
             _tidy(out)
         except BaseException as error:
-            kept = _has_checkpoint(folder)
-            told = f"'{out}' is kept as of its last finished epoch: --resume goes on with it"
-            if isinstance(error, Exception) and not isinstance(error, GraftError) and disk_full(error):
-                free = "free some space" + ("; --resume then goes on after the last finished epoch" if kept else "")
-                raise ConfigError(f"no space left on the disk while writing '{out}': {free}") from error
-            if isinstance(error, KeyboardInterrupt):
-                error.add_note(told if kept else f"'{out}' had no checkpoint yet: nothing is left of it")
-            elif kept:
-                say(told)
+            _tell(error, out, folder, complete)
             raise
         finally:
             if not _has_checkpoint(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _folder_of(out: Path) -> Path:
-    return out.absolute().with_name(f".{out.absolute().name}.part")
-
-
-def _settle(out: Path) -> None:
-    """Finish what a process left that was killed while `out` took its place."""
-    settle(_folder_of(out), out)
+def settle_run(out: Path) -> None:
+    """Finish what a process left that was killed while it made `out`, and remove what it left besides; whoever calls it
+    holds the lease of `out`. A run that can be resumed stays."""
+    folder = _folder_of(out)
+    settle(folder, out)
     if (out / SETTINGS).exists() and (out / "run.json").exists():
         _tidy(out)
+    if folder.exists() and not _has_checkpoint(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tell(error: BaseException, out: Path, folder: Path, complete: bool) -> None:
+    """Say what is left of a run that `error` ends, in the one line of the error where it has one.
+
+    Raises:
+        DiskFull: `error` says that the disk is full.
+    """
+    kept = _has_checkpoint(folder)
+    resume = "--resume instead of --overwrite" if kept and _replaces(folder) else "--resume"
+    if complete:
+        told = f"'{out}' is complete"
+    elif kept:
+        told = f"'{out}' is kept as of its last finished epoch: {resume} goes on with it"
+    elif out.exists():
+        told = f"no epoch was finished: '{out}' is as it was"
+    else:
+        told = f"no epoch was finished: nothing is left of '{out}'"
+    full = isinstance(error, DiskFull)
+    if full or (isinstance(error, Exception) and not isinstance(error, GraftError) and disk_full(error)):
+        later = f"; {resume} then goes on after the last finished epoch" if kept else f" ({told})"
+        raise DiskFull(error.place if full else out, f"free some space{later}") from error
+    if isinstance(error, KeyboardInterrupt):
+        error.add_note(told)
+    elif kept:
+        say(told)
+
+
+def _folder_of(out: Path) -> Path:
+    return out.absolute().with_name(f".{out.absolute().name}.part")
 
 
 def _tidy(out: Path) -> None:
@@ -100,12 +133,13 @@ def _tidy(out: Path) -> None:
 
 def _begin(out: Path, folder: Path, known: Mapping) -> None:
     """Make `folder` ready for the settings `known`: what is in it already where they say so, else empty."""
-    overwrite, resume = known["overwrite"], known["resume"]
-    if out.exists() and not overwrite:
-        raise ConfigError(f"'{out}' exists already: --overwrite replaces it, or give another --out")
-    if folder.exists() and not (overwrite or resume) and _has_checkpoint(folder):
+    overwrite, resume, begun = known["overwrite"], known["resume"], _has_checkpoint(folder)
+    if out.exists() and not (overwrite or (resume and _replaces(folder))):
+        more = "; --resume goes on with the training that was to replace it" if _replaces(folder) else ""
+        raise ConfigError(f"'{out}' exists already: --overwrite replaces it, or give another --out{more}")
+    if begun and not (overwrite or resume):
         raise ConfigError(f"'{out}' was begun and interrupted: --resume goes on with it, --overwrite starts anew")
-    if resume and _has_checkpoint(folder):
+    if resume and begun:
         _refuse_changes(out, read_json(folder / SETTINGS), known)
         say(f"resuming '{out}'")
         return
@@ -114,6 +148,14 @@ def _begin(out: Path, folder: Path, known: Mapping) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     write_text(folder / SETTINGS, json.dumps(known))
+
+
+def _replaces(folder: Path) -> bool:
+    """Whether the interrupted training in `folder` was to replace the run that is there."""
+    if not _has_checkpoint(folder):
+        return False
+    settings = read_json(folder / SETTINGS)
+    return isinstance(settings, dict) and bool(settings.get("overwrite"))
 
 
 def _has_checkpoint(folder: Path) -> bool:

@@ -80,15 +80,9 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
     missing = [cell for name, cell in wanted.items() if not ledger.finished(name)]
     if len(missing) < len(wanted):
         say(f"{len(wanted) - len(missing)} of {len(wanted)} cells are finished already: {len(missing)} to go")
-    try:
-        _train(grid, ledger, missing)
-        _export(grid, ledger)
-        suggested = _suggest(grid)
-    except KeyboardInterrupt:
-        say(
-            f"'{grid.out}' keeps what is finished: the same command goes on{', without --overwrite' if overwrite else ''}"
-        )
-        raise
+    _train(grid, ledger, missing)
+    _export(grid, ledger)
+    suggested = _suggest(grid)
     found = list(ledger.rows.values())
     if not any(row["status"] == "done" for row in found):
         raise ConfigError(f"no cell of the grid could be trained; the first one: {found[0]['cause']}")

@@ -1,5 +1,6 @@
 """One writer a place; what a killed process left is swept, what a living one makes is left alone."""
 
+import errno
 import json
 import os
 import signal
@@ -11,10 +12,11 @@ import time
 import numpy as np
 import pytest
 
-from recipes.engine import images, workspace
+from export.sessions import open_artifact
+from recipes.engine import images, run, workspace
 from recipes.engine.store import Store
 from zoo import files, locks
-from zoo.errors import ConfigError
+from zoo.errors import ArtifactError, ConfigError
 
 SETTINGS = {"overwrite": False, "resume": False}
 
@@ -50,7 +52,8 @@ def test_a_second_writer_is_told_who_the_first_is_until_it_has_gone(process, tmp
     holder = process(HOLDS, tmp_path / "run")
     with (
         pytest.raises(
-            ConfigError, match=rf"'run' in .* is being written by process {holder.pid} on .* since \d\d:\d\d"
+            ConfigError,
+            match=rf"run' is being written by process {holder.pid} on .* since \d\d:\d\d: wait, or give another --out",
         ),
         locks.hold(tmp_path / "run"),
     ):
@@ -86,7 +89,7 @@ def told(file, **changes):
 def test_the_lease_of_another_machine_holds_while_it_is_touched(tmp_path):
     file = tmp_path / ".run.lock"
     told(file)
-    held = pytest.raises(ConfigError, match=r"process 1 on elsewhere since .* \(graft train\)")
+    held = pytest.raises(ConfigError, match=r"process 1 on elsewhere since .*: wait")
     with held, locks.hold(tmp_path / "run"):
         pass
     os.utime(file, (0, time.time() - 2 * locks.STALE_SECONDS))
@@ -280,3 +283,228 @@ def _runs(process: int) -> bool:
         return "\nState:\tZ" not in open(f"/proc/{process}/status").read()
     except FileNotFoundError:
         return False
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Leases of other machines
+
+
+def test_one_place_has_one_lease_whatever_links_lead_to_it(process, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "link").symlink_to("runs")
+    process(HOLDS, tmp_path / "link" / "run")
+    with pytest.raises(ConfigError, match="is being written by process"), locks.hold(tmp_path / "runs" / "run"):
+        pass
+    (tmp_path / "runs" / "run").mkdir()
+    (tmp_path / "latest").symlink_to("runs/run")
+    with pytest.raises(ConfigError, match="latest' is being written by process"), locks.hold(tmp_path / "latest"):
+        pass
+
+
+def test_the_clock_of_the_disk_decides_whether_another_machine_lives(monkeypatch, tmp_path):
+    told(tmp_path / ".run.lock")
+    real = time.time
+    monkeypatch.setattr(locks.time, "time", lambda: real() + 3600)
+    assert locks.holder_of(tmp_path / "run").host == "elsewhere"
+    with pytest.raises(ConfigError, match="process 1 on elsewhere"), locks.hold(tmp_path / "run"):
+        pass
+
+
+def test_a_lease_that_another_machine_is_just_making_is_waited_for(tmp_path):
+    file = tmp_path / ".run.lock"
+    file.touch()
+    threading.Timer(0.1, told, [file]).start()
+    with pytest.raises(ConfigError, match="process 1 on elsewhere"), locks.hold(tmp_path / "run"):
+        pass
+
+
+def test_a_lease_that_another_machine_took_over_is_left_to_it(tmp_path):
+    out = tmp_path / "run"
+
+    def stand_still():
+        with workspace.workspace(out, SETTINGS, "x") as folder:
+            (folder / "run.json").write_text("{}")
+            told(tmp_path / ".run.lock")
+
+    with pytest.raises(ConfigError, match="is being written by another machine"):
+        stand_still()
+    assert [path.name for path in tmp_path.iterdir()] == [".run.lock"]
+    assert locks.holder_of(out).host == "elsewhere"
+
+
+def test_looking_who_holds_a_place_takes_nothing(process, tmp_path):
+    locks.refuse_held(tmp_path / "run")
+    holder = process(HOLDS, tmp_path / "run")
+    assert locks.holder_of(tmp_path / "run").process == holder.pid
+    with pytest.raises(ConfigError, match=f"process {holder.pid} .*: wait, or give another --out"):
+        locks.refuse_held(tmp_path / "run")
+    holder.kill()
+    holder.wait()
+    locks.refuse_held(tmp_path / "run")
+    assert (tmp_path / ".run.lock").exists()
+
+
+def test_no_folder_stays_that_was_made_for_a_lease(tmp_path):
+    with locks.hold(tmp_path / "a" / "b" / "run"):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert not list(tmp_path.iterdir())
+    with locks.hold(tmp_path / "a" / "b" / "run"):
+        (tmp_path / "a" / "b" / "run").mkdir()
+    assert (tmp_path / "a" / "b" / "run").is_dir()
+
+
+def test_a_folder_in_the_making_has_its_name_only_once_it_is_marked(monkeypatch, tmp_path):
+    seen = []
+    lock = locks._lock
+    monkeypatch.setattr(locks, "_lock", lambda *given: seen.extend(p.name for p in tmp_path.iterdir()) or lock(*given))
+    with locks.marked(".part-", tmp_path) as folder:
+        assert not locks.abandoned(folder, locks.machine())
+        assert folder.name.startswith(".part-")
+    assert seen[0].startswith(".new-")
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_computes_entries_does_not_wait_for_others(process, tmp_path):
+    """Two processes that each lack what the other one computes would wait for each other."""
+    process(WRITES, tmp_path, 60)
+    store, start = Store(tmp_path), time.monotonic()
+    with store.alone(["a"]):
+        with store.alone(["k"]), store.add("k") as (folder, _):
+            (folder / "0.bin").write_bytes(b"y")
+        assert time.monotonic() - start < 5
+    assert store.find("k")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Readers
+
+
+def test_a_run_that_is_being_made_is_said_to_readers(process, tmp_path):
+    holder = process(HOLDS, tmp_path / "run")
+    for read in (run.read, open_artifact):
+        with pytest.raises(ArtifactError, match=f"run' is being written by process {holder.pid} on .*: wait for it"):
+            read(tmp_path / "run")
+    holder.kill()
+    holder.wait()
+    with pytest.raises(ArtifactError, match="is no run"):
+        run.read(tmp_path / "run")
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_run_that_was_killed_while_it_took_its_place_can_be_read(complete, tmp_path):
+    for name in (".run.part.old", ".run.part")[: 1 + complete]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps({"schema": 1, "of": name}))
+    assert run.read(tmp_path / "run")["of"] == (".run.part" if complete else ".run.part.old")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_an_export_that_was_killed_while_it_took_its_place_can_be_read(process, tmp_path):
+    target = tmp_path / "export"
+    target.mkdir()
+    process(STAGES, target, "renaming").wait()
+    assert not target.exists()
+    with pytest.raises(ArtifactError, match=r"there is no artifact '.*model\.onnx'"):
+        open_artifact(target / "model.onnx")
+    assert [path.name for path in target.iterdir()] == ["new"]
+
+
+def test_what_is_replaced_while_it_is_read_is_said(tmp_path):
+    def replaced(error=None):
+        with files.unchanged(tmp_path / "run"):
+            with files.staged_folder(tmp_path / "run", overwrite=True):
+                pass
+            if error:
+                raise error
+
+    (tmp_path / "run").mkdir()
+    for error in (None, ArtifactError("'labels.txt' is missing")):
+        with pytest.raises(ArtifactError, match="another process replaced '.*run' while it was read"):
+            replaced(error)
+    with pytest.raises(KeyboardInterrupt):
+        replaced(KeyboardInterrupt())
+    with pytest.raises(ValueError, match="as it is"), files.unchanged(tmp_path / "run"):
+        raise ValueError("as it is")
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_one_before(monkeypatch, tmp_path):
+    target, replace = tmp_path / "run", os.replace
+    target.mkdir()
+
+    def full(source, place):
+        if place == target and not str(source).endswith(".old"):
+            raise KeyboardInterrupt
+        replace(source, place)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(KeyboardInterrupt), files.staged_folder(target, overwrite=True):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ends
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_disk_that_cannot_reserve_space_is_written_to(code, monkeypatch):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(images, "IN_MEMORY_BYTES", 10)
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    pixels = images._allocate((4, 2, 2, 3))
+    pixels[:] = 7
+    assert np.all(pixels == 7)
+
+
+DEAF = """
+import signal, time
+from zoo import processes
+with processes.with_parent():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux ends it at once")
+def test_a_process_ends_with_the_one_that_started_it_whatever_it_does():
+    parent = subprocess.Popen([sys.executable, "-c", FOLLOWS, DEAF], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    time.sleep(1)
+    parent.kill()
+    parent.wait()
+    time.sleep(0.3)
+    assert not _runs(child)
+
+
+SLEEPS = """
+import signal, time
+from recipes.commands import __main__, zoo
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, and a shell's &, have them ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def command(arguments):
+    try:
+        print("begun", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt as error:
+        error.add_note("'run' is kept")
+        raise
+zoo.command = command
+__main__.main(["zoo"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (signal.SIGTERM, 143, "ended by SIGTERM"),
+        (signal.SIGHUP, 129, "ended by SIGHUP"),
+        (signal.SIGINT, 130, "interrupted"),
+    ],
+)
+def test_a_signal_that_asks_to_end_is_one_line_and_a_code(number, code, words, process):
+    asked = process(SLEEPS)
+    asked.send_signal(number)
+    assert asked.stderr.read() == f"graft zoo: {words}: 'run' is kept\n"
+    assert asked.wait() == code

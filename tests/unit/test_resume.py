@@ -15,7 +15,8 @@ from recipes.engine.fit import train
 from recipes.engine.schedule import Phase
 from recipes.engine.settings import FitSettings
 from tests.tiny import HEAD, builder, normalization, pictures
-from zoo.errors import ArtifactError, ConfigError, TrainingError
+from zoo.errors import ArtifactError, ConfigError, DiskFull, TrainingError
+from zoo.files import staged_file
 
 PHASES = (Phase("head", "head", 2, 0.01), Phase("all", "all", 2, 0.01, batch_norm="train"))
 SEEDS = [3, 4]
@@ -129,7 +130,9 @@ def begin(out, keep=True, error=Killed, fingerprint="f", **options):
         if keep:
             Checkpoints(folder / "checkpoint" / "transfer").save(0, Checkpoint())
         (folder / "run.json").write_text("{}")
-        if error is not None:
+        if callable(error) and not isinstance(error, type):
+            error(folder)
+        elif error is not None:
             raise error
 
 
@@ -224,6 +227,99 @@ def test_the_disk_filling_up_keeps_what_was_done(tmp_path):
     with pytest.raises(ConfigError, match="no space left .*--resume then goes on"):
         begin(tmp_path / "run", error=error)
     assert (tmp_path / ".run.part" / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(
+    ("keep", "told"),
+    [(True, "free some space; --resume then goes on after the last finished epoch"), (False, "no epoch was finished")],
+)
+def test_a_file_that_fills_the_disk_is_named_with_what_is_kept(keep, told, tmp_path):
+    """The file itself cannot know: it says of itself that nothing was left behind."""
+    out = tmp_path / "run"
+
+    def fill(folder):
+        with staged_file(folder / "model.keras"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(DiskFull, match=f"while writing '.*model.keras': .*{told}") as found:
+        begin(out, keep, error=fill)
+    assert "nothing was left behind" not in str(found.value)
+    assert _folder(out).exists() == keep
+
+
+def _folder(out):
+    return out.with_name(f".{out.name}.part")
+
+
+def test_what_is_left_is_said_as_it_is(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+
+    def left(match, **options):
+        with pytest.raises(KeyboardInterrupt) as ended:
+            begin(out, error=KeyboardInterrupt(), **options)
+        assert ended.value.__notes__ == [match]
+
+    left(f"no epoch was finished: nothing is left of '{out}'", keep=False)
+    left(f"'{out}' is kept as of its last finished epoch: --resume goes on with it")
+    left(f"'{out}' is kept as of its last finished epoch: --resume goes on with it", resume=True)
+    begin(out, resume=True, error=None)
+    left(f"no epoch was finished: '{out}' is as it was", keep=False, overwrite=True)
+    resume = "--resume instead of --overwrite goes on with it"
+    left(f"'{out}' is kept as of its last finished epoch: {resume}", overwrite=True)
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workspace, "_tidy", interrupted)
+    with pytest.raises(KeyboardInterrupt) as ended:
+        begin(out, overwrite=True, error=None)
+    assert ended.value.__notes__ == [f"'{out}' is complete"]
+    monkeypatch.undo()
+    assert (out / "settings.json").exists()
+    assert workspace.finished(out, {"resume": True})
+    assert [p.name for p in out.iterdir()] == ["run.json"]
+
+
+def test_an_interrupted_training_that_was_to_replace_a_run_goes_on(tmp_path):
+    out = tmp_path / "run"
+    begin(out, error=None)
+    (out / "of").write_text("before")
+    with pytest.raises(Killed):
+        begin(out, overwrite=True)
+    with pytest.raises(
+        ConfigError, match="exists already: .*--resume goes on with the training that was to replace it"
+    ):
+        begin(out)
+    assert not workspace.finished(out, SETTINGS | {"resume": True}), "it is the one before that is complete"
+    begin(out, resume=True, keep=False, error=None)
+    assert [p.name for p in out.iterdir()] == ["run.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_a_killed_overwrite_left_without_an_epoch_is_swept_by_resume(tmp_path):
+    out = tmp_path / "run"
+    begin(out, error=None)
+    _folder(out).mkdir()
+    assert workspace.finished(out, SETTINGS | {"resume": True})
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_complete_run_without_a_report_gets_one(tmp_path, monkeypatch, capsys):
+    """Graft wrote it after the run took its place, until a kill between the two had left some without."""
+    from recipes.engine import report
+
+    out, written = tmp_path / "run", []
+    out.mkdir()
+    (out / "run.json").write_text('{"recipe": "image-classification", "config": {}}')
+    monkeypatch.setattr(report, "write", written.append)
+    assert workspace.finished(out, SETTINGS | {"resume": True})
+    assert written == [out]
+    assert "complete: nothing to resume but its report, which is written now" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    (out / "report.html").touch()
+    assert workspace.finished(out, SETTINGS | {"resume": True})
+    assert written == [out]
 
 
 def other_backbone():
