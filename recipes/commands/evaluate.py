@@ -49,6 +49,8 @@ def command(arguments: Sequence[str]) -> None:
     for task, figures in result.get("tasks", {"": result}).items():
         values = (f"{name} {value:.4f}" for name, value in figures.items() if isinstance(value, float))
         print("  ".join(filter(None, [task, *values])), f" on {result['examples']} examples")
+        if "positive_class" in figures:
+            print(f"positive class: {figures['positive_class']}")
         width = max(map(len, figures["per_class"]), default=0)
         for label, row in figures["per_class"].items():
             print(
@@ -67,7 +69,8 @@ def evaluate(options: Options) -> dict:
 
 
 def _texts(session: "Session", options: Options) -> dict:
-    from recipes.engine import head_evaluation, sentences, splits, text_session, texts
+    from recipes.engine import head_evaluation, hints, sentences, splits, text_session, texts
+    from recipes.engine.progress import warn
 
     heads = text_session.heads_of(session.preprocessing)
     columns = sentences.Columns(options.text_column, options.label_column, options.tags_column)
@@ -76,6 +79,8 @@ def _texts(session: "Session", options: Options) -> dict:
     encoded = texts.encode(
         chosen, session.tokenizer, heads, source.labels, inputs=session.inputs, max_length=text_session.longest(session)
     )
+    if encoded.unknown_share > hints.MOST_UNKNOWN:
+        warn(f"{encoded.unknown_share:.1%} of the tokens of these texts are unknown ([UNK]) to the model's tokenizer")
     found = head_evaluation.figures(heads, text_session.outputs(session, encoded), encoded)
     return {**found, "truncated": encoded.truncated}
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from export.sessions import Session
 from recipes.engine import sentences
+from recipes.engine.progress import warn
 from recipes.engine.sources import Source
 from recipes.engine.texts import Texts, padded, token_inputs
 from zoo import heads
@@ -18,6 +19,8 @@ from zoo.text import split_words
 __all__ = ["heads_of", "labelled", "longest", "outputs", "predict", "said"]
 
 BATCH = 32
+MOSTLY = 0.5
+"""Share of unknown tokens above which a text is one that the tokenizer cannot read."""
 
 
 def heads_of(preprocessing: Mapping) -> tuple[Head, ...]:
@@ -57,7 +60,8 @@ def outputs(session: Session, texts: Texts):
 
 
 def predict(session: Session, given: Sequence[str]) -> Iterator[dict]:
-    """For each text `{"input", ...}` and what the heads say of it; of several heads by their names.
+    """For each text `{"input", ...}` and what the heads say of it; of several heads by their names. Warns at the end of
+    texts that the tokenizer cannot read.
 
     Raises:
         DataError: a text is empty.
@@ -68,7 +72,7 @@ def predict(session: Session, given: Sequence[str]) -> Iterator[dict]:
     for number, text in enumerate(given, 1):
         if not text.strip():
             raise DataError(f"text {number} of {len(given)} is empty: give one that says something")
-    described = session.preprocessing["outputs"]
+    described, unreadable = session.preprocessing["outputs"], 0
     for start in range(0, len(given), BATCH):
         texts = list(given[start : start + BATCH])
         words = [split_words(text) for text in texts]
@@ -77,12 +81,18 @@ def predict(session: Session, given: Sequence[str]) -> Iterator[dict]:
         else:
             ids, _ = session.tokenizer.encode(texts, longest(session))
             firsts = [None] * len(texts)
+        unreadable += sum(session.tokenizer.unknown_share([row]) > MOSTLY for row in ids)
         pad_id = session.preprocessing["tokenizer"]["pad_id"]
         found = session.predict(token_inputs(ids, session.inputs, pad_id, session.input_shape[0]))
         found = found if isinstance(found, dict) else {session.outputs[0]: found}
         for i, text in enumerate(texts):
             parts = {name: said(described[name], found[name][i], words[i], firsts[i]) for name in found}
             yield {"input": text, **(parts if len(parts) > 1 else next(iter(parts.values())))}
+    if unreadable:
+        warn(
+            f"{unreadable:,} of {len(given):,} texts are mostly unknown ([UNK]) to the model's tokenizer: do not trust what "
+            "it says of them"
+        )
 
 
 def said(head: Mapping, row: np.ndarray, words: Sequence[str] = (), firsts: np.ndarray | None = None) -> dict:
