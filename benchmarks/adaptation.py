@@ -186,7 +186,7 @@ def words(pair: str, options: Options) -> list[dict]:
     source, target = (sentences.load(str(reviews(options.work)[d]), need=("label",)) for d in pair.split("-"))
     start = time.perf_counter()
     model = text_floor.fitted(splits.complete(source, 0)[0])
-    reached = text_floor.accuracy(model, target.splits["train"])
+    reached = text_floor.accuracy(model, target.splits["train"], source.labels)
     row = {"method": "source_only", "seed": 0, "accuracy": reached, "seconds": time.perf_counter() - start}
     return [described(pair, row, options)]
 

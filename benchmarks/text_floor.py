@@ -1,10 +1,9 @@
-"""The floor under every text classifier: TF-IDF of words and pairs of words, logistic regression.
+"""The floor under every text classifier, counted words as each run for texts states them, on tables of sentences.
 
     python benchmarks/text_floor.py build/tables/sst2.csv build/tables/trec.csv [--per-class 16]
 
 prints test accuracy, on the splits that the recipes use; with `--per-class N` for split seeds 0 to 2, each drawing other
-training sentences (as `graft train text-classification --per-class N --split-seed S` does). scikit-learn's defaults but for
-C, which is chosen on the validation split.
+training sentences (as `graft train text-classification --per-class N --split-seed S` does). How: recipes/engine/tfidf.py.
 """
 
 import sys
@@ -18,9 +17,10 @@ from tyro.conf import Positional
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from recipes.engine import sentences, splits
+from recipes.engine import sentences, splits, tfidf
 from recipes.engine.sentences import Sentence
 from recipes.engine.sources import Source
+from recipes.engine.tfidf import CountedWords
 
 __all__ = ["Options", "accuracy", "fitted", "main"]
 
@@ -41,28 +41,28 @@ def main(options: Options) -> None:
             source, _ = splits.complete(sentences.load(str(table), need=("label",)), seed)
             if options.per_class:
                 source = splits.take_per_label(source, options.per_class, seed)
-            found.append(accuracy(fitted(source), source.splits["test"]))
+            found.append(accuracy(fitted(source), source.splits["test"], source.labels))
         span = f" ({min(found):.3f} to {max(found):.3f})" if len(found) > 1 else ""
         print(f"{table.stem}: {np.mean(found):.3f}{span}")
 
 
-def fitted(source: Source):
-    """The scikit-learn pipeline, trained on the train split of `source`."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
-    texts, labels = ([getattr(s, key) for s in source.splits["train"]] for key in ("text", "label"))
-    models = [
-        make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=c, max_iter=2000)).fit(texts, labels)
-        for c in (1, 3, 10, 30, 100)
-    ]
-    return max(models, key=lambda model: accuracy(model, source.splits["validation"]))
+def fitted(source: Source) -> CountedWords:
+    """Counted words, trained on the train split of `source`."""
+    return tfidf.fit(
+        *(_numbered(source.splits[name], source.labels) for name in ("train", "validation")), "single_label"
+    )
 
 
-def accuracy(model, part: Sequence[Sentence]) -> float:
+def accuracy(model: CountedWords, part: Sequence[Sentence], labels: Sequence[str]) -> float:
     """Of `model` on the sentences of `part`."""
-    return model.score([s.text for s in part], [s.label for s in part])
+    texts, targets = _numbered(part, labels)
+    return float(np.mean(model.predict(texts).argmax(-1) == targets.argmax(-1)))
+
+
+def _numbered(part: Sequence[Sentence], labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Texts and one-hot targets `(n, labels)`."""
+    numbers = [list(labels).index(sentence.label) for sentence in part]
+    return [sentence.text for sentence in part], np.eye(len(labels))[numbers]
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class Config(ImageConfig):
 def main(config: Config) -> Path:
     """Train, adapt, choose, measure, write the run directory and print the outcome; returns the directory."""
     from recipes.adapt import catalogue, compare, domains, outcome
-    from recipes.engine import fit, report, run, schedule, splits, workspace
+    from recipes.engine import fit, hints, report, run, schedule, splits, workspace
     from recipes.engine.progress import say
     from zoo import backbone_table, backbones, heads
     from zoo.errors import ConfigError
@@ -88,6 +88,7 @@ def main(config: Config) -> Path:
         described = fit.describe_phases(build(), phases)
         duplicates = splits.warn_of_concerns(pair.source, pair.fingerprint, config.backbone, config.split_seed)
         images, measured = domains.decode(pair, size, config.skip_bad)
+        hinted = hints.class_weights(head, images["train"].targets, config.fit)
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
         seeds = range(config.seed, config.seed + config.seeds)
         methods = (config.methods, config.strength, config.threshold)
@@ -109,7 +110,7 @@ def main(config: Config) -> Path:
                 pair.fingerprint,
                 duplicates,
             )
-            | {"target": domains.describe(pair, images, measured)}
+            | {"target": domains.describe(pair, images, measured), "hints": hinted}
             | {"calibration": {"split": "unlabelled", "source": pair.target}},
         }
         run.write_classifier(folder, model, head, images, chosen.history, facts, calibration=images["unlabelled"])

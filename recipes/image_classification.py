@@ -46,7 +46,19 @@ def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
     import numpy as np
 
-    from recipes.engine import evaluation, fit, images, optimizer, report, run, schedule, sources, splits, workspace
+    from recipes.engine import (
+        evaluation,
+        fit,
+        hints,
+        images,
+        optimizer,
+        report,
+        run,
+        schedule,
+        sources,
+        splits,
+        workspace,
+    )
     from recipes.engine.progress import say
     from zoo import backbone_table, backbones, heads
     from zoo.quiet import load_tensorflow
@@ -76,6 +88,7 @@ def main(config: Config) -> Path:
         duplicates = splits.warn_of_concerns(source, fingerprint, config.backbone, config.split_seed)
         store = workspace.store_beside(config.out)
         pixels = images.decode_splits(source, size, skip_bad=config.skip_bad)
+        hinted = hints.class_weights(head, pixels["train"].targets, config.fit)
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
         seeds = range(config.seed, config.seed + config.seeds)
 
@@ -103,7 +116,8 @@ def main(config: Config) -> Path:
             "config": run.plain(config),
             "seed": best.seed,
             "backbone": run.describe_backbone(row, spec, model),
-            "data": run.describe_data(source, pixels, made, config.split_seed, fingerprint, duplicates),
+            "data": run.describe_data(source, pixels, made, config.split_seed, fingerprint, duplicates)
+            | {"hints": hinted},
             "schedule": {
                 "name": config.schedule,
                 "phases": [a | b for a, b in zip(described, best.phases, strict=True)],

@@ -51,7 +51,7 @@ class Config(ImageConfig):
 def main(config: Config) -> Path:
     """Train, choose, measure, write the run directory and print the outcome; returns the directory."""
     from recipes.adapt import catalogue, compare, domains, outcome
-    from recipes.engine import fit, report, run, schedule, splits, workspace
+    from recipes.engine import fit, hints, report, run, schedule, splits, workspace
     from recipes.engine.progress import say
     from zoo import backbone_table, backbones, heads
     from zoo.errors import ConfigError
@@ -85,6 +85,7 @@ def main(config: Config) -> Path:
         described = fit.describe_phases(build(), phases)
         duplicates = splits.warn_of_concerns(pair.source, pair.fingerprint, config.backbone, config.split_seed)
         images, _ = domains.decode(pair, size, config.skip_bad)
+        hinted = hints.class_weights(head, images["train"].targets, config.fit)
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
         seeds = range(config.seed, config.seed + config.seeds)
         plan = compare.Plan(
@@ -100,7 +101,7 @@ def main(config: Config) -> Path:
         facts = outcome.facts_of("semi-supervised", config, described, found, chosen, adaptation) | {
             "backbone": run.describe_backbone(row, spec, model),
             "data": run.describe_data(pair.source, own, pair.made, config.split_seed, pair.fingerprint, duplicates)
-            | {"target": domains.describe(pair, images, None)},
+            | {"target": domains.describe(pair, images, None), "hints": hinted},
         }
         run.write_classifier(folder, model, head, images, chosen.history, facts)
         report.write(folder)

@@ -54,7 +54,7 @@ class Config(TextConfig):
 def main(config: Config) -> Path:
     """Train, adapt, choose, measure, write the run directory and print the outcome; returns the directory."""
     from recipes.adapt import catalogue, compare, domains, outcome
-    from recipes.engine import fit, report, run, schedule, splits, text_run, workspace
+    from recipes.engine import fit, report, run, schedule, splits, text_run, tfidf, workspace
     from recipes.engine.progress import say
     from zoo import encoders, heads
     from zoo.errors import ConfigError
@@ -91,6 +91,9 @@ def main(config: Config) -> Path:
         texts, measured = domains.encode_both(
             pair, tokenizer, head, inputs=[t.name for t in model.inputs], max_length=max_length
         )
+        warnings, hinted = text_run.notice(head, texts, row, config)
+        own = {split: texts[split] for split in pair.source.splits}
+        floor = tfidf.measure([head], own, measured)
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
         seeds = range(config.seed, config.seed + config.seeds)
         methods = (config.methods, config.strength, config.threshold)
@@ -101,18 +104,28 @@ def main(config: Config) -> Path:
         chosen, adaptation = outcome.decide(
             folder, found, model, texts, measured, config.select, head.labels, "target", store
         )
-        own = {split: texts[split] for split in pair.source.splits}
         facts = outcome.facts_of("text-domain-adaptation", config, described, found, chosen, adaptation) | {
             "modality": "text",
             "backbone": text_run.describe_backbone(row, spec, model),
             "data": text_run.describe_data(
                 pair.source, own, pair.made, config, pair.fingerprint, duplicates, max_length, [head]
             )
-            | {"target": domains.describe(pair, texts, measured)},
+            | {"target": domains.describe(pair, texts, measured), "hints": hinted},
+            "warnings": warnings,
             "measure": {"name": "accuracy", "key": "accuracy", "heads": [{"name": "accuracy", "key": "accuracy"}]},
         }
         text_run.write(
-            folder, model, [head], own, tokenizer, pair.source, chosen.history, facts, unlabelled=texts["unlabelled"]
+            folder,
+            model,
+            [head],
+            own,
+            tokenizer,
+            pair.source,
+            chosen.history,
+            facts,
+            floor,
+            measured,
+            unlabelled=texts["unlabelled"],
         )
         report.write(folder)
     outcome.summarize(config.out)

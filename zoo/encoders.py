@@ -89,6 +89,11 @@ class Encoder:
         """Of the family."""
         return FAMILIES[self.family].paper
 
+    @property
+    def multilingual(self) -> bool:
+        """Whether it was trained on some hundred languages and their scripts; KerasHub's names say so at their end."""
+        return self.name.endswith("_multi")
+
 
 def _row(name: str, family: str, parameters: int, feature_dim: int, licence: str, max_length: int = 512) -> Encoder:
     return Encoder(name, family, parameters, feature_dim, max_length, ("preset",), licence, name)

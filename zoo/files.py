@@ -9,7 +9,7 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from zoo.errors import ArtifactError, ConfigError, DiskFull, GraftError
 __all__ = [
     "check_free",
     "disk_full",
+    "json_text",
     "one_line_if_full",
     "read_arrays",
     "read_json",
@@ -163,6 +164,26 @@ def check_free(target: Path, overwrite: bool, mend: str = "--overwrite replaces 
     """
     if target.exists() and not overwrite:
         raise ConfigError(f"'{target}' exists already: {mend}, or give another --out")
+
+
+def json_text(value: Any, indent: str = "") -> str:
+    """`value` as JSON for people to read: indented, but a list or an object that holds no others stands on one line, so that
+    figures of thousands of labels stay short."""
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    if not any(isinstance(part, Mapping | list | tuple) for part in parts):
+        return json.dumps(value, ensure_ascii=False)
+    deeper = indent + "  "
+    if isinstance(value, Mapping):
+        lines = [f"{deeper}{_key(key)}: {json_text(part, deeper)}" for key, part in value.items()]
+    else:
+        lines = [f"{deeper}{json_text(part, deeper)}" for part in value]
+    first, last = "{}" if isinstance(value, Mapping) else "[]"
+    return f"{first}\n" + ",\n".join(lines) + f"\n{indent}{last}"
+
+
+def _key(key: object) -> str:
+    """A key as `json.dumps` writes it, which makes text of numbers, booleans and None."""
+    return json.dumps(key, ensure_ascii=False) if isinstance(key, str) else json.dumps(json.dumps(key))
 
 
 def write_text(target: Path, text: str) -> None:

@@ -112,7 +112,8 @@ def single_label(
 def multi_label(labels: Sequence[str], *, name: str = "probabilities", dropout: float = 0.0) -> Head:
     """Any number of `labels` hold: independent sigmoid probabilities `(batch, len(labels))` in [0, 1].
 
-    Targets are rows of 0 and 1. `score` gives macro average precision and the exact-match accuracy at 0.5.
+    Targets are rows of 0 and 1. `score` gives macro average precision and, at 0.5, the binary accuracy (of
+    each label by itself, as Keras has it) and the exact match (of all labels of an example at once).
 
     Raises:
         ConfigError: no labels, or `dropout` outside [0, 1).
@@ -144,9 +145,11 @@ def multi_label(labels: Sequence[str], *, name: str = "probabilities", dropout: 
         # A label that never occurs in the targets has no average precision; leaving it out beats a warning and a zero.
         seen = targets.any(0)
         precision = float(average_precision_score(targets[:, seen], outputs[:, seen])) if seen.any() else None
+        right = (outputs >= 0.5) == (targets >= 0.5)
         return {
-            "accuracy": float(np.mean(np.all((outputs >= 0.5) == (targets >= 0.5), axis=-1))),
             "average_precision": precision,
+            "binary_accuracy": float(np.mean(right)),
+            "exact_match": float(np.mean(right.all(-1))),
         }
 
     return Head(name, "multi_label", tuple(labels), attach, loss, metrics, score)

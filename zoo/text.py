@@ -7,6 +7,8 @@ special token, and neither truncation nor padding is hidden in the file.
 
 import json
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +24,7 @@ __all__ = [
     "from_json",
     "learn_word_pieces",
     "read_vocabulary",
+    "scripts",
     "sentencepiece_unigram",
     "split_words",
     "word_piece",
@@ -71,6 +74,22 @@ class Tokenizer:
         for piece, number in self.fast.get_vocab().items():
             pieces[number] = piece
         return pieces
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """The id that stands for what the vocabulary lacks, as [UNK]; None where it lacks nothing, as of bytes."""
+        model = json.loads(self.json)["model"]
+        if model["type"] == "Unigram":
+            return model.get("unk_id")
+        return None if model.get("unk_token") is None else self.fast.token_to_id(model["unk_token"])
+
+    def unknown_share(self, ids: Sequence[np.ndarray]) -> float:
+        """The share of the tokens in `ids`, of one text or of several, that are unknown, 0 to 1; special tokens around a
+        text are not counted."""
+        tokens = sum(map(len, ids)) - len(ids) * self.fast.num_special_tokens_to_add(False)
+        if self.unknown_id is None or tokens <= 0:
+            return 0.0
+        return sum(int(np.count_nonzero(row == self.unknown_id)) for row in ids) / tokens
 
     def encode(self, texts: Sequence[str], max_length: int) -> tuple[list[np.ndarray], int]:
         """(the ids of each text, int32 `(pieces,)` with special tokens and at most `max_length` long; how many were cut)."""
@@ -255,6 +274,16 @@ def learn_word_pieces(texts: Sequence[str], size: int) -> list[str]:
 def split_words(text: str) -> list[str]:
     """The words of a text, for a tagger."""
     return WORD.findall(text)
+
+
+def scripts(texts: Sequence[str]) -> dict[str, float]:
+    """The share of each script among the letters of `texts`, as Unicode names them ("LATIN", "CJK", "ARABIC"), the most
+    frequent first; empty where there are no letters."""
+    found: Counter[str] = Counter()
+    for character, count in Counter("".join(texts)).items():
+        if character.isalpha():
+            found[unicodedata.name(character, "UNKNOWN").split()[0]] += count
+    return {script: count / found.total() for script, count in found.most_common()}
 
 
 def read_vocabulary(path: Path) -> list[str]:

@@ -181,7 +181,8 @@ def contradiction(facts: Mapping) -> str | None:
 
 def summarize(folder: Path) -> None:
     """Print the outcome of a run to stdout: the methods, the choice, what it gained, where things are."""
-    facts = run.read(folder)["adaptation"]
+    content = run.read(folder)
+    facts = content["adaptation"]
     print(table(facts))
     chosen = facts["chosen"]
     print(f"kept: {chosen['method']}, seed {chosen['seed']}; chosen by {facts['chosen_by']}")
@@ -192,6 +193,8 @@ def summarize(folder: Path) -> None:
         print(note)
     if not facts["verdicts"] and chosen["method"] != facts["baseline"]:
         print("whether it gained anything is not known: --target-labels measures it on a target that has labels")
+    if content.get("counted_words"):
+        print(content["counted_words"]["text"])
     print(f"report: {Path(folder) / 'report.html'}")
 
 

@@ -62,6 +62,8 @@ def command(arguments: Sequence[str]) -> None:
             if value is None or isinstance(value, float)
         )
         print("  ".join(filter(None, [task, *values])), f" on {result['examples']} examples")
+        if "positive_class" in figures:
+            print(f"positive class: {figures['positive_class']}")
         width = max(map(len, figures["per_class"]), default=0)
         for label, row in figures["per_class"].items():
             print(
@@ -85,7 +87,8 @@ def evaluate(options: Options) -> dict:
 
 
 def _texts(session: "Session", options: Options) -> dict:
-    from recipes.engine import head_evaluation, sentences, text_session, texts
+    from recipes.engine import head_evaluation, hints, sentences, text_session, texts
+    from recipes.engine.progress import warn
 
     heads = text_session.heads_of(session.preprocessing)
     columns = sentences.Columns(options.text_column, options.label_column, options.tags_column)
@@ -96,6 +99,8 @@ def _texts(session: "Session", options: Options) -> dict:
     )
     if seen is not None:
         seen.refuse_decoded(encoded, options.split)
+    if encoded.unknown_share > hints.MOST_UNKNOWN:
+        warn(f"{encoded.unknown_share:.1%} of the tokens of these texts are unknown ([UNK]) to the model's tokenizer")
     found = head_evaluation.figures(heads, text_session.outputs(session, encoded), encoded)
     return {**found, "truncated": encoded.truncated}
 

@@ -124,19 +124,25 @@ def _texts(session: "Session", options: Options) -> Iterator["Mapping | BadInput
     text_session.check_session(session)
     if options.words and not session.preprocessing["words"]:
         raise ConfigError(f"--words is for models that tag words: '{options.artifact}' reads texts as they are")
-    cut = done = 0
+    cut = unreadable = done = 0
     for batch in _batches(predict_inputs.texts(options.inputs, options.text_column, options.words)):
         good: list[Text] = [text for text in batch if not isinstance(text, predict_inputs.BadInput)]
         answers = iter(text_session.predict_batch(session, good) if good else ())
         for text in batch:
             answer = text if isinstance(text, predict_inputs.BadInput) else next(answers)
             cut += isinstance(answer, Mapping) and "truncated" in answer
+            unreadable += isinstance(answer, Mapping) and "unreadable" in answer
             yield answer
         done += len(good)
     if cut:
         warn(
             f"{cut:,} of {done:,} texts are longer than the {text_session.longest(session)} tokens that the model reads: "
             'what lies behind was not looked at ("truncated" in --json)'
+        )
+    if unreadable:
+        warn(
+            f"{unreadable:,} of {done:,} texts are mostly unknown ([UNK]) to the model's tokenizer: do not trust what it "
+            'says of them ("unreadable" in --json)'
         )
 
 

@@ -75,6 +75,7 @@ def write(run: Path, folder: Path) -> Path:
         sort=SORTS[facts["recipe"]],
         hub_task=HUB_TASKS.get(facts["recipe"], facts["recipe"]),
         measures=[measure for measure in measured if measure.value is not None],
+        further=_further(facts),
         lead=headline.lead(facts, measured, noun).replace("\u202f", " "),
         comparisons=_comparisons(facts),
         adapted=[wording.judgement(said, method)["text"] for method, said in _verdicts(facts).items()],
@@ -97,11 +98,14 @@ def write(run: Path, folder: Path) -> Path:
 
 
 def _comparisons(facts: Mapping) -> list[str]:
-    """What transfer, sharing and adaptation gained or lost, a sentence each, without a full stop."""
+    """What transfer and sharing gained or lost, and how counted words do, a sentence each, without a full stop."""
     said = [wording.judgement(shared, "Sharing")["text"] for shared in facts.get("sharing", ())]
     if facts.get("verdict"):
         text = wording.verdict_text(facts["verdict"])
         said.append(f"Against the same architecture from random weights: {text[:1].lower()}{text[1:]}")
+    if facts.get("counted_words"):
+        text = facts["counted_words"]["text"]
+        said.append(f"{text[:1].upper()}{text[1:]}")
     return said
 
 
@@ -122,6 +126,14 @@ def _licence(backbone: Mapping) -> Mapping:
         return {"hub": "unknown", "name": None}
     name = backbone["licence"]
     return {"hub": HUB_LICENCES.get(name, "other"), "name": name}
+
+
+def _further(facts: Mapping) -> list[str]:
+    """The figures of each task beside the one that it is judged by, a line each."""
+    test = facts["metrics"]["test"]
+    parts = zip(test.get("tasks", {"": test}).items(), headline.heads_of(facts), strict=False)
+    lines = [(task, wording.further_text(measured, head["key"])) for (task, measured), head in parts]
+    return [f"{task}: {text}" if task else text[:1].upper() + text[1:] for task, text in lines if text]
 
 
 def _per_class(test: Mapping) -> dict:

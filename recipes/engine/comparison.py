@@ -23,7 +23,7 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["CONFIDENCE", "Comparison", "Spread", "compare", "half_width", "sentence", "spread_of"]
+__all__ = ["CONFIDENCE", "Comparison", "Spread", "compare", "half_width", "paired", "sentence", "spread_of"]
 
 CONFIDENCE = 0.95
 ENOUGH_SEEDS = 3
@@ -34,6 +34,7 @@ METHODS = {
     "both": "paired over test examples, and over seeds",
     "seeds": "Welch over seeds",
     "none": "none: one seed",
+    "paired": "paired over test examples",
 }
 NEGLIGIBLE = 1e-9
 """A half width below which figures of all seeds are the same number."""
@@ -148,6 +149,29 @@ def compare(
     return Comparison(low=low, high=high, decision=decision, method=method, **facts)
 
 
+def paired(ours: np.ndarray, theirs: np.ndarray) -> Comparison:
+    """Compare two finished models, no matter how they were trained: other seeds have no part in it.
+
+    Args:
+        ours: what each test example contributes to the figure of one model, `(n,)`, as `compare` takes it.
+        theirs: the same of the other model.
+
+    Returns:
+        The comparison, "undecided" without an interval where the contributions are not known or of one example.
+    """
+    gain = 100 * float(np.mean(ours) - np.mean(theirs))
+    facts = {"gains": (gain,), "examples": len(ours), "method": METHODS["paired"]}
+    if _checked((ours[None], theirs[None]), 1) is None:
+        return Comparison(low=None, high=None, decision="undecided", **facts)
+    from scipy import special
+
+    n = len(ours)
+    half = special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * np.sqrt(_smoothed_variance(ours - theirs) / n)
+    low, high = gain - 100 * float(half), gain + 100 * float(half)
+    decision: Decision = "gained" if low > 0 else "lost" if high < 0 else "undecided"
+    return Comparison(low=low, high=high, decision=decision, **facts)
+
+
 def sentence(made: Comparison, subject: str, rival: str) -> str:
     """The comparison in words: "transfer gained +8.2 points (95 % interval +5.0 to +11.4, 3 seeds, ...)"."""
     mean = f"{_zero(made.mean):+.1f} points"
@@ -179,12 +203,16 @@ def spread_of(ours: np.ndarray, theirs: np.ndarray) -> Spread:
         rest = total - n * (count - 1) * by_seed.var(-1, ddof=1) - count * n * by_example.var(-1)
         figures.append(by_seed.var(-1, ddof=1))
         residuals.append(np.maximum(rest, 0) / max(1, (count - 1) * (n - 1)))
-    difference = ours.mean(-2) - theirs.mean(-2)
+    examples = _smoothed_variance(ours.mean(-2) - theirs.mean(-2))
+    return Spread(np.stack(figures, -1), np.stack(residuals, -1), examples)
+
+
+def _smoothed_variance(difference: np.ndarray) -> np.ndarray:
+    """Of a difference `(..., n)` over the examples, `(...)`."""
     n = difference.shape[-1]
     # Two examples more, one won by either arm, as Bonett and Price (2012, doi:10.3102/1076998611411915)
     # add to small tables: without them a few examples that all say the same would have no spread.
-    examples = (n * difference.var(-1) + 2) / (n + 2)
-    return Spread(np.stack(figures, -1), np.stack(residuals, -1), examples)
+    return (n * difference.var(-1) + 2) / (n + 2)
 
 
 def half_width(spread: Spread, seeds: int, examples: int) -> np.ndarray:

@@ -194,9 +194,9 @@ def _drawn(name: str, draw: Callable) -> str:
 def confusion_table(matrix: np.ndarray, labels: Sequence[str], most: int) -> dict:
     """`matrix` int `(n, n)`, `[truth][prediction]`, as rows of cells `(count, share of the row, is the diagonal)`.
 
-    With more than `most` labels, only those that have most to do with mistakes. "pairs" are the (at most ten) most
-    frequent confusions, "named" is whether the labels are short enough to stand above their columns, "upright" whether
-    they need to be turned.
+    With more than `most` labels, only those that have most to do with mistakes. "pairs" are the most frequent confusions, at
+    most ten, or thirty where not all labels are shown; "named" is whether the labels are short enough to stand above their
+    columns, "upright" whether they need to be turned.
     """
     totals = matrix.sum(1)
     wrong = matrix - np.diag(np.diag(matrix))
@@ -209,7 +209,7 @@ def confusion_table(matrix: np.ndarray, labels: Sequence[str], most: int) -> dic
         }
         for i in shown
     ]
-    order = np.argsort(-wrong, axis=None, kind="stable")[:10]
+    order = np.argsort(-wrong, axis=None, kind="stable")[: 10 if len(labels) <= most else 30]
     # Confusions that happened once say little, unless there are no others.
     pairs = [
         {"truth": labels[i], "predicted": labels[j], "count": int(wrong[i, j]), "of": int(totals[i])}

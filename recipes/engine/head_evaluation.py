@@ -10,7 +10,7 @@ from zoo import spans
 from zoo.heads import Head
 from zoo.neighbours import nearest_others
 
-__all__ = ["NEAREST", "figures", "figures_of", "headline", "measure_of", "tag_sequences"]
+__all__ = ["NEAREST", "figures", "figures_of", "headline", "measure_of", "tag_sequences", "without_labels"]
 
 NEAREST = 5
 """Retrieval counts the nearest one, and the nearest so many."""
@@ -48,6 +48,17 @@ def headline(heads: Sequence[Head], measured: Mapping) -> float | None:
     values = [parts[head.name][measure_of(head)["key"]] for head in heads]
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
+
+
+def without_labels(measured: Sequence[Mapping]) -> list[dict]:
+    """The figures of several models without those label by label, of which there may be thousands."""
+    kept = [{key: value for key, value in figures.items() if key != "per_class"} for figures in measured]
+    return [
+        {**figures, "tasks": dict(zip(figures["tasks"], without_labels([*figures["tasks"].values()]), strict=True))}
+        if "tasks" in figures
+        else figures
+        for figures in kept
+    ]
 
 
 def tag_sequences(head: Head, rows: np.ndarray, targets: Tagged) -> tuple[list[list[str]], list[list[str]]]:

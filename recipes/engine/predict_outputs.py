@@ -102,7 +102,7 @@ def _cells(answer: Mapping, tasks: Sequence[str], texts: bool) -> dict:
     for task in tasks or [""]:
         part, before = (answer[task], f"{task}_") if task else (answer, "")
         for key, value in part.items():
-            if key in ("input", "truncated", "words", "tags"):
+            if key in ("input", "truncated", "unreadable", "words", "tags"):
                 continue
             if key in ("scores", "values"):
                 row |= {f"{before}{key[:-1]}_{name}": number for name, number in value.items()}

@@ -18,6 +18,7 @@ from recipes.engine import report_comparisons as comparisons
 from recipes.engine import report_training as training
 from recipes.engine.report_files import figure_names, file_rows, measured_noun
 from recipes.engine.run import read as read_run
+from recipes.engine.run import read_confusion
 from zoo.errors import ArtifactError
 from zoo.files import read_arrays, read_json, write_text
 
@@ -97,13 +98,15 @@ def _context(run: Path, facts: Tree) -> Tree:
         "summary": _summary(facts, found, files),
         "verdict": comparisons.verdict_section(facts.get("verdict")),
         "sharing": comparisons.sharing_rows(facts),
+        "counted_words": comparisons.counted_words_section(facts.get("counted_words")),
         "data": _data(facts, labels, _if_there(read_arrays, run / "samples.npz")),
         "text": text,
         "phases": training.phase_rows(facts),
         "curves": training.curves(training.read_history(run / "history.csv"), facts),
         "sweeps": training.sweep_curves(facts["schedule"]["phases"]),
-        "confusion": _confusion(facts.get("confusion"), labels),
+        "confusion": _confusion(read_confusion(run, facts)),
         "per_class": _per_class(facts["metrics"][split] if split else None, labels),
+        "further": _further(facts, split),
         "mistakes": _mistakes(_if_there(read_arrays, run / "mistakes.npz"), labels),
         "adaptation": comparisons.adaptation_section(facts.get("adaptation"), _if_there(read_arrays, run / "map.npz")),
         "export": files,
@@ -210,11 +213,10 @@ def _data(facts: Tree, labels: Sequence[str], samples: Tree | None) -> Tree:
     return {"splits": splits, "lacking": {k: v for k, v in lacking.items() if v}, "cards": cards}
 
 
-def _confusion(confusion: Tree | None, labels: Sequence[str]) -> Tree | None:
+def _confusion(confusion: Tree | None) -> Tree | None:
     if not confusion:
         return None
-    labels = confusion.get("labels", labels)
-    matrix = np.asarray(confusion["matrix"], "int64")
+    labels, matrix = confusion["labels"], confusion["matrix"]
     if matrix.shape != (len(labels), len(labels)):
         raise KeyError(f"a confusion matrix of {len(labels)} x {len(labels)}, it is {matrix.shape}")
     return {"split": confusion["split"], **figures.confusion_table(matrix, labels, MOST_LABELS)}
@@ -231,6 +233,22 @@ def _per_class(metrics: Tree | None, labels: Sequence[str]) -> list[Tree]:
             order = labels if set(per_class) <= set(labels) else per_class
             tables.append({"task": task, "spans": "entities" in measured, **_label_rows(per_class, order)})
     return tables
+
+
+def _further(facts: Tree, split: str | None) -> list[Tree]:
+    """The figures of each task beside the one that it is judged by."""
+    if split is None:
+        return []
+    tasks = facts["metrics"][split].get("tasks", {"": facts["metrics"][split]})
+    found = [
+        {
+            "task": task,
+            "figures": wording.further_figures(measured, head["key"]),
+            "positive": measured.get("positive_class"),
+        }
+        for (task, measured), head in zip(tasks.items(), headline.heads_of(facts), strict=False)
+    ]
+    return [row for row in found if row["figures"]]
 
 
 def _label_rows(per_class: Tree, labels: Sequence[str]) -> Tree:

@@ -7,7 +7,7 @@ import numpy as np
 
 from recipes.engine import figures, headline, wording
 
-__all__ = ["adaptation_section", "sharing_rows", "verdict_section"]
+__all__ = ["adaptation_section", "counted_words_section", "sharing_rows", "verdict_section"]
 
 Tree = Mapping[str, Any]
 
@@ -27,6 +27,28 @@ def verdict_section(verdict: Tree | None) -> Tree | None:
     ]
     said = wording.judgement(verdict, "Transfer")
     return {**said, "text": wording.verdict_text(verdict), "sides": sides, "seeds": len(verdict["gain_points"])}
+
+
+def counted_words_section(counted: Tree | None) -> Tree | None:
+    """The model against counted words: the judgement and either side."""
+    if not counted:
+        return None
+    headings = {
+        "gained": "▲ Better than counted words",
+        "lost": "▼ Counted words are better",
+        "undecided": "◆ Counted words: cannot be told apart",
+    }
+    interval, text = counted.get("interval"), counted["text"]
+    return {
+        **counted,
+        "heading": headings.get(counted["decision"], "Counted words"),
+        "text": text[:1].upper() + text[1:],
+        "sides": [("This model", counted["trained"]), (counted["model"], counted["value"])]
+        if "value" in counted
+        else [],
+        "gain": counted.get("mean_points"),
+        "interval": f"{wording.points(interval[0])} to {wording.points(interval[1])}" if interval else "",
+    }
 
 
 def sharing_rows(facts: Tree) -> list[Tree]:

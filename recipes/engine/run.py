@@ -6,6 +6,7 @@ model.keras    the trained model, float32
 labels.txt     one label a line, in the order of the output
 examples.npz   64 validation pictures for parity, 200 training pictures for calibration: a run can be exported
                after its data moved
+confusion.npz  the confusion matrix of more than 100 labels: the cells that are not 0
 samples.npz, mistakes.npz   pictures for the report
 splits.npz     by which the examples of each split are known again: no model is measured on what it was trained on
 test_units.npz what each test example contributes to the test figure of each seed: for paired comparisons
@@ -14,7 +15,6 @@ report.html    all of it for a person
 
 import csv
 import dataclasses
-import json
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export import manifest
-from recipes.engine import evaluation, explain, fit, membership, reading
+from recipes.engine import evaluation, explain, fit, membership, reading, wording
 from recipes.engine.export_data import CALIBRATION
 from recipes.engine.images import Images
 from recipes.engine.progress import warn
@@ -35,7 +35,7 @@ from recipes.engine.texts import Texts
 from zoo import locks, weights
 from zoo.backbone_table import Backbone
 from zoo.errors import ArtifactError, CheckFailed
-from zoo.files import MEND, read_json, recover, staged_file, write_text
+from zoo.files import MEND, json_text, read_arrays, read_json, recover, staged_file, write_text
 from zoo.heads import Head
 from zoo.keras_file import load_keras
 from zoo.stack import backbone_of
@@ -53,16 +53,21 @@ __all__ = [
     "exit_code",
     "plain",
     "read",
+    "read_confusion",
     "save_arrays",
     "summarize",
     "with_membership",
     "write_classifier",
+    "write_facts",
     "write_history",
     "write_model",
     "write_units",
 ]
 
 SCHEMA = 1
+CONFUSION = "confusion.npz"
+MOST_IN_JSON = 100
+"""Labels up to which run.json holds the confusion matrix itself."""
 PARITY_EXAMPLES = 64
 SAMPLES_PER_LABEL = 4
 WORST_MISTAKES = 16
@@ -165,6 +170,9 @@ def summarize(folder: Path) -> None:
         text += f" (seed {content['seed']}; {len(by_seed)} seeds: mean {np.mean(by_seed):.3f}, "
         text += f"{min(by_seed):.3f} to {max(by_seed):.3f})"
     print(text)
+    further = wording.further_text(content["metrics"]["test"], "accuracy")
+    if further:
+        print(further)
     if content["verdict"]:
         print(content["verdict"]["text"])
     print(f"report: {Path(folder) / 'report.html'}")
@@ -198,7 +206,40 @@ def write_classifier(
     }
     seen = with_membership(folder, facts, {name: pixels[name] for name in pixels if name in (*SPLITS, "unlabelled")})
     content = {"schema": SCHEMA, **seen, **measured, **concerns(history, measured["metrics"]["test"], [head])}
-    write_text(folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_facts(folder, content)
+
+
+def write_facts(folder: Path, content: Mapping) -> None:
+    """Write run.json; a confusion matrix of many labels goes into confusion.npz beside it, as the cells that are not 0."""
+    confusion = content.get("confusion")
+    if confusion and len(confusion["matrix"]) > MOST_IN_JSON:
+        matrix = np.asarray(confusion["matrix"], np.int32)
+        rows, columns = np.nonzero(matrix)
+        save_arrays(folder / CONFUSION, truth=np.int32(rows), predicted=np.int32(columns), count=matrix[rows, columns])
+        labels = confusion.get("labels", content["data"]["labels"])
+        named = {} if labels == content["data"]["labels"] else {"labels": labels}
+        content = {**content, "confusion": {"split": confusion["split"], **named, "file": CONFUSION}}
+    write_text(folder / "run.json", json_text(content) + "\n")
+
+
+def read_confusion(folder: Path, content: Mapping) -> dict | None:
+    """`{"split", "labels", "matrix"}` of a run whose run.json holds `content`: counts `[truth][prediction]`, int64
+    `(labels, labels)`; None where it has none.
+
+    Raises:
+        ArtifactError: confusion.npz is missing or damaged.
+    """
+    confusion = content.get("confusion")
+    if not confusion:
+        return None
+    labels = confusion.get("labels", content["data"]["labels"])
+    if "matrix" in confusion:
+        matrix = np.asarray(confusion["matrix"], np.int64)
+    else:
+        cells = read_arrays(Path(folder) / CONFUSION)
+        matrix = np.zeros((len(labels), len(labels)), np.int64)
+        matrix[cells["truth"], cells["predicted"]] = cells["count"]
+    return {"split": confusion["split"], "labels": labels, "matrix": matrix}
 
 
 def write_model(folder: Path, model: "keras.Model", validation: Images | Texts) -> "keras.Model":
@@ -223,10 +264,13 @@ def write_model(folder: Path, model: "keras.Model", validation: Images | Texts) 
     return opened
 
 
-def concerns(history: Sequence[Mapping], test: Mapping, heads: Sequence[Head], scale: float = 1.0) -> dict:
+def concerns(
+    history: Sequence[Mapping], test: Mapping, heads: Sequence[Head], scale: float = 1.0, said: Sequence[str] = ()
+) -> dict:
     """`{"warnings": [sentence, ...], "diverged": whether a training exploded}`, and says them.
 
-    `history` has a row an epoch, `test` the figures on the test split; losses are in units of `scale`.
+    `history` has a row an epoch, `test` the figures on the test split; losses are in units of `scale`. The first of the
+    warnings are those that were `said` already.
     """
     found, last = [], {row["phase"]: row["loss"] for row in history}
     exploded = {phase: loss for phase, loss in last.items() if not loss <= EXPLODED * scale}
@@ -244,7 +288,7 @@ def concerns(history: Sequence[Mapping], test: Mapping, heads: Sequence[Head], s
             )
     for text in found:
         warn(text)
-    return {"warnings": found, "diverged": bool(exploded)}
+    return {"warnings": [*said, *found], "diverged": bool(exploded)}
 
 
 def exit_code(folder: Path) -> int:

@@ -177,7 +177,7 @@ def write(
         "metrics": metrics,
         "confusion": _confusion(heads, outputs["test"], images["test"]),
     }
-    write_text(folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    run.write_facts(folder, content)
 
 
 def sharing(head: Head, together: Sequence[Mapping], alone: Sequence[Mapping], units: evaluation.Units = None) -> dict:
@@ -196,7 +196,7 @@ def judged(heads: Sequence[Head], measured: Sequence[Mapping]) -> dict:
     return {
         "measure": {**measures[0], "heads": measures},
         "test_accuracy_by_seed": [value for value in headlines if value is not None],
-        "test_by_seed": list(measured),
+        "test_by_seed": head_evaluation.without_labels(measured),
     }
 
 

@@ -18,12 +18,15 @@ from recipes.engine import (
     evaluation,
     fit,
     head_evaluation,
+    hints,
     membership,
     reading,
     report,
     run,
     schedule,
     splits,
+    tfidf,
+    wording,
     workspace,
 )
 from recipes.engine.progress import say, warn
@@ -43,7 +46,7 @@ from zoo.text import Tokenizer
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["describe_backbone", "describe_data", "preprocessing", "summarize", "train_text", "write"]
+__all__ = ["describe_backbone", "describe_data", "notice", "preprocessing", "summarize", "train_text", "write"]
 
 LEAST_UPDATES = 100
 """Of a phase whose epochs nobody asked for."""
@@ -93,7 +96,9 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
         rule = texts["train"].word_rule
         if rule is not None and rule.warning:
             warn(rule.warning)
+        warnings, hinted = notice(head, texts, row, config)
         say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
+        floor = tfidf.measure(heads, texts)
 
         def train(name: str, spec: str, phases, head=head, texts=texts):
             model, trained = fit.train(
@@ -140,7 +145,8 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
             "config": run.plain(config),
             "seed": best.seed,
             "backbone": describe_backbone(row, spec, model),
-            "data": describe_data(source, texts, made, config, fingerprint, duplicates, max_length, heads),
+            "data": describe_data(source, texts, made, config, fingerprint, duplicates, max_length, heads)
+            | {"hints": hinted},
             "schedule": {
                 "name": config.schedule,
                 "phases": [a | b for a, b in zip(described, best.phases, strict=True)],
@@ -150,17 +156,30 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
                 "heads": [head_evaluation.measure_of(h) for h in heads],
             },
             "test_accuracy_by_seed": scores,
-            "test_by_seed": measured,
+            "test_by_seed": head_evaluation.without_labels(measured),
             "seconds": {"train": best.seconds},
             "verdict": verdict,
             "sharing": sharing,
+            "warnings": warnings,
         }
         if len(heads) == 1:
             run.write_units(folder, units[heads[0].name])
-        write(folder, model, heads, texts, tokenizer, source, best.history, facts)
+        write(folder, model, heads, texts, tokenizer, source, best.history, facts, floor)
         report.write(folder)
     summarize(config.out)
     return config.out
+
+
+def notice(
+    head: Head | Tasks, texts: Mapping[str, Texts], row: Encoder, config: TextConfig
+) -> tuple[list[str], list[str]]:
+    """What is said of the texts before a training, `(warnings, hints)`: those that the tokenizer of `row` cannot read, the
+    training texts and what else is learned from, and classes of unequal size."""
+    learned = {name: part for name, part in texts.items() if name not in SPLITS[1:]}
+    found = hints.unknown_tokens({"training" if name == "train" else name: part for name, part in learned.items()}, row)
+    for text in found:
+        warn(text)
+    return found, hints.class_weights(head, texts["train"].targets, config.fit) if isinstance(head, Head) else []
 
 
 def _units(heads: Sequence[Head], outputs: Sequence, texts: Texts) -> dict[str, np.ndarray]:
@@ -224,7 +243,10 @@ def summarize(folder: Path) -> None:
             text += f" (seed {content['seed']}; {len(values)} seeds: mean {np.mean(values):.3f}, "
             text += f"{min(values):.3f} to {max(values):.3f})"
         print(text)
-    for verdict in filter(None, [content["verdict"], *content["sharing"]]):
+        further = wording.further_text(part, measure["key"])
+        if further:
+            print(further)
+    for verdict in filter(None, [content["verdict"], *content["sharing"], content.get("counted_words")]):
         print(verdict["text"])
     print(f"report: {Path(folder) / 'report.html'}")
 
@@ -255,7 +277,12 @@ def describe_data(source, texts: Mapping[str, Texts], made, config, fingerprint,
         "fingerprint": fingerprint,
         "labels": labels,
         "splits": {
-            split: {"examples": len(part), "per_label": counts(split), "truncated": part.truncated}
+            split: {
+                "examples": len(part),
+                "per_label": counts(split),
+                "truncated": part.truncated,
+                "unknown_share": part.unknown_share,
+            }
             for split, part in texts.items()
         },
         "made_splits": list(made),
@@ -267,9 +294,24 @@ def describe_data(source, texts: Mapping[str, Texts], made, config, fingerprint,
     }
 
 
-def write(folder, model, heads, texts, tokenizer, source, history, facts, unlabelled: Texts | None = None) -> None:
+def write(
+    folder,
+    model,
+    heads,
+    texts,
+    tokenizer,
+    source,
+    history,
+    facts,
+    floor=None,
+    target=None,
+    unlabelled: Texts | None = None,
+) -> None:
     """Measure `model` on the validation and test sentences and write all files but the report; run.json holds `facts`.
-    `unlabelled` are sentences that it has seen without their labels."""
+
+    `floor` is what counted words say of the test sentences, or of those of the `target` where the model is for them;
+    `unlabelled` are sentences that it has seen without their labels.
+    """
     model = run.write_model(folder, model, texts["validation"])
     outputs = {split: fit.predict(model, texts[split])[0] for split in SPLITS[1:]}
     write_text(folder / "labels.txt", "".join(f"{label}\n" for label in heads[0].labels))
@@ -285,11 +327,16 @@ def write(folder, model, heads, texts, tokenizer, source, history, facts, unlabe
     content = {
         "schema": run.SCHEMA,
         **run.with_membership(folder, facts, texts if unlabelled is None else {**texts, "unlabelled": unlabelled}),
-        **run.concerns(history, metrics["test"], heads),
+        **run.concerns(history, metrics["test"], heads, said=facts.get("warnings", ())),
         "metrics": metrics,
+        "counted_words": None,
         "confusion": _confusion(heads, outputs["test"], texts["test"]),
     }
-    write_text(folder / "run.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    if floor is not None:
+        answers = outputs["test"] if target is None else fit.predict(model, target)[0]
+        answers = answers if len(heads) == 1 else answers[floor.head.name]
+        content["counted_words"] = tfidf.compare(floor, answers)
+    run.write_facts(folder, content)
 
 
 def _confusion(heads: Sequence[Head], outputs, texts: Texts) -> dict | None:

@@ -32,6 +32,8 @@ __all__ = [
 BATCH = 32
 ROUNDING = 0.02
 """How far beyond 0 and 1 a probability of a file of 8 bits may lie."""
+MOSTLY = 0.5
+"""Share of unknown tokens above which a text is one that the tokenizer cannot read."""
 
 
 def heads_of(preprocessing: Mapping) -> tuple[Head, ...]:
@@ -128,7 +130,7 @@ def check_session(session: Session) -> None:
 
 def predict(session: Session, given: Sequence["str | Text"]) -> Iterator[dict]:
     """For each text `{"input", ...}` and what the heads say of it; of several heads by their names. One that is longer than
-    the model looks at has `"truncated": True` too.
+    the model looks at has `"truncated": True` too, one that its tokenizer cannot read `"unreadable": True`.
 
     Raises:
         DataError: a text is empty.
@@ -165,8 +167,14 @@ def predict_batch(session: Session, texts: Sequence[Text]) -> list[dict]:
     for i, text in enumerate(texts):
         parts = {name: said(described[name], rows[i], words[i], firsts[i], text.text) for name, rows in found.items()}
         result = {"input": text.text, **(parts if len(parts) > 1 else next(iter(parts.values())))}
-        results.append(result | ({"truncated": True} if longer[i] else {}))
+        unreadable = session.tokenizer.unknown_share([ids[i]]) > MOSTLY
+        results.append(result | _marked(truncated=longer[i], unreadable=unreadable))
     return results
+
+
+def _marked(**facts: bool) -> dict:
+    """Those that are true."""
+    return {name: True for name, value in facts.items() if value}
 
 
 def said(

@@ -94,6 +94,7 @@ class Texts:
         pad_id: what fills a batch.
         max_length: the most tokens that a sentence may have here; longer ones were cut.
         truncated: how many were.
+        unknown_share: of their tokens, those that the tokenizer has no piece for, 0 to 1.
     """
 
     ids: Ragged
@@ -104,6 +105,7 @@ class Texts:
     pad_id: int
     max_length: int
     truncated: int
+    unknown_share: float = 0.0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -136,6 +138,7 @@ def token_texts(
     pad_id: int,
     max_length: int,
     truncated: int = 0,
+    unknown_share: float = 0.0,
 ) -> Texts:
     """`Texts` of `rows` (ids of each sentence), shortest first; everything else is put into the same order."""
     order = np.argsort([len(row) for row in rows], kind="stable")
@@ -152,7 +155,7 @@ def token_texts(
 
     return Texts(
         Ragged.of([rows[i] for i in order]), sort(targets), sort(tuple(names)), sort(tuple(sentences)), tuple(inputs),
-        pad_id, max_length, truncated,
+        pad_id, max_length, truncated, unknown_share,
     )  # fmt: skip
 
 
@@ -224,6 +227,7 @@ def encode(
         pad_id=tokenizer.pad_id,
         max_length=max_length,
         truncated=cut,
+        unknown_share=tokenizer.unknown_share(ids),
     )
 
 

@@ -17,6 +17,8 @@ __all__ = [
     "duration",
     "file_check",
     "file_name",
+    "further_figures",
+    "further_text",
     "judgement",
     "metric_name",
     "parameter_count",
@@ -32,6 +34,18 @@ Tree = Mapping[str, Any]
 
 SECONDS_UP_TO = 90
 """Durations below this are seconds, longer ones minutes."""
+
+FURTHER = {
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "auc": "AUC (ROC)",
+    "average_precision": "average precision",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "binary_accuracy": "binary accuracy",
+    "exact_match": "exact match",
+}
+"""Figures that stand beside the one that a model is judged by: key in run.json -> name."""
 
 HEADINGS = {
     "gained": "▲ {subject} gained",
@@ -103,12 +117,26 @@ def metric_name(key: str, kind: str) -> str:
             accuracy of a tagger or of several labels is another figure than the one it is judged by.
     """
     of = {"f1": "token_accuracy", "average_precision": "binary_accuracy"}
-    names = {"token_accuracy": "accuracy of single tags", "binary_accuracy": "accuracy of single yes-or-no answers"}
+    names = {"token_accuracy": "token accuracy", "binary_accuracy": "binary accuracy"}
     metric = next((m for m in (*names, "accuracy", "loss") if key == m or key.endswith(f"_{m}")), key)
     task = key.removesuffix(metric).removesuffix("_")
     metric = of.get(kind, metric) if metric == "accuracy" else metric
     name = names.get(metric, metric.replace("_", " "))
     return f"{task}: {name}" if task else name
+
+
+def further_figures(measured: Tree, key: str) -> list[tuple[str, float | None]]:
+    """The figures of `measured`, a split or a task, beside the one that it is judged by, `key`: `(name, value)`."""
+    return [(name, measured[k]) for k, name in FURTHER.items() if k in measured and k != key]
+
+
+def further_text(measured: Tree, key: str) -> str:
+    """The same as a line: "balanced accuracy 0.812, AUC (ROC) 0.900 (positive class: 'spam')"; "" where there are none."""
+    parts = [
+        f"{name} {'not known' if value is None else f'{value:.3f}'}" for name, value in further_figures(measured, key)
+    ]
+    positive = f" (positive class: '{measured['positive_class']}')" if "positive_class" in measured else ""
+    return ", ".join(parts) + positive
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -570,12 +570,10 @@ def test_a_phase_names_the_figure_that_it_watched(tmp_path):
 
 
 def test_a_tagger_has_the_accuracy_of_its_tags_and_an_entity_f1():
-    assert wording.metric_name("accuracy", "f1") == "accuracy of single tags"
-    assert wording.metric_name("slots_accuracy", "f1") == "slots: accuracy of single tags"
-    assert (
-        wording.metric_name("like_binary_accuracy", "average_precision") == "like: accuracy of single yes-or-no answers"
-    )
-    assert wording.metric_name("token_accuracy", "f1") == "accuracy of single tags"
+    assert wording.metric_name("accuracy", "f1") == "token accuracy"
+    assert wording.metric_name("slots_accuracy", "f1") == "slots: token accuracy"
+    assert wording.metric_name("like_binary_accuracy", "average_precision") == "like: binary accuracy"
+    assert wording.metric_name("token_accuracy", "f1") == "token accuracy"
     assert wording.metric_name("kind_accuracy", "accuracy") == "kind: accuracy"
     assert wording.metric_name("my_task_loss", "") == "my_task: loss"
 

@@ -1,0 +1,70 @@
+"""What is said of the data before a training: unreadable texts, classes of unequal size."""
+
+import numpy as np
+import pytest
+
+from recipes.engine import hints
+from recipes.engine.sentences import Sentence
+from recipes.engine.settings import FitSettings
+from recipes.engine.texts import encode
+from zoo import encoders, heads, text
+
+HEAD = heads.single_label(["dog", "cat"])
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "box", "a", "##s"]
+
+
+def encoded(*texts):
+    sentences = [Sentence(t, "dog", str(i), group="dog") for i, t in enumerate(texts)]
+    tokenizer = text.word_piece(PIECES, lowercase=True)
+    return encode(sentences, tokenizer, [HEAD], HEAD.labels, inputs=("token_ids",), max_length=16)
+
+
+@pytest.mark.parametrize(
+    ("texts", "share"),
+    [
+        (["red box", "a box"], 0.0),
+        (["red dog"], 0.5),
+        (["red", "مرحبا"], 0.5),
+        (["你好", "box"], 2 / 3),
+        (["red " * 40], 0),
+    ],
+)
+def test_unknown_tokens_are_counted_without_special_ones(texts, share):
+    assert encoded(*texts).unknown_share == pytest.approx(share)
+
+
+def test_bytes_have_no_unknown_tokens():
+    pieces = {chr(c): i for i, c in enumerate(range(33, 127))}
+    tokenizer = text.byte_level_bpe(pieces, [], start=None, end=None, pad=None)
+    assert tokenizer.unknown_id is None
+    assert tokenizer.unknown_share(tokenizer.encode(["ab"], 8)[0]) == 0.0
+
+
+def test_a_warning_names_the_script_and_encoders_that_read_it():
+    row = encoders.find("graft_mini_en")
+    (said,) = hints.unknown_tokens({"training": encoded("مرحبا بالعالم", "red"), "unlabelled": encoded("a box")}, row)
+    assert said.startswith(
+        "66.7% of the tokens of the training texts are unknown ([UNK]) to the tokenizer of 'graft_mini_en'"
+    )
+    assert "letters are Arabic" in said
+    named = said.split("--backbone ")[1].split(" (")[0].split(", ")
+    assert named, said
+    assert {encoders.find(name).multilingual for name in named} == {True}
+    assert "--backbone FOLDER" in said
+    of_multi = hints.unknown_tokens({"training": encoded("你好")}, encoders.find("bert_base_multi"))[0]
+    assert "bert_base_multi," not in of_multi.split("take")[1].replace("distil_bert_base_multi,", "")
+    assert "Han (Chinese)" in of_multi
+    assert not hints.unknown_tokens({"training": encoded("red red red red dog")}, row), "20 % and less"
+
+
+def test_unequal_classes_are_told_of_class_weights(capsys):
+    def said(counts, head=HEAD, **settings):
+        return hints.class_weights(head, np.repeat(np.eye(len(counts)), counts, 0), FitSettings(**settings))
+
+    (text,) = said((12, 3))
+    assert "'dog' has 4.0 times as many training examples as 'cat' (12 and 3): --class-weights" in text
+    assert "hint: 'dog'" in " ".join(capsys.readouterr().err.split())
+    assert said((11, 3)) == []
+    assert said((12, 3), class_weights=True) == []
+    assert said((12, 3), heads.multi_label(["a", "b"])) == []
+    assert "'[/b] dog'" in said((3, 12), heads.single_label(["cat", "[/b] dog"]))[0]

@@ -1,0 +1,166 @@
+"""The figures of two classes and of many, and a run of 1,500 labels whose run.json stays small."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from recipes.engine import evaluation, figures, head_evaluation, report, run, wording
+from recipes.engine.images import Images
+from tests.unit.test_report import Page, facts
+from zoo import heads
+from zoo.files import json_text
+
+TWO = heads.single_label(["healthy", "ill"])
+MANY = 1500
+
+
+def answers(count, labels, seed=0, right=0.7):
+    """Outputs and one-hot targets, of which about a share is right."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, labels, count)
+    outputs = rng.dirichlet(np.ones(labels), count).astype(np.float32)
+    sure = rng.random(count) < right
+    outputs[sure] = 0.2 * outputs[sure] + 0.8 * np.eye(labels, dtype=np.float32)[truth[sure]]
+    return outputs, np.eye(labels, dtype=np.float32)[truth]
+
+
+def test_the_figures_of_two_classes_are_those_of_scikit_learn():
+    outputs, targets = answers(200, 2)
+    found, truth, said = evaluation.evaluate(TWO, outputs, targets), targets[:, 1] > 0, outputs[:, 1] > outputs[:, 0]
+    assert found["positive_class"] == "ill"
+    assert found["auc"] == pytest.approx(metrics.roc_auc_score(truth, outputs[:, 1]))
+    assert found["average_precision"] == pytest.approx(metrics.average_precision_score(truth, outputs[:, 1]))
+    assert found["sensitivity"] == pytest.approx(metrics.recall_score(truth, said))
+    assert found["specificity"] == pytest.approx(metrics.recall_score(~truth, ~said))
+    assert found["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(truth, said))
+    assert found["balanced_accuracy"] == pytest.approx((found["sensitivity"] + found["specificity"]) / 2)
+    text = wording.further_text(found, "accuracy")
+    assert text.startswith("balanced accuracy 0.")
+    assert text.endswith("(positive class: 'ill')")
+
+
+def test_many_classes_have_macro_f1_and_balanced_accuracy_but_no_positive_class():
+    outputs, targets = answers(120, 9)
+    targets[:, 7:] = 0  # two classes do not occur
+    keep = targets.any(-1)
+    outputs, targets = outputs[keep], targets[keep]
+    found = evaluation.evaluate(heads.single_label([*"abcdefghi"]), outputs, targets)
+    truth, said = targets.argmax(-1), outputs.argmax(-1)
+    assert found["macro_f1"] == pytest.approx(metrics.f1_score(truth, said, average="macro", zero_division=0))
+    recalls = [np.mean(said[truth == c] == c) for c in np.unique(truth)]
+    assert found["balanced_accuracy"] == pytest.approx(np.mean(recalls))
+    assert not {"auc", "sensitivity", "positive_class"} & set(found)
+
+
+@pytest.mark.parametrize("present", [0, 1])
+def test_a_class_that_does_not_occur_has_no_figure(present):
+    outputs, targets = answers(20, 2)
+    targets = np.eye(2)[np.full(20, present)]
+    found = evaluation.evaluate(TWO, outputs, targets)
+    assert found["auc"] is None
+    assert found["sensitivity" if present == 0 else "specificity"] is None
+    assert "not known" in wording.further_text(found, "accuracy")
+    json.dumps(found, allow_nan=False)
+
+
+def test_several_labels_have_figures_of_their_own_names():
+    head = heads.multi_label([*"abc"])
+    targets = np.float32([[1, 0, 0], [0, 1, 1]])
+    found = head_evaluation.figures_of(head, np.float32([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1]]), targets)
+    assert found["binary_accuracy"] == pytest.approx(5 / 6)
+    assert found["exact_match"] == 0.5
+    assert "accuracy" not in found, "Keras's binary accuracy and the exact match would have one name"
+
+
+def test_json_for_people_is_json():
+    content = {
+        "a": [1, 2.5, None],
+        "b": {"c": {"d": "é\n\"'"}, "e": []},
+        "f": [{"g": 1}, [[1], [2]]],
+        3: {True: {}},
+        "n": "",
+    }
+    assert json.loads(json_text(content)) == json.loads(json.dumps(content))
+    assert '"a": [1, 2.5, null]' in json_text(content)
+    assert json_text({}) == "{}"
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A run of 1,500 labels with long names, as the recipe for pictures writes it; nothing is trained."""
+    import keras
+
+    labels = [f"category number {i:04d}, somewhat long" for i in range(MANY)]
+    head, rng = heads.single_label(labels), np.random.default_rng(0)
+
+    def pictures(count):
+        classes = np.arange(count) % MANY
+        pixels = np.uint8(rng.integers(0, 255, (count, 8, 8, 3)))
+        return Images(pixels, np.eye(MANY, dtype=np.float32)[classes], tuple(map(str, range(count))), ())
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3), name="image")
+    backbone = keras.Model(inputs, keras.layers.Conv2D(8, 3, strides=2, name="stem")(inputs), name="tiny")
+    from zoo.stack import stack
+
+    model = stack(backbone, [head])
+    parts = {"train": pictures(3 * MANY), "validation": pictures(MANY), "test": pictures(2 * MANY)}
+    described = facts(labels[:2])
+    for key in ("metrics", "confusion", "schema"):
+        described.pop(key)
+    splits = {
+        name: {"examples": len(p), "per_label": dict.fromkeys(labels, len(p) // MANY)} for name, p in parts.items()
+    }
+    described["data"] |= {"labels": labels, "splits": splits}
+    history = [{"phase": "head", "seconds": 1.0, "loss": 7.0, "val_loss": 7.0}]
+    folder = tmp_path_factory.mktemp("many")
+    run.write_classifier(folder, model, head, parts, history, described)
+    return folder, model, parts["test"]
+
+
+def test_run_json_of_1500_labels_stays_below_a_megabyte(many):
+    from recipes.engine import fit
+
+    folder, model, test = many
+    assert (folder / "run.json").stat().st_size < 1_000_000
+    content = run.read(folder)
+    assert content["confusion"] == {"split": "test", "file": "confusion.npz"}
+    whole = run.read_confusion(folder, content)
+    outputs = fit.predict(model, test)[0]
+    np.testing.assert_array_equal(whole["matrix"], evaluation.confusion(outputs, test.targets))
+    assert len(content["metrics"]["test"]["per_class"]) == MANY
+
+
+def test_the_report_of_1500_labels_shows_the_most_confused_pairs(many):
+    folder, _, _ = many
+    page = Page(report.write(folder).read_text(encoding="utf-8"))
+    assert not page.broken
+    assert "Most frequent confusions" in page.text
+    assert "category number" in page.text[page.text.index("Most frequent confusions") :]
+    assert "labels of 1500 that have most to do with mistakes" in page.text
+
+
+def test_pairs_are_the_most_frequent_ones():
+    matrix = np.zeros((MANY, MANY), int)
+    np.fill_diagonal(matrix, 5)
+    matrix[3, 8], matrix[1200, 7] = 9, 4
+    pairs = figures.confusion_table(matrix, [str(i) for i in range(MANY)], 120)["pairs"]
+    assert [(pair["truth"], pair["predicted"], pair["count"]) for pair in pairs] == [("3", "8", 9), ("1200", "7", 4)]
+
+
+def test_a_run_of_before_holds_its_matrix(tmp_path):
+    content = facts()
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    assert run.read_confusion(tmp_path, content)["matrix"].tolist() == content["confusion"]["matrix"]
+    assert run.read_confusion(tmp_path, {**content, "confusion": None}) is None
+
+
+def test_figures_by_seed_are_without_labels():
+    figures_of_task = {"accuracy": 0.5, "per_class": {"a": {}}}
+    both = {"examples": 2, "tasks": {"x": figures_of_task}}
+    assert head_evaluation.without_labels([figures_of_task, both]) == [
+        {"accuracy": 0.5},
+        {"examples": 2, "tasks": {"x": {"accuracy": 0.5}}},
+    ]
