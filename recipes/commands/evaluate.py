@@ -11,8 +11,10 @@ from tyro.conf import Positional
 
 if TYPE_CHECKING:
     from export.sessions import Session
+    from recipes.engine.images import Images
     from recipes.engine.membership import Membership
     from recipes.engine.sources import Source
+    from recipes.engine.texts import Texts
 
 __all__ = ["Options", "command", "evaluate", "provenance"]
 
@@ -97,8 +99,7 @@ def _texts(session: "Session", options: Options) -> dict:
     encoded = texts.encode(
         chosen, session.tokenizer, heads, source.labels, inputs=session.inputs, max_length=text_session.longest(session)
     )
-    if seen is not None:
-        seen.refuse_decoded(encoded, options.split)
+    _refuse_what_was_trained_on(seen, chosen, encoded, options.split)
     if encoded.unknown_share > hints.MOST_UNKNOWN:
         warn(f"{encoded.unknown_share:.1%} of the tokens of these texts are unknown ([UNK]) to the model's tokenizer")
     found = head_evaluation.figures(heads, text_session.outputs(session, encoded), encoded)
@@ -118,8 +119,7 @@ def _pictures(session: "Session", options: Options) -> dict:
     labels = _labels(session, source, options)
     examples, seen = _chosen(source, options)
     pixels = images.decode_examples(examples, labels, session.input_shape[0], skip_bad=options.skip_bad)
-    if seen is not None:
-        seen.refuse_decoded(pixels, options.split)
+    _refuse_what_was_trained_on(seen, examples, pixels, options.split)
     batches = (
         (np.float32(pixels.pixels[i : i + BATCH]), pixels.targets[i : i + BATCH]) for i in range(0, len(pixels), BATCH)
     )
@@ -174,16 +174,15 @@ def _tasks(session: "Session", options: Options) -> dict:
     pixels = images.decode_pictures(
         examples, tasks.targets_of(heads, examples), session.input_shape[0], skip_bad=options.skip_bad
     )
-    if seen is not None:
-        seen.refuse_decoded(pixels, options.split)
+    _refuse_what_was_trained_on(seen, examples, pixels, options.split)
     parts = [session.predict(np.float32(pixels.pixels[i : i + BATCH])) for i in range(0, len(pixels), BATCH)]
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in session.outputs}
     return {**tasks.figures(heads, outputs, pixels), "skipped": list(pixels.skipped)}
 
 
 def _chosen(source: "Source", options: Options) -> tuple[tuple, "Membership | None"]:
-    """(the examples to measure on, what the model has seen where that is recorded); none that it was trained on. Of a model
-    of one's own all, where the data have no splits."""
+    """(the examples to measure on, what the model has seen where that is recorded). Of a model of one's own all, where the
+    data have no splits."""
     from export.sessions import is_own
     from recipes.engine import membership, splits
     from recipes.engine.progress import warn
@@ -197,7 +196,15 @@ def _chosen(source: "Source", options: Options) -> tuple[tuple, "Membership | No
         )
         return examples, None
     seen = membership.beside(options.artifact, known) if options.split != "train" else None
-    return splits.reuse(source, options.split, known, seen), seen
+    return splits.reuse(source, options.split, known), seen
+
+
+def _refuse_what_was_trained_on(
+    seen: "Membership | None", examples: Sequence, found: "Images | Texts", split: str
+) -> None:
+    if seen is not None:
+        seen.refuse(examples, split)
+        seen.refuse_decoded(found, split)
 
 
 def provenance(artifact: Path) -> dict | None:
