@@ -2,7 +2,6 @@
 
 import csv
 import json
-import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from export import probe
 from recipes.engine.checkpoint import epochs_in
 from recipes.engine.progress import progress, say
 from recipes.grid import analysis, plan
-from recipes.grid.jobs import cause_of
+from recipes.grid.jobs import cause_of, end
 from recipes.grid.rows import measure_of
 from zoo.errors import ConfigError
 from zoo.files import staged_file
@@ -124,13 +123,11 @@ def _trial(grid: "Grid", cell: plan.Cell, content: Mapping, trial: "optuna.Trial
                 time.sleep(LOOK_SECONDS)
                 _report(trial, folder)
                 if trial.should_prune():
-                    process.send_signal(signal.SIGTERM)
-                    process.wait()
+                    end(process)
                     study.tell(trial, state=TrialState.PRUNED)
                     return "stopped: below the median of the others"
         except BaseException:
-            process.terminate()
-            process.wait()
+            end(process)
             raise
     if process.returncode:
         study.tell(trial, state=TrialState.FAIL)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from export.sessions import open_artifact
+from recipes import image_classification
+from recipes.commands import bench
 from recipes.engine import images, run, workspace
 from recipes.engine.store import Store
 from zoo import files, locks
@@ -342,6 +344,19 @@ def test_looking_who_holds_a_place_takes_nothing(process, tmp_path):
     holder.wait()
     locks.refuse_held(tmp_path / "run")
     assert (tmp_path / ".run.lock").exists()
+
+
+def test_two_grids_in_one_folder_are_refused_before_anything_is_read(process, tmp_path):
+    process(HOLDS, tmp_path / "bench")
+    options = bench.Options(data="nowhere", backbones=("nothing",), out=tmp_path / "bench")
+    with pytest.raises(ConfigError, match="bench' is being written by process"):
+        bench.bench(options)
+
+
+def test_two_trainings_of_one_name_are_refused_before_anything_is_read(process, tmp_path):
+    process(HOLDS, tmp_path / "run")
+    with pytest.raises(ConfigError, match="run' is being written by process"):
+        image_classification.main(image_classification.Config(data="nowhere", out=tmp_path / "run"))
 
 
 def test_no_folder_stays_that_was_made_for_a_lease(tmp_path):
