@@ -11,13 +11,22 @@ from importlib import metadata
 from pathlib import Path
 
 from zoo.errors import ArtifactError
-from zoo.files import write_text
+from zoo.files import inside, one_line_if_damaged, read_json, write_text
 from zoo.text import Tokenizer
 
 __all__ = ["NAME", "SCHEMA", "Description", "cores", "machine", "read", "sha256", "size_bytes", "versions", "write"]
 
 SCHEMA = 3
 NAME = "manifest.json"
+HINT = "export again"
+STATUSES = ("pass", "fail", "undecided", "skipped")
+TYPES = {
+    **dict.fromkeys(("format", "requested", "precision", "sha256", "error", "skipped", "reason"), str),
+    **dict.fromkeys(("parity", "accuracy", "accuracy_of_outputs", "latency_ms"), dict),
+    "size_bytes": int,
+}
+"""What a row of a file holds, where it does."""
+PART_BYTES = 1024**2
 FIGURES_BEFORE = {
     "single_label": "accuracy",
     "multi_label": "exact match",
@@ -111,16 +120,38 @@ def read(folder: Path) -> dict:
         ArtifactError: missing, damaged, or written by a newer Graft.
     """
     path = Path(folder) / NAME
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        schema = content["schema"]
-    except FileNotFoundError as error:
-        raise ArtifactError(f"'{folder}' holds no {NAME}: `graft export RUN` writes one beside the files") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"'{path}' is damaged ({error}): export again") from error
+    if not path.is_file():
+        raise ArtifactError(f"'{folder}' holds no {NAME}: `graft export RUN` writes one beside the files")
+    content = read_json(path, dict, HINT)
+    schema = content.get("schema")
+    if not isinstance(schema, int):
+        raise ArtifactError(f"'{path}' is damaged (no schema): {HINT}")
     if schema > SCHEMA:
         raise ArtifactError(f"'{path}' has schema {schema}, this Graft reads up to {SCHEMA}: update graft-zoo")
-    return content if schema >= 3 else _upgraded(content)
+    with one_line_if_damaged(path, HINT):
+        content = content if schema >= 3 else _upgraded(content)
+        _check_files(content, Path(folder))
+    return content
+
+
+def _check_files(content: Mapping, folder: Path) -> None:
+    """Refuse rows of another form than `write` gives them, and files outside of `folder`."""
+    rows = content["files"]
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise TypeError("its 'files' are no list of objects")
+    for row in rows:
+        if row.get("path") is not None:
+            inside(folder, row["path"], folder / NAME)
+        for name, kind in TYPES.items():
+            if not isinstance(row.get(name), kind | None):
+                raise TypeError(f"the '{name}' of a file is {type(row[name]).__name__}")
+        if row.get("status") not in STATUSES:
+            raise ValueError(f"the status of a file is {row.get('status')!r}")
+        if not isinstance(row.get("format"), str):
+            raise TypeError("a file has no format")
+    for name, kind in (("training_data", dict), ("measured_on", dict), ("outputs", list), ("preprocessing", dict)):
+        if not isinstance(content.get(name), kind | None):
+            raise TypeError(f"its '{name}' is {type(content[name]).__name__}")
 
 
 def _upgraded(content: dict) -> dict:
@@ -171,7 +202,9 @@ def sha256(path: Path) -> str:
     for file in _files(path):
         if path.is_dir():
             digest.update(file.relative_to(path).as_posix().encode() + b"\0")
-        digest.update(file.read_bytes())
+        with file.open("rb") as content:
+            while part := content.read(PART_BYTES):
+                digest.update(part)
     return digest.hexdigest()
 
 

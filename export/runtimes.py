@@ -3,7 +3,7 @@
 `open_tflite` and `open_onnx` import neither TensorFlow nor Keras. Labels are read, not judged: export/sessions.py does that.
 """
 
-import json
+import mmap
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,10 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from export.manifest import cores
+from zoo.archives import opened_archive, read_member
 from zoo.errors import ArtifactError
+from zoo.files import one_line_if_damaged, parse_json, read_text
 from zoo.quiet import load_tensorflow, native_silence
 
-__all__ = ["Runtime", "open_onnx", "open_raw_text", "open_savedmodel", "open_tflite"]
+__all__ = ["Runtime", "check_external_data", "open_onnx", "open_raw_text", "open_savedmodel", "open_tflite"]
+
+
+ATTACHED = ("labels.txt", "preprocessing.json", "tokenizer.json")
+"""The text files that an exported file holds, and is read for."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +56,13 @@ def open_tflite(path: Path, threads: int = 1) -> Runtime:
             interpreter = Interpreter(model_path=str(path), num_threads=threads or cores())
             interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner("serving_default")
-    except (ValueError, RuntimeError) as error:
+        inputs, outputs = runner.get_input_details(), runner.get_output_details()
+        shapes = [{name: tuple(map(int, d["shape"][1:])) for name, d in side.items()} for side in (inputs, outputs)]
+        integers = any(d["dtype"] == np.int32 for d in inputs.values())
+    except Exception as error:  # what its wrapper makes of damaged content
         raise ArtifactError(
             f"'{path}' is damaged, cut short or no .tflite file: {_first(error)}; export again"
         ) from error
-    inputs, outputs = runner.get_input_details(), runner.get_output_details()
 
     def run(given):
         count = len(next(iter(given.values())))
@@ -63,8 +71,6 @@ def open_tflite(path: Path, threads: int = 1) -> Runtime:
         rows = [runner(**{name: value[i : i + 1] for name, value in values.items()}) for i in range(count)]
         return {name: _real(np.concatenate([row[name] for row in rows]), outputs[name]) for name in outputs}
 
-    shapes = [{name: tuple(map(int, d["shape"][1:])) for name, d in side.items()} for side in (inputs, outputs)]
-    integers = any(d["dtype"] == np.int32 for d in inputs.values())
     return Runtime(*shapes, _archived(path), integers, _named(run, path))
 
 
@@ -81,23 +87,53 @@ def open_onnx(path: Path, threads: int = 1) -> Runtime:
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        properties = session.get_modelmeta().custom_metadata_map
+        outputs = [output.name for output in session.get_outputs()]
+        shapes = [
+            {entry.name: tuple(d if isinstance(d, int) else None for d in entry.shape[1:]) for entry in side}
+            for side in (session.get_inputs(), session.get_outputs())
+        ]
+        integers = any("int32" in entry.type for entry in session.get_inputs())
     except Exception as error:  # onnxruntime's error classes share no public parent
         raise ArtifactError(f"'{path}' is damaged, cut short or no ONNX file: {_first(error)}; export again") from error
-    properties = session.get_modelmeta().custom_metadata_map
-    outputs = [output.name for output in session.get_outputs()]
 
     def run(given):
         return dict(zip(outputs, session.run(None, dict(given)), strict=True))
 
-    shapes = [
-        {entry.name: tuple(d if isinstance(d, int) else None for d in entry.shape[1:]) for entry in side}
-        for side in (session.get_inputs(), session.get_outputs())
-    ]
     attached = {f"{key}.json": properties[key] for key in ("preprocessing", "tokenizer") if key in properties}
     if "labels" in properties:
-        attached["labels.txt"] = "\n".join(json.loads(properties["labels"]))
-    integers = any("int32" in entry.type for entry in session.get_inputs())
+        labels = parse_json(properties["labels"], f"{path}: labels", list, "export again")
+        if not all(isinstance(label, str) for label in labels):
+            raise ArtifactError(f"the labels of '{path}' are damaged: expected a list of names; export again")
+        attached["labels.txt"] = "\n".join(labels)
     return Runtime(*shapes, attached, integers, _named(run, path))
+
+
+def check_external_data(path: Path) -> None:
+    """Refuse a .onnx file whose weights are in other files: their bytes could be those of any file of the machine.
+
+    Raises:
+        ArtifactError: it names such a file; or it is damaged.
+    """
+    with path.open("rb") as file:
+        if path.stat().st_size == 0:
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(b"location") < 0:  # without that word no tensor can be elsewhere
+                return
+    import onnx
+    from onnx import external_data_helper
+
+    with one_line_if_damaged(path, "export again"):
+        model = onnx.load(path, load_external_data=False)
+        tensors = list(external_data_helper._get_all_tensors(model))
+        outside = [tensor for tensor in tensors if external_data_helper.uses_external_data(tensor)]
+    if outside:
+        named = next((entry.value for entry in outside[0].external_data if entry.key == "location"), "")
+        raise ArtifactError(
+            f"'{path}' keeps the weights '{outside[0].name}' in another file ('{named}'): refused, because weights must "
+            "be in the file itself; save it with onnx.save_model(model, path), or --trust opens it all the same"
+        )
 
 
 def open_savedmodel(path: Path, threads: int = 1) -> Runtime:
@@ -114,7 +150,11 @@ def open_savedmodel(path: Path, threads: int = 1) -> Runtime:
     try:
         loaded = tf.saved_model.load(str(path))
         function = loaded.signatures["serving_default"]
-    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+        shapes = [
+            {name: tuple(spec.shape[1:]) for name, spec in side.items()}
+            for side in (function.structured_input_signature[1], function.structured_outputs)
+        ]
+    except Exception as error:  # TensorFlow passes on what its loaders stumble over
         raise ArtifactError(f"'{path}' is damaged or has no signature 'serving_default': {_first(error)}") from error
     inputs = function.structured_input_signature[1]
 
@@ -124,9 +164,8 @@ def open_savedmodel(path: Path, threads: int = 1) -> Runtime:
 
     assets = {file.name: file for file in (path / "assets").glob("*") if file.suffix in (".txt", ".json")}
     return Runtime(
-        {name: tuple(spec.shape[1:]) for name, spec in inputs.items()},
-        {name: tuple(spec.shape[1:]) for name, spec in function.structured_outputs.items()},
-        {name: file.read_text(encoding="utf-8") for name, file in assets.items() if name != "vocab.txt"},
+        *shapes,
+        {name: read_text(file) for name, file in assets.items() if name != "vocab.txt"},
         any(spec.dtype == tf.int32 for spec in inputs.values()),
         _named(run, path),
     )
@@ -145,7 +184,7 @@ def open_raw_text(path: Path) -> Callable:
     try:
         loaded = tf.saved_model.load(str(path))
         function = loaded.signatures["raw_text"]
-    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+    except Exception as error:
         raise ArtifactError(f"'{path}' is damaged or has no signature 'raw_text': {_first(error)}") from error
 
     def run(texts, keep=loaded):
@@ -168,11 +207,10 @@ def _named(run: Callable, path: Path) -> Callable:
 
 def _archived(path: Path) -> dict[str, str]:
     """The text files in the archive at the end of a .tflite file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name: archive.read(name).decode("utf-8") for name in archive.namelist() if name != "vocab.txt"}
-    except zipfile.BadZipFile:
+    if not zipfile.is_zipfile(path):
         return {}
+    with one_line_if_damaged(path, "export again"), opened_archive(path) as archive:
+        return {name: read_member(archive, name).decode("utf-8") for name in ATTACHED if name in archive.namelist()}
 
 
 def _quantized(values: np.ndarray, detail: Mapping) -> np.ndarray:

@@ -5,6 +5,7 @@ Opening a .tflite or .onnx file imports neither TensorFlow nor Keras.
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,19 +15,35 @@ import numpy as np
 
 from export import manifest
 from export.graph import named_inputs, output_tensors
-from export.runtimes import Runtime, open_onnx, open_savedmodel, open_tflite
+from export.operators import check_savedmodel
+from export.preprocessing import read_preprocessing
+from export.runtimes import Runtime, check_external_data, open_onnx, open_savedmodel, open_tflite
+from export.trial import check_in_a_process
 from zoo import locks
 from zoo.errors import ArtifactError, CheckFailed, ConfigError
-from zoo.files import recover, unchanged
+from zoo.files import read_text, recover, unchanged
 from zoo.keras_file import Meaning, foreign_file, kind_of, load_keras, load_own
 from zoo.labels import read_labels
 from zoo.quiet import load_tensorflow
-from zoo.text import Tokenizer
+from zoo.text import Tokenizer, checked
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Session", "check_finite", "is_own", "load_keras", "open_artifact", "prepare"]
+__all__ = [
+    "Session",
+    "check_finite",
+    "check_shapes",
+    "check_untrusted",
+    "is_own",
+    "load_keras",
+    "open_artifact",
+    "prepare",
+]
+
+TOKEN_INPUTS = ("token_ids", "padding_mask", "segment_ids")
+MOST_VALUES = 2**25
+"""Of one input or output of an example: 3,300 x 3,300 colour pixels."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +117,17 @@ def check_finite(outputs: Mapping[str, np.ndarray], path: Path) -> None:
             )
 
 
-def open_artifact(path: Path, threads: int = 1, meaning: Meaning | None = None, *, timed: bool = False) -> Session:
+def open_artifact(
+    path: Path, threads: int = 1, meaning: Meaning | None = None, *, timed: bool = False, trust: bool = False
+) -> Session:
     """Open what lies at `path`, whatever it is; a file runs on so many threads, 0 for all.
 
-    `meaning` says what a .keras file of one's own cannot say. What is only `timed` needs no labels.
+    `meaning` says what a .keras file of one's own cannot say. What is only `timed` needs no labels. What the manifest beside
+    it does not vouch for is checked as by `check_untrusted`, but with `trust`.
 
     Raises:
-        ArtifactError: missing, damaged, of an unknown kind, without labels, with labels that do not fit, or another file
-            than the manifest beside it describes.
+        ArtifactError: missing, damaged, of an unknown kind, without labels, with labels that do not fit, another file than
+            the manifest beside it describes, or refused.
         ConfigError, DataError: as `zoo.keras_file.load_own`; or `meaning` is given of what says it itself.
     """
     path = Path(path)
@@ -125,10 +145,11 @@ def open_artifact(path: Path, threads: int = 1, meaning: Meaning | None = None, 
             "goes in and comes out"
         )
     with unchanged(path):
-        return _open(path, threads)
+        return _open(path, threads, trust)
 
 
-def _open(path: Path, threads: int) -> Session:
+def _open(path: Path, threads: int, trust: bool) -> Session:
+    check_untrusted(path, trust)
     if (path / "saved_model.pb").is_file():
         return _file("savedmodel", open_savedmodel)(path, threads)
     if (path / "model.keras").is_file():
@@ -139,6 +160,48 @@ def _open(path: Path, threads: int) -> Session:
         raise ArtifactError(f"'{path}' is no artifact: expected {ACCEPTED}; it is {foreign}")
     kind = "the folder " if path.is_dir() else ""
     raise ArtifactError(f"{kind}'{path}' is no artifact: expected {ACCEPTED}")
+
+
+def check_untrusted(path: Path, trust: bool = False) -> None:
+    """Refuse what would do more than compute, or end the process that opens it: the operators of a SavedModel are looked at,
+    a .tflite or .onnx file is tried in a process of its own. A file whose hash the manifest beside it holds is as it was
+    exported, and is not looked at again.
+
+    Raises:
+        ArtifactError: another file than the manifest describes; or refused.
+    """
+    if _vouched(path) or trust:
+        return
+    if (path / "saved_model.pb").is_file():
+        load_tensorflow()
+        if (path / "assets" / "vocab.txt").is_file():  # its operators are those of that library
+            import tensorflow_text  # noqa: F401
+
+        check_savedmodel(path)
+    elif path.is_file() and path.suffix in (".tflite", ".onnx"):
+        if path.suffix == ".onnx":
+            check_external_data(path)
+        check_in_a_process(path)
+
+
+def check_shapes(runtime: Runtime, path: Path) -> None:
+    """Refuse a file whose inputs or outputs are no rows of examples, or so large that one example fills the memory.
+
+    Raises:
+        ArtifactError: names the input or output.
+    """
+    if not runtime.inputs or not runtime.outputs:
+        raise ArtifactError(f"'{path}' is damaged: it has no input or no output; export again")
+    for name, shape in [*runtime.inputs.items(), *runtime.outputs.items()]:
+        if not shape or any(side is not None and side < 1 for side in shape):
+            raise ArtifactError(
+                f"'{path}' is damaged: its input or output '{name}' is not of the form (examples, ...), but {shape} for "
+                "each; export again"
+            )
+        if math.prod(side or 1 for side in shape) > MOST_VALUES:
+            raise ArtifactError(
+                f"'{path}' is damaged: its input or output '{name}' would have {shape} values for each example; export again"
+            )
 
 
 def is_own(path: Path) -> bool:
@@ -209,7 +272,6 @@ def _keras_runtime(model: "keras.Model", attached: dict[str, str]) -> Runtime:
 
 def _file(kind: str, opener: Callable[..., Runtime]) -> Callable[[Path, int], Session]:
     def open_it(path: Path, threads: int) -> Session:
-        _check_unchanged(path)
         runtime = opener(path, threads)
         lacking = [name for name in ("labels.txt", "preprocessing.json") if name not in runtime.attached]
         if lacking:
@@ -224,31 +286,57 @@ def _file(kind: str, opener: Callable[..., Runtime]) -> Callable[[Path, int], Se
 
 
 def _session(kind: str, path: Path, runtime: Runtime) -> Session:
+    check_shapes(runtime, path)
     outputs = tuple(runtime.outputs.values())
     labels = tuple(runtime.attached["labels.txt"].splitlines())
-    units = outputs[0][-1] if outputs[0] else None
-    preprocessing = json.loads(runtime.attached.get("preprocessing.json", "{}"))
+    units = outputs[0][-1]
     tokenizer = runtime.attached.get("tokenizer.json")
-    if tokenizer is not None:
-        tokenizer = Tokenizer(tokenizer, preprocessing["tokenizer"]["pad_id"])
+    texts = runtime.integers and tokenizer is not None
+    described = runtime.attached.get("preprocessing.json", "{}")
+    preprocessing = read_preprocessing(described, path, runtime.outputs, texts=texts)
+    if texts:
+        _check_token_inputs(runtime, path)
+        tokenizer = checked(tokenizer, preprocessing["tokenizer"]["pad_id"], path)
+    elif not runtime.integers and None in next(iter(runtime.inputs.values())):
+        raise ArtifactError(f"'{path}' takes pictures of no fixed size: fix it, and export again")
     if len(outputs) == 1 and labels and units is not None and len(labels) != units:
         raise ArtifactError(
             f"'{path}' has {units} outputs but {len(labels)} labels: its labels.txt belongs to another model"
         )
     names = tuple(runtime.outputs)
-    return Session(kind, path, labels, runtime.inputs, names, runtime.integers, preprocessing, tokenizer, runtime.run)
+    found = tokenizer if texts else None
+    return Session(kind, path, labels, runtime.inputs, names, runtime.integers, preprocessing, found, runtime.run)
 
 
-def _check_unchanged(path: Path) -> None:
-    """Refuse a file that the manifest beside it describes with another hash."""
-    if not (path.parent / manifest.NAME).is_file():
-        return
-    for row in manifest.read(path.parent)["files"]:
-        if row.get("path") == path.name and "sha256" in row and manifest.sha256(path) != row["sha256"]:
+def _check_token_inputs(runtime: Runtime, path: Path) -> None:
+    """Refuse a model of texts that takes something else than rows of ids."""
+    for name, shape in runtime.inputs.items():
+        if name not in TOKEN_INPUTS or len(shape) != 1:
             raise ArtifactError(
-                f"'{path}' is not the file that was exported: its sha256 differs from the one in manifest.json; export "
-                "again, or remove manifest.json if you changed the file on purpose"
+                f"'{path}' is damaged: expected inputs (n, length) of {', '.join(TOKEN_INPUTS)}, got '{name}' with {shape}; "
+                "export again"
             )
+
+
+def _vouched(path: Path) -> bool:
+    """Whether the manifest beside an exported file holds its hash.
+
+    Raises:
+        ArtifactError: it holds another one.
+    """
+    exported = (path / "saved_model.pb").is_file() or path.suffix in (".tflite", ".onnx")
+    if not exported or not (path.parent / manifest.NAME).is_file():
+        return False
+    rows = [row for row in manifest.read(path.parent)["files"] if row.get("path") == path.name and "sha256" in row]
+    if not rows:
+        return False
+    digest = manifest.sha256(path)
+    if any(row["sha256"] != digest for row in rows):
+        raise ArtifactError(
+            f"'{path}' is not the file that was exported: its sha256 differs from the one in manifest.json; export "
+            "again, or remove manifest.json if you changed the file on purpose"
+        )
+    return True
 
 
 def _beside(path: Path) -> dict[str, str]:
@@ -256,7 +344,7 @@ def _beside(path: Path) -> dict[str, str]:
     if not (path.parent / "labels.txt").is_file():
         raise ArtifactError(f"the labels of '{path}' are missing: expected '{path.parent / 'labels.txt'}'")
     files = [path.parent / name for name in ("labels.txt", "preprocessing.json", "tokenizer.json")]
-    return {file.name: file.read_text(encoding="utf-8") for file in files if file.is_file()}
+    return {file.name: read_text(file) for file in files if file.is_file()}
 
 
 OPENERS: Mapping[str, Callable[[Path, int], Session]] = {

@@ -52,7 +52,7 @@ def main(config: Config) -> Path:
 
     from recipes.adapt import domains, gallery, pretext
     from recipes.engine import fit, reading, run, schedule, workspace
-    from recipes.engine.progress import say
+    from recipes.engine.progress import say, tell
     from zoo import backbone_table, backbones, heads
     from zoo.files import staged_file, write_text
     from zoo.quiet import load_tensorflow
@@ -118,8 +118,8 @@ def main(config: Config) -> Path:
         run.write_history(folder, trained.history)
         gallery.write(folder, seen, images["all"], facts, config.seed)
         write_text(folder / "run.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    print(facts["said"])
-    print(f"backbone: {config.out / 'backbone.keras'}\nreport: {config.out / 'report.html'}")
+    tell(facts["said"])
+    tell(f"backbone: {config.out / 'backbone.keras'}\nreport: {config.out / 'report.html'}")
     return config.out
 
 

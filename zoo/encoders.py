@@ -9,14 +9,14 @@ Where the columns come from: parameters are those that KerasHub states for its p
 of the checkpoint as its authors published it.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo import text
-from zoo.errors import UnknownName, WeightsError
+from zoo.archives import check_hdf5
+from zoo.errors import ArtifactError, GraftError, UnknownName, WeightsError
 from zoo.files import read_json, read_text
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["ENCODERS", "FAMILIES", "INPUTS", "Encoder", "Family", "build", "describe", "find", "tokenizer"]
 
 BUNDLED = Path(__file__).parent / "bundled"
+
+LARGEST = 10_000_000
+"""Of a width, a length or a vocabulary that a config can say."""
 
 INPUTS = ("token_ids", "padding_mask", "segment_ids")
 """Of an encoder, in this order; some families have no segments."""
@@ -217,13 +220,20 @@ def _is_run(folder: Path) -> bool:
 
 
 def _of_run(folder: Path) -> Encoder:
-    facts = read_json(folder / "run.json").get("backbone", {})
-    if facts.get("family") not in FAMILIES:
+    facts = read_json(folder / "run.json", dict).get("backbone", {})
+    if not isinstance(facts, dict) or str(facts.get("family")) not in FAMILIES:
         raise WeightsError(
             f"the run '{folder}' holds no text encoder but '{facts.get('name')}': give the run of a recipe for texts"
         )
-    name, width, longest = folder.resolve().name, facts["feature_dim"], facts["max_length"]
-    return Encoder(name, facts["family"], 0, width, longest, ("folder",), facts["licence"], str(folder))
+    name, width, longest = folder.resolve().name, facts.get("feature_dim"), facts.get("max_length")
+    _check_sizes(folder / "run.json", width, longest)
+    return Encoder(name, facts["family"], 0, width, longest, ("folder",), str(facts.get("licence")), str(folder))
+
+
+def _check_sizes(where: Path, *sizes: object) -> None:
+    """Refuse what is no width or length."""
+    if not all(isinstance(size, int) and 0 < size <= LARGEST for size in sizes):
+        raise WeightsError(f"'{where}' is damaged: it says no width or length of an encoder, but {sizes}")
 
 
 def _of_folder(folder: Path) -> Encoder:
@@ -237,8 +247,11 @@ def _of_folder(folder: Path) -> Encoder:
             f"'{folder}' holds a '{classes or 'nameless'}': expected a preset of one of KerasHub's encoders "
             f"({', '.join(f'{f.classes}Backbone' for f in FAMILIES.values())}), or a Hugging Face folder"
         )
-    settings = config["config"]
+    settings = config.get("config")
+    if not isinstance(settings, dict):
+        raise WeightsError(f"'{folder / 'config.json'}' is damaged: it holds no 'config'")
     width = settings.get("hidden_dim")
+    _check_sizes(folder / "config.json", width, settings.get("max_sequence_length", 512))
     return Encoder(
         folder.name, family, 0, width, settings.get("max_sequence_length", 512), ("folder",), "unknown", str(folder)
     )
@@ -258,14 +271,15 @@ def _hugging_face(folder: Path, config: Mapping) -> Encoder:
         raise WeightsError(f"'{folder}' holds no model.safetensors: save the model in that format")
     width = config.get("hidden_size") or config.get("dim") or config.get("n_embd")
     longest = config.get("max_position_embeddings") or config.get("n_positions")
+    _check_sizes(folder / "config.json", width, longest)
     return Encoder(folder.name or folder.resolve().name, family, 0, width, longest, ("folder",), "unknown", str(folder))
 
 
 def _hugging_face_tokenizer(folder: Path) -> text.Tokenizer:
     if (folder / "tokenizer.json").is_file():
-        return text.from_json((folder / "tokenizer.json").read_text(encoding="utf-8"), where=f"{folder}/tokenizer.json")
+        return text.from_json(read_text(folder / "tokenizer.json"), where=f"{folder}/tokenizer.json")
     settings_file = folder / "tokenizer_config.json"
-    settings = json.loads(settings_file.read_text(encoding="utf-8")) if settings_file.is_file() else {}
+    settings = read_json(settings_file, dict) if settings_file.is_file() else {}
     if (folder / "vocab.txt").is_file():
         return text.word_piece(
             text.read_vocabulary(folder / "vocab.txt"),
@@ -301,6 +315,7 @@ def _from_preset(name: str, row: Encoder, **options):
     load_tensorflow()
     import keras_hub
 
+    _check_weights_files(Path(row.preset))
     try:
         return getattr(keras_hub.models, name).from_preset(row.preset, **options)
     except Exception as error:  # downloads, archives and converters raise what they will
@@ -314,6 +329,20 @@ def _from_preset(name: str, row: Encoder, **options):
         ) from error
 
 
+def _check_weights_files(folder: Path) -> None:
+    """Refuse a preset whose weights reach outside of their files."""
+    import h5py
+
+    for file in sorted(folder.glob("*.h5")) if folder.is_dir() else ():
+        try:
+            with h5py.File(file, "r") as content:
+                check_hdf5(content, file, file.stat().st_size)
+        except GraftError as error:
+            raise WeightsError(str(error)) from error
+        except Exception as error:  # damaged content shows in any exception
+            raise WeightsError(f"'{file}' cannot be read as weights ({error}): restore it") from error
+
+
 def _check_weights(row: Encoder, weights: str) -> None:
     if weights not in ("", "none", *row.weights):
         raise WeightsError(
@@ -324,8 +353,8 @@ def _check_weights(row: Encoder, weights: str) -> None:
 
 def _config(folder: Path) -> dict:
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return read_json(folder / "config.json", dict)
+    except ArtifactError as error:
         raise WeightsError(
             f"'{folder}' is no encoder: it holds no readable config.json ({error}); give the folder of a KerasHub preset or "
             "of a Hugging Face model"
@@ -339,7 +368,10 @@ def _embedding_rows(row: Encoder) -> int | None:
         return None
     config = _config(file.parent)
     settings = config.get("config", config)
-    return settings.get("vocabulary_size") or settings.get("vocab_size")
+    rows = settings.get("vocabulary_size") or settings.get("vocab_size")
+    if rows is not None:
+        _check_sizes(file, rows)
+    return rows
 
 
 def _weights_file(folder: Path) -> Path | None:

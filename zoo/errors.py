@@ -19,6 +19,8 @@ traceback and exits with code 2, after a failed check with 1.
 import difflib
 from collections.abc import Iterable
 
+from zoo.shown import one_line
+
 __all__ = [
     "ArtifactError",
     "CheckFailed",
@@ -40,8 +42,8 @@ class GraftError(Exception):
     exit_code = 2
 
     def __init__(self, message: str):
-        # A library's multi-line message may be part of ours; the reader gets one line.
-        super().__init__(" ".join(str(message).split()))
+        # A library's multi-line message may be part of ours, and names of anything; the reader gets one line.
+        super().__init__(one_line(message))
 
 
 class ConfigError(GraftError, ValueError):

@@ -2,27 +2,31 @@
 error that names the file."""
 
 import contextlib
+import csv
 import errno
 import json
 import os
 import re
 import shutil
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
 from zoo import locks
+from zoo.archives import check_arrays, opened_archive
 from zoo.errors import ArtifactError, ConfigError, DiskFull, GraftError
+from zoo.shown import csv_cell
 
 __all__ = [
     "check_free",
     "disk_full",
+    "inside",
     "json_text",
+    "one_line_if_damaged",
     "one_line_if_full",
+    "parse_json",
     "read_arrays",
     "read_json",
     "read_text",
@@ -33,10 +37,14 @@ __all__ = [
     "staged_folder",
     "sweep",
     "unchanged",
+    "write_table",
     "write_text",
 ]
 
 MEND = "restore it, or make it anew"
+MOST_TEXT_BYTES = 100 * 1024**2
+"""What a file of text can have; the largest tokenizers have 35 MB."""
+JSON_NAMES = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number", bool: "a boolean"}
 OLD = ".old"
 """Behind the name of a folder in the making: what it replaces, while it does so."""
 NOTHING_LEFT = "nothing was left behind; free some space or give --out on another disk"
@@ -207,45 +215,120 @@ def replace_folder(folder: Path, target: Path) -> None:
     _remove(old)
 
 
+def write_table(target: Path, rows: Sequence[Mapping]) -> None:
+    """Write `rows` as CSV (UTF-8), whole or not at all: a column for each name that one of them has. Text that a spreadsheet
+    would compute is marked as text."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with staged_file(target) as path, path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(map(csv_cell, columns))
+        writer.writerows([csv_cell(row.get(name, "")) for name in columns] for row in rows)
+
+
 def read_text(path: Path) -> str:
     """The text (UTF-8) in `path`.
 
     Raises:
-        ArtifactError: it is missing or no UTF-8.
+        ArtifactError: it is missing, no UTF-8, or too long.
     """
-    with _one_line_if_damaged(path):
+    path = Path(path)
+    with one_line_if_damaged(path):
+        size = path.stat().st_size
+        if size > MOST_TEXT_BYTES:
+            raise ArtifactError(f"'{path}' has {size:,} bytes, more than such a file can have: {MEND}")
         return path.read_text(encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """What the JSON file `path` holds.
+def read_json(path: Path, expect: type | tuple[type, ...] = object, hint: str = MEND) -> Any:
+    """What the JSON file `path` holds, of the type `expect`; `hint` says what to do where it is damaged.
 
     Raises:
-        ArtifactError: it is missing or damaged.
+        ArtifactError: it is missing or damaged, or holds another type.
     """
-    with _one_line_if_damaged(path):
-        return json.loads(path.read_text(encoding="utf-8"))
+    return parse_json(read_text(path), path, expect, hint)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What the NumPy archive `path` holds.
+def parse_json(text: str | bytes, where: object, expect: type | tuple[type, ...] = object, hint: str = MEND) -> Any:
+    """What the JSON `text`, which stands in `where`, says.
 
     Raises:
-        ArtifactError: it is missing or damaged.
+        ArtifactError: it is damaged (also: nested too deeply, or with halves of characters), or of another type than
+            `expect`.
     """
-    with _one_line_if_damaged(path), np.load(path, allow_pickle=False) as kept:
-        return {key: kept[key] for key in kept.files}
+    with one_line_if_damaged(where, hint):
+        content = json.loads(text)
+        if "\\ud" in (text if isinstance(text, str) else text.decode("utf-8", "replace")).lower():
+            json.dumps(content, ensure_ascii=False).encode("utf-8")
+    if not isinstance(content, expect):
+        wanted = " or ".join(JSON_NAMES[kind] for kind in (expect if isinstance(expect, tuple) else (expect,)))
+        raise ArtifactError(
+            f"'{where}' is damaged (it holds {JSON_NAMES.get(type(content), 'nothing')}, not {wanted}): {hint}"
+        )
+    return content
+
+
+def read_arrays(path: Path, hint: str = MEND) -> dict[str, np.ndarray]:
+    """What the NumPy archive `path` holds; `hint` says what to do where it is damaged.
+
+    Raises:
+        ArtifactError: it is missing or damaged, holds Python objects, or unpacks to far more than it can hold.
+    """
+    path = Path(path)
+    with one_line_if_damaged(path, hint):
+        with opened_archive(path) as archive:
+            check_arrays(archive, path)
+        with np.load(path, allow_pickle=False) as kept:
+            return {key: kept[key] for key in kept.files}
+
+
+def inside(folder: Path, name: object, where: object) -> Path:
+    """`folder`/`name`, which `where` says.
+
+    Raises:
+        ArtifactError: `name` is no relative path, or leads out of `folder`, also by a link.
+    """
+    folder = Path(folder)
+    refusal = ArtifactError(f"'{where}' names '{name}', which is no file in its folder: refused")
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise refusal
+    for kind in (PurePosixPath, PureWindowsPath):
+        path = kind(name)
+        if path.is_absolute() or path.drive or path.root or ".." in path.parts:
+            raise refusal
+    with one_line_if_damaged(where):
+        leads_out = not (folder / name).resolve().is_relative_to(folder.resolve())
+    if leads_out:
+        raise refusal
+    return folder / name
 
 
 @contextlib.contextmanager
-def _one_line_if_damaged(path: Path) -> Iterator[None]:
+def one_line_if_damaged(where: object, hint: str = MEND) -> Iterator[None]:
+    """Turn whatever the block stumbles over in the file `where` into an ArtifactError of one line, which ends with `hint`.
+
+    For a block that reads or uses what a file says, and does nothing else: damaged content shows in any exception.
+    """
     try:
         yield
+    except GraftError:
+        raise
     except FileNotFoundError as error:
-        raise ArtifactError(f"'{path}' is missing: {MEND}") from error
-    # An archive that was cut short or edited says so in many ways; a single array instead of one has no `files`.
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ArtifactError(f"'{path}' is damaged ({error}): {MEND}") from error
+        raise ArtifactError(f"'{where}' is missing: {hint}") from error
+    except Exception as error:
+        raise ArtifactError(f"'{where}' is damaged ({_reason(error)}): {hint}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says of a file, in words."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it says that it is larger than the memory"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, KeyError):
+        return f"it lacks {str(error)[:200]}"
+    return str(error)[:200] or type(error).__name__
 
 
 @contextlib.contextmanager

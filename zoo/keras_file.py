@@ -5,12 +5,14 @@ import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from zoo.archives import check_keras, opened_archive, read_member
 from zoo.errors import ArtifactError, ConfigError
+from zoo.files import one_line_if_damaged
 from zoo.quiet import load_tensorflow
 from zoo.state import clone
 
@@ -61,12 +63,10 @@ def load_keras(path: Path) -> "keras.Model":
 
     if not zipfile.is_zipfile(path):
         raise ArtifactError(f"'{path}' is damaged or no .keras file (a .keras file is a zip archive)")
-    _check_members(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            of_keras_hub = b"keras_hub" in archive.read("config.json")
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"'{path}' is damaged or no .keras file: {error.args[0]}") from error
+    with one_line_if_damaged(path, "expected a whole .keras file"):
+        check_keras(path)
+        with opened_archive(path) as archive:
+            of_keras_hub = b"keras_hub" in read_member(archive, "config.json")
     if of_keras_hub:
         import keras_hub  # noqa: F401  (registers its layers)
     try:
@@ -94,8 +94,8 @@ def load_keras(path: Path) -> "keras.Model":
 
 def _unknown_class(path: Path, name: str) -> str:
     """What to say of a file that needs a class which it does not hold."""
-    with zipfile.ZipFile(path) as archive:
-        outermost = json.loads(archive.read("config.json")).get("class_name")
+    with opened_archive(path) as archive:
+        outermost = json.loads(read_member(archive, "config.json")).get("class_name")
     if outermost == name:
         return f"'{path}' is a subclassed model: its class '{name}' is Python code, which the file does not hold; {REBUILD}"
     return (
@@ -136,19 +136,6 @@ def foreign_file(path: Path) -> str | None:
     return f"{what}: save the model as .keras with Keras, `model.save('m.keras')`"
 
 
-def _check_members(path: Path) -> None:
-    """Refuse an archive that names files outside of itself: whoever unpacks it would write there."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise ArtifactError(f"'{path}' is damaged: {error}") from error
-    for name in names:
-        parts = PurePosixPath(name.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts or any(":" in part for part in parts.parts):
-            raise ArtifactError(f"'{path}' names a file outside of itself ('{name}'): refused; do not unpack it")
-
-
 def image_size(path: Path) -> int:
     """The height and width of the pictures that the model in `path` takes, read without Keras.
 
@@ -159,12 +146,12 @@ def image_size(path: Path) -> int:
     path = Path(path)
     if not path.is_file():
         raise ArtifactError(f"there is no file '{path}': --backbone takes a name from `graft zoo`, or a .keras file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            layers = json.loads(archive.read("config.json"))["config"]["layers"]
+    with one_line_if_damaged(path, "expected a functional .keras model with one input"):
+        with opened_archive(path) as archive:
+            layers = json.loads(read_member(archive, "config.json"))["config"]["layers"]
         (shape,) = (entry["config"]["batch_shape"] for entry in layers if entry["class_name"] == "InputLayer")
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"'{path}' is damaged, or no functional .keras model with one input: {error}") from error
+        if not isinstance(shape, list):
+            raise TypeError("batch_shape is no list")
     if len(shape) != 4 or shape[1] != shape[2] or not shape[1] or shape[3] != 3:
         raise ConfigError(f"the backbone '{path}' takes {shape}: expected square pictures (None, size, size, 3)")
     return shape[1]

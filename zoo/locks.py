@@ -296,7 +296,7 @@ def _holder(file: Path) -> Holder | None:
         holder = Holder(**{name: told[name] for name in Holder.__dataclass_fields__})
         datetime.fromtimestamp(holder.since)
         return holder
-    except (OSError, OverflowError, ValueError, KeyError, TypeError):
+    except (OSError, OverflowError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

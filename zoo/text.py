@@ -5,22 +5,26 @@ JavaScript, Swift and Kotlin. What it says is all there is: `[CLS]` written in a
 special token, and neither truncation nor padding is hidden in the file.
 """
 
+import contextlib
 import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from zoo.errors import WeightsError
+from zoo.errors import ArtifactError, WeightsError
+from zoo.files import parse_json, read_text
+from zoo.quiet import native_silence
 
 __all__ = [
     "Tokenizer",
     "byte_level_bpe",
+    "checked",
     "from_json",
     "learn_word_pieces",
     "read_vocabulary",
@@ -55,7 +59,8 @@ class Tokenizer:
         """The `tokenizers.Tokenizer` behind it."""
         from tokenizers import Tokenizer as Fast
 
-        return Fast.from_str(self.json)
+        with _one_line_if_it_panics():
+            return Fast.from_str(self.json)
 
     @property
     def kind(self) -> str:
@@ -120,8 +125,47 @@ class Tokenizer:
         return [bool(encoding.overflowing) for encoding in self._encode(list(texts), max_length, words)]
 
     def _encode(self, texts: list, max_length: int, words: bool):
-        self.fast.enable_truncation(max_length)
-        return self.fast.encode_batch(texts, is_pretokenized=words)
+        with _one_line_if_it_panics():
+            self.fast.enable_truncation(max_length)
+            return self.fast.encode_batch(texts, is_pretokenized=words)
+
+
+MOST_PIECES = 5_000_000
+"""Ids of a tokenizer; the largest have 256,000."""
+
+
+@contextlib.contextmanager
+def _one_line_if_it_panics() -> Iterator[None]:
+    """Turn what `tokenizers` raises of damaged settings into an ArtifactError; a panic of Rust is no Exception."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ArtifactError(f"the tokenizer.json is damaged ({str(error)[:200]}): export again") from error
+
+
+def checked(content: str, pad_id: int, where: object) -> Tokenizer:
+    """The tokenizer that `content`, the tokenizer.json of the artifact `where`, describes.
+
+    Raises:
+        ArtifactError: damaged, or one that cuts, fills or numbers as none that Graft writes.
+    """
+    settings = parse_json(content, f"{where}: tokenizer.json", dict, "export again")
+    try:
+        found = Tokenizer(content, pad_id)
+        with native_silence():  # a panic says so on stderr too
+            numbers = found.fast.get_vocab().values()
+            found.encode(["a word"], 8)
+        if not isinstance(found.kind, str) or not isinstance(found.unknown_id, int | None):
+            raise TypeError("its model has no type")
+    except Exception as error:
+        raise ArtifactError(f"the tokenizer.json of '{where}' is damaged ({str(error)[:200]}): export again") from error
+    if settings.get("padding") or settings.get("truncation"):
+        raise ArtifactError(f"the tokenizer.json of '{where}' fills or cuts texts by itself: export again")
+    if not numbers or max(numbers) >= MOST_PIECES or pad_id > max(numbers):
+        raise ArtifactError(f"the tokenizer.json of '{where}' has no such ids as it says: export again")
+    return found
 
 
 def from_json(content: str, *, where: str = "tokenizer.json", pad: str | None = None) -> Tokenizer:
@@ -137,13 +181,17 @@ def from_json(content: str, *, where: str = "tokenizer.json", pad: str | None = 
     try:
         settings = json.loads(content)
         settings |= {"truncation": None, "padding": None}
-        vocabulary = Fast.from_str(json.dumps(settings)).get_vocab()
+        with native_silence(), _one_line_if_it_panics():
+            vocabulary = Fast.from_str(json.dumps(settings)).get_vocab()
+        if max(vocabulary.values(), default=0) >= MOST_PIECES:
+            raise ValueError("its ids are too large")
         in_model = _pieces(settings["model"])
         settings["added_tokens"] = [
             token for token in settings["added_tokens"] if not token["special"] or token["content"] not in in_model
         ]
         text = json.dumps(settings, ensure_ascii=False)
-        Fast.from_str(text)
+        with native_silence(), _one_line_if_it_panics():
+            Fast.from_str(text)
     except Exception as error:  # the library raises bare Exceptions for what it cannot read
         raise WeightsError(f"'{where}' is no tokenizer of the Hugging Face format: {error}") from error
     found = next((vocabulary[name] for name in (pad, "[PAD]", "<pad>", "<|endoftext|>") if name in vocabulary), 0)
@@ -288,7 +336,7 @@ def scripts(texts: Sequence[str]) -> dict[str, float]:
 
 def read_vocabulary(path: Path) -> list[str]:
     """The lines of a `vocab.txt`; a piece may be a character that `splitlines` would take for a line's end."""
-    return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    return read_text(path).removesuffix("\n").split("\n")
 
 
 def _pieces(model: Mapping) -> set[str]:

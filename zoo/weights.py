@@ -12,7 +12,6 @@ found in the file with its exact shape before the first one is assigned, and rea
 
 import contextlib
 import hashlib
-import io
 import itertools
 import os
 import re
@@ -25,8 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from zoo.archives import check_hdf5, opened_archive, opened_member
 from zoo.backbone_table import BACKBONES, Backbone
-from zoo.errors import WeightsError
+from zoo.errors import ArtifactError, WeightsError
 from zoo.files import staged_file
 from zoo.state import derive
 
@@ -252,17 +252,21 @@ def _opened(path: Path) -> Iterator["h5py.File"]:
     import h5py
 
     try:
-        source = path
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                source = io.BytesIO(archive.read("model.weights.h5"))
-        with h5py.File(source, "r") as file:
+        with contextlib.ExitStack() as stack:
+            source, size = path, path.stat().st_size
+            if zipfile.is_zipfile(path):
+                archive = stack.enter_context(opened_archive(path))
+                source = stack.enter_context(opened_member(archive, path, "model.weights.h5"))
+            file = stack.enter_context(h5py.File(source, "r"))
+            check_hdf5(file, path, size)
             yield file
+    except ArtifactError as error:
+        raise WeightsError(str(error)) from error
     except WeightsError:
         raise
-    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged content shows in any exception
         raise WeightsError(
-            f"'{path}' cannot be read as weights ({error}): expected a whole .weights.h5, .h5 or .keras file"
+            f"'{path}' cannot be read as weights ({str(error)[:200]}): expected a whole .weights.h5, .h5 or .keras file"
         ) from error
 
 

@@ -1,6 +1,5 @@
 """What unlabelled pictures look like to a backbone: crowds, nearest neighbours, a map; a page and a table of them."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from recipes.adapt.outcome import embed
 from recipes.engine import figures
 from recipes.engine.images import Images
 from zoo.errors import ConfigError
-from zoo.files import staged_file, write_text
+from zoo.files import write_table, write_text
 from zoo.neighbours import nearest_others
 
 __all__ = ["Seen", "check", "look", "write"]
@@ -99,13 +98,12 @@ def write(folder: Path, seen: Seen, images: Images, facts: Mapping, seed: int = 
     chosen = np.sort(np.random.default_rng(seed).permutation(len(seen.vectors))[:MAPPED])
     places = embed([seen.vectors[chosen]], seed)[0]
     at = dict(zip(chosen.tolist(), places.tolist(), strict=True))
-    with staged_file(folder / "clusters.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("name", "cluster", "x", "y", "nearest"))
-        for i, name in sorted(enumerate(images.names), key=lambda item: item[1]):
-            nearest = ";".join(images.names[n] for n in seen.neighbours[i])
-            place = [f"{value:.3f}" for value in at[i]] if i in at else ["", ""]
-            writer.writerow((name, int(seen.clusters[i]), *place, nearest))
+    rows = []
+    for i, name in sorted(enumerate(images.names), key=lambda item: item[1]):
+        x, y = (f"{value:.3f}" for value in at[i]) if i in at else ("", "")
+        nearest = ";".join(images.names[n] for n in seen.neighbours[i])
+        rows.append({"name": name, "cluster": int(seen.clusters[i]), "x": x, "y": y, "nearest": nearest})
+    write_table(folder / "clusters.csv", rows)
     write_text(folder / "report.html", _page(seen, images, facts, places, seen.clusters[chosen], seed))
 
 

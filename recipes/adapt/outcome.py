@@ -10,8 +10,10 @@ from recipes.adapt import selection
 from recipes.adapt.compare import Candidate, measure
 from recipes.engine import evaluation, run
 from recipes.engine.images import Images
+from recipes.engine.progress import tell
 from recipes.engine.store import Store
 from recipes.engine.texts import Texts
+from zoo.files import one_line_if_damaged
 from zoo.state import set_weights
 
 if TYPE_CHECKING:
@@ -182,20 +184,25 @@ def contradiction(facts: Mapping) -> str | None:
 def summarize(folder: Path) -> None:
     """Print the outcome of a run to stdout: the methods, the choice, what it gained, where things are."""
     content = run.read(folder)
+    with one_line_if_damaged(Path(folder) / "run.json"):
+        _tell_outcome(Path(folder), content)
+
+
+def _tell_outcome(folder: Path, content: Mapping) -> None:
     facts = content["adaptation"]
-    print(table(facts))
+    tell(table(facts))
     chosen = facts["chosen"]
-    print(f"kept: {chosen['method']}, seed {chosen['seed']}; chosen by {facts['chosen_by']}")
+    tell(f"kept: {chosen['method']}, seed {chosen['seed']}; chosen by {facts['chosen_by']}")
     for verdict in facts["verdicts"].values():
-        print(verdict["text"])
+        tell(verdict["text"])
     note = contradiction(facts)
     if note is not None:
-        print(note)
+        tell(note)
     if not facts["verdicts"] and chosen["method"] != facts["baseline"]:
-        print("whether it gained anything is not known: --target-labels measures it on a target that has labels")
+        tell("whether it gained anything is not known: --target-labels measures it on a target that has labels")
     if content.get("counted_words"):
-        print(content["counted_words"]["text"])
-    print(f"report: {Path(folder) / 'report.html'}")
+        tell(content["counted_words"]["text"])
+    tell(f"report: {Path(folder) / 'report.html'}")
 
 
 def write_map(

@@ -13,6 +13,9 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
+from recipes.engine.progress import settle_terminal
+from zoo.shown import one_line, shown
+
 __all__ = ["VERBS", "main"]
 
 VERBS = {
@@ -30,6 +33,7 @@ VERBS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `graft` with `arguments` (default: those of the process); always ends in SystemExit."""
+    settle_terminal()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
@@ -46,19 +50,20 @@ def _run(verb: str, arguments: list[str]) -> int:
     from zoo.errors import GraftError, UnknownName
     from zoo.processes import with_parent
 
+    name = shown(verb)
     try:
         if verb not in VERBS:
             raise UnknownName("command", verb, VERBS, see="`graft --help` lists them all.")
         with _asked_to_end_like_ctrl_c(), with_parent():
             return importlib.import_module(f"recipes.commands.{verb}").command(arguments) or 0
     except GraftError as error:
-        print(f"graft {verb}: {error}", file=sys.stderr)
+        print(f"graft {name}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as error:
         ended = error if isinstance(error, _Ended) else None
         told = "interrupted" if ended is None else f"ended by {ended.signal.name}"
         with contextlib.suppress(OSError):  # the terminal may have gone
-            print(": ".join([f"graft {verb}", told, *getattr(error, "__notes__", ())]), file=sys.stderr)
+            print(": ".join([f"graft {name}", told, *map(shown, getattr(error, "__notes__", ()))]), file=sys.stderr)
         return 128 + (signal.SIGINT if ended is None else ended.signal)
     except BrokenPipeError:
         # `graft zoo | head`: the reader has gone; say nothing, and keep Python from complaining at exit.
@@ -66,7 +71,7 @@ def _run(verb: str, arguments: list[str]) -> int:
         return 0
     except OSError as error:
         told = f"'{error.filename}': {error.strerror}" if error.filename else str(error)
-        print(f"graft {verb}: {told}", file=sys.stderr)
+        print(f"graft {name}: {one_line(told)}", file=sys.stderr)
         return 2
 
 

@@ -61,6 +61,7 @@ def command(arguments: Sequence[str]) -> int:
 
 def bench(options: Options, train_options: Sequence[str] = (), typed: Sequence[str] = ()) -> list[dict]:
     """The rows of the grid, one a cell; `train_options` go to every training."""
+    from recipes.engine.progress import tell
     from zoo import locks
     from zoo.errors import ConfigError
 
@@ -72,7 +73,7 @@ def bench(options: Options, train_options: Sequence[str] = (), typed: Sequence[s
         )
     with locks.hold(options.out):
         rows = _bench(options, train_options, typed)
-    print(f"report: {options.out / 'bench.html'}")
+    tell(f"report: {options.out / 'bench.html'}")
     return rows
 
 

@@ -1,6 +1,5 @@
 """`graft evaluate ARTIFACT --data SOURCE`: accuracy of a run or a file on labelled data."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,16 +45,22 @@ class Options:
     """Of a .keras file of your own: what its numbers are. Default: what its last layer tells."""
     input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
     """Of a .keras file of your own: the pixels that it expects."""
+    trust: bool = False
+    """Open also what is refused as long as nobody vouches for it: a SavedModel that can do more than compute, a .tflite or
+    .onnx file that does not pass its trial. Only for files whose origin you know."""
 
 
 def command(arguments: Sequence[str]) -> None:
     """Print the figures to stdout."""
     import tyro
 
+    from recipes.engine.progress import json_shown, tell
+    from zoo.shown import shown
+
     options = tyro.cli(Options, args=arguments, prog="graft evaluate")
     result = evaluate(options)
     if options.json:
-        print(json.dumps(result, indent=2, ensure_ascii=False))
+        print(json_shown(result))
         return
     for task, figures in result.get("tasks", {"": result}).items():
         values = (
@@ -63,13 +68,13 @@ def command(arguments: Sequence[str]) -> None:
             for name, value in figures.items()
             if value is None or isinstance(value, float)
         )
-        print("  ".join(filter(None, [task, *values])), f" on {result['examples']} examples")
+        tell("  ".join([*filter(None, [task, *values]), f" on {result['examples']} examples"]))
         if "positive_class" in figures:
-            print(f"positive class: {figures['positive_class']}")
-        width = max(map(len, figures["per_class"]), default=0)
+            tell(f"positive class: {figures['positive_class']}")
+        width = max((len(shown(label)) for label in figures["per_class"]), default=0)
         for label, row in figures["per_class"].items():
-            print(
-                f"{label:<{width}}  precision {row['precision']:.3f}  recall {row['recall']:.3f}  f1 {row['f1']:.3f}"
+            tell(
+                f"{shown(label):<{width}}  precision {row['precision']:.3f}  recall {row['recall']:.3f}  f1 {row['f1']:.3f}"
                 f"  of {row['examples']}"
             )
 
@@ -82,7 +87,7 @@ def evaluate(options: Options) -> dict:
     from zoo.files import unchanged
 
     meaning = own_model.meaning_of(options.artifact, options.labels, options.outputs, options.input_range)
-    session = open_artifact(options.artifact, meaning=meaning)
+    session = open_artifact(options.artifact, meaning=meaning, trust=options.trust)
     with unchanged(options.artifact):  # what it was trained on is read beside it later
         found = _texts(session, options) if session.integers else _pictures(session, options)
     return {"split": options.split, **found}
@@ -92,6 +97,7 @@ def _texts(session: "Session", options: Options) -> dict:
     from recipes.engine import head_evaluation, hints, sentences, text_session, texts
     from recipes.engine.progress import warn
 
+    text_session.check_session(session)
     heads = text_session.heads_of(session.preprocessing)
     columns = sentences.Columns(options.text_column, options.label_column, options.tags_column)
     source = text_session.labelled(heads, options.data, columns)
@@ -209,9 +215,15 @@ def _refuse_what_was_trained_on(
 
 def provenance(artifact: Path) -> dict | None:
     """What is known of the data that `artifact` was trained on: from the run, or from the manifest beside a file."""
+    from zoo.errors import ArtifactError
+    from zoo.files import MEND, read_json
+
     places = ((artifact, "run.json", "data"), (artifact.parent, "run.json", "data"))
     for folder, name, key in (*places, (artifact.parent, "manifest.json", "training_data")):
         path = Path(folder) / name
         if path.is_file():
-            return json.loads(path.read_text(encoding="utf-8")).get(key)
+            found = read_json(path, dict).get(key)
+            if not isinstance(found, dict | None):
+                raise ArtifactError(f"'{path}' is damaged ('{key}' is no object): {MEND}")
+            return found
     return None

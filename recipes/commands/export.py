@@ -1,7 +1,6 @@
 """`graft export RUN`: SavedModel, TFLite and ONNX, each reopened from disk and measured as a file."""
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,10 +63,12 @@ def command(arguments: Sequence[str]) -> int:
     not accepted."""
     import tyro
 
+    from recipes.engine.progress import json_shown
+
     options = tyro.cli(Options, args=arguments, prog="graft export")
     manifest = export(options)
     if options.json:
-        print(json.dumps(manifest, indent=2, ensure_ascii=False))
+        print(json_shown(manifest))
     found = {row["status"] for row in manifest["files"]}
     return 1 if "fail" in found or ("undecided" in found and not options.accept_undecided) else 0
 
@@ -114,15 +115,18 @@ def export(options: Options) -> dict:
 def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> dict:
     from export.export import FOR_CALIBRATION, export_model
     from recipes.engine import card
-    from recipes.engine.progress import warn
-    from zoo.files import check_free, sweep
+    from recipes.engine.progress import tell, warn
+    from zoo.files import check_free, one_line_if_damaged, sweep
 
     sweep(folder)
     if of_a_run and not options.overwrite and _finish(options.run, folder):
         known = _as_asked(options, folder)
         if known is not None:
-            for row in known["files"]:
-                print("\n".join(lines(row, known["measured_on"].get("split"), options)), file=stream)
+            with one_line_if_damaged(folder / "manifest.json", "--overwrite exports again"):
+                told = [
+                    line for row in known["files"] for line in lines(row, known["measured_on"].get("split"), options)
+                ]
+            tell("\n".join(told), stream)
             return known
     check_free(folder, options.overwrite)
     asked = _from_run(options) if of_a_run else _from_keras(options)
@@ -146,7 +150,7 @@ def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> di
             prefer=options.prefer,
             explain=options.explain,
             overwrite=options.overwrite,
-            report=lambda row: print("\n".join(lines(row, split, options)), file=stream, flush=True),
+            report=lambda row: tell("\n".join(lines(row, split, options)), stream),
             finish=lambda staging: card.write(options.run, staging) if of_a_run else None,
         )
     if folder == options.run / "export":
@@ -209,12 +213,20 @@ def _finish(run: Path, folder: Path) -> bool:
 
 
 def _from_run(options: Options) -> dict:
-    from export.manifest import Description
-    from export.sessions import load_keras
-    from recipes.engine import export_data, run
-    from zoo.errors import ConfigError
+    from recipes.engine import run
+    from zoo.files import one_line_if_damaged
 
     content = run.read(options.run)
+    with one_line_if_damaged(f"{options.run}: what the run keeps"):
+        return _of_run(options, content)
+
+
+def _of_run(options: Options, content: Mapping) -> dict:
+    from export.manifest import Description
+    from export.sessions import load_keras
+    from recipes.engine import export_data
+    from zoo.errors import ConfigError
+
     if content["recipe"] == "self-supervised":
         raise ConfigError(
             f"'{options.run}' is a backbone without a head: train one on it first, `graft train image-classification "
@@ -258,7 +270,7 @@ def _of_tasks(options: Options, content: Mapping, name: str) -> dict:
     from recipes.engine import task_run
     from zoo.files import read_json
 
-    preprocessing = read_json(options.run / "preprocessing.json")
+    preprocessing = read_json(options.run / "preprocessing.json", dict)
     examples, calibration = task_run.examples_of(options.run, content, options.data)
     return {
         "description": Description(name, content["data"]["labels"], preprocessing, (0, 255)),
@@ -272,10 +284,10 @@ def _of_texts(options: Options, content: Mapping, name: str) -> dict:
     from export.manifest import Description
     from recipes.engine import text_export
     from zoo.files import read_json, read_text
-    from zoo.text import Tokenizer
+    from zoo.text import checked
 
-    preprocessing = read_json(options.run / "preprocessing.json")
-    tokenizer = Tokenizer(read_text(options.run / "tokenizer.json"), preprocessing["tokenizer"]["pad_id"])
+    preprocessing = read_json(options.run / "preprocessing.json", dict)
+    tokenizer = checked(read_text(options.run / "tokenizer.json"), preprocessing["tokenizer"]["pad_id"], options.run)
     examples, calibration = text_export.from_run(options.run, content, options.data, preprocessing, tokenizer)
     outputs = preprocessing["outputs"]
     return {

@@ -1,8 +1,5 @@
 """`graft measure ARTIFACT...`: size, latency, memory and accuracy of any files, in one table."""
 
-import csv
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,16 +29,21 @@ class Options:
     outputs: Literal["probabilities", "logits", "values"] | None = None
     input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
     """Of .keras files of your own: as for `graft evaluate`."""
+    trust: bool = False
+    """Open also what is refused as long as nobody vouches for it: a SavedModel that can do more than compute, a .tflite or
+    .onnx file that does not pass its trial. Only for files whose origin you know."""
 
 
 def command(arguments: Sequence[str]) -> int:
     """Print the table to stdout; 1 if a file could not be measured (its row says why)."""
     import tyro
 
+    from recipes.engine.progress import json_shown
+
     options = tyro.cli(Options, args=arguments, prog="graft measure")
     rows = measure(options)
     if options.json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print(json_shown(rows))
     else:
         _print(rows)
     return 1 if any(row["error"] for row in rows) else 0
@@ -54,7 +56,7 @@ def measure(options: Options) -> list[dict]:
     from recipes.engine import trade_off
     from recipes.engine.progress import progress
     from zoo.errors import ConfigError
-    from zoo.files import staged_file
+    from zoo.files import staged_file, write_table
 
     files = [file for artifact in options.artifacts for file in _files(artifact)]
     if not files:
@@ -74,10 +76,7 @@ def measure(options: Options) -> list[dict]:
             rows.append(_row(file, options))
             advance(note=file.name)
     if options.out:
-        with staged_file(targets[0]) as path, path.open("w", newline="", encoding="utf-8") as table:
-            writer = csv.DictWriter(table, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_table(targets[0], rows)
         if any(row["accuracy"] is not None for row in rows):
             with staged_file(targets[1]) as path:
                 trade_off.draw(path, [row for row in rows if row["accuracy"] is not None])
@@ -98,7 +97,7 @@ def _files(artifact: Path) -> list[Path]:
 def _row(file: Path, options: Options) -> dict:
     from export import manifest, probe
     from export.evidence import wilson
-    from export.sessions import is_own
+    from export.sessions import check_untrusted, is_own
     from recipes.commands import evaluate
     from zoo.errors import ArtifactError, CheckFailed
 
@@ -114,6 +113,7 @@ def _row(file: Path, options: Options) -> dict:
         if not held.exists():
             raise ArtifactError(f"there is no '{held}'")
         row["size_bytes"] = manifest.size_bytes(held)
+        check_untrusted(file, options.trust)
         facts = probe.measure(file)
         one, every = facts["latency_ms"]["one_thread"], facts["latency_ms"]["all_threads"]
         row |= {"latency_ms": one["median"], "latency_p90_ms": one["p90"], "latency_all_threads_ms": every["median"]}
@@ -121,7 +121,8 @@ def _row(file: Path, options: Options) -> dict:
         if options.data is not None:
             said = {"labels": options.labels, "outputs": options.outputs, "input_range": options.input_range}
             said = said if is_own(file) else {}
-            result = evaluate.evaluate(evaluate.Options(artifact=file, data=options.data, split=options.split, **said))
+            asked = evaluate.Options(artifact=file, data=options.data, split=options.split, trust=True, **said)
+            result = evaluate.evaluate(asked)
             # Several tasks have no one figure: `graft evaluate` tells theirs.
             share = result.get("accuracy", result.get("recall_at_1"))
             row["examples"] = result["examples"]
@@ -134,13 +135,14 @@ def _row(file: Path, options: Options) -> dict:
 
 
 def _print(rows: Sequence[Mapping]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from recipes.engine.progress import draw, table_row
 
     table = Table(*("file", "MB", "ms, 1 thread", "p90", "ms, all", "peak MB", "accuracy (95 %)"))
     for row in rows:
         if row["error"]:
-            table.add_row(row["path"], *[""] * 5, row["error"])
+            table_row(table, row["path"], *[""] * 5, row["error"])
             continue
         accuracy = "" if row["accuracy"] is None else f"{row['accuracy']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
         figures = (
@@ -149,5 +151,7 @@ def _print(rows: Sequence[Mapping]) -> None:
             row["latency_all_threads_ms"],
             row["peak_memory_bytes"] / 1e6,
         )
-        table.add_row(row["path"], f"{row['size_bytes'] / 1e6:.2f}", *(f"{figure:.2f}" for figure in figures), accuracy)
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)
+        table_row(
+            table, row["path"], f"{row['size_bytes'] / 1e6:.2f}", *(f"{figure:.2f}" for figure in figures), accuracy
+        )
+    draw(table)

@@ -51,6 +51,9 @@ class Options:
     """Of a .keras file of your own: what its numbers are. Default: what its last layer tells."""
     input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
     """Of a .keras file of your own: the pixels that it expects."""
+    trust: bool = False
+    """Open also what is refused as long as nobody vouches for it: a SavedModel that can do more than compute, a .tflite or
+    .onnx file that does not pass its trial. Only for files whose origin you know."""
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -60,6 +63,7 @@ def command(arguments: Sequence[str]) -> int:
 
     from export.sessions import open_artifact
     from recipes.engine import own_model, predict_outputs
+    from recipes.engine.progress import tell_row
     from zoo.errors import ConfigError
 
     options = tyro.cli(Options, args=arguments, prog="graft predict")
@@ -68,7 +72,7 @@ def command(arguments: Sequence[str]) -> int:
     if options.out is not None:
         predict_outputs.check_table(options.out, options.overwrite)
     meaning = own_model.meaning_of(options.artifact, options.labels, options.outputs, options.input_range)
-    session = open_artifact(options.artifact, meaning=meaning)
+    session = open_artifact(options.artifact, meaning=meaning, trust=options.trust)
     answers = _texts(session, options) if session.integers else _pictures(session, options)
     tasks = session.outputs if len(session.outputs) > 1 else ()
     with contextlib.ExitStack() as stack:
@@ -76,7 +80,7 @@ def command(arguments: Sequence[str]) -> int:
         if options.json:
             writers.append(stack.enter_context(predict_outputs.json_list()))
         else:
-            writers.append(lambda answer: print(predict_outputs.line_of(answer, tasks, options.top), flush=True))
+            writers.append(lambda answer: tell_row(*predict_outputs.cells_of(answer, tasks, options.top)))
         if options.out is not None:
             writers.append(stack.enter_context(predict_outputs.table(options.out, tasks, session.integers)))
         done, bad = _write(answers, writers)
@@ -86,12 +90,13 @@ def command(arguments: Sequence[str]) -> int:
 def _write(answers: Iterable["Mapping | BadInput"], writers: Sequence[Callable[[Mapping], None]]) -> tuple[int, int]:
     """Hand each answer to all `writers`, name what is bad on stderr; (answers, bad inputs)."""
     from recipes.engine.predict_inputs import BadInput
+    from zoo.shown import one_line
 
     done = bad = 0
     for answer in answers:
         if isinstance(answer, BadInput):
             bad += 1
-            print(f"graft predict: {answer.why}", file=sys.stderr, flush=True)
+            print(f"graft predict: {one_line(answer.why)}", file=sys.stderr, flush=True)
             continue
         done += 1
         for write in writers:

@@ -1,7 +1,6 @@
 """`graft suggest --data SOURCE`: backbones ranked for your data before anything is trained."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +39,12 @@ def command(arguments: Sequence[str]) -> None:
     """Print the ranking to stdout."""
     import tyro
 
+    from recipes.engine.progress import json_shown
+
     options = tyro.cli(Options, args=arguments, prog="graft suggest")
     rows = suggest(options)
     if options.json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print(json_shown(rows))
     else:
         _print(rows)
 
@@ -63,23 +64,24 @@ def suggest(options: Options) -> list[dict]:
 
 
 def _print(rows: Sequence[Mapping]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from recipes.engine.progress import draw, table_row
     from recipes.engine.wording import duration
     from recipes.grid.transferability import SCORES
 
     table = Table("backbone", *SCORES, "mean rank", "one pass", "one full epoch")
     for row in rows:
         scores = ("–" if row[name] is None else f"{row[name]:.3f}" for name in SCORES)
-        table.add_row(
+        table_row(
+            table,
             row["backbone"],
             *scores,
             f"{row['mean_rank']:.1f}",
             duration(row["pass_seconds"]),
             duration(row["epoch_seconds"]),
         )
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)
+    draw(table)
     print(
         f"Scores of {rows[0]['sample']} training examples; times are estimates for this machine. "
         "How far scores can be trusted on your data, `graft bench` measures."

@@ -7,11 +7,16 @@ that the Hugging Face Hub reads.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recipes.engine import headline, wording
 from recipes.engine.report_files import figure_names, file_rows, measured_noun
 from recipes.engine.run import read as read_run
-from zoo.files import write_text
+from zoo.files import one_line_if_damaged, write_text
+from zoo.shown import markdown, markdown_code, shown
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 __all__ = ["NAME", "write"]
 
@@ -53,10 +58,11 @@ def write(run: Path, folder: Path) -> Path:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    # Labels and file names come with the data: a bar would end a cell, a newline the table.
-    environment.filters["cell"] = lambda text: " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
-    environment.filters["quoted"] = lambda value: json.dumps(value, ensure_ascii=False)
     environment.filters |= {
+        # Labels and file names come with the data: they neither format, nor link, nor end a table.
+        "cell": markdown,
+        "code": markdown_code,
+        "quoted": lambda value: json.dumps(shown(value), ensure_ascii=False),
         "percent": lambda share: wording.percent(share).replace("\u202f", " "),
         "as_measured": lambda value, key="": wording.as_measured(value, key).replace("\u202f", " "),
         "points": wording.points,
@@ -65,10 +71,17 @@ def write(run: Path, folder: Path) -> Path:
     }
     # The card goes with the files to other people: names, not the folders of this machine.
     facts, exported = wording.shareable(read_run(run)), manifest.read(folder)
+    with one_line_if_damaged(Path(run) / "run.json"):
+        text = _card(environment.get_template("model_card.md.jinja"), run, facts, exported)
+    write_text(folder / NAME, text)
+    return folder / NAME
+
+
+def _card(template: "Template", run: Path, facts: Mapping, exported: Mapping) -> str:
     noun = "sentence" if facts.get("modality") == "text" else "image"
     files = file_rows(exported, noun)
     measured = headline.measures(facts)
-    text = environment.get_template("model_card.md.jinja").render(
+    return template.render(
         run=facts,
         text=facts.get("modality") == "text",
         noun=noun,
@@ -93,8 +106,6 @@ def write(run: Path, folder: Path) -> Path:
         target=facts["data"].get("target", {"source": ""})["source"],
         weights=wording.file_name(facts["backbone"]["weights"]["spec"]),
     )
-    write_text(folder / NAME, text)
-    return folder / NAME
 
 
 def _comparisons(facts: Mapping) -> list[str]:

@@ -9,7 +9,6 @@ of the libraries, so that nobody goes on with another one under the same name.
 
 import json
 import shutil
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -20,10 +19,12 @@ import numpy as np
 from recipes.engine.progress import warn
 from recipes.engine.store import hash_of
 from zoo.errors import ArtifactError, ConfigError
-from zoo.files import read_json, staged_file, write_text
+from zoo.files import one_line_if_damaged, parse_json, read_arrays, read_json, staged_file, write_text
 
 __all__ = ["Checkpoint", "Checkpoints", "epochs_in"]
 
+ANEW = "train anew with --overwrite"
+"""What to do about a checkpoint that cannot be read."""
 ORIGIN = "origin.json"
 PACKAGES = ("graft-zoo", "keras", "tensorflow")
 
@@ -71,9 +72,9 @@ def epochs_in(folder: Path) -> list[dict]:
         try:
             with np.load(file) as content:
                 facts = json.loads(str(content["facts"]))[0]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # it is replaced just now
+            return [row for row in [*facts["history"], *facts.get("rows", ())] if isinstance(row, dict)]
+        except Exception:  # it is replaced just now, or damaged: whoever goes on with it says so
             continue
-        return [*facts["history"], *facts.get("rows", ())]
     return []
 
 
@@ -137,7 +138,8 @@ class Checkpoints:
             ArtifactError: it cannot be read.
         """
         found = self._read(f"seed-{seed}.npz")
-        return None if found is None else Checkpoint(**found[0], **found[1])
+        with one_line_if_damaged(f"seed-{seed}.npz", ANEW):
+            return None if found is None else _checked(Checkpoint(**found[0], **found[1]))
 
     def finish(self, seed: int, facts: Mapping, weights: Sequence[np.ndarray], beginning: Sequence[np.ndarray]) -> None:
         """Keep the result of a finished seed; its checkpoint is needed no more. Of the `weights`, those that are still an
@@ -154,8 +156,11 @@ class Checkpoints:
             return None
         facts, lists = found
         weights = list(beginning)
-        for i, value in zip(facts.pop("changed"), lists["weights"], strict=True):
-            weights[i] = value
+        with one_line_if_damaged(f"seed-{seed}-done.npz", ANEW):
+            for i, value in zip(facts.pop("changed"), lists["weights"], strict=True):
+                if not 0 <= i < len(weights) or value.shape != tuple(weights[i].shape):
+                    raise ValueError(f"its array {i} is none of this model")
+                weights[i] = value
         return facts, weights
 
     def _write(self, name: str, facts: Mapping, lists: Mapping[str, Sequence[np.ndarray]]) -> None:
@@ -168,11 +173,24 @@ class Checkpoints:
     def _read(self, name: str):
         if self.folder is None or not (self.folder / name).exists():
             return None
-        try:
-            with np.load(self.folder / name) as file:
-                facts, lengths = json.loads(str(file["facts"]))
-                return facts, {kind: [file[f"{kind}/{i}"] for i in range(n)] for kind, n in lengths.items()}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ArtifactError(
-                f"the checkpoint '{self.folder / name}' cannot be read ({error}): train anew with --overwrite"
-            ) from error
+        file = self.folder / name
+        arrays = read_arrays(file, ANEW)
+        with one_line_if_damaged(file, ANEW):
+            facts, lengths = parse_json(str(arrays["facts"]), file, list, ANEW)
+            if sum(lengths.values()) >= len(arrays):
+                raise ValueError("it says that it has more arrays than it has")
+            return dict(facts), {kind: [arrays[f"{kind}/{i}"] for i in range(n)] for kind, n in lengths.items()}
+
+
+def _checked(state: Checkpoint) -> Checkpoint:
+    """`state`, whose fields have the types that a training relies on."""
+    for name, field_ in Checkpoint.__dataclass_fields__.items():
+        value = getattr(state, name)
+        kind = {"int": int, "float": (int, float), "float | None": (int, float, type(None)), "dict": dict}.get(
+            getattr(field_.type, "__name__", str(field_.type)), list
+        )
+        if not isinstance(value, kind):
+            raise TypeError(f"its '{name}' is {type(value).__name__}")
+        if name in ("rows", "history", "summaries") and not all(isinstance(row, dict) for row in value):
+            raise TypeError(f"its '{name}' are no objects")
+    return state

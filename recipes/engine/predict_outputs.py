@@ -6,36 +6,38 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from recipes.engine.progress import json_shown
 from zoo.errors import ConfigError
 from zoo.files import check_free, staged_file
+from zoo.shown import csv_cell
 
-__all__ = ["TABLES", "check_table", "json_list", "line_of", "table"]
+__all__ = ["TABLES", "cells_of", "check_table", "json_list", "table"]
 
 TABLES = (".csv", ".jsonl")
 
 
-def line_of(answer: Mapping, tasks: Sequence[str], top: int) -> str:
-    """An answer for the terminal: the input and what each task says of it, separated by tabs. `tasks` are the names of
+def cells_of(answer: Mapping, tasks: Sequence[str], top: int) -> list[str]:
+    """An answer for the terminal, as the cells of a line: the input and what each task says of it. `tasks` are the names of
     several heads; empty: there is one."""
     parts = [answer[task] for task in tasks] if tasks else [answer]
-    return "\t".join([answer["input"], *(_part(part, top) for part in parts)])
+    return [answer["input"], *(cell for part in parts for cell in _part(part, top))]
 
 
-def _part(part: Mapping, top: int) -> str:
+def _part(part: Mapping, top: int) -> list[str]:
     """What one head says, for the terminal."""
     if "labels" in part:
         scores = (f"{label} {p:.3f}" for label, p in _highest(part["scores"], top))
-        return "\t".join([", ".join(part["labels"]) or "(none)", *scores])
+        return [", ".join(part["labels"]) or "(none)", *scores]
     if "scores" in part:
-        return "\t".join(f"{label} {p:.3f}" for label, p in _highest(part["scores"], top))
+        return [f"{label} {p:.3f}" for label, p in _highest(part["scores"], top)]
     if "entities" in part:
         found = (f"{e['type']}: {' '.join(e['text'].split())} {e['probability']:.3f}" for e in part["entities"])
-        return "\t".join(found) or "(nothing found)"
+        return [*found] or ["(nothing found)"]
     if "values" in part:
-        return "\t".join(f"{name} {value:.4g}" for name, value in part["values"].items())
+        return [f"{name} {value:.4g}" for name, value in part["values"].items()]
     if "value" in part:
-        return f"{part['value']:.4g}"
-    return " ".join(f"{value:.4f}" for value in part["embedding"])
+        return [f"{part['value']:.4g}"]
+    return [" ".join(f"{value:.4f}" for value in part["embedding"])]
 
 
 def _highest(scores: Mapping[str, float], top: int) -> list[tuple[str, float]]:
@@ -49,7 +51,7 @@ def json_list() -> Iterator[Callable[[Mapping], None]]:
 
     def write(answer: Mapping) -> None:
         nonlocal count
-        text = json.dumps(answer, indent=2, ensure_ascii=False).replace("\n", "\n  ")
+        text = json_shown(answer).replace("\n", "\n  ")
         print(f"{',' if count else '['}\n  {text}", end="", flush=True)
         count += 1
 
@@ -87,7 +89,7 @@ def table(path: Path, tasks: Sequence[str], texts: bool) -> Iterator[Callable[[M
 
         def write(answer: Mapping) -> None:
             nonlocal writer
-            row = _cells(answer, tasks, texts)
+            row = {csv_cell(name): csv_cell(value) for name, value in _cells(answer, tasks, texts).items()}
             if writer is None:
                 writer = csv.DictWriter(file, row, lineterminator="\n")
                 writer.writeheader()

@@ -19,7 +19,7 @@ from recipes.engine import report_training as training
 from recipes.engine.report_files import figure_names, file_rows, measured_noun
 from recipes.engine.run import read as read_run
 from recipes.engine.run import read_confusion
-from zoo.errors import ArtifactError
+from zoo.errors import ArtifactError, GraftError
 from zoo.files import read_arrays, read_json, write_text
 
 __all__ = ["write"]
@@ -43,13 +43,13 @@ def write(run: Path) -> Path:
     Raises:
         ArtifactError: `run.json` is missing, or one of the files cannot be read or lacks something.
     """
-    from jinja2 import UndefinedError
-
     run = Path(run)
     facts = read_run(run)
     try:
         text = _page(_context(run, facts))
-    except (KeyError, IndexError, TypeError, UndefinedError) as error:
+    except GraftError:
+        raise
+    except Exception as error:  # whatever a template stumbles over
         reason = f"{type(error).__name__}: {error}"
         raise ArtifactError(
             f"the files in '{run}' do not hold what a report needs ({reason}): another version of Graft wrote them"

@@ -10,6 +10,7 @@ import numpy as np
 
 from recipes.engine import figures, headline, wording
 from zoo.errors import ArtifactError
+from zoo.shown import csv_text
 
 __all__ = ["curves", "phase_rows", "read_history", "sweep_curves"]
 
@@ -104,9 +105,9 @@ def read_history(path: Path) -> Mapping[str, Sequence] | None:
         return None
     try:
         with path.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
+            rows = [{csv_text(name): csv_text(cell) for name, cell in row.items()} for row in csv.DictReader(lines)]
         numbers = [key for key in (rows[0] if rows else ()) if "loss" in key or "accuracy" in key]
         columns = {key: [float(row.get(key) or "nan") for row in rows] for key in numbers}
         return columns | {"phase": [row["phase"] for row in rows]}
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # short and long rows, cells that are no numbers, what is no table
         raise ArtifactError(f"'{path}' is no history of epochs: {error}") from error

@@ -13,7 +13,6 @@ test_units.npz what each test example contributes to the test figure of each see
 report.html    all of it for a person
 """
 
-import csv
 import dataclasses
 import platform
 import sys
@@ -29,13 +28,23 @@ from export import manifest
 from recipes.engine import evaluation, explain, fit, membership, reading, wording
 from recipes.engine.export_data import CALIBRATION
 from recipes.engine.images import Images
-from recipes.engine.progress import warn
+from recipes.engine.progress import tell, warn
 from recipes.engine.sources import SPLITS, Source
 from recipes.engine.texts import Texts
 from zoo import locks, weights
 from zoo.backbone_table import Backbone
 from zoo.errors import ArtifactError, CheckFailed
-from zoo.files import MEND, json_text, read_arrays, read_json, recover, staged_file, write_text
+from zoo.files import (
+    MEND,
+    json_text,
+    one_line_if_damaged,
+    read_arrays,
+    read_json,
+    recover,
+    staged_file,
+    write_table,
+    write_text,
+)
 from zoo.heads import Head
 from zoo.keras_file import load_keras
 from zoo.stack import backbone_of
@@ -71,6 +80,18 @@ MOST_IN_JSON = 100
 PARITY_EXAMPLES = 64
 SAMPLES_PER_LABEL = 4
 WORST_MISTAKES = 16
+LARGEST_IMAGE = 10_000
+"""Pixels; a run.json with a larger image_size is damaged."""
+NEEDED = ("recipe", "config", "data")
+TYPES = {
+    **dict.fromkeys(("config", "data", "data.splits", "data.decode", "backbone", "backbone.weights", "schedule"), dict),
+    **dict.fromkeys(("metrics", "metrics.validation", "metrics.test", "seconds", "versions", "verdict"), dict),
+    **dict.fromkeys(("adaptation", "counted_words", "confusion", "measure"), dict),
+    **dict.fromkeys(("data.labels", "data.made_splits", "schedule.phases", "warnings", "test_accuracy_by_seed"), list),
+    **dict.fromkeys(("recipe", "modality", "data.source", "data.fingerprint", "backbone.name", "schedule.name"), str),
+    **dict.fromkeys(("seed", "data.split_seed", "data.image_size", "data.max_length", "backbone.parameters"), int),
+}
+"""What stands where in run.json, where it does; `NEEDED` always."""
 EXPLODED = 100.0
 """A loss above it is no loss of a model that learns: to say the same of all examples costs the logarithm of the labels."""
 PACKAGES = ("graft-zoo", "tensorflow", "keras", "keras-hub", "tokenizers", "numpy", "pillow", "scikit-learn")
@@ -87,13 +108,39 @@ def read(folder: Path) -> dict:
     if not path.is_file():
         locks.refuse_unfinished(folder)
         raise ArtifactError(f"'{folder}' is no run: it holds no run.json; `graft train ... --out RUN` makes one")
-    content = read_json(path)
-    schema = content.get("schema") if isinstance(content, dict) else None
+    content = read_json(path, dict)
+    schema = content.get("schema")
     if not isinstance(schema, int):
         raise ArtifactError(f"'{path}' is damaged (no schema): {MEND}")
     if schema > SCHEMA:
         raise ArtifactError(f"'{path}' has schema {schema}, this Graft reads up to {SCHEMA}: update graft-zoo")
+    _check_types(content, path)
     return content
+
+
+def _check_types(content: Mapping, path: Path) -> None:
+    """Refuse a run.json in which something that others rely on has another type."""
+    for place, kind in TYPES.items():
+        value: object = content
+        for name in place.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        lacking = value is None and place in NEEDED
+        if lacking or not isinstance(value, kind | None) or isinstance(value, bool):
+            wanted = getattr(kind, "__name__", str(kind))
+            raise ArtifactError(f"'{path}' is damaged (expected '{place}' to be {wanted}): {MEND}")
+    with one_line_if_damaged(path):
+        labels = content["data"].get("labels") or []
+        if not all(isinstance(label, str) for label in labels):
+            raise TypeError("a label is no text")
+        for phase in content.get("schedule", {}).get("phases", ()):
+            if not isinstance(phase, dict):
+                raise TypeError("a phase is no object")
+        for split, facts in (content["data"].get("splits") or {}).items():
+            if not isinstance(facts["examples"], int):
+                raise TypeError(f"the examples of the {split} split are no number")
+        size = content["data"].get("image_size")
+        if size is not None and not 1 <= size <= LARGEST_IMAGE:
+            raise ValueError(f"images of {size} pixels")
 
 
 def environment() -> dict:
@@ -164,18 +211,23 @@ def with_membership(folder: Path, facts: Mapping, seen: Mapping[str, Images | Te
 def summarize(folder: Path) -> None:
     """Print the outcome of a run to stdout: accuracy, verdict, where things are."""
     content = read(folder)
+    with one_line_if_damaged(Path(folder) / "run.json"):
+        _tell_outcome(Path(folder), content)
+
+
+def _tell_outcome(folder: Path, content: Mapping) -> None:
     by_seed = content["test_accuracy_by_seed"]
     text = f"test accuracy {content['metrics']['test']['accuracy']:.3f}"
     if len(by_seed) > 1:
         text += f" (seed {content['seed']}; {len(by_seed)} seeds: mean {np.mean(by_seed):.3f}, "
         text += f"{min(by_seed):.3f} to {max(by_seed):.3f})"
-    print(text)
+    tell(text)
     further = wording.further_text(content["metrics"]["test"], "accuracy")
     if further:
-        print(further)
+        tell(further)
     if content["verdict"]:
-        print(content["verdict"]["text"])
-    print(f"report: {Path(folder) / 'report.html'}")
+        tell(content["verdict"]["text"])
+    tell(f"report: {Path(folder) / 'report.html'}")
 
 
 def write_classifier(
@@ -304,11 +356,7 @@ def write_units(folder: Path, units: np.ndarray) -> None:
 
 def write_history(folder: Path, rows: Sequence[dict]) -> None:
     """Write history.csv, a row an epoch."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with staged_file(folder / "history.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(folder / "history.csv", rows)
 
 
 def _write_examples(folder: Path, pixels: Mapping[str, Images], calibrated: Images, seed: int = 0) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from zoo.errors import ConfigError, UnknownName
+from zoo.shown import shown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -192,13 +193,16 @@ def table(title: str, rows: Sequence[Mapping], budget: str | None = None) -> "Ta
     """A schedule as a table for the terminal; `rows` as `fit.describe_phases` makes them. With a `budget` of time the epochs
     are shares of it."""
     from rich.table import Table
+    from rich.text import Text
+
+    from recipes.engine.progress import table_row
 
     length = "epochs" if budget is None else f"of {budget}"
-    drawn = Table("phase", "trains", "trainable parameters", length, "rate", "batch norm", title=title)
+    drawn = Table("phase", "trains", "trainable parameters", length, "rate", "batch norm", title=Text(shown(title)))
     total = sum(row["epochs"] for row in rows)
     for row in rows:
         blocks = f"head + {row['blocks']} of {row['total_blocks']} blocks" if row["blocks"] else "head"
         share = f"{row['trainable_parameters']:,} of {row['total_parameters']:,}"
         epochs = str(row["epochs"]) if budget is None else f"{row['epochs'] / total:.0%}"
-        drawn.add_row(row["name"], blocks, share, epochs, f"{row['learning_rate']:.1e}", row["batch_norm"])
+        table_row(drawn, row["name"], blocks, share, epochs, f"{row['learning_rate']:.1e}", row["batch_norm"])
     return drawn

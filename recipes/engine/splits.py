@@ -295,7 +295,7 @@ def _splits_of_run(backbone: str, fingerprint: str) -> int | None:
     """By which seed the run that `backbone` is of has made splits of the data of this `fingerprint`; None: it has not."""
     place = Path(backbone).expanduser()
     file = (place.parent if place.suffix == ".keras" else place) / "run.json"
-    known = read_json(file).get("data", {}) if file.is_file() else {}
+    known = read_json(file, dict).get("data", {}) if file.is_file() else {}
     return known["split_seed"] if known.get("fingerprint") == fingerprint and known.get("made_splits") else None
 
 

@@ -135,7 +135,7 @@ class Store:
             if not folder.exists():
                 return None
             intact = False
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except Exception:  # damaged content shows in any exception
             intact = False
         if not intact:
             warn(f"the cache entry '{folder}' is damaged: it is made anew")
@@ -185,7 +185,7 @@ class Store:
             try:
                 entry = json.loads(file.read_text(encoding="utf-8"))
                 older = "sizes" in entry and entry.get("format", 1) < FORMAT
-            except (OSError, ValueError, TypeError, AttributeError):  # damaged: whoever looks for it says so
+            except Exception:  # damaged: whoever looks for it says so
                 continue
             if older:
                 with contextlib.suppress(OSError):

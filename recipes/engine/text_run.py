@@ -29,7 +29,7 @@ from recipes.engine import (
     wording,
     workspace,
 )
-from recipes.engine.progress import say, warn
+from recipes.engine.progress import say, tell, warn
 from recipes.engine.sources import SPLITS, Source
 from recipes.engine.text_report import for_report
 from recipes.engine.text_settings import TextConfig
@@ -37,7 +37,7 @@ from recipes.engine.texts import Texts, encode_splits, padded, padded_targets
 from zoo import encoders
 from zoo.encoders import Encoder
 from zoo.errors import ConfigError
-from zoo.files import write_text
+from zoo.files import one_line_if_damaged, write_text
 from zoo.heads import Head, Tasks
 from zoo.stack import stack
 from zoo.state import set_weights
@@ -230,6 +230,11 @@ def preprocessing(heads: Sequence[Head], texts: Texts, tokenizer: Tokenizer) -> 
 def summarize(folder: Path) -> None:
     """Print the outcome of a run to stdout: what it is judged by, verdicts, where things are."""
     content = run.read(folder)
+    with one_line_if_damaged(Path(folder) / "run.json"):
+        _tell_outcome(Path(folder), content)
+
+
+def _tell_outcome(folder: Path, content: Mapping) -> None:
     figures = content["metrics"]["test"]
     heads = content["measure"]["heads"]
     parts = list(figures["tasks"].items()) if "tasks" in figures else [("", figures)]
@@ -242,13 +247,13 @@ def summarize(folder: Path) -> None:
             values = [value for value in values if value is not None]
             text += f" (seed {content['seed']}; {len(values)} seeds: mean {np.mean(values):.3f}, "
             text += f"{min(values):.3f} to {max(values):.3f})"
-        print(text)
+        tell(text)
         further = wording.further_text(part, measure["key"])
         if further:
-            print(further)
+            tell(further)
     for verdict in filter(None, [content["verdict"], *content["sharing"], content.get("counted_words")]):
-        print(verdict["text"])
-    print(f"report: {Path(folder) / 'report.html'}")
+        tell(verdict["text"])
+    tell(f"report: {folder / 'report.html'}")
 
 
 def _check_options(config: TextConfig, head: Head | Tasks) -> None:

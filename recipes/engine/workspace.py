@@ -9,7 +9,7 @@ from pathlib import Path
 from recipes.engine.progress import say
 from recipes.engine.store import Store
 from zoo import locks
-from zoo.errors import ConfigError, DiskFull, GraftError
+from zoo.errors import ArtifactError, ConfigError, DiskFull, GraftError
 from zoo.files import disk_full, read_json, replace_folder, settle, write_text
 
 __all__ = ["finished", "settle_run", "store_beside", "workspace"]
@@ -39,7 +39,7 @@ def finished(out: Path, settings: Mapping) -> bool:
         settle_run(out)
         if not (out / "run.json").exists() or _replaces(_folder_of(out)):
             return False
-        content = read_json(out / "run.json")
+        content = read_json(out / "run.json", dict)
         _refuse_changes(out, content.get("config", {}), settings)
         lacking = not (out / "report.html").exists() and content.get("recipe") not in (None, *OWN_REPORT)
         if lacking:
@@ -140,7 +140,7 @@ def _begin(out: Path, folder: Path, known: Mapping) -> None:
     if begun and not (overwrite or resume):
         raise ConfigError(f"'{out}' was begun and interrupted: --resume goes on with it, --overwrite starts anew")
     if resume and begun:
-        _refuse_changes(out, read_json(folder / SETTINGS), known)
+        _refuse_changes(out, read_json(folder / SETTINGS, dict), known)
         say(f"resuming '{out}'")
         return
     if resume:
@@ -154,8 +154,7 @@ def _replaces(folder: Path) -> bool:
     """Whether the interrupted training in `folder` was to replace the run that is there."""
     if not _has_checkpoint(folder):
         return False
-    settings = read_json(folder / SETTINGS)
-    return isinstance(settings, dict) and bool(settings.get("overwrite"))
+    return bool(read_json(folder / SETTINGS, dict).get("overwrite"))
 
 
 def _has_checkpoint(folder: Path) -> bool:
@@ -164,6 +163,10 @@ def _has_checkpoint(folder: Path) -> bool:
 
 def _refuse_changes(out: Path, before: Mapping, now: Mapping) -> None:
     before, now = json.loads(json.dumps(before)), json.loads(json.dumps(now))
+    if not isinstance(before, dict) or any(
+        isinstance(value, dict) and not isinstance(before.get(name, {}), dict) for name, value in now.items()
+    ):
+        raise ArtifactError(f"the settings of '{out}' are damaged: make it anew with --overwrite")
     changed = [
         f"{name} ({before.get(name)!r} then, {value!r} now)"
         if not isinstance(value, dict)

@@ -1,17 +1,18 @@
 """A grid of trainings: each cell a `graft train` process, one row a cell, resumable, one report at the end."""
 
-import json
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from export import manifest as exported
 from export import probe
-from recipes.engine.progress import progress, say, warn
+from recipes.engine.progress import progress, say, tell, warn
 from recipes.grid import analysis, jobs, plan, report, rows
 from recipes.grid.ledger import Ledger
-from zoo.errors import ConfigError
+from zoo.errors import ArtifactError, ConfigError
+from zoo.files import read_json
 
 __all__ = ["Files", "Grid", "run", "typed"]
 
@@ -88,7 +89,7 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
         raise ConfigError(f"no cell of the grid could be trained; the first one: {found[0]['cause']}")
     facts = {"data": Path(grid.plan.data).name, "command": grid.command}
     for sentence in report.write(grid.out, facts, found, suggested):
-        print(sentence)
+        tell(sentence)
     return found
 
 
@@ -145,7 +146,7 @@ def _export(grid: Grid, ledger: Ledger) -> None:
         if outcome.code not in (0, 1) or not manifest.is_file():
             warn(f"{row['cell']} could not be exported: {outcome.cause} (its words: {log})")
             continue
-        found = rows.file_columns(json.loads(manifest.read_text(encoding="utf-8")))
+        found = rows.file_columns(exported.read(manifest.parent))
         found |= {"files_of": row["cell"], "formats": " ".join(formats), "precisions": " ".join(precisions)}
         ledger.put(*({**r, **found} for r in own))
 
@@ -153,7 +154,7 @@ def _export(grid: Grid, ledger: Ledger) -> None:
 def _suggest(grid: Grid) -> list[Mapping]:
     """The scores of all backbones before training, so that the report can say what they were worth."""
     target = grid.out / SUGGESTED
-    known = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else []
+    known = _suggested(target) if target.is_file() else []
     if {row["backbone"] for row in known} >= {entry.name for entry in grid.plan.entries}:
         return known
     config = plan.config_of(grid.plan)
@@ -171,7 +172,17 @@ def _suggest(grid: Grid) -> list[Mapping]:
     if outcome.code:
         warn(f"the backbones could not be scored: {outcome.cause} (its words: {log})")
         return []
-    return json.loads(target.read_text(encoding="utf-8"))
+    return _suggested(target)
+
+
+def _suggested(file: Path) -> list[Mapping]:
+    """The rows of a suggested.json."""
+    found = read_json(file, list)
+    if not all(isinstance(row, dict) and isinstance(row.get("backbone"), str) for row in found):
+        raise ArtifactError(
+            f"'{file}' is damaged (a row names no backbone): remove it, and the same command makes it anew"
+        )
+    return found
 
 
 def _spec(entry: plan.Entry) -> str:

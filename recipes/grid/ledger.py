@@ -9,7 +9,8 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 from zoo.errors import ArtifactError, ConfigError
-from zoo.files import staged_file, write_text
+from zoo.files import read_json, write_table, write_text
+from zoo.shown import csv_text
 
 __all__ = ["ROWS", "Ledger", "columns", "read_rows"]
 
@@ -56,7 +57,7 @@ class Ledger:
         if facts.exists() and overwrite:
             (self.folder / ROWS).unlink(missing_ok=True)
         elif facts.exists():
-            before = _read_json(facts)
+            before = read_json(facts, dict, "give another --out, or --overwrite")
             told = _differences(before, common)
             if told:
                 raise ConfigError(
@@ -81,11 +82,7 @@ class Ledger:
     def put(self, *rows: Mapping) -> None:
         """Add rows, or replace those of the same cells."""
         self.rows |= {row["cell"]: dict(row) for row in rows}
-        columns = list(dict.fromkeys(key for row in self.rows.values() for key in row))
-        with staged_file(self.folder / ROWS) as path, path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows.values())
+        write_table(self.folder / ROWS, list(self.rows.values()))
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -99,8 +96,8 @@ def read_rows(path: Path) -> list[dict]:
             rows = list(csv.DictReader(file))
         if rows and not {"cell", "backbone", "schedule", "status"} <= rows[0].keys():
             raise ValueError("it has no columns cell, backbone, schedule and status")
-        return [{key: _value(key, text) for key, text in row.items()} for row in rows]
-    except (OSError, ValueError, csv.Error) as error:
+        return [{csv_text(key): _value(csv_text(key), csv_text(text)) for key, text in row.items()} for row in rows]
+    except Exception as error:  # short and long rows, cells that are no numbers, what is no table
         raise ArtifactError(f"'{path}' is no table of `graft bench`: {error}") from error
 
 
@@ -129,10 +126,3 @@ def _value(key: str, text: str):
         return text
     number = float(text)
     return int(number) if text.lstrip("-").isdigit() else number
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"'{path}' cannot be read ({error}): give another --out, or --overwrite") from error

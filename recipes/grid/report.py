@@ -7,6 +7,7 @@ from pathlib import Path
 from recipes.grid import analysis, picture, transferability
 from recipes.grid.ledger import columns
 from zoo.files import staged_file, write_text
+from zoo.shown import markdown, markdown_code
 
 __all__ = ["shipped", "trust", "write"]
 
@@ -142,6 +143,8 @@ def _rendered(name: str, context: Mapping, escape: bool) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
+        "cell": markdown,
+        "code": markdown_code,
         "spread": _spread,
         "percent": lambda value: "–" if value is None else f"{100 * value:.1f}",
         "figure": lambda value, digits=1: "–" if value is None else f"{value:,.{digits}f}",

@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import json
 import math
 import platform
 import zlib
@@ -14,7 +13,8 @@ import numpy as np
 from recipes.engine.budget import MARKS as LOOKED_AT
 from recipes.grid.jobs import Outcome
 from recipes.grid.plan import Cell
-from zoo.files import read_arrays
+from zoo.files import read_arrays, read_json
+from zoo.shown import csv_text
 
 __all__ = ["MARKS", "best_until", "curve_of", "file_columns", "files_in", "measure_of", "of_cell", "packed", "units_of"]
 
@@ -37,7 +37,7 @@ def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> di
     }  # fmt: skip
     if cause:
         return row | {"peak_memory_bytes": outcome.peak_memory_bytes, "machine": outcome.machine}
-    content = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    content = read_json(run / "run.json", dict)
     measure = measure_of(content)
     phases = content["schedule"]["phases"]
     points = _points(run / "history.csv", content, measure["key"])
@@ -128,11 +128,15 @@ def best_until(points: Sequence[tuple[float, float]], seconds: float) -> float |
 def _points(history: Path, content: Mapping, key: str) -> list[tuple[float, float]]:
     """(seconds, validation figure `key`) after every epoch and at every glance; none where epochs do not measure it."""
     with history.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if f"val_{key}" in row]
+        rows = [row for row in map(_plain, csv.DictReader(file)) if f"val_{key}" in row]
     glances = [g for phase in content["schedule"]["phases"] for g in phase["glances"] if key in g]
     return sorted(
         [(float(row["elapsed"]), float(row[f"val_{key}"])) for row in rows] + [(g["elapsed"], g[key]) for g in glances]
     )
+
+
+def _plain(row: Mapping[str, str]) -> dict[str, str]:
+    return {csv_text(name): csv_text(cell) for name, cell in row.items()}
 
 
 def _weights(spec: str | None) -> str:

@@ -1,7 +1,5 @@
 """Settings tried for the best cell of a grid, by Optuna: on validation data, resumable, hopeless ones stopped early."""
 
-import csv
-import json
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -10,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from export import probe
 from recipes.engine.checkpoint import epochs_in
-from recipes.engine.progress import progress, say
+from recipes.engine.progress import progress, say, tell
 from recipes.grid import analysis, plan
 from recipes.grid.jobs import cause_of, end
 from recipes.grid.rows import measure_of
 from zoo.errors import ConfigError
-from zoo.files import staged_file
+from zoo.files import read_json, write_table
 
 if TYPE_CHECKING:
     import optuna
@@ -65,7 +63,7 @@ def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
         raise ConfigError("--search needs a finished cell other than scratch to start from")
     known = best.rows[0]
     cell = planned[known["cell"]]
-    content = json.loads((grid.cells / cell.name / "run.json").read_text(encoding="utf-8"))
+    content = read_json(grid.cells / cell.name / "run.json", dict)
     study = optuna.create_study(
         study_name=f"{best.backbone} {best.schedule}",
         storage=f"sqlite:///{grid.out / STORAGE}",
@@ -92,12 +90,12 @@ def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
         raise ConfigError(
             f"no trial of the search could be trained: its words are in '{grid.out / 'search'}'"
         ) from error
-    measured = json.loads((_folder(grid, study, winner) / "run.json").read_text(encoding="utf-8"))
+    measured = read_json(_folder(grid, study, winner) / "run.json", dict)
     key = measure_of(measured)["key"]
     settings = ", ".join(f"{name} {value if isinstance(value, str) else format(value, '.3g')}" for name, value in
                          winner.params.items())  # fmt: skip
     test = measured["metrics"]["test"][key]
-    print(
+    tell(
         f"search: the best of {done} settings for {best.name} reaches {100 * winner.value:.1f} % on validation data "
         f"({100 * known['validation']:.1f} % in the grid with the same seed), {100 * test:.1f} % on test data (one seed): "
         f"{settings}"
@@ -132,7 +130,7 @@ def _trial(grid: "Grid", cell: plan.Cell, content: Mapping, trial: "optuna.Trial
     if process.returncode:
         study.tell(trial, state=TrialState.FAIL)
         return f"died: {cause_of(process.returncode, log)}"
-    measured = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    measured = read_json(folder / "run.json", dict)
     value = measured["metrics"]["validation"][measure_of(measured)["key"]]
     study.tell(trial, value)
     return f"{value:.4f} (best {study.best_value:.4f})"
@@ -169,9 +167,14 @@ def _folder(grid: "Grid", study: "optuna.Study", trial) -> Path:
 def _write(target: Path, study: "optuna.Study") -> None:
     trials = study.get_trials(deepcopy=False)
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    with staged_file(target) as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["trial", "state", "validation", "epochs", *names])
-        for trial in trials:
-            row = [trial.number, trial.state.name.lower(), trial.value, len(trial.intermediate_values)]
-            writer.writerow([*row, *(trial.params.get(name) for name in names)])
+    rows = [
+        {
+            "trial": trial.number,
+            "state": trial.state.name.lower(),
+            "validation": trial.value,
+            "epochs": len(trial.intermediate_values),
+            **{name: trial.params.get(name) for name in names},
+        }
+        for trial in trials
+    ]
+    write_table(target, rows)
