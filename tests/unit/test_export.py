@@ -231,8 +231,9 @@ def test_a_task_without_answers_is_measured_by_the_others(quick, tmp_path):
         heads.single_label(["a", "b"], name="kind"), heads.regression(["age"], name="age"),
     ])  # fmt: skip
     told = {"kind": np.full((4, 2), np.nan, np.float32), "age": np.float32([[1], [2], [3], [4]])}
-    settings = {"description": Description("m", ["a", "b"], {}, (0, 255)), "formats": ("onnx",)}
-    settings |= {"kind": {"kind": "single_label", "age": "regression"}}
+    outputs = {"kind": {"labels": ["a", "b"], "kind": "single_label"}, "age": {"labels": ["age"], "kind": "regression"}}
+    settings = {"description": Description("m", ["a", "b"], {"outputs": outputs}, (0, 255)), "formats": ("onnx",)}
+    settings |= {"kind": {name: facts["kind"] for name, facts in outputs.items()}}
     (row,) = export_model(made, tmp_path / "a", examples=Examples(pixels(4), told), **settings)["files"]
     assert list(row["accuracy_by_output"]) == ["age"] if "accuracy_by_output" in row else row["passed"]
     told["age"][:] = np.nan

@@ -409,7 +409,9 @@ def test_a_run_that_is_being_made_is_said_to_readers(process, tmp_path):
 def test_a_run_that_was_killed_while_it_took_its_place_can_be_read(complete, tmp_path):
     for name in (".run.part.old", ".run.part")[: 1 + complete]:
         (tmp_path / name).mkdir()
-        (tmp_path / name / "run.json").write_text(json.dumps({"schema": 1, "of": name}))
+        (tmp_path / name / "run.json").write_text(
+            json.dumps({"schema": 1, "of": name, "recipe": "x", "config": {}, "data": {}})
+        )
     assert run.read(tmp_path / "run")["of"] == (".run.part" if complete else ".run.part.old")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
