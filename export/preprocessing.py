@@ -28,7 +28,7 @@ def read_preprocessing(
     content = parse_json(text, f"{where}: preprocessing.json", dict, HINT)
     _check(content.get("kind", KINDS[0]) in KINDS, where, "kind", f"one of {', '.join(KINDS)}")
     described = content.get("outputs")
-    if described is not None or texts or len(outputs) > 1:
+    if described is not None or texts:
         _check_outputs(described, where, outputs)
     for name in ("image_size", "max_length"):
         value = content.get(name)

@@ -145,7 +145,10 @@ def open_artifact(
             "goes in and comes out"
         )
     with unchanged(path):
-        return _open(path, threads, trust)
+        session = _open(path, threads, trust)
+    if len(session.outputs) > 1 and "outputs" not in session.preprocessing and not (timed or trust):
+        raise ArtifactError(f"'{path}' does not say what its {len(session.outputs)} outputs mean: export again")
+    return session
 
 
 def _open(path: Path, threads: int, trust: bool) -> Session:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from zoo import text
 from zoo.archives import check_hdf5
-from zoo.errors import ArtifactError, GraftError, UnknownName, WeightsError
+from zoo.errors import ArtifactError, UnknownName, WeightsError
 from zoo.files import read_json, read_text
 
 if TYPE_CHECKING:
@@ -315,8 +315,8 @@ def _from_preset(name: str, row: Encoder, **options):
     load_tensorflow()
     import keras_hub
 
-    _check_weights_files(Path(row.preset))
     try:
+        _check_weights_files(Path(row.preset))
         return getattr(keras_hub.models, name).from_preset(row.preset, **options)
     except Exception as error:  # downloads, archives and converters raise what they will
         if Path(row.preset).is_dir():
@@ -334,13 +334,8 @@ def _check_weights_files(folder: Path) -> None:
     import h5py
 
     for file in sorted(folder.glob("*.h5")) if folder.is_dir() else ():
-        try:
-            with h5py.File(file, "r") as content:
-                check_hdf5(content, file, file.stat().st_size)
-        except GraftError as error:
-            raise WeightsError(str(error)) from error
-        except Exception as error:  # damaged content shows in any exception
-            raise WeightsError(f"'{file}' cannot be read as weights ({error}): restore it") from error
+        with h5py.File(file, "r") as content:
+            check_hdf5(content, file, file.stat().st_size)
 
 
 def _check_weights(row: Encoder, weights: str) -> None:

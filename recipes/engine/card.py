@@ -69,8 +69,7 @@ def write(run: Path, folder: Path) -> Path:
         "span": wording.span,
         "duration": lambda seconds: wording.duration(seconds).replace("\u202f", " "),
     }
-    # The card goes with the files to other people: names, not the folders of this machine.
-    facts, exported = wording.shareable(read_run(run)), manifest.read(folder)
+    facts, exported = read_run(run), manifest.read(folder)
     with one_line_if_damaged(Path(run) / "run.json"):
         text = _card(environment.get_template("model_card.md.jinja"), run, facts, exported)
     write_text(folder / NAME, text)
@@ -78,6 +77,8 @@ def write(run: Path, folder: Path) -> Path:
 
 
 def _card(template: "Template", run: Path, facts: Mapping, exported: Mapping) -> str:
+    # The card goes with the files to other people: names, not the folders of this machine.
+    facts = wording.shareable(facts)
     noun = "sentence" if facts.get("modality") == "text" else "image"
     files = file_rows(exported, noun)
     measured = headline.measures(facts)

@@ -19,7 +19,7 @@ import numpy as np
 from recipes.engine.progress import warn
 from recipes.engine.store import hash_of
 from zoo.errors import ArtifactError, ConfigError
-from zoo.files import one_line_if_damaged, parse_json, read_arrays, read_json, staged_file, write_text
+from zoo.files import one_line_if_damaged, read_arrays, read_json, staged_file, write_text
 
 __all__ = ["Checkpoint", "Checkpoints", "epochs_in"]
 
@@ -174,12 +174,14 @@ class Checkpoints:
         if self.folder is None or not (self.folder / name).exists():
             return None
         file = self.folder / name
-        arrays = read_arrays(file, ANEW)
-        with one_line_if_damaged(file, ANEW):
-            facts, lengths = parse_json(str(arrays["facts"]), file, list, ANEW)
+        try:
+            arrays = read_arrays(file)
+            facts, lengths = json.loads(str(arrays["facts"]))
             if sum(lengths.values()) >= len(arrays):
                 raise ValueError("it says that it has more arrays than it has")
             return dict(facts), {kind: [arrays[f"{kind}/{i}"] for i in range(n)] for kind, n in lengths.items()}
+        except Exception as error:  # damaged content shows in any exception
+            raise ArtifactError(f"the checkpoint '{file}' cannot be read ({error}): {ANEW}") from error
 
 
 def _checked(state: Checkpoint) -> Checkpoint:

@@ -82,7 +82,6 @@ SAMPLES_PER_LABEL = 4
 WORST_MISTAKES = 16
 LARGEST_IMAGE = 10_000
 """Pixels; a run.json with a larger image_size is damaged."""
-NEEDED = ("recipe", "config", "data")
 TYPES = {
     **dict.fromkeys(("config", "data", "data.splits", "data.decode", "backbone", "backbone.weights", "schedule"), dict),
     **dict.fromkeys(("metrics", "metrics.validation", "metrics.test", "seconds", "versions", "verdict"), dict),
@@ -91,7 +90,7 @@ TYPES = {
     **dict.fromkeys(("recipe", "modality", "data.source", "data.fingerprint", "backbone.name", "schedule.name"), str),
     **dict.fromkeys(("seed", "data.split_seed", "data.image_size", "data.max_length", "backbone.parameters"), int),
 }
-"""What stands where in run.json, where it does; `NEEDED` always."""
+"""What stands where in run.json, where it does."""
 EXPLODED = 100.0
 """A loss above it is no loss of a model that learns: to say the same of all examples costs the logarithm of the labels."""
 PACKAGES = ("graft-zoo", "tensorflow", "keras", "keras-hub", "tokenizers", "numpy", "pillow", "scikit-learn")
@@ -124,21 +123,21 @@ def _check_types(content: Mapping, path: Path) -> None:
         value: object = content
         for name in place.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
-        lacking = value is None and place in NEEDED
-        if lacking or not isinstance(value, kind | None) or isinstance(value, bool):
+        if not isinstance(value, kind | None) or isinstance(value, bool):
             wanted = getattr(kind, "__name__", str(kind))
             raise ArtifactError(f"'{path}' is damaged (expected '{place}' to be {wanted}): {MEND}")
     with one_line_if_damaged(path):
-        labels = content["data"].get("labels") or []
+        data = content.get("data") or {}
+        labels = data.get("labels") or []
         if not all(isinstance(label, str) for label in labels):
             raise TypeError("a label is no text")
-        for phase in content.get("schedule", {}).get("phases", ()):
+        for phase in (content.get("schedule") or {}).get("phases") or ():
             if not isinstance(phase, dict):
                 raise TypeError("a phase is no object")
-        for split, facts in (content["data"].get("splits") or {}).items():
+        for split, facts in (data.get("splits") or {}).items():
             if not isinstance(facts["examples"], int):
                 raise TypeError(f"the examples of the {split} split are no number")
-        size = content["data"].get("image_size")
+        size = data.get("image_size")
         if size is not None and not 1 <= size <= LARGEST_IMAGE:
             raise ValueError(f"images of {size} pixels")
 
