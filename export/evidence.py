@@ -21,6 +21,7 @@ __all__ = [
     "accuracy",
     "calibration_error",
     "measure",
+    "near_ties",
     "paired_drop",
     "parity",
     "wilson",
@@ -203,7 +204,7 @@ def accuracy(
     if truth == "labels" and np.isnan(before.units).any():  # nothing to be right about: one label, no entity
         truth, scored = _scorer(reference, None, kind, None, margin)
         before, after = scored(reference), scored(shown)
-    low_high, unit = _drops(before, after)
+    low_high, unit = _drops(before, after, max_drop)
     values = [float(score.units[unit]) for score in (before, after)]
     drop, (low, high) = 100 * (values[0] - values[1]), low_high
     if math.isnan(drop):  # all of Keras's answers are the same number
@@ -252,23 +253,27 @@ def _scorer(
     )
 
 
-def _drops(before: Score, after: Score) -> tuple[tuple[float, float], int]:
-    """(the 95 % interval of what is lost, in points, of the unit that loses most; which one it is)."""
+def _drops(before: Score, after: Score, max_drop: float) -> tuple[tuple[float, float], int]:
+    """(the 95 % interval of what is lost, in points, of the unit that is worst off; which one it is): one that certainly
+    loses more than `max_drop`, before one that may lose more, and of these the one that loses most."""
     if before.right is not None and after.right is not None:
         counted = ~np.isnan(before.right)
         if not counted.any():
             return (0.0, 0.0), 0
         _, low, high = paired_drop(before.right[counted] > 0, after.right[counted] > 0)
         return (low, high), 0
-    lost = before.units - after.units
-    unit = int(np.argmax(np.where(np.isnan(lost), -np.inf, lost)))
+    lost = 100 * (before.units - after.units)
     weights = scores.resamples(before.examples, RESAMPLES)
-    drawn = 100 * (before.under(weights)[:, unit] - after.under(weights)[:, unit])
-    drawn = drawn[~np.isnan(drawn)]
-    if not len(drawn):
-        return (0.0, 0.0), unit
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return (float(low), float(high)), unit
+    drawn = 100 * (before.under(weights) - after.under(weights))
+    bounds = [_bounds(column[~np.isnan(column)]) for column in drawn.T]
+    known = np.where(np.isnan(lost), -np.inf, lost)
+    certain = [known[unit] > max_drop + ROUNDING and low > max_drop for unit, (low, _) in enumerate(bounds)]
+    unit = max(range(len(lost)), key=lambda unit: (certain[unit], known[unit]))
+    return bounds[unit], unit
+
+
+def _bounds(drawn: np.ndarray) -> tuple[float, float]:
+    return tuple(map(float, np.quantile(drawn, (0.025, 0.975)))) if len(drawn) else (0.0, 0.0)
 
 
 def _interval(after: Score, unit: int) -> tuple[float, float] | None:
@@ -357,6 +362,15 @@ def _logits(values: np.ndarray, kind: Kind) -> np.ndarray:
         inside = np.clip(values, 1e-7, 1 - 1e-7)  # float32 has no finer probabilities near 1
         return np.log(inside / (1 - inside))
     return values
+
+
+def near_ties(reference: np.ndarray, kind: Kind) -> int:
+    """How many of the answers `(n, units)` rounding may turn. Of vectors and values it cannot be told from one of them: two
+    are allowed, as many as one changed neighbour concerns; of tags a row is a token."""
+    if kind == "embedding":
+        return 2
+    clear, _ = _answers(reference, reference, "single_label" if kind == "tags" else kind, MARGIN)
+    return int((~clear).sum())
 
 
 def _answers(reference: np.ndarray, outputs: np.ndarray, kind: Kind, margin: float) -> tuple[np.ndarray, np.ndarray]:

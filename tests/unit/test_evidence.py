@@ -135,6 +135,27 @@ def test_each_value_is_judged_by_itself():
     assert not evidence.parity(reference, slightly, "regression").passed
 
 
+def test_a_value_that_certainly_fails_is_judged_before_one_that_may():
+    """Before, the one with the larger drop alone: together they were undecided, which --accept-undecided lets pass."""
+    rng = np.random.default_rng(0)
+    reference = rng.normal(size=(300, 2))
+    outputs = reference.copy()
+    outputs[7, 0] += 25  # one example alone: chance may explain all of it
+    outputs[:, 1] += rng.normal(0, 0.4, 300)
+    one = evidence.accuracy(reference[:, :1], outputs[:, :1], None, "regression", 1.0)
+    other = evidence.accuracy(reference[:, 1:], outputs[:, 1:], None, "regression", 1.0)
+    assert one.drop_points > other.drop_points
+    assert (one.status, other.status) == ("undecided", "fail")
+    assert evidence.accuracy(reference, outputs, None, "regression", 1.0).status == "fail"
+
+
+def test_near_ties_are_answers_that_rounding_may_turn():
+    rows = np.float32([[0.5, 0.5], [0.5002, 0.4998], [0.9, 0.1]])
+    assert evidence.near_ties(rows, "single_label") == evidence.near_ties(rows, "tags") == 2
+    assert evidence.near_ties(rows, "multi_label") == 2
+    assert evidence.near_ties(rows, "regression") == 0
+
+
 def test_one_vector_for_everything_is_no_embedding():
     """Before, it kept 99 % of the variance about zero, and passed."""
     rng = np.random.default_rng(0)
