@@ -3,7 +3,7 @@ line, nor become a formula or a link: one function for each place where text is 
 
 import re
 
-__all__ = ["csv_cell", "csv_text", "markdown", "markdown_code", "one_line", "shown"]
+__all__ = ["csv_cell", "csv_text", "lines_shown", "markdown", "markdown_code", "one_line", "shown"]
 
 UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
@@ -35,8 +35,16 @@ def _escaped(match: re.Match) -> str:
 
 def one_line(message: object) -> str:
     """A message of ours on one line: ends of lines within quoted names are shown, those between words become blanks."""
-    text = QUOTED.sub(lambda quoted: shown(quoted[0]), str(message))
-    return shown(" ".join(text.split()))
+    return shown(" ".join(_with_shown_names(message).split()))
+
+
+def lines_shown(text: object) -> list[str]:
+    """The lines of a text of ours, which may have several; those within quoted names are shown."""
+    return [shown(line) for line in _with_shown_names(text).split("\n")]
+
+
+def _with_shown_names(text: object) -> str:
+    return QUOTED.sub(lambda quoted: shown(quoted[0]), str(text))
 
 
 def csv_cell(value: object) -> object:

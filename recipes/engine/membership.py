@@ -219,8 +219,8 @@ def seen_by_backbone(backbone: str | None) -> Membership | None:
     folder = place.parent if place.suffix == ".keras" else place
     if not (folder / FILE).is_file() or not (folder / "run.json").is_file():
         return None
-    content = read_json(folder / "run.json")
-    return beside(folder, content.get("data")) if isinstance(content, dict) else None
+    data = read_json(folder / "run.json", dict).get("data")
+    return beside(folder, data) if isinstance(data, dict) else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
-from zoo.shown import shown
+from zoo.shown import lines_shown, one_line, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,7 +60,7 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
         def advance(steps: int = 1, note: str | None = None) -> None:
             bar.update(task, advance=steps, **({} if note is None else {"note": shown(note)}))
             if note is not None and not console.is_terminal:
-                _line(console, f"{title}: {note}")
+                _line(console, f"{title}: {shown(note)}")
 
         yield advance
 
@@ -76,12 +76,12 @@ def say(text) -> None:
 
 def warn(text: str) -> None:
     """Print a one-line warning to stderr."""
-    _line(_console(sys.stderr), text, "warning:")
+    _line(_console(sys.stderr), one_line(text), "warning:")
 
 
 def tell(text: str, stream: TextIO | None = None) -> None:
     """Print the lines of `text`, results, to stdout (or another stream)."""
-    print("\n".join(map(shown, text.split("\n"))), file=stream, flush=True)
+    print("\n".join(lines_shown(text)), file=stream, flush=True)
 
 
 def tell_row(*cells: object) -> None:
@@ -112,7 +112,7 @@ def _line(console: "Console", text: str, before: str = "") -> None:
     """Print each line of `text` as it is, behind a yellow word."""
     from rich.text import Text
 
-    lines = [Text(shown(line)) for line in text.split("\n")]
+    lines = [Text(line) for line in lines_shown(text)]
     start = Text.assemble((before, "yellow"), " ") if before else Text()
     console.print(start + Text("\n").join(lines), soft_wrap=True)
 

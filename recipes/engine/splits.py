@@ -14,7 +14,7 @@ from recipes.engine.membership import Membership, seen_by_backbone
 from recipes.engine.progress import warn
 from recipes.engine.reading import added
 from recipes.engine.sources import SPLITS, Example, Source
-from zoo.errors import ConfigError, DataError
+from zoo.errors import ArtifactError, ConfigError, DataError
 from zoo.files import read_json
 
 __all__ = [
@@ -102,6 +102,10 @@ def _chosen(source: Source, split: str, training_data: Mapping | None) -> tuple[
             f"'{source.name}' has no {split} split of its own, and nothing beside the model tells how its training made "
             f"one: give a source with a '{split}' folder, or evaluate the run"
         )
+    made, seed = training_data.get("made_splits"), training_data.get("split_seed")
+    known = isinstance(made, list) and isinstance(training_data.get("fingerprint"), str)
+    if not known or not isinstance(seed, int) or seed < 0:
+        raise ArtifactError("what the model's run or manifest says of its training data is damaged: restore it")
     if split in training_data["made_splits"] and not same_data(source, training_data["fingerprint"]):
         raise DataError(
             f"'{source.name}' is not the data that this model was trained on (the content differs, or what is in which "
@@ -295,7 +299,9 @@ def _splits_of_run(backbone: str, fingerprint: str) -> int | None:
     """By which seed the run that `backbone` is of has made splits of the data of this `fingerprint`; None: it has not."""
     place = Path(backbone).expanduser()
     file = (place.parent if place.suffix == ".keras" else place) / "run.json"
-    known = read_json(file, dict).get("data", {}) if file.is_file() else {}
+    known = read_json(file, dict).get("data") if file.is_file() else None
+    if not isinstance(known, dict) or not isinstance(known.get("split_seed"), int):
+        return None
     return known["split_seed"] if known.get("fingerprint") == fingerprint and known.get("made_splits") else None
 
 

@@ -12,7 +12,7 @@ from recipes.engine.progress import progress, say, tell, warn
 from recipes.grid import analysis, jobs, plan, report, rows
 from recipes.grid.ledger import Ledger
 from zoo.errors import ArtifactError, ConfigError
-from zoo.files import read_json
+from zoo.files import one_line_if_damaged, read_json
 
 __all__ = ["Files", "Grid", "run", "typed"]
 
@@ -101,7 +101,8 @@ def _train(grid: Grid, ledger: Ledger, missing: Sequence[plan.Cell]) -> None:
     ]
     with progress("bench", len(todo)) as advance:
         for job, outcome in jobs.run_all(todo, grid.workers, grid.ray):
-            row = rows.of_cell(queue[job.name], outcome, grid.cells / job.name, grid.budget)
+            with one_line_if_damaged(grid.cells / job.name / "run.json"):
+                row = rows.of_cell(queue[job.name], outcome, grid.cells / job.name, grid.budget)
             row["workers"] = grid.workers
             ledger.put(row)
             told = f"{row['measure']} {row['validation']:.3f} (validation)" if row["status"] == "done" else row["cause"]
@@ -146,7 +147,8 @@ def _export(grid: Grid, ledger: Ledger) -> None:
         if outcome.code not in (0, 1) or not manifest.is_file():
             warn(f"{row['cell']} could not be exported: {outcome.cause} (its words: {log})")
             continue
-        found = rows.file_columns(exported.read(manifest.parent))
+        with one_line_if_damaged(manifest):
+            found = rows.file_columns(exported.read(manifest.parent))
         found |= {"files_of": row["cell"], "formats": " ".join(formats), "precisions": " ".join(precisions)}
         ledger.put(*({**r, **found} for r in own))
 

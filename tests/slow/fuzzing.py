@@ -247,11 +247,17 @@ def _manifest(path: Path, run: Path) -> None:
     from recipes.commands import evaluate, measure
     from recipes.engine import card, report
     from recipes.grid import rows
+    from zoo.files import one_line_if_damaged
 
     folder = run / "export"
+
+    def columns() -> None:  # as recipes/grid/grid.py reads it
+        with one_line_if_damaged(folder / "manifest.json"):
+            rows.file_columns(manifest.read(folder))
+
     _placed(path, folder / "manifest.json")
     for step in (
-        lambda: rows.file_columns(manifest.read(folder)),
+        columns,
         lambda: report.write(run),
         lambda: card.write(run, folder),
         lambda: measure._files(folder),
