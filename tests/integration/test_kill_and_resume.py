@@ -68,7 +68,10 @@ def test_killed_in_a_cache_write_in_a_checkpoint_write_and_before_the_report(pho
 def begun(data, out, *more) -> subprocess.Popen:
     """`graft train` in a process of its own that has written a checkpoint."""
     command = [sys.executable, "-m", "recipes.commands", "train", "image-classification", *options(data, out, *more)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell ignores it for what runs behind it
+    )  # fmt: skip
     for line in process.stderr:
         if "epoch 3:" in line:
             return process
