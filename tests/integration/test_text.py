@@ -197,7 +197,8 @@ def test_texts_that_the_tokenizer_cannot_read(call, tiny_encoder, tmp_path):
     assert code == 0
     assert len(out.splitlines()) == 3
     assert said == [
-        "warning: 2 of 3 texts are mostly unknown ([UNK]) to the model's tokenizer: do not trust what it says of them"
+        "warning: 2 of 3 texts are mostly unknown ([UNK]) to the model's tokenizer: do not trust what it says of them "
+        '("unreadable" in --json)'
     ]
 
 
@@ -384,7 +385,7 @@ def refuse(call, tmp_path, tiny_encoder):
 
 
 def test_bad_requests_get_one_line(refuse, call, sentences_csv, tmp_path, colours):
-    assert "separated by tabs, expected commas" in refuse(_written(tmp_path, "text\tlabel\nx\ta\n"))
+    assert "line 2" in refuse(_written(tmp_path, "text,label\nx\n"))
     assert "line 2: the column 'text' is empty" in refuse(_written(tmp_path, "text,label\n  ,a\n"))
     assert "no schedule is called 'loral'. Did you mean 'lora'?" in refuse(sentences_csv, "--schedule", "loral")
     assert "--augment flip changes pictures" in refuse(sentences_csv, "--augment", "flip")
