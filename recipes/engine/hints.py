@@ -23,16 +23,18 @@ LOOKED_AT = 2000
 
 
 def unknown_tokens(parts: Mapping[str, Texts], row: Encoder) -> list[str]:
-    """A warning for each of `parts`, texts by what they are called, of which the tokenizer of `row` reads too little; names
-    encoders that read more."""
-    found = []
-    for name, texts in parts.items():
-        if texts.unknown_share > MOST_UNKNOWN:
-            found.append(
-                f"{texts.unknown_share:.1%} of the tokens of the {name} texts{_letters(texts.sentences)} are unknown "
-                f"([UNK]) to the tokenizer of '{row.name}' and tell the model nothing: {_instead(row)}"
-            )
-    return found
+    """A warning of those of `parts`, texts by what they are called, of which the tokenizer of `row` reads too little; names
+    encoders that read more. Empty where it reads all of them."""
+    unread = {name: texts for name, texts in parts.items() if texts.unknown_share > MOST_UNKNOWN}
+    if not unread:
+        return []
+    shares = " and ".join(
+        f"{texts.unknown_share:.1%} of the tokens of the {name} texts{_letters(texts.sentences)}"
+        for name, texts in unread.items()
+    )
+    return [
+        f"{shares} are unknown ([UNK]) to the tokenizer of '{row.name}' and tell the model nothing: {_instead(row)}"
+    ]
 
 
 def _letters(sentences: Sequence[str]) -> str:

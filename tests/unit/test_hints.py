@@ -54,6 +54,9 @@ def test_a_warning_names_the_script_and_encoders_that_read_it():
     of_multi = hints.unknown_tokens({"training": encoded("你好")}, encoders.find("bert_base_multi"))[0]
     assert "bert_base_multi," not in of_multi.split("take")[1].replace("distil_bert_base_multi,", "")
     assert "letters are Chinese characters" in of_multi
+    (both,) = hints.unknown_tokens({"training": encoded("你好"), "unlabelled": encoded("red", "你")}, row)
+    assert "100.0% of the tokens of the training texts" in both
+    assert "and 50.0% of the tokens of the unlabelled texts" in both
     assert not hints.unknown_tokens({"training": encoded("red red red red dog")}, row), "20 % and less"
 
 
