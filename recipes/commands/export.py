@@ -321,14 +321,18 @@ def _from_keras(options: Options) -> dict:
     from recipes.engine.progress import warn
     from zoo.errors import ArtifactError
     from zoo.keras_file import load_own
+    from zoo.labels import read_labels
     from zoo.vision import DECODE
 
     if not options.run.is_file():
         raise ArtifactError(f"there is no file '{options.run}'")
     meaning = own_model.meaning_of(options.run, options.labels, options.outputs, options.input_range)
+    beside = options.run.parent / "labels.txt"
+    if meaning.labels is None and beside.is_file():  # of the model.keras of a run
+        meaning = replace(meaning, labels=read_labels(beside).labels)
     if options.data is not None and meaning.labels is not None and len(meaning.labels) == 1:
         meaning = replace(meaning, labels=_both_labels(options, meaning.labels))
-    own, known = load_own(options.run, meaning, options.run.parent / "labels.txt"), provenance(options.run)
+    own, known = load_own(options.run, meaning, beside), provenance(options.run)
     shape = own.model.inputs[0].shape[1:]
     if options.data is None:
         examples, calibration = export_data.made_up(shape), None
