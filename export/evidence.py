@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from zoo import scores
-from zoo.neighbours import nearest_others
+from zoo.neighbours import shared_nearest
 from zoo.scores import Score
 
 __all__ = [
@@ -241,8 +241,7 @@ def _scorer(
         return "keras", lambda values: scores.score(kind, values, reference)
     key = scores.FIGURES[kind][1]
     if kind == "embedding":
-        nearest = _nearest(reference)
-        return "keras", lambda values: scores.share(AGREEMENT[kind], key, _nearest(values) == nearest)
+        return "keras", lambda values: scores.share(AGREEMENT[kind], key, shared_nearest(values, reference))
     if kind == "tags":
         tags = np.where(np.isfinite(reference).all(-1), reference.argmax(-1), -1)
         return "keras", lambda values: scores.score(kind, values, tags)
@@ -258,7 +257,7 @@ def _drops(before: Score, after: Score) -> tuple[tuple[float, float], int]:
         counted = ~np.isnan(before.right)
         if not counted.any():
             return (0.0, 0.0), 0
-        _, low, high = paired_drop(before.right[counted] > 0, after.right[counted] > 0)
+        _, low, high = paired_drop(before.right[counted], after.right[counted])
         return (low, high), 0
     lost = before.units - after.units
     unit = int(np.argmax(np.where(np.isnan(lost), -np.inf, lost)))
@@ -296,12 +295,14 @@ def wilson(share: float, examples: int) -> tuple[float, float]:
 
 
 def paired_drop(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
-    """(drop, low, high) in points of the share of right answers, both `(n,)` bool about the same examples.
+    """(drop, low, high) in points of the share of right answers, both `(n,)` about the same examples: bool, or how right
+    each is, 0 to 1.
 
     The 95 % interval of a difference of paired shares by Bonett & Price 2012, doi:10.3102/1076998611411915: only the
     examples count on which the two differ.
     """
-    n, lost, won = len(before), int((before & ~after).sum()), int((after & ~before).sum())
+    change = np.float64(after) - np.float64(before)
+    n, lost, won = len(before), float(-change[change < 0].sum()), float(change[change > 0].sum())
     first, second = (lost + 1) / (n + 2), (won + 1) / (n + 2)
     half = Z * math.sqrt(max(0.0, (first + second - (first - second) ** 2) / (n + 2)))
     drop = 100 * (lost - won) / n
@@ -340,13 +341,6 @@ def _spread(values: np.ndarray, kind: Kind) -> np.ndarray | float:
     if kind in ("single_label", "multi_label"):
         return max(float(values.std()), TINY)
     return np.maximum(np.maximum(values.std(0), np.abs(values).max(0) / 100), TINY)
-
-
-def _nearest(vectors: np.ndarray) -> np.ndarray:
-    """The number of the nearest other vector, `(n,)`."""
-    if len(vectors) < 2:
-        return np.zeros(len(vectors), int)
-    return nearest_others(np.float64(vectors), 1)[:, 0]
 
 
 def _logits(values: np.ndarray, kind: Kind) -> np.ndarray:

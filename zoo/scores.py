@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.neighbours import nearest_others
+from zoo.neighbours import alike_among_nearest
 from zoo.spans import spans
 
-__all__ = ["FIGURES", "Score", "entity_f1", "figure_of", "resamples", "score", "share", "unit_scores"]
+__all__ = ["FIGURES", "Score", "entity_f1", "figure_of", "recall", "resamples", "score", "share", "unit_scores"]
 
 FIGURES = {
     "single_label": ("accuracy", "accuracy"),
@@ -38,8 +38,8 @@ class Score:
         examples: how many there are, n.
         under: weights `(b, n)` -> the figure under each of them, `(b, units)`, 0 to 1 (R² has no
             lower end); NaN where it cannot be said. Several values have a unit each, else one.
-        right: `(n,)` of 0 and 1 where the figure is a share of the examples; NaN for one that does
-            not count. None for other figures.
+        right: `(n,)` of 0 and 1 where the figure is a share of the examples, between them for one that
+            ties make right in part; NaN for one that does not count. None for other figures.
     """
 
     name: str
@@ -76,7 +76,7 @@ def score(kind: str, outputs: np.ndarray, targets: np.ndarray) -> Score:
     if kind == "single_label":
         return share(name, key, outputs.argmax(-1) == targets.argmax(-1))
     if kind == "embedding":
-        return share(name, key, _nearest_is_alike(outputs, targets.argmax(-1)))
+        return recall(outputs, targets, 1)
     if kind == "multi_label":
         return Score(name, key, len(targets), lambda w: _average_precision(outputs, targets, w))
     if kind == "regression":
@@ -96,11 +96,23 @@ def entity_f1(truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 
 
 def share(name: str, key: str, right: np.ndarray) -> Score:
-    """The share of examples that are `right`, `(n,)` of 0 and 1 or bool; NaN for one that does not count."""
+    """The share of examples that are `right`, `(n,)` from 0 to 1 or bool; NaN for one that does not count."""
     right = np.asarray(right, float)
     counted = ~np.isnan(right)
     values = np.where(counted, right, 0.0)
     return Score(name, key, len(right), _ratio(values, counted), right)
+
+
+def recall(vectors: np.ndarray, targets: np.ndarray, count: int) -> Score:
+    """How often one of the `count` nearest other vectors is of the same class; who is alone in a class does not ask.
+
+    Ties are broken by chance (`zoo.neighbours.alike_among_nearest`), so an example may be right in part.
+    """
+    classes = targets.argmax(-1)
+    asking = np.flatnonzero(np.bincount(classes)[classes] > 1)
+    right = np.full(len(classes), np.nan)
+    right[asking] = alike_among_nearest(vectors, classes, count, asking)
+    return share(f"recall at {count}", f"recall_at_{count}", right)
 
 
 def resamples(examples: int, count: int, seed: int = 0) -> np.ndarray:
@@ -112,7 +124,7 @@ def resamples(examples: int, count: int, seed: int = 0) -> np.ndarray:
 def unit_scores(made: Score) -> np.ndarray:
     """What each example contributes, `(n,)`: their mean is the figure, their spread its error.
 
-    Right (1) or wrong (0) where the figure is a share of the examples; else the jackknife's
+    Right (1), wrong (0) or in part where the figure is a share of the examples; else the jackknife's
     pseudo-values (Tukey 1958), of which several units are averaged. All NaN where the figure cannot be
     said. An example that a share does not count gets the share itself, so that it changes nothing.
     """
@@ -141,14 +153,6 @@ def _ratio(over: np.ndarray, under: np.ndarray) -> Callable[[np.ndarray], np.nda
             return ((weights @ over) / (weights @ under))[:, None]
 
     return of
-
-
-def _nearest_is_alike(vectors: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Whether the nearest other vector is of the same class, `(n,)`; NaN for one that has no other."""
-    asking = np.bincount(classes)[classes] > 1
-    if not asking.any():
-        return np.full(len(classes), np.nan)
-    return np.where(asking, classes[nearest_others(vectors, 1)[:, 0]] == classes, np.nan)
 
 
 def _average_precision(outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:

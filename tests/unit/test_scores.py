@@ -69,6 +69,77 @@ def test_who_is_alone_in_a_class_does_not_ask():
     assert np.isnan(found.right[2])
 
 
+def twins(seed=0):
+    """(vectors of length 1, of which each stands there three times, one-hot targets that differ among them)."""
+    rng = np.random.default_rng(seed)
+    vectors = np.repeat(rng.normal(size=(30, 16)), 3, 0)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.float32(vectors), np.eye(4, dtype=np.float32)[rng.integers(0, 4, 90)]
+
+
+def rounded_otherwise(vectors, seed=1):
+    """What another batch size or runtime makes of the same vectors."""
+    noise = np.random.default_rng(seed).normal(0, 3e-7, vectors.shape)
+    return np.float32(vectors + noise)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_tie_counts_by_chance_whatever_the_rounding(count):
+    """Before, the first of equally near vectors was asked, and rounding chose which one that is."""
+    vectors, targets = twins()
+    found = scores.recall(vectors, targets, count).right
+    for other in (rounded_otherwise(vectors), vectors.astype(np.float64), rounded_otherwise(vectors, 2)):
+        np.testing.assert_allclose(scores.recall(other, targets, count).right, found, atol=1e-9)
+    order = np.random.default_rng(3).permutation(90)
+    np.testing.assert_allclose(scores.recall(vectors[order], targets[order], count).right, found[order], atol=1e-9)
+    classes = targets.argmax(-1)
+    if count == 1:
+        wanted = [np.mean(np.delete(classes[i // 3 * 3 : i // 3 * 3 + 3], i % 3) == classes[i]) for i in range(90)]
+        np.testing.assert_allclose(found, wanted)
+
+
+def test_one_vector_for_everything_is_right_as_often_as_chance():
+    targets = np.eye(4)[np.arange(40) % 4]
+    same = np.tile(np.float32([0.6, 0.8]), (40, 1))
+    assert scores.score("embedding", same, targets).value == pytest.approx(9 / 39)
+    drawn = 1 - np.prod([(30 - i) / (39 - i) for i in range(5)])
+    assert scores.recall(same, targets, 5).value == pytest.approx(drawn)
+    assert neighbours.shared_nearest(same, np.eye(40)[:, ::-1] + 1e-3 * np.arange(40)).mean() < 0.1
+
+
+def test_there_is_one_recall_at_1():
+    """Before, there were three: a run stated one, its export found another one and refused it."""
+    vectors, targets = twins()
+    head = heads.embedding(16)
+    stated = head_evaluation.figures_of(head, vectors, targets)
+    other = rounded_otherwise(vectors)
+    found = evidence.accuracy(other, other, targets, "embedding", 1.0)
+    assert found.value == pytest.approx(stated["recall_at_1"])
+    assert stated["recall_at_1"] == pytest.approx(head.score(vectors, targets)["recall_at_1"])
+    assert stated["recall_at_1"] <= stated["recall_at_5"] <= 1
+    assert evidence.accuracy(vectors, other, None, "embedding", 1.0).drop_points == pytest.approx(0)
+    lonely = np.eye(90, dtype=np.float32)
+    assert head_evaluation.figures_of(head, vectors, lonely)["recall_at_1"] is None
+    assert head.score(vectors, lonely) == {"recall_at_1": None}
+
+
+def test_a_head_and_a_gate_know_one_figure():
+    for kind, head in (("multi_label", heads.multi_label("abcd")), ("regression", heads.regression("ab"))):
+        outputs, targets = made(kind)
+        said = head_evaluation.figures_of(head, outputs, targets)[scores.figure_of(kind)["key"]]
+        assert said == pytest.approx(scores.score(kind, outputs, targets).value)
+    flat = heads.regression("a").score(np.ones((3, 1)), np.ones((3, 1)))
+    assert flat == {"mean_absolute_error": 0.0, "r2": None}
+
+
+def test_vectors_that_are_no_numbers_are_near_nothing():
+    vectors, targets = twins()
+    vectors[::2] = np.nan
+    right = scores.score("embedding", vectors, targets).right
+    assert (right[::2] == 0).all()
+    assert (neighbours.alike_among_nearest(vectors[:1], np.zeros(1, int), 1)) == [0]
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from(["single_label", "multi_label", "regression", "embedding"]),
@@ -116,7 +187,7 @@ def test_figures_of_neighbours_take_memory_by_the_number_of_examples_not_its_squ
         "retrieval": lambda: head_evaluation.figures_of(heads.embedding(8), vectors, targets),
         "score": lambda: scores.score("embedding", vectors, targets),
         "head": lambda: heads.embedding(8).score(vectors, targets),
-        "agreement": lambda: evidence._nearest(vectors),
+        "agreement": lambda: neighbours.shared_nearest(vectors, vectors),
         "knn": lambda: transferability.knn_accuracy(vectors, classes),
     }[figure]
     tracemalloc.start()
