@@ -1,5 +1,6 @@
 """The figure that each kind of answer is judged by: as scikit-learn has it, and under weights."""
 
+import time
 import tracemalloc
 
 import numpy as np
@@ -36,7 +37,7 @@ def test_average_precision_is_scikit_learns_also_with_ties_and_under_weights():
     seen = targets.any(0)
     assert found.value == pytest.approx(average_precision_score(targets[:, seen], outputs[:, seen]))
     weights = scores.resamples(60, 5)
-    for row, value in zip(weights, found.under(weights)[:, 0], strict=True):
+    for row, value in zip(weights, scores.mean_of_units(found.under(weights)), strict=True):
         wanted = average_precision_score(targets[:, seen], outputs[:, seen], sample_weight=row)
         assert value == pytest.approx(wanted)
 
@@ -55,11 +56,78 @@ def test_what_does_not_vary_has_no_r2():
     assert np.isnan(scores.score("regression", np.ones((4, 1)), np.ones((4, 1))).value)
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e-7, 1.0, 1e7, 1e200])
+@pytest.mark.parametrize("middle", [0.0, 1.0])
+def test_r2_does_not_depend_on_the_units(size, middle):
+    """Before, targets with a spread of 1e-7 did not vary, so that perfect answers had no R²."""
+    truth = (np.random.default_rng(0).normal(size=(50, 1)) + 1e3 * middle) * size
+    assert scores.score("regression", truth, truth).value == 1
+    answers = truth + 0.1 * size
+    expected = scores.score("regression", answers / size, truth / size)
+    found = scores.score("regression", answers, truth)
+    assert found.value == pytest.approx(expected.value)
+    assert found.drawn(20) == pytest.approx(expected.drawn(20))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e-7, 1e9])
+def test_equal_targets_do_not_vary_whatever_their_size(value):
+    flat = np.full((30, 1), value)
+    flat[::2] *= 1 + 2e-16  # rounding
+    assert np.isnan(scores.score("regression", flat + 1, flat).value)
+
+
+def tagged(n=60, seed=0):
+    """(true, predicted) tags of `n` sentences, most of them without an entity."""
+    rng = np.random.default_rng(seed)
+    draw = lambda share: [["B-a" if place else "O" for place in row] for row in rng.random((n, 6)) < share]  # noqa: E731
+    truth = draw(0.1)
+    return truth, [true if rng.random() < 0.6 else guess for true, guess in zip(truth, draw(0.1), strict=True)]
+
+
+@pytest.mark.parametrize("n", [2, 3, 20, 61])
+@pytest.mark.parametrize("kind", ["single_label", "multi_label", "regression", "embedding", "tags"])
+def test_leaving_one_out_is_exact(kind, n):
+    """As under weights of 0, of which there are n times n."""
+    for seed in range(5):
+        made_of = scores.entity_f1(*tagged(n, seed)) if kind == "tags" else scores.score(kind, *made(kind, n, seed))
+        np.testing.assert_allclose(made_of.without(), made_of.under(1 - np.eye(n)), rtol=1e-9, atol=1e-9)
+
+
+def test_one_label_that_is_called_first_is_left_out_too():
+    outputs, targets = np.array([[0.9], [0.5], [0.5], [0.1]]), np.array([[1], [0], [1], [0]])
+    found = scores.score("multi_label", outputs, targets)
+    np.testing.assert_allclose(found.without(), found.under(1 - np.eye(4)))
+    alone = scores.score("multi_label", outputs, np.array([[0], [1], [0], [0]]))
+    assert np.isnan(alone.without()[1, 0]), "without its only example a label has no figure"
+
+
+@pytest.mark.parametrize("kind", ["multi_label", "regression", "tags"])
+def test_what_each_example_contributes_takes_time_by_their_number(kind):
+    """Before, 4,000 examples of 20 labels took 21 s, and four times that for twice as many."""
+    n = 20_000
+    made_of = scores.entity_f1(*tagged(n)) if kind == "tags" else scores.score(kind, *made(kind, n))
+    start = time.process_time()
+    units = scores.unit_scores(made_of)
+    assert time.process_time() - start < 5
+    assert units.mean() == pytest.approx(made_of.value, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["multi_label", "regression"])
+def test_resamples_are_drawn_a_stretch_at_a_time(kind, monkeypatch):
+    found = scores.score(kind, *made(kind))
+    expected = found.under(scores.resamples(60, 50))
+    monkeypatch.setattr(scores, "CHUNK", 7)
+    np.testing.assert_allclose(found.drawn(50), expected)
+    np.testing.assert_allclose(found.drawn(50, 1), expected[:, [1]])
+
+
 def test_entities_are_counted_as_everywhere():
     truth = [["B-a", "I-a", "O"], ["O", "O"], ["B-b", "O", "B-a"]]
     guess = [["B-a", "O", "O"], ["O", "B-b"], ["B-b", "O", "B-a"]]
     assert scores.entity_f1(truth, guess).value == pytest.approx(spans.scores(truth, guess)["f1"])
     assert np.isnan(scores.entity_f1([["O"]], [["O"]]).value), "no entity, nothing to find"
+    assert np.isnan(scores.entity_f1([["O"]], [["B-a"]]).value), "nor does it depend on what was found"
+    assert scores.entity_f1([["O", "O"]], [["B-a", "O"]]).instead.value == 0.5
 
 
 def test_who_is_alone_in_a_class_does_not_ask():
@@ -158,7 +226,7 @@ def test_unit_scores_have_the_figure_for_a_mean_and_the_bootstraps_error(kind):
     found = scores.score(kind, outputs, targets)
     units = scores.unit_scores(found)
     assert units.mean() == pytest.approx(found.value, abs=0.02)
-    drawn = found.under(scores.resamples(200, 2000)).mean(-1).std()
+    drawn = scores.mean_of_units(found.drawn(2000)).std()
     assert units.std() / np.sqrt(200) == pytest.approx(drawn, rel=0.25)
 
 
