@@ -20,6 +20,7 @@ __all__ = [
     "Parity",
     "accuracy",
     "calibration_error",
+    "interval",
     "measure",
     "paired_drop",
     "parity",
@@ -137,10 +138,10 @@ class Accuracy:
 
     Attributes:
         figure, key: of the figure, in words and in JSON: "accuracy", "average precision", "entity F1", "recall at 1", "R²".
-        value: of the file, 0 to 1 (R² has no lower end); of several values it is that of the one that loses most.
+        value: of the file, 0 to 1 (R² has no lower end); of several labels or values their mean.
         interval: the 95 % interval of `value`: of a share Wilson's (1927), else by bootstrap over examples.
         reference: the figure of Keras's model.
-        drop_points: what is lost, in points (hundredths).
+        drop_points: what is lost, in points (hundredths); of several labels or values by the one that loses most.
         drop_interval: the 95 % interval of that, paired by example: of shares by Bonett & Price 2012, else by bootstrap.
         calibration_error: ECE, 0 to 1; None unless one label of several holds and is known.
         examples: how many.
@@ -148,6 +149,8 @@ class Accuracy:
         status: "pass": no more is lost than `max_drop`; "fail": the whole interval lies above it, or an answer is no number;
             "undecided": between the two.
         enough_examples: how many examples would decide, were the answers to more of them alike; None where it is decided.
+        unit: which of several labels or values loses most, counted from 0; None where there is one alone.
+        label: what that one is called, where it is known.
     """
 
     figure: str
@@ -162,6 +165,8 @@ class Accuracy:
     truth: Literal["labels", "keras"]
     status: Status
     enough_examples: int | None = None
+    unit: int | None = None
+    label: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -192,7 +197,8 @@ def accuracy(
 
     Judged is the figure of the kind (`zoo/scores.py`), or the one that `scorer` makes of answers. A drop of at most
     `max_drop` points passes. A larger one fails where the whole 95 % interval of the paired difference lies above it; else
-    the examples cannot tell. Of several values the one that loses most is judged. Where nothing but the reference's answers
+    the examples cannot tell. Of several labels or values the one that loses most is judged; a label that no example has is
+    not. Where nothing but the reference's answers
     is known and it was computed in `half` precision, those do not count that rounding may have turned.
     """
     finite = bool(np.isfinite(outputs).all())
@@ -200,14 +206,15 @@ def accuracy(
     truth, scored = _scorer(reference, targets, kind, scorer, margin)
     shown = outputs if finite else np.nan_to_num(outputs, nan=0.0, posinf=0.0, neginf=0.0)
     before, after = scored(reference), scored(shown)
-    if truth == "labels" and np.isnan(before.units).any():  # nothing to be right about: one label, no entity
-        truth, scored = _scorer(reference, None, kind, None, margin)
-        before, after = scored(reference), scored(shown)
-    low_high, unit = _drops(before, after)
-    values = [float(score.units[unit]) for score in (before, after)]
-    drop, (low, high) = 100 * (values[0] - values[1]), low_high
-    if math.isnan(drop):  # all of Keras's answers are the same number
-        drop = low = high = 0.0 if np.allclose(outputs, reference, rtol=1e-3, atol=margin) else 100.0
+    if truth == "labels" and not _can_be_said(before, after, kind):
+        if before.instead and after.instead:
+            before, after = before.instead, after.instead
+        else:
+            truth, scored = _scorer(reference, None, kind, None, margin)
+            before, after = scored(reference), scored(shown)
+    unit, drop, (low, high) = _lost(before, after)
+    if truth == "keras" and not _same_where_unsaid(before, reference, outputs, margin):
+        drop = low = high = 100.0
     if not finite:
         status: Status = "fail"
     elif drop <= max_drop + ROUNDING:
@@ -218,9 +225,9 @@ def accuracy(
     return Accuracy(
         before.name if truth == "labels" else AGREEMENT[kind],
         before.key,
-        values[1],
-        _interval(after, unit),
-        values[0],
+        after.value,
+        interval(after),
+        before.value,
         drop,
         (low, high),
         calibration_error(outputs, after.right > 0) if sure else None,
@@ -228,6 +235,7 @@ def accuracy(
         truth,
         status,
         _enough(after.examples, drop, low, max_drop) if status == "undecided" else None,
+        unit if len(before.columns) > 1 else None,
     )
 
 
@@ -251,30 +259,43 @@ def _scorer(
     )
 
 
-def _drops(before: Score, after: Score) -> tuple[tuple[float, float], int]:
-    """(the 95 % interval of what is lost, in points, of the unit that loses most; which one it is)."""
+def _can_be_said(before: Score, after: Score, kind: Kind) -> bool:
+    """Whether the labels tell what is right: not where there is one value, or no entity."""
+    known = ~np.isnan(before.units) & ~np.isnan(after.units)
+    return bool(known.any() if kind == "multi_label" else known.all())
+
+
+def _same_where_unsaid(before: Score, reference: np.ndarray, outputs: np.ndarray, margin: float) -> bool:
+    """Whether a file answers like Keras where all of Keras's answers are the same number."""
+    unsaid = np.isnan(before.units)
+    columns = unsaid if len(unsaid) == reference.shape[-1] else slice(None)
+    return not unsaid.any() or np.allclose(outputs[..., columns], reference[..., columns], rtol=1e-3, atol=margin)
+
+
+def _lost(before: Score, after: Score) -> tuple[int, float, tuple[float, float]]:
+    """(the unit that loses most, what it loses, the 95 % interval of that), in points."""
+    lost = 100 * (before.units - after.units)
+    if np.isnan(lost).all():
+        return 0, 0.0, (0.0, 0.0)
+    unit = int(np.nanargmax(lost))
     if before.right is not None and after.right is not None:
         counted = ~np.isnan(before.right)
-        if not counted.any():
-            return (0.0, 0.0), 0
         _, low, high = paired_drop(before.right[counted], after.right[counted])
-        return (low, high), 0
-    lost = before.units - after.units
-    unit = int(np.argmax(np.where(np.isnan(lost), -np.inf, lost)))
-    weights = scores.resamples(before.examples, RESAMPLES)
-    drawn = 100 * (before.under(weights)[:, unit] - after.under(weights)[:, unit])
-    drawn = drawn[~np.isnan(drawn)]
-    if not len(drawn):
-        return (0.0, 0.0), unit
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return (float(low), float(high)), unit
+        return unit, float(lost[unit]), (low, high)
+    drawn = 100 * (before.drawn(RESAMPLES, unit) - after.drawn(RESAMPLES, unit))
+    return unit, float(lost[unit]), _middle(drawn[:, 0]) or (0.0, 0.0)
 
 
-def _interval(after: Score, unit: int) -> tuple[float, float] | None:
-    if after.right is not None:
-        counted = after.right[~np.isnan(after.right)]
+def interval(made: Score) -> tuple[float, float] | None:
+    """The 95 % interval of a figure: of a share Wilson's (1927), else by bootstrap over examples. None: it has none."""
+    if made.right is not None:
+        counted = made.right[~np.isnan(made.right)]
         return wilson(float(counted.mean()), len(counted)) if len(counted) else None
-    drawn = after.under(scores.resamples(after.examples, RESAMPLES))[:, unit]
+    return _middle(scores.mean_of_units(made.drawn(RESAMPLES)))
+
+
+def _middle(drawn: np.ndarray) -> tuple[float, float] | None:
+    """Between which numbers 95 % of those lie that could be said."""
     drawn = drawn[~np.isnan(drawn)]
     return tuple(map(float, np.quantile(drawn, (0.025, 0.975)))) if len(drawn) else None
 

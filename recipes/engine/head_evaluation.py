@@ -73,8 +73,9 @@ def figures_of(head: Head, outputs: np.ndarray, targets) -> dict:
     if head.kind == "single_label":
         return evaluation.evaluate(head, outputs, targets)
     if head.kind == "tags":
-        found = spans.scores(*tag_sequences(head, outputs, targets))
-        # Sentences without any entity, of which none was found, have no figure: JSON knows no NaN.
+        truth, predicted = tag_sequences(head, outputs, targets)
+        found = spans.scores(truth, predicted) | {"f1": scores.entity_f1(truth, predicted).value}
+        # Sentences without any entity have no F1: JSON knows no NaN.
         found = {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in found.items()}
         per_class = found.pop("per_type")
         return {"examples": len(targets), **head.score(outputs, targets.values), **found, "per_class": per_class}
