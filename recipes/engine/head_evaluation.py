@@ -9,7 +9,7 @@ from recipes.engine.texts import Tagged, Texts
 from zoo import scores, spans
 from zoo.heads import Head
 
-__all__ = ["NEAREST", "figures", "figures_of", "headline", "measure_of", "tag_sequences", "without_labels"]
+__all__ = ["NEAREST", "figures", "figures_of", "headline", "measure_of", "score_of", "tag_sequences", "without_labels"]
 
 NEAREST = 5
 """Retrieval counts the nearest one, and the nearest so many."""
@@ -18,6 +18,13 @@ NEAREST = 5
 def measure_of(head: Head) -> dict:
     """`{"name", "key"}` of the figure that a head is judged by."""
     return scores.figure_of(head.kind)
+
+
+def score_of(head: Head, outputs: np.ndarray, targets) -> scores.Score:
+    """What the answers of a head score by the figure that it is judged by."""
+    if head.kind == "tags":
+        return scores.entity_f1(*tag_sequences(head, outputs, targets))
+    return scores.score(head.kind, outputs, targets)
 
 
 def figures(heads: Sequence[Head], outputs, texts: Texts) -> dict:
