@@ -331,6 +331,7 @@ def test_files_of_texts_stand_in_one_table(call, colours, spoken, sentences_csv)
     assert row["accuracy"] == json.loads((colours / "run.json").read_text())["metrics"]["test"]["accuracy"]
     (row,) = json.loads(call("measure", spoken / "export" / "model.onnx", "--data", "commands", "--json")[1])
     assert (row["accuracy"], row["examples"], row["error"]) == (None, 96, None)
+    assert (row["figure"], row["split"]) == (None, "test"), "two tasks have no one figure"
 
 
 def test_data_sets_of_tfds_that_name_no_pair(tmp_path, monkeypatch):
