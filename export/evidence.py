@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from zoo import scores
-from zoo.neighbours import nearest_others
+from zoo.neighbours import shared_nearest
 from zoo.scores import Score
 
 __all__ = [
@@ -20,7 +20,9 @@ __all__ = [
     "Parity",
     "accuracy",
     "calibration_error",
+    "interval",
     "measure",
+    "near_ties",
     "paired_drop",
     "parity",
     "wilson",
@@ -137,10 +139,10 @@ class Accuracy:
 
     Attributes:
         figure, key: of the figure, in words and in JSON: "accuracy", "average precision", "entity F1", "recall at 1", "R²".
-        value: of the file, 0 to 1 (R² has no lower end); of several values it is that of the one that loses most.
+        value: of the file, 0 to 1 (R² has no lower end); of several labels or values their mean.
         interval: the 95 % interval of `value`: of a share Wilson's (1927), else by bootstrap over examples.
         reference: the figure of Keras's model.
-        drop_points: what is lost, in points (hundredths).
+        drop_points: what is lost, in points (hundredths); of several labels or values by the one that loses most.
         drop_interval: the 95 % interval of that, paired by example: of shares by Bonett & Price 2012, else by bootstrap.
         calibration_error: ECE, 0 to 1; None unless one label of several holds and is known.
         examples: how many.
@@ -148,6 +150,8 @@ class Accuracy:
         status: "pass": no more is lost than `max_drop`; "fail": the whole interval lies above it, or an answer is no number;
             "undecided": between the two.
         enough_examples: how many examples would decide, were the answers to more of them alike; None where it is decided.
+        unit: which of several labels or values loses most, counted from 0; None where there is one alone.
+        label: what that one is called, where it is known.
     """
 
     figure: str
@@ -162,6 +166,8 @@ class Accuracy:
     truth: Literal["labels", "keras"]
     status: Status
     enough_examples: int | None = None
+    unit: int | None = None
+    label: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -192,7 +198,8 @@ def accuracy(
 
     Judged is the figure of the kind (`zoo/scores.py`), or the one that `scorer` makes of answers. A drop of at most
     `max_drop` points passes. A larger one fails where the whole 95 % interval of the paired difference lies above it; else
-    the examples cannot tell. Of several values the one that loses most is judged. Where nothing but the reference's answers
+    the examples cannot tell. Of several labels or values the one that loses most is judged; a label that no example has is
+    not. Where nothing but the reference's answers
     is known and it was computed in `half` precision, those do not count that rounding may have turned.
     """
     finite = bool(np.isfinite(outputs).all())
@@ -200,14 +207,15 @@ def accuracy(
     truth, scored = _scorer(reference, targets, kind, scorer, margin)
     shown = outputs if finite else np.nan_to_num(outputs, nan=0.0, posinf=0.0, neginf=0.0)
     before, after = scored(reference), scored(shown)
-    if truth == "labels" and np.isnan(before.units).any():  # nothing to be right about: one label, no entity
-        truth, scored = _scorer(reference, None, kind, None, margin)
-        before, after = scored(reference), scored(shown)
-    low_high, unit = _drops(before, after)
-    values = [float(score.units[unit]) for score in (before, after)]
-    drop, (low, high) = 100 * (values[0] - values[1]), low_high
-    if math.isnan(drop):  # all of Keras's answers are the same number
-        drop = low = high = 0.0 if np.allclose(outputs, reference, rtol=1e-3, atol=margin) else 100.0
+    if truth == "labels" and not _can_be_said(before, after, kind):
+        if before.instead and after.instead:
+            before, after = before.instead, after.instead
+        else:
+            truth, scored = _scorer(reference, None, kind, None, margin)
+            before, after = scored(reference), scored(shown)
+    unit, drop, (low, high) = _lost(before, after, max_drop)
+    if truth == "keras" and not _same_where_unsaid(before, reference, outputs, margin):
+        drop = low = high = 100.0
     if not finite:
         status: Status = "fail"
     elif drop <= max_drop + ROUNDING:
@@ -218,9 +226,9 @@ def accuracy(
     return Accuracy(
         before.name if truth == "labels" else AGREEMENT[kind],
         before.key,
-        values[1],
-        _interval(after, unit),
-        values[0],
+        after.value,
+        interval(after),
+        before.value,
         drop,
         (low, high),
         calibration_error(outputs, after.right > 0) if sure else None,
@@ -228,6 +236,7 @@ def accuracy(
         truth,
         status,
         _enough(after.examples, drop, low, max_drop) if status == "undecided" else None,
+        unit if len(before.columns) > 1 else None,
     )
 
 
@@ -241,8 +250,7 @@ def _scorer(
         return "keras", lambda values: scores.score(kind, values, reference)
     key = scores.FIGURES[kind][1]
     if kind == "embedding":
-        nearest = _nearest(reference)
-        return "keras", lambda values: scores.share(AGREEMENT[kind], key, _nearest(values) == nearest)
+        return "keras", lambda values: scores.share(AGREEMENT[kind], key, shared_nearest(values, reference))
     if kind == "tags":
         tags = np.where(np.isfinite(reference).all(-1), reference.argmax(-1), -1)
         return "keras", lambda values: scores.score(kind, values, tags)
@@ -252,30 +260,48 @@ def _scorer(
     )
 
 
-def _drops(before: Score, after: Score) -> tuple[tuple[float, float], int]:
-    """(the 95 % interval of what is lost, in points, of the unit that loses most; which one it is)."""
+def _can_be_said(before: Score, after: Score, kind: Kind) -> bool:
+    """Whether the labels tell what is right: not where there is one value, or no entity."""
+    known = ~np.isnan(before.units) & ~np.isnan(after.units)
+    return bool(known.any() if kind == "multi_label" else known.all())
+
+
+def _same_where_unsaid(before: Score, reference: np.ndarray, outputs: np.ndarray, margin: float) -> bool:
+    """Whether a file answers like Keras where all of Keras's answers are the same number."""
+    unsaid = np.isnan(before.units)
+    columns = unsaid if len(unsaid) == reference.shape[-1] else slice(None)
+    return not unsaid.any() or np.allclose(outputs[..., columns], reference[..., columns], rtol=1e-3, atol=margin)
+
+
+def _lost(before: Score, after: Score, max_drop: float) -> tuple[int, float, tuple[float, float]]:
+    """(the unit that is worst off, what it loses, the 95 % interval of that), in points: one that certainly loses more than
+    `max_drop`, before one that may lose more, and of these the one that loses most."""
+    lost = 100 * (before.units - after.units)
+    if np.isnan(lost).all():
+        return 0, 0.0, (0.0, 0.0)
+    most = int(np.nanargmax(lost))
     if before.right is not None and after.right is not None:
         counted = ~np.isnan(before.right)
-        if not counted.any():
-            return (0.0, 0.0), 0
-        _, low, high = paired_drop(before.right[counted] > 0, after.right[counted] > 0)
-        return (low, high), 0
-    lost = before.units - after.units
-    unit = int(np.argmax(np.where(np.isnan(lost), -np.inf, lost)))
-    weights = scores.resamples(before.examples, RESAMPLES)
-    drawn = 100 * (before.under(weights)[:, unit] - after.under(weights)[:, unit])
-    drawn = drawn[~np.isnan(drawn)]
-    if not len(drawn):
-        return (0.0, 0.0), unit
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return (float(low), float(high)), unit
+        _, low, high = paired_drop(before.right[counted], after.right[counted])
+        return most, float(lost[most]), (low, high)
+    bounds = {}
+    for unit in {most, *np.flatnonzero(lost > max_drop + ROUNDING).tolist()}:
+        drawn = 100 * (before.drawn(RESAMPLES, unit) - after.drawn(RESAMPLES, unit))
+        bounds[unit] = _middle(drawn[:, 0]) or (0.0, 0.0)
+    unit = max(bounds, key=lambda unit: (bounds[unit][0] > max_drop, lost[unit]))
+    return unit, float(lost[unit]), bounds[unit]
 
 
-def _interval(after: Score, unit: int) -> tuple[float, float] | None:
-    if after.right is not None:
-        counted = after.right[~np.isnan(after.right)]
+def interval(made: Score) -> tuple[float, float] | None:
+    """The 95 % interval of a figure: of a share Wilson's (1927), else by bootstrap over examples. None: it has none."""
+    if made.right is not None:
+        counted = made.right[~np.isnan(made.right)]
         return wilson(float(counted.mean()), len(counted)) if len(counted) else None
-    drawn = after.under(scores.resamples(after.examples, RESAMPLES))[:, unit]
+    return _middle(scores.mean_of_units(made.drawn(RESAMPLES)))
+
+
+def _middle(drawn: np.ndarray) -> tuple[float, float] | None:
+    """Between which numbers 95 % of those lie that could be said."""
     drawn = drawn[~np.isnan(drawn)]
     return tuple(map(float, np.quantile(drawn, (0.025, 0.975)))) if len(drawn) else None
 
@@ -296,12 +322,14 @@ def wilson(share: float, examples: int) -> tuple[float, float]:
 
 
 def paired_drop(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
-    """(drop, low, high) in points of the share of right answers, both `(n,)` bool about the same examples.
+    """(drop, low, high) in points of the share of right answers, both `(n,)` about the same examples: bool, or how right
+    each is, 0 to 1.
 
     The 95 % interval of a difference of paired shares by Bonett & Price 2012, doi:10.3102/1076998611411915: only the
     examples count on which the two differ.
     """
-    n, lost, won = len(before), int((before & ~after).sum()), int((after & ~before).sum())
+    change = np.float64(after) - np.float64(before)
+    n, lost, won = len(before), float(-change[change < 0].sum()), float(change[change > 0].sum())
     first, second = (lost + 1) / (n + 2), (won + 1) / (n + 2)
     half = Z * math.sqrt(max(0.0, (first + second - (first - second) ** 2) / (n + 2)))
     drop = 100 * (lost - won) / n
@@ -342,13 +370,6 @@ def _spread(values: np.ndarray, kind: Kind) -> np.ndarray | float:
     return np.maximum(np.maximum(values.std(0), np.abs(values).max(0) / 100), TINY)
 
 
-def _nearest(vectors: np.ndarray) -> np.ndarray:
-    """The number of the nearest other vector, `(n,)`."""
-    if len(vectors) < 2:
-        return np.zeros(len(vectors), int)
-    return nearest_others(np.float64(vectors), 1)[:, 0]
-
-
 def _logits(values: np.ndarray, kind: Kind) -> np.ndarray:
     if kind == "single_label":
         logs = np.log(np.maximum(values, TINY))
@@ -357,6 +378,15 @@ def _logits(values: np.ndarray, kind: Kind) -> np.ndarray:
         inside = np.clip(values, 1e-7, 1 - 1e-7)  # float32 has no finer probabilities near 1
         return np.log(inside / (1 - inside))
     return values
+
+
+def near_ties(reference: np.ndarray, kind: Kind) -> int:
+    """How many of the answers `(n, units)` rounding may turn. Of vectors and values it cannot be told from one of them: two
+    are allowed, as many as one changed neighbour concerns; of tags a row is a token."""
+    if kind == "embedding":
+        return 2
+    clear, _ = _answers(reference, reference, "single_label" if kind == "tags" else kind, MARGIN)
+    return int((~clear).sum())
 
 
 def _answers(reference: np.ndarray, outputs: np.ndarray, kind: Kind, margin: float) -> tuple[np.ndarray, np.ndarray]:

@@ -99,8 +99,8 @@ class Description:
 
 def write(folder: Path, content: Mapping) -> dict:
     """Write `folder`/manifest.json; returns what was written."""
-    content = {"schema": SCHEMA, **content}
-    write_text(folder / NAME, json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    content = _finite({"schema": SCHEMA, **content})
+    write_text(folder / NAME, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return content
 
 

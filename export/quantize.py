@@ -6,6 +6,7 @@ layers; then the layers that cost most, found by quantizing each alone and looki
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -173,7 +174,14 @@ def best(tried: Sequence[Attempt], prefer: Preference, latency: Callable[[bytes]
     if not passed:
         order = ("undecided", "fail")
         keys = ("drop_points", "max_abs_diff")
-        return min(tried, key=lambda a: (order.index(a.judged["status"]), *(a.judged[key] for key in keys)))
+        return min(
+            tried,
+            key=lambda a: (
+                order.index(a.judged["status"]),
+                not math.isfinite(a.judged["max_abs_diff"]),  # an answer that is no number has lost everything
+                *(a.judged[key] for key in keys),
+            ),
+        )
     if prefer == "latency" and len(passed) > 1:
         taken = [(latency(attempt.content), attempt) for attempt in passed]
         fastest = min(milliseconds for milliseconds, _ in taken)

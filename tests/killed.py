@@ -1,7 +1,7 @@
 """A training that kills its own process (SIGKILL) at a chosen place: `python -m tests.killed PLACE COUNT OPTIONS...`.
 
 PLACE: "checkpoint" (half of the COUNT-th checkpoint is written), "cache" (within the COUNT-th write of features), "step"
-(after the COUNT-th call of the training step), "results" (before the run's files are written).
+(after the COUNT-th call of the training step), "results" (before the run's files are written), "report" (before it is).
 """
 
 import os
@@ -15,7 +15,7 @@ def main(place: str, count: int, options: list[str]) -> None:
     import numpy as np
 
     from recipes.commands import train
-    from recipes.engine import cache, run
+    from recipes.engine import cache, report, run
 
     calls = 0
 
@@ -40,6 +40,8 @@ def main(place: str, count: int, options: list[str]) -> None:
         cache._narrow = trap(cache._narrow)
     elif place == "step":
         keras.callbacks.CallbackList.on_train_batch_end = trap(keras.callbacks.CallbackList.on_train_batch_end)
+    elif place == "report":
+        report.write = trap(report.write)
     else:
         run.write_classifier = trap(run.write_classifier)
     train.command(["image-classification", *options])

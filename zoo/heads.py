@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from zoo import scores
 from zoo.errors import ConfigError
-from zoo.neighbours import nearest_others
 
 if TYPE_CHECKING:
     import keras
@@ -140,14 +140,9 @@ def multi_label(labels: Sequence[str], *, name: str = "probabilities", dropout: 
         ]
 
     def score(outputs, targets):
-        from sklearn.metrics import average_precision_score
-
-        # A label that never occurs in the targets has no average precision; leaving it out beats a warning and a zero.
-        seen = targets.any(0)
-        precision = float(average_precision_score(targets[:, seen], outputs[:, seen])) if seen.any() else None
         right = (outputs >= 0.5) == (targets >= 0.5)
         return {
-            "average_precision": precision,
+            **_judged("multi_label", outputs, targets),
             "binary_accuracy": float(np.mean(right)),
             "exact_match": float(np.mean(right.all(-1))),
         }
@@ -188,13 +183,13 @@ def regression(
         return [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
 
     def score(outputs, truth):
-        from sklearn.metrics import mean_absolute_error, r2_score
+        from sklearn.metrics import mean_absolute_error
 
         truth, outputs = np.float64(truth), np.float64(outputs)  # squares of large values
         return {
             "mean_absolute_error": float(mean_absolute_error(truth, outputs)),
-            # Of a single value there is no spread to explain.
-            "r2": float(r2_score(truth, outputs)) if len(truth) > 1 else None,
+            # Of values that are all the same there is no spread to explain.
+            **_judged("regression", outputs, truth),
         }
 
     return Head(name, "regression", tuple(targets), attach, loss, metrics, score)
@@ -209,7 +204,7 @@ def embedding(
 
     Targets are one-hot rows; the loss is supervised contrastive (Khosla et al. 2020, arXiv:2004.11362), so a batch
     needs at least two examples of some class. `score` is the share of examples whose nearest other example is of
-    the same class (recall at 1).
+    the same class (recall at 1), among those that are not alone in theirs.
 
     Raises:
         ConfigError: `dimension` below 1, `temperature` not positive, or `dropout` outside [0, 1).
@@ -232,10 +227,7 @@ def embedding(
         return SupervisedContrastive(temperature=temperature)
 
     def score(outputs, targets):
-        truth, nearest = targets.argmax(-1), nearest_others(outputs, 1)
-        # A single vector has no other one: it is its own nearest, as it always was.
-        found = truth[nearest[:, 0]] if nearest.size else truth
-        return {"recall_at_1": float(np.mean(found == truth))}
+        return _judged("embedding", outputs, targets)
 
     return Head(name, "embedding", (), attach, loss, list, score)
 
@@ -318,6 +310,12 @@ def compile_arguments(head: Head | Tasks, model: "keras.Model") -> dict:
     return {"loss": {part.name: layer.weighted(losses[part.name], i, part.kind != "tags")
                      for i, part in enumerate(head.heads)},
             "weighted_metrics": metrics}  # fmt: skip
+
+
+def _judged(kind: Kind, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float | None]:
+    """The figure that a kind of answer is judged by, by its key; None where it cannot be said."""
+    made = scores.score(kind, outputs, targets)
+    return {made.key: None if math.isnan(made.value) else made.value}
 
 
 def _dense(features, units: int, name: str, dropout: float, hidden: int = 0):

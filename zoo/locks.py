@@ -56,6 +56,8 @@ class Holder:
     command: str
 
     def __str__(self) -> str:
+        if not self.process:
+            return "another process"
         since = datetime.fromtimestamp(self.since)
         when = since.strftime("%H:%M" if since.date() == datetime.now().date() else "%Y-%m-%d %H:%M")
         return f"process {self.process} on {self.host} since {when}"
@@ -102,7 +104,7 @@ class Lease:
                 return holder
             self._begin(descriptor)
             return None
-        return holder or Holder(0, "another machine", "", time.time(), "graft")
+        return holder or Holder(0, "", "", time.time(), "")  # a full disk holds no record
 
     def lost(self) -> bool:
         """Whether another machine has taken the lease meanwhile, because this process stood still for STALE_SECONDS."""

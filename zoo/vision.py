@@ -28,7 +28,7 @@ DECODE = {
     "large_jpeg": "decoded at 1/2, 1/4 or 1/8, still at least twice the size",
     "wide_pixels": (
         "16 bit: 65535 is white. Floats and 32-bit integers: white is 1, 255 or 65535, the least that 99 % of the finite "
-        "pixels do not exceed twofold (integers: 255 or 65535); what lies beyond is clipped, NaN is black"
+        "pixels do not exceed twofold (integers: 255 or 65535); what lies beyond is clipped, what is no number is black"
     ),
     "resize": "stretch to a square",
     "interpolation": "bilinear, antialiased, across, then down",

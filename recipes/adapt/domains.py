@@ -229,7 +229,7 @@ def decode_pile(pile: Pile, image_size: int, skip_bad: bool, seed: int) -> dict[
 
 def _say_unlabelled(name: str, left_out: tuple[LeftOut, ...], examples: Images | Texts, noun: str) -> None:
     target = Source(name, (), {}, left_out)
-    say(reading.summary(target, {"unlabelled": examples}, noun, "without labels"))
+    say(f"without labels: {reading.summary(target, {'unlabelled': examples}, noun)}")
 
 
 def _stretch(images: Images, part: slice) -> Images:

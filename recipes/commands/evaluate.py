@@ -10,12 +10,18 @@ from tyro.conf import Positional
 
 if TYPE_CHECKING:
     from export.sessions import Session
+    from recipes.engine.images import Images
     from recipes.engine.membership import Membership
     from recipes.engine.sources import Source
+    from recipes.engine.texts import Texts
+    from zoo.scores import Score
 
-__all__ = ["Options", "command", "evaluate", "provenance"]
+__all__ = ["Options", "command", "evaluate", "judge", "provenance"]
 
 BATCH = 64
+
+ALL = "all"
+"""What is said of the split where the data have none and all of them are measured."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,8 @@ def command(arguments: Sequence[str]) -> None:
             for name, value in figures.items()
             if value is None or isinstance(value, float)
         )
-        tell("  ".join([*filter(None, [task, *values]), f" on {result['examples']} examples"]))
+        where = "data without splits" if result["split"] == ALL else f"the {result['split']} split"
+        tell("  ".join([*filter(None, [task, *values]), f" on {result['examples']} examples of {where}"]))
         if "positive_class" in figures:
             tell(f"positive class: {figures['positive_class']}")
         width = max((len(shown(label)) for label in figures["per_class"]), default=0)
@@ -79,7 +86,12 @@ def command(arguments: Sequence[str]) -> None:
 
 def evaluate(options: Options) -> dict:
     """All figures of an artifact on a split: of `recipes.engine.evaluation.evaluate`, with the pictures that were skipped,
-    or of `recipes.engine.head_evaluation.figures`."""
+    or of `recipes.engine.head_evaluation.figures`. "split" is the one that was measured, "all" where the data have none."""
+    return judge(options)[0]
+
+
+def judge(options: Options) -> "tuple[dict, Score | None]":
+    """(what `evaluate` gives, the figure that the artifact is judged by); several tasks have no one figure."""
     from export.sessions import open_artifact
     from recipes.engine import own_model
     from zoo.files import unchanged
@@ -87,11 +99,10 @@ def evaluate(options: Options) -> dict:
     meaning = own_model.meaning_of(options.artifact, options.labels, options.outputs, options.input_range)
     session = open_artifact(options.artifact, meaning=meaning, trust=options.trust)
     with unchanged(options.artifact):  # what it was trained on is read beside it later
-        found = _texts(session, options) if session.integers else _pictures(session, options)
-    return {"split": options.split, **found}
+        return _texts(session, options) if session.integers else _pictures(session, options)
 
 
-def _texts(session: "Session", options: Options) -> dict:
+def _texts(session: "Session", options: Options) -> "tuple[dict, Score | None]":
     from recipes.engine import head_evaluation, hints, sentences, text_session, texts
     from recipes.engine.progress import warn
 
@@ -99,47 +110,48 @@ def _texts(session: "Session", options: Options) -> dict:
     heads = text_session.heads_of(session.preprocessing)
     columns = sentences.Columns(options.text_column, options.label_column, options.tags_column)
     source = text_session.labelled(heads, options.data, columns)
-    chosen, seen = _chosen(source, options)
+    split, chosen, seen = _chosen(source, options)
     encoded = texts.encode(
         chosen, session.tokenizer, heads, source.labels, inputs=session.inputs, max_length=text_session.longest(session)
     )
-    if seen is not None:
-        seen.refuse_decoded(encoded, options.split)
+    _refuse_what_was_trained_on(seen, chosen, encoded, options.split)
     if encoded.unknown_share > hints.MOST_UNKNOWN:
         warn(f"{encoded.unknown_share:.1%} of the tokens of these texts are unknown ([UNK]) to the model's tokenizer")
-    found = head_evaluation.figures(heads, text_session.outputs(session, encoded), encoded)
-    return {**found, "truncated": encoded.truncated}
+    outputs = text_session.outputs(session, encoded)
+    found = head_evaluation.figures(heads, outputs, encoded)
+    score = head_evaluation.score_of(heads[0], outputs, encoded.targets) if len(heads) == 1 else None
+    return {"split": split, **found, "truncated": encoded.truncated}, score
 
 
-def _pictures(session: "Session", options: Options) -> dict:
+def _pictures(session: "Session", options: Options) -> "tuple[dict, Score | None]":
     from export import evidence
     from export.sessions import is_own
-    from recipes.engine import evaluation, images, own_model, sources
+    from recipes.engine import evaluation, head_evaluation, images, own_model, sources
     from zoo.heads import single_label
 
     if "outputs" in session.preprocessing:
-        return _tasks(session, options)
+        return _tasks(session, options), None
     columns = {"path_column": options.path_column, "label_column": options.label_column}
     source = sources.load(options.data, **columns, to_train=False)
     labels = _labels(session, source, options)
-    examples, seen = _chosen(source, options)
+    split, examples, seen = _chosen(source, options)
     pixels = images.decode_examples(examples, labels, session.input_shape[0], skip_bad=options.skip_bad)
-    if seen is not None:
-        seen.refuse_decoded(pixels, options.split)
+    _refuse_what_was_trained_on(seen, examples, pixels, options.split)
     batches = (
         (np.float32(pixels.pixels[i : i + BATCH]), pixels.targets[i : i + BATCH]) for i in range(0, len(pixels), BATCH)
     )
     head, one = single_label(labels), len(labels) != len(session.labels)
 
-    def figures(outputs: np.ndarray, targets: np.ndarray) -> dict:
-        return evaluation.evaluate(head, np.hstack([1 - outputs, outputs]) if one else outputs, targets)
+    def figures(outputs: np.ndarray, targets: np.ndarray) -> "tuple[dict, Score]":
+        outputs = np.hstack([1 - outputs, outputs]) if one else outputs
+        return evaluation.evaluate(head, outputs, targets), head_evaluation.score_of(head, outputs, targets)
 
-    result = evidence.measure(session, batches, figures)
+    result, score = evidence.measure(session, batches, figures)
     if is_own(options.artifact) and not one:
         own_model.warn_near_chance(
             options.artifact, session.predict, pixels.pixels, pixels.targets, options.input_range
         )
-    return {**result, "skipped": list(pixels.skipped)}
+    return {"split": split, **result, "skipped": list(pixels.skipped)}, score
 
 
 def _labels(session: "Session", source: "Source", options: Options) -> tuple[str, ...]:
@@ -175,21 +187,22 @@ def _tasks(session: "Session", options: Options) -> dict:
     described = session.preprocessing
     given = task_run.tasks_in(described)
     source = tasks.load(options.data, given, path_column=options.path_column, to_train=False)
-    examples, seen = _chosen(source, options)
+    split, examples, seen = _chosen(source, options)
     heads = text_session.heads_of(described)
     pixels = images.decode_pictures(
         examples, tasks.targets_of(heads, examples), session.input_shape[0], skip_bad=options.skip_bad
     )
-    if seen is not None:
-        seen.refuse_decoded(pixels, options.split)
+    _refuse_what_was_trained_on(seen, examples, pixels, options.split)
     parts = [session.predict(np.float32(pixels.pixels[i : i + BATCH])) for i in range(0, len(pixels), BATCH)]
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in session.outputs}
-    return {**tasks.figures(heads, outputs, pixels), "skipped": list(pixels.skipped)}
+    return {"split": split, **tasks.figures(heads, outputs, pixels), "skipped": list(pixels.skipped)}
 
 
-def _chosen(source: "Source", options: Options) -> tuple[tuple, "Membership | None"]:
-    """(the examples to measure on, what the model has seen where that is recorded); none that it was trained on. Of a model
-    of one's own all, where the data have no splits."""
+def _chosen(source: "Source", options: Options) -> tuple[str, tuple, "Membership | None"]:
+    """(the split that is measured, its examples, what the model has seen where that is recorded).
+
+    Of a model of one's own all are measured, where the data have no splits.
+    """
     from export.sessions import is_own
     from recipes.engine import membership, splits
     from recipes.engine.progress import warn
@@ -201,9 +214,17 @@ def _chosen(source: "Source", options: Options) -> tuple[tuple, "Membership | No
             f"'{options.data}' has no {options.split} split, so all {len(examples):,} pictures are measured: figures are "
             "too good if the model was trained on some of them"
         )
-        return examples, None
+        return ALL, examples, None
     seen = membership.beside(options.artifact, known) if options.split != "train" else None
-    return splits.reuse(source, options.split, known, seen), seen
+    return options.split, splits.reuse(source, options.split, known), seen
+
+
+def _refuse_what_was_trained_on(
+    seen: "Membership | None", examples: Sequence, found: "Images | Texts", split: str
+) -> None:
+    if seen is not None:
+        seen.refuse(examples, split)
+        seen.refuse_decoded(found, split)
 
 
 def provenance(artifact: Path) -> dict | None:

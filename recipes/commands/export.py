@@ -321,14 +321,18 @@ def _from_keras(options: Options) -> dict:
     from recipes.engine.progress import warn
     from zoo.errors import ArtifactError
     from zoo.keras_file import load_own
+    from zoo.labels import read_labels
     from zoo.vision import DECODE
 
     if not options.run.is_file():
         raise ArtifactError(f"there is no file '{options.run}'")
     meaning = own_model.meaning_of(options.run, options.labels, options.outputs, options.input_range)
+    beside = options.run.parent / "labels.txt"
+    if meaning.labels is None and beside.is_file():  # of the model.keras of a run
+        meaning = replace(meaning, labels=read_labels(beside).labels)
     if options.data is not None and meaning.labels is not None and len(meaning.labels) == 1:
         meaning = replace(meaning, labels=_both_labels(options, meaning.labels))
-    own, known = load_own(options.run, meaning, options.run.parent / "labels.txt"), provenance(options.run)
+    own, known = load_own(options.run, meaning, beside), provenance(options.run)
     shape = own.model.inputs[0].shape[1:]
     if options.data is None:
         examples, calibration = export_data.made_up(shape), None
@@ -402,10 +406,17 @@ def undecided(accuracy: Mapping, split: str | None, named: bool = False) -> str:
     low, high = accuracy["drop_interval"]
     of = f"{accuracy['output']}: " if named else ""
     return (
-        f"undecided: {of}{accuracy['drop_points']:.1f} points less {accuracy['figure']} than Keras (95 % interval "
-        f"{low:.1f} to {high:.1f}): {accuracy['examples']:,} {_called(split)} cannot tell, about "
+        f"undecided: {of}{accuracy['drop_points']:.1f} points less {accuracy['figure']}{_of_label(accuracy)} than Keras "
+        f"(95 % interval {low:.1f} to {high:.1f}): {accuracy['examples']:,} {_called(split)} cannot tell, about "
         f"{accuracy['enough_examples']:,} would; give more with --data, or --accept-undecided"
     )
+
+
+def _of_label(accuracy: Mapping) -> str:
+    """ " of 'red'": which of several labels or values loses most; empty where there is one alone."""
+    if accuracy.get("unit") is None:
+        return ""
+    return f" of '{accuracy['label']}'" if accuracy.get("label") else f" of output {accuracy['unit'] + 1}"
 
 
 def _figure(accuracy: Mapping, split: str | None) -> str:
@@ -440,8 +451,9 @@ def _failure(row: Mapping, split: str | None) -> str:
     if not row["parity"]["passed"]:
         return f"its outputs differ from Keras's by more than a {row['precision']} file may"
     low, high = accuracy["drop_interval"] or (accuracy["drop_points"],) * 2
+    of = _of_label(accuracy)  # Keras's own figure is that of all labels
+    whole = f"{accuracy['figure']}{of}" if of else f"{100 * accuracy['reference']:.1f} {accuracy['figure']}"
     return (
-        f"it loses {accuracy['drop_points']:.1f} points ({low:.1f} to {high:.1f}) of Keras's "
-        f"{100 * accuracy['reference']:.1f} {accuracy['figure']} on {accuracy['examples']} {_called(split)}: more than "
-        "--max-drop, and more than chance"
+        f"it loses {accuracy['drop_points']:.1f} points ({low:.1f} to {high:.1f}) of Keras's {whole} on "
+        f"{accuracy['examples']} {_called(split)}: more than --max-drop, and more than chance"
     )

@@ -1,11 +1,15 @@
-"""`graft measure ARTIFACT...`: size, latency, memory and accuracy of any files, in one table."""
+"""`graft measure ARTIFACT...`: size, latency, memory and figure of any files, in one table."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
+
+if TYPE_CHECKING:
+    from zoo.scores import Score
 
 __all__ = ["Options", "command", "measure"]
 
@@ -17,10 +21,11 @@ class Options:
     artifacts: Positional[tuple[Path, ...]]
     """Runs, .keras files, SavedModel folders, .tflite or .onnx files; of a folder that `graft export` made, all files."""
     data: str | None = None
-    """Labelled data, as for `graft evaluate`; without it no accuracy is measured."""
+    """Labelled data, as for `graft evaluate`: each file is measured by the figure that its task is judged by. Without it no
+    figure is measured."""
     split: Literal["train", "validation", "test"] = "test"
     out: Path | None = None
-    """A folder for measured.csv and, with --data, measured.png: accuracy against latency and size."""
+    """A folder for measured.csv and, with --data, measured.png: the figure against latency and size."""
     overwrite: bool = False
     """Replace the files in that folder."""
     json: bool = False
@@ -51,7 +56,9 @@ def command(arguments: Sequence[str]) -> int:
 
 def measure(options: Options) -> list[dict]:
     """A row for each file: path, format, size_bytes, latency_ms (median, one thread), p90, all threads, peak memory,
-    accuracy with its 95 % interval, error."""
+    "split" that was measured and its "examples", "figure" (what the task is judged by: "accuracy", "average precision",
+    "entity F1", "recall at 1", "R²"; None of several tasks, which have no one figure), "accuracy" (its value) with its 95 %
+    interval "low" to "high", error."""
     from export.sessions import is_own
     from recipes.engine import trade_off
     from recipes.engine.progress import progress
@@ -96,7 +103,6 @@ def _files(artifact: Path) -> list[Path]:
 
 def _row(file: Path, options: Options) -> dict:
     from export import manifest, probe
-    from export.evidence import wilson
     from export.sessions import check_untrusted, is_own
     from recipes.commands import evaluate
     from zoo.errors import ArtifactError, CheckFailed
@@ -104,7 +110,9 @@ def _row(file: Path, options: Options) -> dict:
     keys = ("format", "size_bytes", "latency_ms", "latency_p90_ms", "latency_all_threads_ms", "threads")
     row = {
         "path": str(file),
-        **dict.fromkeys((*keys, "peak_memory_bytes", "accuracy", "low", "high", "examples", "error")),
+        **dict.fromkeys(
+            (*keys, "peak_memory_bytes", "figure", "split", "accuracy", "low", "high", "examples", "error")
+        ),
     }
     folder = "savedmodel" if (file / "saved_model.pb").is_file() else "run"
     row["format"] = folder if file.is_dir() else file.suffix.lstrip(".")
@@ -122,16 +130,24 @@ def _row(file: Path, options: Options) -> dict:
             said = {"labels": options.labels, "outputs": options.outputs, "input_range": options.input_range}
             said = said if is_own(file) else {}
             asked = evaluate.Options(artifact=file, data=options.data, split=options.split, trust=True, **said)
-            result = evaluate.evaluate(asked)
-            # Several tasks have no one figure: `graft evaluate` tells theirs.
-            share = result.get("accuracy", result.get("recall_at_1"))
-            row["examples"] = result["examples"]
-            if share is not None:
-                low, high = wilson(share, result.get("queries", result["examples"]))
-                row |= {"accuracy": share, "low": low, "high": high}
+            row |= _judged(*evaluate.judge(asked))
     except (ArtifactError, CheckFailed) as error:
         row["error"] = str(error)
     return row
+
+
+def _judged(result: Mapping, score: "Score | None") -> dict:
+    """The columns of a row that are about a figure, of what `evaluate.judge` gives."""
+    from export import evidence
+
+    columns = {"split": result["split"], "examples": result["examples"]}
+    if score is None:  # several tasks: `graft evaluate` tells theirs
+        return columns
+    columns["figure"] = score.name
+    if not math.isnan(score.value):
+        low, high = evidence.interval(score) or (score.value,) * 2
+        columns |= {"accuracy": score.value, "low": low, "high": high}
+    return columns
 
 
 def _print(rows: Sequence[Mapping]) -> None:
@@ -139,19 +155,26 @@ def _print(rows: Sequence[Mapping]) -> None:
 
     from recipes.engine.progress import draw, table_row
 
-    table = Table(*("file", "MB", "ms, 1 thread", "p90", "ms, all", "peak MB", "accuracy (95 %)"))
+    table = Table(*("file", "MB", "ms, 1 thread", "p90", "ms, all", "peak MB", "split", "figure", "value (95 %)"))
     for row in rows:
         if row["error"]:
-            table_row(table, row["path"], *[""] * 5, row["error"])
+            table_row(table, row["path"], *[""] * 7, row["error"])
             continue
-        accuracy = "" if row["accuracy"] is None else f"{row['accuracy']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
         figures = (
             row["latency_ms"],
             row["latency_p90_ms"],
             row["latency_all_threads_ms"],
             row["peak_memory_bytes"] / 1e6,
         )
-        table_row(
-            table, row["path"], f"{row['size_bytes'] / 1e6:.2f}", *(f"{figure:.2f}" for figure in figures), accuracy
-        )
+        measured = (f"{row['size_bytes'] / 1e6:.2f}", *(f"{figure:.2f}" for figure in figures))
+        table_row(table, row["path"], *measured, row["split"] or "", row["figure"] or "", _shown(row))
     draw(table)
+
+
+def _shown(row: Mapping) -> str:
+    """The figure of a file with its interval, "not known" where the data cannot tell it."""
+    if row["figure"] is None:
+        return ""
+    if row["accuracy"] is None:
+        return "not known"
+    return f"{row['accuracy']:.3f} ({row['low']:.3f} to {row['high']:.3f})"

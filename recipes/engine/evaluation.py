@@ -144,8 +144,6 @@ def duration(seconds: float) -> str:
 
 def unit_scores(head: Head, outputs: np.ndarray, targets) -> np.ndarray:
     """What each example contributes to the figure that `head` is judged by, `(n,)`; their mean is about the figure."""
-    from recipes.engine.head_evaluation import tag_sequences
+    from recipes.engine.head_evaluation import score_of
 
-    if head.kind == "tags":
-        return scores.unit_scores(scores.entity_f1(*tag_sequences(head, outputs, targets)))
-    return scores.unit_scores(scores.score(head.kind, outputs, targets))
+    return scores.unit_scores(score_of(head, outputs, targets))

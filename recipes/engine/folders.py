@@ -54,7 +54,8 @@ def is_hidden(name: str) -> bool:
 
 def visible_folders(folder: Path) -> list[Path]:
     """The folders in `folder`, and links to folders that do not hold it, sorted."""
-    found = (child for child in folder.iterdir() if child.is_dir() and not is_hidden(child.name))
+    with os.scandir(folder) as entries:  # knows what is a folder without asking the disk for each file
+        found = [Path(entry.path) for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
     return sorted(child for child in found if not _is_circle(child, folder))
 
 
@@ -214,11 +215,12 @@ def count_beside(folder: Path, root: Path, tally: Tally) -> None:
 
 
 def _direct_pictures(folder: Path) -> list[Path]:
-    return [
-        child
-        for child in folder.iterdir()
-        if child.suffix.lower() in suffixes() and not is_hidden(child.name) and child.is_file()
-    ]
+    with os.scandir(folder) as entries:
+        return [
+            Path(entry.path)
+            for entry in entries
+            if Path(entry.name).suffix.lower() in suffixes() and not is_hidden(entry.name) and entry.is_file()
+        ]
 
 
 def _is_picture(path: Path, root: Path, tally: Tally) -> bool:

@@ -6,28 +6,25 @@ import numpy as np
 
 from recipes.engine import evaluation
 from recipes.engine.texts import Tagged, Texts
-from zoo import spans
+from zoo import scores, spans
 from zoo.heads import Head
-from zoo.neighbours import nearest_others
 
-__all__ = ["NEAREST", "figures", "figures_of", "headline", "measure_of", "tag_sequences", "without_labels"]
+__all__ = ["NEAREST", "figures", "figures_of", "headline", "measure_of", "score_of", "tag_sequences", "without_labels"]
 
 NEAREST = 5
 """Retrieval counts the nearest one, and the nearest so many."""
 
-MEASURES = {
-    "single_label": ("accuracy", "accuracy"),
-    "multi_label": ("average precision", "average_precision"),
-    "tags": ("entity F1", "f1"),
-    "embedding": ("recall at 1", "recall_at_1"),
-    "regression": ("R²", "r2"),
-}
-
 
 def measure_of(head: Head) -> dict:
     """`{"name", "key"}` of the figure that a head is judged by."""
-    name, key = MEASURES[head.kind]
-    return {"name": name, "key": key}
+    return scores.figure_of(head.kind)
+
+
+def score_of(head: Head, outputs: np.ndarray, targets) -> scores.Score:
+    """What the answers of a head score by the figure that it is judged by."""
+    if head.kind == "tags":
+        return scores.entity_f1(*tag_sequences(head, outputs, targets))
+    return scores.score(head.kind, outputs, targets)
 
 
 def figures(heads: Sequence[Head], outputs, texts: Texts) -> dict:
@@ -83,8 +80,9 @@ def figures_of(head: Head, outputs: np.ndarray, targets) -> dict:
     if head.kind == "single_label":
         return evaluation.evaluate(head, outputs, targets)
     if head.kind == "tags":
-        found = spans.scores(*tag_sequences(head, outputs, targets))
-        # Sentences without any entity, of which none was found, have no figure: JSON knows no NaN.
+        truth, predicted = tag_sequences(head, outputs, targets)
+        found = spans.scores(truth, predicted) | {"f1": scores.entity_f1(truth, predicted).value}
+        # Sentences without any entity have no F1: JSON knows no NaN.
         found = {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in found.items()}
         per_class = found.pop("per_type")
         return {"examples": len(targets), **head.score(outputs, targets.values), **found, "per_class": per_class}
@@ -111,14 +109,9 @@ def _per_label(head: Head, outputs: np.ndarray, targets: np.ndarray) -> dict:
 
 def _retrieval(vectors: np.ndarray, targets: np.ndarray) -> dict:
     """Each sentence asks for others of its label; sentences without one do not ask."""
-    classes = targets.argmax(-1)
-    asking = np.flatnonzero(np.bincount(classes)[classes] > 1)
-    if not len(asking):
-        return {"recall_at_1": None, f"recall_at_{NEAREST}": None, "queries": 0}
-    nearest = nearest_others(vectors, NEAREST, asking)
-    same = classes[nearest] == classes[asking][:, None]
-    return {
-        "recall_at_1": float(same[:, 0].mean()),
-        f"recall_at_{NEAREST}": float(same.any(-1).mean()),
-        "queries": len(asking),
-    }
+    found, asking = {}, 0
+    for count in (1, NEAREST):
+        made = scores.recall(vectors, targets, count)
+        asking = int((~np.isnan(made.right)).sum())
+        found[made.key] = made.value if asking else None
+    return {**found, "queries": asking}

@@ -23,31 +23,33 @@ LOOKED_AT = 2000
 
 
 def unknown_tokens(parts: Mapping[str, Texts], row: Encoder) -> list[str]:
-    """A warning for each of `parts`, texts by what they are called, of which the tokenizer of `row` reads too little; names
-    encoders that read more."""
-    found = []
-    for name, texts in parts.items():
-        if texts.unknown_share > MOST_UNKNOWN:
-            found.append(
-                f"{texts.unknown_share:.1%} of the tokens of the {name} texts are unknown ([UNK]) to the tokenizer of "
-                f"'{row.name}'{_letters(texts.sentences)}, and tell the model nothing: {_instead(row)}"
-            )
-    return found
+    """A warning of those of `parts`, texts by what they are called, of which the tokenizer of `row` reads too little; names
+    encoders that read more. Empty where it reads all of them."""
+    unread = {name: texts for name, texts in parts.items() if texts.unknown_share > MOST_UNKNOWN}
+    if not unread:
+        return []
+    shares = " and ".join(
+        f"{texts.unknown_share:.1%} of the tokens of the {name} texts{_letters(texts.sentences)}"
+        for name, texts in unread.items()
+    )
+    return [
+        f"{shares} are unknown ([UNK]) to the tokenizer of '{row.name}' and tell the model nothing: {_instead(row)}"
+    ]
 
 
 def _letters(sentences: Sequence[str]) -> str:
     """ " (81 % of their letters are Arabic)", "" where most letters are Latin."""
     script, share = next(iter(scripts(sentences[:: max(1, len(sentences) // LOOKED_AT)]).items()), ("LATIN", 0.0))
-    name = "Han (Chinese)" if script == "CJK" else script.capitalize()
+    name = "Chinese characters" if script == "CJK" else script.capitalize()
     return "" if script == "LATIN" else f" ({share:.0%} of their letters are {name})"
 
 
 def _instead(row: Encoder) -> str:
     others = [other.name for other in ENCODERS if other.multilingual and other.name != row.name]
-    readable = " or ".join(family.hugging_face for family in FAMILIES.values() if family.converted)
+    readable = ", ".join(family.hugging_face for family in FAMILIES.values() if family.converted)
     return (
         f"take a multilingual encoder, --backbone {', '.join(others)} (`graft zoo` lists them), or --backbone FOLDER with a "
-        f"KerasHub preset or a Hugging Face model ({readable}) that was trained on such texts"
+        f"KerasHub preset or a Hugging Face model (type {readable}) that was trained on such texts"
     )
 
 

@@ -94,19 +94,22 @@ def _json_words(given: str) -> list[str] | None:
 
 
 def _pictures(item: str) -> Iterator[Path | BadInput]:
-    from zoo.vision import IMAGE_SUFFIXES
+    from recipes.engine.folders import pictures_below, suffixes
+    from recipes.engine.reading import Tally, listed
 
     path = Path(item)
     if path.is_dir():
-        found = sorted(f for f in path.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-        yield from found or [BadInput(f"the folder '{path}' holds no pictures")]
+        tally = Tally()
+        found = pictures_below(path, path, tally)
+        others = f" (there are {listed(tally.left_out, examples=True)})" if tally.left_out else ""
+        yield from found or [BadInput(f"the folder '{path}' holds no pictures{others}")]
     elif not path.exists() and glob.has_magic(item):
         found = sorted(glob.glob(os.path.expanduser(item), recursive=True))
         if not found:
             yield BadInput(f"nothing fits the pattern '{item}'")
         for name in found:
             # What a pattern takes in by the way is no bad input.
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES or Path(name).is_dir():
+            if Path(name).suffix.lower() in suffixes() or Path(name).is_dir():
                 yield from _pictures(name)
     else:
         yield path

@@ -178,6 +178,13 @@ def another_form(spec: str) -> str:
     return "; write each element of an array on a line of a .jsonl file" if name.endswith(".json") else ""
 
 
+def _deeper(spec: str, label: str) -> str:
+    """For the end of a message about a folder with one class folder: the classes may be one level deeper."""
+    folder = Path(spec).expanduser() / label
+    inner = [child.name for child in folders.visible_folders(folder)] if folder.is_dir() else []
+    return f"; if '{inner[0]}' and '{inner[1]}' in it are the classes, give '{folder}'" if len(inner) > 1 else ""
+
+
 def _but(left_out: Sequence[LeftOut]) -> str:
     """For the end of a message about something that holds nothing."""
     return f" (there are {listed(left_out, examples=True)})" if left_out else ""
@@ -194,7 +201,9 @@ def _checked(spec: str, examples: dict[str, list[Example]], to_train: bool, tall
     if not to_train:
         return Source(spec, labels, splits, tally.left_out)
     if len(labels) < 2:
-        raise DataError(f"'{spec}' holds one class only ('{labels[0]}'): a classifier needs at least two")
+        raise DataError(
+            f"'{spec}' holds one class only ('{labels[0]}'): a classifier needs at least two{_deeper(spec, labels[0])}"
+        )
     if "train" not in splits:
         raise DataError(f"'{spec}' has {' and '.join(splits)} but no train split: name one folder or split 'train'")
     counts = Counter(example.label for example in splits["train"])

@@ -325,6 +325,9 @@ def _table_rows(path: Path, text: str, columns: Sequence[str], tally: Tally) -> 
             if cells:  # an empty line is how files end
                 tally.leave("blank rows", f"line {line}")
         elif len(cells) != len(names):
+            lacking = next((column for column in columns if column not in names), None)
+            if lacking is not None:  # the header is none, or of another table
+                raise _no_column(path, line, dict.fromkeys(names), lacking, lacking if lacking in ROLES else "")
             mend = f"a cell with {DELIMITERS.get(delimiter, repr(delimiter))} in it needs quotes around it"
             if len(cells) < len(names):
                 mend = "write all delimiters, also those of empty cells, or remove the row"

@@ -7,9 +7,9 @@ __all__ = ["draw"]
 
 
 def draw(target: Path, rows: Sequence[Mapping]) -> None:
-    """Write a PNG: accuracy (with its 95 % interval) against latency and against size, a point a file.
+    """Write a PNG: what files are judged by (with its 95 % interval) against latency and against size, a point a file.
 
-    `rows` as `graft measure` makes them, each with an accuracy.
+    `rows` as `graft measure` makes them, each with a figure that is known.
     """
     from matplotlib.figure import Figure
 
@@ -20,7 +20,8 @@ def draw(target: Path, rows: Sequence[Mapping]) -> None:
     for side, (key, scale, label) in zip(axes, sides, strict=True):
         for i, row in enumerate(rows):
             accuracy = 100 * row["accuracy"]
-            error = [[accuracy - 100 * row["low"]], [100 * row["high"] - accuracy]]
+            # The middle of a bootstrap need not hold the figure itself.
+            error = [[max(0.0, accuracy - 100 * row["low"])], [max(0.0, 100 * row["high"] - accuracy)]]
             side.errorbar(
                 row[key] * scale, accuracy, error, fmt=markers.get(row["format"], "D"), color=f"C{i % 10}", capsize=3,
                 markersize=7, alpha=0.85, label=row["path"],
@@ -32,7 +33,7 @@ def draw(target: Path, rows: Sequence[Mapping]) -> None:
         side.grid(alpha=0.25, which="both", linewidth=0.5)
         for edge in ("top", "right"):
             side.spines[edge].set_visible(False)
-    axes[0].set_ylabel("accuracy, %")
+    axes[0].set_ylabel(f"{', '.join(dict.fromkeys(row['figure'] for row in rows))}, %")
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small", frameon=False
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from recipes.engine import pipeline
 from recipes.engine.gather import Features
-from recipes.engine.head_evaluation import tag_sequences
+from recipes.engine.head_evaluation import score_of
 from recipes.engine.images import Images
 from recipes.engine.texts import Targets, Texts
 from zoo import scores
@@ -118,8 +118,7 @@ class Validation:
     def _of(self, head: Head, outputs: np.ndarray, targets) -> dict[str, float]:
         """The loss of a head in its own units, and its other figures."""
         if head.kind == "tags":
-            found = scores.entity_f1(*tag_sequences(head, outputs, targets))
-            return {**head.score(outputs, targets.values), "f1": found.value}
+            return {**head.score(outputs, targets.values), "f1": score_of(head, outputs, targets).value}
         known = ~np.isnan(targets).any(-1)
         outputs, targets = outputs[known], targets[known]
         if not len(targets):
@@ -139,7 +138,7 @@ class Validation:
             found["binary_accuracy"] = float(np.mean((outputs >= 0.5) == (targets >= 0.5)))
         if head.kind == "regression":
             found["mean_absolute_error"] = float(np.mean(np.abs(outputs - targets)))
-        made = scores.score(head.kind, outputs, targets)
+        made = score_of(head, outputs, targets)
         return found | {made.key: made.value}
 
 

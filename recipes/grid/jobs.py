@@ -1,6 +1,7 @@
 """Processes of a grid: here, several at once, or on the nodes of a Ray cluster. Nothing here knows what they compute."""
 
 import contextlib
+import math
 import os
 import queue
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 from export import probe
 from zoo.errors import ConfigError
 
-__all__ = ["Job", "Outcome", "cause_of", "connect", "run", "run_all"]
+__all__ = ["Job", "Outcome", "cause_of", "connect", "end", "run", "run_all"]
 
 RAY_EXTRA = "pip install 'graft-zoo[ray]'"
 CONNECT_SECONDS = 20
@@ -23,6 +24,8 @@ THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
 """The variables by which libraries are told how many they may use."""
 LOOK_SECONDS = 0.1
 """How often a process is looked at."""
+GRACE_SECONDS = 60.0
+"""How long a process that was asked to end may take to keep what it has made."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +72,37 @@ def run(job: Job, threads: int | None = None, stopped: Callable[[], bool] = lamb
             job.command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
         )
         try:
-            peak, ended, told = 0, 0, False
+            peak, ended, told = 0, 0, math.inf
             while not ended:
                 with contextlib.suppress(OSError, StopIteration):  # it has ended, or the system does not say
                     peak = max(peak, probe.status_bytes("VmHWM", process.pid))
                 time.sleep(LOOK_SECONDS)
-                if not told and stopped():
-                    process.terminate()
-                    told = True
+                if told == math.inf and stopped():
+                    os.kill(process.pid, signal.SIGTERM)  # `process` itself would ask how it ended, which wait4 has to
+                    told = time.perf_counter()
+                if time.perf_counter() - told > GRACE_SECONDS:
+                    os.kill(process.pid, signal.SIGKILL)
                 ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         except BaseException:
-            process.terminate()
-            process.wait()
+            end(process)
             raise
     process.returncode = code = os.waitstatus_to_exitcode(status)
     # What the system adds up for a child also holds what its parent had at the fork: only where nothing else is known.
     peak = peak or usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Outcome(code, cause_of(code, job.log), time.perf_counter() - start, peak, platform.node())
+
+
+def end(process: subprocess.Popen) -> None:
+    """Ask `process` to end, and see to it that it does."""
+    process.terminate()
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:  # it does not listen
+        process.kill()
+        process.wait()
+    except BaseException:  # who waits is asked to end once more
+        process.kill()
+        raise
 
 
 def run_all(jobs: Sequence[Job], workers: int = 1, ray: str | None = None) -> Iterator[tuple[Job, Outcome]]:

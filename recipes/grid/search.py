@@ -1,6 +1,5 @@
 """Settings tried for the best cell of a grid, by Optuna: on validation data, resumable, hopeless ones stopped early."""
 
-import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from export import probe
 from recipes.engine.checkpoint import epochs_in
 from recipes.engine.progress import progress, say, tell
 from recipes.grid import analysis, plan
-from recipes.grid.jobs import cause_of
+from recipes.grid.jobs import cause_of, end
 from recipes.grid.rows import measure_of
 from zoo.errors import ConfigError
 from zoo.files import one_line_if_damaged, read_json, write_table
@@ -123,13 +122,11 @@ def _trial(grid: "Grid", cell: plan.Cell, content: Mapping, trial: "optuna.Trial
                 time.sleep(LOOK_SECONDS)
                 _report(trial, folder)
                 if trial.should_prune():
-                    process.send_signal(signal.SIGTERM)
-                    process.wait()
+                    end(process)
                     study.tell(trial, state=TrialState.PRUNED)
                     return "stopped: below the median of the others"
         except BaseException:
-            process.terminate()
-            process.wait()
+            end(process)
             raise
     if process.returncode:
         study.tell(trial, state=TrialState.FAIL)

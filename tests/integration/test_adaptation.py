@@ -65,9 +65,11 @@ def test_pictures_from_end_to_end(adapt, call, dark_photos, photo_folder, tmp_pa
         (method, seed) for method in ("source_only", *methods) for seed in (0, 1)
     ]
     assert set(facts["adaptation"]["verdicts"]) == set(methods)
-    assert facts["data"]["target"] == {
+    target = facts["data"]["target"]
+    assert target == {
         "source": str(dark_photos), "unlabelled": len(list((dark_photos / "train").rglob("*.png"))),
         "measured": len(list((dark_photos / "test").rglob("*.png"))), "measured_are_unlabelled": False, "skipped": [],
+        "found": target["unlabelled"], "used": target["unlabelled"], "left_out": [],
     }  # fmt: skip
     chosen = facts["adaptation"]["chosen"]
     best = {m: np.mean([r["information"] for r in rows if r["method"] == m]) for m in ("source_only", *methods)}

@@ -59,18 +59,31 @@ def test_an_unreadable_picture_is_named(train, photos, content):
     assert "--skip-bad" in line
 
 
-def test_skip_bad_goes_on_and_counts(call, photos, tmp_path):
+def test_skip_bad_goes_on_and_counts(call, photos, tmp_path, monkeypatch):
     import json
 
+    counted = []
+    monkeypatch.setattr("recipes.engine.images.say", counted.append)
     (photos / "right" / "07.png").write_bytes(b"")
-    code, out, _ = call(
+    (photos / "right" / "08.png").rename(photos / "right" / "08.heic")
+    (photos / "right" / ".trash").mkdir()
+    shutil.copy(photos / "top" / "00.png", photos / "right" / ".trash")
+    code, out, lines = call(
         "train", "image-classification", "--data", photos, "--out", tmp_path / "run", "--backbone", "mobilenet_v2_0.35",
         "--weights", "none", "--image-size", 32, "--schedule", "feature_extraction", "--epochs", 1, "--skip-bad",
     )  # fmt: skip
     assert code == 0
     assert "test accuracy" in out
-    (skipped,) = json.loads((tmp_path / "run" / "run.json").read_text())["data"]["skipped"]
+    data = json.loads((tmp_path / "run" / "run.json").read_text())["data"]
+    (skipped,) = data["skipped"]
     assert "right/07.png" in skipped
+    assert (data["found"], data["used"]) == (61, 58)
+    assert {part["reason"]: part["count"] for part in data["left_out"]} == {".heic": 1, "hidden": 1, "unreadable": 1}
+    assert any("1 of 60 found in" in line and "1 .heic (right/08.heic)" in line for line in lines)
+    (line,) = counted
+    assert line.startswith("58 images, 3 classes: ")
+    assert line.endswith("; 3 left out: 1 .heic, 1 hidden, 1 unreadable")
+    assert "1 .heic, 1 hidden, 1 unreadable" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_training_lacks_a_class_that_the_test_split_has(train, photos, tmp_path):

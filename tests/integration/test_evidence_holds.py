@@ -38,10 +38,11 @@ def test_a_file_that_answers_nan_is_refused_by_predict_and_measure(call, broken,
 
 
 def test_evaluate_refuses_nan_too(call, broken, small_run, photo_folder):
-    shutil.copy(small_run / "run.json", broken.parent)  # how the splits were made
-    code, out, (line,) = call("evaluate", broken, "--data", photo_folder)
+    for name in ("run.json", "splits.npz"):  # how the splits were made, and what is in them
+        shutil.copy(small_run / name, broken.parent)
+    code, out, lines = call("evaluate", broken, "--data", photo_folder)
     assert (code, out) == (1, "")
-    assert "answers NaN or infinity" in line
+    assert "answers NaN or infinity" in lines[-1]
 
 
 def test_an_export_repeats_what_the_run_states(call, small_run, tmp_path):

@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,6 +14,9 @@ import numpy as np
 import pytest
 
 from recipes.commands import export as export_command
+from tests.unit.test_locks import HOLDS
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -289,3 +295,63 @@ def test_another_run_as_the_backbone(call, small_run, photo_folder, tmp_path):
     code, _, (line,) = call(*options, "--overwrite", "--backbone", tmp_path / "no.keras")
     assert code == 2
     assert "--backbone takes a name from `graft zoo`, or a .keras file" in line
+
+
+def test_an_export_that_was_killed_before_its_card_or_report_is_finished(call, small_run, tmp_path):
+    run = shutil.copytree(small_run, tmp_path / "run")
+    asked = ("export", run)
+    (run / "export" / "MODEL_CARD.md").unlink()
+    os.utime(run / "report.html", (0, 0))
+    code, out, _ = call(*asked)
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()] == [
+        [name, "pass"] for name in ("savedmodel", "model.tflite", "model.onnx")
+    ]
+    assert (run / "export" / "MODEL_CARD.md").exists()
+    assert (run / "report.html").stat().st_mtime > 0
+    assert call(*asked)[::2] == (
+        2,
+        [f"graft export: '{run}/export' exists already: --overwrite replaces it, or give another --out"],
+    )
+    (run / "export" / "MODEL_CARD.md").unlink()
+    code, _, (told,) = call(*asked, "--formats", "onnx")
+    assert (code, "exists already" in told) == (2, True)
+    assert (run / "export" / "MODEL_CARD.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "before", "told"),
+    [
+        ("export.export.export_model", False, "nothing of '{run}/export' is left"),
+        ("export.export.export_model", True, "'{run}/export' is as it was"),
+        (
+            "recipes.engine.report.write",
+            True,
+            "'{run}/export' is complete, `graft export {run}` writes the report that shows it",
+        ),
+    ],
+)
+def test_an_interrupted_export_says_what_is_left(place, before, told, call, small_run, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    run = shutil.copytree(small_run, tmp_path / "run", ignore=None if before else shutil.ignore_patterns("export"))
+    if place.endswith("write"):
+        monkeypatch.setattr("export.export.export_model", lambda **_: {"files": []})
+    monkeypatch.setattr(place, interrupted)
+    code, _, (line,) = call("export", run, "--overwrite")
+    assert (code, line) == (130, f"graft export: interrupted: {told.format(run=run)}")
+
+
+def test_two_exports_into_one_run(call, small_run, tmp_path):
+    """Or a training that replaces the run; into different folders they may go."""
+    run = shutil.copytree(small_run, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
+    holder = subprocess.Popen([sys.executable, "-c", HOLDS, run], stdout=subprocess.PIPE, cwd=ROOT)
+    holder.stdout.readline()
+    code, _, (line,) = call("export", run)
+    assert code == 2
+    assert line.startswith(f"graft export: '{run}' is being written by process {holder.pid} on ")
+    assert call("export", run, "--out", tmp_path / "out", "--formats", "tflite")[0] == 0
+    holder.kill()
+    holder.communicate()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".run.lock", "out", "run"]

@@ -49,15 +49,18 @@ def uninterrupted(photo_folder, tmp_path_factory):
     return out
 
 
-def test_killed_in_a_cache_write_and_in_a_checkpoint_write(photo_folder, uninterrupted, tmp_path):
+def test_killed_in_a_cache_write_in_a_checkpoint_write_and_before_the_report(photo_folder, uninterrupted, tmp_path):
     out = tmp_path / "run"
     assert killed("cache", 3, photo_folder, out), "before anything trained"
     assert not out.exists()
     assert killed("cache", 3, photo_folder, out), "in the second view, after the first epoch"
     assert (tmp_path / ".run.part").exists(), "what was done is kept"
     assert killed("checkpoint", 2, photo_folder, out, "--resume")
+    assert killed("report", 1, photo_folder, out, "--resume")
+    assert not out.exists(), "a run is there with its report, or is not there"
     train.command(["image-classification", *options(photo_folder, out, "--resume")])
     assert_same_run(out, uninterrupted)
+    assert (out / "report.html").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == [".graft-cache", "run"]
     assert not [p for p in (tmp_path / ".graft-cache").iterdir() if p.name.startswith(".")]
 
@@ -65,7 +68,10 @@ def test_killed_in_a_cache_write_and_in_a_checkpoint_write(photo_folder, uninter
 def begun(data, out, *more) -> subprocess.Popen:
     """`graft train` in a process of its own that has written a checkpoint."""
     command = [sys.executable, "-m", "recipes.commands", "train", "image-classification", *options(data, out, *more)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell ignores it for what runs behind it
+    )  # fmt: skip
     for line in process.stderr:
         if "epoch 3:" in line:
             return process

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from recipes.engine import text_run
 from zoo import encoders
 from zoo.keras_file import load_keras
 from zoo.stack import backbone_of
@@ -140,6 +141,67 @@ def test_what_a_run_and_an_export_hold(colours):
     assert "picture" not in card
 
 
+def test_a_run_stands_beside_counted_words(colours, capsys):
+    """In run.json, on the console, in the report and in the card."""
+    content = json.loads((colours / "run.json").read_text())
+    counted = content["counted_words"]
+    assert counted["value"] > 0.9, "a colour stands in each text"
+    assert counted["counted"] == "words and pairs of words"
+    assert counted["trained"] == content["metrics"]["test"]["accuracy"]
+    assert counted["examples"] == content["metrics"]["test"]["examples"]
+    assert counted["decision"] in ("gained", "lost", "undecided")
+    assert "counted words (TF-IDF + logistic regression)" in counted["text"]
+    text_run.summarize(colours)
+    assert counted["text"] in capsys.readouterr().out
+    for page in (colours / "report.html", colours / "export" / "MODEL_CARD.md"):
+        text = page.read_text()
+        assert "TF-IDF + logistic regression" in text, page
+        assert "alanced accuracy" in text, page
+    assert all("per_class" not in figures for figures in content["test_by_seed"])
+
+
+def test_texts_that_the_tokenizer_cannot_read(call, tiny_encoder, tmp_path):
+    """Several labels at once: their figures have names of their own while training and in run.json."""
+    rng = np.random.default_rng(0)
+    words = ["\u0641\u064a\u0644\u0645", "\u062c\u064a\u062f", "\u0633\u064a\u0621", "\u0642\u0635\u0629", "red"]
+    rows = [[*rng.choice(words, 4), ("\u0637\u0648\u064a\u0644", "\u0642\u0635\u064a\u0631")[i % 2]] for i in range(60)]
+    lines = [
+        "text,label",
+        *(f"{' '.join(row)},{('long', 'short', 'long;other', '')[i % 4]}" for i, row in enumerate(rows)),
+    ]
+    table = tmp_path / "arabic.csv"
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    code, out, said = call(
+        "train", "text-classification", "--data", table, "--out", tmp_path / "run", "--backbone", tiny_encoder,
+        "--multi-label", "--epochs", 1, "--schedule", "feature_extraction", "--max-length", 16,
+    )  # fmt: skip
+    assert code == 0
+    unread = [line for line in said if "are unknown ([UNK]) to the tokenizer" in " ".join(line.split())]
+    assert len(unread) == 1
+    assert "Arabic" in unread[0]
+    assert "xlm_roberta_base_multi" in unread[0]
+    assert "counted words (TF-IDF + logistic regression)" in out
+    content = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert len(content["warnings"]) == 1
+    assert content["data"]["splits"]["train"]["unknown_share"] > 0.5
+    assert content["counted_words"]["key"] == "average_precision"
+    assert "Arabic" in (tmp_path / "run" / "report.html").read_text()
+    columns = (tmp_path / "run" / "history.csv").read_text().splitlines()[0].split(",")
+    assert {"binary_accuracy", "val_binary_accuracy"} <= set(columns)
+    assert not {"accuracy", "val_accuracy"} & set(columns)
+    figures = content["metrics"]["validation"]
+    assert "accuracy" not in figures
+    last = (tmp_path / "run" / "history.csv").read_text().splitlines()[-1].split(",")
+    assert figures["binary_accuracy"] == pytest.approx(float(last[columns.index("val_binary_accuracy")]))
+    code, out, said = call("predict", tmp_path / "run", "red red", words[0], f"{words[1]} {words[2]} red")
+    assert code == 0
+    assert len(out.splitlines()) == 3
+    assert said == [
+        "warning: 2 of 3 texts are mostly unknown ([UNK]) to the model's tokenizer: do not trust what it says of them "
+        '("unreadable" in --json)'
+    ]
+
+
 def test_strings_go_into_the_savedmodel(colours):
     """The second signature gives what the first one gives for the ids of tokenizer.json."""
     import tensorflow as tf
@@ -269,6 +331,7 @@ def test_files_of_texts_stand_in_one_table(call, colours, spoken, sentences_csv)
     assert row["accuracy"] == json.loads((colours / "run.json").read_text())["metrics"]["test"]["accuracy"]
     (row,) = json.loads(call("measure", spoken / "export" / "model.onnx", "--data", "commands", "--json")[1])
     assert (row["accuracy"], row["examples"], row["error"]) == (None, 96, None)
+    assert (row["figure"], row["split"]) == (None, "test"), "two tasks have no one figure"
 
 
 def test_data_sets_of_tfds_that_name_no_pair(tmp_path, monkeypatch):
@@ -323,7 +386,7 @@ def refuse(call, tmp_path, tiny_encoder):
 
 
 def test_bad_requests_get_one_line(refuse, call, sentences_csv, tmp_path, colours):
-    assert "separated by tabs, expected commas" in refuse(_written(tmp_path, "text\tlabel\nx\ta\n"))
+    assert "line 2" in refuse(_written(tmp_path, "text,label\nx\n"))
     assert "line 2: the column 'text' is empty" in refuse(_written(tmp_path, "text,label\n  ,a\n"))
     assert "no schedule is called 'loral'. Did you mean 'lora'?" in refuse(sentences_csv, "--schedule", "loral")
     assert "--augment flip changes pictures" in refuse(sentences_csv, "--augment", "flip")

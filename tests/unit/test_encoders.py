@@ -94,7 +94,7 @@ def test_damaged_weights_are_named(tiny_encoder, tmp_path):
     folder = tmp_path / "damaged"
     shutil.copytree(tiny_encoder, folder)
     (folder / "model.weights.h5").write_bytes(b"nothing")
-    with pytest.raises(WeightsError, match="cannot be loaded as BertBackbone"):
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
         encoders.build(encoders.find(str(folder)))
 
 

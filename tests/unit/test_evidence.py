@@ -135,6 +135,27 @@ def test_each_value_is_judged_by_itself():
     assert not evidence.parity(reference, slightly, "regression").passed
 
 
+def test_a_value_that_certainly_fails_is_judged_before_one_that_may():
+    """Before, the one with the larger drop alone: together they were undecided, which --accept-undecided lets pass."""
+    rng = np.random.default_rng(0)
+    reference = rng.normal(size=(300, 2))
+    outputs = reference.copy()
+    outputs[7, 0] += 25  # one example alone: chance may explain all of it
+    outputs[:, 1] += rng.normal(0, 0.4, 300)
+    one = evidence.accuracy(reference[:, :1], outputs[:, :1], None, "regression", 1.0)
+    other = evidence.accuracy(reference[:, 1:], outputs[:, 1:], None, "regression", 1.0)
+    assert one.drop_points > other.drop_points
+    assert (one.status, other.status) == ("undecided", "fail")
+    assert evidence.accuracy(reference, outputs, None, "regression", 1.0).status == "fail"
+
+
+def test_near_ties_are_answers_that_rounding_may_turn():
+    rows = np.float32([[0.5, 0.5], [0.5002, 0.4998], [0.9, 0.1]])
+    assert evidence.near_ties(rows, "single_label") == evidence.near_ties(rows, "tags") == 2
+    assert evidence.near_ties(rows, "multi_label") == 2
+    assert evidence.near_ties(rows, "regression") == 0
+
+
 def test_one_vector_for_everything_is_no_embedding():
     """Before, it kept 99 % of the variance about zero, and passed."""
     rng = np.random.default_rng(0)
@@ -174,6 +195,84 @@ def test_entities_are_judged_sentence_by_sentence():
     result = evidence.accuracy(flat, worse, None, "tags", 1.0, scorer)
     assert (result.figure, result.examples, result.status) == ("entity F1", 40, "fail")
     assert result.drop_points == pytest.approx(100 / 3, abs=0.1)
+
+
+def rows_of(tags):
+    return np.eye(2)[[["O", "B-place"].index(tag) for sentence in tags for tag in sentence]]
+
+
+def tag_scorer(truth):
+    """As an export makes it: rows of tokens, sentence after sentence."""
+    ends = np.cumsum([len(sentence) for sentence in truth])[:-1]
+
+    def scorer(rows):
+        named = np.array(["O", "B-place"])[rows.argmax(-1)]
+        return scores.entity_f1(truth, [part.tolist() for part in np.split(named, ends)])
+
+    return scorer
+
+
+def test_a_file_that_is_better_than_keras_where_there_is_no_entity_passes():
+    """Before, it had no F1, so that Keras's mistakes were taken for true and it failed."""
+    truth = [["O"] * 10] * 40
+    wrong = [["B-place"] + ["O"] * 9] * 40
+    better = evidence.accuracy(rows_of(wrong), rows_of(truth), None, "tags", 1.0, tag_scorer(truth))
+    assert (better.figure, better.truth, better.status) == ("accuracy", "labels", "pass")
+    assert (better.reference, better.value) == (0.9, 1.0)
+    assert better.drop_points == pytest.approx(-10)
+    worse = evidence.accuracy(rows_of(truth), rows_of(wrong), None, "tags", 1.0, tag_scorer(truth))
+    assert (worse.status, worse.drop_points) == ("fail", pytest.approx(10))
+
+
+def test_resamples_without_an_entity_count_for_neither_side():
+    """Before, they counted where something was found, and not where nothing was: one side alone had a figure."""
+    truth = [["B-place"] + ["O"] * 9] + [["O"] * 10] * 9
+    wrong = [["B-place"] + ["O"] * 9] * 10
+    for guess in (truth, wrong):
+        found = scores.entity_f1(truth, guess)
+        without = found.drawn(200)[:, 0]
+        np.testing.assert_array_equal(np.isnan(without), scores.resamples(10, 200)[:, 0] == 0)
+
+
+def labelled(labels, n=400, seed=0):
+    """(outputs, targets) of a model for several labels that is nearly always right."""
+    rng = np.random.default_rng(seed)
+    targets = np.float64(rng.random((n, labels)) < 0.2)
+    return np.clip(targets * 0.8 + rng.random((n, labels)) * 0.2, 0, 1), targets
+
+
+def test_each_of_many_labels_is_judged_by_itself():
+    """Before, their mean was judged: of 100 labels one could be replaced by a constant for 0.8 points."""
+    reference, targets = labelled(100)
+    outputs = reference.copy()
+    outputs[:, 37] = 0.5
+    result = evidence.accuracy(reference, outputs, targets, "multi_label", 1.0)
+    assert (result.status, result.unit) == ("fail", 37)
+    assert result.drop_points > 70
+    assert result.reference - result.value < 0.01, "the figures are those of all labels"
+    assert result.interval[0] <= result.value <= result.interval[1]
+    same = evidence.accuracy(reference, reference, targets, "multi_label", 1.0)
+    assert (same.status, same.drop_points, same.value) == ("pass", 0, same.reference)
+
+
+def test_a_label_that_no_example_has_is_not_judged():
+    reference, targets = labelled(5)
+    targets[:, 2] = 0
+    outputs = reference.copy()
+    outputs[:, 2] = 0.5
+    result = evidence.accuracy(reference, outputs, targets, "multi_label", 1.0)
+    assert (result.truth, result.status, result.drop_points) == ("labels", "pass", 0)
+    targets[:] = 0
+    assert evidence.accuracy(reference, reference, targets, "multi_label", 1.0).truth == "keras", "none is known"
+
+
+def test_a_value_that_keras_answers_with_one_number_may_not_stray():
+    rng = np.random.default_rng(0)
+    reference = np.stack([rng.normal(size=200), np.full(200, 7.0)], 1)
+    assert evidence.accuracy(reference, reference, None, "regression", 1.0).passed
+    outputs = reference + np.stack([np.zeros(200), rng.normal(size=200)], 1)
+    result = evidence.accuracy(reference, outputs, None, "regression", 1.0)
+    assert (result.status, result.drop_points) == ("fail", 100)
 
 
 def test_outputs_that_are_no_numbers_fail():

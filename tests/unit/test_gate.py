@@ -51,6 +51,18 @@ def test_each_task_is_shown_with_its_own_figure():
     assert "341 validation examples cannot tell, about 900 would" in text
 
 
+def test_the_label_that_loses_most_is_named():
+    lost = figures(figure="average precision", drop_points=40.0, drop_interval=[30.0, 50.0], unit=3, label="red")
+    text = said(row(status="fail", accuracy=lost | {"status": "fail"}))
+    assert (
+        "it loses 40.0 points (30.0 to 50.0) of Keras's average precision of 'red' on 341 validation examples" in text
+    )
+    lost |= {"status": "undecided", "enough_examples": 900}
+    assert "40.0 points less average precision of 'red' than Keras" in said(row(status="undecided", accuracy=lost))
+    unnamed = lost | {"label": None, "figure": "R²"}
+    assert "points less R² of output 4 than Keras" in said(row(status="undecided", accuracy=unnamed))
+
+
 def test_a_file_that_is_slower_and_worth_less_says_so():
     slow = row(against_float32={"size": 0.28, "latency": 6.6}, accuracy=figures(drop_points=0.4))
     assert "0.28 x size, 6.60 x time of float32: SLOWER AND WORTH LESS" in said(slow)
@@ -86,6 +98,7 @@ def test_an_older_manifest_is_shown_as_what_it_was(tmp_path):
             {"path": None, "passed": True, "skipped": "no"},
         ],
     }
+    content["files"] = [{"format": "tflite", "precision": "int8"} | row for row in content["files"]]
     (tmp_path / "manifest.json").write_text(json.dumps(content))
     rows = manifest.read(tmp_path)["files"]
     assert [row["status"] for row in rows] == ["undecided", "pass", "fail", "skipped"]

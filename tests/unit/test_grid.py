@@ -196,6 +196,28 @@ def test_who_stops_waiting_leaves_no_job_behind(tmp_path):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
+def test_a_job_that_does_not_listen_is_ended_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "GRACE_SECONDS", 0.2)
+    ready = tmp_path / "ready"
+    deaf = job(
+        tmp_path,
+        "import pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        f"pathlib.Path({str(ready)!r}).touch(); time.sleep(60)",
+    )
+    assert jobs.run(deaf, stopped=ready.exists).code == -signal.SIGKILL
+    ready.unlink()
+
+    def interrupted():
+        if ready.exists():
+            raise KeyboardInterrupt
+        return False
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        jobs.run(deaf, stopped=interrupted)
+    assert time.monotonic() - begun < 20
+
+
 def test_workers_share_the_cores(tmp_path):
     said = job(tmp_path, "import os; print(os.environ['TF_NUM_INTRAOP_THREADS'])")
     list(jobs.run_all([said, said], 2))

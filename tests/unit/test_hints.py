@@ -44,16 +44,19 @@ def test_a_warning_names_the_script_and_encoders_that_read_it():
     row = encoders.find("graft_mini_en")
     (said,) = hints.unknown_tokens({"training": encoded("مرحبا بالعالم", "red"), "unlabelled": encoded("a box")}, row)
     assert said.startswith(
-        "66.7% of the tokens of the training texts are unknown ([UNK]) to the tokenizer of 'graft_mini_en'"
+        "66.7% of the tokens of the training texts (80% of their letters are Arabic) are unknown ([UNK])"
     )
-    assert "letters are Arabic" in said
+    assert "to the tokenizer of 'graft_mini_en' and tell the model nothing: take a multilingual encoder" in said
     named = said.split("--backbone ")[1].split(" (")[0].split(", ")
     assert named, said
     assert {encoders.find(name).multilingual for name in named} == {True}
     assert "--backbone FOLDER" in said
     of_multi = hints.unknown_tokens({"training": encoded("你好")}, encoders.find("bert_base_multi"))[0]
     assert "bert_base_multi," not in of_multi.split("take")[1].replace("distil_bert_base_multi,", "")
-    assert "Han (Chinese)" in of_multi
+    assert "letters are Chinese characters" in of_multi
+    (both,) = hints.unknown_tokens({"training": encoded("你好"), "unlabelled": encoded("red", "你")}, row)
+    assert "100.0% of the tokens of the training texts" in both
+    assert "and 50.0% of the tokens of the unlabelled texts" in both
     assert not hints.unknown_tokens({"training": encoded("red red red red dog")}, row), "20 % and less"
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from export.sessions import open_artifact
+from recipes import image_classification
+from recipes.commands import bench
 from recipes.engine import images, run, workspace
 from recipes.engine.store import Store
 from zoo import files, locks
@@ -344,6 +346,19 @@ def test_looking_who_holds_a_place_takes_nothing(process, tmp_path):
     assert (tmp_path / ".run.lock").exists()
 
 
+def test_two_grids_in_one_folder_are_refused_before_anything_is_read(process, tmp_path):
+    process(HOLDS, tmp_path / "bench")
+    options = bench.Options(data="nowhere", backbones=("nothing",), out=tmp_path / "bench")
+    with pytest.raises(ConfigError, match="bench' is being written by process"):
+        bench.bench(options)
+
+
+def test_two_trainings_of_one_name_are_refused_before_anything_is_read(process, tmp_path):
+    process(HOLDS, tmp_path / "run")
+    with pytest.raises(ConfigError, match="run' is being written by process"):
+        image_classification.main(image_classification.Config(data="nowhere", out=tmp_path / "run"))
+
+
 def test_no_folder_stays_that_was_made_for_a_lease(tmp_path):
     with locks.hold(tmp_path / "a" / "b" / "run"):
         assert (tmp_path / "a" / "b").is_dir()
@@ -394,7 +409,9 @@ def test_a_run_that_is_being_made_is_said_to_readers(process, tmp_path):
 def test_a_run_that_was_killed_while_it_took_its_place_can_be_read(complete, tmp_path):
     for name in (".run.part.old", ".run.part")[: 1 + complete]:
         (tmp_path / name).mkdir()
-        (tmp_path / name / "run.json").write_text(json.dumps({"schema": 1, "of": name}))
+        (tmp_path / name / "run.json").write_text(
+            json.dumps({"schema": 1, "of": name, "recipe": "x", "config": {}, "data": {}})
+        )
     assert run.read(tmp_path / "run")["of"] == (".run.part" if complete else ".run.part.old")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

@@ -113,6 +113,30 @@ def test_what_makes_no_sense_for_onnx_is_said(model):
         made.int8(full=True)
 
 
+def test_a_dynamic_onnx_file_is_also_measured_one_example_at_a_time(tmp_path, monkeypatch):
+    """Its activations are scaled over a whole batch: beside a neighbour a hundred times as bright an answer is another."""
+    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    monkeypatch.setattr("export.probe.latency", lambda path: 1.0)
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 16, 3), name="image")
+    x = keras.layers.Dense(64, "relu")(keras.layers.Flatten()(inputs))
+    made = keras.Model(inputs, keras.layers.Dense(3, name="values")(x))
+    images = pixels(16)
+    images[:8] /= 100
+    rows = export_model(
+        made, tmp_path / "out", description=Description("m", ["a", "b", "c"], {"kind": "regression"}, (0, 255)),
+        kind="regression", examples=Examples(images, None, {"split": None}), formats=("onnx",), precisions=("dynamic",),
+    )["files"]  # fmt: skip
+    whole, small = (row["parity"] for row in rows)
+    assert whole["batch_1_diff"] < 1e-3 * np.abs(images).max()
+    alone = open_onnx(tmp_path / "out" / "model.dynamic.onnx").run
+    reference = made.predict(images, verbose=0)
+    one_by_one = np.concatenate([alone({"image": image[None]})["values"] for image in images])
+    assert small["batch_1_diff"] == pytest.approx(np.abs(one_by_one - reference).max(), rel=1e-3)
+    together = alone({"image": images})["values"]
+    assert np.abs(together[:8] - one_by_one[:8]).max() > 10 * np.abs(one_by_one[:8] - reference[:8]).max()
+
+
 def test_dynamic_without_convolutions(tmp_path):
     inputs = keras.Input((16, 16, 3), name="image")
     x = keras.layers.Dense(64, "relu")(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs)))
@@ -242,6 +266,23 @@ def test_what_is_undecided_goes_on_being_looked_for_and_is_kept_before_what_fail
     chosen = quantize.best(found, "latency", latency=None)
     assert (chosen.judged["status"], chosen.judged["drop_points"]) == ("undecided", 1.2)
     assert "none of" in quantize.explain(found, chosen, "latency")
+
+
+def test_a_file_that_answers_nan_has_lost_the_most():
+    """Before, its drop counted its answers as zeros, and it was kept before a file that works."""
+    facts = {"figure": "accuracy", "drop_interval": None, "status": "fail", "passed": False}
+    works, broken = (
+        Attempt("s", "int8", b"x", (), facts | {"drop_points": drop, "max_abs_diff": largest})
+        for drop, largest in ((5.0, 0.1), (0.0, float("nan")))
+    )
+    assert quantize.best([broken, works], "latency", latency=None) is works
+
+
+def test_a_file_that_cannot_be_timed_takes_no_other_away():
+    found = tried(lambda content: content != b"int8" * 50)
+    times = {b"int8" * 51: float("inf"), b"int8" * 56: 1.0, b"dynamic" * 60: float("inf")}
+    assert quantize.best(found, "latency", times.__getitem__).content == b"int8" * 56
+    assert quantize.best(found, "latency", lambda content: float("inf")).judged["passed"]
 
 
 def test_more_layers_stay_in_float_until_it_passes_and_float16_takes_the_place_of_dynamic():

@@ -150,6 +150,10 @@ def whole(tmp_path_factory):
     content = facts()
     content["verdict"] = verdict(9.0, 8.0, 10.0)
     content["data"] |= {"skipped": ["train/<broken>.jpg"], "duplicates_across_splits": 2}
+    content["data"]["left_out"] = [
+        {"reason": ".heic", "count": 1200, "example": "a.heic"},
+        {"reason": "<hidden>", "count": 4, "example": "b"},
+    ]
     return page(make_run(tmp_path_factory.mktemp("run"), content))
 
 
@@ -161,7 +165,7 @@ def test_the_page_says_what_the_run_was(whole):
         "What the seeds say.", "+9.0 points", "by seed: +9.0, +8.0, +10.0", "taken from the training data, split seed 3",
         "2 images stand in more than one split", "1 unreadable image left out", "train/<broken>.jpg",
         "98.7 % sure", "1.2e-06", "100.0 % of 64", "✓ pass", "✗ FAIL", "no <such> operator", "graft train <x>", "f00d",
-        "ab12", "keras 3.15.1", "7, splits 3",
+        "ab12", "keras 3.15.1", "7, splits 3", "1,200 .heic, 4 <hidden>", "1,204",
     ):  # fmt: skip
         assert words in whole.text, words
     assert "200 B" in whole.text, "the failed file keeps its row"

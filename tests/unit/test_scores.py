@@ -1,5 +1,6 @@
 """The figure that each kind of answer is judged by: as scikit-learn has it, and under weights."""
 
+import time
 import tracemalloc
 
 import numpy as np
@@ -36,7 +37,7 @@ def test_average_precision_is_scikit_learns_also_with_ties_and_under_weights():
     seen = targets.any(0)
     assert found.value == pytest.approx(average_precision_score(targets[:, seen], outputs[:, seen]))
     weights = scores.resamples(60, 5)
-    for row, value in zip(weights, found.under(weights)[:, 0], strict=True):
+    for row, value in zip(weights, scores.mean_of_units(found.under(weights)), strict=True):
         wanted = average_precision_score(targets[:, seen], outputs[:, seen], sample_weight=row)
         assert value == pytest.approx(wanted)
 
@@ -55,11 +56,78 @@ def test_what_does_not_vary_has_no_r2():
     assert np.isnan(scores.score("regression", np.ones((4, 1)), np.ones((4, 1))).value)
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e-7, 1.0, 1e7, 1e200])
+@pytest.mark.parametrize("middle", [0.0, 1.0])
+def test_r2_does_not_depend_on_the_units(size, middle):
+    """Before, targets with a spread of 1e-7 did not vary, so that perfect answers had no R²."""
+    truth = (np.random.default_rng(0).normal(size=(50, 1)) + 1e3 * middle) * size
+    assert scores.score("regression", truth, truth).value == 1
+    answers = truth + 0.1 * size
+    expected = scores.score("regression", answers / size, truth / size)
+    found = scores.score("regression", answers, truth)
+    assert found.value == pytest.approx(expected.value)
+    assert found.drawn(20) == pytest.approx(expected.drawn(20))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e-7, 1e9])
+def test_equal_targets_do_not_vary_whatever_their_size(value):
+    flat = np.full((30, 1), value)
+    flat[::2] *= 1 + 2e-16  # rounding
+    assert np.isnan(scores.score("regression", flat + 1, flat).value)
+
+
+def tagged(n=60, seed=0):
+    """(true, predicted) tags of `n` sentences, most of them without an entity."""
+    rng = np.random.default_rng(seed)
+    draw = lambda share: [["B-a" if place else "O" for place in row] for row in rng.random((n, 6)) < share]  # noqa: E731
+    truth = draw(0.1)
+    return truth, [true if rng.random() < 0.6 else guess for true, guess in zip(truth, draw(0.1), strict=True)]
+
+
+@pytest.mark.parametrize("n", [2, 3, 20, 61])
+@pytest.mark.parametrize("kind", ["single_label", "multi_label", "regression", "embedding", "tags"])
+def test_leaving_one_out_is_exact(kind, n):
+    """As under weights of 0, of which there are n times n."""
+    for seed in range(5):
+        made_of = scores.entity_f1(*tagged(n, seed)) if kind == "tags" else scores.score(kind, *made(kind, n, seed))
+        np.testing.assert_allclose(made_of.without(), made_of.under(1 - np.eye(n)), rtol=1e-9, atol=1e-9)
+
+
+def test_one_label_that_is_called_first_is_left_out_too():
+    outputs, targets = np.array([[0.9], [0.5], [0.5], [0.1]]), np.array([[1], [0], [1], [0]])
+    found = scores.score("multi_label", outputs, targets)
+    np.testing.assert_allclose(found.without(), found.under(1 - np.eye(4)))
+    alone = scores.score("multi_label", outputs, np.array([[0], [1], [0], [0]]))
+    assert np.isnan(alone.without()[1, 0]), "without its only example a label has no figure"
+
+
+@pytest.mark.parametrize("kind", ["multi_label", "regression", "tags"])
+def test_what_each_example_contributes_takes_time_by_their_number(kind):
+    """Before, 4,000 examples of 20 labels took 21 s, and four times that for twice as many."""
+    n = 20_000
+    made_of = scores.entity_f1(*tagged(n)) if kind == "tags" else scores.score(kind, *made(kind, n))
+    start = time.process_time()
+    units = scores.unit_scores(made_of)
+    assert time.process_time() - start < 5
+    assert units.mean() == pytest.approx(made_of.value, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["multi_label", "regression"])
+def test_resamples_are_drawn_a_stretch_at_a_time(kind, monkeypatch):
+    found = scores.score(kind, *made(kind))
+    expected = found.under(scores.resamples(60, 50))
+    monkeypatch.setattr(scores, "CHUNK", 7)
+    np.testing.assert_allclose(found.drawn(50), expected)
+    np.testing.assert_allclose(found.drawn(50, 1), expected[:, [1]])
+
+
 def test_entities_are_counted_as_everywhere():
     truth = [["B-a", "I-a", "O"], ["O", "O"], ["B-b", "O", "B-a"]]
     guess = [["B-a", "O", "O"], ["O", "B-b"], ["B-b", "O", "B-a"]]
     assert scores.entity_f1(truth, guess).value == pytest.approx(spans.scores(truth, guess)["f1"])
     assert np.isnan(scores.entity_f1([["O"]], [["O"]]).value), "no entity, nothing to find"
+    assert np.isnan(scores.entity_f1([["O"]], [["B-a"]]).value), "nor does it depend on what was found"
+    assert scores.entity_f1([["O", "O"]], [["B-a", "O"]]).instead.value == 0.5
 
 
 def test_who_is_alone_in_a_class_does_not_ask():
@@ -67,6 +135,77 @@ def test_who_is_alone_in_a_class_does_not_ask():
     found = scores.score("embedding", vectors, np.eye(2)[[0, 0, 1]])
     assert found.value == 1
     assert np.isnan(found.right[2])
+
+
+def twins(seed=0):
+    """(vectors of length 1, of which each stands there three times, one-hot targets that differ among them)."""
+    rng = np.random.default_rng(seed)
+    vectors = np.repeat(rng.normal(size=(30, 16)), 3, 0)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.float32(vectors), np.eye(4, dtype=np.float32)[rng.integers(0, 4, 90)]
+
+
+def rounded_otherwise(vectors, seed=1):
+    """What another batch size or runtime makes of the same vectors."""
+    noise = np.random.default_rng(seed).normal(0, 3e-7, vectors.shape)
+    return np.float32(vectors + noise)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_tie_counts_by_chance_whatever_the_rounding(count):
+    """Before, the first of equally near vectors was asked, and rounding chose which one that is."""
+    vectors, targets = twins()
+    found = scores.recall(vectors, targets, count).right
+    for other in (rounded_otherwise(vectors), vectors.astype(np.float64), rounded_otherwise(vectors, 2)):
+        np.testing.assert_allclose(scores.recall(other, targets, count).right, found, atol=1e-9)
+    order = np.random.default_rng(3).permutation(90)
+    np.testing.assert_allclose(scores.recall(vectors[order], targets[order], count).right, found[order], atol=1e-9)
+    classes = targets.argmax(-1)
+    if count == 1:
+        wanted = [np.mean(np.delete(classes[i // 3 * 3 : i // 3 * 3 + 3], i % 3) == classes[i]) for i in range(90)]
+        np.testing.assert_allclose(found, wanted)
+
+
+def test_one_vector_for_everything_is_right_as_often_as_chance():
+    targets = np.eye(4)[np.arange(40) % 4]
+    same = np.tile(np.float32([0.6, 0.8]), (40, 1))
+    assert scores.score("embedding", same, targets).value == pytest.approx(9 / 39)
+    drawn = 1 - np.prod([(30 - i) / (39 - i) for i in range(5)])
+    assert scores.recall(same, targets, 5).value == pytest.approx(drawn)
+    assert neighbours.shared_nearest(same, np.eye(40)[:, ::-1] + 1e-3 * np.arange(40)).mean() < 0.1
+
+
+def test_there_is_one_recall_at_1():
+    """Before, there were three: a run stated one, its export found another one and refused it."""
+    vectors, targets = twins()
+    head = heads.embedding(16)
+    stated = head_evaluation.figures_of(head, vectors, targets)
+    other = rounded_otherwise(vectors)
+    found = evidence.accuracy(other, other, targets, "embedding", 1.0)
+    assert found.value == pytest.approx(stated["recall_at_1"])
+    assert stated["recall_at_1"] == pytest.approx(head.score(vectors, targets)["recall_at_1"])
+    assert stated["recall_at_1"] <= stated["recall_at_5"] <= 1
+    assert evidence.accuracy(vectors, other, None, "embedding", 1.0).drop_points == pytest.approx(0)
+    lonely = np.eye(90, dtype=np.float32)
+    assert head_evaluation.figures_of(head, vectors, lonely)["recall_at_1"] is None
+    assert head.score(vectors, lonely) == {"recall_at_1": None}
+
+
+def test_a_head_and_a_gate_know_one_figure():
+    for kind, head in (("multi_label", heads.multi_label("abcd")), ("regression", heads.regression("ab"))):
+        outputs, targets = made(kind)
+        said = head_evaluation.figures_of(head, outputs, targets)[scores.figure_of(kind)["key"]]
+        assert said == pytest.approx(scores.score(kind, outputs, targets).value)
+    flat = heads.regression("a").score(np.ones((3, 1)), np.ones((3, 1)))
+    assert flat == {"mean_absolute_error": 0.0, "r2": None}
+
+
+def test_vectors_that_are_no_numbers_are_near_nothing():
+    vectors, targets = twins()
+    vectors[::2] = np.nan
+    right = scores.score("embedding", vectors, targets).right
+    assert (right[::2] == 0).all()
+    assert (neighbours.alike_among_nearest(vectors[:1], np.zeros(1, int), 1)) == [0]
 
 
 @settings(max_examples=20, deadline=None)
@@ -87,7 +226,7 @@ def test_unit_scores_have_the_figure_for_a_mean_and_the_bootstraps_error(kind):
     found = scores.score(kind, outputs, targets)
     units = scores.unit_scores(found)
     assert units.mean() == pytest.approx(found.value, abs=0.02)
-    drawn = found.under(scores.resamples(200, 2000)).mean(-1).std()
+    drawn = scores.mean_of_units(found.drawn(2000)).std()
     assert units.std() / np.sqrt(200) == pytest.approx(drawn, rel=0.25)
 
 
@@ -116,7 +255,7 @@ def test_figures_of_neighbours_take_memory_by_the_number_of_examples_not_its_squ
         "retrieval": lambda: head_evaluation.figures_of(heads.embedding(8), vectors, targets),
         "score": lambda: scores.score("embedding", vectors, targets),
         "head": lambda: heads.embedding(8).score(vectors, targets),
-        "agreement": lambda: evidence._nearest(vectors),
+        "agreement": lambda: neighbours.shared_nearest(vectors, vectors),
         "knn": lambda: transferability.knn_accuracy(vectors, classes),
     }[figure]
     tracemalloc.start()

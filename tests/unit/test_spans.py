@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recipes.engine.head_evaluation import figures_of, headline
+from recipes.engine.sentences import Sentence
+from recipes.engine.texts import encode
+from zoo.heads import tags
 from zoo.spans import scores, spans
+from zoo.text import word_piece
 
+WORDS = word_piece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "x"], lowercase=True)
 TAGS = ("O", "B-per", "I-per", "B-place", "I-place")
 
 
@@ -51,3 +57,13 @@ def test_without_any_entity_nothing_can_be_said():
     assert np.isnan([found["precision"], found["recall"], found["f1"]]).all()
     assert (found["entities"], found["per_type"]) == (0, {})
     assert scores([["O"]], [["B-per"]])["f1"] == 0  # a false alarm is a mistake
+
+
+def test_figures_of_sentences_without_entities_are_not_known():
+    head = tags(("O", "B-per"))
+    targets = encode(
+        [Sentence("x", "", "1", ("x",), ("O",))], WORDS, [head], (), inputs=("token_ids",), max_length=8
+    ).targets
+    found = figures_of(head, np.array([[1.0, 0.0]] * len(targets.values)), targets)
+    assert (found["f1"], found["precision"], found["recall"], found["accuracy"]) == (None, None, None, 1.0)
+    assert headline([head], found) is None

@@ -1,0 +1,92 @@
+"""What the table of measured files says: the figure of the task with its interval, and of which split."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from export import evidence
+from recipes.commands import evaluate, measure
+from zoo import scores
+
+FACTS = {
+    "latency_ms": {name: {"median": 1.0, "p90": 1.5, "threads": 2} for name in ("one_thread", "all_threads")},
+    "peak_memory_bytes": 5_000_000,
+}
+
+
+def judged_as(score, split="test"):
+    """What `graft evaluate` finds: a figure beside others that are not to be shown in its place."""
+    return {"split": split, "examples": score.examples, "accuracy": 0.99, "exact_match": 0.5}, score
+
+
+def scored(kind):
+    rng = np.random.default_rng(0)
+    if kind == "tags":
+        truth = [["B-a", "O", "O", "O"]] * 40
+        return scores.entity_f1(truth, [["O"] * 4] * 10 + truth[10:])
+    if kind == "multi_label":
+        targets = np.float64(rng.random((40, 3)) < 0.4)
+        return scores.score(kind, targets * 0.4 + rng.random((40, 3)) * 0.6, targets)
+    truth = rng.normal(size=(40, 1))
+    return scores.score("regression", truth + 0.3 * rng.normal(size=(40, 1)), truth)
+
+
+@pytest.fixture
+def artifact(tmp_path, monkeypatch):
+    """A file, of which everything is known but its figure."""
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"x" * 1000)
+    monkeypatch.setattr("export.probe.measure", lambda path: FACTS)
+    monkeypatch.setattr("export.sessions.check_untrusted", lambda path, trust: None)
+    return file
+
+
+@pytest.mark.parametrize("kind", ["tags", "multi_label", "regression"])
+def test_a_file_is_measured_by_the_figure_of_its_task(kind, artifact, monkeypatch, tmp_path, capsys):
+    """Before, a tagger stood there with the accuracy of its tokens, several labels and values with nothing."""
+    score = scored(kind)
+    monkeypatch.setattr(evaluate, "judge", lambda options: judged_as(score, options.split))
+    out = tmp_path / "out"
+    options = [str(artifact), "--data", "d", "--split", "validation", "--out", str(out)]
+    assert measure.command([*options, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["figure"] == scores.FIGURES[kind][0]
+    assert (row["split"], row["examples"]) == ("validation", 40)
+    assert row["accuracy"] == pytest.approx(score.value)
+    assert (row["low"], row["high"]) == pytest.approx(evidence.interval(score))
+    assert row["low"] < row["accuracy"] < row["high"]
+    with (out / "measured.csv").open() as file:
+        (cells,) = csv.DictReader(file)
+    assert (cells["figure"], cells["split"]) == (row["figure"], "validation")
+    assert (out / "measured.png").read_bytes()[:4] == b"\x89PNG"
+    assert measure.command(options[:-2]) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("validation", row["figure"], f"{row['accuracy']:.3f}"))
+
+
+def test_what_the_data_cannot_tell_is_not_known(artifact, monkeypatch, capsys):
+    nothing = scores.entity_f1([["O", "O"]] * 5, [["O", "O"]] * 5)
+    monkeypatch.setattr(evaluate, "judge", lambda options: judged_as(nothing))
+    assert measure.command([str(artifact), "--data", "d"]) == 0
+    text = capsys.readouterr().out
+    assert "entity F1" in text
+    assert "not known" in text
+
+
+def test_several_tasks_have_no_one_figure(artifact, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "judge", lambda options: ({"split": "test", "examples": 7, "tasks": {}}, None))
+    assert measure.command([str(artifact), "--data", "d", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["figure"], row["accuracy"], row["examples"], row["split"]) == (None, None, 7, "test")
+
+
+@pytest.mark.parametrize(
+    ("split", "said"), [("validation", "of the validation split"), ("all", "of data without splits")]
+)
+def test_evaluate_names_the_split(split, said, monkeypatch, capsys):
+    found = {"split": split, "examples": 60, "accuracy": 0.5, "per_class": {}}
+    monkeypatch.setattr(evaluate, "evaluate", lambda options: found)
+    evaluate.command(["model.onnx", "--data", "d"])
+    assert capsys.readouterr().out == f"accuracy 0.5000   on 60 examples {said}\n"
