@@ -150,8 +150,8 @@ def image_size(path: Path) -> int:
         with opened_archive(path) as archive:
             layers = json.loads(read_member(archive, "config.json"))["config"]["layers"]
         (shape,) = (entry["config"]["batch_shape"] for entry in layers if entry["class_name"] == "InputLayer")
-        if not isinstance(shape, list):
-            raise TypeError("batch_shape is no list")
+        if not isinstance(shape, list) or not all(isinstance(side, int | None) for side in shape):
+            raise TypeError(f"the shape of its input is {str(shape)[:100]}")
     if len(shape) != 4 or shape[1] != shape[2] or not shape[1] or shape[3] != 3:
         raise ConfigError(f"the backbone '{path}' takes {shape}: expected square pictures (None, size, size, 3)")
     return shape[1]

@@ -25,6 +25,7 @@ from recipes.engine.views import Views
 from zoo.adapters import freeze_but
 from zoo.blocks import Block, count_trained, freeze
 from zoo.cuts import split, with_frozen_prefix
+from zoo.errors import ArtifactError
 from zoo.heads import Head, Tasks, compile_arguments
 from zoo.state import set_weights
 
@@ -81,9 +82,17 @@ class Training:
             state.assign(np.array([seed, i], state.dtype))
 
     def restore(self, state: Checkpoint | None) -> Checkpoint:
-        """Set the model to `state`, if there is one."""
+        """Set the model to `state`, if there is one.
+
+        Raises:
+            ArtifactError: it is that of another model or schedule.
+        """
         if state is None:
             return Checkpoint()
+        shapes = [tuple(variable.shape) for variable in self.changing]
+        held = [[value.shape for value in values] for values in (state.variables, state.kept_variables) if values]
+        if any(found != shapes for found in held) or not 0 <= state.phase <= len(self.phases):
+            raise ArtifactError("the checkpoint is damaged, or of another model: train anew with --overwrite")
         for variable, value in zip(self.changing, state.variables, strict=True):
             variable.assign(value)
         return state

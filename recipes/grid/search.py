@@ -13,7 +13,7 @@ from recipes.grid import analysis, plan
 from recipes.grid.jobs import cause_of, end
 from recipes.grid.rows import measure_of
 from zoo.errors import ConfigError
-from zoo.files import read_json, write_table
+from zoo.files import one_line_if_damaged, read_json, write_table
 
 if TYPE_CHECKING:
     import optuna
@@ -64,13 +64,14 @@ def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
     known = best.rows[0]
     cell = planned[known["cell"]]
     content = read_json(grid.cells / cell.name / "run.json", dict)
-    study = optuna.create_study(
-        study_name=f"{best.backbone} {best.schedule}",
-        storage=f"sqlite:///{grid.out / STORAGE}",
-        load_if_exists=True,
-        direction="maximize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST, n_warmup_steps=WARM_UP),
-    )
+    with one_line_if_damaged(grid.out / STORAGE, "remove it: the search begins anew"):
+        study = optuna.create_study(
+            study_name=f"{best.backbone} {best.schedule}",
+            storage=f"sqlite:///{grid.out / STORAGE}",
+            load_if_exists=True,
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST, n_warmup_steps=WARM_UP),
+        )
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # a search that was killed left it
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     # Another seed each time, or a search that goes on would draw the settings of its beginning again.

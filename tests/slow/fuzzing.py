@@ -5,6 +5,7 @@ Graft's) or "traceback". The test watches it from outside: a file may end it, bl
 """
 
 import contextlib
+import copy
 import io
 import json
 import random
@@ -77,7 +78,7 @@ def of_json(content: bytes, rng: random.Random) -> bytes:
         elif how == 3 and isinstance(holder[key], int | float):
             holder[key] = str(holder[key])
         else:
-            holder[key] = rng.choice(VALUES)
+            holder[key] = copy.deepcopy(rng.choice(VALUES))
     return json.dumps(whole[0]).encode()
 
 
