@@ -88,7 +88,7 @@ def _json_words(given: str) -> list[str] | None:
         return None
     try:
         found = json.loads(given)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, list) and found and all(isinstance(word, str) for word in found) else None
 
