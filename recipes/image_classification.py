@@ -33,7 +33,8 @@ class Config(ImageConfig):
     fraction: float | None = None
     """Train on this share of the training pictures only, of each class alike (drawn by --split-seed)."""
     seeds: int = 1
-    """Train so many times, with consecutive seeds; the run keeps the model with the best validation loss."""
+    """Train so many times, with consecutive seeds; the run keeps the one whose best epoch has the best
+    validation figure (the loss, by which epochs are chosen)."""
     split_seed: int = 0
     """For splits that are missing in the data and have to be made."""
     compare_scratch: bool = False
@@ -47,6 +48,7 @@ def main(config: Config) -> Path:
     import numpy as np
 
     from recipes.engine import (
+        divergence,
         evaluation,
         fit,
         hints,
@@ -101,11 +103,14 @@ def main(config: Config) -> Path:
             return trained, np.stack(units)
 
         trained, units = train("transfer", spec, phases)
+        arms = {"transfer": trained}
         accuracies = units.mean(-1).tolist()
         verdict = None
         if config.compare_scratch:
-            rivals, rival_units = train("scratch", "none", schedule.resolve("scratch", sum(p.epochs for p in phases)))
-            seconds = ([t.seconds for t in trained], [t.seconds for t in rivals])
+            arms["scratch"], rival_units = train(
+                "scratch", "none", schedule.resolve("scratch", sum(p.epochs for p in phases))
+            )
+            seconds = ([t.seconds for t in trained], [t.seconds for t in arms["scratch"]])
             verdict = evaluation.verdict(accuracies, rival_units.mean(-1), seconds, (units, rival_units))
         best = fit.best_of(trained)
         model = build("none", mixed=False)
@@ -123,6 +128,7 @@ def main(config: Config) -> Path:
                 "phases": [a | b for a, b in zip(described, best.phases, strict=True)],
             },
             "test_accuracy_by_seed": accuracies,
+            "trainings": divergence.trainings(arms),
             "seconds": {"train": best.seconds},
             "verdict": verdict,
         }

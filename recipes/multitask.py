@@ -35,14 +35,27 @@ class Config(ImageConfig):
     dropout: float = 0.2
     """Before the heads, 0 to 1."""
     seeds: int = 1
-    """Train so many times, with consecutive seeds; the run keeps the model with the best validation loss."""
+    """Train so many times, with consecutive seeds; the run keeps the one whose best epoch has the best
+    validation figure (the loss of all tasks, by which epochs are chosen)."""
     split_seed: int = 0
     """For splits that are missing in the data and have to be made; stratified by the first task that chooses one label."""
 
 
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
-    from recipes.engine import answers, fit, report, run, schedule, splits, task_run, tasks, text_run, workspace
+    from recipes.engine import (
+        answers,
+        divergence,
+        fit,
+        report,
+        run,
+        schedule,
+        splits,
+        task_run,
+        tasks,
+        text_run,
+        workspace,
+    )
     from recipes.engine.progress import say
     from zoo import backbone_table, backbones
     from zoo.errors import ConfigError
@@ -89,11 +102,13 @@ def main(config: Config) -> Path:
             return trained, figures, tasks.unit_scores(head.heads, outputs, images["test"])
 
         trained, measured, units = train("together", together, images)
+        arms = {"together": trained}
         sharing = []
         for head in heads if config.compare_single else ():
             own = task_run.alone(images, head)
             length = task_run.as_long(phases, config.fit, images["train"], own["train"])
-            _, single, single_units = train(f"{head.name} alone", head, own, *length)
+            called = divergence.ALONE.format(task=head.name)
+            arms[called], single, single_units = train(called, head, own, *length)
             pair = units[head.name], single_units[head.name]
             sharing.append(task_run.sharing(head, measured, single, pair))
         best = fit.best_of(trained)
@@ -111,6 +126,7 @@ def main(config: Config) -> Path:
                 "phases": [a | b for a, b in zip(described, best.phases, strict=True)],
             },
             **task_run.judged(heads, measured),
+            "trainings": divergence.trainings(arms),
             "seconds": {"train": best.seconds},
             "verdict": None,
             "sharing": sharing,

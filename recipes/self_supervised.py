@@ -51,7 +51,7 @@ def main(config: Config) -> Path:
     import json
 
     from recipes.adapt import domains, gallery, pretext
-    from recipes.engine import fit, reading, run, schedule, workspace
+    from recipes.engine import divergence, fit, reading, run, schedule, workspace
     from recipes.engine.progress import say, tell
     from zoo import backbone_table, backbones, heads
     from zoo.files import staged_file, write_text
@@ -112,7 +112,9 @@ def main(config: Config) -> Path:
             "out": str(config.out),
             **pretext.compared(before, after, images),
             "clusters": {"count": len(seen.typical), "silhouette": seen.silhouette},
+            "trainings": divergence.trainings({"self-supervised": [trained]}),
         }
+        facts |= run.concerns(facts, {}, [])
         with staged_file(folder / "backbone.keras") as path:
             backbone_of(model).save(path)
         run.write_history(folder, trained.history)

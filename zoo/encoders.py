@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo import text
-from zoo.archives import check_hdf5
 from zoo.errors import ArtifactError, UnknownName, WeightsError
 from zoo.files import read_json, read_text
+from zoo.weights import opened
 
 if TYPE_CHECKING:
     import keras
@@ -318,6 +318,8 @@ def _from_preset(name: str, row: Encoder, **options):
     try:
         _check_weights_files(Path(row.preset))
         return getattr(keras_hub.models, name).from_preset(row.preset, **options)
+    except WeightsError:
+        raise
     except Exception as error:  # downloads, archives and converters raise what they will
         if Path(row.preset).is_dir():
             raise WeightsError(
@@ -330,12 +332,10 @@ def _from_preset(name: str, row: Encoder, **options):
 
 
 def _check_weights_files(folder: Path) -> None:
-    """Refuse a preset whose weights reach outside of their files."""
-    import h5py
-
+    """Refuse a preset whose weights cannot be read, or reach outside of their files."""
     for file in sorted(folder.glob("*.h5")) if folder.is_dir() else ():
-        with h5py.File(file, "r") as content:
-            check_hdf5(content, file, file.stat().st_size)
+        with opened(file):
+            pass
 
 
 def _check_weights(row: Encoder, weights: str) -> None:

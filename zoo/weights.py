@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import h5py
     import keras
 
-__all__ = ["BUNDLED", "describe", "downloaded", "load", "resolve", "save_float16", "sha256"]
+__all__ = ["BUNDLED", "describe", "downloaded", "load", "opened", "resolve", "save_float16", "sha256"]
 
 BUNDLED = Path(__file__).parent / "bundled"
 
@@ -100,7 +100,7 @@ def load(model: "keras.Model", row: Backbone, path: Path) -> None:
         WeightsError: the file is damaged, or of another architecture; the message names the first layer that differs
             and both shapes. `model` is then as it was.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         # The reading that came farthest is the one whose complaint helps.
         fit = max(_readings(model, file), key=lambda fit: (not fit.problem, len(fit.pairs)), default=None)
         if fit is None:
@@ -247,8 +247,12 @@ class _Reading:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator["h5py.File"]:
-    """The HDF5 content of a weights file, wherever it is kept."""
+def opened(path: Path) -> Iterator["h5py.File"]:
+    """The HDF5 content of a weights file, a .h5 or the member of a .keras archive.
+
+    Raises:
+        WeightsError: it cannot be read, or reaches outside of its file.
+    """
     import h5py
 
     try:

@@ -53,7 +53,8 @@ class Plan:
 
 @dataclass
 class Candidate:
-    """A trained model; `seconds` include what cached features had cost, `figures` hold what it is chosen and reported by.
+    """A trained model; `seconds` include what cached features had cost, `diverged` is the loss at the end of each phase that
+    exploded, `figures` hold what it is chosen and reported by.
 
     Of `figures`, "right" `(n,)` says which of the measured examples it classifies correctly. It is for paired comparisons
     and is not written to run.json.
@@ -65,6 +66,7 @@ class Candidate:
     history: list[dict] = field(repr=False)
     phases: list[dict] = field(repr=False)
     seconds: float
+    diverged: dict[str, float]
     figures: dict = field(default_factory=dict)
 
 
@@ -110,7 +112,9 @@ def train(
             method=method,
             keep=plan.keep,
         )
-        found += [Candidate(name, t.seed, t.weights, t.history, t.phases, t.seconds + t.charged) for t in trained]
+        found += [
+            Candidate(name, t.seed, t.weights, t.history, t.phases, t.seconds + t.charged, t.diverged) for t in trained
+        ]
     return found
 
 
@@ -194,7 +198,9 @@ def _afterwards(name: str, plan: Plan, model, pictures, found: Sequence[Candidat
         set_weights(model, before.weights)
         getattr(afterwards, catalogue.METHODS[name].of)(model, pictures, plan.settings.batch_size, before.seed)
         seconds = before.seconds + time.perf_counter() - start
-        adapted.append(Candidate(name, before.seed, model.get_weights(), before.history, before.phases, seconds))
+        adapted.append(
+            Candidate(name, before.seed, model.get_weights(), before.history, before.phases, seconds, before.diverged)
+        )
     return adapted
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from recipes.adapt import selection
 from recipes.adapt.compare import Candidate, measure
-from recipes.engine import evaluation, run
+from recipes.engine import divergence, evaluation, run
 from recipes.engine.images import Images
 from recipes.engine.progress import tell
 from recipes.engine.store import Store
@@ -142,6 +142,9 @@ def facts_of(
             "phases": [a | b for a, b in zip(schedule, chosen.phases, strict=True)],
         },
         "test_accuracy_by_seed": [c.figures["test"] for c in candidates if c.method == chosen.method],
+        "trainings": divergence.trainings(
+            {c.method: [o for o in candidates if o.method == c.method] for c in candidates}
+        ),
         "seconds": {"train": chosen.seconds},
         "verdict": None,
         "adaptation": adaptation,

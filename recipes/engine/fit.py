@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from recipes.engine import divergence
 from recipes.engine.budget import Clock
 from recipes.engine.cache import PrefixCache
 from recipes.engine.checkpoint import Checkpoints
@@ -51,7 +52,8 @@ class Trained:
     `history` has a row an epoch; `phases` a summary of each phase; `weights` are those of the whole model, after the epoch
     that was kept: `kept` is `{"phase" (its number), "epoch" (in that phase, from 1), "row" (in `history`), "watched" (the
     name of the validation figure that chose it), "mode", "value"}`. `charged` are the seconds that the features which it
-    found in the cache had cost, `validation_loss` is that of the kept epoch.
+    found in the cache had cost, `validation_loss` is that of the kept epoch, `diverged` the loss at the end of each phase
+    that exploded.
     """
 
     seed: int
@@ -62,6 +64,7 @@ class Trained:
     charged: float
     validation_loss: float
     kept: dict
+    diverged: dict[str, float]
 
 
 def best_of(trained: "Sequence[Trained]") -> Trained:
@@ -180,6 +183,7 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, log
             "charged": state.charged,
             "validation_loss": state.history[state.kept["row"]]["val_loss"],
             "kept": state.kept,
+            "diverged": divergence.exploded(state.history, divergence.loss_scale(head, method)),
         }
         # What stays as it was is one array for all seeds, or thirty models of one frozen encoder fill the memory.
         pairs_of = zip(beginning, merged_weights(model), strict=True)

@@ -31,9 +31,11 @@ class Method(keras.layers.Layer):
 
     Attributes:
         strong: whether it also wants a strongly changed version of each unlabelled example.
+        strength: what its loss counts beside that of the labelled examples.
     """
 
     strong = False
+    strength = 1.0
 
     def loss(self, labelled: Part, unlabelled: Part, strong: Part | None, progress):
         """A scalar to be added to the loss of the labelled examples; `progress` goes from 0 to 1 in the course of the

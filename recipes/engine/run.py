@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export import manifest
-from recipes.engine import evaluation, explain, fit, membership, reading, wording
+from recipes.engine import divergence, evaluation, explain, fit, membership, reading, wording
 from recipes.engine.export_data import CALIBRATION
 from recipes.engine.images import Images
 from recipes.engine.progress import tell, warn
@@ -91,8 +91,6 @@ TYPES = {
     **dict.fromkeys(("seed", "data.split_seed", "data.image_size", "data.max_length", "backbone.parameters"), int),
 }
 """What stands where in run.json, where it does."""
-EXPLODED = 100.0
-"""A loss above it is no loss of a model that learns: to say the same of all examples costs the logarithm of the labels."""
 PACKAGES = ("graft-zoo", "tensorflow", "keras", "keras-hub", "tokenizers", "numpy", "pillow", "scikit-learn")
 
 
@@ -256,7 +254,7 @@ def write_classifier(
         "confusion": {"split": "test", "matrix": evaluation.confusion(outputs["test"], targets["test"])},
     }
     seen = with_membership(folder, facts, {name: pixels[name] for name in pixels if name in (*SPLITS, "unlabelled")})
-    content = {"schema": SCHEMA, **seen, **measured, **concerns(history, measured["metrics"]["test"], [head])}
+    content = {"schema": SCHEMA, **seen, **measured, **concerns(facts, measured["metrics"]["test"], [head])}
     write_facts(folder, content)
 
 
@@ -315,21 +313,20 @@ def write_model(folder: Path, model: "keras.Model", validation: Images | Texts) 
     return opened
 
 
-def concerns(
-    history: Sequence[Mapping], test: Mapping, heads: Sequence[Head], scale: float = 1.0, said: Sequence[str] = ()
-) -> dict:
-    """`{"warnings": [sentence, ...], "diverged": whether a training exploded}`, and says them.
+def concerns(facts: Mapping, test: Mapping, heads: Sequence[Head]) -> dict:
+    """What went wrong in the trainings of a run, for its run.json, and says it.
 
-    `history` has a row an epoch, `test` the figures on the test split; losses are in units of `scale`. The first of the
-    warnings are those that were `said` already.
+    Args:
+        facts: what run.json holds already: see `divergence.warnings_of`. The first of the warnings are
+            those of its "warnings", which were said before.
+        test: the figures on the test split.
+        heads: of the model that ships.
+
+    Returns:
+        "warnings", sentences; "diverged", whether what ships or is compared exploded; and the comparisons,
+        with a word of caution where they rest on a training that did.
     """
-    found, last = [], {row["phase"]: row["loss"] for row in history}
-    exploded = {phase: loss for phase, loss in last.items() if not loss <= EXPLODED * scale}
-    for phase, loss in exploded.items():
-        found.append(
-            f"the training diverged in phase '{phase}': its loss ended at {loss:.3g}; kept is the best epoch all the same; "
-            "try a --learning-rate a tenth of it, or --clip-norm 1"
-        )
+    found, diverged = divergence.warnings_of(facts)
     for head in heads:
         figures = test.get("tasks", {head.name: test})[head.name]
         if head.kind == "regression" and figures.get("r2") is not None and figures["r2"] < 0:
@@ -339,11 +336,15 @@ def concerns(
             )
     for text in found:
         warn(text)
-    return {"warnings": [*said, *found], "diverged": bool(exploded)}
+    return {
+        **divergence.cautioned(facts),
+        "warnings": [*facts.get("warnings", ()), *found],
+        "diverged": diverged,
+    }
 
 
 def exit_code(folder: Path) -> int:
-    """1 where the training of the run in `folder` diverged, else 0."""
+    """1 where a training that the run in `folder` ships or compares diverged, else 0."""
     return int((Path(folder) / "run.json").is_file() and bool(read(folder).get("diverged")))
 
 

@@ -173,7 +173,7 @@ def write(
     content = {
         "schema": run.SCHEMA,
         **run.with_membership(folder, facts, images),
-        **run.concerns(history, metrics["test"], heads, sum(task.weight for task in given)),
+        **run.concerns(facts, metrics["test"], heads),
         "metrics": metrics,
         "confusion": _confusion(heads, outputs["test"], images["test"]),
     }

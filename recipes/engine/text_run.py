@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recipes.engine import (
+    divergence,
     evaluation,
     fit,
     head_evaluation,
@@ -109,15 +110,16 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
             return trained, figures, _units(head.heads, outputs, texts["test"])
 
         trained, measured, units = train("transfer", spec, phases)
+        arms = {"transfer": trained}
         scores = [head_evaluation.headline(heads, figures) for figures in measured]
         verdict = None
         if config.compare_scratch:
             epochs = config.scratch_epochs or sum(phase.epochs for phase in phases)
             from_nothing = schedule.resolve("scratch", epochs, known=schedule.TEXT_SCHEDULES)
-            rivals, rival_figures, rival_units = train(
+            arms["scratch"], rival_figures, rival_units = train(
                 "scratch", "none", schedule.for_width(from_nothing, row.feature_dim)
             )
-            seconds = ([t.seconds for t in trained], [t.seconds for t in rivals])
+            seconds = ([t.seconds for t in trained], [t.seconds for t in arms["scratch"]])
             rival_scores = [head_evaluation.headline(heads, figures) for figures in rival_figures]
             if None in (*scores, *rival_scores):
                 warn("too few test examples to say whether transfer helps: no verdict")
@@ -129,7 +131,8 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
         sharing = []
         for single in alone:
             own = encode_splits(source, tokenizer, [single], **settings)
-            _, single_figures, single_units = train(f"{single.name} alone", spec, phases, single, own)
+            called = divergence.ALONE.format(task=single.name)
+            arms[called], single_figures, single_units = train(called, spec, phases, single, own)
             apart = [head_evaluation.headline([single], figures) for figures in single_figures]
             together = [head_evaluation.headline([single], figures["tasks"][single.name]) for figures in measured]
             key, name = head_evaluation.measure_of(single)["key"], single.name
@@ -157,6 +160,7 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
             },
             "test_accuracy_by_seed": scores,
             "test_by_seed": head_evaluation.without_labels(measured),
+            "trainings": divergence.trainings(arms),
             "seconds": {"train": best.seconds},
             "verdict": verdict,
             "sharing": sharing,
@@ -332,7 +336,7 @@ def write(
     content = {
         "schema": run.SCHEMA,
         **run.with_membership(folder, facts, texts if unlabelled is None else {**texts, "unlabelled": unlabelled}),
-        **run.concerns(history, metrics["test"], heads, said=facts.get("warnings", ())),
+        **run.concerns(facts, metrics["test"], heads),
         "metrics": metrics,
         "counted_words": None,
         "confusion": _confusion(heads, outputs["test"], texts["test"]),

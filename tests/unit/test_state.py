@@ -152,11 +152,11 @@ def test_what_went_wrong_in_a_training_is_said():
     from zoo import heads
 
     head = heads.regression(["price"], name="price")
-    rows = [{"phase": "probe", "loss": 0.7}, {"phase": "all", "loss": 4e15}]
-    found = run.concerns(rows, {"r2": -0.4}, [head])
+    exploded = {"seed": 0, "trainings": {"transfer": [{"seed": 0, "diverged": {"all": 4e15}}]}}
+    found = run.concerns(exploded, {"r2": -0.4}, [head])
     assert found["diverged"]
-    assert "diverged in phase 'all': its loss ended at 4e+15" in found["warnings"][0]
+    assert "'transfer' diverged in phase 'all' (seed 0): its loss ended at 4e+15" in found["warnings"][0]
     assert "'price' is worse than always answering the mean (R² -0.40 on the test split)" in found["warnings"][1]
-    fine = run.concerns(rows[:1], {"tasks": {"price": {"r2": 0.4}}}, [head])
-    assert fine == {"warnings": [], "diverged": False}
-    assert not run.concerns([{"phase": "a", "loss": 5e3}], {"r2": None}, [head], scale=1000)["diverged"]
+    sound = {"seed": 0, "trainings": {"transfer": [{"seed": 0, "diverged": {}}]}, "warnings": ["texts are cut"]}
+    fine = run.concerns(sound, {"tasks": {"price": {"r2": 0.4}}}, [head])
+    assert fine == {"warnings": ["texts are cut"], "diverged": False}
