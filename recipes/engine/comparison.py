@@ -144,22 +144,25 @@ def compare(
         spread = spread_of(*known)
         spread = Spread(seeds, spread.residual, spread.examples)
         half, method = 100 * float(half_width(spread, len(gains), known[0].shape[1])), METHODS["both"]
-    low, high = float(gains.mean() - half), float(gains.mean() + half)
+    low, high = _limits(float(gains.mean()), half, (*mine, *other))
     decision: Decision = "gained" if low > 0 else "lost" if high < 0 else "undecided"
     return Comparison(low=low, high=high, decision=decision, method=method, **facts)
 
 
-def paired(ours: np.ndarray, theirs: np.ndarray) -> Comparison:
+def paired(ours: np.ndarray, theirs: np.ndarray, figures: tuple[float, float] | None = None) -> Comparison:
     """Compare two finished models, no matter how they were trained: other seeds have no part in it.
 
     Args:
         ours: what each test example contributes to the figure of one model, `(n,)`, as `compare` takes it.
         theirs: the same of the other model.
+        figures: those of either model, where they are not the means of their contributions (pseudo-values
+            have another one).
 
     Returns:
         The comparison, "undecided" without an interval where the contributions are not known or of one example.
     """
-    gain = 100 * float(np.mean(ours) - np.mean(theirs))
+    mine, other = (float(np.mean(ours)), float(np.mean(theirs))) if figures is None else figures
+    gain = 100 * (mine - other)
     facts = {"gains": (gain,), "examples": len(ours), "method": METHODS["paired"]}
     if _checked((ours[None], theirs[None]), 1) is None:
         return Comparison(low=None, high=None, decision="undecided", **facts)
@@ -167,7 +170,7 @@ def paired(ours: np.ndarray, theirs: np.ndarray) -> Comparison:
 
     n = len(ours)
     half = special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * np.sqrt(_smoothed_variance(ours - theirs) / n)
-    low, high = gain - 100 * float(half), gain + 100 * float(half)
+    low, high = _limits(gain, 100 * float(half), (mine, other))
     decision: Decision = "gained" if low > 0 else "lost" if high < 0 else "undecided"
     return Comparison(low=low, high=high, decision=decision, **facts)
 
@@ -246,6 +249,12 @@ def _checked(units: tuple[np.ndarray, np.ndarray], seeds: int) -> tuple[np.ndarr
     if ours.shape[1] < 2 or not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return None
     return ours, theirs
+
+
+def _limits(gain: float, half: float, figures: Sequence[float]) -> tuple[float, float]:
+    """The ends of an interval, in points; figures of 0 to 1 differ by 100 at most (an R² below 0 by more)."""
+    most = 100.0 if min(figures) >= 0 else np.inf
+    return max(gain - half, -most), min(gain + half, most)
 
 
 def _circumstances(made: Comparison) -> str:

@@ -172,11 +172,11 @@ def compare(floor: Floor, outputs: np.ndarray) -> dict:
         return {**facts, "text": text, "decision": None}
     ours = evaluation.unit_scores(head, outputs, floor.targets)
     theirs = evaluation.unit_scores(head, floor.outputs, floor.targets)
-    made = comparison.paired(ours, theirs)
     measured = {
         key: value for key, value in figures_of(head, floor.outputs, floor.targets).items() if key != "per_class"
     }
     value, trained = measured[facts["key"]], figures_of(head, outputs, floor.targets)[facts["key"]]
+    made = comparison.paired(ours, theirs, None if None in (trained, value) else (trained, value))
     return {
         **facts,
         "counted": model.counted,

@@ -159,3 +159,15 @@ def test_the_target_of_an_adaptation_is_what_counts():
     part, other = encoded(*train), encoded(*target)
     floor = tfidf.measure([HEAD], {"train": part, "validation": part, "test": part}, other)
     assert "target accuracy" in tfidf.compare(floor, other.targets)["text"]
+
+
+def test_the_difference_is_that_of_the_two_figures_also_where_they_are_no_means():
+    """Before, the mean of pseudo-values: "1.000 against 0.524, +61.3 points (+18.4 to +104.2)"."""
+    head = heads.multi_label(["bad", "good"])
+    part = encoded(*table(ENGLISH, repeats=1))
+    floor = tfidf.measure([head], {"train": part, "validation": part, "test": part})
+    outputs = np.random.default_rng(1).random(part.targets.shape)
+    made = tfidf.compare(floor, outputs)
+    assert made["value"] > made["trained"]
+    assert made["mean_points"] == pytest.approx(100 * (made["trained"] - made["value"]))
+    assert -100 <= made["interval"][0] < made["interval"][1] <= 100
