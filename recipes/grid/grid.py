@@ -62,7 +62,7 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
     `fingerprint` is that of the data, which may lie elsewhere when the grid goes on.
 
     Raises:
-        ConfigError: the folder holds another grid; no Ray cluster answers; or every cell died.
+        ConfigError: the folder holds another grid; no Ray cluster answers; or no cell has figures.
     """
     if grid.ray is not None:
         jobs.connect(grid.ray)  # before the folder is touched, of which `overwrite` would remove what is there
@@ -85,7 +85,7 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
     _export(grid, ledger)
     suggested = _suggest(grid)
     found = list(ledger.rows.values())
-    if not any(row["status"] == "done" for row in found):
+    if not any(map(rows.has_figures, found)):
         raise ConfigError(f"no cell of the grid could be trained; the first one: {found[0]['cause']}")
     facts = {"data": Path(grid.plan.data).name, "command": grid.command}
     for sentence in report.write(grid.out, facts, found, suggested):
@@ -105,9 +105,10 @@ def _train(grid: Grid, ledger: Ledger, missing: Sequence[plan.Cell]) -> None:
                 row = rows.of_cell(queue[job.name], outcome, grid.cells / job.name, grid.budget)
             row["workers"] = grid.workers
             ledger.put(row)
-            told = f"{row['measure']} {row['validation']:.3f} (validation)" if row["status"] == "done" else row["cause"]
-            advance(note=f"{job.name}: {told}")
-            if row["status"] != "done":
+            advance(note=f"{job.name}: {rows.told(row)}")
+            if row["status"] == rows.DIVERGED:
+                warn(f"{job.name}: {row['cause']} (its words: {job.log})")
+            elif row["status"] != "done":
                 warn(f"{job.name} died: {row['cause']} (its words: {job.log})")
 
 

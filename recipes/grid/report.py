@@ -6,6 +6,7 @@ from pathlib import Path
 
 from recipes.grid import analysis, picture, transferability
 from recipes.grid.ledger import columns
+from recipes.grid.rows import DIVERGED, has_figures
 from zoo.files import staged_file, write_text
 from zoo.shown import markdown, markdown_code
 
@@ -36,7 +37,8 @@ def write(folder: Path, facts: Mapping, rows: Sequence[Mapping], suggested: Sequ
         "sentences": said,
         "gains": [gain.text for gain in gains if gain.fraction == 1],
         "fractions": _fractions(found, gains),
-        "failed": [row for row in rows if row["status"] != "done"],
+        "failed": [row for row in rows if row["status"] not in ("done", DIVERGED)],
+        "diverged": [row for row in rows if row["status"] == DIVERGED],
         "table": _table(full, latency, size),
         "size": size and size.removesuffix("_bytes").replace("_", " "),
         "shipped_file": _file_of(size),
@@ -46,8 +48,8 @@ def write(folder: Path, facts: Mapping, rows: Sequence[Mapping], suggested: Sequ
         "suggested": suggested,
         "marks": columns(rows, "validation_at_"),
         "groups": full,
-        "machine": next((row["machine"] for row in rows if row["status"] == "done"), ""),
-        "versions": next((row["versions"] for row in rows if row["status"] == "done"), ""),
+        "machine": next((row["machine"] for row in rows if has_figures(row)), ""),
+        "versions": next((row["versions"] for row in rows if has_figures(row)), ""),
         "count": len(rows),
     }
     if full:

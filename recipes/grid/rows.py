@@ -1,4 +1,4 @@
-"""A finished run, or one that died -> its row in the table of a grid."""
+"""A finished run, one that diverged or one that died -> its row in the table of a grid."""
 
 import base64
 import csv
@@ -16,10 +16,27 @@ from recipes.grid.plan import Cell
 from zoo.files import read_arrays, read_json
 from zoo.shown import csv_text
 
-__all__ = ["MARKS", "best_until", "curve_of", "file_columns", "files_in", "measure_of", "of_cell", "packed", "units_of"]
+__all__ = [
+    "DIVERGED",
+    "MARKS",
+    "best_until",
+    "curve_of",
+    "divergence",
+    "file_columns",
+    "files_in",
+    "has_figures",
+    "measure_of",
+    "of_cell",
+    "packed",
+    "told",
+    "units_of",
+    "whole_run",
+]
 
 OF_FILES = ("tflite_", "onnx_", "savedmodel_", "files_of", "formats", "precisions")
 """How the columns about exported files begin."""
+DIVERGED = "diverged"
+"""The status of a row whose training exploded: it has the figures of the best epoch, and training anew would repeat it."""
 LONGEST_CELL = 100_000
 """Characters in a cell of bench.csv; Python's csv refuses to read more than 131,072."""
 MARKS = (*LOOKED_AT, 1)
@@ -27,17 +44,23 @@ MARKS = (*LOOKED_AT, 1)
 
 
 def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> dict:
-    """The row of `cell`, whose training ended with `outcome` and left the run directory `run`."""
+    """The row of `cell`, whose training ended with `outcome` and left the run directory `run`.
+
+    Its status is "done", "failed" where there are no figures, or "diverged": the training exploded, which `graft train` says
+    by its exit code, and the figures are those of the best epoch before.
+    """
+    content = whole_run(outcome.code, run)
+    diverged = divergence(content)
     cause = outcome.cause
-    if not cause and not (run / "run.json").is_file():
+    if not cause and not content:
         cause = f"it ended well, but '{run}' cannot be seen from here: the nodes of a cluster have to share that folder"
+    status = DIVERGED if diverged else "failed" if cause else "done"
     row = {
         "cell": cell.name, "backbone": cell.entry.name, "weights": _weights(cell.entry.weights), "schedule": cell.schedule,
-        "fraction": cell.fraction, "seed": cell.seed, "status": "failed" if cause else "done", "cause": cause,
+        "fraction": cell.fraction, "seed": cell.seed, "status": status, "cause": diverged or cause,
     }  # fmt: skip
-    if cause:
+    if status == "failed":
         return row | {"peak_memory_bytes": outcome.peak_memory_bytes, "machine": outcome.machine}
-    content = read_json(run / "run.json", dict)
     measure = measure_of(content)
     phases = content["schedule"]["phases"]
     points = _points(run / "history.csv", content, measure["key"])
@@ -68,6 +91,38 @@ def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> di
         ends = {share: budget * share if share < 1 else math.inf for share in MARKS}
         row |= {f"validation_at_{budget * share:g}s": best_until(points, end) for share, end in ends.items()}
     return row
+
+
+def whole_run(code: int, run: Path) -> dict:
+    """The run.json of a training that ended with exit `code`; {} where it left no whole run.
+
+    1 is also the code of a training that diverged, whose run is whole all the same.
+    """
+    there = code in (0, 1) and (run / "run.json").is_file()
+    content = read_json(run / "run.json", dict) if there else {}
+    return content if code == 0 or content.get("diverged") else {}
+
+
+def divergence(content: Mapping) -> str:
+    """What a run.json says of a training that diverged, in a line; "" of one that did not."""
+    if not content.get("diverged"):
+        return ""
+    warnings = content.get("warnings")
+    texts = [text for text in warnings if isinstance(text, str)] if isinstance(warnings, list) else []
+    return "; ".join([text for text in texts if "diverged" in text] or texts) or "the training diverged"
+
+
+def has_figures(row: Mapping) -> bool:
+    """Whether a row can be compared with others: its training was whole, and what it reached are numbers."""
+    return row["status"] in ("done", DIVERGED) and all(_finite(row.get(name)) for name in ("validation", "test"))
+
+
+def told(row: Mapping) -> str:
+    """How a cell ended, for the terminal."""
+    if not has_figures(row):
+        return row["cause"] or "it has no figures"
+    diverged = ", diverged" if row["status"] == DIVERGED else ""
+    return f"{row['measure']} {row['validation']:.3f} (validation){diverged}"
 
 
 def measure_of(content: Mapping) -> dict:
@@ -128,11 +183,15 @@ def best_until(points: Sequence[tuple[float, float]], seconds: float) -> float |
 def _points(history: Path, content: Mapping, key: str) -> list[tuple[float, float]]:
     """(seconds, validation figure `key`) after every epoch and at every glance; none where epochs do not measure it."""
     with history.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in map(_plain, csv.DictReader(file)) if f"val_{key}" in row]
-    glances = [g for phase in content["schedule"]["phases"] for g in phase["glances"] if key in g]
+        rows = [row for row in map(_plain, csv.DictReader(file)) if _finite(row.get(f"val_{key}") or None)]
+    glances = [g for phase in content["schedule"]["phases"] for g in phase["glances"] if _finite(g.get(key))]
     return sorted(
         [(float(row["elapsed"]), float(row[f"val_{key}"])) for row in rows] + [(g["elapsed"], g[key]) for g in glances]
     )
+
+
+def _finite(value: str | float | None) -> bool:
+    return value is not None and math.isfinite(float(value))
 
 
 def _plain(row: Mapping[str, str]) -> dict[str, str]:
