@@ -30,6 +30,7 @@ TEXTS = [
     "machine",
     "versions",
     "files_of",
+    "files_missing",
     "formats",
     "precisions",
     "test_units",

@@ -26,6 +26,7 @@ __all__ = [
     "files_in",
     "has_figures",
     "measure_of",
+    "missing_files",
     "of_cell",
     "packed",
     "told",
@@ -33,7 +34,7 @@ __all__ = [
     "whole_run",
 ]
 
-OF_FILES = ("tflite_", "onnx_", "savedmodel_", "files_of", "formats", "precisions")
+OF_FILES = ("tflite_", "onnx_", "savedmodel_", "files_of", "files_missing", "formats", "precisions")
 """How the columns about exported files begin."""
 DIVERGED = "diverged"
 """The status of a row whose training exploded: it has the figures of the best epoch, and training anew would repeat it."""
@@ -131,17 +132,42 @@ def measure_of(content: Mapping) -> dict:
 
 
 def file_columns(manifest: Mapping) -> dict:
-    """Size, latency and accuracy of each exported file, as columns: `tflite_int8_ms` and the like."""
-    found = {}
+    """Size, latency and accuracy of each exported file that passed, as columns: `tflite_int8_ms` and the like; and
+    "files_missing", which `missing_files` reads: what became of those that were asked for and are not there."""
+    found, missing = {}, []
     for file in manifest["files"]:
-        if "accuracy" not in file or file.get("status", "pass" if file["passed"] else "fail") != "pass":
+        status = _status_of(file)
+        asked = file.get("requested", file.get("precision"))
+        made = file.get("precision", asked)
+        if status != "pass" or made != asked:
+            missing.append(f"{_file_column(file['format'], asked)}={status}={made}")
+        if status != "pass":
             continue
-        name = f"{file['format']}_{file['precision']}".replace("-", "_")
+        name = _file_column(file["format"], made)
         found[f"{name}_bytes"] = file["size_bytes"]
         if "latency_ms" in file:
             found[f"{name}_ms"] = file["latency_ms"]["one_thread"]["median"]
         found[f"{name}_drop_points"] = file["accuracy"]["drop_points"]
-    return found
+    return found | {"files_missing": " ".join(missing) or None}
+
+
+def missing_files(row: Mapping) -> dict[str, tuple[str, str]]:
+    """By the beginning of its columns ("tflite_int8"), what became of a file that was asked for: the status ("pass",
+    "undecided", "fail", "error": it could not be made, "skipped") and precision of what was made."""
+    entries = (entry.split("=") for entry in (row.get("files_missing") or "").split())
+    return {name: (status, precision) for name, status, precision in entries}
+
+
+def _status_of(file: Mapping) -> str:
+    if "skipped" in file:
+        return "skipped"
+    if "accuracy" not in file:
+        return "error"
+    return file.get("status", "pass" if file["passed"] else "fail")
+
+
+def _file_column(kind: str, precision: str) -> str:
+    return f"{kind}_{precision}".replace("-", "_")
 
 
 def files_in(row: Mapping) -> dict:

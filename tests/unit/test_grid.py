@@ -591,7 +591,41 @@ def test_rows_of_files(tmp_path):
         ]
     }  # fmt: skip
     expected = {"tflite_int8_bytes": 5, "tflite_int8_ms": 2.0, "tflite_int8_drop_points": 0.3}
+    expected["files_missing"] = "onnx_int8=fail=int8 onnx_dynamic=skipped=dynamic"
     assert rows.file_columns(json.loads(json.dumps(manifest))) == expected
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"status": "undecided"}, "it was made, and the validation examples cannot tell whether it lost too much"),
+        ({"status": "fail"}, "it was made, and did not pass"),
+        ({"precision": "dynamic", "status": "pass"}, "model.dynamic.tflite took its place"),
+        ({"precision": "dynamic", "status": "undecided"},
+         "model.dynamic.tflite took its place, and the validation examples cannot tell whether it lost too much"),
+        ({"precision": "dynamic", "status": "fail"}, "model.dynamic.tflite took its place, and did not pass"),
+        ({"status": "fail", "accuracy": None, "error": "no converter"}, "it could not be made"),
+        ({"status": "skipped", "accuracy": None, "skipped": "no such layers"}, "there is none of such a model"),
+        (None, "the table holds none that passed"),
+    ],
+)  # fmt: skip
+def test_where_a_backbone_has_no_such_file_the_report_says_why(tmp_path, facts, why):
+    whole = {"format": "tflite", "precision": "int8", "requested": "int8", "size_bytes": 5, "status": "pass", "passed": True,
+             "accuracy": {"drop_points": 0.3}}  # fmt: skip
+    file = {name: value for name, value in {**whole, **(facts or {})}.items() if value is not None}
+    lacking = {} if facts is None else rows.file_columns({"files": [file]})
+    ledger = Ledger(tmp_path / "grid", {})
+    # Two backbones have the file, so that it is the one which stands for all.
+    ledger.put(*(row(name, **rows.file_columns({"files": [whole]})) for name in "ab"), row("c", **lacking))
+    report.write(tmp_path, {"data": "photos", "command": ""}, read_rows(tmp_path / "grid" / "bench.csv"))
+    assert f"\n- c: {why}\n" in (tmp_path / "bench.md").read_text()
+    assert f"<li><b>c</b>: {why}</li>" in (tmp_path / "bench.html").read_text()
+    assert "<li><b>a</b>" not in (tmp_path / "bench.html").read_text()
+
+
+def test_where_all_backbones_have_the_file_nothing_is_said_to_be_missing(tmp_path):
+    report.write(tmp_path, {"data": "photos", "command": ""}, [row(tflite_int8_bytes=5, tflite_int8_ms=1.0)])
+    assert "Without figures" not in (tmp_path / "bench.html").read_text() + (tmp_path / "bench.md").read_text()
 
 
 def test_without_backbones_those_are_suggested_whose_weights_are_here(tmp_path, monkeypatch):
