@@ -122,9 +122,7 @@ def _export(grid: Grid, ledger: Ledger) -> None:
         return
     groups = analysis.with_all_labels(analysis.groups(list(ledger.rows.values())))
     for backbone in dict.fromkeys(group.backbone for group in groups):
-        rivals = [g for g in groups if g.backbone == backbone]
-        best = next((g for g in rivals if g.schedule != plan.BASELINE), rivals[0])
-        row = max(best.rows, key=lambda row: row["validation"])
+        row = _row_to_export([g for g in groups if g.backbone == backbone])
         own = [r for r in ledger.rows.values() if r["backbone"] == backbone]
         known = next((r for r in own if r.get("files_of")), {})
         had = [(known.get(column) or "").split() for column in ("formats", "precisions")]
@@ -152,6 +150,13 @@ def _export(grid: Grid, ledger: Ledger) -> None:
             found = rows.file_columns(exported.read(manifest.parent))
         found |= {"files_of": row["cell"], "formats": " ".join(formats), "precisions": " ".join(precisions)}
         ledger.put(*({**r, **found} for r in own))
+
+
+def _row_to_export(rivals: Sequence[analysis.Group]) -> Mapping:
+    """The best row of the best transfer group that holds one which did not diverge, else of scratch, else of all: huge
+    weights have figures, but what is quantized of them says nothing of the backbone. `rivals`: the best first."""
+    ordered = sorted(rivals, key=lambda group: (group.diverged == len(group.rows), group.schedule == plan.BASELINE))
+    return max(ordered[0].rows, key=lambda row: (row["status"] == "done", row["validation"]))
 
 
 def _suggest(grid: Grid) -> list[Mapping]:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipes.grid import analysis, jobs, plan, report, rows, suggest
-from recipes.grid.grid import Grid, typed
+from recipes.grid.grid import Grid, _row_to_export, typed
 from recipes.grid.grid import run as run_grid
 from recipes.grid.ledger import Ledger, read_rows
 from zoo import backbone_table
@@ -579,6 +579,23 @@ def test_what_a_diverged_training_reached_is_compared_and_said():
     (gain,) = analysis.gains(found)
     assert gain.made.seeds == 2
     assert gain.text.endswith("; 1 of the 4 trainings diverged")
+
+
+@pytest.mark.parametrize(
+    ("diverged", "chosen"),
+    [
+        ((), ("fine_tune", 0.82)),
+        ((2,), ("fine_tune", 0.81)),
+        ((0, 1, 2), ("scratch", 0.63)),
+        (range(6), ("fine_tune", 0.82)),
+    ],
+)  # fmt: skip
+def test_what_is_exported_of_a_backbone_did_not_diverge_if_anything_did_not(diverged, chosen):
+    made = grid_of((0.80, 0.81, 0.82), (0.60, 0.61, 0.63))
+    for i in diverged:
+        made[i]["status"] = "diverged"
+    row = _row_to_export(analysis.groups(made))
+    assert (row["schedule"], row["validation"]) == chosen
 
 
 def test_rows_of_files(tmp_path):
