@@ -50,7 +50,7 @@ class Options:
 
 
 def command(arguments: Sequence[str]) -> int:
-    """Run the grid; what a person can act on goes to stdout, a line each. 1 if a cell died."""
+    """Run the grid; what a person can act on goes to stdout, a line each. 1 if a cell died or diverged."""
     import tyro
 
     arguments = list(arguments)

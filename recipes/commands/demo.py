@@ -13,7 +13,8 @@ __all__ = ["Options", "command"]
 class Options:
     """Handwritten digits, 20 labelled pictures of each, from the bundled backbone; or with --text household voice commands,
     intents and slots, from the bundled encoder. Against training from scratch, three seeds; exported to three files and
-    verified. With --adapt printed digits have labels and handwritten ones none. Offline, no download."""
+    verified. With --adapt printed digits have labels and handwritten ones none: against no adaptation, three seeds. Offline,
+    no download."""
 
     text: bool = False
     """Voice commands instead of digits."""
@@ -26,7 +27,7 @@ class Options:
 
 
 def command(arguments: Sequence[str]) -> int:
-    """Train, compare, export; 1 if a file did not pass, or what is shown did not win."""
+    """Train, compare, export; 1 if a file did not pass, or the verdict is not that what is shown gained."""
     import tyro
 
     from recipes.commands import export
@@ -40,8 +41,17 @@ def command(arguments: Sequence[str]) -> int:
     shown(out, options.overwrite)
     manifest = export.export(export.Options(run=out))
     facts = run.read(out)
-    won = facts["verdict"]["gain_points"] if not options.adapt else _gains(facts["adaptation"])
-    return 0 if all(row["passed"] for row in manifest["files"]) and min(won) > 0 else 1
+    return 0 if all(row["passed"] for row in manifest["files"]) and _won(facts) else 1
+
+
+def _won(facts: Mapping) -> bool:
+    """Whether the run may claim that what it shows gained over its baseline: what its own verdict says."""
+    from recipes.engine.wording import decision
+
+    verdict, adaptation = facts["verdict"], facts.get("adaptation")
+    if adaptation:
+        verdict = adaptation["verdicts"].get(adaptation["chosen"]["method"], {})  # {}: the baseline itself is kept
+    return decision(verdict) == "gained"
 
 
 def _digits(out: Path, overwrite: bool) -> None:
@@ -82,15 +92,10 @@ def _glyphs(out: Path, overwrite: bool) -> None:
             weights="bundled",
             image_size=64,
             epochs=10,
+            seeds=3,
             fit=FitSettings(augment=("crop",)),
         )
     )
-
-
-def _gains(adaptation: Mapping) -> list[float]:
-    """Of the kept method over the baseline, by seed."""
-    kept = adaptation["verdicts"].get(adaptation["chosen"]["method"])
-    return kept["gain_points"] if kept else [0.0]
 
 
 def _commands(out: Path, overwrite: bool) -> None:

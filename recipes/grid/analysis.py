@@ -11,7 +11,7 @@ import numpy as np
 
 from recipes.engine.comparison import Comparison, compare, sentence
 from recipes.grid.plan import BASELINE
-from recipes.grid.rows import units_of
+from recipes.grid.rows import DIVERGED, has_figures, units_of
 
 __all__ = [
     "Gain",
@@ -67,6 +67,11 @@ class Group:
         """What sentences call it."""
         return f"{self.backbone} + {self.schedule}"
 
+    @property
+    def diverged(self) -> int:
+        """How many of its trainings diverged; what they reached before counts like that of the others."""
+        return sum(row["status"] == DIVERGED for row in self.rows)
+
     def figure(self, column: str) -> float | None:
         """The mean of a column over the seeds that have it."""
         values = [row[column] for row in self.rows if row.get(column) is not None]
@@ -76,13 +81,15 @@ class Group:
 @dataclass(frozen=True)
 class Gain:
     """What transfer gained over training from scratch with one backbone at one share of the labels: `made` compares the test
-    figures over seeds and, where the rows hold them, test examples. `epochs` are those of scratch."""
+    figures over seeds and, where the rows hold them, test examples. `epochs` are those of scratch, `diverged` says how many
+    trainings of both did."""
 
     backbone: str
     schedule: str
     fraction: float
     made: Comparison
     epochs: float | None
+    diverged: int = 0
 
     @property
     def difference(self) -> str:
@@ -98,6 +105,8 @@ class Gain:
         told = sentence(self.made, f"transfer ({self.schedule})", rival)
         if self.made.decision == "lost":
             told = f"NEGATIVE transfer: {told}: train from scratch"
+        if self.diverged:
+            told += f"; {self.diverged} of the {2 * self.made.seeds} trainings diverged"
         return f"{self.backbone}{share}: {told}"
 
 
@@ -116,10 +125,10 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def groups(rows: Sequence[Mapping]) -> list[Group]:
-    """The finished rows by backbone, schedule and share, the best validation figure first."""
+    """The rows with figures by backbone, schedule and share, the best validation figure first."""
     found: dict[tuple, list[Mapping]] = {}
     for row in rows:
-        if row["status"] == "done":
+        if has_figures(row):
             found.setdefault((row["backbone"], row["schedule"], float(row["fraction"])), []).append(row)
     made = [
         Group(
@@ -166,7 +175,10 @@ def gains(found: Sequence[Group]) -> list[Gain]:
             continue
         arms = [[rows[seed] for seed in seeds] for rows in (ours, theirs)]
         result = compare(*([row["test"] for row in arm] for arm in arms), _units(arms))
-        made.append(Gain(baseline.backbone, best.schedule, baseline.fraction, result, baseline.figure("epochs")))
+        diverged = sum(row["status"] == DIVERGED for arm in arms for row in arm)
+        made.append(
+            Gain(baseline.backbone, best.schedule, baseline.fraction, result, baseline.figure("epochs"), diverged)
+        )
     return made
 
 
@@ -227,10 +239,10 @@ def sentences(found: Sequence[Group], latency: str | None, size: str | None) -> 
 
 def _described(group: Group, latency: str | None, size: str | None) -> str:
     test = group.test
-    spread = (
-        f" ({100 * test.low:.1f} to {100 * test.high:.1f}, {test.count} seeds)" if test.count > 1 else " (one seed)"
-    )
-    parts = [f"{group.name}: {100 * test.mean:.1f} %{spread} in {_duration(group.seconds)}"]
+    spread = f"{100 * test.low:.1f} to {100 * test.high:.1f}, {test.count} seeds" if test.count > 1 else "one seed"
+    if group.diverged:
+        spread += f", {group.diverged} diverged" if test.count > 1 else ", diverged"
+    parts = [f"{group.name}: {100 * test.mean:.1f} % ({spread}) in {_duration(group.seconds)}"]
     if latency and group.figure(latency) is not None:
         parts.append(f"{group.figure(latency):.1f} ms")
     if size and group.figure(size) is not None:

@@ -62,7 +62,7 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
     `fingerprint` is that of the data, which may lie elsewhere when the grid goes on.
 
     Raises:
-        ConfigError: the folder holds another grid; no Ray cluster answers; or every cell died.
+        ConfigError: the folder holds another grid; no Ray cluster answers; or no cell has figures.
     """
     if grid.ray is not None:
         jobs.connect(grid.ray)  # before the folder is touched, of which `overwrite` would remove what is there
@@ -85,7 +85,7 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
     _export(grid, ledger)
     suggested = _suggest(grid)
     found = list(ledger.rows.values())
-    if not any(row["status"] == "done" for row in found):
+    if not any(map(rows.has_figures, found)):
         raise ConfigError(f"no cell of the grid could be trained; the first one: {found[0]['cause']}")
     facts = {"data": Path(grid.plan.data).name, "command": grid.command}
     for sentence in report.write(grid.out, facts, found, suggested):
@@ -105,9 +105,10 @@ def _train(grid: Grid, ledger: Ledger, missing: Sequence[plan.Cell]) -> None:
                 row = rows.of_cell(queue[job.name], outcome, grid.cells / job.name, grid.budget)
             row["workers"] = grid.workers
             ledger.put(row)
-            told = f"{row['measure']} {row['validation']:.3f} (validation)" if row["status"] == "done" else row["cause"]
-            advance(note=f"{job.name}: {told}")
-            if row["status"] != "done":
+            advance(note=f"{job.name}: {rows.told(row)}")
+            if row["status"] == rows.DIVERGED:
+                warn(f"{job.name}: {row['cause']} (its words: {job.log})")
+            elif row["status"] != "done":
                 warn(f"{job.name} died: {row['cause']} (its words: {job.log})")
 
 
@@ -121,9 +122,7 @@ def _export(grid: Grid, ledger: Ledger) -> None:
         return
     groups = analysis.with_all_labels(analysis.groups(list(ledger.rows.values())))
     for backbone in dict.fromkeys(group.backbone for group in groups):
-        rivals = [g for g in groups if g.backbone == backbone]
-        best = next((g for g in rivals if g.schedule != plan.BASELINE), rivals[0])
-        row = max(best.rows, key=lambda row: row["validation"])
+        row = _row_to_export([g for g in groups if g.backbone == backbone])
         own = [r for r in ledger.rows.values() if r["backbone"] == backbone]
         known = next((r for r in own if r.get("files_of")), {})
         had = [(known.get(column) or "").split() for column in ("formats", "precisions")]
@@ -151,6 +150,13 @@ def _export(grid: Grid, ledger: Ledger) -> None:
             found = rows.file_columns(exported.read(manifest.parent))
         found |= {"files_of": row["cell"], "formats": " ".join(formats), "precisions": " ".join(precisions)}
         ledger.put(*({**r, **found} for r in own))
+
+
+def _row_to_export(rivals: Sequence[analysis.Group]) -> Mapping:
+    """The best row of the best transfer group that holds one which did not diverge, else of scratch, else of all: huge
+    weights have figures, but what is quantized of them says nothing of the backbone. `rivals`: the best first."""
+    ordered = sorted(rivals, key=lambda group: (group.diverged == len(group.rows), group.schedule == plan.BASELINE))
+    return max(ordered[0].rows, key=lambda row: (row["status"] == "done", row["validation"]))
 
 
 def _suggest(grid: Grid) -> list[Mapping]:

@@ -15,6 +15,8 @@ from zoo.shown import csv_text
 __all__ = ["ROWS", "Ledger", "columns", "read_rows"]
 
 ROWS, FACTS = "bench.csv", "grid.json"
+FINISHED = ("done", "diverged")
+"""The statuses of rows that hold figures."""
 TEXTS = [
     "cell",
     "backbone",
@@ -28,6 +30,7 @@ TEXTS = [
     "machine",
     "versions",
     "files_of",
+    "files_missing",
     "formats",
     "precisions",
     "test_units",
@@ -72,12 +75,12 @@ class Ledger:
         write_text(facts, json.dumps(common, indent=2, ensure_ascii=False) + "\n")
 
     def finished(self, cell: str) -> bool:
-        """Whether `cell` need not run again. One that died is tried again."""
-        return self.rows.get(cell, {}).get("status") == "done"
+        """Whether `cell` need not run again. One that died is tried again; one that diverged would diverge again."""
+        return self.rows.get(cell, {}).get("status") in FINISHED
 
     def forget_dead(self, wanted: Container[str]) -> None:
         """Leave out the cells that died and are not `wanted` any more."""
-        self.rows = {name: row for name, row in self.rows.items() if row["status"] == "done" or name in wanted}
+        self.rows = {name: row for name, row in self.rows.items() if row["status"] in FINISHED or name in wanted}
 
     def put(self, *rows: Mapping) -> None:
         """Add rows, or replace those of the same cells."""

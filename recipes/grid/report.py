@@ -6,6 +6,7 @@ from pathlib import Path
 
 from recipes.grid import analysis, picture, transferability
 from recipes.grid.ledger import columns
+from recipes.grid.rows import DIVERGED, has_figures, missing_files
 from zoo.files import staged_file, write_text
 from zoo.shown import markdown, markdown_code
 
@@ -16,6 +17,9 @@ PREFERRED = (
     "savedmodel_float32",
 )
 """Which file stands for what ships, the first that there is."""
+MISSING = {"error": "it could not be made", "skipped": "there is none of such a model"}
+"""Why there is no file, by what `missing_files` says."""
+UNDECIDED = "the validation examples cannot tell whether it lost too much"
 
 
 def write(folder: Path, facts: Mapping, rows: Sequence[Mapping], suggested: Sequence[Mapping] = ()) -> list[str]:
@@ -36,18 +40,20 @@ def write(folder: Path, facts: Mapping, rows: Sequence[Mapping], suggested: Sequ
         "sentences": said,
         "gains": [gain.text for gain in gains if gain.fraction == 1],
         "fractions": _fractions(found, gains),
-        "failed": [row for row in rows if row["status"] != "done"],
+        "failed": [row for row in rows if row["status"] not in ("done", DIVERGED)],
+        "diverged": [row for row in rows if row["status"] == DIVERGED],
         "table": _table(full, latency, size),
         "size": size and size.removesuffix("_bytes").replace("_", " "),
         "shipped_file": _file_of(size),
+        "without_file": _without_file(full, size),
         "crowded": any((row.get("workers") or 1) > 1 for row in rows),
         "trust": trust(full, suggested),
         "scores": transferability.SCORES,
         "suggested": suggested,
         "marks": columns(rows, "validation_at_"),
         "groups": full,
-        "machine": next((row["machine"] for row in rows if row["status"] == "done"), ""),
-        "versions": next((row["versions"] for row in rows if row["status"] == "done"), ""),
+        "machine": next((row["machine"] for row in rows if has_figures(row)), ""),
+        "versions": next((row["versions"] for row in rows if has_figures(row)), ""),
         "count": len(rows),
     }
     if full:
@@ -78,10 +84,40 @@ def _file_of(size: str | None) -> str | None:
     if size is None:
         return None
     kind, _, precision = size.removesuffix("_bytes").partition("_")
-    precision = precision.replace("_", "-")
+    return _file_name(kind, precision.replace("_", "-"))
+
+
+def _file_name(kind: str, precision: str) -> str:
     if kind == "savedmodel":
         return kind
     return f"model.{kind}" if precision == "float32" else f"model.{precision}.{kind}"
+
+
+def _without_file(full: Sequence[analysis.Group], size: str | None) -> dict[str, str]:
+    """Why the backbones that have no figure in the column `size` have none."""
+    if size is None:
+        return {}
+    name = size.removesuffix("_bytes")
+    lacking = {}
+    for group in full:
+        if group.figure(size) is None:
+            found = next((known[name] for known in map(missing_files, group.rows) if name in known), None)
+            lacking[group.backbone] = _why_missing(name, found)
+    return lacking
+
+
+def _why_missing(name: str, found: tuple[str, str] | None) -> str:
+    """What became of the file whose columns begin with `name`; see `missing_files`."""
+    if found is None:
+        return "the table holds none that passed"
+    status, precision = found
+    kind, _, asked = name.partition("_")
+    if status in MISSING:
+        return MISSING[status]
+    judged = {"pass": "", "undecided": f", and {UNDECIDED}", "fail": ", and did not pass"}[status]
+    if precision.replace("-", "_") != asked:
+        return f"{_file_name(kind, precision)} took its place{judged}"
+    return f"it was made{judged}"
 
 
 def trust(full: Sequence[analysis.Group], suggested: Sequence[Mapping]) -> dict[str, dict | None]:

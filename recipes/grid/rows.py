@@ -1,4 +1,4 @@
-"""A finished run, or one that died -> its row in the table of a grid."""
+"""A finished run, one that diverged or one that died -> its row in the table of a grid."""
 
 import base64
 import csv
@@ -16,10 +16,28 @@ from recipes.grid.plan import Cell
 from zoo.files import read_arrays, read_json
 from zoo.shown import csv_text
 
-__all__ = ["MARKS", "best_until", "curve_of", "file_columns", "files_in", "measure_of", "of_cell", "packed", "units_of"]
+__all__ = [
+    "DIVERGED",
+    "MARKS",
+    "best_until",
+    "curve_of",
+    "divergence",
+    "file_columns",
+    "files_in",
+    "has_figures",
+    "measure_of",
+    "missing_files",
+    "of_cell",
+    "packed",
+    "told",
+    "units_of",
+    "whole_run",
+]
 
-OF_FILES = ("tflite_", "onnx_", "savedmodel_", "files_of", "formats", "precisions")
+OF_FILES = ("tflite_", "onnx_", "savedmodel_", "files_of", "files_missing", "formats", "precisions")
 """How the columns about exported files begin."""
+DIVERGED = "diverged"
+"""The status of a row whose training exploded: it has the figures of the best epoch, and training anew would repeat it."""
 LONGEST_CELL = 100_000
 """Characters in a cell of bench.csv; Python's csv refuses to read more than 131,072."""
 MARKS = (*LOOKED_AT, 1)
@@ -27,17 +45,23 @@ MARKS = (*LOOKED_AT, 1)
 
 
 def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> dict:
-    """The row of `cell`, whose training ended with `outcome` and left the run directory `run`."""
+    """The row of `cell`, whose training ended with `outcome` and left the run directory `run`.
+
+    Its status is "done", "failed" where there are no figures, or "diverged": the training exploded, which `graft train` says
+    by its exit code, and the figures are those of the best epoch before.
+    """
+    content = whole_run(outcome.code, run)
+    diverged = divergence(content)
     cause = outcome.cause
-    if not cause and not (run / "run.json").is_file():
+    if not cause and not content:
         cause = f"it ended well, but '{run}' cannot be seen from here: the nodes of a cluster have to share that folder"
+    status = DIVERGED if diverged else "failed" if cause else "done"
     row = {
         "cell": cell.name, "backbone": cell.entry.name, "weights": _weights(cell.entry.weights), "schedule": cell.schedule,
-        "fraction": cell.fraction, "seed": cell.seed, "status": "failed" if cause else "done", "cause": cause,
+        "fraction": cell.fraction, "seed": cell.seed, "status": status, "cause": diverged or cause,
     }  # fmt: skip
-    if cause:
+    if status == "failed":
         return row | {"peak_memory_bytes": outcome.peak_memory_bytes, "machine": outcome.machine}
-    content = read_json(run / "run.json", dict)
     measure = measure_of(content)
     phases = content["schedule"]["phases"]
     points = _points(run / "history.csv", content, measure["key"])
@@ -70,23 +94,80 @@ def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> di
     return row
 
 
+def whole_run(code: int, run: Path) -> dict:
+    """The run.json of a training that ended with exit `code`; {} where it left no whole run.
+
+    1 is also the code of a training that diverged, whose run is whole all the same.
+    """
+    there = code in (0, 1) and (run / "run.json").is_file()
+    content = read_json(run / "run.json", dict) if there else {}
+    return content if code == 0 or content.get("diverged") else {}
+
+
+def divergence(content: Mapping) -> str:
+    """What a run.json says of a training that diverged, in a line; "" of one that did not."""
+    if not content.get("diverged"):
+        return ""
+    warnings = content.get("warnings")
+    texts = [text for text in warnings if isinstance(text, str)] if isinstance(warnings, list) else []
+    return "; ".join([text for text in texts if "diverged" in text] or texts) or "the training diverged"
+
+
+def has_figures(row: Mapping) -> bool:
+    """Whether a row can be compared with others: its training was whole, and what it reached are numbers."""
+    return row["status"] in ("done", DIVERGED) and all(_finite(row.get(name)) for name in ("validation", "test"))
+
+
+def told(row: Mapping) -> str:
+    """How a cell ended, for the terminal."""
+    if not has_figures(row):
+        return row["cause"] or "it has no figures"
+    diverged = ", diverged" if row["status"] == DIVERGED else ""
+    return f"{row['measure']} {row['validation']:.3f} (validation){diverged}"
+
+
 def measure_of(content: Mapping) -> dict:
     """`{"name", "key"}` of the figure that a run is judged by, from its run.json; pictures' runs do not name it."""
     return content.get("measure", {"name": "accuracy", "key": "accuracy"})
 
 
 def file_columns(manifest: Mapping) -> dict:
-    """Size, latency and accuracy of each exported file, as columns: `tflite_int8_ms` and the like."""
-    found = {}
+    """Size, latency and accuracy of each exported file that passed, as columns: `tflite_int8_ms` and the like; and
+    "files_missing", which `missing_files` reads: what became of those that were asked for and are not there."""
+    found, missing = {}, []
     for file in manifest["files"]:
-        if "accuracy" not in file or file.get("status", "pass" if file["passed"] else "fail") != "pass":
+        status = _status_of(file)
+        asked = file.get("requested", file.get("precision"))
+        made = file.get("precision", asked)
+        if status != "pass" or made != asked:
+            missing.append(f"{_file_column(file['format'], asked)}={status}={made}")
+        if status != "pass":
             continue
-        name = f"{file['format']}_{file['precision']}".replace("-", "_")
+        name = _file_column(file["format"], made)
         found[f"{name}_bytes"] = file["size_bytes"]
         if "latency_ms" in file:
             found[f"{name}_ms"] = file["latency_ms"]["one_thread"]["median"]
         found[f"{name}_drop_points"] = file["accuracy"]["drop_points"]
-    return found
+    return found | {"files_missing": " ".join(missing) or None}
+
+
+def missing_files(row: Mapping) -> dict[str, tuple[str, str]]:
+    """By the beginning of its columns ("tflite_int8"), what became of a file that was asked for: the status ("pass",
+    "undecided", "fail", "error": it could not be made, "skipped") and precision of what was made."""
+    entries = (entry.split("=") for entry in (row.get("files_missing") or "").split())
+    return {name: (status, precision) for name, status, precision in entries}
+
+
+def _status_of(file: Mapping) -> str:
+    if "skipped" in file:
+        return "skipped"
+    if "accuracy" not in file:
+        return "error"
+    return file.get("status", "pass" if file["passed"] else "fail")
+
+
+def _file_column(kind: str, precision: str) -> str:
+    return f"{kind}_{precision}".replace("-", "_")
 
 
 def files_in(row: Mapping) -> dict:
@@ -128,11 +209,15 @@ def best_until(points: Sequence[tuple[float, float]], seconds: float) -> float |
 def _points(history: Path, content: Mapping, key: str) -> list[tuple[float, float]]:
     """(seconds, validation figure `key`) after every epoch and at every glance; none where epochs do not measure it."""
     with history.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in map(_plain, csv.DictReader(file)) if f"val_{key}" in row]
-    glances = [g for phase in content["schedule"]["phases"] for g in phase["glances"] if key in g]
+        rows = [row for row in map(_plain, csv.DictReader(file)) if _finite(row.get(f"val_{key}") or None)]
+    glances = [g for phase in content["schedule"]["phases"] for g in phase["glances"] if _finite(g.get(key))]
     return sorted(
         [(float(row["elapsed"]), float(row[f"val_{key}"])) for row in rows] + [(g["elapsed"], g[key]) for g in glances]
     )
+
+
+def _finite(value: str | float | None) -> bool:
+    return value is not None and math.isfinite(float(value))
 
 
 def _plain(row: Mapping[str, str]) -> dict[str, str]:

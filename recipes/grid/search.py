@@ -1,5 +1,6 @@
 """Settings tried for the best cell of a grid, by Optuna: on validation data, resumable, hopeless ones stopped early."""
 
+import math
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from recipes.engine.checkpoint import epochs_in
 from recipes.engine.progress import progress, say, tell
 from recipes.grid import analysis, plan
 from recipes.grid.jobs import cause_of, end
-from recipes.grid.rows import measure_of
+from recipes.grid.rows import divergence, measure_of, whole_run
 from zoo.errors import ConfigError
 from zoo.files import one_line_if_damaged, read_json, write_table
 
@@ -24,6 +25,8 @@ __all__ = ["AUGMENTATIONS", "require", "run"]
 
 STORAGE, TABLE = "search.sqlite3", "search.csv"
 AUGMENTATIONS = ("none", "flip", "flip crop", "flip crop color", "flip randaugment")
+CAUSE = "cause"
+"""What a trial is noted with, beside its settings, that died or diverged."""
 LOOK_SECONDS = 2.0
 """How often a trial's checkpoint is looked at."""
 FIRST, WARM_UP = 4, 2
@@ -99,7 +102,7 @@ def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
     tell(
         f"search: the best of {done} settings for {best.name} reaches {100 * winner.value:.1f} % on validation data "
         f"({100 * known['validation']:.1f} % in the grid with the same seed), {100 * test:.1f} % on test data (one seed): "
-        f"{settings}"
+        f"{settings}" + (f"; {winner.user_attrs[CAUSE]}" if CAUSE in winner.user_attrs else "")
     )
 
 
@@ -120,7 +123,7 @@ def _trial(grid: "Grid", cell: plan.Cell, content: Mapping, trial: "optuna.Trial
         try:
             while process.poll() is None:
                 time.sleep(LOOK_SECONDS)
-                _report(trial, folder)
+                _report(trial, folder, measure_of(content)["key"])
                 if trial.should_prune():
                     end(process)
                     study.tell(trial, state=TrialState.PRUNED)
@@ -128,13 +131,18 @@ def _trial(grid: "Grid", cell: plan.Cell, content: Mapping, trial: "optuna.Trial
         except BaseException:
             end(process)
             raise
-    if process.returncode:
+    measured = whole_run(process.returncode, folder)
+    diverged = divergence(measured)
+    value = measured["metrics"]["validation"][measure_of(measured)["key"]] if measured else None
+    if value is None or not math.isfinite(value):
+        cause = diverged or cause_of(process.returncode, log) or "it left no figure"
+        trial.set_user_attr(CAUSE, cause)
         study.tell(trial, state=TrialState.FAIL)
-        return f"died: {cause_of(process.returncode, log)}"
-    measured = read_json(folder / "run.json", dict)
-    value = measured["metrics"]["validation"][measure_of(measured)["key"]]
+        return f"died: {cause}"
+    if diverged:  # what it reached before is real, and the same settings would diverge again
+        trial.set_user_attr(CAUSE, diverged)
     study.tell(trial, value)
-    return f"{value:.4f} (best {study.best_value:.4f})"
+    return f"{value:.4f} (best {study.best_value:.4f})" + (", diverged" if diverged else "")
 
 
 def _settings(trial: "optuna.Trial", content: Mapping) -> list[str]:
@@ -152,11 +160,13 @@ def _settings(trial: "optuna.Trial", content: Mapping) -> list[str]:
     return options
 
 
-def _report(trial: "optuna.Trial", folder: Path) -> None:
-    """Tell Optuna of the epochs that a trial has finished."""
+def _report(trial: "optuna.Trial", folder: Path, key: str) -> None:
+    """Tell Optuna of the epochs that a trial has finished: the figure `key` that trials are judged by in the end, of which
+    more is better whatever the task."""
     checkpoints = folder.with_name(f".{folder.name}.part") / "checkpoint" / "transfer"
     known = len(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
-    reached = [row["val_accuracy"] for row in epochs_in(checkpoints) if "val_accuracy" in row]
+    figures = [row.get(f"val_{key}") for row in epochs_in(checkpoints)]
+    reached = [value for value in figures if value is not None and math.isfinite(value)]
     for step in range(known, len(reached)):
         trial.report(max(reached[: step + 1]), step)
 
@@ -174,6 +184,7 @@ def _write(target: Path, study: "optuna.Study") -> None:
             "state": trial.state.name.lower(),
             "validation": trial.value,
             "epochs": len(trial.intermediate_values),
+            CAUSE: trial.user_attrs.get(CAUSE),
             **{name: trial.params.get(name) for name in names},
         }
         for trial in trials

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipes.grid import analysis, jobs, plan, report, rows, suggest
-from recipes.grid.grid import typed
+from recipes.grid.grid import Grid, _row_to_export, typed
+from recipes.grid.grid import run as run_grid
 from recipes.grid.ledger import Ledger, read_rows
 from zoo import backbone_table
 from zoo.errors import ArtifactError, ConfigError, UnknownName, WeightsError
@@ -488,6 +489,115 @@ def test_a_cell_whose_run_cannot_be_seen_is_a_row_that_says_so(tmp_path):
     assert "have to share that folder" in made["cause"]
 
 
+WARNINGS = ["texts of 2 labels look alike", "the training diverged in phase 'all': its loss ended at nan"]
+DIVERGED_RUN = {
+    "diverged": True,
+    "warnings": WARNINGS,
+    "metrics": {"validation": {"accuracy": 0.75, "loss": 0.6}, "test": {"accuracy": 0.7, "loss": 0.7}},
+    "schedule": {
+        "phases": [
+            {"name": "all", "seconds": 2.0, "epochs_run": 2, "cached_seconds": 0.0, "images_per_second": 9.0, "glances": [],
+             "trainable_parameters": 5}
+        ]
+    },
+    "data": {"splits": {"train": {"examples": 9}, "test": {"examples": 10}}},
+    "seconds": {"train": 2.0},
+    "backbone": {"parameters": 5},
+    "versions": {"keras": "3"},
+}  # fmt: skip
+HISTORY = "phase,elapsed,loss,val_accuracy\nall,1.0,0.6,0.75\nall,2.0,nan,\n"
+TRAINING = """
+import sys
+from pathlib import Path
+
+out = Path(sys.argv[1])
+with (out.parent.parent / "calls.txt").open("a") as file:
+    file.write(out.name + "\\n")
+out.mkdir(exist_ok=True)
+(out / "run.json").write_text(sys.argv[2])
+(out / "history.csv").write_text(sys.argv[3])
+print("report: report.html")
+sys.exit(1)
+"""
+
+
+def diverging(tmp_path, monkeypatch, content):
+    """A grid whose trainings are whole runs of `content` that end with exit code 1."""
+    arguments = [json.dumps(content), HISTORY]
+    monkeypatch.setattr(plan, "command", lambda p, cell, out: [sys.executable, "-c", TRAINING, str(out), *arguments])
+    monkeypatch.setattr("recipes.grid.grid._suggest", lambda made: [])
+    return Grid(planned(seeds=[0]), tmp_path / "bench", None, None, 1, None, "graft bench")
+
+
+def test_a_cell_that_diverged_keeps_its_figures_and_is_not_run_again(tmp_path, monkeypatch, capsys):
+    made = diverging(tmp_path, monkeypatch, DIVERGED_RUN)
+    found = run_grid(made, "data")
+    assert [r["status"] for r in found] == ["diverged", "diverged"]
+    assert {(r["cause"], r["validation"], r["test"], r["curve"]) for r in found} == {
+        (WARNINGS[1], 0.75, 0.7, "1.00:0.750000")
+    }
+    assert f"{found[0]['cell']}: {WARNINGS[1]}" in " ".join(capsys.readouterr().err.split())
+    assert run_grid(made, "data") == read_rows(tmp_path / "bench" / "bench.csv")  # nothing to go
+    assert len((tmp_path / "bench" / "calls.txt").read_text().split()) == 2
+    for name in ("bench.html", "bench.md"):
+        text = (tmp_path / "bench" / name).read_text()
+        assert "Trainings that diverged" in text
+        assert "its loss ended at nan" in text
+        assert "1 (1 diverged)" in text
+        assert "Trainings that died" not in text
+
+
+def test_a_row_of_before_that_died_of_its_divergence_is_healed(tmp_path, monkeypatch):
+    made = diverging(tmp_path, monkeypatch, DIVERGED_RUN)
+    before = run_grid(made, "data")
+    for died in before:
+        died |= {"status": "failed", "cause": "exit code 1: report: report.html", "validation": None, "test": None}
+    common = json.loads((tmp_path / "bench" / "grid.json").read_text())
+    Ledger(tmp_path / "bench", common).put(*before)
+    assert [(r["status"], r["validation"]) for r in run_grid(made, "data")] == [("diverged", 0.75)] * 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {**DIVERGED_RUN, "diverged": False},  # whole, but something else was wrong
+        {**DIVERGED_RUN, "metrics": {"validation": {"accuracy": None}, "test": {"accuracy": None}}},
+    ],
+)
+def test_where_nothing_has_figures_there_is_no_grid(tmp_path, monkeypatch, content):
+    with pytest.raises(ConfigError, match="no cell of the grid could be trained"):
+        run_grid(diverging(tmp_path, monkeypatch, content), "data")
+
+
+def test_what_a_diverged_training_reached_is_compared_and_said():
+    made = grid_of((0.80, 0.81, 0.82), (0.60, 0.61, 0.63))
+    made[0] |= {"status": "diverged", "cause": "the training diverged"}
+    made[4] |= {"status": "diverged", "cause": "the training diverged", "validation": float("nan")}
+    found = analysis.groups(made)
+    assert [(group.test.count, group.diverged) for group in found] == [(3, 1), (2, 0)]
+    assert "3 seeds, 1 diverged" in analysis.sentences(found, None, None)[0]
+    (gain,) = analysis.gains(found)
+    assert gain.made.seeds == 2
+    assert gain.text.endswith("; 1 of the 4 trainings diverged")
+
+
+@pytest.mark.parametrize(
+    ("diverged", "chosen"),
+    [
+        ((), ("fine_tune", 0.82)),
+        ((2,), ("fine_tune", 0.81)),
+        ((0, 1, 2), ("scratch", 0.63)),
+        (range(6), ("fine_tune", 0.82)),
+    ],
+)  # fmt: skip
+def test_what_is_exported_of_a_backbone_did_not_diverge_if_anything_did_not(diverged, chosen):
+    made = grid_of((0.80, 0.81, 0.82), (0.60, 0.61, 0.63))
+    for i in diverged:
+        made[i]["status"] = "diverged"
+    row = _row_to_export(analysis.groups(made))
+    assert (row["schedule"], row["validation"]) == chosen
+
+
 def test_rows_of_files(tmp_path):
     manifest = {
         "files": [
@@ -498,7 +608,41 @@ def test_rows_of_files(tmp_path):
         ]
     }  # fmt: skip
     expected = {"tflite_int8_bytes": 5, "tflite_int8_ms": 2.0, "tflite_int8_drop_points": 0.3}
+    expected["files_missing"] = "onnx_int8=fail=int8 onnx_dynamic=skipped=dynamic"
     assert rows.file_columns(json.loads(json.dumps(manifest))) == expected
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"status": "undecided"}, "it was made, and the validation examples cannot tell whether it lost too much"),
+        ({"status": "fail"}, "it was made, and did not pass"),
+        ({"precision": "dynamic", "status": "pass"}, "model.dynamic.tflite took its place"),
+        ({"precision": "dynamic", "status": "undecided"},
+         "model.dynamic.tflite took its place, and the validation examples cannot tell whether it lost too much"),
+        ({"precision": "dynamic", "status": "fail"}, "model.dynamic.tflite took its place, and did not pass"),
+        ({"status": "fail", "accuracy": None, "error": "no converter"}, "it could not be made"),
+        ({"status": "skipped", "accuracy": None, "skipped": "no such layers"}, "there is none of such a model"),
+        (None, "the table holds none that passed"),
+    ],
+)  # fmt: skip
+def test_where_a_backbone_has_no_such_file_the_report_says_why(tmp_path, facts, why):
+    whole = {"format": "tflite", "precision": "int8", "requested": "int8", "size_bytes": 5, "status": "pass", "passed": True,
+             "accuracy": {"drop_points": 0.3}}  # fmt: skip
+    file = {name: value for name, value in {**whole, **(facts or {})}.items() if value is not None}
+    lacking = {} if facts is None else rows.file_columns({"files": [file]})
+    ledger = Ledger(tmp_path / "grid", {})
+    # Two backbones have the file, so that it is the one which stands for all.
+    ledger.put(*(row(name, **rows.file_columns({"files": [whole]})) for name in "ab"), row("c", **lacking))
+    report.write(tmp_path, {"data": "photos", "command": ""}, read_rows(tmp_path / "grid" / "bench.csv"))
+    assert f"\n- c: {why}\n" in (tmp_path / "bench.md").read_text()
+    assert f"<li><b>c</b>: {why}</li>" in (tmp_path / "bench.html").read_text()
+    assert "<li><b>a</b>" not in (tmp_path / "bench.html").read_text()
+
+
+def test_where_all_backbones_have_the_file_nothing_is_said_to_be_missing(tmp_path):
+    report.write(tmp_path, {"data": "photos", "command": ""}, [row(tflite_int8_bytes=5, tflite_int8_ms=1.0)])
+    assert "Without figures" not in (tmp_path / "bench.html").read_text() + (tmp_path / "bench.md").read_text()
 
 
 def test_without_backbones_those_are_suggested_whose_weights_are_here(tmp_path, monkeypatch):

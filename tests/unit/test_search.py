@@ -22,11 +22,14 @@ if reached is None:
     sys.exit("graft train: the loss is nan")
 checkpoints = Checkpoints(out.with_name(f".{{out.name}}.part") / "checkpoint" / "transfer")
 for epoch in range(1, 6):
-    checkpoints.save(0, Checkpoint(rows=[{{"val_accuracy": reached}}] * epoch))
+    checkpoints.save(0, Checkpoint(rows=[{{"val_{key}": reached, "val_loss": 0.1}}] * epoch))
     time.sleep(pause)
 out.mkdir()
-metrics = {{"validation": {{"accuracy": reached}}, "test": {{"accuracy": 0.5}}}}
-(out / "run.json").write_text(json.dumps({{"metrics": metrics}}))
+metrics = {{"validation": {{"{key}": reached}}, "test": {{"{key}": 0.5}}}}
+diverged = number in {diverged}
+content = {{"metrics": metrics, "measure": {{"name": "{key}", "key": "{key}"}}, "diverged": diverged}}
+(out / "run.json").write_text(json.dumps({{**content, "warnings": ["the training diverged"]}}))
+sys.exit(int(diverged))
 """
 
 
@@ -42,10 +45,11 @@ def grid(tmp_path, monkeypatch):
     cell = tmp_path / "cells" / "mobilenet_v2-fine_tune-0"
     cell.mkdir(parents=True)
     phases = [{"learning_rate": 3e-4, "train": 0.5, "total_blocks": 11}]
-    (cell / "run.json").write_text(json.dumps({"schedule": {"phases": phases}}))
 
-    def trials(accuracies, pauses):
-        script = TRAINING.format(accuracies=accuracies, pauses=pauses)
+    def trials(accuracies, pauses, key="accuracy", diverged=()):
+        content = {"schedule": {"phases": phases}, "measure": {"name": key, "key": key}}
+        (cell / "run.json").write_text(json.dumps(content))
+        script = TRAINING.format(accuracies=accuracies, pauses=pauses, key=key, diverged=diverged)
         monkeypatch.setattr(plan, "command", lambda p, c, out: [sys.executable, "-c", script, str(out)])
 
     monkeypatch.setattr(search, "LOOK_SECONDS", 0.05)
@@ -80,6 +84,27 @@ def test_a_hopeless_trial_is_stopped_and_a_dead_one_is_passed_over(grid, capsys)
     assert "50.0 % on test data" in said
     for name in ("learning_rate", "weight_decay", "dropout", "blocks", "augment"):
         assert name in said
+
+
+@pytest.mark.parametrize("key", ["average_precision", "r2"])
+def test_trials_are_stopped_by_the_figure_that_their_task_is_judged_by(grid, key):
+    made, trials = grid
+    trials([0.8, 0.9, 0.1], [0.0, 0.0, 1.0], key)
+    search.run(made, ROWS, 3)
+    assert states(made.out) == ["complete", "complete", "pruned"]
+
+
+def test_a_trial_that_diverged_keeps_what_it_had_reached(grid, capsys):
+    made, trials = grid
+    trials([0.8, 0.9], [0.0, 0.0], diverged=(1,))
+    search.run(made, ROWS, 2)
+    assert states(made.out) == ["complete", "complete"]
+    search.run(made, ROWS, 2)  # it is not tried again
+    with (made.out / "search.csv").open(newline="") as file:
+        assert [row["cause"] for row in csv.DictReader(file)] == ["", "the training diverged"]
+    said = capsys.readouterr()
+    assert "trial 1: 0.9000 (best 0.9000), diverged" in said.err
+    assert said.out.splitlines()[-1].endswith("; the training diverged")
 
 
 def test_a_search_that_was_interrupted_goes_on(grid, capsys):
