@@ -70,7 +70,8 @@ def best_of(trained: "Sequence[Trained]") -> Trained:
     for result in trained[1:]:
         watched = Watched(result.kept["watched"], result.kept["mode"])
         value, known = result.kept["value"], best.kept["value"]
-        if watched.better(value, known) or (value == known and result.validation_loss < best.validation_loss):
+        lower = Watched("validation loss", "min").better(result.validation_loss, best.validation_loss)
+        if watched.better(value, known) or (value == known and lower):
             best = result
     return best
 
@@ -108,7 +109,7 @@ def train(
 
     Raises:
         ConfigError: no seeds; a cache that cannot be had.
-        TrainingError: the loss is not a number.
+        TrainingError: the loss is not a number, or no epoch has a watched figure that is one.
     """
     if not seeds:
         raise ConfigError("the number of seeds must be at least 1")
