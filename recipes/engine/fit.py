@@ -14,7 +14,7 @@ import numpy as np
 
 from recipes.engine.budget import Clock
 from recipes.engine.cache import PrefixCache
-from recipes.engine.checkpoint import Checkpoints
+from recipes.engine.checkpoint import ANEW, Checkpoints
 from recipes.engine.device import mirrored
 from recipes.engine.images import Images
 from recipes.engine.progress import say
@@ -29,6 +29,7 @@ from zoo.adapters import add_lora, freeze_but, lora_layers, merged_weights, rese
 from zoo.blocks import count_trained, find_blocks, freeze
 from zoo.cuts import narrowest_cut
 from zoo.errors import ConfigError
+from zoo.files import one_line_if_damaged
 from zoo.heads import Head, Tasks
 from zoo.stack import backbone_of
 from zoo.state import set_weights
@@ -153,7 +154,8 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, log
         finished = checkpoints.finished(seed, beginning)
         if finished is not None:
             facts, weights = finished
-            results.append(Trained(seed, weights, **facts))
+            with one_line_if_damaged(f"seed-{seed}-done.npz", ANEW):
+                results.append(Trained(seed, weights, **facts))
             continue
         keras.utils.set_random_seed(seed)
         if index:

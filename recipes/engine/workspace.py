@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from recipes.engine.checkpoint import refuse_other_formats
 from recipes.engine.progress import say
 from recipes.engine.store import Store
 from zoo import locks
@@ -60,6 +61,7 @@ def workspace(out: Path, settings: Mapping, fingerprint: str) -> Iterator[Path]:
     Raises:
         ConfigError: `out` exists, or an interrupted run of that name, and neither `overwrite` nor `resume` says what to do;
             or the run to resume had other settings or other data; or somebody else is making `out`.
+        ArtifactError: what is to be resumed was begun by another Graft, or is damaged.
     """
     out = Path(out)
     if settings["overwrite"] and settings["resume"]:
@@ -140,6 +142,7 @@ def _begin(out: Path, folder: Path, known: Mapping) -> None:
     if begun and not (overwrite or resume):
         raise ConfigError(f"'{out}' was begun and interrupted: --resume goes on with it, --overwrite starts anew")
     if resume and begun:
+        refuse_other_formats(folder / "checkpoint")  # first: settings and data may have been written otherwise too
         _refuse_changes(out, read_json(folder / SETTINGS, dict), known)
         say(f"resuming '{out}'")
         return
