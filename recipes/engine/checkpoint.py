@@ -22,7 +22,7 @@ from recipes.engine.store import hash_of
 from zoo.errors import ArtifactError, ConfigError
 from zoo.files import one_line_if_damaged, read_arrays, read_json, staged_file, write_text
 
-__all__ = ["Checkpoint", "Checkpoints", "epochs_in", "refuse_other_formats"]
+__all__ = ["Checkpoint", "Checkpoints", "epochs_in", "is_older", "refuse_other_formats"]
 
 ANEW = "train anew with --overwrite"
 """What to do about a checkpoint that cannot be read."""
@@ -93,17 +93,41 @@ def refuse_other_formats(folder: Path) -> None:
         _origin_of(part)
 
 
+def is_older(folder: Path) -> bool:
+    """Whether an older Graft began one of the parts of the training in `folder`, as `refuse_other_formats` has it.
+
+    Raises:
+        ArtifactError: origin.json is damaged.
+    """
+    return any(_format_of(_read_origin(file.parent)) < FORMAT for file in folder.glob("*/seed-*.npz"))
+
+
+def _read_origin(folder: Path) -> dict:
+    """The content of origin.json, `{}` where there is none.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    file = folder / ORIGIN
+    known = read_json(file, dict, ANEW) if file.exists() else {}
+    form = _format_of(known)
+    if isinstance(form, bool) or not isinstance(form, int) or not isinstance(known.get("versions", {}), dict):
+        raise ArtifactError(f"'{file}' is damaged: {ANEW}")
+    return known
+
+
+def _format_of(known: Mapping):
+    return known.get("format", 1)
+
+
 def _origin_of(folder: Path) -> dict:
     """What origin.json says of the checkpoints in `folder`.
 
     Raises:
         ArtifactError: they are of another format, or it is damaged.
     """
-    file = folder / ORIGIN
-    known = read_json(file, dict, ANEW) if file.exists() else {}
-    form = known.get("format", 1)
-    if isinstance(form, bool) or not isinstance(form, int) or not isinstance(known.get("versions", {}), dict):
-        raise ArtifactError(f"'{file}' is damaged: {ANEW}")
+    known = _read_origin(folder)
+    form = _format_of(known)
     if form != FORMAT:
         which, instead = ("an older", "") if form < FORMAT else ("a newer", "update graft-zoo, or ")
         raise ArtifactError(
@@ -111,7 +135,7 @@ def _origin_of(folder: Path) -> dict:
             f"{FORMAT}): {instead}{ANEW}"
         )
     if "versions" not in known:
-        raise ArtifactError(f"'{file}' is damaged: {ANEW}")
+        raise ArtifactError(f"'{folder / ORIGIN}' is damaged: {ANEW}")
     return known
 
 

@@ -408,6 +408,21 @@ def test_a_run_of_another_graft_is_refused_before_anything_is_done(content, told
     assert (out / "run.json").exists()
 
 
+@pytest.mark.parametrize(("content", "goes"), [(None, True), (OLDER, True), ({"format": 3}, False), ({}, False)])
+def test_a_cell_of_a_grid_that_an_older_graft_began_is_trained_anew(content, goes, tmp_path, capsys):
+    """Nobody can give --overwrite to one cell, and to the grid it would cost all others."""
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        begin(out)
+    begun_by(content, _folder(out) / "checkpoint" / "transfer")
+    capsys.readouterr()
+    workspace.drop_older(out)
+    assert _folder(out).exists() == (not goes)
+    assert (
+        "begun by an older Graft and interrupted: it is trained anew" in " ".join(capsys.readouterr().err.split())
+    ) == goes
+
+
 def test_a_finished_seed_that_lacks_something_is_damaged(data, tmp_path):
     """As an older Graft left it; before, a traceback."""
     checkpoints = Checkpoints(tmp_path / "checkpoint" / "training")
