@@ -54,6 +54,8 @@ class Plan:
 @dataclass
 class Candidate:
     """A trained model; `seconds` include what cached features had cost, `figures` hold what it is chosen and reported by.
+    `kept` is as `fit.Trained` has it; of a method that adapts a trained model, what was kept of that one, and "adapted", the
+    name of the method.
 
     Of `figures`, "right" `(n,)` says which of the measured examples it classifies correctly. It is for paired comparisons
     and is not written to run.json.
@@ -65,6 +67,7 @@ class Candidate:
     history: list[dict] = field(repr=False)
     phases: list[dict] = field(repr=False)
     seconds: float
+    kept: dict
     figures: dict = field(default_factory=dict)
 
 
@@ -110,7 +113,9 @@ def train(
             method=method,
             keep=plan.keep,
         )
-        found += [Candidate(name, t.seed, t.weights, t.history, t.phases, t.seconds + t.charged) for t in trained]
+        found += [
+            Candidate(name, t.seed, t.weights, t.history, t.phases, t.seconds + t.charged, t.kept) for t in trained
+        ]
     return found
 
 
@@ -194,7 +199,8 @@ def _afterwards(name: str, plan: Plan, model, pictures, found: Sequence[Candidat
         set_weights(model, before.weights)
         getattr(afterwards, catalogue.METHODS[name].of)(model, pictures, plan.settings.batch_size, before.seed)
         seconds = before.seconds + time.perf_counter() - start
-        adapted.append(Candidate(name, before.seed, model.get_weights(), before.history, before.phases, seconds))
+        kept = {**before.kept, "adapted": name}
+        adapted.append(Candidate(name, before.seed, model.get_weights(), before.history, before.phases, seconds, kept))
     return adapted
 
 

@@ -51,8 +51,9 @@ class Trained:
 
     `history` has a row an epoch; `phases` a summary of each phase; `weights` are those of the whole model, after the epoch
     that was kept: `kept` is `{"phase" (its number), "epoch" (in that phase, from 1), "row" (in `history`), "watched" (the
-    name of the validation figure that chose it), "mode", "value"}`. `charged` are the seconds that the features which it
-    found in the cache had cost, `validation_loss` is that of the kept epoch.
+    name of the validation figure that chose it), "mode", "value", "rule" ("best", or "last" where no figure chose it)}`.
+    `charged` are the seconds that the features which it found in the cache had cost, `validation_loss` is that of the kept
+    epoch.
     """
 
     seed: int

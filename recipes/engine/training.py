@@ -206,7 +206,7 @@ class Training:
         last = self.keep_which == "last" and number == len(self.phases) - 1
         if self.watched.better(value, None if last or not state.kept else state.kept["value"]):
             row = len(state.history) + epoch
-            watched = {"watched": self.watched.name, "mode": self.watched.mode}
+            watched = {"watched": self.watched.name, "mode": self.watched.mode, "rule": self.keep_which}
             return {"phase": number, "epoch": epoch + 1, "row": row, "value": value, **watched}
         return state.kept
 
