@@ -68,6 +68,7 @@ def main(config: Config) -> Path:
     config.check()
     config.fit.refuse("mixed_precision", "adaptation")
     catalogue.check(config.methods, tuple(catalogue.METHODS), config.strength, config.threshold)
+    catalogue.check_length(config.fit)
     if not config.target:
         raise ConfigError("--target is missing: the pictures without labels that the model is for")
     row = backbone_table.find(config.backbone)

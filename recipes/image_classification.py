@@ -119,17 +119,12 @@ def main(config: Config) -> Path:
             "recipe": "image-classification",
             **run.environment(),
             "config": run.plain(config),
-            "seed": best.seed,
+            **run.shipped(best, config.schedule, described),
             "backbone": run.describe_backbone(row, spec, model),
             "data": run.describe_data(source, pixels, made, config.split_seed, fingerprint, duplicates)
             | {"hints": hinted},
-            "schedule": {
-                "name": config.schedule,
-                "phases": [a | b for a, b in zip(described, best.phases, strict=True)],
-            },
             "test_accuracy_by_seed": accuracies,
             "trainings": divergence.trainings(arms),
-            "seconds": {"train": best.seconds},
             "verdict": verdict,
         }
         run.write_units(folder, units)

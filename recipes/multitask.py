@@ -118,16 +118,11 @@ def main(config: Config) -> Path:
             "recipe": "multitask",
             **run.environment(),
             "config": run.plain(config),
-            "seed": best.seed,
+            **run.shipped(best, config.schedule, described),
             "backbone": run.describe_backbone(row, spec, model),
             "data": task_run.describe_data(source, images, heads, made, config.split_seed, fingerprint, duplicates),
-            "schedule": {
-                "name": config.schedule,
-                "phases": [a | b for a, b in zip(described, best.phases, strict=True)],
-            },
             **task_run.judged(heads, measured),
             "trainings": divergence.trainings(arms),
-            "seconds": {"train": best.seconds},
             "verdict": None,
             "sharing": sharing,
         }

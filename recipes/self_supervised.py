@@ -95,7 +95,7 @@ def main(config: Config) -> Path:
             "recipe": "self-supervised",
             **run.environment(),
             "config": run.plain(config),
-            "seed": config.seed,
+            **run.shipped(trained, config.schedule, described),
             "backbone": run.describe_backbone(row, spec, model),
             "data": {
                 "source": config.data,
@@ -104,11 +104,6 @@ def main(config: Config) -> Path:
                 "skipped": list(images["all"].skipped),
                 **reading.record(pile, {"all": images["all"]}),
             },
-            "schedule": {
-                "name": config.schedule,
-                "phases": [a | b for a, b in zip(described, trained.phases, strict=True)],
-            },
-            "seconds": {"train": trained.seconds},
             "out": str(config.out),
             **pretext.compared(before, after, images),
             "clusters": {"count": len(seen.typical), "silhouette": seen.silhouette},

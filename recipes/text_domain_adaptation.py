@@ -66,6 +66,7 @@ def main(config: Config) -> Path:
     if useless is not None:
         raise ConfigError(f"--{useless.replace('_', '-')} changes nothing where texts are adapted: leave it away")
     catalogue.check(config.methods, METHODS, config.strength, config.threshold)
+    catalogue.check_length(config.fit)
     if config.schedule != "feature_extraction" or config.hidden < 1:
         raise ConfigError(
             "texts are adapted behind a frozen encoder: --schedule feature_extraction, and --hidden 1 or more"

@@ -9,11 +9,11 @@
     ├── ArtifactError  (OSError)       a run or an exported file that cannot be opened
     ├── ExportError    (RuntimeError)  a model that cannot be written in the requested format
     │   └── NotApplicable              a precision that makes no sense for a format or a model; nothing failed
-    ├── TrainingError  (ArithmeticError)  a training that came to nothing: its loss is not a number
+    ├── TrainingError  (ArithmeticError)  a training that came to nothing: its loss, or what it is judged by, is not a number
     └── CheckFailed    (RuntimeError)  what was made or given ran, and a check of it failed: an answer that is no number
 
 Each message is one line: what, where, what was expected, what to do. The command line prints it without a
-traceback and exits with code 2, after a failed check with 1.
+traceback and exits with code 2; with 1 after a failed check, and after a training that came to nothing.
 """
 
 import difflib
@@ -101,4 +101,6 @@ class CheckFailed(GraftError, RuntimeError):  # noqa: N818  (reads as what it is
 
 
 class TrainingError(GraftError, ArithmeticError):
-    """A training that cannot go on, because its loss is not a number."""
+    """A training that cannot go on, because its loss is not a number, or that has no epoch to keep."""
+
+    exit_code = 1

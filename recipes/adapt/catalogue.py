@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from recipes.engine.schedule import Phase
+from recipes.engine.settings import FitSettings
 from zoo.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
     from recipes.engine.joint import Method
 
-__all__ = ["METHODS", "Row", "check", "check_batch", "check_reach", "maker"]
+__all__ = ["METHODS", "Row", "check", "check_batch", "check_length", "check_reach", "maker"]
 
 
 STRENGTHS = (1e-7, 1e7)
@@ -111,6 +112,23 @@ def check_reach(names: Sequence[str], phases: Sequence[Phase], hidden: int) -> N
                 f"{name} adapts features, and here they stay as they are: raise --hidden, take another --schedule than one "
                 f"that ends with the head alone, or leave {name} out of --methods"
             )
+
+
+def check_length(settings: FitSettings) -> None:
+    """Refuse early stopping where the last epoch is kept.
+
+    It waits for a better figure on labelled validation examples, and the only ones are of the source: that it gets no better
+    says nothing of the target. A method's strength and the learning rate also follow the length of the phase, so that one
+    that is cut off is another method; and methods and baseline are compared after as many epochs.
+
+    Raises:
+        ConfigError: it is asked for.
+    """
+    if settings.patience:
+        raise ConfigError(
+            "--patience waits for better validation figures, which are the source's alone where a model adapts to a target, "
+            "so every training runs to its end: leave it away, or give fewer --epochs"
+        )
 
 
 def maker(name: str, strength: float, threshold: float | None) -> "Callable[[int, int], Method]":

@@ -53,8 +53,9 @@ class Plan:
 
 @dataclass
 class Candidate:
-    """A trained model; `seconds` include what cached features had cost, `diverged` is the loss at the end of each phase that
-    exploded, `figures` hold what it is chosen and reported by.
+    """A trained model; `seconds` include what cached features had cost, `figures` hold what it is chosen and reported by.
+    `kept` and `diverged` are as `fit.Trained` has them; of a method that adapts a trained model, those of that one, and in
+    `kept` "adapted", the name of the method.
 
     Of `figures`, "right" `(n,)` says which of the measured examples it classifies correctly. It is for paired comparisons
     and is not written to run.json.
@@ -66,6 +67,7 @@ class Candidate:
     history: list[dict] = field(repr=False)
     phases: list[dict] = field(repr=False)
     seconds: float
+    kept: dict
     diverged: dict[str, float]
     figures: dict = field(default_factory=dict)
 
@@ -113,7 +115,8 @@ def train(
             keep=plan.keep,
         )
         found += [
-            Candidate(name, t.seed, t.weights, t.history, t.phases, t.seconds + t.charged, t.diverged) for t in trained
+            Candidate(name, t.seed, t.weights, t.history, t.phases, t.seconds + t.charged, t.kept, t.diverged)
+            for t in trained
         ]
     return found
 
@@ -198,9 +201,9 @@ def _afterwards(name: str, plan: Plan, model, pictures, found: Sequence[Candidat
         set_weights(model, before.weights)
         getattr(afterwards, catalogue.METHODS[name].of)(model, pictures, plan.settings.batch_size, before.seed)
         seconds = before.seconds + time.perf_counter() - start
-        adapted.append(
-            Candidate(name, before.seed, model.get_weights(), before.history, before.phases, seconds, before.diverged)
-        )
+        kept = {**before.kept, "adapted": name}
+        weights, diverged = model.get_weights(), before.diverged
+        adapted.append(Candidate(name, before.seed, weights, before.history, before.phases, seconds, kept, diverged))
     return adapted
 
 

@@ -136,16 +136,11 @@ def facts_of(
         "recipe": recipe,
         **run.environment(),
         "config": run.plain(config),
-        "seed": chosen.seed,
-        "schedule": {
-            "name": config.schedule,
-            "phases": [a | b for a, b in zip(schedule, chosen.phases, strict=True)],
-        },
+        **run.shipped(chosen, config.schedule, schedule),
         "test_accuracy_by_seed": [c.figures["test"] for c in candidates if c.method == chosen.method],
         "trainings": divergence.trainings(
             {c.method: [o for o in candidates if o.method == c.method] for c in candidates}
         ),
-        "seconds": {"train": chosen.seconds},
         "verdict": None,
         "adaptation": adaptation,
     }

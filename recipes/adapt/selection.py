@@ -72,11 +72,16 @@ def explain(criterion: Criterion, between_domains: bool) -> str:
 
 
 def choose(rows: Sequence[Mapping], criterion: Criterion) -> int:
-    """The number of the row with the highest mean `criterion` of its method, and of those of that method its own highest."""
+    """The number of the row with the highest mean `criterion` of its method, and of those of that method its own highest.
+    What is no number is never the highest: of two of which one is NaN, `max` takes the first."""
+
+    def known(value: float) -> float:
+        return float(value) if np.isfinite(value) else -np.inf
+
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    means = {m: np.mean([row[criterion] for row in rows if row["method"] == m]) for m in methods}
+    means = {m: np.mean([known(row[criterion]) for row in rows if row["method"] == m]) for m in methods}
     best = max(methods, key=means.__getitem__)
-    return max((i for i, row in enumerate(rows) if row["method"] == best), key=lambda i: rows[i][criterion])
+    return max((i for i, row in enumerate(rows) if row["method"] == best), key=lambda i: known(rows[i][criterion]))
 
 
 def _entropy(p: np.ndarray) -> np.ndarray:

@@ -4,7 +4,8 @@ One file for the seed in progress (weights that the schedule can change, optimiz
 history) and one for each finished seed. A file replaces the one before by a rename, so there is always a whole one.
 
 What a training does not change is not in them: origin.json holds a hash of the backbone that it began with, and the versions
-of the libraries, so that nobody goes on with another one under the same name.
+of the libraries, so that nobody goes on with another one under the same name. It also holds the format of all this: what was
+begun in another one is refused before anything is done.
 """
 
 import json
@@ -21,11 +22,14 @@ from recipes.engine.store import hash_of
 from zoo.errors import ArtifactError, ConfigError
 from zoo.files import one_line_if_damaged, read_arrays, read_json, staged_file, write_text
 
-__all__ = ["Checkpoint", "Checkpoints", "epochs_in"]
+__all__ = ["Checkpoint", "Checkpoints", "epochs_in", "is_older", "refuse_other_formats"]
 
 ANEW = "train anew with --overwrite"
 """What to do about a checkpoint that cannot be read."""
 ORIGIN = "origin.json"
+FORMAT = 2
+"""Of a folder of checkpoints: one more whenever a field or its meaning changes, what an epoch is kept by, or the order of
+the labels, so that weights or figures of before would be taken for something else. Format 1 did not name itself."""
 PACKAGES = ("graft-zoo", "keras", "tensorflow")
 
 
@@ -78,6 +82,63 @@ def epochs_in(folder: Path) -> list[dict]:
     return []
 
 
+def refuse_other_formats(folder: Path) -> None:
+    """Refuse a training that cannot go on, before anything is made ready for it; `folder` holds a folder of checkpoints for
+    each of its parts.
+
+    Raises:
+        ArtifactError: another Graft began it, or origin.json is damaged.
+    """
+    for part in sorted({file.parent for file in folder.glob("*/seed-*.npz")}):
+        _origin_of(part)
+
+
+def is_older(folder: Path) -> bool:
+    """Whether an older Graft began one of the parts of the training in `folder`, as `refuse_other_formats` has it.
+
+    Raises:
+        ArtifactError: origin.json is damaged.
+    """
+    return any(_format_of(_read_origin(file.parent)) < FORMAT for file in folder.glob("*/seed-*.npz"))
+
+
+def _read_origin(folder: Path) -> dict:
+    """The content of origin.json, `{}` where there is none.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    file = folder / ORIGIN
+    known = read_json(file, dict, ANEW) if file.exists() else {}
+    form = _format_of(known)
+    if isinstance(form, bool) or not isinstance(form, int) or not isinstance(known.get("versions", {}), dict):
+        raise ArtifactError(f"'{file}' is damaged: {ANEW}")
+    return known
+
+
+def _format_of(known: Mapping):
+    return known.get("format", 1)
+
+
+def _origin_of(folder: Path) -> dict:
+    """What origin.json says of the checkpoints in `folder`.
+
+    Raises:
+        ArtifactError: they are of another format, or it is damaged.
+    """
+    known = _read_origin(folder)
+    form = _format_of(known)
+    if form != FORMAT:
+        which, instead = ("an older", "") if form < FORMAT else ("a newer", "update graft-zoo, or ")
+        raise ArtifactError(
+            f"the training in '{folder}' was begun by {which} Graft (checkpoints of format {form}, this one goes on with "
+            f"{FORMAT}): {instead}{ANEW}"
+        )
+    if "versions" not in known:
+        raise ArtifactError(f"'{folder / ORIGIN}' is damaged: {ANEW}")
+    return known
+
+
 class Checkpoints:
     """The checkpoints of one training in `folder`; without a folder nothing is kept."""
 
@@ -90,27 +151,21 @@ class Checkpoints:
     def check_origin(self, backbone: Sequence[np.ndarray]) -> None:
         """Compare the weights of the `backbone` with those that the training began with; if it begins now, note them.
 
-        Warns of other versions of the libraries, and where an older Graft did not note anything.
+        Warns of other versions of the libraries.
 
         Raises:
+            ArtifactError: another Graft began it, or origin.json is damaged.
             ConfigError: they differ.
         """
         if self.folder is None:
             return
-        origin = {"backbone": hash_of(list(backbone)), "versions": {name: metadata.version(name) for name in PACKAGES}}
+        versions = {name: metadata.version(name) for name in PACKAGES}
+        origin = {"format": FORMAT, "backbone": hash_of(list(backbone)), "versions": versions}
         begun = any(self.folder.glob("seed-*.npz"))
         if not begun:
             write_text(self.folder / ORIGIN, json.dumps(origin))
             return
-        if not (self.folder / ORIGIN).exists():
-            warn(
-                "the checkpoint is of an older Graft, which did not note what backbone it began with: whether this is the "
-                "same one cannot be said"
-            )
-            return
-        known = read_json(self.folder / ORIGIN)
-        if not isinstance(known, dict) or not isinstance(known.get("versions"), dict):
-            raise ArtifactError(f"'{self.folder / ORIGIN}' is damaged: train anew with --overwrite")
+        known = _origin_of(self.folder)
         if known.get("backbone") != origin["backbone"]:
             raise ConfigError(
                 "the weights of the backbone are not those that this training began with: what is trained already does not "

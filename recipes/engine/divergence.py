@@ -53,21 +53,23 @@ def warnings_of(facts: Mapping) -> tuple[list[str], bool]:
     """What is to be said of the trainings that exploded.
 
     Args:
-        facts: of run.json: "seed", "trainings" (the first one ships, unless there is an "adaptation"), and
-            the comparisons "verdict", "sharing" and "adaptation".
+        facts: of run.json: "seed", "kept", "trainings" (the first one ships, unless there is an
+            "adaptation"), and the comparisons "verdict", "sharing" and "adaptation".
 
     Returns:
         A sentence for each training and phase; whether the model that ships exploded, or a training that
         one of the comparisons rests on.
     """
     found, bad = [], _exploded(facts)
+    last = facts.get("kept", {}).get("rule") == "last"
+    kept = "kept is its last epoch" if last else "kept is the best epoch all the same"
     for name, seeds in bad.items():
         for phase in dict.fromkeys(phase for phases in seeds.values() for phase in phases):
             losses = {seed: phases[phase] for seed, phases in seeds.items() if phase in phases}
             found.append(
                 f"the training '{name}' diverged in phase '{phase}' (seed {_listed(losses)}): its loss ended at "
-                f"{_listed(f'{loss:.3g}' for loss in losses.values())}; kept is the best epoch all the same; try a "
-                "--learning-rate a tenth of it, or --clip-norm 1"
+                f"{_listed(f'{loss:.3g}' for loss in losses.values())}; {kept}; try a --learning-rate a tenth of it, or "
+                "--clip-norm 1"
             )
     compared = {name for names in _compared(facts) for name in names}
     return found, facts["seed"] in bad.get(_shipped(facts), ()) or not compared.isdisjoint(bad)

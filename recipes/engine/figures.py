@@ -90,18 +90,28 @@ def hottest_place(heat: np.ndarray) -> str:
     return "centre" if (down, across) == ("middle", "centre") else f"{down} {across}"
 
 
-def curve(name: str, train: Sequence[float], validation: Sequence[float], phases: Sequence[str], percent: bool) -> str:
+def curve(
+    name: str,
+    train: Sequence[float],
+    validation: Sequence[float],
+    phases: Sequence[str],
+    percent: bool,
+    kept: int | None = None,
+) -> str:
     """One quantity against the epoch, as an `<svg>` element that takes its colours from the page.
 
     `train` and `validation` hold a value an epoch (NaN where none was measured), `phases` the phase of each epoch.
     `name` keeps the ids of this figure apart from those of others on the page. `percent` shows 0..1 as 0..100 %.
+    `kept` is the epoch, from 1, to be marked as the one that was kept.
     """
 
     def draw(figure, axes):
         _lines(axes, train, validation)
         _bands(axes, phases)
+        if kept is not None:
+            axes.axvline(kept, color=COLOURS["ink"], linewidth=1.5, label="kept", zorder=1)
         _frame(axes, len(phases), percent)
-        figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=COLOURS["ink"], handlelength=3.2)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=COLOURS["ink"], handlelength=3.2)
 
     return _drawn(name, draw)
 

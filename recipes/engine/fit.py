@@ -15,7 +15,7 @@ import numpy as np
 from recipes.engine import divergence
 from recipes.engine.budget import Clock
 from recipes.engine.cache import PrefixCache
-from recipes.engine.checkpoint import Checkpoints
+from recipes.engine.checkpoint import ANEW, Checkpoints
 from recipes.engine.device import mirrored
 from recipes.engine.images import Images
 from recipes.engine.progress import say
@@ -30,6 +30,7 @@ from zoo.adapters import add_lora, freeze_but, lora_layers, merged_weights, rese
 from zoo.blocks import count_trained, find_blocks, freeze
 from zoo.cuts import narrowest_cut
 from zoo.errors import ConfigError
+from zoo.files import one_line_if_damaged
 from zoo.heads import Head, Tasks
 from zoo.stack import backbone_of
 from zoo.state import set_weights
@@ -51,9 +52,9 @@ class Trained:
 
     `history` has a row an epoch; `phases` a summary of each phase; `weights` are those of the whole model, after the epoch
     that was kept: `kept` is `{"phase" (its number), "epoch" (in that phase, from 1), "row" (in `history`), "watched" (the
-    name of the validation figure that chose it), "mode", "value"}`. `charged` are the seconds that the features which it
-    found in the cache had cost, `validation_loss` is that of the kept epoch, `diverged` the loss at the end of each phase
-    that exploded.
+    name of the validation figure that chose it), "mode", "value", "rule" ("best", or "last" where no figure chose it)}`.
+    `charged` are the seconds that the features which it found in the cache had cost, `validation_loss` is that of the kept
+    epoch, `diverged` the loss at the end of each phase that exploded.
     """
 
     seed: int
@@ -73,7 +74,8 @@ def best_of(trained: "Sequence[Trained]") -> Trained:
     for result in trained[1:]:
         watched = Watched(result.kept["watched"], result.kept["mode"])
         value, known = result.kept["value"], best.kept["value"]
-        if watched.better(value, known) or (value == known and result.validation_loss < best.validation_loss):
+        lower = Watched("validation loss", "min").better(result.validation_loss, best.validation_loss)
+        if watched.better(value, known) or (value == known and lower):
             best = result
     return best
 
@@ -111,7 +113,7 @@ def train(
 
     Raises:
         ConfigError: no seeds; a cache that cannot be had.
-        TrainingError: the loss is not a number.
+        TrainingError: the loss is not a number, or no epoch has a watched figure that is one.
     """
     if not seeds:
         raise ConfigError("the number of seeds must be at least 1")
@@ -155,7 +157,8 @@ def _train(build, head, phases, images, seeds, settings, store, checkpoints, log
         finished = checkpoints.finished(seed, beginning)
         if finished is not None:
             facts, weights = finished
-            results.append(Trained(seed, weights, **facts))
+            with one_line_if_damaged(f"seed-{seed}-done.npz", ANEW):
+                results.append(Trained(seed, weights, **facts))
             continue
         keras.utils.set_random_seed(seed)
         if index:

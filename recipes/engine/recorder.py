@@ -23,7 +23,8 @@ def keep_best(watched: Watched, patience: int, known: Mapping, always: bool = Fa
     """Early stopping on "val_watched" for a phase that consists of several calls of `fit`.
 
     It begins with the first of them, from what it `known` when the training was interrupted, and its `best_weights` are
-    put back by who called. With `always` every epoch is better than the ones before: the last one is kept.
+    put back by who called. With `always` every epoch whose figure is a number is better than the ones before: the last one
+    of them is kept.
     """
     import keras
 
@@ -39,7 +40,7 @@ def keep_best(watched: Watched, patience: int, known: Mapping, always: bool = Fa
             self.begun = True
 
         def _is_improvement(self, monitor_value, reference_value):
-            return always or watched.better(monitor_value, reference_value)
+            return watched.better(monitor_value, None if always else reference_value)
 
         def on_train_end(self, logs=None):
             """Keras's own would put the best weights back between two calls."""

@@ -103,6 +103,7 @@ def _context(run: Path, facts: Tree) -> Tree:
         "text": text,
         "phases": training.phase_rows(facts),
         "curves": training.curves(training.read_history(run / "history.csv"), facts),
+        "kept": training.kept_epoch(facts),
         "sweeps": training.sweep_curves(facts["schedule"]["phases"]),
         "confusion": _confusion(read_confusion(run, facts)),
         "per_class": _per_class(facts["metrics"][split] if split else None, labels),

@@ -12,7 +12,7 @@ from recipes.engine import figures, headline, wording
 from zoo.errors import ArtifactError
 from zoo.shown import csv_text
 
-__all__ = ["curves", "phase_rows", "read_history", "sweep_curves"]
+__all__ = ["curves", "kept_epoch", "phase_rows", "read_history", "sweep_curves"]
 
 Tree = Mapping[str, Any]
 
@@ -55,6 +55,23 @@ def _as_text(name: str, value: float) -> str:
     return wording.percent(value) if shares else f"{value:,.4g}"
 
 
+def kept_epoch(facts: Tree) -> Tree | None:
+    """`{"of_all" (counted over all phases, from 1), "text"}` of the epoch whose weights the run holds; None in runs of an
+    older Graft, which did not say."""
+    kept = facts.get("kept")
+    if not kept:
+        return None
+    figure = f"{kept['watched']} {_as_text(kept['watched'], kept['value'])}"
+    if kept["rule"] == "last":
+        why = f"the last one, which no validation figure chose ({figure})"
+    else:
+        why = f"the best one by {figure}"
+    text = f"epoch {kept['epoch']} of {kept['phase']}, {why}"
+    if "adapted" in kept:
+        text += f"; {kept['adapted']} adapted it afterwards"
+    return {"of_all": kept["of_all"], "text": text}
+
+
 def curves(history: Mapping[str, Sequence] | None, facts: Tree) -> list[Tree]:
     """Accuracy and loss against the epoch, each with a sentence for those who cannot see it."""
     from markupsafe import Markup
@@ -62,6 +79,7 @@ def curves(history: Mapping[str, Sequence] | None, facts: Tree) -> list[Tree]:
     if not history or not history["phase"]:
         return []
     drawn, kinds = [], _kinds(facts)
+    kept = (kept_epoch(facts) or {}).get("of_all")
     keys = [key for key in history if f"val_{key}" in history]
     for key in sorted(keys, key=lambda key: "loss" in key):
         name, percent = _metric_name(key, kinds), "accuracy" in key
@@ -69,10 +87,10 @@ def curves(history: Mapping[str, Sequence] | None, facts: Tree) -> list[Tree]:
         if np.isnan([*train, *validation]).all():
             continue
         # matplotlib escapes the phases' names; everything else in the drawing is ours.
-        svg = Markup(figures.curve(key, train, validation, history["phase"], percent))
+        svg = Markup(figures.curve(key, train, validation, history["phase"], percent, kept))
         ends = {"training": _last(train), "validation": _last(validation)}
         name = name if ":" in name else name.capitalize()
-        drawn.append({"name": name, "svg": svg, "percent": percent, "ends": ends})
+        drawn.append({"name": name, "svg": svg, "percent": percent, "ends": ends, "kept": kept})
     return drawn
 
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCHEMA",
+    "Shipped",
     "concerns",
     "describe_backbone",
     "describe_data",
@@ -64,6 +65,7 @@ __all__ = [
     "read",
     "read_confusion",
     "save_arrays",
+    "shipped",
     "summarize",
     "with_membership",
     "write_classifier",
@@ -85,7 +87,10 @@ LARGEST_IMAGE = 10_000
 TYPES = {
     **dict.fromkeys(("config", "data", "data.splits", "data.decode", "backbone", "backbone.weights", "schedule"), dict),
     **dict.fromkeys(("metrics", "metrics.validation", "metrics.test", "seconds", "versions", "verdict"), dict),
-    **dict.fromkeys(("adaptation", "counted_words", "confusion", "measure"), dict),
+    **dict.fromkeys(("adaptation", "counted_words", "confusion", "measure", "kept"), dict),
+    **dict.fromkeys(("kept.phase", "kept.watched", "kept.rule"), str),
+    **dict.fromkeys(("kept.epoch", "kept.of_all"), int),
+    "kept.value": int | float,
     **dict.fromkeys(("data.labels", "data.made_splits", "schedule.phases", "warnings", "test_accuracy_by_seed"), list),
     **dict.fromkeys(("recipe", "modality", "data.source", "data.fingerprint", "backbone.name", "schedule.name"), str),
     **dict.fromkeys(("seed", "data.split_seed", "data.image_size", "data.max_length", "backbone.parameters"), int),
@@ -156,6 +161,43 @@ def environment() -> dict:
 def plain(config) -> dict:
     """A Config as JSON can hold it."""
     return {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(config).items()}
+
+
+class Shipped(Protocol):
+    """One seed's result, where several methods are compared that of one of them; see `fit.Trained`."""
+
+    seed: int
+    phases: Sequence[Mapping]
+    seconds: float
+    kept: Mapping
+
+
+def shipped(result: Shipped, schedule: str, described: Sequence[Mapping]) -> dict:
+    """What run.json says of the training whose model ships, in every recipe.
+
+    Args:
+        result: that training.
+        schedule: its name.
+        described: the phases, as `fit.describe_phases` has them.
+
+    Returns:
+        "seed", "seconds", "schedule" with what came of each phase, and "kept": the epoch whose weights ship, as
+        `{"phase", "epoch" (in that phase, from 1), "of_all" (its row in history.csv, from 1), "watched", "value", "rule"}`.
+        `watched` is the validation figure of that `value`; by the rule "best" it chose the epoch, by "last" it did not.
+        "adapted" names the method that changed those weights afterwards, of which the value knows nothing.
+    """
+    kept = result.kept
+    return {
+        "seed": result.seed,
+        "schedule": {"name": schedule, "phases": [a | b for a, b in zip(described, result.phases, strict=True)]},
+        "kept": {
+            "phase": described[kept["phase"]]["name"],
+            "epoch": kept["epoch"],
+            "of_all": kept["row"] + 1,
+            **{name: kept[name] for name in ("watched", "value", "rule", "adapted") if name in kept},
+        },
+        "seconds": {"train": result.seconds},
+    }
 
 
 def describe_backbone(row: Backbone, spec: str, model: "keras.Model") -> dict:

@@ -46,8 +46,8 @@ class FitSettings:
     budget: str | None = None
     """Train for so long instead of so many epochs: 90s, 3m, 1h. The phases share it, and rates fall with the time left."""
     patience: int = 0
-    """Stop a phase after so many epochs without a better validation loss; 0: never. The best epoch is kept either way. A
-    phase that learns from examples without labels runs to its end."""
+    """Stop a phase after so many epochs without a better value of the validation figure by which the best epoch is kept; 0:
+    never. Not for domain adaptation, where no validation labels are the target's: there the last epoch is kept."""
     mixed_precision: bool = False
     """Compute in bfloat16 while training, which newer GPUs and CPUs are quick at; the saved model is float32."""
     multi_gpu: bool = False

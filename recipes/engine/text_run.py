@@ -146,14 +146,10 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
             "modality": "text",
             **run.environment(),
             "config": run.plain(config),
-            "seed": best.seed,
+            **run.shipped(best, config.schedule, described),
             "backbone": describe_backbone(row, spec, model),
             "data": describe_data(source, texts, made, config, fingerprint, duplicates, max_length, heads)
             | {"hints": hinted},
-            "schedule": {
-                "name": config.schedule,
-                "phases": [a | b for a, b in zip(described, best.phases, strict=True)],
-            },
             "measure": {
                 **head_evaluation.measure_of(heads[0]),
                 "heads": [head_evaluation.measure_of(h) for h in heads],
@@ -161,7 +157,6 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
             "test_accuracy_by_seed": scores,
             "test_by_seed": head_evaluation.without_labels(measured),
             "trainings": divergence.trainings(arms),
-            "seconds": {"train": best.seconds},
             "verdict": verdict,
             "sharing": sharing,
             "warnings": warnings,

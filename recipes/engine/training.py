@@ -25,7 +25,7 @@ from recipes.engine.views import Views
 from zoo.adapters import freeze_but
 from zoo.blocks import Block, count_trained, freeze
 from zoo.cuts import split, with_frozen_prefix
-from zoo.errors import ArtifactError
+from zoo.errors import ArtifactError, TrainingError
 from zoo.heads import Head, Tasks, compile_arguments
 from zoo.state import set_weights
 
@@ -98,7 +98,16 @@ class Training:
         return state
 
     def keep(self, state: Checkpoint) -> None:
-        """Set the model to the best epoch of all phases, now that they are over."""
+        """Set the model to the best epoch of all phases, now that they are over.
+
+        Raises:
+            TrainingError: the watched figure of none of them is a number.
+        """
+        if not state.kept:
+            raise TrainingError(
+                f"nothing to keep: the {self.watched.name} is no number in any of the {len(state.history)} epochs; train "
+                "anew (--overwrite) with a --learning-rate a tenth of it, or --clip-norm 1"
+            )
         for variable, value in zip(self.changing, state.kept_variables, strict=True):
             variable.assign(value)
         kept = state.kept
@@ -167,7 +176,6 @@ class Training:
             "input_wait_share": waited / training_seconds,
             "rate_finder": self.sweeps.get(number),
             "watched": self.watched.name,
-            "best_validation_watched": rows[best_epoch]["val_watched"],
             **_best(rows[best_epoch]),
         }
         say(
@@ -193,12 +201,12 @@ class Training:
 
     def _kept(self, state: Checkpoint, number: int, epoch: int, rows: Sequence[Mapping]) -> dict:
         """Which epoch of all phases so far is the best, now that phase `number` has ended, whose best `epoch` is; `state` is
-        that of before."""
+        that of before. Empty: no epoch so far has a watched figure that is a number."""
         value = rows[epoch]["val_watched"]
         last = self.keep_which == "last" and number == len(self.phases) - 1
-        if not state.kept or last or self.watched.better(value, state.kept["value"]):
+        if self.watched.better(value, None if last or not state.kept else state.kept["value"]):
             row = len(state.history) + epoch
-            watched = {"watched": self.watched.name, "mode": self.watched.mode}
+            watched = {"watched": self.watched.name, "mode": self.watched.mode, "rule": self.keep_which}
             return {"phase": number, "epoch": epoch + 1, "row": row, "value": value, **watched}
         return state.kept
 
@@ -446,8 +454,9 @@ def _steps_a_call(steps: int, whole_epochs: bool) -> int:
 
 
 def _best(row: Mapping[str, float]) -> dict:
+    """The validation figures of an epoch for run.json, which has no word for what is no number but null."""
     return {
-        f"best_validation_{name.removeprefix('val_')}": value
+        f"best_validation_{name.removeprefix('val_')}": value if np.isfinite(value) else None
         for name, value in row.items()
-        if name.startswith("val_") and name != "val_watched"
+        if name.startswith("val_")
     }

@@ -52,9 +52,12 @@ class Watched:
     mode: Literal["min", "max"]
 
     def better(self, value: float, other: float | None) -> bool:
-        """Whether `value` is better than `other`; everything is better than None, and NaN than nothing."""
-        if other is None:
-            return not np.isnan(value)
+        """Whether `value` is better than `other`. Every number is better than None, NaN and infinity, which are better than
+        nothing: they compare as neither less nor more, and would be kept for ever."""
+        if not np.isfinite(value):
+            return False
+        if other is None or not np.isfinite(other):
+            return True
         return bool(value < other if self.mode == "min" else value > other)
 
 
@@ -79,8 +82,16 @@ class Validation:
         self.watched = Watched(f"validation {name}", "max" if maximum else "min")
 
     def figures(self, outputs) -> dict[str, float]:
-        """`{"val_loss", "val_accuracy", ...}`, of several tasks `val_TASK_...` too, and "val_watched"; `outputs` as
-        `outputs_of` gives them."""
+        """`{"val_loss", "val_accuracy", ...}`, of several tasks `val_TASK_...` too, and "val_watched", which is NaN where an
+        answer is no number; `outputs` as `outputs_of` gives them."""
+        found = self._figures(outputs)
+        # The largest of NaN is the first label: a share of right answers would be a number all the same.
+        answers = outputs.values() if isinstance(outputs, Mapping) else [outputs]
+        if not all(np.isfinite(values).all() for values in answers):
+            found["val_watched"] = np.nan
+        return found
+
+    def _figures(self, outputs) -> dict[str, float]:
         heads = self.head.heads
         if len(heads) == 1:
             measured = self._of(heads[0], outputs, self.examples.targets)
@@ -94,7 +105,9 @@ class Validation:
             loss, total = loss + weight * measured["loss"], total + weight
             watched.append(measured[self.keys[head.name]])
         known = [value for value in watched if not np.isnan(value)]
-        best = float(np.mean(known)) if self.by_share and known else loss
+        best = loss
+        if self.by_share:  # without any share, the loss from below: less of it is better, and every share better still
+            best = float(np.mean(known)) if known else -loss
         return found | {"val_loss": loss, "val_watched": best}
 
     def _key(self, head: Head) -> str:

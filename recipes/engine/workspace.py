@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from recipes.engine.checkpoint import is_older, refuse_other_formats
 from recipes.engine.progress import say
 from recipes.engine.store import Store
 from zoo import locks
 from zoo.errors import ArtifactError, ConfigError, DiskFull, GraftError
 from zoo.files import disk_full, read_json, replace_folder, settle, write_text
 
-__all__ = ["finished", "settle_run", "store_beside", "workspace"]
+__all__ = ["drop_older", "finished", "settle_run", "store_beside", "workspace"]
 
 SETTINGS = "settings.json"
 FREE = ("out", "overwrite", "resume")
@@ -60,6 +61,7 @@ def workspace(out: Path, settings: Mapping, fingerprint: str) -> Iterator[Path]:
     Raises:
         ConfigError: `out` exists, or an interrupted run of that name, and neither `overwrite` nor `resume` says what to do;
             or the run to resume had other settings or other data; or somebody else is making `out`.
+        ArtifactError: what is to be resumed was begun by another Graft, or is damaged.
     """
     out = Path(out)
     if settings["overwrite"] and settings["resume"]:
@@ -93,6 +95,20 @@ def settle_run(out: Path) -> None:
         _tidy(out)
     if folder.exists() and not _has_checkpoint(folder):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def drop_older(out: Path) -> None:
+    """Remove the interrupted training of `out` if an older Graft began it, for who would only start it anew; says so.
+
+    Raises:
+        ArtifactError: it is damaged.
+        ConfigError: somebody is making `out`.
+    """
+    folder = _folder_of(out)
+    if is_older(folder / "checkpoint"):
+        with locks.hold(out):
+            shutil.rmtree(folder, ignore_errors=True)
+        say(f"'{out}' was begun by an older Graft and interrupted: it is trained anew")
 
 
 def _tell(error: BaseException, out: Path, folder: Path, complete: bool) -> None:
@@ -140,6 +156,7 @@ def _begin(out: Path, folder: Path, known: Mapping) -> None:
     if begun and not (overwrite or resume):
         raise ConfigError(f"'{out}' was begun and interrupted: --resume goes on with it, --overwrite starts anew")
     if resume and begun:
+        refuse_other_formats(folder / "checkpoint")  # first: settings and data may have been written otherwise too
         _refuse_changes(out, read_json(folder / SETTINGS, dict), known)
         say(f"resuming '{out}'")
         return

@@ -1,5 +1,6 @@
 """A grid of trainings: each cell a `graft train` process, one row a cell, resumable, one report at the end."""
 
+import contextlib
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
@@ -8,10 +9,11 @@ from pathlib import Path
 
 from export import manifest as exported
 from export import probe
+from recipes.engine import workspace
 from recipes.engine.progress import progress, say, tell, warn
 from recipes.grid import analysis, jobs, plan, report, rows
 from recipes.grid.ledger import Ledger
-from zoo.errors import ArtifactError, ConfigError
+from zoo.errors import ArtifactError, ConfigError, GraftError
 from zoo.files import one_line_if_damaged, read_json
 
 __all__ = ["Files", "Grid", "run", "typed"]
@@ -95,6 +97,9 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
 
 def _train(grid: Grid, ledger: Ledger, missing: Sequence[plan.Cell]) -> None:
     queue = {cell.name: cell for cell in missing}
+    for name in queue:
+        with contextlib.suppress(GraftError):  # the cell itself says it, and the others go on
+            workspace.drop_older(grid.cells / name)
     todo = [
         jobs.Job(name, tuple(plan.command(grid.plan, cell, grid.cells / name)), grid.cells / f"{name}.log")
         for name, cell in queue.items()

@@ -1,5 +1,7 @@
 """One small run, trained and exported once, through the same functions as the command line."""
 
+import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,33 @@ def small_run(photo_folder, tmp_path_factory) -> Path:
     manifest = export.export(export.Options(run=out))
     assert [row["passed"] for row in manifest["files"]] == [True, True, True]
     return out
+
+
+@pytest.fixture(scope="session")
+def kept_of():
+    """What the run.json of a run says of its kept epoch, compared with its history.csv."""
+
+    def kept(run: Path) -> dict:
+        facts = json.loads((run / "run.json").read_text())
+        with (run / "history.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        found = facts["kept"]
+        own = [row for row in rows if row["phase"] == found["phase"]]
+        assert own[found["epoch"] - 1] == rows[found["of_all"] - 1]
+        assert found["phase"] in [phase["name"] for phase in facts["schedule"]["phases"]]
+        assert found["watched"].startswith("validation ")
+        if found["watched"] == "validation loss":
+            losses = [float(row["val_loss"]) for row in rows]
+            assert losses[found["of_all"] - 1] == pytest.approx(found["value"])
+            assert found["rule"] == "last" or found["value"] == pytest.approx(min(losses))
+        if found["rule"] == "last":
+            assert found["of_all"] == len(rows)
+        if (run / "report.html").exists() and facts["recipe"] != "self-supervised":
+            told = f"what was kept: epoch {found['epoch']} of {found['phase']}, "
+            assert told in (run / "report.html").read_text()
+        return found
+
+    return kept
 
 
 @pytest.fixture(scope="session")

@@ -54,12 +54,16 @@ def adapt(call, photo_folder, tmp_path):
     return run
 
 
-def test_pictures_from_end_to_end(adapt, call, dark_photos, photo_folder, tmp_path):
+def test_pictures_from_end_to_end(adapt, call, dark_photos, photo_folder, tmp_path, kept_of):
     methods = ("cdan", "adabn")
     code, said, _, out = adapt(dark_photos, "--methods", *methods, "--target-labels", "--seeds", 2, "--tensorboard")
     assert code == 0
     assert {path.name for path in (out / "tensorboard").iterdir()} == {"source_only", "cdan"}
     facts = json.loads((out / "run.json").read_text())
+    kept = kept_of(out)
+    assert kept["rule"] == "last"
+    chosen = facts["adaptation"]["chosen"]["method"]
+    assert kept.get("adapted") == (chosen if chosen == "adabn" else None)
     rows = facts["adaptation"]["rows"]
     assert [(row["method"], row["seed"]) for row in rows] == [
         (method, seed) for method in ("source_only", *methods) for seed in (0, 1)
@@ -128,7 +132,7 @@ def test_without_labels_nothing_is_claimed(adapt, dark_photos, tmp_path):
         assert "whether it gained anything is not known" in said
 
 
-def test_texts_from_end_to_end(call, tmp_path):
+def test_texts_from_end_to_end(call, tmp_path, kept_of):
     from recipes.data import commands
 
     table = tmp_path / "unlabelled.csv"
@@ -144,6 +148,7 @@ def test_texts_from_end_to_end(call, tmp_path):
     assert code == 0
     facts = json.loads((out / "run.json").read_text())
     assert [row["method"] for row in facts["adaptation"]["rows"]] == ["source_only", "coral", "pseudo_label"]
+    assert kept_of(out)["rule"] == "last"
     assert [phase["cached"] for phase in facts["schedule"]["phases"]] == [True]
     code, said, _ = call("predict", out, "switch the light on", "--json")
     assert code == 0
@@ -262,7 +267,7 @@ def test_a_net_of_your_own_that_ends_in_a_vector(adapt, dark_photos, tmp_path):
     assert "Worst mistakes" in (out / "report.html").read_text()
 
 
-def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path):
+def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path, kept_of):
     arguments = (
         "train",
         "semi-supervised",
@@ -280,6 +285,7 @@ def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path):
     assert facts["data"]["splits"]["train"]["per_label"] == {"left": 3, "right": 3, "top": 3}
     assert [row["method"] for row in facts["adaptation"]["rows"]] == ["supervised_only", "pseudo_label", "fixmatch"]
     assert facts["adaptation"]["chosen"]["criterion"] == "labelled"
+    assert kept_of(tmp_path / "run")["rule"] == "best"
     kept = facts["adaptation"]["chosen"]["method"]
     row = next(row for row in facts["adaptation"]["rows"] if row["method"] == kept)
     assert facts["metrics"]["test"]["accuracy"] == pytest.approx(row["accuracy"])
@@ -297,7 +303,7 @@ def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path):
         assert message in lines[0]
 
 
-def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path):
+def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path, kept_of):
     out = tmp_path / "pile"
     small = [option for option in SMALL if option not in ("--batch-size", 8)]
     arguments = ("train", "self-supervised", "--data", photo_folder, "--out", out, *small, "--batch-size", 16)
@@ -306,6 +312,7 @@ def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp
     assert "share the label" in said
     facts = json.loads((out / "run.json").read_text())
     assert facts["clusters"]["count"] == 3
+    assert kept_of(out)["rule"] == "best"
     with (out / "clusters.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == facts["data"]["pictures"] == len(list(photo_folder.rglob("*.png")))

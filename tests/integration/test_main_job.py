@@ -13,7 +13,8 @@ from recipes.commands import evaluate
 from zoo.vision import decode
 
 
-def test_a_run_holds_what_the_contract_says(small_run):
+def test_a_run_holds_what_the_contract_says(small_run, kept_of):
+    assert kept_of(small_run)["rule"] == "best"
     names = {path.name for path in small_run.iterdir()}
     assert names == {
         "run.json", "history.csv", "model.keras", "labels.txt", "examples.npz", "samples.npz", "mistakes.npz",

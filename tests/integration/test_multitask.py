@@ -25,7 +25,7 @@ def answers(photo_folder, tmp_path_factory) -> Path:
     return table
 
 
-def test_several_tasks_from_end_to_end(call, answers, tmp_path, monkeypatch):
+def test_several_tasks_from_end_to_end(call, answers, tmp_path, monkeypatch, kept_of):
     out, updates, train = tmp_path / "run", {}, fit.train
 
     def watched(build, head, phases, images, seeds, settings, **more):
@@ -42,6 +42,7 @@ def test_several_tasks_from_end_to_end(call, answers, tmp_path, monkeypatch):
     facts = json.loads((out / "run.json").read_text())
     assert [task["task"] for task in facts["sharing"]] == ["place", "light", "like"]
     assert len(updates) == 4
+    assert kept_of(out)["watched"] == "validation loss of all tasks"
     assert min(updates.values()) == updates["together"], (
         "a model by itself learns as long, though it has fewer pictures"
     )

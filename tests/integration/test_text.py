@@ -121,6 +121,11 @@ def test_sentences_that_were_trained_on_are_refused(call, colours, sentences_csv
     assert "1 of 2 test examples look (or read) the same as training examples (the first: 'line 3')" in lines[0]
 
 
+def test_a_run_says_which_epoch_it_kept(colours, spoken, kept_of):
+    assert kept_of(colours)["watched"] == "validation loss"
+    assert kept_of(spoken)["watched"] == "validation mean of the tasks' figures"
+
+
 def test_what_a_run_and_an_export_hold(colours):
     for name in ("tokenizer.json", "vocab.txt", "preprocessing.json", "labels.txt", "report.html", "texts.json"):
         assert (colours / name).is_file()

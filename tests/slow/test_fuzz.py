@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 COUNT = int(os.environ.get("GRAFT_FUZZ", 500))
 SECONDS = 10
 START_SECONDS = 300
+STARVED = 6
+"""So many times longer it may take without having worked."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -45,6 +48,7 @@ class Opener:
 
     def __init__(self, kind: str, run: Path):
         self.arguments, self.process = [sys.executable, "-m", "tests.slow.fuzzing", kind, str(run)], None
+        self.warm = run / "model.keras" if kind == "keras" else None
 
     def open(self, path: Path) -> dict:
         if self.process is None:
@@ -53,18 +57,28 @@ class Opener:
                 env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
             )  # fmt: skip
             assert self._answer(START_SECONDS)["outcome"] == "ready"
-        self.process.stdin.write(f"{path}\n".encode())
-        self.process.stdin.flush()
+            if self.warm is not None:  # loading TensorFlow is no opening
+                self._ask(self.warm)
+                assert self._answer(START_SECONDS)["outcome"] == "ok"
+        self._ask(path)
         found = self._answer(SECONDS)
         if found["outcome"] in ("hang", "crash") or found["bytes"] > fuzzing.MOST_BYTES:
             self.close()
         return found
 
+    def _ask(self, path: Path) -> None:
+        self.process.stdin.write(f"{path}\n".encode())
+        self.process.stdin.flush()
+
     def _answer(self, seconds: float) -> dict:
+        """A process that gets no time from a busy machine does not hang: it has worked for so long, or waits for long."""
+        began, worked = time.monotonic(), _worked(self.process.pid)
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            if not selector.select(seconds):
-                return {"outcome": "hang"}
+            while not selector.select(1):
+                waited = time.monotonic() - began
+                if waited > STARVED * seconds or (waited > seconds and _worked(self.process.pid) - worked > seconds):
+                    return {"outcome": "hang"}
         line = self.process.stdout.readline()
         return json.loads(line) if line else {"outcome": "crash", "text": f"ended with {self.process.wait()}"}
 
@@ -76,14 +90,16 @@ class Opener:
             self.process = None
 
 
+def _worked(pid: int) -> float:
+    """Seconds of processor time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def opened(kind: str, files: list[Path], run: Path) -> Found:
     """Open all `files`; what ends a native runtime is kept apart from what is wrong of us."""
     found, opener = Found(), Opener(kind, run)
     try:
-        if kind == "keras":  # loading TensorFlow is no opening
-            warm = run / "model.keras"
-            with contextlib.suppress(Exception):
-                opener.process or opener.open(warm)
         for file in files:
             answer = opener.open(file)
             outcome = answer["outcome"]

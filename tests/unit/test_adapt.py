@@ -1,5 +1,8 @@
 """Losses of examples without labels against their definitions; what adapts, and what is chosen by."""
 
+import importlib
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -350,6 +353,18 @@ def test_a_method_that_could_move_nothing_is_refused():
     catalogue.check_reach(("mmd", "pseudo_label", "adabn"), (head,), 0)  # these move the last layer, or statistics
     with pytest.raises(ConfigError, match="--hidden is a number of units, 0 for none, not -1"):
         catalogue.check_reach(("mmd",), (head, top), -1)
+
+
+@pytest.mark.parametrize("name", ["domain_adaptation", "text_domain_adaptation"])
+def test_patience_is_refused_where_it_would_do_nothing(name, tmp_path):
+    """Before, it was taken and had no effect: the last epoch counts as better than all before it."""
+    recipe = importlib.import_module(f"recipes.{name}")
+    own = recipe.Config.__dataclass_fields__["fit"].default_factory()
+    config = recipe.Config(
+        data="missing", target="missing", backbone="missing", out=tmp_path, fit=replace(own, patience=2)
+    )
+    with pytest.raises(ConfigError, match="--patience waits for better validation figures, .*: leave it away"):
+        recipe.main(config)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -84,5 +84,7 @@ def test_a_method_that_exploded_and_was_not_chosen_fails_nothing():
     assert not found["diverged"]
     assert found["adaptation"]["verdicts"]["mmd"] == {"text": "mmd gained"}
     assert "'dann' diverged with seed 0" in found["adaptation"]["verdicts"]["dann"]["text"]
-    found = concerns({"source_only": arm(WILD), "mmd": arm(FINE), "dann": arm(FINE)}, adaptation=adaptation)
+    arms = {"source_only": arm(WILD), "mmd": arm(FINE), "dann": arm(FINE)}
+    found = concerns(arms, adaptation=adaptation, kept={"rule": "last"})
     assert found["diverged"]
+    assert "kept is its last epoch" in found["warnings"][0]

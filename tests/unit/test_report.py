@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from export.evidence import wilson
-from recipes.engine import card, evaluation, explain, figures, headline, report, text_run, wording
+from recipes.engine import card, evaluation, explain, figures, headline, report, report_training, text_run, wording
 from zoo.errors import ArtifactError, ConfigError
 
 LABELS = ["ant", "<script>alert(1)</script>", "a & \"b\" 'c'", "日本"]
@@ -573,6 +573,36 @@ def test_a_phase_names_the_figure_that_it_watched(tmp_path):
     assert "entity F1 45.6 %" in text
 
 
+KEPT = {"phase": "head", "epoch": 2, "of_all": 2, "watched": "validation loss", "value": 1.25, "rule": "best"}
+
+
+def test_the_kept_epoch_is_marked_and_said(tmp_path):
+    """Before, nothing said which epoch of which phase the model is."""
+    seen = page(make_run(tmp_path / "run", facts() | {"kept": KEPT}))
+    assert "The upright line marks what was kept: epoch 2 of head, the best one by validation loss 1.25." in seen.text
+    curves = [a["aria-label"] for a in seen.all("div") if "against the epoch" in a.get("aria-label", "")]
+    assert len(curves) == 2
+    assert all(label.endswith(" Kept: epoch 2.") for label in curves)
+    share = {"watched": "validation entity F1", "value": 0.456, "rule": "last", "adapted": "adabn"}
+    told = report_training.kept_epoch({"kept": KEPT | share})["text"]
+    assert told.replace("\u202f", " ") == (
+        "epoch 2 of head, the last one, which no validation figure chose (validation entity F1 45.6 %); adabn adapted it "
+        "afterwards"
+    )
+    assert "upright line" not in page(make_run(tmp_path / "older", facts())).text, "a run of an older Graft"
+
+
+@pytest.mark.parametrize("wrong", [{"epoch": "2"}, {"value": None}, {"of_all": None}, {"phase": 3}])
+def test_a_damaged_kept_epoch_is_one_line(wrong, tmp_path):
+    make_run(tmp_path, facts() | {"kept": KEPT | wrong})
+    if None in wrong.values():
+        (tmp_path / "run.json").write_text(
+            json.dumps(facts() | {"kept": {k: v for k, v in KEPT.items() if k not in wrong}})
+        )
+    with pytest.raises(ArtifactError):
+        report.write(tmp_path)
+
+
 def test_a_tagger_has_the_accuracy_of_its_tags_and_an_entity_f1():
     assert wording.metric_name("accuracy", "f1") == "token accuracy"
     assert wording.metric_name("slots_accuracy", "f1") == "slots: token accuracy"
@@ -737,6 +767,9 @@ def test_a_curve_draws_both_lines_and_takes_the_colours_of_the_page():
     only = figures.curve("loss", [3, 2], [nan, nan], ["a", "a"], True)
     assert "validation" not in only
     ET.fromstring(figures.curve("loss", [0.5], [0.5], ["a"], True))
+    assert "kept" not in svg
+    marked = ET.fromstring(figures.curve("loss", [3, 2], [3, 2], ["a", "a"], False, kept=2))
+    assert "kept" in {"".join(node.itertext()) for node in marked.iter() if node.tag.endswith("text")}
 
 
 def test_pictures_are_small_files_of_the_right_shape():

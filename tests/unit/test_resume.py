@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ from recipes.engine.settings import FitSettings
 from tests.tiny import HEAD, builder, normalization, pictures
 from zoo.errors import ArtifactError, ConfigError, DiskFull, TrainingError
 from zoo.files import staged_file
+from zoo.stack import backbone_of
 
 PHASES = (Phase("head", "head", 2, 0.01), Phase("all", "all", 2, 0.01, batch_norm="train"))
 SEEDS = [3, 4]
@@ -128,7 +130,9 @@ SETTINGS = {"overwrite": False, "resume": False, "learning_rate": 0.1, "fit": {"
 def begin(out, keep=True, error=Killed, fingerprint="f", **options):
     with workspace.workspace(out, SETTINGS | options, fingerprint) as folder:
         if keep:
-            Checkpoints(folder / "checkpoint" / "transfer").save(0, Checkpoint())
+            checkpoints = Checkpoints(folder / "checkpoint" / "transfer")
+            checkpoints.check_origin([])
+            checkpoints.save(0, Checkpoint())
         (folder / "run.json").write_text("{}")
         if callable(error) and not isinstance(error, type):
             error(folder)
@@ -345,6 +349,91 @@ def test_a_backbone_that_changed_meanwhile_is_refused(data, tmp_path, monkeypatc
     assert f"begun with other versions: graft-zoo ({known('graft-zoo')} then, 0.1 now): its result may differ" in told
 
 
+def begun_by(content, folder):
+    """A folder of checkpoints whose origin.json is `content`; None: without one."""
+    kept = Checkpoints(folder)
+    kept.check_origin([])
+    kept.save(0, Checkpoint())
+    origin = folder / "origin.json"
+    if content is None:
+        origin.unlink()
+    elif isinstance(content, dict):
+        origin.write_text(json.dumps(json.loads(origin.read_text()) | content))
+    else:
+        origin.write_text(content)
+    return kept
+
+
+OLDER = {"format": 1}
+ORIGINS = [
+    (
+        None,
+        r"begun by an older Graft \(checkpoints of format 1, this one goes on with 2\): train anew with --overwrite",
+    ),
+    ('{"backbone": "1f", "versions": {"keras": "3"}}', "begun by an older Graft .*: train anew with --overwrite"),
+    (OLDER, "begun by an older Graft .*: train anew with --overwrite"),
+    ({"format": 3}, r"begun by a newer Graft \(checkpoints of format 3, .*: update graft-zoo, or train anew with"),
+    ({"format": "2"}, "origin.json' is damaged: train anew with --overwrite"),
+    ({"format": True}, "origin.json' is damaged: train anew with --overwrite"),
+    ({"versions": 3}, "origin.json' is damaged: train anew with --overwrite"),
+    ('{"format": 2}', "origin.json' is damaged: train anew with --overwrite"),
+    ("[", "origin.json' is damaged .*: train anew with --overwrite"),
+]
+
+
+@pytest.mark.parametrize(("content", "told"), ORIGINS)
+def test_checkpoints_of_another_graft_are_refused(content, told, tmp_path):
+    """Before, their fields were a traceback, and a missing origin.json a warning."""
+    kept = begun_by(content, tmp_path / "of it")
+    with pytest.raises(ArtifactError, match=told) as found:
+        kept.check_origin([])
+    assert found.value.exit_code == 2
+
+
+@pytest.mark.parametrize("part", ["transfer", "supervised_only", "shape alone"])
+@pytest.mark.parametrize(("content", "told"), ORIGINS[:4])
+def test_a_run_of_another_graft_is_refused_before_anything_is_done(content, told, part, tmp_path, capsys):
+    """Before, that other settings or data were given was said of what another Graft had only written otherwise; and
+    afterwards that --resume goes on."""
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        begin(out)
+    begun_by(content, _folder(out) / "checkpoint" / part)
+    capsys.readouterr()
+    with pytest.raises(ArtifactError, match=told):
+        begin(out, resume=True, fingerprint="other", keep=False, error=None)
+    assert capsys.readouterr().err == ""
+    assert (_folder(out) / "checkpoint" / part / "seed-0.npz").exists(), "nothing is lost"
+    begin(out, overwrite=True, error=None)
+    assert (out / "run.json").exists()
+
+
+@pytest.mark.parametrize(("content", "goes"), [(None, True), (OLDER, True), ({"format": 3}, False), ({}, False)])
+def test_a_cell_of_a_grid_that_an_older_graft_began_is_trained_anew(content, goes, tmp_path, capsys):
+    """Nobody can give --overwrite to one cell, and to the grid it would cost all others."""
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        begin(out)
+    begun_by(content, _folder(out) / "checkpoint" / "transfer")
+    capsys.readouterr()
+    workspace.drop_older(out)
+    assert _folder(out).exists() == (not goes)
+    assert (
+        "begun by an older Graft and interrupted: it is trained anew" in " ".join(capsys.readouterr().err.split())
+    ) == goes
+
+
+def test_a_finished_seed_that_lacks_something_is_damaged(data, tmp_path):
+    """As an older Graft left it; before, a traceback."""
+    checkpoints = Checkpoints(tmp_path / "checkpoint" / "training")
+    model = builder(normalization)()
+    checkpoints.check_origin(backbone_of(model).get_weights())
+    weights = model.get_weights()
+    checkpoints.finish(3, {"history": [], "phases": [], "seconds": 1.0}, weights, weights)
+    with pytest.raises(ArtifactError, match=r"seed-3-done.npz' is damaged .*: train anew with --overwrite"):
+        run(data, tmp_path)
+
+
 def test_what_a_training_began_with_is_noted_compared_and_missed(tmp_path, capsys):
     kept = Checkpoints(tmp_path / "a")
     weights = [np.arange(6.0).reshape(2, 3), np.zeros(3)]
@@ -359,7 +448,4 @@ def test_what_a_training_began_with_is_noted_compared_and_missed(tmp_path, capsy
     (tmp_path / "a" / "origin.json").write_text("[]")
     with pytest.raises(ArtifactError, match=r"origin.json' is damaged"):
         kept.check_origin(weights)
-    (tmp_path / "a" / "origin.json").unlink()
-    kept.check_origin(weights)
-    assert "of an older Graft, which did not note" in " ".join(capsys.readouterr().err.split())
     Checkpoints(None).check_origin(weights)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recipes.adapt import catalogue
+from recipes.adapt import catalogue, selection
 from recipes.engine import fit
 from recipes.engine.images import Images
 from recipes.engine.optimizer import group_size
@@ -15,6 +15,7 @@ from recipes.engine.texts import Ragged, Tagged, token_texts
 from recipes.engine.validation import Validation, Watched
 from tests.tiny import GREY, HEAD, PLACE, builder, normalization, pictures, tasked, two_domains
 from zoo import heads
+from zoo.errors import TrainingError
 from zoo.heads import Tasks
 from zoo.stack import backbone_of, stack
 
@@ -128,6 +129,71 @@ def test_best_of_follows_the_direction_of_what_is_watched():
     assert fit.best_of([result(0, 0.5, "min"), result(1, 0.4, "min")]).seed == 1
     assert fit.best_of([result(0, 0.5, "max"), result(1, 0.4, "max")]).seed == 0
     assert fit.best_of([result(0, 0.5, "max", 2.0), result(1, 0.5, "max", 1.0)]).seed == 1
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("nothing", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_nothing(mode, nothing):
+    """Before, a NaN that came first was never beaten."""
+    watched = Watched("x", mode)
+    assert not watched.better(nothing, None)
+    assert not watched.better(nothing, 0.5)
+    assert watched.better(0.5, nothing)
+    assert watched.better(0.5, None)
+    rows = [
+        {"method": "a", "labelled": nothing},
+        {"method": "b", "labelled": 0.5},
+        {"method": "b", "labelled": nothing},
+    ]
+    assert selection.choose(rows[:2], "labelled") == 1
+    assert selection.choose(rows[1:], "labelled") == 0
+
+
+def test_answers_that_are_no_numbers_are_not_judged():
+    """Before, their largest one was the first label, and a share of right answers came out."""
+    outputs = np.full((1, 3), 1 / 3, np.float32)
+    two = Tasks((PLACE, replace(HEAD, name="other")))
+    data = pictures(12)
+    vectors = np.full((12, 4), np.nan, np.float32)
+    assert np.isnan(Validation(heads.embedding(4), data).figures(vectors)["val_watched"])
+    both = replace(data, targets={"place": data.targets, "other": data.targets})
+    answers = {"place": np.repeat(outputs, 12, 0), "other": np.full((12, 3), np.nan, np.float32)}
+    assert np.isnan(Validation(two, both).figures(answers)["val_watched"])
+
+
+def watching(monkeypatch, values, phases, keep="best", **settings):
+    """A training whose watched validation figure is each of `values` in turn."""
+    left, figures = list(values), Validation.figures
+    monkeypatch.setattr(Validation, "figures", lambda *given: figures(*given) | {"val_watched": left.pop(0)})
+    data = {"train": pictures(24), "validation": pictures(9, 1)}
+    phases = [Phase(f"phase {i}", "head", epochs, 0.01) for i, epochs in enumerate(phases)]
+    _, (result,) = fit.train(builder(normalization), HEAD, phases, data, [0], replace(QUIET, **settings), keep=keep)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("values", "phases", "keep", "row"),
+    [
+        ([np.nan, 0.5, 0.6], (3,), "best", 1),
+        ([np.nan, np.nan, 0.5, 0.6], (2, 2), "best", 2),
+        ([np.inf, 0.5, np.nan, np.nan], (2, 2), "best", 1),
+        ([0.5, 0.6, np.nan], (3,), "last", 1),
+        ([0.5, np.nan, np.nan], (1, 2), "last", 0),
+    ],
+)
+def test_an_epoch_without_a_number_is_not_kept(monkeypatch, values, phases, keep, row):
+    result = watching(monkeypatch, values, phases, keep)
+    assert result.kept["row"] == row
+    assert result.kept["value"] == values[row]
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_training_without_any_number_ends_with_one_line(monkeypatch, keep):
+    with pytest.raises(
+        TrainingError, match=r"validation loss is no number .* 3 epochs; .*--learning-rate .*--clip-norm 1"
+    ) as e:
+        watching(monkeypatch, [np.nan, np.inf, np.nan], (2, 1), keep)
+    assert e.value.exit_code == 1
 
 
 @pytest.mark.parametrize("accumulate", [4, 5, 8, 100])
