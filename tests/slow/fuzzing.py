@@ -339,7 +339,7 @@ def _image(path: Path, run: Path) -> None:
 def _h5(path: Path, run: Path) -> None:
     from zoo import weights
 
-    with weights._opened(path) as file:
+    with weights.opened(path) as file:
         for name in file:
             str(file[name])
 

@@ -191,7 +191,7 @@ def test_weights_are_in_their_file(name, write, secret, tmp_path):
             archives.check_keras(tmp_path / name)
     else:
         place.rename(tmp_path / name)
-    with pytest.raises(WeightsError, match="refused"), weights._opened(tmp_path / name):
+    with pytest.raises(WeightsError, match="refused"), weights.opened(tmp_path / name):
         pass
 
 
@@ -200,7 +200,7 @@ def test_whole_weights_pass(tmp_path):
         file.create_dataset("layers/dense/vars/0", data=np.ones((3, 4)), compression="gzip")
         file["again"] = file["layers"]  # a plain link, and a circle
         file["layers/up"] = file
-    with weights._opened(tmp_path / "a.h5") as file:
+    with weights.opened(tmp_path / "a.h5") as file:
         assert archives.check_hdf5(file, "a.h5", 1000) == 12
     members = {"config.json": '{"class_name": "x"}', "model.weights.h5": (tmp_path / "a.h5").read_bytes()}
     archives.check_keras(archive(tmp_path / "a.keras", members, zipfile.ZIP_STORED))
