@@ -124,7 +124,7 @@ def test_the_seed_that_ships_is_the_one_whose_own_losses_are_lowest():
 def test_best_of_follows_the_direction_of_what_is_watched():
     def result(seed, value, mode, loss=0.0):
         kept = {"watched": "x", "mode": mode, "value": value}
-        return fit.Trained(seed, [], [], [], 0.0, 0.0, loss, kept)
+        return fit.Trained(seed, [], [], [], 0.0, 0.0, loss, kept, {})
 
     assert fit.best_of([result(0, 0.5, "min"), result(1, 0.4, "min")]).seed == 1
     assert fit.best_of([result(0, 0.5, "max"), result(1, 0.4, "max")]).seed == 0
