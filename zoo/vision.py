@@ -284,7 +284,8 @@ def _narrowed(strip: "Image.Image", white: float) -> "Image.Image":
 
 def _white_of(image: "Image.Image") -> float:
     """The value that is white in a picture with more than 8 bits a pixel; `DECODE` says it in words."""
-    if image.mode.startswith("I;16"):
+    # A PGM of 16 bits is opened with 32.
+    if image.mode.startswith("I;16") or (image.mode == "I" and getattr(image, "format", None) == "PPM"):
         return 65535.0
     step = max(1, int((image.width * image.height / STRIP_PIXELS) ** 0.5))
     values = np.asarray(image)[::step, ::step]

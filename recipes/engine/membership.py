@@ -249,6 +249,12 @@ def alike(ones: np.ndarray, others: np.ndarray) -> list[tuple[int, int]]:
     if ones.dtype != np.uint8:  # of texts: the same words
         first = {look: i for i, look in reversed(list(enumerate(others.tolist())))}
         return [(i, first[look]) for i, look in enumerate(ones.tolist()) if look and look in first]
+    # What is too plain to have a look is like nothing.
+    rows, other_rows = (np.flatnonzero(images[:, :16].any(-1)) for images in (ones, others))
+    if not len(rows) or not len(other_rows):
+        return []
+    if len(rows) < len(ones) or len(other_rows) < len(others):
+        return [(int(rows[i]), int(other_rows[j])) for i, j in alike(ones[rows], others[other_rows])]
     found = []
     # Images that look the same are about as bright: both sorted by that, only a stretch of the others has to be compared.
     brightness, other = (rows[:, 16:].mean(-1) for rows in (ones, others))

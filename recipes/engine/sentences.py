@@ -199,8 +199,7 @@ def _folder(
             continue
         if split in found:
             raise DataError(f"'{folder}' holds the {split} split twice, '{child.name}' and another: keep one")
-        rows = _joint(child) if child.is_dir() else (s for _, s in _file(child, need, columns, several, tally))
-        found[split] = list(rows)
+        found[split] = list(_joint(child) if child.is_dir() else _of_split(child, split, need, columns, several, tally))
     if not found:
         alone = next((child for child in others if child.suffix.lower() in (*tables.SUFFIXES, *TAGGED)), None)
         there = f"; to read '{alone.name}' alone, give its path" if alone else ""
@@ -210,6 +209,23 @@ def _folder(
             f"and test, or folders of these names with seq.in, seq.out and label{there}"
         )
     return found
+
+
+def _of_split(
+    path: Path, split: str, need: Sequence[str], columns: Columns, several: bool, tally: Tally
+) -> Iterator[Sentence]:
+    """The sentences of a file that is one split of a folder.
+
+    Raises:
+        DataError: a row says that it is of another one.
+    """
+    for given, sentence in _file(path, need, columns, several, tally):
+        if given not in (split, "train"):  # which a row without a split is too
+            raise DataError(
+                f"'{path}', {sentence.name}: the column 'split' says {given}, the name of the file {split}: remove the "
+                "column, or give the file alone"
+            )
+        yield sentence
 
 
 def _file(

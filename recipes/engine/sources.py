@@ -249,18 +249,23 @@ def _pictures_below(folder: Path, root: Path, label: str, tally: Tally) -> list[
 
 
 def _unlabelled_folder(root: Path, tally: Tally) -> dict[str, list[Example]]:
-    children = folders.visible_folders(root)
+    top = folders.unwrapped(root, root, Tally())
+    if folders.split_names([child.name for child in folders.visible_folders(top)]):
+        top = folders.unwrapped(root, root, tally)  # counts what lies beside
+    else:
+        top = root  # what means nothing around classes may hold pictures too
+    children = folders.visible_folders(top)
     by_name = folders.split_names([child.name for child in children])
     if not by_name or None in by_name.values():  # class folders, of which one may be called train
         for name in (name for name, split in by_name.items() if split not in (None, "train")):
             tally.note("a folder that is called like a split stands among others, and is learned from too", name)
-        return {"train": _pictures_below(root, root, "", tally)}
+        return {"train": _pictures_below(top, root, "", tally)}
     splits: dict[str, list[Example]] = {}
     for child in children:
         # Of the other splits nothing is read, so nothing is left out either.
         own = tally if by_name[child.name] == "train" else Tally()
         splits.setdefault(by_name[child.name], []).extend(_pictures_below(child, root, "", own))
-    folders.count_beside(root, root, tally)
+    folders.count_beside(top, root, tally)
     return splits
 
 

@@ -52,7 +52,7 @@ def complete(source: Source, split_seed: int) -> tuple[Source, tuple[str, ...]]:
             f"'{source.name}' has no train split from which to make the missing {' and '.join(missing)} split"
         )
     rng = np.random.default_rng(split_seed)
-    by_label = _by_label(source.splits["train"])
+    by_label = _by_content(source.splits["train"])
     made: dict[str, list[Example]] = {split: [] for split in missing}
     train: list[Example] = []
     for label in sorted(by_label):
@@ -226,7 +226,8 @@ def warn_of_concerns(source: Source, fingerprint: str, backbone: str, split_seed
     else:
         _warn_of_what_a_backbone_has_seen(source, backbone)
     everything = [example for split in source.splits.values() for example in split]
-    warn_of_twins(Counter(label for example in everything for label in example.labels))
+    for of, counts in _labels_by_task(everything).items():
+        warn_of_twins(counts, of)
     warn_of_twins(Counter(tag[2:] for e in everything for tag in getattr(e, "tags", ()) if tag[0] == "B"), " of tags")
     for split in SPLITS[1:]:
         there = {label for example in source.splits[split] for label in example.labels}
@@ -239,6 +240,15 @@ def warn_of_concerns(source: Source, fingerprint: str, backbone: str, split_seed
         warn(f"'{first}' has the same content as '{second}' of another split{_more(len(duplicates))}")
     _warn_of_repeats(source)
     return len(duplicates)
+
+
+def _labels_by_task(examples: Sequence[Example]) -> dict[str, Counter]:
+    """How many examples each label has, by what it is a label of: "", or " of 'TASK'" where there are several tasks."""
+    counts: dict[str, Counter] = defaultdict(Counter)
+    for example in examples:
+        for task, labels in getattr(example, "labels_by_task", {"": example.labels}).items():
+            counts[f" of '{task}'" if task else ""].update(labels)
+    return counts
 
 
 def _warn_of_what_a_backbone_has_seen(source: Source, backbone: str) -> None:
@@ -285,7 +295,17 @@ def _answers(example) -> tuple[str, ...]:
 
 def _contradict(one, other) -> bool:
     pairs = zip(_answers(one), _answers(other), strict=True)
-    return any(mine and theirs and mine != theirs for mine, theirs in pairs)
+    return any(mine and theirs and not _same_answer(mine, theirs) for mine, theirs in pairs)
+
+
+def _same_answer(one: str, other: str) -> bool:
+    """Whether two cells say the same: several labels in any order, a number in any form."""
+    if one == other or {p.strip() for p in one.split(";")} == {p.strip() for p in other.split(";")}:
+        return True
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return False
 
 
 def _said(example) -> str:
@@ -307,6 +327,18 @@ def _splits_of_run(backbone: str, fingerprint: str) -> int | None:
 
 def _more(count: int) -> str:
     return f" (and {count - 1} more)" if count > 1 else ""
+
+
+def _by_content(examples: Sequence[Example]) -> dict[str, list[Example]]:
+    """`examples` by label, those of the same content under the label of the first of them by name: what is under two labels
+    would be drawn once for each, and stand in two splits."""
+    first: dict[str, str] = {}
+    for example in sorted(examples, key=lambda example: example.name):
+        first.setdefault(example.digest, example.group)
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        groups[first[example.digest]].append(example)
+    return groups
 
 
 def _by_label(examples: Iterable[Example]) -> dict[str, list[Example]]:

@@ -104,7 +104,12 @@ def cell(path: Path, line: int, row: Mapping, column: str, role: str = ""):
         raise _no_column(path, line, row, column, role)
     value = row[column]
     if isinstance(value, list) and value:
-        return [_text(path, line, part, column) for part in value]
+        parts = [_text(path, line, part, column) for part in value]
+        if role != "label" and not all(parts):  # of several labels an empty one is none
+            raise DataError(
+                f"'{path}', line {line}: the list in the column '{column}' has an empty part: fill or remove it"
+            )
+        return parts
     text = "" if value in (None, []) else _text(path, line, value, column)
     if not text:
         said = " (NaN)" if isinstance(value, float) else ""
@@ -156,12 +161,20 @@ def label(
             raise DataError(
                 f"'{path}', line {line}: the label '{strange}' holds ';', which stands between several labels: rename it"
             )
-        return ";".join(filter(None, parts))
+        text = ";".join(filter(None, parts))
+        note_if_missing(path, line, [part.strip() for part in text.split(";")], tally)
+        return text
     text = one(path, line, row, column, "label")
-    if tally is not None and text.lower() in PERHAPS_MISSING and not _is_json(path):
-        how = f"the label '{text}' is read as a class; remove the rows if it stands for a missing value"
-        tally.note(how, f"line {line}")
+    note_if_missing(path, line, [text], tally)
     return text
+
+
+def note_if_missing(path: Path, line: int, labels: Sequence[str], tally: Tally | None) -> None:
+    """Note `labels` that may stand for a missing value; they are read as classes."""
+    for text in labels:
+        if tally is not None and text.lower() in PERHAPS_MISSING and not _is_json(path):
+            how = f"the label '{text}' is read as a class; remove the rows if it stands for a missing value"
+            tally.note(how, f"line {line}")
 
 
 def split_of(path: Path, line: int, row: Mapping, tally: Tally | None = None) -> str:
@@ -186,7 +199,7 @@ class Pictures:
 
     def __init__(self, table: Path, tally: Tally):
         self.table, self.tally = table, tally
-        self._missing: list[str] = []
+        self._first, self._missing = "", 0
 
     def find(self, line: int, name: str) -> tuple[Path, str]:
         """(the file, what it is called); one that is not there is kept for `check`."""
@@ -196,7 +209,8 @@ class Pictures:
                 if how:
                     self.tally.note(how, f"line {line}, '{name}'")
                 return place, spelling
-        self._missing.append(self._why(line, name))
+        self._first = self._first or self._why(line, name)
+        self._missing += 1
         return self.table.parent / name, name
 
     def check(self) -> None:
@@ -206,8 +220,8 @@ class Pictures:
             DataError: names the first one and counts the others.
         """
         if self._missing:
-            more = len(self._missing) - 1
-            raise DataError(f"{self._missing[0]}{f' (and {more:,} more rows without a file)' if more else ''}")
+            more = self._missing - 1
+            raise DataError(f"{self._first}{f' (and {more:,} more rows without a file)' if more else ''}")
 
     def _why(self, line: int, name: str) -> str:
         where, place = f"'{self.table}', line {line}", self.table.parent / name
@@ -315,7 +329,8 @@ def _table_rows(path: Path, text: str, columns: Sequence[str], tally: Tally) -> 
     source = _Lines(text)
     # `path, "label"`: the quote would stand in the middle of its cell.
     blank = re.search(rf"{re.escape(delimiter)} +\S", first) is not None
-    reader = csv.reader(source, delimiter=delimiter, skipinitialspace=blank)
+    # Strict: a quote that closes in the middle of a cell was opened by mistake, and rows would go into one.
+    reader = csv.reader(source, delimiter=delimiter, skipinitialspace=blank, strict=not blank)
     names = None
     for cells in _records(path, reader, source, skipped):
         line = reader.line_num + skipped
@@ -332,6 +347,11 @@ def _table_rows(path: Path, text: str, columns: Sequence[str], tally: Tally) -> 
             if len(cells) < len(names):
                 mend = "write all delimiters, also those of empty cells, or remove the row"
             raise DataError(f"'{path}', line {line}: {len(cells)} cells, the header has {len(names)}: {mend}")
+        elif delimiter == "\t" and any("\t" in cell and "\n" in cell for cell in cells):
+            raise DataError(
+                f"'{path}', line {line}: a cell in quotes goes over lines and tabs, so rows went into one: double the quote "
+                'that opens it, and put the cell in quotes ("""so"" they said")'
+            )
         else:
             yield line, dict(zip(names, cells, strict=True))
 
@@ -347,6 +367,8 @@ def _records(path: Path, reader, source: _Lines, skipped: int) -> Iterator[list[
             begins = reader.line_num + 1
             yield cells
     except csv.Error as error:
+        if source.ended:
+            raise DataError(f"'{path}', line {begins + skipped}: {unclosed}") from error
         cause = "a carriage return in the middle of a line" if "new-line" in str(error) else f"{error}: {unclosed}"
         raise DataError(f"'{path}', line {reader.line_num + skipped}: {cause}") from error
     finally:

@@ -57,18 +57,25 @@ class Task:
 
 @dataclass(frozen=True)
 class Tasked:
-    """One picture and its cells, in the order of the tasks; "" where an answer is not known. `group` is what splits are
+    """One picture and its cells, in the order of the `tasks`; "" where an answer is not known. `group` is what splits are
     stratified by."""
 
     image: Path
     cells: tuple[str, ...]
     name: str
     group: str = ""
+    tasks: tuple[Task, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Of the first task."""
         return tuple(filter(None, self.cells[:1]))
+
+    @property
+    def labels_by_task(self) -> dict[str, list[str]]:
+        """The labels that each task which has any gives it, by the task's name."""
+        pairs = zip(self.tasks, self.cells, strict=bool(self.tasks))
+        return {task.name: answers.labels_in(task.kind, cell) for task, cell in pairs if task.kind != "regression"}
 
     @property
     def target(self) -> str:
@@ -155,7 +162,9 @@ def load(spec: str, tasks: Sequence[Task], *, path_column: str = "path", to_trai
         if not any(cells):
             raise DataError(f"'{path}', line {line}: no task has an answer: fill a cell, or remove the row")
         picture, name = pictures.find(line, given)
-        splits.setdefault(tables.split_of(path, line, row, tally), []).append(Tasked(picture, cells, name))
+        splits.setdefault(tables.split_of(path, line, row, tally), []).append(
+            Tasked(picture, cells, name, tasks=tuple(tasks))
+        )
     pictures.check()
     if not splits:
         raise DataError(f"'{spec}' holds no rows: expected a row for each picture below the header")
@@ -283,7 +292,7 @@ def _cell(path: Path, line: int, row: Mapping, task: Task, tally: Tally) -> str:
             tally.note(f"'nan' in the column '{task.column}' is read as an answer that is not known", f"line {line}")
         return ""
     if task.kind == "multi_label":
-        return tables.label(path, line, row, task.column, several=True)
+        return tables.label(path, line, row, task.column, several=True, tally=tally)
     value = tables.cell(path, line, row, task.column)
     if isinstance(value, list) and len(value) > 1:
         hint = "" if number else f": --tasks {task.name}={task.column}:multi_label learns several labels"
@@ -303,4 +312,6 @@ def _cell(path: Path, line: int, row: Mapping, task: Task, tally: Tally) -> str:
                 f"{where}: '{text}' of task '{task.name}' is too large: values go up to {LARGEST:.0e}, write them in a "
                 "larger unit"
             )
+    if not number:
+        tables.note_if_missing(path, line, [text], tally)
     return text

@@ -8,6 +8,7 @@ texts.json                  lengths, samples and mistakes for the report
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -269,12 +270,12 @@ def describe_data(source, texts: Mapping[str, Texts], made, config, fingerprint,
     labels = list(source.labels) or sorted({tag[2:] for tag in tagged if tag != "O"})
 
     def counts(split: str) -> dict[str, int]:
-        names = [
-            n
+        found = Counter(
+            name
             for s in source.splits[split]
-            for n in (s.labels if source.labels else [t[2:] for t in s.tags if t[0] == "B"])
-        ]
-        return {label: names.count(label) for label in labels}
+            for name in (s.labels if source.labels else [tag[2:] for tag in s.tags if tag[0] == "B"])
+        )
+        return {label: found[label] for label in labels}
 
     return {
         "source": source.name,
