@@ -16,8 +16,8 @@ NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 QUOTED = re.compile(r"'[^']{1,300}'")
 """A name in a message."""
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet would compute."""
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
+"""How a cell begins that a spreadsheet would compute; some take the wide forms of other scripts for the same."""
 
 MARKDOWN = re.compile(r"([\\`*\[\]|~])")
 
@@ -49,8 +49,8 @@ def _with_shown_names(text: object) -> str:
 
 def csv_cell(value: object) -> object:
     """`value` for a cell of CSV: before text that a spreadsheet would take for a formula stands an apostrophe, as people
-    write it there. Numbers, also as text, stay."""
-    if not isinstance(value, str) or not value.startswith(FORMULA):
+    write it there, and one more before what begins with such an apostrophe. Numbers, also as text, stay."""
+    if not isinstance(value, str) or not value.lstrip("'").startswith(FORMULA):
         return value
     try:
         float(value)
@@ -61,7 +61,7 @@ def csv_cell(value: object) -> object:
 
 def csv_text(cell: str) -> str:
     """What `csv_cell` was given, from what it gave."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
 
 
 def markdown(text: object) -> str:

@@ -1,12 +1,15 @@
 """The drawn parts of a report: curves as inline SVG, pictures and heat maps as data URIs, the confusion matrix as cells."""
 
 import base64
+import contextlib
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from zoo.shown import shown
 
 __all__ = [
     "Picture",
@@ -16,6 +19,8 @@ __all__ = [
     "heat_picture",
     "histogram",
     "hottest_place",
+    "label_of",
+    "names_as_they_are",
     "picture",
     "sweep",
 ]
@@ -276,6 +281,20 @@ def _frame(axes, epochs: int, percent: bool) -> None:
     _plain(axes)
 
 
+@contextlib.contextmanager
+def names_as_they_are() -> Iterator[None]:
+    """Names of files and models hold dollars that begin no formula; for what is drawn meanwhile."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}):
+        yield
+
+
+def label_of(name: str) -> str:
+    """`name` in a legend, which leaves out what begins with an underscore."""
+    return f" {shown(name)}" if name.startswith("_") else shown(name)
+
+
 def _plain(axes) -> None:
     axes.grid(axis="y", color=COLOURS["line"], linewidth=1)
     axes.set_axisbelow(True)
@@ -288,6 +307,7 @@ def _plain(axes) -> None:
 def _inlined(svg: str, name: str) -> str:
     """Only the `<svg>` element: page colours, ids of its own, no style rules that would leak into the page."""
     svg = svg[svg.index("<svg") :]
+    name = re.sub(r"[^\w-]", "-", name)  # it may be that of a column of history.csv
     svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r'\1 aria-hidden="true"', svg, count=1)

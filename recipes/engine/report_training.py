@@ -86,7 +86,7 @@ def curves(history: Mapping[str, Sequence] | None, facts: Tree) -> list[Tree]:
         train, validation = history[key], history[f"val_{key}"]
         if np.isnan([*train, *validation]).all():
             continue
-        # matplotlib escapes the phases' names; everything else in the drawing is ours.
+        # matplotlib escapes the phases' names, and the ids are made of letters and digits.
         svg = Markup(figures.curve(key, train, validation, history["phase"], percent, kept))
         ends = {"training": _last(train), "validation": _last(validation)}
         name = name if ":" in name else name.capitalize()

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from recipes.engine.figures import label_of, names_as_they_are
+
 __all__ = ["draw"]
 
 
+@names_as_they_are()
 def draw(target: Path, rows: Sequence[Mapping]) -> None:
     """Write a PNG: what files are judged by (with its 95 % interval) against latency and against size, a point a file.
 
@@ -24,7 +27,7 @@ def draw(target: Path, rows: Sequence[Mapping]) -> None:
             error = [[max(0.0, accuracy - 100 * row["low"])], [max(0.0, 100 * row["high"] - accuracy)]]
             side.errorbar(
                 row[key] * scale, accuracy, error, fmt=markers.get(row["format"], "D"), color=f"C{i % 10}", capsize=3,
-                markersize=7, alpha=0.85, label=row["path"],
+                markersize=7, alpha=0.85, label=label_of(row["path"]),
             )  # fmt: skip
         side.set_xscale("log")
         side.xaxis.set_major_formatter("{x:g}")

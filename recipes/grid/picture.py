@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recipes.engine.figures import label_of, names_as_they_are
 from recipes.grid import rows
 from recipes.grid.analysis import Group, front, interval
 from recipes.grid.plan import BASELINE
@@ -16,6 +17,7 @@ GREY = "#54606e"
 APART = 1.03
 
 
+@names_as_they_are()
 def draw(target: Path, found: Sequence[Group], measure: str, latency: str | None, size: str | None) -> None:
     """Write a PNG for `found`, the groups with all labels. Colours are backbones, marks are schedules; the figures are those
     of validation data, by which one chooses."""
@@ -51,8 +53,8 @@ def draw(target: Path, found: Sequence[Group], measure: str, latency: str | None
                 color=colour[group.backbone], alpha=0.85,
             )  # fmt: skip
         _frame(side, label)
-    handles = [Line2D([], [], color=colour[name], linewidth=3, label=name) for name in backbones]
-    handles += [Line2D([], [], color=GREY, marker=mark[name], linestyle="", label=name) for name in schedules]
+    handles = [Line2D([], [], color=colour[name], linewidth=3, label=label_of(name)) for name in backbones]
+    handles += [Line2D([], [], color=GREY, marker=mark[name], linestyle="", label=label_of(name)) for name in schedules]
     handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label="front"))
     figure.legend(
         handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize="small", frameon=False
@@ -60,6 +62,7 @@ def draw(target: Path, found: Sequence[Group], measure: str, latency: str | None
     figure.savefig(target)
 
 
+@names_as_they_are()
 def draw_labels(target: Path, found: Sequence[Group], measure: str) -> None:
     """Write a PNG of learning curves: test figures against the share of the labels, of scratch and of the best transfer
     schedule (by validation) of each backbone that has several shares, with the range over the seeds."""
@@ -85,7 +88,7 @@ def draw_labels(target: Path, found: Sequence[Group], measure: str) -> None:
             ]
             axes.errorbar(
                 [100 * g.fraction for g in groups], middle, spread, fmt=mark, linestyle=line, color=f"C{i % 10}", capsize=3,
-                label=f"{backbone}, {kind}", alpha=0.85,
+                label=label_of(f"{backbone}, {kind}"), alpha=0.85,
             )  # fmt: skip
     _frame(axes, "share of the training labels, %")
     shares = sorted({100 * fraction for _, _, fraction in best})

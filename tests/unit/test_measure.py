@@ -90,3 +90,16 @@ def test_evaluate_names_the_split(split, said, monkeypatch, capsys):
     monkeypatch.setattr(evaluate, "evaluate", lambda options: found)
     evaluate.command(["model.onnx", "--data", "d"])
     assert capsys.readouterr().out == f"accuracy 0.5000   on 60 examples {said}\n"
+
+
+@pytest.mark.parametrize("name", ["v$1_$2.onnx", "_hidden.onnx", r"a$\bad$.onnx"])
+def test_names_of_files_are_no_formulas(name, tmp_path):
+    """Before, two dollars ended the command after everything was measured."""
+    from recipes.engine import trade_off
+
+    row = {
+        "path": name, "accuracy": 0.9, "low": 0.8, "high": 0.95, "latency_ms": 1.0, "size_bytes": 10**6, "format": "onnx",
+        "figure": "accuracy",
+    }  # fmt: skip
+    trade_off.draw(tmp_path / "p.png", [row])
+    assert (tmp_path / "p.png").stat().st_size > 1000

@@ -469,6 +469,35 @@ def test_the_page_and_the_card_hold_no_folders_of_this_machine(tmp_path):
     assert "cannot write 'savedmodel'." in text
 
 
+def test_columns_of_a_history_are_no_markup(tmp_path):
+    """Before, the name of a column became the id of a curve as it was."""
+    content = facts()
+    make_run(tmp_path / "run", content)
+    history = tmp_path / "run/history.csv"
+    text = history.read_text().replace("val_loss", '"val_a""><script>alert(1)</script>"')
+    history.write_text(text.replace(",loss,", ',"a""><script>alert(1)</script>",'))
+    assert "<script>alert" not in report.write(tmp_path / "run").read_text()
+
+
+def test_text_of_a_run_neither_links_nor_formats_a_card(tmp_path):
+    """Before, names of papers, licences, schedules and phases stood in the card as they were."""
+    evil = "[x](http://evil.example) <img src=http://evil.example/p.png>\n\n# owned"
+    content = facts()
+    content["backbone"] |= {"paper": evil, "licence": evil}
+    content["schedule"]["name"] = content["schedule"]["phases"][0]["name"] = evil
+    content["data"]["decode"] = {"library": evil, evil: 1}
+    make_run(tmp_path / "run", content)
+    manifest = files_of(row_of(measured("probabilities", "accuracy", "accuracy", 0.9)))
+    manifest["files"][0]["precision"] = evil
+    (tmp_path / "run/export/manifest.json").write_text(json.dumps(manifest))
+    written = card.write(tmp_path / "run", tmp_path / "run/export").read_text()
+    body = written.split("---", 2)[2]
+    assert "evil" in body
+    assert "<img" not in body
+    assert "http://" not in body
+    assert "\n# owned" not in body
+
+
 @pytest.mark.parametrize(
     ("text", "short"),
     [

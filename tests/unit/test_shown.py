@@ -31,7 +31,9 @@ def test_an_error_is_one_line():
     assert one_line("two\nlines") == "two lines"
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "'=1", "''=1"]
+)
 def test_a_spreadsheet_computes_no_cell(text):
     assert csv_cell(text) == f"'{text}"
     assert csv_text(csv_cell(text)) == text
