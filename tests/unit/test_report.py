@@ -474,8 +474,8 @@ def test_columns_of_a_history_are_no_markup(tmp_path):
     content = facts()
     make_run(tmp_path / "run", content)
     history = tmp_path / "run/history.csv"
-    text = history.read_text().replace("val_loss", '"val_a""><script>alert(1)</script>"')
-    history.write_text(text.replace(",loss,", ',"a""><script>alert(1)</script>",'))
+    text = history.read_text().replace("val_loss", '"val_loss""><script>alert(1)</script>"')
+    history.write_text(text.replace(",loss,", ',"loss""><script>alert(1)</script>",'))
     assert "<script>alert" not in report.write(tmp_path / "run").read_text()
 
 
