@@ -82,9 +82,24 @@ def command(arguments: Sequence[str]) -> int:
         else:
             writers.append(lambda answer: tell_row(*predict_outputs.cells_of(answer, tasks, options.top)))
         if options.out is not None:
-            writers.append(stack.enter_context(predict_outputs.table(options.out, tasks, session.integers)))
+            table = predict_outputs.table(options.out, tasks, session.integers)
+            writers.append(_opened_at_first(table, stack))
         done, bad = _write(answers, writers)
     return _exit_code(done, bad, options)
+
+
+def _opened_at_first(
+    table: contextlib.AbstractContextManager[Callable[[Mapping], None]], stack: contextlib.ExitStack
+) -> Callable[[Mapping], None]:
+    """What `table` yields, which begins with the first answer: none is no reason to replace the table of before."""
+    writers: list[Callable[[Mapping], None]] = []
+
+    def write(answer: Mapping) -> None:
+        if not writers:
+            writers.append(stack.enter_context(table))
+        writers[0](answer)
+
+    return write
 
 
 def _write(answers: Iterable["Mapping | BadInput"], writers: Sequence[Callable[[Mapping], None]]) -> tuple[int, int]:
@@ -166,6 +181,8 @@ def _pictures(session: "Session", options: Options) -> Iterator["Mapping | BadIn
                 found.append(file if isinstance(file, predict_inputs.BadInput) else np.float32(decode(file, size)))
             except DataError as error:
                 found.append(predict_inputs.BadInput(str(error)))
+            except OSError as error:  # of the look at what kept it from being read
+                found.append(predict_inputs.BadInput(f"'{file}' cannot be read: {error.strerror or error}"))
         pixels = [part for part in found if isinstance(part, np.ndarray)]
         answers = iter(_said(session, np.stack(pixels)) if pixels else ())
         for file, part in zip(batch, found, strict=True):

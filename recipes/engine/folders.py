@@ -7,7 +7,7 @@ import functools
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recipes.engine.reading import HIDDEN, Tally
@@ -59,10 +59,15 @@ def visible_folders(folder: Path) -> list[Path]:
     return sorted(child for child in found if not _is_circle(child, folder))
 
 
-def pictures_below(folder: Path, root: Path, tally: Tally) -> list[Path]:
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def pictures_below(folder: Path, root: Path, tally: Tally, onerror: Callable[[OSError], object] = _raise) -> list[Path]:
     """The pictures at any depth below `folder`, sorted; `tally` counts the others by names relative to `root`.
 
-    Linked folders are followed, each folder is read once, and none that the link stands in: a circle has an end.
+    Linked folders are followed, each folder is read once, and none that the link stands in: a circle has an end. `onerror`
+    is called with what keeps a folder from being read; by default it is raised.
     """
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
@@ -72,7 +77,7 @@ def pictures_below(folder: Path, root: Path, tally: Tally) -> list[Path]:
         if start != folder and _is_circle(start, folder):
             tally.leave("linked folders that hold themselves", name_of(start, root))
             continue
-        for place, folders, files in os.walk(start, onerror=_raise):
+        for place, folders, files in os.walk(start, onerror=onerror):
             status = os.stat(place)
             if (status.st_dev, status.st_ino) in seen:
                 tally.leave("linked folders that are read already", name_of(Path(place), root))
@@ -276,7 +281,3 @@ def name_of(path: Path, root: Path) -> str:
     """What a file below `root` is called."""
     # A name that is no UTF-8 (from an old archive) could not be written into any report.
     return path.relative_to(root).as_posix().encode("utf-8", "replace").decode()
-
-
-def _raise(error: OSError) -> Iterable:
-    raise error

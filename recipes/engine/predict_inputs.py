@@ -1,15 +1,19 @@
 """What `graft predict` is asked about: pictures by file, folder, pattern or a list from stdin; texts as they are, from
 tables, files of lines or stdin. One that cannot be read is a `BadInput`, and the next ones follow."""
 
+import codecs
+import errno
 import glob
+import itertools
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.engine import tables
+from recipes.engine.reading import Tally, listed
 from recipes.engine.text_session import Text, check_text
 from zoo.errors import DataError
 
@@ -25,6 +29,12 @@ NAMES_OF_FILES = (
 """What looks like the name of a file, and not like a text."""
 
 STDIN = "-"
+
+MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+"""Byte order marks and what they stand for; that of UTF-16 is the beginning of the other one."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +59,34 @@ def picture_files(inputs: Sequence[str]) -> Iterator[Path | BadInput]:
 def texts(inputs: Sequence[str], text_column: str, words: bool) -> Iterator[Text | BadInput]:
     """The texts that `inputs` give, in order: the texts themselves, tables (their column `text_column`), files of one text a
     line, and `-` for a text a line from stdin. With `words` each is split at blanks, or is a JSON list of words; a list in
-    JSON lines is words anyway.
-
-    Raises:
-        DataError: a file that cannot be read, or of another kind; a table without that column.
+    JSON lines is words anyway. An input that cannot be read, or not to its end, is a `BadInput` behind what was read of it.
     """
     for number, item in enumerate(inputs, 1):
-        if item == STDIN:
-            rows = (_decoded(f"line {line} of stdin", text) for line, text in _stdin_lines())
-        elif (file := _file_named(item)) is None:
-            rows = iter([(f"text {number} of {len(inputs)}", item)])
-        elif file.suffix.lower() in LINES:
-            rows = ((f"'{file}', line {line}", text) for line, text in _lines_of(file))
-        else:
-            rows = _cells(file, text_column)
-        for row in rows:
-            yield row if isinstance(row, BadInput) else _text(*row, words)
+        where = f"text {number} of {len(inputs)}"
+        try:
+            for row in _rows_of(item, where, text_column):
+                yield row if isinstance(row, BadInput) else _text(*row, words)
+        except DataError as error:
+            yield BadInput(str(error))
+        except OSError as error:
+            source = "stdin" if item == STDIN else f"'{item}'"
+            yield BadInput(f"{source} cannot be read: {_cause(error)}")
+
+
+def _rows_of(item: str, where: str, column: str) -> Iterable[tuple[str, str | list[str]] | BadInput]:
+    """(what messages call it, what it holds) for each text of an argument; `where` is what the argument itself is called.
+
+    Raises:
+        DataError, OSError: it is a file that cannot be read.
+    """
+    if item == STDIN:
+        return (_decoded(f"line {line} of stdin", text) for line, text in _stdin_lines())
+    file = _file_named(item)
+    if file is None:
+        return [(where, item)]
+    if file.suffix.lower() in LINES:
+        return ((f"'{file}', line {i}", text) for i, text in enumerate(tables.lines(tables.read_text(file)), 1))
+    return _cells(file, column)
 
 
 def _text(where: str, given: str | Sequence[str], words: bool) -> Text | BadInput:
@@ -94,25 +116,60 @@ def _json_words(given: str) -> list[str] | None:
 
 
 def _pictures(item: str) -> Iterator[Path | BadInput]:
-    from recipes.engine.folders import pictures_below, suffixes
-    from recipes.engine.reading import Tally, listed
+    try:
+        yield from _found_pictures(item)
+    # A name too long, a folder that may not be entered; a zero byte in a pattern.
+    except (OSError, ValueError) as error:
+        yield BadInput(f"'{item}' cannot be read: {_cause(error)}")
+
+
+def _found_pictures(item: str) -> Iterator[Path | BadInput]:
+    from recipes.engine.folders import suffixes
 
     path = Path(item)
-    if path.is_dir():
-        tally = Tally()
-        found = pictures_below(path, path, tally)
-        others = f" (there are {listed(tally.left_out, examples=True)})" if tally.left_out else ""
-        yield from found or [BadInput(f"the folder '{path}' holds no pictures{others}")]
-    elif not path.exists() and glob.has_magic(item):
+    if _holds(path.is_dir, item):
+        yield from _pictures_in(path)
+    elif glob.has_magic(item) and not _holds(path.exists, item):
         found = sorted(glob.glob(os.path.expanduser(item), recursive=True))
         if not found:
             yield BadInput(f"nothing fits the pattern '{item}'")
         for name in found:
             # What a pattern takes in by the way is no bad input.
-            if Path(name).suffix.lower() in suffixes() or Path(name).is_dir():
+            if Path(name).suffix.lower() in suffixes() or os.path.isdir(name):
                 yield from _pictures(name)
     else:
         yield path
+
+
+def _holds(asked: Callable[[], bool], item: str) -> bool:
+    """What `asked` says of a path; a pattern may be longer than any name.
+
+    Raises:
+        OSError: nobody can say.
+    """
+    try:
+        return asked()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG and glob.has_magic(item):
+            return False
+        raise
+
+
+def _pictures_in(folder: Path) -> Iterator[Path | BadInput]:
+    from recipes.engine.folders import pictures_below
+
+    tally, closed = Tally(), []
+    found = pictures_below(folder, folder, tally, onerror=closed.append)
+    yield from found
+    for error in closed:
+        yield BadInput(f"'{error.filename}' cannot be read: {_cause(error)}")
+    if not found and not closed:
+        others = f" (there are {listed(tally.left_out, examples=True)})" if tally.left_out else ""
+        yield BadInput(f"the folder '{folder}' holds no pictures{others}")
+
+
+def _cause(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _file_named(item: str) -> Path | None:
@@ -131,8 +188,10 @@ def _file_named(item: str) -> Path | None:
     through = "a text that looks like a file's name goes in through stdin, `-`"
     try:
         exists = bool(item.strip()) and path.exists()
-    except (OSError, ValueError):  # a text that is too long for a name
-        return None
+    except OSError as error:
+        if looks and error.errno != errno.ENAMETOOLONG:
+            raise
+        return None  # a text that is too long for a name
     if exists and path.is_file() and suffix in (*tables.SUFFIXES, *LINES):
         return path
     if exists and (looks or os.sep in item):
@@ -149,45 +208,81 @@ def _file_named(item: str) -> Path | None:
 
 
 def _cells(file: Path, column: str) -> Iterator[tuple[str, str | list[str]] | BadInput]:
-    """(where it stands, what it holds) for each cell of a column."""
-    found = False
-    for line, row in tables.rows(file):
-        try:
-            cell = tables.cell(file, line, row, column)
-        except DataError as error:
-            if column not in row and not found:  # so it is with all rows of a table
-                raise DataError(f"{error}: --text-column names it") from error
-            yield BadInput(str(error))
-            continue
-        found = True
-        yield f"'{file}', line {line}", cell
-    if not found:
-        yield BadInput(f"'{file}' holds no texts")
-
-
-def _lines_of(file: Path) -> Iterator[tuple[int, str]]:
-    lines = tables.read_text(file).split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    for number, line in enumerate(lines, 1):
-        yield number, line.removesuffix("\r")
+    """(where it stands, what it holds) for each cell of a column, by the rules that training reads tables by. What ends the
+    reading is a `BadInput` behind the rows before it."""
+    tally, found = Tally(), 0
+    lacking: list[BadInput] = []  # rows without the column, as long as none has it
+    bad = None
+    try:
+        for line, row in tables.rows(file, (column,), tally):
+            try:
+                cell = tables.cell(file, line, row, column, "text")
+            except DataError as error:
+                if column not in row and not found:
+                    lacking.append(BadInput(str(error)))
+                else:
+                    yield BadInput(str(error))
+                continue
+            if not found:
+                yield from lacking
+            found += 1
+            yield f"'{file}', line {line}", cell
+    except DataError as error:
+        bad = BadInput(f"{error} (the table is read up to there)" if found else str(error))
+    tally.warn(str(file), found)
+    if not found and bad is None:
+        # A column that no row has is one fault, not one of each row.
+        bad = lacking[0] if lacking else BadInput(f"'{file}' holds no texts")
+    if bad is not None:
+        yield bad
 
 
 def _stdin_lines() -> Iterator[tuple[int, str | bytes]]:
-    r"""(number, line) of stdin, cut at "\n" and at nothing else, without a "\r" before it; bytes where stdin has them."""
+    r"""(number, line) of stdin, cut at "\n" and at nothing else, without a "\r" before it; bytes where stdin has them.
+    Where there is no "\n" a "\r" ends a line, and where there is a byte order mark all is decoded by it.
+
+    Raises:
+        DataError: what stands behind a byte order mark is something else.
+    """
     # Text mode takes "\r" for a line's end too.
-    lines: Iterable[str | bytes] = getattr(sys.stdin, "buffer", sys.stdin)
+    lines: Iterator[str | bytes] = iter(getattr(sys.stdin, "buffer", sys.stdin))
+    first = next(lines, "")
+    if isinstance(first, bytes):
+        encoding = next((encoding for mark, encoding in MARKS if first.startswith(mark)), None)
+        if encoding is not None:
+            yield from enumerate(tables.lines(_decoded_whole(b"".join([first, *lines]), encoding)), 1)
+            return
+        first = first.removeprefix(codecs.BOM_UTF8)
+    if not first.endswith(_like(first, "\n")):  # it is all there is
+        end = _like(first, "\r")
+        lines = iter(first.removesuffix(end).split(end) if first else ())
+    else:
+        lines = itertools.chain([first], lines)
     for number, line in enumerate(lines, 1):
-        if isinstance(line, bytes):
-            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            yield number, line.removesuffix(b"\n").removesuffix(b"\r")
-        else:
-            yield number, line.removesuffix("\n").removesuffix("\r")
+        yield number, line.removesuffix(_like(line, "\n")).removesuffix(_like(line, "\r"))
+
+
+def _like(line, mark: str):
+    """`mark` in the type of `line`."""
+    return mark.encode() if isinstance(line, bytes) else mark
+
+
+def _decoded_whole(content: bytes, encoding: str) -> str:
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"stdin is no whole {encoding.upper()} text ({error.reason}): convert the texts to UTF-8"
+        ) from error
 
 
 def _decoded(where: str, line: str | bytes) -> tuple[str, str] | BadInput:
     if isinstance(line, str):
         return where, line
+    if b"\0" in line:
+        return BadInput(
+            f"{where} holds zero bytes, as UTF-16 without a byte order mark or no text does: convert the texts to UTF-8"
+        )
     try:
         return where, line.decode("utf-8")
     except UnicodeDecodeError as error:
