@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import io
+import os
 import stat
 import threading
 import warnings
@@ -303,14 +304,14 @@ def _cause(source, error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     if isinstance(source, (str, Path)):
-        path = Path(source)
         if isinstance(error, PermissionError):
             return "it may not be read: permission denied"
-        if path.is_symlink() and not path.exists():
+        # `os.path` says no where `Path` raises, as of a name that is too long.
+        if os.path.islink(source) and not os.path.exists(source):
             return "it is a link to a file that is not there"
         if isinstance(error, FileNotFoundError):
             return "no such file"
-        if path.is_file() and path.stat().st_size == 0:
+        if os.path.isfile(source) and os.path.getsize(source) == 0:
             return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
         return "its content is of no known image format"

@@ -162,3 +162,8 @@ def test_plain_pictures_look_like_nothing_and_are_left_out_first():
     assert membership.alike(mixed, looks) == [(10 + i, i) for i in range(20)]
     assert membership.alike(looks, mixed) == [(i, 10 + i) for i in range(20)]
     assert membership.alike(plain, looks) == []
+
+
+def test_a_name_that_is_too_long_is_one_bad_picture(tmp_path):
+    with pytest.raises(DataError, match="File name too long"):
+        vision.decode(tmp_path / ("x" * 300 + ".png"), 8)
