@@ -15,6 +15,7 @@ from zoo.errors import ArtifactError
 from zoo.files import one_line_if_damaged
 
 if TYPE_CHECKING:
+    from tensorflow.core.framework.function_pb2 import FunctionDef
     from tensorflow.core.framework.node_def_pb2 import NodeDef
     from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
@@ -23,8 +24,12 @@ __all__ = ["check_savedmodel"]
 REACHING = re.compile(
     r"File|Filename|PyFunc|Dataset|Iterator|Debug|Summary|Reader|Queue|Barrier|Rpc|Remote|Collective|Nccl|Tpu|TPU|^Xla"
     r"|Immutable|Abort|Save|Restore|Snapshot|Infeed|Outfeed|Prelinearize|Session|Mlir|Assert(?:Next|Prev)|Test|^_|Foo"
+    r"|CustomAggregator"
 )
 """Operators that are declared free of side effects, and reach files, other code or other machines all the same."""
+
+OF_FILES = re.compile(r"(?:^|_)(?:file|filename|filenames|path|address|descriptor_source)(?:_|$)")
+"""Arguments of operators that name a file or a machine, whatever the operator is called."""
 
 STATEFUL = {
     *(
@@ -64,7 +69,8 @@ STATEFUL = {
 }
 """Operators with state that layers are made of."""
 
-OF_CHECKPOINTS = {"SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename"}
+SAVING = frozenset({"SaveV2", "MergeV2Checkpoints", "ShardedFilename"})
+RESTORING = frozenset({"RestoreV2"})
 CHECKPOINT_FUNCTION = re.compile(r"__inference__traced_(save|restore)_\d+")
 """What TensorFlow calls the two functions of a SavedModel that write and read its variables."""
 
@@ -110,8 +116,8 @@ def _refused(graph: "MetaGraphDef") -> Counter:
     standard = _checkpoint_functions(graph)
     found = Counter(node.op for node in graph.graph_def.node)
     for function in graph.graph_def.library.function:
-        of_checkpoints = function.signature.name in standard
-        found += Counter(node.op for node in function.node_def if not (of_checkpoints and node.op in OF_CHECKPOINTS))
+        allowed = standard.get(function.signature.name, frozenset())
+        found += Counter(node.op for node in function.node_def if not _of_checkpoints(node, function, allowed))
     own = {function.signature.name for function in graph.graph_def.library.function}
     return Counter({name: count for name, count in found.items() if name not in own and not _harmless(name)})
 
@@ -122,18 +128,44 @@ def _harmless(name: str) -> bool:
     if name in STATEFUL:
         return True
     known = op_def_registry.get(name)
-    return known is not None and not known.is_stateful and REACHING.search(name) is None
+    if known is None or known.is_stateful or REACHING.search(name):
+        return False
+    return not any(OF_FILES.search(part.name) for part in (*known.input_arg, *known.attr))
 
 
-def _checkpoint_functions(graph: "MetaGraphDef") -> set[str]:
-    """The functions that write and read the variables: called by the graph's saver, and by nothing else."""
-    savers = {graph.saver_def.save_tensor_name.split(":")[0], graph.saver_def.restore_op_name}
-    called, elsewhere = set(), set(graph.object_graph_def.concrete_functions)
+def _checkpoint_functions(graph: "MetaGraphDef") -> dict[str, frozenset[str]]:
+    """The function that writes the variables and the one that reads them, with the operators that each may hold; they are
+    called by the graph's saver, and by nothing else. The one that reads runs when the model is opened, of the file that
+    the saver is given then."""
+    saver = graph.saver_def
+    filename = saver.filename_tensor_name.split(":")[0]
+    roles = {saver.save_tensor_name.split(":")[0]: SAVING}
+    if saver.restore_op_name not in roles:
+        roles[saver.restore_op_name] = RESTORING
+    called: dict[str, frozenset[str]] = {}
+    elsewhere = set(graph.object_graph_def.concrete_functions)
     for node in graph.graph_def.node:
-        (called if node.name in savers else elsewhere).update(_functions_of([node]))
+        for name in _functions_of([node]):
+            of_file = bool(node.input) and node.input[0].split(":")[0] == filename
+            if node.name not in roles or not of_file or called.get(name, roles[node.name]) != roles[node.name]:
+                elsewhere.add(name)
+            else:
+                called[name] = roles[node.name]
     for function in graph.graph_def.library.function:
         elsewhere.update(_functions_of(function.node_def))
-    return {name for name in called - elsewhere if CHECKPOINT_FUNCTION.fullmatch(name)}
+    return {
+        name: allowed
+        for name, allowed in called.items()
+        if name not in elsewhere and CHECKPOINT_FUNCTION.fullmatch(name)
+    }
+
+
+def _of_checkpoints(node: "NodeDef", function: "FunctionDef", allowed: frozenset[str]) -> bool:
+    """Whether an operator of a function is one that it may write or read variables with: it reads from the file that the
+    function is given, and no other."""
+    if node.op not in allowed:
+        return False
+    return node.op not in RESTORING or node.input[0] in {argument.name for argument in function.signature.input_arg}
 
 
 def _functions_of(nodes: "Iterable[NodeDef]") -> Iterator[str]:

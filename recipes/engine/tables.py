@@ -28,6 +28,7 @@ __all__ = [
     "is_blank",
     "label",
     "lines",
+    "note_if_missing",
     "one",
     "read_text",
     "rows",

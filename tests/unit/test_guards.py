@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from export import manifest, preprocessing, sessions, trial
+from export import manifest, operators, preprocessing, sessions, trial
 from recipes.engine import checkpoint
 from recipes.engine import run as runs
 from recipes.grid.ledger import read_rows
@@ -568,6 +568,41 @@ def test_only_the_functions_of_the_saver_read_variables(tmp_path):
     (folder / "saved_model.pb").write_bytes(graph.SerializeToString())
     with pytest.raises(ArtifactError, match="RestoreV2"):
         sessions.open_artifact(folder)
+
+
+@pytest.mark.parametrize("how", ["saves", "both", "another file", "a name of its own"])
+def test_what_reads_the_variables_does_nothing_else(how, tmp_path):
+    """Before, a "restore" that held SaveV2 overwrote any file as soon as the model was opened."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    folder = saved_model(tmp_path / "m", lambda tf, image: image)
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    (graph,) = saved.meta_graphs
+    nodes = {node.name: node for node in graph.graph_def.node}
+    restore, save = nodes[graph.saver_def.restore_op_name], nodes[graph.saver_def.save_tensor_name.split(":")[0]]
+    named = {function.signature.name: function for function in graph.graph_def.library.function}
+    reads_back = named[restore.attr["f"].func.name]
+    if how == "saves":
+        function = graph.graph_def.library.function.add()
+        function.CopyFrom(named[save.attr["f"].func.name])
+        function.signature.name = "__inference__traced_save_777"
+        restore.attr["f"].func.name = function.signature.name
+    elif how == "both":
+        graph.saver_def.save_tensor_name = f"{graph.saver_def.restore_op_name}:0"
+    elif how == "another file":
+        restore.input[0] = "elsewhere"
+    else:
+        next(node for node in reads_back.node_def if node.op == "RestoreV2").input[0] = "constant:output:0"
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+    with pytest.raises(ArtifactError, match="SaveV2|RestoreV2"):
+        sessions.check_untrusted(folder, trust=False)
+
+
+@pytest.mark.parametrize(
+    "name", ["GenerateVocabRemapping", "DecodeProtoV2", "EncodeProto", "LoadAndRemapMatrix", "ReadFile"]
+)
+def test_operators_that_name_files_are_refused(name):
+    assert not operators._harmless(name)
 
 
 @pytest.mark.parametrize("how", ["link", "second graph", "asset", "cut"])
