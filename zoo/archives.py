@@ -11,7 +11,7 @@ import math
 import re
 import struct
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ __all__ = [
     "check_hdf5",
     "check_keras",
     "limit_bytes",
+    "mappings_in",
     "opened_archive",
     "opened_member",
     "read_member",
@@ -49,7 +50,11 @@ OWN_FILTERS = {1, 2, 3, 4, 5, 6, 32000}
 SIZES = ("units", "filters", "input_dim", "output_dim", "vocabulary_size", "hidden_dim", "intermediate_dim")
 """Settings of a layer that its weights are as long as."""
 MOST_UNSTORED = 2**26
-"""Numbers that the weights of a layer may have more than the file holds, times 8."""
+"""Numbers that the weights of all layers may have, whatever the file holds; above it at most MORE times those."""
+MORE = 16
+"""What a layer is reckoned to have is an upper bound for some kinds (separable convolutions: 9 times theirs)."""
+UNKNOWN_SIDE = 1024
+"""What a layer receives that does not say it: files of Keras 3 do."""
 
 
 def limit_bytes(size: int) -> int:
@@ -304,29 +309,69 @@ def check_keras(path: Path) -> None:
 
 
 def _check_layers(config: object, where: object, numbers: int) -> None:
-    """Refuse a layer that would be far larger than all weights: Keras builds it before it looks for them."""
-    for layer in _mappings(config):
+    """Refuse layers that together would be far larger than all weights: Keras builds them before it looks for those."""
+    total, most = 0, max(MOST_UNSTORED, MORE * numbers)
+    for layer in mappings_in(config):
         settings = layer.get("config")
-        if not isinstance(settings, Mapping):
-            continue
-        built = layer.get("build_config")
-        shape = built.get("input_shape") if isinstance(built, Mapping) else None
-        sizes = [settings.get(name) for name in SIZES]
-        kernel = settings.get("kernel_size")
-        if any(isinstance(value, int) for value in sizes):
-            sizes += [
-                *(kernel if isinstance(kernel, list) else [kernel]),
-                *(shape[-1:] if isinstance(shape, list) else ()),
-            ]
-        needed = math.prod(value for value in sizes if isinstance(value, int) and value > 0)
-        if needed > max(MOST_UNSTORED, 8 * numbers):
+        needed = _weights_of(layer, settings) if isinstance(settings, Mapping) else 0
+        total += needed
+        if needed > most:
             raise ArtifactError(
                 f"'{where}' is damaged: its layer '{settings.get('name')}' would have {needed:,} weights, and the file "
                 f"holds {numbers:,}"
             )
+    if total > most:
+        raise ArtifactError(
+            f"'{where}' is damaged: its layers would have {total:,} weights, and the file holds {numbers:,}"
+        )
 
 
-def _mappings(value: object) -> Iterator[Mapping]:
+def _weights_of(layer: Mapping, settings: Mapping) -> int:
+    """About how many numbers the weights of a layer have, by what it says of itself; 0 where nothing says so."""
+    last = _last_side(layer.get("build_config"))
+    sizes = [settings.get(name) for name in SIZES]
+    shape = settings.get("output_shape")
+    if layer.get("class_name") == "EinsumDense" and isinstance(shape, list | int):
+        sizes += shape if isinstance(shape, list) else [shape]
+    multiplier = settings.get("depth_multiplier")
+    if _is_size(multiplier) and multiplier > 1:
+        sizes.append(multiplier)
+    kernel = settings.get("kernel_size")
+    sides = kernel if isinstance(kernel, list) else [kernel]
+    heads = [settings.get(name) for name in ("num_heads", "num_query_heads", "key_dim", "head_dim")]
+    found = _product([*sizes, *sides, last]) if any(map(_is_size, sizes)) else 0
+    # Query, key, value and output.
+    return found + (4 * _product([*heads, last]) if any(map(_is_size, heads)) else 0)
+
+
+def _product(values: Sequence) -> int:
+    return math.prod(value for value in values if _is_size(value))
+
+
+def _last_side(built: object) -> int:
+    """How many features a layer was built for."""
+    for shape in _lists(built):
+        if shape and _is_size(shape[-1]):
+            return shape[-1]
+    return UNKNOWN_SIDE
+
+
+def _lists(value: object) -> Iterator[list]:
+    waiting = [value]
+    while waiting:
+        item = waiting.pop(0)
+        if isinstance(item, Mapping):
+            waiting += item.values()
+        elif isinstance(item, list):
+            yield item
+            waiting += item
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def mappings_in(value: object) -> Iterator[Mapping]:
     """All objects in a JSON value."""
     waiting = [value]
     while waiting:

@@ -1,6 +1,7 @@
 """Models in .keras files, which may come from anyone: opened in safe mode, and as backbones of your own."""
 
 import json
+import math
 import re
 import zipfile
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from zoo.archives import check_keras, opened_archive, read_member
+from zoo.archives import check_keras, mappings_in, opened_archive, read_member
 from zoo.errors import ArtifactError, ConfigError
 from zoo.files import one_line_if_damaged
 from zoo.quiet import load_tensorflow
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INPUT_RANGES",
+    "MOST_VALUES",
     "OUTPUTS",
     "Meaning",
     "OwnModel",
@@ -35,6 +37,9 @@ __all__ = [
 
 OUTPUTS = ("probabilities", "logits", "values")
 """What the numbers of a model of one's own can be."""
+
+MOST_VALUES = 2**25
+"""Of one input or output of an example: 3,300 x 3,300 colour pixels."""
 
 INPUT_RANGES: Mapping[str, tuple[float, float]] = {
     "0..255": (1.0, 0.0),
@@ -76,7 +81,7 @@ def load_keras(path: Path) -> "keras.Model":
         unknown = re.search(r"Could not locate (?:class|function|object) '([^']+)'", text)
         if unknown:
             raise ArtifactError(_unknown_class(path, unknown[1])) from error
-        if "safe_mode" in text or "unsafe" in text or "Lambda" in text:
+        if _holds_code(path):
             raise ArtifactError(
                 f"'{path}' holds Python code (a Lambda layer), which would run when it is loaded: refused; replace the "
                 "layer by a registered one"
@@ -90,6 +95,13 @@ def load_keras(path: Path) -> "keras.Model":
             "with the size of your pictures, then save it again"
         )
     return model._functional
+
+
+def _holds_code(path: Path) -> bool:
+    """Whether a layer or a setting of a file is Python code."""
+    with opened_archive(path) as archive:
+        config = json.loads(read_member(archive, "config.json"))
+    return any(part.get("class_name") in ("Lambda", "__lambda__") for part in mappings_in(config))
 
 
 def _unknown_class(path: Path, name: str) -> str:
@@ -259,6 +271,9 @@ def _check_shapes(path: Path, model: "keras.Model") -> None:
             f"{expected}; it has {len(inputs)} inputs, {inputs}: give the other ones a constant, and save that model"
         )
     shape = inputs[0][1:]
+    for what, sides in (("a picture", shape), ("an answer", outputs[0][1:])):
+        if math.prod(side or 1 for side in sides) > MOST_VALUES:
+            raise ConfigError(f"{expected}; {what} would have {sides} values, more than {MOST_VALUES:,}")
     if len(outputs) > 1:
         raise ConfigError(
             f"{expected}; it has {len(outputs)} outputs, {outputs}: save one of them, "

@@ -219,6 +219,111 @@ def test_no_layer_is_built_that_is_far_larger_than_the_weights(tmp_path):
         archives.check_keras(tmp_path / "a.keras")
 
 
+DENSE = {"class_name": "Dense", "config": {"name": "d", "units": 8000}, "build_config": {"input_shape": [None, 8000]}}
+BUILT = {"build_config": {"input_shape": [None, 4, 512]}}
+HUGE = {
+    "many": [DENSE] * 1000,
+    "no build_config": [{"class_name": "Dense", "config": {"name": "d", "units": 60_000_000}}],
+    "einsum": [{"class_name": "EinsumDense", "config": {"name": "e", "output_shape": [None, 90_000, 900]}} | BUILT],
+    "heads": [
+        {"class_name": "MultiHeadAttention", "config": {"name": "m", "num_heads": 4096, "key_dim": 4096}} | BUILT
+    ],
+    "depth": [
+        {"class_name": "DepthwiseConv2D", "config": {"name": "c", "depth_multiplier": 10**7, "kernel_size": [3, 3]}}
+        | BUILT
+    ],
+}
+
+
+@pytest.mark.parametrize("layers", HUGE.values(), ids=HUGE)
+def test_layers_are_reckoned_together_whatever_makes_them_large(layers, tmp_path):
+    """Before, 775 bytes took 3.7 GB: each layer was looked at by itself, and some settings were not."""
+    archive(tmp_path / "a.keras", {"config.json": json.dumps({"config": {"layers": layers}})})
+    with pytest.raises(ArtifactError, match="would have .* weights, and the file holds 0"):
+        archives.check_keras(tmp_path / "a.keras")
+
+
+def test_models_as_people_build_them_are_not_too_large(tmp_path):
+    import keras
+    from keras import layers
+
+    image = keras.Input((16, 16, 3))
+    x = layers.SeparableConv2D(600, 3)(image)
+    x = layers.SeparableConv2D(600, 3)(x)
+    x = layers.Reshape((144, 600))(x)
+    x = layers.MultiHeadAttention(8, 75)(x, x)
+    x = layers.EinsumDense("abc,cd->abd", (None, 300))(x)
+    x = layers.LSTM(64)(x)
+    keras.Model(image, layers.Dense(3, "softmax")(x)).save(tmp_path / "m.keras")
+    archives.check_keras(tmp_path / "m.keras")
+    content = json.loads(zipfile.ZipFile(tmp_path / "m.keras").read("config.json"))
+    stored = sum(variable.size for variable in h5_arrays(tmp_path / "m.keras"))
+    reckoned = sum(
+        archives._weights_of(part, part["config"]) for part in archives.mappings_in(content) if "config" in part
+    )
+    assert stored / 2 < reckoned < archives.MORE * stored
+
+
+def h5_arrays(path):
+    found = []
+    with zipfile.ZipFile(path) as held, h5py.File(io.BytesIO(held.read("model.weights.h5"))) as file:
+        file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
+        return [np.empty(item.shape) for item in found]
+
+
+def test_a_model_of_pictures_that_fill_the_memory_is_one_line(tmp_path):
+    """Before, 644 GiB were asked for."""
+    import keras
+
+    from zoo import keras_file
+
+    image = keras.Input((60_000, 60_000, 3))
+    keras.Model(image, keras.ops.mean(image, (1, 2))).save(tmp_path / "m.keras")
+    with pytest.raises(ConfigError, match="a picture would have .60000, 60000, 3. values, more than"):
+        keras_file.load_own(tmp_path / "m.keras", keras_file.Meaning(labels=("a", "b", "c")))
+
+
+def test_a_file_that_names_another_one_is_not_said_to_hold_code(tmp_path):
+    import keras
+
+    from zoo import keras_file
+
+    (tmp_path / "words.txt").write_text("a\nb\n")
+    layer = keras.layers.StringLookup(vocabulary=["a", "b"], name="Lambda_of_unsafe")
+    text = keras.Input((1,), dtype="string")
+    keras.Model(text, layer(text)).save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as old:
+        parts = {name: old.read(name) for name in old.namelist()}
+    config = json.loads(parts["config.json"])
+    for part in archives.mappings_in(config):
+        if part.get("class_name") == "StringLookup":
+            part["config"]["vocabulary"] = "/etc/hostname"
+    archive(tmp_path / "n.keras", {**parts, "config.json": json.dumps(config)})
+    with pytest.raises(ArtifactError, match="cannot be loaded") as caught:
+        keras_file.load_keras(tmp_path / "n.keras")
+    assert "Lambda layer" not in str(caught.value)
+
+
+def test_sparse_weights_in_another_file_are_seen(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    from export.runtimes import check_external_data
+
+    values = TensorProto(name="values", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
+    values.external_data.add(key="location", value="secret.bin")
+    indices = helper.make_tensor("indices", TensorProto.INT64, [1], [0])
+    one = helper.make_tensor_value_info("x", 1, [1])
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "g", [one], [helper.make_tensor_value_info("y", 1, [1])]
+    )
+    graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
+    (tmp_path / "m.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    assert onnx.load(tmp_path / "m.onnx", load_external_data=False).graph.sparse_initializer
+    with pytest.raises(ArtifactError, match="keeps the weights 'values' in another file"):
+        check_external_data(tmp_path / "m.onnx")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What a run and an export say of themselves
 
