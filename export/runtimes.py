@@ -5,9 +5,10 @@
 
 import mmap
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from zoo.archives import opened_archive, read_member
 from zoo.errors import ArtifactError
 from zoo.files import one_line_if_damaged, parse_json, read_text
 from zoo.quiet import load_tensorflow, native_silence
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 __all__ = ["Runtime", "check_external_data", "open_onnx", "open_raw_text", "open_savedmodel", "open_tflite"]
 
@@ -122,18 +126,33 @@ def check_external_data(path: Path) -> None:
             if content.find(b"location") < 0:  # without that word no tensor can be elsewhere
                 return
     import onnx
-    from onnx import external_data_helper
 
     with one_line_if_damaged(path, "export again"):
         model = onnx.load(path, load_external_data=False)
-        tensors = list(external_data_helper._get_all_tensors(model))
-        outside = [tensor for tensor in tensors if external_data_helper.uses_external_data(tensor)]
+        outside = [
+            tensor
+            for tensor in _messages(model)
+            if isinstance(tensor, onnx.TensorProto) and tensor.data_location == onnx.TensorProto.EXTERNAL
+        ]
     if outside:
         named = next((entry.value for entry in outside[0].external_data if entry.key == "location"), "")
         raise ArtifactError(
             f"'{path}' keeps the weights '{outside[0].name}' in another file ('{named}'): refused, because weights must "
             "be in the file itself; save it with onnx.save_model(model, path), or --trust opens it all the same"
         )
+
+
+def _messages(message: "Message") -> "Iterator[Message]":
+    """A message and all that it holds: a tensor may be in a graph, a sparse tensor, an attribute, a branch, a function."""
+    from google.protobuf.message import Message
+
+    waiting = [message]
+    while waiting:
+        item = waiting.pop()
+        yield item
+        for field, value in item.ListFields():
+            if field.message_type is not None:
+                waiting += [value] if isinstance(value, Message) else value
 
 
 def open_savedmodel(path: Path, threads: int = 1) -> Runtime:
