@@ -22,7 +22,7 @@ from export.trial import check_in_a_process
 from zoo import locks
 from zoo.errors import ArtifactError, CheckFailed, ConfigError
 from zoo.files import read_text, recover, unchanged
-from zoo.keras_file import Meaning, foreign_file, kind_of, load_keras, load_own
+from zoo.keras_file import MOST_VALUES, Meaning, foreign_file, kind_of, load_keras, load_own
 from zoo.labels import read_labels
 from zoo.quiet import load_tensorflow
 from zoo.text import Tokenizer, checked
@@ -42,8 +42,6 @@ __all__ = [
 ]
 
 TOKEN_INPUTS = ("token_ids", "padding_mask", "segment_ids")
-MOST_VALUES = 2**25
-"""Of one input or output of an example: 3,300 x 3,300 colour pixels."""
 
 
 @dataclass(frozen=True)

@@ -195,3 +195,133 @@ def test_weights_of_onnx_are_in_the_file_wherever_they_hide(where, tmp_path):
     (tmp_path / "m.onnx").write_bytes(hidden(where).SerializeToString())
     with pytest.raises(ArtifactError, match=r"keeps the weights 'far' in another file \('secret'\): refused"):
         runtimes.check_external_data(tmp_path / "m.onnx")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Keras files
+
+
+def keras_config(path, layers, **members):
+    """A .keras file with this list of layers and no weights."""
+    config = {
+        "module": "keras",
+        "class_name": "Sequential",
+        "registered_name": None,
+        "config": {"name": "s", "layers": layers},
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "3.0.0", "date_saved": "x"}))
+        archive.writestr("config.json", json.dumps(config))
+        for name, content in members.items():
+            archive.writestr(name.replace("_", "."), content)
+    return path
+
+
+def layer(kind, shape=None, **settings):
+    built = {} if shape is None else {"build_config": {"input_shape": shape}}
+    config = {"name": kind.lower(), **settings}
+    return {"module": "keras.layers", "class_name": kind, "registered_name": None, "config": config, **built}
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [layer("Dense", [None, 8000], units=8000)] * 2,
+        [layer("Dense", units=60_000_000)],
+        [layer("EinsumDense", [None, 1000], equation="ab,bc->ac", output_shape=10**9)],
+        [layer("EinsumDense", [None, 7, 1000], equation="...b,bcd->...cd", output_shape=[7, 1000, 1000])],
+        [layer("MultiHeadAttention", num_heads=100_000, key_dim=100_000)],
+        [layer("DepthwiseConv2D", kernel_size=[1000, 1000], depth_multiplier=10_000)],
+        [layer("SeparableConv1D", [None, 9, 1000], kernel_size=1000, depth_multiplier=1000, filters=1)],
+        [layer("Embedding", [None, 1], input_dim=10**6, output_dim=1000)],
+        [layer("Bidirectional", layer=layer("LSTM", [None, 5, 10**5], units=10**5))],
+        [layer("Dense", [None, 8000], units=8e9)],
+    ],
+)
+def test_layers_are_no_larger_together_than_the_weights(layers, tmp_path):
+    with pytest.raises(ArtifactError, match=r"is damaged: its layer '\w+' would have [\d,]+ weights.*holds 0"):
+        archives.check_keras(keras_config(tmp_path / "a.keras", layers))
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [layer("Embedding", [None, 100_000], input_dim=30_000, output_dim=768)],
+        [layer("Conv2D", [None, 7, 7, 2048], filters=2048, kernel_size=[3, 3], groups=32)] * 20,
+        [layer("BertBackbone", vocabulary_size=30_000, hidden_dim=768, intermediate_dim=3072)],
+        [layer("Dense", [None, 1000], units=1000)] * 50,
+        [layer("MultiHeadAttention", num_heads=12, key_dim=64)],
+        [layer("Rescaling", scale=1e300, offset=True)],
+    ],
+)
+def test_layers_of_the_size_of_models_pass(layers, tmp_path):
+    archives.check_keras(keras_config(tmp_path / "a.keras", layers))
+
+
+def test_no_more_weights_are_built_than_the_file_can_mean(tmp_path, monkeypatch):
+    """Where the file leaves away how large the input of each layer is."""
+    import keras
+
+    monkeypatch.setattr(archives, "MOST_UNSTORED", 20_000)
+    model = keras.Sequential([keras.Input((100,)), *[keras.layers.Dense(100, name=f"d{i}") for i in range(9)]])
+    layers = [entry | {"build_config": None} for entry in model.get_config()["layers"]]
+    path = keras_config(tmp_path / "a.keras", layers)
+    before = keras.Layer.add_weight
+    with pytest.raises(
+        ArtifactError, match=r"with its layer 'd\d' it would have 2\d,\d00 weights, far more than it holds"
+    ):
+        keras_file.load_keras(path)
+    assert keras.Layer.add_weight is before
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (
+            layer("StringLookup", vocabulary="/etc/passwd"),
+            r"names a file .*'/etc/passwd', the vocabulary of its StringL",
+        ),
+        (layer("TextVectorization", vocabulary="words.txt"), r"names a file outside of itself \('words.txt'"),
+        (layer("SentencePieceTokenizer", proto="/etc/passwd"), r"outside of itself \('/etc/passwd', the proto of its"),
+        (layer("TFSMLayer", filepath="/m"), r"names a file outside of itself \('/m', the filepath of its TFSMLayer"),
+        (layer("TimeDistributed", layer=layer("StringLookup", vocabulary="x")), r"outside of itself \('x'"),
+        (layer("Lambda", function={"class_name": "__lambda__", "config": {}}), r"holds Python code \(a Lambda layer\)"),
+        (layer("TorchModuleWrapper", module={}), "holds a module of PyTorch"),
+    ],
+)
+def test_what_a_keras_file_reaches_for_is_named(entry, told, tmp_path):
+    with pytest.raises(ArtifactError, match=told + ".*: refused"):
+        keras_file.load_keras(keras_config(tmp_path / "a.keras", [entry]))
+
+
+def test_a_word_in_the_name_of_a_layer_is_no_lambda_layer(tmp_path):
+    broken = layer("Dense", units=-1) | {"config": {"name": "unsafe_Lambda_safe_mode", "units": -1}}
+    with pytest.raises(ArtifactError, match="cannot be loaded: "):
+        keras_file.load_keras(keras_config(tmp_path / "a.keras", [broken]))
+
+
+def own_model(path, side, end):
+    import keras
+
+    image = keras.Input((side, side, 3))
+    keras.Model(image, end(keras, image)).save(path)
+    return path
+
+
+def test_no_picture_is_made_that_fills_the_memory(tmp_path):
+    path = own_model(tmp_path / "m.keras", 60_000, lambda k, x: k.layers.GlobalMaxPooling2D()(x) * 1.0)
+    with pytest.raises(ConfigError, match=r"one picture is \(60000, 60000, 3\), more than 33,554,432 numbers"):
+        keras_file.load_own(path, keras_file.Meaning(labels=("a", "b", "c")))
+    with pytest.raises(ConfigError, match="more than 33,554,432 numbers"):
+        keras_file.image_size(path)
+
+
+def test_a_model_that_fills_the_memory_is_refused_in_a_line(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise np._core._exceptions._ArrayMemoryError((8, 9), np.dtype("float32"))
+
+    path = own_model(tmp_path / "m.keras", 8, lambda k, x: k.layers.GlobalMaxPooling2D()(x) * 1.0)
+    monkeypatch.setattr("keras.Model.__call__", full)
+    model = keras_file.load_keras(path)
+    with pytest.raises(ConfigError, match=r"m.keras' cannot answer a picture of \(8, 8, 3\): Unable to allocate"):
+        keras_file._kind_of_answers(path, model)
