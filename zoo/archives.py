@@ -366,7 +366,7 @@ def _fewest_weights(settings: Mapping, shape: list) -> int:
     rows, width = size("vocabulary_size", "input_dim"), size("output_dim", "hidden_dim", "embedding_dim")
     bias = settings.get("use_bias") is not False
     return max(
-        size("units") * (last + bias),
+        size("units") * max(last, 1 + bias),
         size("filters") * inputs,
         size("depth_multiplier") * window * last if kernel is not None else 0,
         (rows or 1) * width,
