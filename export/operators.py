@@ -62,7 +62,7 @@ STATEFUL = {
         "RngReadAndSkip",
     ),
     *("RngSkip", "StatefulUniform", "StatefulStandardNormalV2", "StatefulUniformInt", "StatefulTruncatedNormal"),
-    *("StatelessRandomGetAlg", "GuaranteeConst", "RaggedTensorToVariant", "NoOp"),
+    *("StatelessRandomGetAlg", "GuaranteeConst", "RaggedTensorToVariant", "NoOp", "WordpieceTokenizeWithOffsets"),
 }
 """Operators with state that layers are made of."""
 

@@ -141,7 +141,13 @@ def test_operators_that_take_other_text_pass(tmp_path):
     from tensorflow.core.protobuf import saved_model_pb2
 
     saved = saved_model_pb2.SavedModel()
-    for name in ("Einsum", "Conv2D", "StringSplitV2", "DecodeJpeg", "HashTableV2", "ParseExampleV2", "AsString"):
+    of_texts = (
+        "WordpieceTokenizeWithOffsets",
+        "StringSplitV2",
+        "HashTableV2",
+        "AsString",
+    )  # the first looks in a table
+    for name in ("Einsum", "Conv2D", "DecodeJpeg", "ParseExampleV2", *of_texts):
         saved.meta_graphs.add().graph_def.node.add(name="x", op=name)
     operators.check_savedmodel(written(tmp_path / "m", saved))
 
