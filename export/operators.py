@@ -1,8 +1,9 @@
 """A SavedModel is a program: before it is loaded, its operators are looked at. Those that layers are made of compute;
 others read and write files, call Python, or reach other machines, and no model needs them.
 
-An operator passes if TensorFlow declares it free of side effects and its name is not one of those that reach outside all
-the same, or if it is one of the few that layers keep their state with.
+An operator passes if TensorFlow declares it free of side effects, its name is not one of those that reach outside all the
+same, and none of its texts can be the name of a file or a machine; or if it is one of the few that layers keep their state
+with.
 """
 
 import re
@@ -24,12 +25,8 @@ __all__ = ["check_savedmodel"]
 REACHING = re.compile(
     r"File|Filename|PyFunc|Dataset|Iterator|Debug|Summary|Reader|Queue|Barrier|Rpc|Remote|Collective|Nccl|Tpu|TPU|^Xla"
     r"|Immutable|Abort|Save|Restore|Snapshot|Infeed|Outfeed|Prelinearize|Session|Mlir|Assert(?:Next|Prev)|Test|^_|Foo"
-    r"|CustomAggregator"
 )
 """Operators that are declared free of side effects, and reach files, other code or other machines all the same."""
-
-OF_FILES = re.compile(r"(?:^|_)(?:file|filename|filenames|path|address|descriptor_source)(?:_|$)")
-"""Arguments of operators that name a file or a machine, whatever the operator is called."""
 
 STATEFUL = {
     *(
@@ -69,10 +66,38 @@ STATEFUL = {
 }
 """Operators with state that layers are made of."""
 
-SAVING = frozenset({"SaveV2", "MergeV2Checkpoints", "ShardedFilename"})
-RESTORING = frozenset({"RestoreV2"})
-CHECKPOINT_FUNCTION = re.compile(r"__inference__traced_(save|restore)_\d+")
-"""What TensorFlow calls the two functions of a SavedModel that write and read its variables."""
+TEXTS = {
+    *("padding", "data_format", "src_format", "dst_format", "dimension_numbers", "align", "mode", "method", "noise"),
+    *("round_mode", "input_quant_mode", "rnn_mode", "input_mode", "fill_mode", "interpolation", "kernel_type", "fill"),
+    *("direction", "equation", "combiner", "set_operation", "loss_type", "split_type", "split_types", "unit", "errors"),
+    *("bad_indices_policy", "row_partition_types", "input_order", "compression_type", "dct_method", "density_unit"),
+    *("format", "message", "metadata", "xmp_metadata", "container", "shared_name", "var_name", "frame_name"),
+    *("tensor_array_name", "encoding", "input_encoding", "output_encoding", "normalization_form", "pattern", "rewrite"),
+    *(
+        "delim_regex_pattern",
+        "keep_delim_regex_pattern",
+        "separator",
+        "string_separator",
+        "sep",
+        "delimiter",
+        "template",
+    ),
+    *("placeholder", "left_pad", "right_pad", "field_delim", "na_value", "names", "debug_name", "sparse_keys", "doc"),
+    *("dense_keys", "ragged_keys", "context_sparse_keys", "context_dense_keys", "context_ragged_keys", "data"),
+    *("feature_list_sparse_keys", "feature_list_dense_keys", "feature_list_ragged_keys", "json_examples", "records"),
+    *("feature_list_dense_missing_assumed_empty", "serialized", "serialized_sparse", "string_tensor", "strings"),
+    *("input", "inputs", "input_bytes", "input_values", "input_tokens", "input_boise_tags", "input_span_type", "bytes"),
+    *("input_config", "token_word", "contents", "handle", "table_handle"),
+}
+"""Attributes and inputs of operators that take text and do no more with it than compute. An operator with another one is
+refused: it could name a file or a machine."""
+
+CHECKPOINT_FUNCTIONS = {
+    "save": (re.compile(r"__inference__traced_save_\d+"), {"SaveV2", "MergeV2Checkpoints", "ShardedFilename"}),
+    "restore": (re.compile(r"__inference__traced_restore_\d+"), {"RestoreV2"}),
+}
+"""What TensorFlow calls the two functions of a SavedModel that write and read its variables, and the operators that
+only they may have."""
 
 OTHER_FORMS = ("saved_model.cpb", "saved_model.pbtxt")
 """Other files that hold a graph: which one is loaded is for TensorFlow to choose."""
@@ -102,7 +127,7 @@ def check_savedmodel(folder: Path) -> None:
         for asset in graph.asset_file_def:
             if Path(asset.filename).name != asset.filename:
                 raise ArtifactError(f"'{folder}' names an asset outside of itself ('{asset.filename}'): refused")
-        refused = _refused(graph)
+        refused = _refused(graph, alone=len(saved.meta_graphs) == 1)
         if refused:
             listed = ", ".join(f"{name} ({count})" for name, count in sorted(refused.items())[:5])
             raise ArtifactError(
@@ -111,61 +136,86 @@ def check_savedmodel(folder: Path) -> None:
             )
 
 
-def _refused(graph: "MetaGraphDef") -> Counter:
-    """The operators of a graph and of its functions that may not be there, with how often they are."""
-    standard = _checkpoint_functions(graph)
+def _refused(graph: "MetaGraphDef", alone: bool) -> Counter:
+    """The operators of a graph and of its functions that may not be there, with how often they are; `alone` if it is the
+    only graph of its file."""
+    own_operators = _checkpoint_functions(graph) if alone else {}
     found = Counter(node.op for node in graph.graph_def.node)
     for function in graph.graph_def.library.function:
-        allowed = standard.get(function.signature.name, frozenset())
-        found += Counter(node.op for node in function.node_def if not _of_checkpoints(node, function, allowed))
+        passed = own_operators.get(function.signature.name, ())
+        found += Counter(node.op for node in function.node_def if node.op not in passed)
     own = {function.signature.name for function in graph.graph_def.library.function}
     return Counter({name: count for name, count in found.items() if name not in own and not _harmless(name)})
 
 
 def _harmless(name: str) -> bool:
+    from tensorflow.core.framework.types_pb2 import DT_STRING
     from tensorflow.python.framework import op_def_registry
 
     if name in STATEFUL:
         return True
     known = op_def_registry.get(name)
-    if known is None or known.is_stateful or REACHING.search(name):
+    if known is None or known.is_stateful or REACHING.search(name) is not None:
         return False
-    return not any(OF_FILES.search(part.name) for part in (*known.input_arg, *known.attr))
+    texts = [attribute.name for attribute in known.attr if attribute.type in ("string", "list(string)")]
+    texts += [given.name for given in known.input_arg if given.type == DT_STRING]
+    return TEXTS.issuperset(texts)
 
 
-def _checkpoint_functions(graph: "MetaGraphDef") -> dict[str, frozenset[str]]:
-    """The function that writes the variables and the one that reads them, with the operators that each may hold; they are
-    called by the graph's saver, and by nothing else. The one that reads runs when the model is opened, of the file that
-    the saver is given then."""
-    saver = graph.saver_def
-    filename = saver.filename_tensor_name.split(":")[0]
-    roles = {saver.save_tensor_name.split(":")[0]: SAVING}
-    if saver.restore_op_name not in roles:
-        roles[saver.restore_op_name] = RESTORING
-    called: dict[str, frozenset[str]] = {}
-    elsewhere = set(graph.object_graph_def.concrete_functions)
+def _checkpoint_functions(graph: "MetaGraphDef") -> dict[str, set[str]]:
+    """The functions that write and read the variables, and what each may have for it: called by the graph's saver, and by
+    nothing else.
+
+    There are none in a graph without objects, the older form: opening it runs all that its saver names.
+    """
+    if not graph.HasField("object_graph_def"):
+        return {}
+    savers = {
+        graph.saver_def.save_tensor_name.split(":")[0]: "save",
+        graph.saver_def.restore_op_name.split(":")[0]: "restore",
+    }
+    if len(savers) < 2:
+        return {}
+    called, elsewhere = {}, set(graph.object_graph_def.concrete_functions)
+    for node in graph.object_graph_def.nodes:
+        elsewhere.update((*node.function.concrete_functions, node.bare_concrete_function.concrete_function_name))
     for node in graph.graph_def.node:
-        for name in _functions_of([node]):
-            of_file = bool(node.input) and node.input[0].split(":")[0] == filename
-            if node.name not in roles or not of_file or called.get(name, roles[node.name]) != roles[node.name]:
-                elsewhere.add(name)
-            else:
-                called[name] = roles[node.name]
+        if node.name in savers:
+            called.update(dict.fromkeys(_functions_of([node]), savers[node.name]))
+        else:
+            elsewhere.update(_functions_of([node]))
     for function in graph.graph_def.library.function:
         elsewhere.update(_functions_of(function.node_def))
-    return {
-        name: allowed
-        for name, allowed in called.items()
-        if name not in elsewhere and CHECKPOINT_FUNCTION.fullmatch(name)
-    }
+    for gradient in graph.graph_def.library.gradient:
+        elsewhere.update((gradient.function_name, gradient.gradient_func))
+    functions = {function.signature.name: function for function in graph.graph_def.library.function}
+    found = {}
+    for name in called.keys() & functions.keys() - elsewhere:
+        named, operators = CHECKPOINT_FUNCTIONS[called[name]]
+        if named.fullmatch(name) and _takes_its_place(functions[name]):
+            found[name] = operators
+    return found
 
 
-def _of_checkpoints(node: "NodeDef", function: "FunctionDef", allowed: frozenset[str]) -> bool:
-    """Whether an operator of a function is one that it may write or read variables with: it reads from the file that the
-    function is given, and no other."""
-    if node.op not in allowed:
-        return False
-    return node.op not in RESTORING or node.input[0] in {argument.name for argument in function.signature.input_arg}
+def _takes_its_place(function: "FunctionDef") -> bool:
+    """Whether a function of a saver is told which file it reads or writes, and can be put in no other function's place."""
+    from tensorflow.core.framework.types_pb2 import DT_STRING
+
+    first = {argument.name for argument in function.signature.input_arg if argument.type == DT_STRING}
+    nodes = {node.name: node for node in function.node_def}
+
+    def told(name: str) -> bool:
+        for _ in nodes:
+            name = name.split(":")[0]
+            if name in first or name not in nodes:
+                break
+            if nodes[name].op != "Identity":
+                return False
+            name = nodes[name].input[0]
+        return name in first
+
+    restores = [node for node in function.node_def if node.op == "RestoreV2"]
+    return bool(first) and "api_implements" not in function.attr and all(told(node.input[0]) for node in restores)
 
 
 def _functions_of(nodes: "Iterable[NodeDef]") -> Iterator[str]:

@@ -19,7 +19,7 @@ from zoo.files import one_line_if_damaged, parse_json, read_text
 from zoo.quiet import load_tensorflow, native_silence
 
 if TYPE_CHECKING:
-    import onnx
+    from google.protobuf.message import Message
 
 __all__ = ["Runtime", "check_external_data", "open_onnx", "open_raw_text", "open_savedmodel", "open_tflite"]
 
@@ -129,7 +129,11 @@ def check_external_data(path: Path) -> None:
 
     with one_line_if_damaged(path, "export again"):
         model = onnx.load(path, load_external_data=False)
-        outside = [tensor for tensor in _tensors_in(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
+        outside = [
+            tensor
+            for tensor in _messages(model)
+            if isinstance(tensor, onnx.TensorProto) and tensor.data_location == onnx.TensorProto.EXTERNAL
+        ]
     if outside:
         named = next((entry.value for entry in outside[0].external_data if entry.key == "location"), "")
         raise ArtifactError(
@@ -138,17 +142,17 @@ def check_external_data(path: Path) -> None:
         )
 
 
-def _tensors_in(message) -> "Iterator[onnx.TensorProto]":
-    """All tensors of a model, wherever they stand: initializers, sparse ones, attributes, graphs within, functions."""
+def _messages(message: "Message") -> "Iterator[Message]":
+    """A message and all that it holds: a tensor may be in a graph, a sparse tensor, an attribute, a branch, a function."""
+    from google.protobuf.message import Message
+
     waiting = [message]
     while waiting:
         item = waiting.pop()
-        if item.DESCRIPTOR.name == "TensorProto":
-            yield item
-            continue
+        yield item
         for field, value in item.ListFields():
             if field.message_type is not None:
-                waiting += [value] if hasattr(value, "ListFields") else list(value)
+                waiting += [value] if isinstance(value, Message) else value
 
 
 def open_savedmodel(path: Path, threads: int = 1) -> Runtime:

@@ -11,7 +11,7 @@ import math
 import re
 import struct
 import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,6 @@ __all__ = [
     "check_hdf5",
     "check_keras",
     "limit_bytes",
-    "mappings_in",
     "opened_archive",
     "opened_member",
     "read_member",
@@ -47,14 +46,8 @@ OF_KERAS = re.compile(r"(config|metadata)\.json|model\.weights\.(h5|npz)|assets/
 OWN_FILTERS = {1, 2, 3, 4, 5, 6, 32000}
 """The numbers of the HDF5 filters that come with the library; for another one it would look for a plugin to load."""
 
-SIZES = ("units", "filters", "input_dim", "output_dim", "vocabulary_size", "hidden_dim", "intermediate_dim")
-"""Settings of a layer that its weights are as long as."""
 MOST_UNSTORED = 2**26
-"""Numbers that the weights of all layers may have, whatever the file holds; above it at most MORE times those."""
-MORE = 16
-"""What a layer is reckoned to have is an upper bound for some kinds (separable convolutions: 9 times theirs)."""
-UNKNOWN_SIDE = 1024
-"""What a layer receives that does not say it: files of Keras 3 do."""
+"""Numbers that the weights of all layers may have together, however few the file holds; else 8 times as many as those."""
 
 
 def limit_bytes(size: int) -> int:
@@ -283,11 +276,15 @@ def _place(group, name: str) -> str:
     return f"{(group.name or '').rstrip('/')}/{name}"
 
 
-def check_keras(path: Path) -> None:
+def check_keras(path: Path) -> int:
     """Refuse a .keras file that holds, unpacks to, links to or builds more than a model; nothing of it is built.
 
+    Returns:
+        How many numbers the weights of its layers may have together: see `MOST_UNSTORED`.
+
     Raises:
-        ArtifactError: as `check_archive` and `check_hdf5`, or a layer is far larger than the weights that are there.
+        ArtifactError: as `check_archive` and `check_hdf5`, or its layers are far larger than the weights that are
+            there, run code, or name other files.
         zipfile.BadZipFile, and others: it is damaged; see `zoo.files.one_line_if_damaged`.
     """
     import h5py
@@ -305,73 +302,104 @@ def check_keras(path: Path) -> None:
                 _check_content(inner)
                 check_arrays(inner, path)
                 numbers = sum(m.file_size for m in inner.infolist())
-        _check_layers(json.loads(read_member(archive, "config.json")), path, numbers)
+        config = json.loads(read_member(archive, "config.json"))
+    _check_reach(config, path)
+    _check_layers(config, path, numbers)
+    return max(MOST_UNSTORED, 8 * numbers)
+
+
+CODE = {
+    "__lambda__": "Python code (a Lambda layer), which would run when it is loaded",
+    "TorchModuleWrapper": "a module of PyTorch, which can run code when it is loaded",
+}
+"""Objects of a Keras file that are code."""
+
+NAMES_OF_FILES = ("vocabulary", "merges", "proto", "filepath")
+"""Settings of layers that can be the name of a file, which the layer would open."""
+LONGEST_NAME = 2048
+"""A longer text is the content itself."""
+
+
+def _check_reach(config: object, where: object) -> None:
+    """Refuse a layer that is code, or that names a file outside of the archive."""
+    for layer in _mappings(config):
+        what, settings = layer.get("class_name"), layer.get("config")
+        if isinstance(what, str) and what in CODE:
+            raise ArtifactError(f"'{where}' holds {CODE[what]}: refused; replace the layer by a registered one")
+        for name in NAMES_OF_FILES if isinstance(what, str) and isinstance(settings, Mapping) else ():
+            if isinstance(settings.get(name), str) and len(settings[name]) <= LONGEST_NAME:
+                raise ArtifactError(
+                    f"'{where}' names a file outside of itself ('{settings[name][:100]}', the {name} of its {what} "
+                    f"'{settings.get('name')}'): refused; build the layer from what that file holds, and save it again"
+                )
 
 
 def _check_layers(config: object, where: object, numbers: int) -> None:
-    """Refuse layers that together would be far larger than all weights: Keras builds them before it looks for those."""
-    total, most = 0, max(MOST_UNSTORED, MORE * numbers)
-    for layer in mappings_in(config):
-        settings = layer.get("config")
-        needed = _weights_of(layer, settings) if isinstance(settings, Mapping) else 0
+    """Refuse layers that would be far larger together than all weights: Keras builds them before it looks for them."""
+    total = 0
+    for layer in _mappings(config):
+        settings, built = layer.get("config"), layer.get("build_config")
+        if not isinstance(settings, Mapping):
+            continue
+        shape = built.get("input_shape") if isinstance(built, Mapping) else None
+        needed = _fewest_weights(settings, shape if isinstance(shape, list) else [])
         total += needed
-        if needed > most:
+        if total > max(MOST_UNSTORED, 8 * numbers):
+            with_others = "" if needed == total else f" and those before it, together {total:,}"
             raise ArtifactError(
-                f"'{where}' is damaged: its layer '{settings.get('name')}' would have {needed:,} weights, and the file "
-                f"holds {numbers:,}"
+                f"'{where}' is damaged: its layer '{settings.get('name')}' would have {needed:,} weights{with_others}, and "
+                f"the file holds {numbers:,}"
             )
-    if total > most:
-        raise ArtifactError(
-            f"'{where}' is damaged: its layers would have {total:,} weights, and the file holds {numbers:,}"
-        )
 
 
-def _weights_of(layer: Mapping, settings: Mapping) -> int:
-    """About how many numbers the weights of a layer have, by what it says of itself; 0 where nothing says so."""
-    last = _last_side(layer.get("build_config"))
-    sizes = [settings.get(name) for name in SIZES]
-    shape = settings.get("output_shape")
-    if layer.get("class_name") == "EinsumDense" and isinstance(shape, list | int):
-        sizes += shape if isinstance(shape, list) else [shape]
-    multiplier = settings.get("depth_multiplier")
-    if _is_size(multiplier) and multiplier > 1:
-        sizes.append(multiplier)
+def _fewest_weights(settings: Mapping, shape: list) -> int:
+    """How many weights a layer with these settings has at least, on an input of `shape`; a size that is not known is 1."""
+
+    def size(*names: str) -> int:
+        return max((_size(settings.get(name)) for name in names), default=0)
+
+    last = _size(shape[-1]) if shape else 1
+    last = last or 1
     kernel = settings.get("kernel_size")
-    sides = kernel if isinstance(kernel, list) else [kernel]
-    heads = [settings.get(name) for name in ("num_heads", "num_query_heads", "key_dim", "head_dim")]
-    found = _product([*sizes, *sides, last]) if any(map(_is_size, sizes)) else 0
-    # Query, key, value and output.
-    return found + (4 * _product([*heads, last]) if any(map(_is_size, heads)) else 0)
+    window = math.prod(_size(side) or 1 for side in (kernel if isinstance(kernel, list) else [kernel]))
+    inputs = max(1, last // (size("groups") or 1)) * window
+    rows, width = size("vocabulary_size", "input_dim"), size("output_dim", "hidden_dim", "embedding_dim")
+    bias = settings.get("use_bias") is not False
+    return max(
+        size("units") * max(last, 1 + bias),
+        size("filters") * inputs,
+        size("depth_multiplier") * window * last if kernel is not None else 0,
+        (rows or 1) * width,
+        rows,
+        size("num_heads", "num_query_heads") * (size("key_dim", "head_dim", "value_dim") or 1) * last
+        if size("key_dim", "head_dim")
+        else 0,
+        size("intermediate_dim") * (width or last),
+        size("sequence_length", "max_sequence_length") * width,
+        _einsum_weights(settings, shape),
+    )
 
 
-def _product(values: Sequence) -> int:
-    return math.prod(value for value in values if _is_size(value))
+def _einsum_weights(settings: Mapping, shape: list) -> int:
+    """How many weights the kernel of an einsum has at least: its letters are sides of the input or of the output."""
+    equation, output = settings.get("equation"), settings.get("output_shape")
+    parts = re.fullmatch(r"([\w.]+),(\w+)->([\w.]+)", equation.replace(" ", "")) if isinstance(equation, str) else None
+    if parts is None:
+        return 0
+    sides: dict[str, int] = {}
+    for letters, known in ((parts[1], shape), (parts[3], output if isinstance(output, list) else [output])):
+        # From the right: the batch is not in the shape of the output, and an ellipsis stands before the letters.
+        sides |= {c: _size(n) or 1 for c, n in zip(reversed(letters), reversed(known), strict=False) if c != "."}
+    return math.prod(sides.get(letter, 1) for letter in parts[2])
 
 
-def _last_side(built: object) -> int:
-    """How many features a layer was built for."""
-    for shape in _lists(built):
-        if shape and _is_size(shape[-1]):
-            return shape[-1]
-    return UNKNOWN_SIDE
+def _size(value: object) -> int:
+    """A setting as a size; 0 where it is none."""
+    real = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return int(value) if real and value > 0 else 0
 
 
-def _lists(value: object) -> Iterator[list]:
-    waiting = [value]
-    while waiting:
-        item = waiting.pop(0)
-        if isinstance(item, Mapping):
-            waiting += item.values()
-        elif isinstance(item, list):
-            yield item
-            waiting += item
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def mappings_in(value: object) -> Iterator[Mapping]:
+def _mappings(value: object) -> Iterator[Mapping]:
     """All objects in a JSON value."""
     waiting = [value]
     while waiting:

@@ -1,17 +1,18 @@
 """Models in .keras files, which may come from anyone: opened in safe mode, and as backbones of your own."""
 
+import contextlib
 import json
 import math
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from zoo.archives import check_keras, mappings_in, opened_archive, read_member
+from zoo.archives import check_keras, opened_archive, read_member
 from zoo.errors import ArtifactError, ConfigError
 from zoo.files import one_line_if_damaged
 from zoo.quiet import load_tensorflow
@@ -38,15 +39,15 @@ __all__ = [
 OUTPUTS = ("probabilities", "logits", "values")
 """What the numbers of a model of one's own can be."""
 
-MOST_VALUES = 2**25
-"""Of one input or output of an example: 3,300 x 3,300 colour pixels."""
-
 INPUT_RANGES: Mapping[str, tuple[float, float]] = {
     "0..255": (1.0, 0.0),
     "0..1": (1 / 255, 0.0),
     "-1..1": (1 / 127.5, -1.0),
 }
 """The pixels that a model of one's own can expect, and what pixels from 0 to 255 are multiplied by, and what is added."""
+
+MOST_VALUES = 2**25
+"""Numbers that one input or output of an example can have: 3,300 x 3,300 colour pixels."""
 
 REBUILD = (
     "where its class is known, `image = keras.Input((224, 224, 3)); keras.Model(image, model.call(image)).save('m.keras')` "
@@ -69,23 +70,22 @@ def load_keras(path: Path) -> "keras.Model":
     if not zipfile.is_zipfile(path):
         raise ArtifactError(f"'{path}' is damaged or no .keras file (a .keras file is a zip archive)")
     with one_line_if_damaged(path, "expected a whole .keras file"):
-        check_keras(path)
+        most = check_keras(path)
         with opened_archive(path) as archive:
             of_keras_hub = b"keras_hub" in read_member(archive, "config.json")
     if of_keras_hub:
         import keras_hub  # noqa: F401  (registers its layers)
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        with _limited_weights(path, most):
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras passes on whatever its layers raise
         text = str(error)
+        too_large = _cause(error, ArtifactError)
+        if too_large is not None:
+            raise too_large from None
         unknown = re.search(r"Could not locate (?:class|function|object) '([^']+)'", text)
         if unknown:
             raise ArtifactError(_unknown_class(path, unknown[1])) from error
-        if _holds_code(path):
-            raise ArtifactError(
-                f"'{path}' holds Python code (a Lambda layer), which would run when it is loaded: refused; replace the "
-                "layer by a registered one"
-            ) from error
         raise ArtifactError(f"'{path}' cannot be loaded: {text[:300]}") from error
     if not isinstance(model, keras.Sequential):
         return model
@@ -97,11 +97,38 @@ def load_keras(path: Path) -> "keras.Model":
     return model._functional
 
 
-def _holds_code(path: Path) -> bool:
-    """Whether a layer or a setting of a file is Python code."""
-    with opened_archive(path) as archive:
-        config = json.loads(read_member(archive, "config.json"))
-    return any(part.get("class_name") in ("Lambda", "__lambda__") for part in mappings_in(config))
+@contextlib.contextmanager
+def _limited_weights(path: Path, most: int) -> Iterator[None]:
+    """Let no layer ask for weights once all of them together would have more than `most` numbers.
+
+    The file does not say how large a layer becomes that is built on another one, and Keras makes the weights at once.
+    """
+    import keras
+
+    total, add_weight = 0, keras.Layer.add_weight
+
+    def add(layer, shape=None, *args, **settings):
+        nonlocal total
+        sides = [shape] if isinstance(shape, int) else (shape or ())
+        total += math.prod(side for side in sides if isinstance(side, int))
+        if total > most:
+            raise ArtifactError(
+                f"'{path}' is damaged: with its layer '{layer.name}' it would have {total:,} weights, far more than it holds"
+            )
+        return add_weight(layer, shape, *args, **settings)
+
+    keras.Layer.add_weight = add
+    try:
+        yield
+    finally:
+        keras.Layer.add_weight = add_weight
+
+
+def _cause(error: BaseException | None, kind: type) -> BaseException | None:
+    """`error`, or what it comes from, if that is of a kind."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _unknown_class(path: Path, name: str) -> str:
@@ -166,6 +193,10 @@ def image_size(path: Path) -> int:
             raise TypeError(f"the shape of its input is {str(shape)[:100]}")
     if len(shape) != 4 or shape[1] != shape[2] or not shape[1] or shape[3] != 3:
         raise ConfigError(f"the backbone '{path}' takes {shape}: expected square pictures (None, size, size, 3)")
+    if math.prod(shape[1:]) > MOST_VALUES:
+        raise ConfigError(
+            f"the backbone '{path}' takes {shape}: one such picture has more than {MOST_VALUES:,} numbers"
+        )
     return shape[1]
 
 
@@ -271,9 +302,6 @@ def _check_shapes(path: Path, model: "keras.Model") -> None:
             f"{expected}; it has {len(inputs)} inputs, {inputs}: give the other ones a constant, and save that model"
         )
     shape = inputs[0][1:]
-    for what, sides in (("a picture", shape), ("an answer", outputs[0][1:])):
-        if math.prod(side or 1 for side in sides) > MOST_VALUES:
-            raise ConfigError(f"{expected}; {what} would have {sides} values, more than {MOST_VALUES:,}")
     if len(outputs) > 1:
         raise ConfigError(
             f"{expected}; it has {len(outputs)} outputs, {outputs}: save one of them, "
@@ -297,6 +325,11 @@ def _check_shapes(path: Path, model: "keras.Model") -> None:
             f"{expected} `(units,)`; it answers {answer} for each picture, as one for segmentation or detection: such "
             "models are neither exported nor measured here"
         )
+    for side, values in (("picture", shape), ("answer", answer)):
+        if math.prod(values) > MOST_VALUES:
+            raise ConfigError(
+                f"{expected}; one {side} is {values}, more than {MOST_VALUES:,} numbers: save the model for smaller ones"
+            )
 
 
 def _with_pixels(path: Path, model: "keras.Model", input_range: str) -> "keras.Model":
@@ -337,7 +370,7 @@ def _kind_and_closing(
             f"'{path}' ends in a {'softmax' if seen == 'single_label' else 'sigmoid'}: its outputs are no logits"
         )
     if asked == "probabilities" or (asked is None and seen is None):
-        seen = seen if seen in ("single_label", "multi_label") else _kind_of_answers(model)
+        seen = seen if seen in ("single_label", "multi_label") else _kind_of_answers(path, model)
         if asked and seen == "regression":
             raise ConfigError(
                 f"'{path}' answers with numbers below 0 or above 1, no probabilities: --outputs logits or values"
@@ -436,10 +469,15 @@ def _value_names(units: int) -> tuple[str, ...]:
     return ("value",) if units == 1 else tuple(f"value {number}" for number in range(1, units + 1))
 
 
-def _kind_of_answers(model: "keras.Model") -> str:
+def _kind_of_answers(path: Path, model: "keras.Model") -> str:
     """What a model's answers to random pictures look like."""
-    pictures = np.random.default_rng(0).uniform(0, 255, (8, *model.inputs[0].shape[1:])).astype("float32")
-    rows = np.asarray(model(pictures, training=False), np.float32)
+    shape = model.inputs[0].shape[1:]
+    count = max(1, min(8, MOST_VALUES // max(1, math.prod(shape))))
+    try:
+        pictures = np.random.default_rng(0).uniform(0, 255, (count, *shape)).astype("float32")
+        rows = np.asarray(model(pictures, training=False), np.float32)
+    except Exception as error:  # its layers raise whatever they like, out of memory too
+        raise ConfigError(f"'{path}' cannot answer a picture of {shape}: {str(error)[:300]}") from error
     if rows.min() < 0 or rows.max() > 1:
         return "regression"
     return "single_label" if rows.shape[-1] > 1 and np.allclose(rows.sum(-1), 1, atol=1e-3) else "multi_label"
