@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 import sys
 import tempfile
 import threading
@@ -40,6 +41,12 @@ BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 LOOKS, LOOK_SECONDS = 5, 0.05
 """How often a lease that somebody has, or that does not say whose it is, is looked at again: it may be just made, or only
 looked at."""
+SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""How to open what others may have put there: through no link, and without waiting for the other end of a pipe."""
+BEGINNING = b'{"process"'
+"""Of what a lease says."""
+MOST_BYTES = 64 * 1024
+"""What is read of a lease."""
 MEND = "wait, or give another --out"
 NEW = ".new-"
 """Before the name of a folder that is not marked yet."""
@@ -84,7 +91,11 @@ class Lease:
         self._released = threading.Event()
 
     def take(self) -> Holder | None:
-        """Take the lease; None where it is ours now, else who holds it."""
+        """Take the lease; None where it is ours now, else who holds it.
+
+        Raises:
+            ConfigError: what is there is no lease; it is left as it is.
+        """
         holder = None
         for look in range(LOOKS):
             if look:
@@ -133,13 +144,13 @@ class Lease:
             try:
                 with contextlib.suppress(FileExistsError):
                     return os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
-                return os.open(self.file, os.O_RDWR), False
+                return _opened(self.file, os.O_RDWR), False
             except FileNotFoundError:  # whoever held it has just removed it, perhaps with its folder
                 continue
             except PermissionError:
-                if not self.file.exists():
+                if not os.path.lexists(self.file):
                     raise
-                return os.open(self.file, os.O_RDONLY), False  # another user's, who was killed
+                return _opened(self.file, os.O_RDONLY), False  # another user's, who was killed
 
     def _begin(self, descriptor: int) -> None:
         with contextlib.suppress(OSError):  # a full disk: who works on this machine knows all the same
@@ -160,7 +171,7 @@ def hold(place: Path, mend: str = MEND) -> Iterator[Lease]:
     """Hold the right to write `place` (a file or a folder, which need not exist) while the block runs.
 
     Raises:
-        ConfigError: somebody else holds it; names who, and says how to `mend` it.
+        ConfigError: somebody else holds it; names who, and says how to `mend` it. Or no lease is where its lease would be.
     """
     lease = Lease(_lease_file(place))
     holder = lease.take()
@@ -176,8 +187,8 @@ def holder_of(place: Path) -> Holder | None:
     """Who holds the right to write `place`; None if nobody does. Takes nothing."""
     file = _lease_file(place)
     try:
-        descriptor = os.open(file, os.O_RDONLY)
-    except OSError:
+        descriptor = _opened(file, os.O_RDONLY)
+    except (OSError, ConfigError):
         return None
     try:
         free, holder = _lock(descriptor, shared=True), _holder(file)
@@ -191,11 +202,13 @@ def refuse_held(place: Path, mend: str = MEND) -> None:
     """Refuse early what `hold` would refuse.
 
     Raises:
-        ConfigError: somebody holds `place`; names who, and says how to `mend` it.
+        ConfigError: somebody holds `place`; names who, and says how to `mend` it. Or no lease is where its lease would be.
     """
     holder = holder_of(place)
     if holder is not None:
         raise _held(place, holder, mend)
+    with contextlib.suppress(OSError):
+        os.close(_opened(_lease_file(place), os.O_RDONLY))
 
 
 def refuse_unfinished(place: Path) -> None:
@@ -243,21 +256,63 @@ def abandoned(folder: Path, of: str) -> bool:
     """Whether nobody writes into `folder` any more, which a process of the machine `of` (see `machine`) has made; so it is
     where there is no such folder (any more)."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = _opened_folder(folder)
     except OSError:
-        return not folder.exists()
+        return not os.path.lexists(folder)
     try:
         free = _lock(descriptor)
         if free is False:
             return False
         if free and of == machine():
             return True
-        changed = [path.stat().st_mtime for path in (folder, *folder.rglob("*"))]
+        changed = [path.lstat().st_mtime for path in (folder, *folder.rglob("*"))]
         return time.time() - max(changed) > LEFT_SECONDS
     except OSError:  # it goes away while we look
         return False
     finally:
         os.close(descriptor)
+
+
+def _opened(file: Path, flags: int) -> int:
+    """A descriptor of the lease `file`, which is there.
+
+    Raises:
+        ConfigError: it is no lease: a link, a pipe, a folder, or a file that says something else.
+    """
+    try:
+        descriptor = os.open(file, flags | SAFELY)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO, errno.EOPNOTSUPP):
+            raise _no_lease(file) from error
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not _is_lease(_content(descriptor)):
+            raise _no_lease(file)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _no_lease(file: Path) -> ConfigError:
+    return ConfigError(f"'{file}' is in the way: Graft makes a lease of that name, and this is none: move it away")
+
+
+def _is_lease(content: bytes) -> bool:
+    """Whether `content` is that of a lease, which may have been cut short: nothing, or zeros, or its beginning."""
+    content = content.rstrip(b"\0")
+    return content.startswith(BEGINNING) or BEGINNING.startswith(content)
+
+
+def _content(descriptor: int) -> bytes:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    content = os.read(descriptor, MOST_BYTES)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return content
+
+
+def _opened_folder(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | SAFELY | getattr(os, "O_DIRECTORY", 0))
 
 
 def _lock(descriptor: int, shared: bool = False) -> bool | None:
@@ -273,7 +328,7 @@ def _lock(descriptor: int, shared: bool = False) -> bool | None:
 
 def _same(descriptor: int, file: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), file.stat())
+        return os.path.samestat(os.fstat(descriptor), file.lstat())
     except OSError:
         return False
 
@@ -292,11 +347,15 @@ def _ourselves() -> dict:
 def _holder(file: Path) -> Holder | None:
     """Who the lease `file` says that holds it; None where it says nothing that can be read."""
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        descriptor = _opened(file, os.O_RDONLY)
+        try:
+            told = json.loads(_content(descriptor))
+        finally:
+            os.close(descriptor)
         holder = Holder(**{name: told[name] for name in Holder.__dataclass_fields__})
         datetime.fromtimestamp(holder.since)
         return holder
-    except (OSError, OverflowError, ValueError, KeyError, TypeError, RecursionError):
+    except (ConfigError, OSError, OverflowError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

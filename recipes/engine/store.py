@@ -88,8 +88,9 @@ class Store:
                 shutil.rmtree(part, ignore_errors=True)
         for file in self.folder.glob(".*.lock"):
             lease = locks.Lease(file)
-            if lease.take() is None:  # of a process that was killed
-                lease.release()
+            with contextlib.suppress(ConfigError):  # no lease, whoever put it there
+                if lease.take() is None:  # of a process that was killed
+                    lease.release()
 
     @contextlib.contextmanager
     def alone(self, keys: Iterable[str]) -> Iterator[None]:
@@ -125,7 +126,9 @@ class Store:
         """
         folder = self.folder / key
         try:
+            _refuse_pipes(folder, (ENTRY,))
             entry = json.loads((folder / ENTRY).read_text(encoding="utf-8"))
+            _refuse_pipes(folder, entry["sizes"])
             facts = entry["facts"]
             intact = entry["hash"] == hash_of(entry["sizes"], entry["hashes"], facts)
             intact = intact and all((folder / name).stat().st_size == size for name, size in entry["sizes"].items())
@@ -182,6 +185,8 @@ class Store:
         """Remove the entries that an older Graft wrote, and say how much that was."""
         removed = 0
         for file in self.folder.glob(f"*/{ENTRY}"):
+            if not file.is_file():  # whoever reads a pipe waits for ever
+                continue
             try:
                 entry = json.loads(file.read_text(encoding="utf-8"))
                 older = "sizes" in entry and entry.get("format", 1) < FORMAT
@@ -217,6 +222,17 @@ def _described(folder: Path, facts: dict) -> dict:
     hashes = {path.name: _hash_of_file(path) for path in files}
     facts = json.loads(json.dumps(facts))  # as they will be read
     return {"format": FORMAT, "sizes": sizes, "hashes": hashes, "facts": facts, "hash": hash_of(sizes, hashes, facts)}
+
+
+def _refuse_pipes(folder: Path, names: Iterable[str]) -> None:
+    """Refuse what is there but is no file: whoever reads a pipe waits for ever.
+
+    Raises:
+        ValueError: one of the `names` in `folder` is such.
+    """
+    for name in names:
+        if (folder / name).exists() and not (folder / name).is_file():
+            raise ValueError(f"{name} is no file")
 
 
 def _hash_of_file(path: Path) -> str:

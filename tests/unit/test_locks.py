@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -102,11 +103,106 @@ def test_the_lease_of_another_machine_holds_while_it_is_touched(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"process": 1}', "\x00", '{"since": 1e999}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", '{"process": 1}', "\x00", '{"process": 1, "since": 1e999}', '{"process": [[']
+)
 def test_a_damaged_lease_holds_nothing(content, tmp_path):
     (tmp_path / ".run.lock").write_text(content)
     with locks.hold(tmp_path / "run"):
         pass
+
+
+def _link(file, victim):
+    file.symlink_to(victim)
+
+
+def _chain(file, victim):
+    (file.parent / "between").symlink_to(victim)
+    file.symlink_to("between")
+
+
+def _dangling(file, victim):
+    file.symlink_to(victim.with_name("nothing"))
+
+
+def _hard(file, victim):
+    os.link(victim, file)
+
+
+def _pipe(file, _):
+    os.mkfifo(file)
+
+
+def _socket(file, _):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(file))
+
+
+def _folder(file, _):
+    file.mkdir()
+
+
+def _list(file, _):
+    file.write_text("[]")
+
+
+def _of_another_tool(file, _):
+    file.write_text('{"version": 3, "packages": {}}')
+
+
+IN_THE_WAY = (_link, _chain, _dangling, _hard, _pipe, _socket, _folder, _list, _of_another_tool)
+
+
+@pytest.mark.parametrize("put", IN_THE_WAY)
+def test_what_is_no_lease_is_never_written_to(put, tmp_path):
+    victim = tmp_path / "thesis.txt"
+    victim.write_text("what I wrote")
+    put(tmp_path / ".run.lock", victim)
+    assert locks.holder_of(tmp_path / "run") is None
+    refused = pytest.raises(ConfigError, match=r"\.run\.lock' is in the way: .*: move it away")
+    with refused, locks.hold(tmp_path / "run"):
+        pass
+    with pytest.raises(ConfigError, match="is in the way"):
+        locks.refuse_held(tmp_path / "run")
+    assert victim.read_text() == "what I wrote"
+    assert os.path.lexists(tmp_path / ".run.lock")
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("put", IN_THE_WAY)
+def test_a_store_leaves_alone_what_is_no_lease(put, tmp_path):
+    victim = tmp_path / "thesis.txt"
+    victim.write_text("what I wrote")
+    (tmp_path / "cache").mkdir()
+    put(tmp_path / "cache" / ".abc.lock", victim)
+    store = Store(tmp_path / "cache")
+    with pytest.raises(ConfigError, match="is in the way"), store.alone(["abc"]):
+        pass
+    assert victim.read_text() == "what I wrote"
+    assert os.path.lexists(tmp_path / "cache" / ".abc.lock")
+
+
+def test_a_store_waits_for_no_pipe(tmp_path):
+    for name in ("a/entry.json", f".part-{locks.machine()}-abcdefgh"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        os.mkfifo(tmp_path / name)
+    store = Store(tmp_path)
+    assert store.find("a") is None
+    with store.add("k") as (folder, _):
+        (folder / "0.bin").write_bytes(b"")
+    (tmp_path / "k" / "0.bin").unlink()
+    os.mkfifo(tmp_path / "k" / "0.bin")
+    assert store.find("k", verify=True) is None
+
+
+def test_a_lease_that_a_link_has_replaced_is_not_followed(tmp_path):
+    victim, file = tmp_path / "thesis.txt", tmp_path / ".run.lock"
+    with locks.hold(tmp_path / "run") as lease:
+        file.rename(victim)  # which says what the lease says
+        file.symlink_to(victim)
+        assert lease.lost()
+    assert victim.exists()
+    assert file.is_symlink()
 
 
 def test_a_lease_is_touched_while_it_is_held(monkeypatch, tmp_path):
