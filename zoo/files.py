@@ -36,6 +36,7 @@ __all__ = [
     "staged_file",
     "staged_folder",
     "sweep",
+    "through_links",
     "unchanged",
     "write_table",
     "write_text",
@@ -74,7 +75,7 @@ def staged_folder(target: Path, overwrite: bool = False, mend: str = "--overwrit
     Raises:
         ConfigError: `target` exists and `overwrite` is false; `mend` says what the user can do.
     """
-    target = Path(target)
+    target = through_links(target)
     sweep(target)
     check_free(target, overwrite, mend)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +95,7 @@ def _part(target: Path) -> Iterator[Path]:
 def sweep(target: Path) -> None:
     """Mend what a process left that was killed while it wrote `target`: what was complete takes its place, what was to be
     replaced goes back where nothing did, the rest is removed."""
+    target = through_links(target)
     pattern = re.compile(re.escape(f".{target.name}.") + r"([0-9a-f]{8})-[a-z0-9_]{8}")
     try:
         names = [entry.name for entry in os.scandir(target.parent) if entry.name.startswith(f".{target.name}.")]
@@ -108,6 +110,7 @@ def sweep(target: Path) -> None:
 
 def settle(folder: Path, target: Path) -> None:
     """Finish a `replace_folder` that was cut short."""
+    target = through_links(target)
     old = folder.with_name(folder.name + OLD)
     if not old.exists():
         return
@@ -161,7 +164,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _remove(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    whole = path.is_dir() and not path.is_symlink()
+    shutil.rmtree(path, ignore_errors=True) if whole else path.unlink(missing_ok=True)
 
 
 def check_free(target: Path, overwrite: bool, mend: str = "--overwrite replaces it") -> None:
@@ -200,8 +204,15 @@ def write_text(target: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
+def through_links(target: Path) -> Path:
+    """Where `target` leads if it is a link, as to a larger disk: what is made in its place is made there."""
+    return Path(os.path.realpath(target)) if os.path.islink(target) else Path(target)
+
+
 def replace_folder(folder: Path, target: Path) -> None:
-    """Rename `folder` to `target`, in the place of what may be there; `settle` finishes it after a kill."""
+    """Rename `folder` to `target`, in the place of what may be there; `settle` finishes it after a kill. Where `target` is a
+    link, `folder` takes the place that it leads to."""
+    target = through_links(target)
     old = folder.with_name(folder.name + OLD)
     _remove(old)
     if target.exists():

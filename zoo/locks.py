@@ -118,8 +118,9 @@ class Lease:
         return holder or Holder(0, "", "", time.time(), "")  # a full disk holds no record
 
     def lost(self) -> bool:
-        """Whether another machine has taken the lease meanwhile, because this process stood still for STALE_SECONDS."""
-        return self.file.exists() and _holder(self.file) != self._ours
+        """Whether another machine has taken the lease meanwhile, because this process stood still for STALE_SECONDS; it may
+        be done by now, and have removed it."""
+        return _holder(self.file) != self._ours
 
     def release(self) -> None:
         """Give the lease back."""

@@ -11,7 +11,7 @@ from recipes.engine.progress import say
 from recipes.engine.store import Store
 from zoo import locks
 from zoo.errors import ArtifactError, ConfigError, DiskFull, GraftError
-from zoo.files import disk_full, read_json, replace_folder, settle, write_text
+from zoo.files import disk_full, read_json, replace_folder, settle, through_links, write_text
 
 __all__ = ["drop_older", "finished", "settle_run", "store_beside", "workspace"]
 
@@ -73,7 +73,9 @@ def workspace(out: Path, settings: Mapping, fingerprint: str) -> Iterator[Path]:
         try:
             yield folder
             if lease.lost():
-                raise ConfigError(f"'{out}' is being written by another machine, because this process stood still")
+                raise ConfigError(
+                    f"'{out}' is being written by another machine, or was, because this process stood still"
+                )
             # The checkpoints go last: if the folder cannot take its place, --resume still finds everything.
             replace_folder(folder, out)
             complete = True
@@ -138,7 +140,8 @@ def _tell(error: BaseException, out: Path, folder: Path, complete: bool) -> None
 
 
 def _folder_of(out: Path) -> Path:
-    return out.absolute().with_name(f".{out.absolute().name}.part")
+    out = through_links(out).absolute()
+    return out.with_name(f".{out.name}.part")
 
 
 def _tidy(out: Path) -> None:

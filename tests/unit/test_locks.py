@@ -621,3 +621,34 @@ def test_a_signal_that_asks_to_end_is_one_line_and_a_code(number, code, words, p
     asked.send_signal(number)
     assert asked.stderr.read() == f"graft zoo: {words}: 'run' is kept\n"
     assert asked.wait() == code
+
+
+def test_a_lease_that_another_machine_took_and_gave_back_is_lost(tmp_path):
+    """Before, only one that it still held: a run that was complete was replaced by another's part of one."""
+    with locks.hold(tmp_path / "run") as lease:
+        assert not lease.lost()
+        (tmp_path / ".run.lock").unlink()
+        assert lease.lost()
+
+
+def test_a_folder_that_a_link_leads_to_is_replaced_where_it_is(tmp_path):
+    """Before, the link gave way to a folder, and the next time the work was lost behind NotADirectoryError."""
+    from recipes.engine.workspace import workspace
+    from zoo.files import staged_folder
+
+    (tmp_path / "large").mkdir()
+    (tmp_path / "x").symlink_to("large/x")
+    settings = {"overwrite": False, "resume": False}
+    for number in range(3):
+        with workspace(tmp_path / "x", settings, "f") as folder:
+            (folder / "run.json").write_text(str(number))
+        settings = {"overwrite": True, "resume": False}
+        assert (tmp_path / "x").is_symlink()
+        assert (tmp_path / "large/x/run.json").read_text() == str(number)
+    for number in range(3):
+        with staged_folder(tmp_path / "x", overwrite=True) as folder:
+            (folder / "a").write_text(str(number))
+        assert (tmp_path / "large/x/a").read_text() == str(number)
+    assert (tmp_path / "x").is_symlink()
+    assert sorted(path.name for path in (tmp_path / "large").iterdir()) == ["x"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "x"]
