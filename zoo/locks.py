@@ -236,6 +236,7 @@ def _lease_file(place: Path) -> Path:
 def marked(prefix: str, parent: Path) -> Iterator[Path]:
     """Yield an empty folder in `parent`, called `prefix` and some random characters, that is marked as being written while
     the block runs; see `abandoned`. It may be renamed meanwhile, and is removed in the end."""
+    _sweep_unmarked(Path(parent))
     folder = Path(tempfile.mkdtemp(prefix=NEW, dir=parent))
     descriptor = None
     try:
@@ -251,6 +252,18 @@ def marked(prefix: str, parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _sweep_unmarked(parent: Path) -> None:
+    """Remove what a process left that was killed before it had marked its folder: an empty one, and older than any could be
+    that is being made."""
+    with contextlib.suppress(OSError):
+        for folder in parent.glob(f"{NEW}????????"):
+            with contextlib.suppress(
+                OSError
+            ):  # it holds something, so it is none of these; or it has just got its name
+                if time.time() - folder.lstat().st_mtime > LEFT_SECONDS:
+                    folder.rmdir()
 
 
 def abandoned(folder: Path, of: str) -> bool:

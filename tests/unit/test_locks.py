@@ -652,3 +652,15 @@ def test_a_folder_that_a_link_leads_to_is_replaced_where_it_is(tmp_path):
     assert (tmp_path / "x").is_symlink()
     assert sorted(path.name for path in (tmp_path / "large").iterdir()) == ["x"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "x"]
+
+
+def test_what_was_left_before_it_was_marked_is_swept(tmp_path):
+    left, young, full = (tmp_path / f".new-{letter * 8}" for letter in "abc")
+    for folder in (left, young, full):
+        folder.mkdir()
+    (full / "notes.txt").write_text("mine")
+    for folder in (left, full):
+        os.utime(folder, (1, 1))
+    with locks.marked(".run.", tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [young.name, full.name]
