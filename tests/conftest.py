@@ -1,8 +1,10 @@
 """Fixtures that several rooms share. TensorFlow loads once, in the session's process."""
 
+import io
 import os
 import subprocess
 import sys
+import types
 import warnings
 import zipfile
 from pathlib import Path
@@ -179,3 +181,13 @@ def sentences_csv(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("sentences") / "colours.csv"
     path.write_text("\n".join(rows) + "\n")
     return path
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """Gives bytes to stdin."""
+
+    def give(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(content)))
+
+    return give

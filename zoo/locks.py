@@ -257,13 +257,11 @@ def marked(prefix: str, parent: Path) -> Iterator[Path]:
 def _sweep_unmarked(parent: Path) -> None:
     """Remove what a process left that was killed before it had marked its folder: an empty one, and older than any could be
     that is being made."""
-    with contextlib.suppress(OSError):
-        for folder in parent.glob(f"{NEW}????????"):
-            with contextlib.suppress(
-                OSError
-            ):  # it holds something, so it is none of these; or it has just got its name
-                if time.time() - folder.lstat().st_mtime > LEFT_SECONDS:
-                    folder.rmdir()
+    for folder in parent.glob(f"{NEW}????????"):
+        # What holds something is none of these; another one may have got its name meanwhile.
+        with contextlib.suppress(OSError):
+            if time.time() - folder.lstat().st_mtime > LEFT_SECONDS:
+                folder.rmdir()
 
 
 def abandoned(folder: Path, of: str) -> bool:

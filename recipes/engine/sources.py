@@ -249,9 +249,10 @@ def _pictures_below(folder: Path, root: Path, label: str, tally: Tally) -> list[
 
 
 def _unlabelled_folder(root: Path, tally: Tally) -> dict[str, list[Example]]:
-    top = folders.unwrapped(root, root, Tally())
+    beside = Tally()
+    top = folders.unwrapped(root, root, beside)
     if folders.split_names([child.name for child in folders.visible_folders(top)]):
-        top = folders.unwrapped(root, root, tally)  # counts what lies beside
+        tally.add(beside)
     else:
         top = root  # what means nothing around classes may hold pictures too
     children = folders.visible_folders(top)

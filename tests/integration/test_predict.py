@@ -1,11 +1,8 @@
 """`graft predict` on many inputs, and the whole command line on models of one's own."""
 
 import csv
-import io
 import json
 import shutil
-import sys
-import types
 
 import keras
 import numpy as np
@@ -23,16 +20,6 @@ pytestmark = pytest.mark.usefixtures("quick_probe")
 @pytest.fixture
 def quick_probe(monkeypatch):
     monkeypatch.setattr("export.probe.measure", lambda path: {})
-
-
-@pytest.fixture
-def stdin(monkeypatch):
-    """Gives bytes to stdin."""
-
-    def give(content: bytes) -> None:
-        monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(content)))
-
-    return give
 
 
 @pytest.fixture

@@ -1,10 +1,7 @@
 """What `graft predict` is asked about: one bad input is named, and takes no other one away."""
 
 import errno
-import io
 import os
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +12,6 @@ from recipes.commands import predict
 from recipes.engine.predict_inputs import BadInput, picture_files, texts
 
 TOO_LONG = "x" * 300 + ".png"
-
-
-@pytest.fixture
-def stdin(monkeypatch):
-    def give(content: bytes) -> None:
-        monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(content)))
-
-    return give
 
 
 @pytest.fixture
