@@ -1,17 +1,19 @@
-"""Adaptation measured: methods on pairs of domains, five seeds, for pictures with a model trained on the target's labels
-beside them; and photos of which ten a class have labels.
+"""Adaptation measured: methods on pairs of domains, five seeds, for pictures with a model trained
+on the target's labels beside them; and photos of which ten a class have labels.
 
-    GRAFT_DATA=... python benchmarks/adaptation.py mnist-usps --work build/adaptation
-    GRAFT_DATA=... python benchmarks/adaptation.py usps-mnist --work build/adaptation
-    python benchmarks/adaptation.py glyphs-digits --work build/adaptation
-    python benchmarks/adaptation.py glyphs-digits --again adabn tent --work build/adaptation
-    GRAFT_DATA=... python benchmarks/adaptation.py amazon --encoder all-MiniLM-L6-v2/ [--tuned] --work build/adaptation
-    GRAFT_DATA=... python benchmarks/adaptation.py amazon --encoder tfidf --seeds 1 --work build/adaptation
-    GRAFT_DATA=... python benchmarks/adaptation.py clothing-few --seeds 3 --work build/adaptation
+    GRAFT_DATA=... python benchmarks/adaptation.py mnist-usps --work build/adaptation GRAFT_DATA=...
+    python benchmarks/adaptation.py usps-mnist --work build/adaptation python
+    benchmarks/adaptation.py glyphs-digits --work build/adaptation python benchmarks/adaptation.py
+    glyphs-digits --again adabn tent --work build/adaptation GRAFT_DATA=... python
+    benchmarks/adaptation.py amazon --encoder all-MiniLM-L6-v2/ [--tuned] --work build/adaptation
+    GRAFT_DATA=... python benchmarks/adaptation.py amazon --encoder tfidf --seeds 1 --work
+    build/adaptation GRAFT_DATA=... python benchmarks/adaptation.py clothing-few --seeds 3 --work
+    build/adaptation
 
-The pictures and tables go into the folder --work, runs too; rows are added to `benchmarks/results/adaptation.csv`, those of
-a pair that is there already, with all seeds, are not measured again. Nothing is tuned on a label of a target: one setting
-for MNIST and USPS, one for print, one for the reviews.
+The pictures and tables go into the folder --work, runs too; rows are added to
+`benchmarks/results/adaptation.csv`, those of a pair that is there already, with all seeds, are not
+measured again. Nothing is tuned on a label of a target: one setting for MNIST and USPS, one for
+print, one for the reviews.
 """
 
 import csv
@@ -31,22 +33,36 @@ from tyro.conf import Positional
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.adaptation_data import DOMAINS, clothing, data, digits_net, digits_table, folder, reviews
-from recipes.engine import run
-from recipes.engine.settings import FitSettings
+from benchmarks.adaptation_data import (
+    DOMAINS,
+    clothing,
+    data,
+    digits_net,
+    digits_table,
+    folder,
+    reviews,
+)
+from graft.recipes.runs import run
+from graft.recipes.train.settings import FitSettings
 
 RESULTS = Path(__file__).parent / "results" / "adaptation.csv"
 PICTURES = ("dann", "cdan", "coral", "mmd", "pseudo_label", "adabn", "tent")
-"""All but fixmatch, which is for few labels and takes three times as long; clothing-few measures it."""
+"""All but fixmatch, which is for few labels and takes three times as long; clothing-few measures
+it.
+"""
 PRINT = ("cdan", "pseudo_label", "adabn", "tent")
-"""The recipe's default and tent: an epoch of the bundled backbone takes longer than one of the small net."""
+"""The recipe's default and tent: an epoch of the bundled backbone takes longer than one of the
+small net.
+"""
 TEXTS = ("dann", "cdan", "coral", "mmd", "pseudo_label")
 TFIDF = "tfidf"
 """Instead of an encoder."""
 EPOCHS = 10
 PRINT_EPOCHS, PRINT_THRESHOLD = 40, 0.7
-"""Of print, of which there are only 1,400 pictures: with 40 epochs the models had more information about the target (seed 0,
-pseudo_label: 2.17 nats, with 10 epochs 1.94), and with this threshold more again (2.22), which needs none of its labels."""
+"""Of print, of which there are only 1,400 pictures: with 40 epochs the models had more information
+about the target (seed 0, pseudo_label: 2.17 nats, with 10 epochs 1.94), and with this threshold
+more again (2.22), which needs none of its labels.
+"""
 
 
 @dataclass(frozen=True)
@@ -59,11 +75,17 @@ class Options:
     """Where pictures, tables and runs go."""
     seeds: int = 5
     encoder: str = "graft_mini_en"
-    """For amazon: a name from `graft zoo`, a folder, or tfidf: words are counted, with a logistic regression (no method)."""
+    """For amazon: a name from `graft zoo`, a folder, or tfidf: words are counted, with a logistic
+    regression (no method).
+    """
     tuned: bool = False
-    """For amazon: first train the whole encoder on the labelled source (schedule full, one seed); then it stays as it is."""
+    """For amazon: first train the whole encoder on the labelled source (schedule full, one seed);
+    then it stays as it is.
+    """
     again: tuple[str, ...] = ()
-    """For pairs of images: measure source_only and these methods again; the rows of the others stay as they are."""
+    """For pairs of images: measure source_only and these methods again; the rows of the others stay
+    as they are.
+    """
     out: Path = RESULTS
     """The table."""
 
@@ -77,11 +99,19 @@ def main(options: Options) -> None:
     for pair in pairs:
         known, others = of_pair(pair, options)
         if options.again:
-            rows = [row | {"kept": 0} for row in pictures(pair, options)]  # nothing was chosen among all methods
+            rows = [
+                row | {"kept": 0} for row in pictures(pair, options)
+            ]  # nothing was chosen among all methods
             measured_again = {row["method"] for row in rows}
-            write(options.out, others + [row for row in known if row["method"] not in measured_again] + rows)
+            write(
+                options.out,
+                others + [row for row in known if row["method"] not in measured_again] + rows,
+            )
         elif len({row["seed"] for row in known}) < options.seeds:
-            made = {"amazon": words if options.encoder == TFIDF else texts, "clothing-few": few_labels}
+            made = {
+                "amazon": words if options.encoder == TFIDF else texts,
+                "clothing-few": few_labels,
+            }
             rows = made.get(options.pair, pictures)(pair, options)
             write(options.out, others + rows)
     show([row for pair in pairs for row in of_pair(pair, options)[0]])
@@ -96,7 +126,11 @@ def of_pair(pair: str, options: Options) -> tuple[list[dict], list[dict]]:
 
 def encoder_of(options: Options) -> str:
     """What the table calls it; nothing for pictures."""
-    return f"{Path(options.encoder).name}{' tuned' * options.tuned}" if options.pair == "amazon" else ""
+    return (
+        f"{Path(options.encoder).name}{' tuned' * options.tuned}"
+        if options.pair == "amazon"
+        else ""
+    )
 
 
 def run_folder(options: Options, name: str) -> Path:
@@ -106,7 +140,7 @@ def run_folder(options: Options, name: str) -> Path:
 
 def pictures(pair: str, options: Options) -> list[dict]:
     """All methods and the model with the target's labels, on pictures of digits."""
-    from recipes import domain_adaptation, image_classification
+    from graft.recipes import domain_adaptation, image_classification
 
     source, target = pair.split("-")
     settings, methods, threshold = {"epochs": EPOCHS, "seeds": options.seeds}, PICTURES, None
@@ -125,10 +159,17 @@ def pictures(pair: str, options: Options) -> list[dict]:
     name = "-".join([pair, *options.again])
     out = domain_adaptation.main(
         domain_adaptation.Config(
-            data=domains[source], target=domains[target], out=run_folder(options, name), methods=methods,
-            threshold=threshold, target_labels=True, fit=fit, resume=True, **settings,
+            data=domains[source],
+            target=domains[target],
+            out=run_folder(options, name),
+            methods=methods,
+            threshold=threshold,
+            target_labels=True,
+            fit=fit,
+            resume=True,
+            **settings,
         )
-    )  # fmt: skip
+    )
     if options.again:
         return [described(pair, row, options) for row in measured(out)]
     oracle = image_classification.main(
@@ -143,65 +184,97 @@ def pictures(pair: str, options: Options) -> list[dict]:
     )
     facts = run.read(oracle)
     rows = [
-        {"method": "target_supervised", "seed": seed, "accuracy": value, "seconds": facts["seconds"]["train"]}
+        {
+            "method": "target_supervised",
+            "seed": seed,
+            "accuracy": value,
+            "seconds": facts["seconds"]["train"],
+        }
         for seed, value in enumerate(facts["test_accuracy_by_seed"])
     ]
     return [described(pair, row, options) for row in [*measured(out), *rows]]
 
 
 def texts(pair: str, options: Options) -> list[dict]:
-    """All methods on reviews; the target's reviews are measured on all 2,000, none of whose labels was used."""
-    from recipes import text_domain_adaptation
+    """All methods on reviews; the target's reviews are measured on all 2,000, none of whose labels
+    was used.
+    """
+    from graft.recipes import text_domain_adaptation
 
     tables = reviews(options.work)
     source, target = pair.split("-")
     encoder = str(tuned(source, options)) if options.tuned else options.encoder
     out = text_domain_adaptation.main(
         text_domain_adaptation.Config(
-            data=str(tables[source]), target=str(tables[target]), methods=TEXTS, backbone=encoder, target_labels=True,
-            out=run_folder(options, f"amazon-{pair}{'-tuned' * options.tuned}"), epochs=EPOCHS, seeds=options.seeds,
-            resume=True, fit=FitSettings(batch_size=64, weight_decay=0.01, clip_norm=1.0),
+            data=str(tables[source]),
+            target=str(tables[target]),
+            methods=TEXTS,
+            backbone=encoder,
+            target_labels=True,
+            out=run_folder(options, f"amazon-{pair}{'-tuned' * options.tuned}"),
+            epochs=EPOCHS,
+            seeds=options.seeds,
+            resume=True,
+            fit=FitSettings(batch_size=64, weight_decay=0.01, clip_norm=1.0),
         )
-    )  # fmt: skip
+    )
     return [described(pair, row, options) for row in measured(out)]
 
 
 def tuned(source: str, options: Options) -> Path:
     """The run of the encoder that was trained on the reviews of `source`."""
-    from recipes import text_classification
+    from graft.recipes import text_classification
 
     return text_classification.main(
         text_classification.Config(
-            data=str(reviews(options.work)[source]), out=options.work / f"{source}-tuned", backbone=options.encoder,
-            schedule="full", resume=True,
+            data=str(reviews(options.work)[source]),
+            out=options.work / f"{source}-tuned",
+            backbone=options.encoder,
+            schedule="full",
+            resume=True,
         )
-    )  # fmt: skip
+    )
 
 
 def words(pair: str, options: Options) -> list[dict]:
-    """What counting words gives on the same split of the source and the same reviews of the target."""
+    """What counting words gives on the same split of the source and the same reviews of the
+    target.
+    """
     from benchmarks import text_floor
-    from recipes.engine import sentences, splits
+    from graft.recipes.data import sentences, splits
 
-    source, target = (sentences.load(str(reviews(options.work)[d]), need=("label",)) for d in pair.split("-"))
+    source, target = (
+        sentences.load(str(reviews(options.work)[d]), need=("label",)) for d in pair.split("-")
+    )
     start = time.perf_counter()
     model = text_floor.fitted(splits.complete(source, 0)[0])
     reached = text_floor.accuracy(model, target.splits["train"], source.labels)
-    row = {"method": "source_only", "seed": 0, "accuracy": reached, "seconds": time.perf_counter() - start}
+    row = {
+        "method": "source_only",
+        "seed": 0,
+        "accuracy": reached,
+        "seconds": time.perf_counter() - start,
+    }
     return [described(pair, row, options)]
 
 
 def few_labels(pair: str, options: Options) -> list[dict]:
     """Ten labelled photos a class and about 3,000 without labels; measured on the test split."""
-    from recipes import semi_supervised
+    from graft.recipes import semi_supervised
 
     weights = data("mobilenet_v2_0.35_224_notop", "mobilenet_v2_0.35_224_notop.weights.h5")
     out = semi_supervised.main(
         semi_supervised.Config(
-            data=str(clothing(options.work)), per_class=10, out=run_folder(options, pair), backbone="mobilenet_v2_0.35",
-            weights=str(weights), image_size=96, seeds=options.seeds, resume=True,
+            data=str(clothing(options.work)),
+            per_class=10,
+            out=run_folder(options, pair),
+            backbone="mobilenet_v2_0.35",
+            weights=str(weights),
+            image_size=96,
+            seeds=options.seeds,
+            resume=True,
         )
-    )  # fmt: skip
+    )
     return [described(pair, row, options) for row in measured(out)]
 
 
@@ -218,12 +291,19 @@ def measured(out: Path) -> list[dict]:
 def described(pair: str, row: dict, options: Options) -> dict:
     """A row of the table."""
     return {
-        "pair": pair, "method": row["method"], "seed": row["seed"], "accuracy": row["accuracy"],
-        "labelled": row.get("labelled", ""), "information": row.get("information", ""), "iwv": row.get("iwv", ""),
-        "kept": row.get("kept", ""), "seconds": round(row["seconds"], 1),
+        "pair": pair,
+        "method": row["method"],
+        "seed": row["seed"],
+        "accuracy": row["accuracy"],
+        "labelled": row.get("labelled", ""),
+        "information": row.get("information", ""),
+        "iwv": row.get("iwv", ""),
+        "kept": row.get("kept", ""),
+        "seconds": round(row["seconds"], 1),
         "encoder": encoder_of(options),
-        "date": time.strftime("%Y-%m-%d"), **circumstances(),
-    }  # fmt: skip
+        "date": time.strftime("%Y-%m-%d"),
+        **circumstances(),
+    }
 
 
 def circumstances() -> dict:
@@ -257,9 +337,11 @@ def write(path: Path, rows: list[dict]) -> None:
 
 
 def show(rows: list[dict]) -> None:
-    """Means and ranges by pair and method; of several pairs also the mean gain over source_only with its interval.
+    """Means and ranges by pair and method; of several pairs also the mean gain over source_only
+    with its interval.
 
-    The interval is over the seeds, each with its mean over the pairs: pairs share domains and are no sample of anything.
+    The interval is over the seeds, each with its mean over the pairs: pairs share domains and are
+    no sample of anything.
     """
     for pair in dict.fromkeys(row["pair"] for row in rows):
         print(f"\n| {pair} | target accuracy | kept |\n|---|---|---|")
@@ -269,17 +351,28 @@ def show(rows: list[dict]) -> None:
             print(f"| {method} | {span([float(row['accuracy']) for row in own])} | {kept} |")
     pairs = list(dict.fromkeys(row["pair"] for row in rows))
     if len(pairs) > 1:
-        reached = {(row["pair"], row["method"], row["seed"]): 100 * float(row["accuracy"]) for row in rows}
+        reached = {
+            (row["pair"], row["method"], row["seed"]): 100 * float(row["accuracy"]) for row in rows
+        }
         kept = {row["pair"]: row["method"] for row in rows if row["kept"] == "1"}
         seeds = sorted({seed for _, _, seed in reached})
-        print("\n| method | mean over the pairs, % | gain, points | 95 % interval over the seeds | pairs that gained |")
+        print(
+            "\n| method | mean over the pairs, % | gain, points | 95 % interval over the seeds | "
+            "pairs that gained |"
+        )
         print("|---|---|---|---|---|")
         for method in (*dict.fromkeys(row["method"] for row in rows), *(["kept"] if kept else [])):
             found, plain = (
                 np.array([[reached[p, name(p), s] for s in seeds] for p in pairs])
-                for name in (kept.get if method == "kept" else lambda _, m=method: m, lambda _: "source_only")
+                for name in (
+                    kept.get if method == "kept" else lambda _, m=method: m,
+                    lambda _: "source_only",
+                )
             )
-            print(f"| {method} | {found.mean():.1f} | {' | | ' if method == 'source_only' else _gain(found - plain)} |")
+            print(
+                f"| {method} | {found.mean():.1f} | "
+                f"{' | | ' if method == 'source_only' else _gain(found - plain)} |"
+            )
 
 
 def span(values: Sequence[float]) -> str:
@@ -293,7 +386,10 @@ def _gain(gains: np.ndarray) -> str:
 
     each = gains.mean(0)
     low, high = stats.t.interval(0.95, len(each) - 1, each.mean(), stats.sem(each))
-    return f"{each.mean():+.2f} | {low:+.2f} to {high:+.2f} | {np.sum(gains.mean(1) > 0)} of {len(gains)}"
+    return (
+        f"{each.mean():+.2f} | {low:+.2f} to {high:+.2f} | {np.sum(gains.mean(1) > 0)} of "
+        f"{len(gains)}"
+    )
 
 
 if __name__ == "__main__":

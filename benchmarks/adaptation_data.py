@@ -1,7 +1,8 @@
-"""The pictures and sentences that adaptation is measured on, written outside the project: MNIST, USPS, scikit-learn's
-digits, clothing_small and the Amazon reviews; and the small net for digits.
+"""The pictures and sentences that adaptation is measured on, written outside the project: MNIST,
+USPS, scikit-learn's digits, clothing_small and the Amazon reviews; and the small net for digits.
 
-The net, `digits_net`: four 3 x 3 convolutions (16, 32, 32, 64), each with BatchNormalization and ReLU, pooling behind the
+The net, `digits_net`: four 3 x 3 convolutions (16, 32, 32, 64), each with BatchNormalization and
+    ReLU, pooling behind the
 first, third and fourth, a dense layer of 128; 110 thousand parameters.
 """
 
@@ -51,7 +52,9 @@ def folder(name: str, work: Path) -> Path:
 
 
 def usps() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """16 x 16 pictures that fill their box, as MNIST has its digits: 20 x 20 in the middle of 28 x 28. Stratified 80/20."""
+    """16 x 16 pictures that fill their box, as MNIST has its digits: 20 x 20 in the middle of 28 x
+    28. Stratified 80/20.
+    """
     from PIL import Image
     from scipy.io import loadmat
     from sklearn.model_selection import train_test_split
@@ -60,10 +63,14 @@ def usps() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     labels = np.int64(file["gnd"].ravel()) - 1
     images = np.zeros((len(labels), 28, 28), np.uint8)
     pixels = np.float64(file["fea"])
-    pixels = np.uint8(255 * (pixels - pixels.min()) / (pixels.max() - pixels.min())).reshape(-1, 16, 16)
+    pixels = np.uint8(255 * (pixels - pixels.min()) / (pixels.max() - pixels.min())).reshape(
+        -1, 16, 16
+    )
     for place, image in zip(images, pixels, strict=True):
         place[4:24, 4:24] = Image.fromarray(image).resize((20, 20), Image.Resampling.BICUBIC)
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels)
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels
+    )
     return {"train": (images[train], labels[train]), "test": (images[test], labels[test])}
 
 
@@ -82,13 +89,15 @@ def digits_table(work: Path) -> str:
     from PIL import Image
     from sklearn.model_selection import train_test_split
 
-    from recipes.data import digits
+    from graft.recipes.data.builtin import digits
 
     target = work / "digits.csv"
     if not target.exists():
         pairs = digits.load()
         labels = [label for _, label in pairs]
-        train, _ = train_test_split(np.arange(len(pairs)), test_size=0.5, random_state=0, stratify=labels)
+        train, _ = train_test_split(
+            np.arange(len(pairs)), test_size=0.5, random_state=0, stratify=labels
+        )
         (work / "digits").mkdir(exist_ok=True)
         lines = ["path,label,split\n"]
         for i, (image, label) in enumerate(pairs):

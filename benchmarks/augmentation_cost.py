@@ -32,7 +32,7 @@ def main(options: Options) -> None:
     import keras
     import tensorflow as tf
 
-    from recipes.engine.rand_augment import RandAugment
+    from graft.recipes.codecs.rand_augment import RandAugment
 
     shape = (options.batch_size, options.size, options.size, 3)
     images = tf.constant(np.random.default_rng(0).uniform(0, 255, shape), tf.float32)

@@ -19,11 +19,13 @@ import numpy as np
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from recipes.adapt.selection import CRITERIA
+from graft.recipes.adapt.selection import CRITERIA
 
 BASELINE = "source_only"
 OPTIMISE_INFORMATION = ("pseudo_label", "fixmatch", "tent")
-"""Methods whose loss makes the model surer of unlabelled examples, which is what information counts."""
+"""Methods whose loss makes the model surer of unlabelled examples, which is what information
+counts.
+"""
 GROUPS = {
     "digits and print": lambda encoder: not encoder,
     "reviews, frozen encoder": lambda encoder: bool(encoder) and not encoder.endswith(" tuned"),
@@ -86,7 +88,9 @@ def read_pairs(path: Path) -> list[Pair]:
             continue
 
         def means(key: str, own=own, methods=methods) -> dict[str, float]:
-            return {m: float(np.mean([float(r[key]) for r in own if r["method"] == m])) for m in methods}
+            return {
+                m: float(np.mean([float(r[key]) for r in own if r["method"] == m])) for m in methods
+            }
 
         criteria = {criterion: means(criterion) for criterion in CRITERIA}
         pairs.append(Pair(name, encoder, means("accuracy"), criteria))
@@ -114,7 +118,9 @@ def choice_figures(pairs: Sequence[Pair], criterion: str | None) -> dict[str, fl
 
 
 def picks(pairs: Sequence[Pair]) -> dict[str, dict[str, int]]:
-    """Method -> in how many pairs it was compared, was the best, and was picked by each criterion."""
+    """Method -> in how many pairs it was compared, was the best, and was picked by each
+    criterion.
+    """
     methods = list(dict.fromkeys(method for pair in pairs for method in pair.accuracy))
     return {
         method: {
@@ -129,7 +135,10 @@ def picks(pairs: Sequence[Pair]) -> dict[str, dict[str, int]]:
 def main(options: Options) -> None:
     """Print both tables as Markdown."""
     pairs = read_pairs(options.results)
-    print("| pairs | chosen by | best method picked | points behind the best | over source_only | worse than it |")
+    print(
+        "| pairs | chosen by | best method picked | points behind the best | over source_only | "
+        "worse than it |"
+    )
     print("|---|---|---|---|---|---|")
     for group, belongs in GROUPS.items():
         own = [pair for pair in pairs if belongs(pair.encoder)]
@@ -138,10 +147,13 @@ def main(options: Options) -> None:
             count = f"{found['best']:.0f}" if criterion else f"{found['best']:.1f}"
             harmed = f"{found['harmed']:.0f}" if criterion else f"{found['harmed']:.1f}"
             print(
-                f"| {group} | {criterion or 'chance'} | {count} of {len(own)} | {found['lost']:.1f} | "
+                f"| {group} | {criterion or 'chance'} | {count} of {len(own)} | "
+                f"{found['lost']:.1f} | "
                 f"{found['gained']:+.1f} | {harmed} of {len(own)} |"
             )
-    print(f"\n| method | compared | best | {' | '.join(f'picked by {name}' for name in CRITERIA)} |")
+    print(
+        f"\n| method | compared | best | {' | '.join(f'picked by {name}' for name in CRITERIA)} |"
+    )
     print("|" + "---|" * (3 + len(CRITERIA)))
     for method, counts in picks(pairs).items():
         mark = "*" if method in OPTIMISE_INFORMATION else ""

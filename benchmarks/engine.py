@@ -1,4 +1,5 @@
-"""What the prefix cache saves: ratios, both sides measured in one run, on real photos with real weights.
+"""What the prefix cache saves: ratios, both sides measured in one run, on real photos with real
+weights.
 
     python benchmarks/engine.py --data CLOTHING --weights mobilenet_v2_1.0_224.weights.h5
 
@@ -23,15 +24,30 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.engine import evaluation, fit, images, schedule, sources, splits
-from recipes.engine.settings import FitSettings
-from recipes.engine.store import Store
-from zoo import backbone_table, backbones, heads
-from zoo.stack import backbone_of, stack
+from graft.recipes.codecs import images
+from graft.recipes.data import sources, splits
+from graft.recipes.feed.store import Store
+from graft.recipes.tasks import evaluation
+from graft.recipes.train import fit, schedule
+from graft.recipes.train.settings import FitSettings
+from graft.zoo.backbones import build as backbones
+from graft.zoo.backbones import table as backbone_table
+from graft.zoo.graph.stack import backbone_of, stack
+from graft.zoo.heads import heads
 
 SIZE = 160
 HERE = Path(__file__).parent
-FIGURES = ("frozen", "guide", "partial", "gradual", "gradual_plain", "waiting", "memory", "second", "torch")
+FIGURES = (
+    "frozen",
+    "guide",
+    "partial",
+    "gradual",
+    "gradual_plain",
+    "waiting",
+    "memory",
+    "second",
+    "torch",
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +79,10 @@ class Bench:
 
     def decode(self, *names: str) -> dict[str, images.Images]:
         """The pictures of some splits."""
-        return {n: images.decode_examples(self.source.splits[n], self.source.labels, SIZE, title=n) for n in names}
+        return {
+            n: images.decode_examples(self.source.splits[n], self.source.labels, SIZE, title=n)
+            for n in names
+        }
 
     def build(self):
         """A fresh stacked model with the pretrained backbone."""
@@ -76,7 +95,9 @@ class Bench:
 
 
 def frozen(bench: Bench) -> Iterator[dict]:
-    """20 epochs of a head, all in, over decoding and one bare forward pass of training and validation photos."""
+    """20 epochs of a head, all in, over decoding and one bare forward pass of training and
+    validation photos.
+    """
     import keras
     import tensorflow as tf
 
@@ -87,7 +108,9 @@ def frozen(bench: Bench) -> Iterator[dict]:
         backbone = backbone_of(bench.build())
         start = time.perf_counter()
         pixels = bench.decode("train", "validation")
-        forward = tf.function(lambda x, backbone=backbone: tf.reduce_mean(backbone(x, training=False), (1, 2)))
+        forward = tf.function(
+            lambda x, backbone=backbone: tf.reduce_mean(backbone(x, training=False), (1, 2))
+        )
         for split in pixels.values():
             for i in range(0, len(split), 64):
                 forward(np.float32(split.pixels[i : i + 64]))
@@ -99,16 +122,26 @@ def frozen(bench: Bench) -> Iterator[dict]:
             ours.append(time.perf_counter() - start)
     yield {
         "figure": "20 frozen epochs over one bare pass (training and validation photos)",
-        "ratio": np.median(np.array(ours) / bare), "numerator_s": np.median(ours), "denominator_s": np.median(bare),
-        "target": "<= 1.4", "note": f"3 repetitions: {ratios(ours, bare)}; validation accuracy "
+        "ratio": np.median(np.array(ours) / bare),
+        "numerator_s": np.median(ours),
+        "denominator_s": np.median(bare),
+        "target": "<= 1.4",
+        "note": f"3 repetitions: {ratios(ours, bare)}; validation accuracy "
         f"{result.phases[0]['best_validation_accuracy']:.3f}",
-    }  # fmt: skip
+    }
 
 
 def guide(bench: Bench) -> Iterator[dict]:
-    """The script of the Keras transfer-learning guide against the engine, 20 epochs of a head, 3 seeds of ours."""
+    """The script of the Keras transfer-learning guide against the engine, 20 epochs of a head, 3
+    seeds of ours.
+    """
     weights = [str(bench.options.weights)]
-    script = [sys.executable, str(HERE / "peers" / "keras_guide.py"), str(bench.options.data), *weights]
+    script = [
+        sys.executable,
+        str(HERE / "peers" / "keras_guide.py"),
+        str(bench.options.data),
+        *weights,
+    ]
     done = subprocess.run(script, capture_output=True, text=True, check=True)
     theirs = json.loads(done.stdout.splitlines()[-1])
     times, accuracies = [], []
@@ -122,16 +155,22 @@ def guide(bench: Bench) -> Iterator[dict]:
             accuracies.append(result.phases[0]["best_validation_accuracy"])
     yield {
         "figure": "script of the Keras guide over the engine, 20 frozen epochs",
-        "ratio": theirs["seconds"] / np.median(times), "numerator_s": theirs["seconds"], "denominator_s": np.median(times),
-        "target": ">= 10", "note": f"validation accuracy: guide {theirs['validation_accuracy']:.3f} (last epoch, seed 0), "
-        f"engine {np.mean(accuracies):.3f} ({min(accuracies):.3f} to {max(accuracies):.3f}, seeds 0 to 2)",
-    }  # fmt: skip
+        "ratio": theirs["seconds"] / np.median(times),
+        "numerator_s": theirs["seconds"],
+        "denominator_s": np.median(times),
+        "target": ">= 10",
+        "note": f"validation accuracy: guide {theirs['validation_accuracy']:.3f} (last epoch, seed 0), "
+        f"engine {np.mean(accuracies):.3f} ({min(accuracies):.3f} to {max(accuracies):.3f}, seeds "
+        "0 to 2)",
+    }
 
 
 def partial(bench: Bench) -> Iterator[dict]:
-    """Seconds an epoch of MobileNetV2's last four residual blocks (13 to 16), its last convolution and the head.
+    """Seconds an epoch of MobileNetV2's last four residual blocks (13 to 16), its last convolution
+    and the head.
 
-    Those are three of our blocks: 13 and 16 add nothing to a shortcut, so they belong to 14 and to the top.
+    Those are three of our blocks: 13 and 16 add nothing to a shortcut, so they belong to 14 and to
+        the top.
     """
     pixels = bench.decode("train", "validation")
     phases = (schedule.Phase("3 blocks", 3, 3, 2e-4),)
@@ -144,9 +183,12 @@ def partial(bench: Bench) -> Iterator[dict]:
             seconds[cache] = np.median([row["seconds"] for row in result.history[1:]])
     yield {
         "figure": "last 4 residual blocks and head, an epoch, uncached over cached",
-        "ratio": seconds["off"] / seconds["memory"], "numerator_s": seconds["off"], "denominator_s": seconds["memory"],
-        "target": ">= 3.2", "note": "median of the second and third epoch, validation included",
-    }  # fmt: skip
+        "ratio": seconds["off"] / seconds["memory"],
+        "numerator_s": seconds["off"],
+        "denominator_s": seconds["memory"],
+        "target": ">= 3.2",
+        "note": "median of the second and third epoch, validation included",
+    }
 
 
 def gradual(bench: Bench, augment: tuple[str, ...] = ("flip", "crop")) -> Iterator[dict]:
@@ -161,13 +203,20 @@ def gradual(bench: Bench, augment: tuple[str, ...] = ("flip", "crop")) -> Iterat
             model, results = bench.train(phases, pixels, settings, range(3), Store(folder))
             seconds[cache] = time.perf_counter() - start
             outputs = fit.predict(model, pixels["test"], [r.weights for r in results])
-            accuracy[cache] = [evaluation.accuracy(output, pixels["test"].targets) for output in outputs]
-    text = "; ".join(f"{c}: {np.mean(a):.3f} ({min(a):.3f} to {max(a):.3f})" for c, a in accuracy.items())
+            accuracy[cache] = [
+                evaluation.accuracy(output, pixels["test"].targets) for output in outputs
+            ]
+    text = "; ".join(
+        f"{c}: {np.mean(a):.3f} ({min(a):.3f} to {max(a):.3f})" for c, a in accuracy.items()
+    )
     yield {
         "figure": "gradual_unfreeze, 3 seeds, uncached over cached",
-        "ratio": seconds["off"] / seconds["auto"], "numerator_s": seconds["off"], "denominator_s": seconds["auto"],
-        "target": ">= 2.5", "note": f"{'flip and crop, 8 views' if augment else 'no random changes'}; test accuracy {text}",
-    }  # fmt: skip
+        "ratio": seconds["off"] / seconds["auto"],
+        "numerator_s": seconds["off"],
+        "denominator_s": seconds["auto"],
+        "target": ">= 2.5",
+        "note": f"{'flip and crop, 8 views' if augment else 'no random changes'}; test accuracy {text}",
+    }
 
 
 def gradual_plain(bench: Bench) -> Iterator[dict]:
@@ -182,9 +231,12 @@ def waiting(bench: Bench) -> Iterator[dict]:
     _, (result,) = bench.train(phases, pixels, FitSettings(augment=("flip", "crop")))
     yield {
         "figure": "share of time waiting for input, full fine-tuning with flip and crop",
-        "ratio": result.phases[0]["input_wait_share"], "numerator_s": "", "denominator_s": result.phases[0]["seconds"],
-        "target": "<= 0.05", "note": f"one epoch, {result.phases[0]['images_per_second']:.1f} photos/s",
-    }  # fmt: skip
+        "ratio": result.phases[0]["input_wait_share"],
+        "numerator_s": "",
+        "denominator_s": result.phases[0]["seconds"],
+        "target": "<= 0.05",
+        "note": f"one epoch, {result.phases[0]['images_per_second']:.1f} photos/s",
+    }
 
 
 def memory(bench: Bench) -> Iterator[dict]:
@@ -201,51 +253,82 @@ def memory(bench: Bench) -> Iterator[dict]:
         size = sum(f.stat().st_size for f in Path(folder).rglob("*.bin"))
     yield {
         "figure": "anonymous resident memory, MB: cached over uncached plus budget",
-        "ratio": peaks["disk"] / (peaks["off"] + 512), "numerator_s": peaks["disk"], "denominator_s": peaks["off"] + 512,
-        "target": f"cached <= {peaks['off'] + 512 + 300:.0f} MB", "note": f"columns are MB; cache of {size / 1e9:.1f} GB",
-    }  # fmt: skip
+        "ratio": peaks["disk"] / (peaks["off"] + 512),
+        "numerator_s": peaks["disk"],
+        "denominator_s": peaks["off"] + 512,
+        "target": f"cached <= {peaks['off'] + 512 + 300:.0f} MB",
+        "note": f"columns are MB; cache of {size / 1e9:.1f} GB",
+    }
 
 
 def second(bench: Bench) -> Iterator[dict]:
-    """Seconds from the end of the imports to the first step, in a second run with another head and seed."""
+    """Seconds from the end of the imports to the first step, in a second run with another head and
+    seed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         common = [
-            "--data", str(bench.options.data), "--weights", str(bench.options.weights), "--image-size", str(SIZE),
-            "--schedule", "feature_extraction",
-        ]  # fmt: skip
+            "--data",
+            str(bench.options.data),
+            "--weights",
+            str(bench.options.weights),
+            "--image-size",
+            str(SIZE),
+            "--schedule",
+            "feature_extraction",
+        ]
         script = [sys.executable, str(HERE / "first_step.py")]
         seconds = []
         for i, extra in enumerate(
-            (["--seed", "0"], ["--seed", "5", "--dropout", "0.4"], ["--seed", "6", "--dropout", "0"])
+            (
+                ["--seed", "0"],
+                ["--seed", "5", "--dropout", "0.4"],
+                ["--seed", "6", "--dropout", "0"],
+            )
         ):
             out = ["--out", f"{folder}/run{i}"]
-            done = subprocess.run([*script, *common, *extra, *out], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [*script, *common, *extra, *out], capture_output=True, text=True, check=True
+            )
             seconds.append(json.loads(done.stdout.splitlines()[-1])["seconds"])
     yield {
         "figure": "second run, other head and seed: seconds from the end of imports to the head phase",
-        "ratio": seconds[1], "numerator_s": seconds[1], "denominator_s": seconds[0], "target": "<= 5 s",
+        "ratio": seconds[1],
+        "numerator_s": seconds[1],
+        "denominator_s": seconds[0],
+        "target": "<= 5 s",
         "note": f"first run {seconds[0]:.1f} s, a third one {seconds[2]:.1f} s",
-    }  # fmt: skip
+    }
 
 
 def torch(bench: Bench) -> Iterator[dict]:
-    """A plain PyTorch loop on the same photos at the same size: features recomputed each epoch, and cached by hand."""
+    """A plain PyTorch loop on the same photos at the same size: features recomputed each epoch, and
+    cached by hand.
+    """
     if bench.options.torch_python is None:
         return
-    script = [bench.options.torch_python, str(HERE / "peers" / "torch_loop.py"), str(bench.options.data)]
+    script = [
+        bench.options.torch_python,
+        str(HERE / "peers" / "torch_loop.py"),
+        str(bench.options.data),
+    ]
     done = subprocess.run(script, capture_output=True, text=True, check=True)
     theirs = json.loads(done.stdout.splitlines()[-1])
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         pixels = bench.decode("train", "validation")
-        bench.train(schedule.resolve("feature_extraction", 20), pixels, FitSettings(), store=Store(folder))
+        bench.train(
+            schedule.resolve("feature_extraction", 20), pixels, FitSettings(), store=Store(folder)
+        )
         ours = time.perf_counter() - start
     for name, seconds in theirs["seconds"].items():
         yield {
             "figure": f"PyTorch {theirs['version']}, {name}, over the engine, 20 frozen epochs",
-            "ratio": seconds / ours, "numerator_s": seconds, "denominator_s": ours, "target": "",
+            "ratio": seconds / ours,
+            "numerator_s": seconds,
+            "denominator_s": ours,
+            "target": "",
             "note": theirs["note"],
-        }  # fmt: skip
+        }
 
 
 def ratios(above, below) -> str:
@@ -261,7 +344,10 @@ def peak_memory() -> Iterator[list[float]]:
     def watch():
         while not stop.wait(0.05):
             lines = Path("/proc/self/status").read_text().splitlines()
-            peak[0] = max(peak[0], *(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon")))
+            peak[0] = max(
+                peak[0],
+                *(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon")),
+            )
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -281,12 +367,24 @@ def main(options: Options) -> None:
                 print(json.dumps(row, default=float))
         return
     versions = ", ".join(f"{p} {metadata.version(p)}" for p in ("tensorflow", "keras", "graft-zoo"))
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    machine = (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}"
+    )
     for name in options.figures:
         command = [
-            sys.executable, __file__, "--inside", "--figures", name, "--data", str(options.data),
-            "--weights", str(options.weights), "--out", str(options.out),
-        ]  # fmt: skip
+            sys.executable,
+            __file__,
+            "--inside",
+            "--figures",
+            name,
+            "--data",
+            str(options.data),
+            "--weights",
+            str(options.weights),
+            "--out",
+            str(options.out),
+        ]
         if options.torch_python:
             command += ["--torch-python", options.torch_python]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)

@@ -1,4 +1,5 @@
-"""How long `graft train image-classification` takes from the end of its imports to the first epoch. A part of engine.py.
+"""How long `graft train image-classification` takes from the end of its imports to the first epoch.
+A part of engine.py.
 
 Takes the recipe's options; prints {"seconds": ...}.
 """
@@ -10,7 +11,7 @@ import time
 import keras
 import tyro
 
-from recipes import image_classification
+from graft.recipes import image_classification
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
-"""Our .onnx in onnxruntime against LiteRT and against Keras's own ONNX export, one thread, in one run.
+"""Our .onnx in onnxruntime against LiteRT and against Keras's own ONNX export, one thread, in one
+run.
 
     python benchmarks/onnx_speed.py [--backbones NAME...]
 
-All three files of a backbone (random weights, 224 pixels, ten labels; what they compute does not depend on the weights) take
-turns, so that other load on the machine meets all of them. Writes results/onnx_speed.csv: medians, ratios, nodes.
+All three files of a backbone (random weights, 224 pixels, ten labels; what they compute does not
+depend on the weights) take turns, so that other load on the machine meets all of them. Writes
+results/onnx_speed.csv: medians, ratios, nodes.
 """
 
 import csv
@@ -16,12 +18,24 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from zoo.quiet import load_tensorflow, python_silence
+from graft.zoo.quiet import load_tensorflow, python_silence
 
 FAMILIES = (
-    "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "mobilenet_0.25", "mobilenet_v2_0.35", "inception_v3",
-    "xception", "resnet50_v2", "nasnet_mobile", "resnet50", "vgg16", "densenet121", "efficientnet_v2_b0", "convnext_tiny",
-)  # fmt: skip
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "mobilenet_0.25",
+    "mobilenet_v2_0.35",
+    "inception_v3",
+    "xception",
+    "resnet50_v2",
+    "nasnet_mobile",
+    "resnet50",
+    "vgg16",
+    "densenet121",
+    "efficientnet_v2_b0",
+    "convnext_tiny",
+)
 LABELS = [f"label {i}" for i in range(10)]
 IMAGE_SIZE = 224
 WARM_UP, ROUNDS, RUNS = 10, 9, 15
@@ -39,20 +53,22 @@ def build(name: str):
     """The stacked model of a backbone, random weights."""
     import keras
 
-    from zoo import heads
-    from zoo.backbone_table import find
-    from zoo.backbones import build
-    from zoo.stack import stack
+    from graft.zoo.backbones.build import build
+    from graft.zoo.backbones.table import find
+    from graft.zoo.graph.stack import stack
+    from graft.zoo.heads import heads
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
-    return stack(build(find(name), image_size=IMAGE_SIZE, weights="none"), [heads.single_label(LABELS)])
+    return stack(
+        build(find(name), image_size=IMAGE_SIZE, weights="none"), [heads.single_label(LABELS)]
+    )
 
 
 def runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """A function that runs one picture on one thread."""
     if path.suffix == ".tflite":
-        from export.runtimes import open_tflite
+        from graft.export.runtimes import open_tflite
 
         runtime = open_tflite(path)
         return lambda pixels: runtime.run({"image": pixels})["probabilities"]
@@ -84,13 +100,20 @@ def row(name: str, folder: Path) -> dict:
     """One line of the table."""
     import onnx
 
-    from export import to_onnx, to_tflite
+    from graft.export.convert import onnx as to_onnx
+    from graft.export.convert import tflite as to_tflite
 
     model = build(name)
-    files = {"onnx": folder / "ours.onnx", "litert": folder / "ours.tflite", "keras_onnx": folder / "keras.onnx"}
+    files = {
+        "onnx": folder / "ours.onnx",
+        "litert": folder / "ours.tflite",
+        "keras_onnx": folder / "keras.onnx",
+    }
     files["onnx"].write_bytes(to_onnx.convert(model))
     files["litert"].write_bytes(to_tflite.convert(model))
-    pixels = np.random.default_rng(0).uniform(0, 255, (1, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
+    pixels = (
+        np.random.default_rng(0).uniform(0, 255, (1, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
+    )
     runners, failed = {key: runner(files[key]) for key in ("onnx", "litert")}, ""
     try:
         with python_silence():
@@ -108,7 +131,9 @@ def row(name: str, folder: Path) -> dict:
         "litert_ms": round(timed["litert"], 2),
         "keras_onnx_ms": round(timed["keras_onnx"], 2) if "keras_onnx" in timed else "",
         "ours_over_litert": round(timed["onnx"] / timed["litert"], 3),
-        "keras_onnx_over_ours": round(timed["keras_onnx"] / timed["onnx"], 3) if "keras_onnx" in timed else "",
+        "keras_onnx_over_ours": round(timed["keras_onnx"] / timed["onnx"], 3)
+        if "keras_onnx" in timed
+        else "",
         "nodes": len(nodes),
         "transposes": nodes.count("Transpose"),
         "keras_onnx_failed": failed,

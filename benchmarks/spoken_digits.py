@@ -2,9 +2,10 @@
 
     GRAFT_DATA=... python benchmarks/spoken_digits.py --work build/spoken
 
-Recordings of the Free Spoken Digit Dataset (3,000, six speakers) become pictures of 64 mel bands by 64 moments; the official
-test part is recordings 0 to 4 of each digit and speaker, 5 to 9 are validation, the others training. Trained by `graft train
-multitask --compare-single` with each of the three weightings; the table goes to `benchmarks/results/spoken_digits.csv`.
+Recordings of the Free Spoken Digit Dataset (3,000, six speakers) become pictures of 64 mel bands by
+64 moments; the official test part is recordings 0 to 4 of each digit and speaker, 5 to 9 are
+validation, the others training. Trained by `graft train multitask --compare-single` with each of
+the three weightings; the table goes to `benchmarks/results/spoken_digits.csv`.
 """
 
 import csv
@@ -22,7 +23,7 @@ import numpy as np
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from recipes.engine import run
+from graft.recipes.runs import run
 
 RESULTS = Path(__file__).parent / "results" / "spoken_digits.csv"
 RATE, SIDE, SECONDS = 8000, 64, 1.0
@@ -45,35 +46,54 @@ class Options:
 
 def main(options: Options) -> None:
     """Measure what is missing and print the table."""
-    from recipes import multitask
-    from recipes.engine.settings import FitSettings
+    from graft.recipes import multitask
+    from graft.recipes.train.settings import FitSettings
 
     table = pictures(options.work)
     rows = []
     for weighting in ("fixed", "uncertainty", "gradnorm"):
         out = multitask.main(
             multitask.Config(
-                data=str(table), tasks=TASKS, out=options.work / weighting, weighting=weighting, epochs=options.epochs,
-                compare_single=weighting == "fixed", backbone=options.backbone, weights=options.weights, image_size=SIDE,
-                schedule="probe_then_tune", learning_rate=1e-3, seeds=options.seeds, fit=FitSettings(augment=()),
+                data=str(table),
+                tasks=TASKS,
+                out=options.work / weighting,
+                weighting=weighting,
+                epochs=options.epochs,
+                compare_single=weighting == "fixed",
+                backbone=options.backbone,
+                weights=options.weights,
+                image_size=SIDE,
+                schedule="probe_then_tune",
+                learning_rate=1e-3,
+                seeds=options.seeds,
+                fit=FitSettings(augment=()),
                 resume=True,
             )
-        )  # fmt: skip
+        )
         rows += measured(run.read(out), weighting)
     write(options.out, rows)
     print("| trained | digit | speaker |\n|---|---|---|")
     for name in dict.fromkeys(row["trained"] for row in rows):
         cells = []
         for task in TASKS:
-            values = [row["accuracy"] for row in rows if (row["trained"], row["task"]) == (name, task)]
+            values = [
+                row["accuracy"] for row in rows if (row["trained"], row["task"]) == (name, task)
+            ]
             cells.append(f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
         print(f"| {name} | {' | '.join(cells)} |")
 
 
 def measured(facts: dict, weighting: str) -> list[dict]:
     """A row for each task and seed, of the model for both and of the ones by themselves."""
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    common = {"date": time.strftime("%Y-%m-%d"), "machine": machine, "keras": facts["versions"]["keras"]}
+    machine = (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}"
+    )
+    common = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine,
+        "keras": facts["versions"]["keras"],
+    }
     rows = [
         {
             "trained": f"together, {weighting}",
@@ -104,11 +124,19 @@ def pictures(work: Path) -> Path:
         return table
     root = os.environ.get("GRAFT_DATA")
     if root is None:
-        sys.exit("GRAFT_DATA must name the folder that holds fsdd/fsdd_recordings.tar.xz: see CONTRIBUTING.md")
+        sys.exit(
+            "GRAFT_DATA must name the folder that holds fsdd/fsdd_recordings.tar.xz: see "
+            "CONTRIBUTING.md"
+        )
     (work / "pictures").mkdir(parents=True, exist_ok=True)
     hop = int(RATE * SECONDS) // SIDE
     mel = keras.layers.MelSpectrogram(
-        fft_length=512, sequence_stride=hop, sampling_rate=RATE, num_mel_bins=SIDE, min_freq=50.0, max_freq=RATE / 2
+        fft_length=512,
+        sequence_stride=hop,
+        sampling_rate=RATE,
+        num_mel_bins=SIDE,
+        min_freq=50.0,
+        max_freq=RATE / 2,
     )
     lines = [("path", *TASKS, "split")]
     with tarfile.open(Path(root, "fsdd", "fsdd_recordings.tar.xz")) as archive:
@@ -121,7 +149,9 @@ def pictures(work: Path) -> Path:
             samples = np.float32(samples[: len(wave)]) / 32768
             wave[: len(samples)] = samples / max(1e-6, np.abs(samples).max())
             decibels = np.asarray(mel(wave[None]))[0][:, :SIDE]
-            grey = np.uint8(255 * (np.clip(decibels, decibels.max() - 80, None) - decibels.max() + 80) / 80)
+            grey = np.uint8(
+                255 * (np.clip(decibels, decibels.max() - 80, None) - decibels.max() + 80) / 80
+            )
             name = f"pictures/{Path(member.name).stem}.png"
             Image.fromarray(grey[::-1]).save(work / name)
             split = "test" if int(number) < 5 else "validation" if int(number) < 10 else "train"

@@ -1,10 +1,11 @@
-"""What the prefix cache makes of training a head on sentences: twenty epochs over one bare pass, in one run.
+"""What the prefix cache makes of training a head on sentences: twenty epochs over one bare pass, in
+one run.
 
     python benchmarks/text_engine.py build/tables/sst2.csv ENCODER
 
-ENCODER is a name or a folder. Prints the seconds of one forward pass over training and validation sentences (bucketed by
-length), of the whole `feature_extraction` of 20 epochs on an empty cache, its own first pass and all, and
-their ratio.
+ENCODER is a name or a folder. Prints the seconds of one forward pass over training and validation
+sentences (bucketed by length), of the whole `feature_extraction` of 20 epochs on an empty cache,
+its own first pass and all, and their ratio.
 """
 
 import sys
@@ -15,11 +16,14 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from recipes.engine import fit, schedule, sentences, splits, texts
-from recipes.engine.settings import FitSettings
-from recipes.engine.store import Store
-from zoo import encoders, heads
-from zoo.stack import stack
+from graft.recipes.codecs import texts
+from graft.recipes.data import sentences, splits
+from graft.recipes.feed.store import Store
+from graft.recipes.train import fit, schedule
+from graft.recipes.train.settings import FitSettings
+from graft.zoo.backbones import encoders
+from graft.zoo.graph.stack import stack
+from graft.zoo.heads import heads
 
 __all__ = ["main"]
 
@@ -29,7 +33,9 @@ def main(table: str, name: str) -> None:
     row = encoders.find(name)
     source, _ = splits.complete(sentences.load(table, need=("label",)), 0)
     head = heads.single_label(source.labels)
-    encoded = texts.encode_splits(source, encoders.tokenizer(row), [head], inputs=encoders.INPUTS, max_length=128)
+    encoded = texts.encode_splits(
+        source, encoders.tokenizer(row), [head], inputs=encoders.INPUTS, max_length=128
+    )
     used = {split: encoded[split] for split in ("train", "validation")}
     phases = schedule.TEXT_SCHEDULES["feature_extraction"]
 
@@ -52,7 +58,8 @@ def main(table: str, name: str) -> None:
         after = one_pass(model)
         ratios.append(2 * trained / (before + after))
         print(
-            f"one pass {before:.1f} and {after:.1f} s; {phases[0].epochs} epochs {trained:.1f} s; ratio {ratios[-1]:.2f}"
+            f"one pass {before:.1f} and {after:.1f} s; {phases[0].epochs} epochs {trained:.1f} s; "
+            f"ratio {ratios[-1]:.2f}"
         )
     print(f"median {sorted(ratios)[1]:.2f}")
 

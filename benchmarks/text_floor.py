@@ -1,9 +1,11 @@
-"""The floor under every text classifier, counted words as each run for texts states them, on tables of sentences.
+"""The floor under every text classifier, counted words as each run for texts states them, on tables
+of sentences.
 
     python benchmarks/text_floor.py build/tables/sst2.csv build/tables/trec.csv [--per-class 16]
 
-prints test accuracy, on the splits that the recipes use; with `--per-class N` for split seeds 0 to 2, each drawing other
-training sentences (as `graft train text-classification --per-class N --split-seed S` does). How: recipes/engine/tfidf.py.
+prints test accuracy, on the splits that the recipes use; with `--per-class N` for split seeds 0 to
+2, each drawing other training sentences (as `graft train text-classification --per-class N
+--split-seed S` does). How: recipes/tasks/tfidf.py.
 """
 
 import sys
@@ -17,10 +19,11 @@ from tyro.conf import Positional
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from recipes.engine import sentences, splits, tfidf
-from recipes.engine.sentences import Sentence
-from recipes.engine.sources import Source
-from recipes.engine.tfidf import CountedWords
+from graft.recipes.data import sentences, splits
+from graft.recipes.data.sentences import Sentence
+from graft.recipes.data.sources import Source
+from graft.recipes.tasks import tfidf
+from graft.recipes.tasks.tfidf import CountedWords
 
 __all__ = ["Options", "accuracy", "fitted", "main"]
 
@@ -49,7 +52,8 @@ def main(options: Options) -> None:
 def fitted(source: Source) -> CountedWords:
     """Counted words, trained on the train split of `source`."""
     return tfidf.fit(
-        *(_numbered(source.splits[name], source.labels) for name in ("train", "validation")), "single_label"
+        *(_numbered(source.splits[name], source.labels) for name in ("train", "validation")),
+        "single_label",
     )
 
 

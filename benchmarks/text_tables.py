@@ -2,9 +2,9 @@
 
     GRAFT_DATA=... python benchmarks/text_tables.py build/tables
 
-gives sst2.csv, trec.csv (official splits; TREC has no validation part, so that 15 % of its training part become one),
-subj.csv (no official splits: 70/15/15 by split seed 0, made by the recipes), wnut17/ (train, dev and test .conll) and
-snips/.
+gives sst2.csv, trec.csv (official splits; TREC has no validation part, so that 15 % of its training
+part become one), subj.csv (no official splits: 70/15/15 by split seed 0, made by the recipes),
+wnut17/ (train, dev and test .conll) and snips/.
 """
 
 import csv
@@ -44,10 +44,16 @@ def main(target: Path) -> None:
                         writer.writerow((text, NAMES[name][int(label)], split)[: 3 if split else 2])
         tweets = target / "wnut17"
         tweets.mkdir(exist_ok=True)
-        parts = {"train": "wnut17train.conll", "dev": "emerging.dev.conll", "test": "emerging.test.annotated"}
+        parts = {
+            "train": "wnut17train.conll",
+            "dev": "emerging.dev.conll",
+            "test": "emerging.test.annotated",
+        }
         for part, source in parts.items():
             shutil.copy(root / "wnut17_ner" / source, tweets / f"{part}.conll")
-        shutil.copytree(root / "atis_snips_joint" / "data" / "snips", target / "snips", dirs_exist_ok=True)
+        shutil.copytree(
+            root / "atis_snips_joint" / "data" / "snips", target / "snips", dirs_exist_ok=True
+        )
     print(*sorted(path.name for path in target.iterdir()))
 
 

@@ -3,12 +3,12 @@
     python benchmarks/verdicts.py --out benchmarks/results
 
 Nothing is trained. Test results of two arms are drawn from a model whose numbers were measured on
-clothing_small: each example has a difficulty that both arms share and one of its own for each arm, each
-seed has a level, and what is left is chance of the seed and the example. An answer is right where the
-sum is above 0. Every candidate for the interval judges the same draws.
+clothing_small: each example has a difficulty that both arms share and one of its own for each arm,
+each seed has a level, and what is left is chance of the seed and the example. An answer is right
+where the sum is above 0. Every candidate for the interval judges the same draws.
 
-Writes verdicts.csv, a row for each arms, examples, seeds, true difference and candidate; verdicts.md
-says what follows from it.
+Writes verdicts.csv, a row for each arms, examples, seeds, true difference and candidate;
+verdicts.md says what follows from it.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.engine import comparison
-from zoo.files import staged_file
+from graft.recipes.tasks import comparison
+from graft.zoo.files import staged_file
 
 SEEDS = (1, 2, 3, 5)
 EXAMPLES = (100, 372, 2000, 10_000)
@@ -54,12 +54,16 @@ class Arm:
 
     @cached_property
     def likeness(self) -> float:
-        """The share of an answer's latent variance that is the example's: two seeds correlate so much."""
+        """The share of an answer's latent variance that is the example's: two seeds correlate so
+        much.
+        """
         return correlation(self.accuracy, self.accuracy, self.disagreement)
 
     @cached_property
     def level(self) -> float:
-        """The latent deviation of a seed's level: what independent errors do not explain of `deviation`."""
+        """The latent deviation of a seed's level: what independent errors do not explain of
+        `deviation`.
+        """
         from scipy import stats
 
         chance = self.disagreement / 2 / TEST_SET
@@ -130,7 +134,9 @@ STEADY, WILD = Arm(0.85, 0.002, 0.02), Arm(0.85, 0.03, 0.10)
 
 
 def correlation(first: float, second: float, disagreement: float) -> float:
-    """Of two latent answers that are right with probabilities `first` and `second` and disagree so often."""
+    """Of two latent answers that are right with probabilities `first` and `second` and disagree so
+    often.
+    """
     from scipy import optimize, stats
 
     cut = stats.norm.ppf([first, second])
@@ -144,7 +150,9 @@ def correlation(first: float, second: float, disagreement: float) -> float:
 
 
 def measured_shared() -> float:
-    """The latent correlation of fine_tune and feature_extraction, whose seeds disagree on 13.3 %."""
+    """The latent correlation of fine_tune and feature_extraction, whose seeds disagree on 13.3
+    %.
+    """
     return correlation(FINE_TUNE.accuracy, FEATURES.accuracy, 0.133)
 
 
@@ -154,7 +162,9 @@ def draw(
     shape: tuple[int, int, int],
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    """Scores of both arms, float32 0 or 1, of `shape` `(r, S, n)`; arms have `accuracies` in expectation."""
+    """Scores of both arms, float32 0 or 1, of `shape` `(r, S, n)`; arms have `accuracies` in
+    expectation.
+    """
     from scipy import stats
 
     count, seeds, n = shape
@@ -216,7 +226,9 @@ def bootstrap(draws: Draws) -> np.ndarray:
 
 
 def satterthwaite(draws: Draws) -> np.ndarray:
-    """Crossed: one seed variance of both arms, one quantile by Satterthwaite's degrees of freedom."""
+    """Crossed: one seed variance of both arms, one quantile by Satterthwaite's degrees of
+    freedom.
+    """
     seeds, examples = (
         draws.spread.seeds.sum(-1) / draws.seeds,
         draws.spread.examples / draws.examples,
@@ -227,19 +239,25 @@ def satterthwaite(draws: Draws) -> np.ndarray:
 
 
 def fewest_degrees(draws: Draws) -> np.ndarray:
-    """Crossed: one seed variance of both arms, one quantile with its 2(S - 1) degrees of freedom."""
+    """Crossed: one seed variance of both arms, one quantile with its 2(S - 1) degrees of
+    freedom.
+    """
     total = draws.spread.seeds.sum(-1) / draws.seeds + draws.own
     return outside(draws, quantile(2 * (draws.seeds - 1)) * np.sqrt(total))
 
 
 def shared(draws: Draws) -> np.ndarray:
-    """Crossed: one seed variance of both arms with 2(S - 1), a quantile of its own for each term."""
+    """Crossed: one seed variance of both arms with 2(S - 1), a quantile of its own for each
+    term.
+    """
     seeds = quantile(2 * (draws.seeds - 1)) ** 2 * draws.spread.seeds.sum(-1) / draws.seeds
     return outside(draws, np.sqrt(seeds + quantile(draws.examples - 1) ** 2 * draws.own))
 
 
 def welch(draws: Draws, least: float = 0.0) -> np.ndarray:
-    """Crossed: a seed variance for each arm, Welch's degrees of freedom, a quantile for each term."""
+    """Crossed: a seed variance for each arm, Welch's degrees of freedom, a quantile for each
+    term.
+    """
     variances = np.maximum(draws.spread.seeds, least * draws.spread.residual / draws.examples)
     total = variances.sum(-1)
     shares = total**2 / np.maximum((variances**2).sum(-1), 1e-30)
@@ -254,7 +272,9 @@ def welch_least(draws: Draws) -> np.ndarray:
 
 
 def chosen(draws: Draws) -> np.ndarray:
-    """One variance up to some hundred examples, Welch beyond; none below that of independent errors."""
+    """One variance up to some hundred examples, Welch beyond; none below that of independent
+    errors.
+    """
     return outside(draws, comparison.half_width(draws.spread, draws.seeds, draws.examples))
 
 
@@ -331,7 +351,9 @@ def pairs() -> dict[str, Pair]:
 
 
 def rows(repetitions: int) -> Iterator[dict]:
-    """All cells: no difference in each pair, then the power curves with clothing_small's test split."""
+    """All cells: no difference in each pair, then the power curves with clothing_small's test
+    split.
+    """
     for name, pair in pairs().items():
         level = min(pair.first.accuracy, 0.85) if name == "steady, wild" else pair.first.accuracy
         for examples in EXAMPLES:
@@ -402,7 +424,8 @@ def worst(made: list[dict]) -> list[str]:
             found = [
                 (row["called_different_percent"], row["arms"], row["examples"])
                 for row in made
-                if (row["seeds"], row["candidate"]) == (seeds, candidate) and row["true_difference_points"] == 0
+                if (row["seeds"], row["candidate"]) == (seeds, candidate)
+                and row["true_difference_points"] == 0
             ]
             cells.append(f"{max(found)[0]:.1f} ({max(found)[1]}; {max(found)[2]:,})")
         lines.append(f"| {candidate} | {' | '.join(cells)} |")
@@ -419,11 +442,14 @@ def smallest(made: list[dict], arms: str) -> list[str]:
 
 
 def found_in_most(made: list[dict], arms: str, candidate: str, seeds: int) -> str:
-    """The true difference, in points, at which a power curve crosses 80 %, between its two neighbours."""
+    """The true difference, in points, at which a power curve crosses 80 %, between its two
+    neighbours.
+    """
     curve = sorted(
         (row["true_difference_points"], row["called_different_percent"])
         for row in made
-        if (row["arms"], row["examples"], row["seeds"]) == (arms, TEST_SET, seeds) and row["candidate"] == candidate
+        if (row["arms"], row["examples"], row["seeds"]) == (arms, TEST_SET, seeds)
+        and row["candidate"] == candidate
     )
     for (before, low), (after, high) in itertools.pairwise(curve):
         if low < 100 * POWER <= high:
@@ -442,7 +468,9 @@ def curve(made: list[dict], arms: str) -> list[str]:
             for row in made
             if (row["arms"], row["seeds"], row["candidate"]) == (arms, seeds, CHOSEN)
         }
-        lines.append(f"| {seeds} | " + " | ".join(f"{found[round(p, 1)]:.0f}" for p in points) + " |")
+        lines.append(
+            f"| {seeds} | " + " | ".join(f"{found[round(p, 1)]:.0f}" for p in points) + " |"
+        )
     return lines
 
 
@@ -465,7 +493,9 @@ def tables(made: list[dict]) -> str:
         parts += [f"Found by the chosen interval, %, {arms}:", *curve(made, arms), ""]
     for row in made:
         if row["arms"].endswith("20 points"):
-            parts.append(f"{row['arms']}: {row['called_different_percent']} % of {row['repetitions']:,}")
+            parts.append(
+                f"{row['arms']}: {row['called_different_percent']} % of {row['repetitions']:,}"
+            )
     return "\n".join(parts)
 
 

@@ -10,18 +10,31 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from zoo.errors import ArtifactError
-from zoo.files import inside, one_line_if_damaged, read_json, write_text
-from zoo.text import Tokenizer
+from graft.zoo.errors import ArtifactError
+from graft.zoo.files import inside, one_line_if_damaged, read_json, write_text
+from graft.zoo.text import Tokenizer
 
-__all__ = ["NAME", "SCHEMA", "Description", "cores", "machine", "read", "sha256", "size_bytes", "versions", "write"]
+__all__ = [
+    "NAME",
+    "SCHEMA",
+    "Description",
+    "cores",
+    "machine",
+    "read",
+    "sha256",
+    "size_bytes",
+    "versions",
+    "write",
+]
 
 SCHEMA = 3
 NAME = "manifest.json"
 HINT = "export again"
 STATUSES = ("pass", "fail", "undecided", "skipped")
 TYPES = {
-    **dict.fromkeys(("format", "requested", "precision", "sha256", "error", "skipped", "reason"), str),
+    **dict.fromkeys(
+        ("format", "requested", "precision", "sha256", "error", "skipped", "reason"), str
+    ),
     **dict.fromkeys(("parity", "accuracy", "accuracy_of_outputs", "latency_ms"), dict),
     "size_bytes": int,
 }
@@ -56,7 +69,8 @@ class Description:
     Attributes:
         name: of the model.
         labels: what each output unit is called, in order; empty for an embedding.
-        preprocessing: what happens to an example before the graph, so that another program can do the same.
+        preprocessing: what happens to an example before the graph, so that another program can do
+            the same.
         input_range: of the values of the first input, (0, 255) for pictures; None if it has none.
         tokenizer: what turns texts into ids; None for other models.
     """
@@ -73,14 +87,18 @@ class Description:
         return self.preprocessing.get("max_length")
 
     def labels_of(self, output: str) -> list[str]:
-        """`labels` if they are those of this output: of several heads they are the first one's, and values have none."""
+        """`labels` if they are those of this output: of several heads they are the first one's, and
+        values have none.
+        """
         facts = self.preprocessing.get("outputs", {}).get(output)
         own = facts is None or (facts["labels"] == self.labels and facts["kind"] != "regression")
         return self.labels if own else []
 
     @property
     def attached(self) -> dict[str, str]:
-        """The text files that go with every exported file, in it where its format has room for them."""
+        """The text files that go with every exported file, in it where its format has room for
+        them.
+        """
         files = {
             "labels.txt": "".join(f"{label}\n" for label in self.labels),
             "preprocessing.json": json.dumps(self.preprocessing, ensure_ascii=False),
@@ -100,7 +118,9 @@ class Description:
 def write(folder: Path, content: Mapping) -> dict:
     """Write `folder`/manifest.json; returns what was written."""
     content = _finite({"schema": SCHEMA, **content})
-    write_text(folder / NAME, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(
+        folder / NAME, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    )
     return content
 
 
@@ -121,13 +141,17 @@ def read(folder: Path) -> dict:
     """
     path = Path(folder) / NAME
     if not path.is_file():
-        raise ArtifactError(f"'{folder}' holds no {NAME}: `graft export RUN` writes one beside the files")
+        raise ArtifactError(
+            f"'{folder}' holds no {NAME}: `graft export RUN` writes one beside the files"
+        )
     content = read_json(path, dict, HINT)
     schema = content.get("schema")
     if not isinstance(schema, int):
         raise ArtifactError(f"'{path}' is damaged (no schema): {HINT}")
     if schema > SCHEMA:
-        raise ArtifactError(f"'{path}' has schema {schema}, this Graft reads up to {SCHEMA}: update graft-zoo")
+        raise ArtifactError(
+            f"'{path}' has schema {schema}, this Graft reads up to {SCHEMA}: update graft-zoo"
+        )
     with one_line_if_damaged(path, HINT):
         content = content if schema >= 3 else _upgraded(content)
         _check_files(content, Path(folder))
@@ -149,7 +173,12 @@ def _check_files(content: Mapping, folder: Path) -> None:
             raise ValueError(f"the status of a file is {row.get('status')!r}")
         if not isinstance(row.get("format"), str):
             raise TypeError("a file has no format")
-    for name, kind in (("training_data", dict), ("measured_on", dict), ("outputs", list), ("preprocessing", dict)):
+    for name, kind in (
+        ("training_data", dict),
+        ("measured_on", dict),
+        ("outputs", list),
+        ("preprocessing", dict),
+    ):
         if not isinstance(content.get(name), kind | None):
             raise TypeError(f"its '{name}' is {type(content[name]).__name__}")
 
@@ -159,12 +188,20 @@ def _upgraded(content: dict) -> dict:
 
     Until schema 3 a file passed that had lost more than it may where chance might explain it.
     """
-    kinds = {output["name"]: output.get("kind", "single_label") for output in content.get("outputs", ())}
+    kinds = {
+        output["name"]: output.get("kind", "single_label") for output in content.get("outputs", ())
+    }
     for row in content.get("files", ()):
         accuracy = row.get("accuracy")
         undecided = bool(accuracy and accuracy.get("undecided"))
         row["status"] = (
-            "skipped" if "skipped" in row else "undecided" if undecided else "pass" if row["passed"] else "fail"
+            "skipped"
+            if "skipped" in row
+            else "undecided"
+            if undecided
+            else "pass"
+            if row["passed"]
+            else "fail"
         )
         parts = row.get("accuracy_of_outputs") or {}
         for output, figures in [*parts.items(), (next(iter(kinds), "probabilities"), accuracy)]:
@@ -173,7 +210,9 @@ def _upgraded(content: dict) -> dict:
                 figures.setdefault("key", "accuracy")
                 figures.setdefault("enough_examples", None)
                 figures.setdefault("undecided", False)
-                figures["status"] = "undecided" if figures["undecided"] else "pass" if figures["passed"] else "fail"
+                figures["status"] = (
+                    "undecided" if figures["undecided"] else "pass" if figures["passed"] else "fail"
+                )
         if accuracy is not None:
             accuracy.setdefault("output", next(iter(kinds), "probabilities"))
         if "parity" in row:
@@ -183,7 +222,9 @@ def _upgraded(content: dict) -> dict:
 
 def versions() -> dict[str, str]:
     """The versions of what takes part in an export."""
-    return {"python": platform.python_version()} | {package: metadata.version(package) for package in PACKAGES}
+    return {"python": platform.python_version()} | {
+        package: metadata.version(package) for package in PACKAGES
+    }
 
 
 def machine() -> str:

@@ -1,9 +1,10 @@
-"""A SavedModel is a program: before it is loaded, its operators are looked at. Those that layers are made of compute;
-others read and write files, call Python, or reach other machines, and no model needs them.
+"""A SavedModel is a program: before it is loaded, its operators are looked at. Those that layers
+are made of compute; others read and write files, call Python, or reach other machines, and no model
+needs them.
 
-An operator passes if TensorFlow declares it free of side effects, its name is not one of those that reach outside all the
-same, and none of its texts can be the name of a file or a machine; or if it is one of the few that layers keep their state
-with.
+An operator passes if TensorFlow declares it free of side effects, its name is not one of those that
+reach outside all the same, and none of its texts can be the name of a file or a machine; or if it
+is one of the few that layers keep their state with.
 """
 
 import re
@@ -12,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import ArtifactError
-from zoo.files import one_line_if_damaged
+from graft.zoo.errors import ArtifactError
+from graft.zoo.files import one_line_if_damaged
 
 if TYPE_CHECKING:
     from tensorflow.core.framework.function_pb2 import FunctionDef
@@ -26,7 +27,9 @@ REACHING = re.compile(
     r"File|Filename|PyFunc|Dataset|Iterator|Debug|Summary|Reader|Queue|Barrier|Rpc|Remote|Collective|Nccl|Tpu|TPU|^Xla"
     r"|Immutable|Abort|Save|Restore|Snapshot|Infeed|Outfeed|Prelinearize|Session|Mlir|Assert(?:Next|Prev)|Test|^_|Foo"
 )
-"""Operators that are declared free of side effects, and reach files, other code or other machines all the same."""
+"""Operators that are declared free of side effects, and reach files, other code or other machines
+all the same.
+"""
 
 STATEFUL = {
     *(
@@ -37,7 +40,14 @@ STATEFUL = {
         "AssignSubVariableOp",
         "VariableShape",
     ),
-    *("VarIsInitializedOp", "ResourceGather", "ResourceGatherNd", "DestroyResourceOp", "DisableCopyOnRead", "Variable"),
+    *(
+        "VarIsInitializedOp",
+        "ResourceGather",
+        "ResourceGatherNd",
+        "DestroyResourceOp",
+        "DisableCopyOnRead",
+        "Variable",
+    ),
     *(
         "VariableV2",
         "StatefulPartitionedCall",
@@ -49,9 +59,21 @@ STATEFUL = {
         "CheckNumerics",
         "Empty",
     ),
-    *("HashTableV2", "MutableHashTableV2", "LookupTableFindV2", "LookupTableSizeV2", "LookupTableImportV2"),
+    *(
+        "HashTableV2",
+        "MutableHashTableV2",
+        "LookupTableFindV2",
+        "LookupTableSizeV2",
+        "LookupTableImportV2",
+    ),
     *("LookupTableInsertV2", "LookupTableExportV2", "InitializeTableV2", "AnonymousHashTable"),
-    *("TensorArrayV3", "TensorArrayReadV3", "TensorArrayWriteV3", "TensorArrayGatherV3", "TensorArrayScatterV3"),
+    *(
+        "TensorArrayV3",
+        "TensorArrayReadV3",
+        "TensorArrayWriteV3",
+        "TensorArrayGatherV3",
+        "TensorArrayScatterV3",
+    ),
     *("TensorArraySizeV3", "TensorArrayCloseV3", "TensorArrayConcatV3", "TensorArraySplitV3"),
     *(
         "RandomUniform",
@@ -61,18 +83,83 @@ STATEFUL = {
         "TruncatedNormal",
         "RngReadAndSkip",
     ),
-    *("RngSkip", "StatefulUniform", "StatefulStandardNormalV2", "StatefulUniformInt", "StatefulTruncatedNormal"),
-    *("StatelessRandomGetAlg", "GuaranteeConst", "RaggedTensorToVariant", "NoOp", "WordpieceTokenizeWithOffsets"),
+    *(
+        "RngSkip",
+        "StatefulUniform",
+        "StatefulStandardNormalV2",
+        "StatefulUniformInt",
+        "StatefulTruncatedNormal",
+    ),
+    *(
+        "StatelessRandomGetAlg",
+        "GuaranteeConst",
+        "RaggedTensorToVariant",
+        "NoOp",
+        "WordpieceTokenizeWithOffsets",
+    ),
 }
 """Operators with state that layers are made of."""
 
 TEXTS = {
-    *("padding", "data_format", "src_format", "dst_format", "dimension_numbers", "align", "mode", "method", "noise"),
-    *("round_mode", "input_quant_mode", "rnn_mode", "input_mode", "fill_mode", "interpolation", "kernel_type", "fill"),
-    *("direction", "equation", "combiner", "set_operation", "loss_type", "split_type", "split_types", "unit", "errors"),
-    *("bad_indices_policy", "row_partition_types", "input_order", "compression_type", "dct_method", "density_unit"),
-    *("format", "message", "metadata", "xmp_metadata", "container", "shared_name", "var_name", "frame_name"),
-    *("tensor_array_name", "encoding", "input_encoding", "output_encoding", "normalization_form", "pattern", "rewrite"),
+    *(
+        "padding",
+        "data_format",
+        "src_format",
+        "dst_format",
+        "dimension_numbers",
+        "align",
+        "mode",
+        "method",
+        "noise",
+    ),
+    *(
+        "round_mode",
+        "input_quant_mode",
+        "rnn_mode",
+        "input_mode",
+        "fill_mode",
+        "interpolation",
+        "kernel_type",
+        "fill",
+    ),
+    *(
+        "direction",
+        "equation",
+        "combiner",
+        "set_operation",
+        "loss_type",
+        "split_type",
+        "split_types",
+        "unit",
+        "errors",
+    ),
+    *(
+        "bad_indices_policy",
+        "row_partition_types",
+        "input_order",
+        "compression_type",
+        "dct_method",
+        "density_unit",
+    ),
+    *(
+        "format",
+        "message",
+        "metadata",
+        "xmp_metadata",
+        "container",
+        "shared_name",
+        "var_name",
+        "frame_name",
+    ),
+    *(
+        "tensor_array_name",
+        "encoding",
+        "input_encoding",
+        "output_encoding",
+        "normalization_form",
+        "pattern",
+        "rewrite",
+    ),
     *(
         "delim_regex_pattern",
         "keep_delim_regex_pattern",
@@ -82,22 +169,65 @@ TEXTS = {
         "delimiter",
         "template",
     ),
-    *("placeholder", "left_pad", "right_pad", "field_delim", "na_value", "names", "debug_name", "sparse_keys", "doc"),
-    *("dense_keys", "ragged_keys", "context_sparse_keys", "context_dense_keys", "context_ragged_keys", "data"),
-    *("feature_list_sparse_keys", "feature_list_dense_keys", "feature_list_ragged_keys", "json_examples", "records"),
-    *("feature_list_dense_missing_assumed_empty", "serialized", "serialized_sparse", "string_tensor", "strings"),
-    *("input", "inputs", "input_bytes", "input_values", "input_tokens", "input_boise_tags", "input_span_type", "bytes"),
+    *(
+        "placeholder",
+        "left_pad",
+        "right_pad",
+        "field_delim",
+        "na_value",
+        "names",
+        "debug_name",
+        "sparse_keys",
+        "doc",
+    ),
+    *(
+        "dense_keys",
+        "ragged_keys",
+        "context_sparse_keys",
+        "context_dense_keys",
+        "context_ragged_keys",
+        "data",
+    ),
+    *(
+        "feature_list_sparse_keys",
+        "feature_list_dense_keys",
+        "feature_list_ragged_keys",
+        "json_examples",
+        "records",
+    ),
+    *(
+        "feature_list_dense_missing_assumed_empty",
+        "serialized",
+        "serialized_sparse",
+        "string_tensor",
+        "strings",
+    ),
+    *(
+        "input",
+        "inputs",
+        "input_bytes",
+        "input_values",
+        "input_tokens",
+        "input_boise_tags",
+        "input_span_type",
+        "bytes",
+    ),
     *("input_config", "token_word", "contents", "handle", "table_handle"),
 }
-"""Attributes and inputs of operators that take text and do no more with it than compute. An operator with another one is
-refused: it could name a file or a machine."""
+"""Attributes and inputs of operators that take text and do no more with it than compute. An
+operator with another one is refused: it could name a file or a machine.
+"""
 
 CHECKPOINT_FUNCTIONS = {
-    "save": (re.compile(r"__inference__traced_save_\d+"), {"SaveV2", "MergeV2Checkpoints", "ShardedFilename"}),
+    "save": (
+        re.compile(r"__inference__traced_save_\d+"),
+        {"SaveV2", "MergeV2Checkpoints", "ShardedFilename"},
+    ),
     "restore": (re.compile(r"__inference__traced_restore_\d+"), {"RestoreV2"}),
 }
-"""What TensorFlow calls the two functions of a SavedModel that write and read its variables, and the operators that
-only they may have."""
+"""What TensorFlow calls the two functions of a SavedModel that write and read its variables, and
+the operators that only they may have.
+"""
 
 OTHER_FORMS = ("saved_model.cpb", "saved_model.pbtxt")
 """Other files that hold a graph: which one is loaded is for TensorFlow to choose."""
@@ -109,43 +239,55 @@ def check_savedmodel(folder: Path) -> None:
     """Refuse a SavedModel that could do more than compute; nothing of it is loaded.
 
     Raises:
-        ArtifactError: it is damaged; it holds such an operator, a link that leads out of it, or an asset outside; names it.
+        ArtifactError: it is damaged; it holds such an operator, a link that leads out of it, or an
+            asset outside; names it.
     """
     from tensorflow.core.protobuf import saved_model_pb2
 
     folder = Path(folder)
     for name in OTHER_FORMS:
         if (folder / name).exists():
-            raise ArtifactError(f"'{folder}' holds a second graph, '{name}', beside saved_model.pb: refused; {TRUST}")
+            raise ArtifactError(
+                f"'{folder}' holds a second graph, '{name}', beside saved_model.pb: refused; "
+                f"{TRUST}"
+            )
     for file in folder.rglob("*"):
         if file.is_symlink() and not file.resolve().is_relative_to(folder.resolve()):
-            raise ArtifactError(f"'{file}' is a link that leads out of the SavedModel: refused; {TRUST}")
+            raise ArtifactError(
+                f"'{file}' is a link that leads out of the SavedModel: refused; {TRUST}"
+            )
     saved = saved_model_pb2.SavedModel()
     with one_line_if_damaged(folder / "saved_model.pb", "export again"):
         saved.ParseFromString((folder / "saved_model.pb").read_bytes())
     for graph in saved.meta_graphs:
         for asset in graph.asset_file_def:
             if Path(asset.filename).name != asset.filename:
-                raise ArtifactError(f"'{folder}' names an asset outside of itself ('{asset.filename}'): refused")
+                raise ArtifactError(
+                    f"'{folder}' names an asset outside of itself ('{asset.filename}'): refused"
+                )
         refused = _refused(graph, alone=len(saved.meta_graphs) == 1)
         if refused:
             listed = ", ".join(f"{name} ({count})" for name, count in sorted(refused.items())[:5])
             raise ArtifactError(
-                f"'{folder}' holds operators that can do more than compute, such as read or write files or run other code: "
+                f"'{folder}' holds operators that can do more than compute, such as read or write "
+                "files or run other code: "
                 f"{listed}: refused; {TRUST}"
             )
 
 
 def _refused(graph: "MetaGraphDef", alone: bool) -> Counter:
-    """The operators of a graph and of its functions that may not be there, with how often they are; `alone` if it is the
-    only graph of its file."""
+    """The operators of a graph and of its functions that may not be there, with how often they are;
+    `alone` if it is the only graph of its file.
+    """
     own_operators = _checkpoint_functions(graph) if alone else {}
     found = Counter(node.op for node in graph.graph_def.node)
     for function in graph.graph_def.library.function:
         passed = own_operators.get(function.signature.name, ())
         found += Counter(node.op for node in function.node_def if node.op not in passed)
     own = {function.signature.name for function in graph.graph_def.library.function}
-    return Counter({name: count for name, count in found.items() if name not in own and not _harmless(name)})
+    return Counter(
+        {name: count for name, count in found.items() if name not in own and not _harmless(name)}
+    )
 
 
 def _harmless(name: str) -> bool:
@@ -157,16 +299,19 @@ def _harmless(name: str) -> bool:
     known = op_def_registry.get(name)
     if known is None or known.is_stateful or REACHING.search(name) is not None:
         return False
-    texts = [attribute.name for attribute in known.attr if attribute.type in ("string", "list(string)")]
+    texts = [
+        attribute.name for attribute in known.attr if attribute.type in ("string", "list(string)")
+    ]
     texts += [given.name for given in known.input_arg if given.type == DT_STRING]
     return TEXTS.issuperset(texts)
 
 
 def _checkpoint_functions(graph: "MetaGraphDef") -> dict[str, set[str]]:
-    """The functions that write and read the variables, and what each may have for it: called by the graph's saver, and by
-    nothing else.
+    """The functions that write and read the variables, and what each may have for it: called by the
+    graph's saver, and by nothing else.
 
-    There are none in a graph without objects, the older form: opening it runs all that its saver names.
+    There are none in a graph without objects, the older form: opening it runs all that its saver
+    names.
     """
     if not graph.HasField("object_graph_def"):
         return {}
@@ -178,7 +323,9 @@ def _checkpoint_functions(graph: "MetaGraphDef") -> dict[str, set[str]]:
         return {}
     called, elsewhere = {}, set(graph.object_graph_def.concrete_functions)
     for node in graph.object_graph_def.nodes:
-        elsewhere.update((*node.function.concrete_functions, node.bare_concrete_function.concrete_function_name))
+        elsewhere.update(
+            (*node.function.concrete_functions, node.bare_concrete_function.concrete_function_name)
+        )
     for node in graph.graph_def.node:
         if node.name in savers:
             called.update(dict.fromkeys(_functions_of([node]), savers[node.name]))
@@ -198,10 +345,14 @@ def _checkpoint_functions(graph: "MetaGraphDef") -> dict[str, set[str]]:
 
 
 def _takes_its_place(function: "FunctionDef") -> bool:
-    """Whether a function of a saver is told which file it reads or writes, and can be put in no other function's place."""
+    """Whether a function of a saver is told which file it reads or writes, and can be put in no
+    other function's place.
+    """
     from tensorflow.core.framework.types_pb2 import DT_STRING
 
-    first = {argument.name for argument in function.signature.input_arg if argument.type == DT_STRING}
+    first = {
+        argument.name for argument in function.signature.input_arg if argument.type == DT_STRING
+    }
     nodes = {node.name: node for node in function.node_def}
 
     def told(name: str) -> bool:
@@ -215,7 +366,11 @@ def _takes_its_place(function: "FunctionDef") -> bool:
         return name in first
 
     restores = [node for node in function.node_def if node.op == "RestoreV2"]
-    return bool(first) and "api_implements" not in function.attr and all(told(node.input[0]) for node in restores)
+    return (
+        bool(first)
+        and "api_implements" not in function.attr
+        and all(told(node.input[0]) for node in restores)
+    )
 
 
 def _functions_of(nodes: "Iterable[NodeDef]") -> Iterator[str]:

@@ -1,10 +1,11 @@
-"""preprocessing.json: how an example becomes an input, and what the outputs mean. It comes with a file of anyone, so it is
-read into what the rest relies on, or refused."""
+"""preprocessing.json: how an example becomes an input, and what the outputs mean. It comes with a
+file of anyone, so it is read into what the rest relies on, or refused.
+"""
 
 from collections.abc import Mapping, Sequence
 
-from zoo.errors import ArtifactError
-from zoo.files import parse_json
+from graft.zoo.errors import ArtifactError
+from graft.zoo.files import parse_json
 
 __all__ = ["HINT", "KINDS", "read_preprocessing"]
 
@@ -19,8 +20,8 @@ HINT = "export again"
 def read_preprocessing(
     text: str, where: object, outputs: Mapping[str, Sequence[int | None]], *, texts: bool = False
 ) -> dict:
-    """What the JSON `text` of the artifact `where` says, checked against the shapes of its `outputs`; of `texts` it says how
-    they become ids.
+    """What the JSON `text` of the artifact `where` says, checked against the shapes of its
+    `outputs`; of `texts` it says how they become ids.
 
     Raises:
         ArtifactError: it is damaged, lacks something, or describes other outputs; names the field.
@@ -38,11 +39,23 @@ def read_preprocessing(
     return content
 
 
-def _check_outputs(described: object, where: object, outputs: Mapping[str, Sequence[int | None]]) -> None:
-    _check(isinstance(described, dict) and set(described) >= set(outputs), where, "outputs", "what each output means")
+def _check_outputs(
+    described: object, where: object, outputs: Mapping[str, Sequence[int | None]]
+) -> None:
+    _check(
+        isinstance(described, dict) and set(described) >= set(outputs),
+        where,
+        "outputs",
+        "what each output means",
+    )
     for name, shape in outputs.items():
         facts = described[name]
-        _check(isinstance(facts, dict) and facts.get("kind") in KINDS, where, f"outputs.{name}.kind", "a known kind")
+        _check(
+            isinstance(facts, dict) and facts.get("kind") in KINDS,
+            where,
+            f"outputs.{name}.kind",
+            "a known kind",
+        )
         labels = facts.get("labels")
         are_texts = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
         _check(are_texts, where, f"outputs.{name}.labels", "a list of names")
@@ -60,7 +73,12 @@ def _check_texts(content: Mapping, where: object) -> None:
     _check("words" in content, where, "words", "a rule for words")
     tokenizer = content.get("tokenizer")
     pad = tokenizer.get("pad_id") if isinstance(tokenizer, dict) else None
-    _check(isinstance(pad, int) and not isinstance(pad, bool) and 0 <= pad < 2**31, where, "tokenizer.pad_id", "an id")
+    _check(
+        isinstance(pad, int) and not isinstance(pad, bool) and 0 <= pad < 2**31,
+        where,
+        "tokenizer.pad_id",
+        "an id",
+    )
 
 
 def _is_count(value: object) -> bool:
@@ -70,5 +88,6 @@ def _is_count(value: object) -> bool:
 def _check(right: bool, where: object, field: str, expected: str) -> None:
     if not right:
         raise ArtifactError(
-            f"the preprocessing.json of '{where}' is damaged: expected '{field}' to be {expected}; {HINT}"
+            f"the preprocessing.json of '{where}' is damaged: expected '{field}' to be {expected}; "
+            f"{HINT}"
         )

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from export.manifest import cores
-from zoo.errors import ArtifactError, GraftError
-from zoo.processes import PARENT, with_parent
+from graft.export.manifest import cores
+from graft.zoo.errors import ArtifactError, GraftError
+from graft.zoo.processes import PARENT, with_parent
 
 __all__ = ["PYTHON", "environment", "latency", "measure", "status_bytes"]
 
@@ -33,16 +33,22 @@ PYTHON = (sys.executable, "-P")
 
 
 def environment() -> dict[str, str]:
-    """For a process in which our rooms are importable as they are here, however this one found them, and which ends with
-    this one (see `zoo.processes`)."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), PARENT: str(os.getpid())}
+    """For a process in which our rooms are importable as they are here, however this one found
+    them, and which ends with this one (see `zoo.processes`).
+    """
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        PARENT: str(os.getpid()),
+    }
 
 
 def measure(path: Path) -> dict:
-    """`{"latency_ms": {"one_thread": {"median", "p90", "runs"}, "all_threads": {..., "threads"}}, "peak_memory_bytes"}`.
+    """`{"latency_ms": {"one_thread": {"median", "p90", "runs"}, "all_threads": {..., "threads"}},
+    "peak_memory_bytes"}`.
 
-    Latency of one example (batch 1) after warming up. Peak memory is what opening the file and running it on one thread
-    added to the process, its runtime already loaded.
+    Latency of one example (batch 1) after warming up. Peak memory is what opening the file and
+    running it on one thread added to the process, its runtime already loaded.
 
     Raises:
         ArtifactError: the process failed.
@@ -66,19 +72,27 @@ def latency(path: Path) -> float:
 def _in_a_process(path: Path, threads: int) -> Mapping:
     try:
         done = subprocess.run(
-            [*PYTHON, "-m", "export.probe", str(path), str(threads)], capture_output=True, text=True,
-            env={**environment(), "TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=LIMIT_SECONDS, check=True,
-        )  # fmt: skip
+            [*PYTHON, "-m", "graft.export.probe", str(path), str(threads)],
+            capture_output=True,
+            text=True,
+            env={**environment(), "TF_CPP_MIN_LOG_LEVEL": "3"},
+            timeout=LIMIT_SECONDS,
+            check=True,
+        )
         return json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired as error:
-        raise ArtifactError(f"'{path}' could not be timed: one process ran for {LIMIT_SECONDS} s") from error
+        raise ArtifactError(
+            f"'{path}' could not be timed: one process ran for {LIMIT_SECONDS} s"
+        ) from error
     except (subprocess.CalledProcessError, ValueError, IndexError) as error:
         last = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1:]
-        raise ArtifactError(f"'{path}' could not be timed in a process of its own: {' '.join(last)[:300]}") from error
+        raise ArtifactError(
+            f"'{path}' could not be timed in a process of its own: {' '.join(last)[:300]}"
+        ) from error
 
 
 def _probe(path: Path, threads: int) -> dict:
-    from export.sessions import check_finite, open_artifact, prepare
+    from graft.export.sessions import check_finite, open_artifact, prepare
 
     prepare(path, threads)
     before = _resident()
@@ -88,7 +102,9 @@ def _probe(path: Path, threads: int) -> dict:
     for name, shape in session.inputs.items():
         shape = (1, *(d or session.preprocessing.get("max_length", DYNAMIC_LENGTH) for d in shape))
         # Ones are ids that every vocabulary has, and a mask that leaves everything.
-        example[name] = np.ones(shape, np.int32) if session.integers else np.float32(rng.uniform(0, 255, shape))
+        example[name] = (
+            np.ones(shape, np.int32) if session.integers else np.float32(rng.uniform(0, 255, shape))
+        )
     check_finite(session.run(example), path)
     seconds, start = [], time.perf_counter()
     for _ in range(WARM_UP):
@@ -113,7 +129,9 @@ def _probe(path: Path, threads: int) -> dict:
 
 
 def _resident() -> int:
-    """Bytes of memory in use now; the kernel's record of the peak starts anew from here where it can."""
+    """Bytes of memory in use now; the kernel's record of the peak starts anew from here where it
+    can.
+    """
     try:
         Path("/proc/self/clear_refs").write_text("5")
         return status_bytes("VmRSS")
@@ -127,11 +145,14 @@ def _peak() -> int:
     except OSError:
         import resource
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+            1 if sys.platform == "darwin" else 1024
+        )
 
 
 def status_bytes(key: str, process: int | str = "self") -> int:
-    """What Linux says of the memory of a living process: "VmRSS" is what it holds, "VmHWM" the most that it has held.
+    """What Linux says of the memory of a living process: "VmRSS" is what it holds, "VmHWM" the most
+    that it has held.
 
     Raises:
         OSError: another system, or no such process.

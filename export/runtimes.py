@@ -1,6 +1,7 @@
 """The runtimes of the formats, behind one shape: a file, opened, that runs a batch.
 
-`open_tflite` and `open_onnx` import neither TensorFlow nor Keras. Labels are read, not judged: export/sessions.py does that.
+`open_tflite` and `open_onnx` import neither TensorFlow nor Keras. Labels are read, not judged:
+export/sessions.py does that.
 """
 
 import mmap
@@ -12,16 +13,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export.manifest import cores
-from zoo.archives import opened_archive, read_member
-from zoo.errors import ArtifactError
-from zoo.files import one_line_if_damaged, parse_json, read_text
-from zoo.quiet import load_tensorflow, native_silence
+from graft.export.manifest import cores
+from graft.zoo.archives import opened_archive, read_member
+from graft.zoo.errors import ArtifactError
+from graft.zoo.files import one_line_if_damaged, parse_json, read_text
+from graft.zoo.quiet import load_tensorflow, native_silence
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-__all__ = ["Runtime", "check_external_data", "open_onnx", "open_raw_text", "open_savedmodel", "open_tflite"]
+__all__ = [
+    "Runtime",
+    "check_external_data",
+    "open_onnx",
+    "open_raw_text",
+    "open_savedmodel",
+    "open_tflite",
+]
 
 
 ATTACHED = ("labels.txt", "preprocessing.json", "tokenizer.json")
@@ -35,9 +43,11 @@ class Runtime:
     Attributes:
         inputs: name -> shape without batch, such as `{"image": (160, 160, 3)}`.
         outputs: name -> shape without batch.
-        attached: the text files that the file holds, by name: labels.txt, preprocessing.json, tokenizer.json.
+        attached: the text files that the file holds, by name: labels.txt, preprocessing.json,
+            tokenizer.json.
         integers: whether the inputs are whole numbers, token ids; else they are float32.
-        run: name -> batch to name -> float32 batch, by name. A file of 8 bits is given and gives real values all the same.
+        run: name -> batch to name -> float32 batch, by name. A file of 8 bits is given and gives
+            real values all the same.
     """
 
     inputs: Mapping[str, tuple[int | None, ...]]
@@ -61,7 +71,10 @@ def open_tflite(path: Path, threads: int = 1) -> Runtime:
             interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner("serving_default")
         inputs, outputs = runner.get_input_details(), runner.get_output_details()
-        shapes = [{name: tuple(map(int, d["shape"][1:])) for name, d in side.items()} for side in (inputs, outputs)]
+        shapes = [
+            {name: tuple(map(int, d["shape"][1:])) for name, d in side.items()}
+            for side in (inputs, outputs)
+        ]
         integers = any(d["dtype"] == np.int32 for d in inputs.values())
     except Exception as error:  # what its wrapper makes of damaged content
         raise ArtifactError(
@@ -72,8 +85,14 @@ def open_tflite(path: Path, threads: int = 1) -> Runtime:
         count = len(next(iter(given.values())))
         values = {name: _quantized(value, inputs[name]) for name, value in given.items()}
         # The file has batch 1, so that it runs on delegates that know no other.
-        rows = [runner(**{name: value[i : i + 1] for name, value in values.items()}) for i in range(count)]
-        return {name: _real(np.concatenate([row[name] for row in rows]), outputs[name]) for name in outputs}
+        rows = [
+            runner(**{name: value[i : i + 1] for name, value in values.items()})
+            for i in range(count)
+        ]
+        return {
+            name: _real(np.concatenate([row[name] for row in rows]), outputs[name])
+            for name in outputs
+        }
 
     return Runtime(*shapes, _archived(path), integers, _named(run, path))
 
@@ -90,31 +109,45 @@ def open_onnx(path: Path, threads: int = 1) -> Runtime:
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
         properties = session.get_modelmeta().custom_metadata_map
         outputs = [output.name for output in session.get_outputs()]
         shapes = [
-            {entry.name: tuple(d if isinstance(d, int) else None for d in entry.shape[1:]) for entry in side}
+            {
+                entry.name: tuple(d if isinstance(d, int) else None for d in entry.shape[1:])
+                for entry in side
+            }
             for side in (session.get_inputs(), session.get_outputs())
         ]
         integers = any("int32" in entry.type for entry in session.get_inputs())
     except Exception as error:  # onnxruntime's error classes share no public parent
-        raise ArtifactError(f"'{path}' is damaged, cut short or no ONNX file: {_first(error)}; export again") from error
+        raise ArtifactError(
+            f"'{path}' is damaged, cut short or no ONNX file: {_first(error)}; export again"
+        ) from error
 
     def run(given):
         return dict(zip(outputs, session.run(None, dict(given)), strict=True))
 
-    attached = {f"{key}.json": properties[key] for key in ("preprocessing", "tokenizer") if key in properties}
+    attached = {
+        f"{key}.json": properties[key]
+        for key in ("preprocessing", "tokenizer")
+        if key in properties
+    }
     if "labels" in properties:
         labels = parse_json(properties["labels"], f"{path}: labels", list, "export again")
         if not all(isinstance(label, str) for label in labels):
-            raise ArtifactError(f"the labels of '{path}' are damaged: expected a list of names; export again")
+            raise ArtifactError(
+                f"the labels of '{path}' are damaged: expected a list of names; export again"
+            )
         attached["labels.txt"] = "\n".join(labels)
     return Runtime(*shapes, attached, integers, _named(run, path))
 
 
 def check_external_data(path: Path) -> None:
-    """Refuse a .onnx file whose weights are in other files: their bytes could be those of any file of the machine.
+    """Refuse a .onnx file whose weights are in other files: their bytes could be those of any file
+    of the machine.
 
     Raises:
         ArtifactError: it names such a file; or it is damaged.
@@ -132,18 +165,25 @@ def check_external_data(path: Path) -> None:
         outside = [
             tensor
             for tensor in _messages(model)
-            if isinstance(tensor, onnx.TensorProto) and tensor.data_location == onnx.TensorProto.EXTERNAL
+            if isinstance(tensor, onnx.TensorProto)
+            and tensor.data_location == onnx.TensorProto.EXTERNAL
         ]
     if outside:
-        named = next((entry.value for entry in outside[0].external_data if entry.key == "location"), "")
+        named = next(
+            (entry.value for entry in outside[0].external_data if entry.key == "location"), ""
+        )
         raise ArtifactError(
-            f"'{path}' keeps the weights '{outside[0].name}' in another file ('{named}'): refused, because weights must "
-            "be in the file itself; save it with onnx.save_model(model, path), or --trust opens it all the same"
+            f"'{path}' keeps the weights '{outside[0].name}' in another file ('{named}'): refused, "
+            "because weights must "
+            "be in the file itself; save it with onnx.save_model(model, path), or --trust opens it "
+            "all the same"
         )
 
 
 def _messages(message: "Message") -> "Iterator[Message]":
-    """A message and all that it holds: a tensor may be in a graph, a sparse tensor, an attribute, a branch, a function."""
+    """A message and all that it holds: a tensor may be in a graph, a sparse tensor, an attribute, a
+    branch, a function.
+    """
     from google.protobuf.message import Message
 
     waiting = [message]
@@ -156,7 +196,8 @@ def _messages(message: "Message") -> "Iterator[Message]":
 
 
 def open_savedmodel(path: Path, threads: int = 1) -> Runtime:
-    """Open a SavedModel folder with TensorFlow. `threads` counts only where TensorFlow has not started yet; 0 takes all.
+    """Open a SavedModel folder with TensorFlow. `threads` counts only where TensorFlow has not
+    started yet; 0 takes all.
 
     Raises:
         ArtifactError: damaged, or without the signature `serving_default`.
@@ -164,7 +205,9 @@ def open_savedmodel(path: Path, threads: int = 1) -> Runtime:
     load_tensorflow()
     import tensorflow as tf
 
-    if (path / "assets" / "vocab.txt").is_file():  # its second signature has operators of that library
+    if (
+        path / "assets" / "vocab.txt"
+    ).is_file():  # its second signature has operators of that library
         import tensorflow_text  # noqa: F401
     try:
         loaded = tf.saved_model.load(str(path))
@@ -174,14 +217,20 @@ def open_savedmodel(path: Path, threads: int = 1) -> Runtime:
             for side in (function.structured_input_signature[1], function.structured_outputs)
         ]
     except Exception as error:  # TensorFlow passes on what its loaders stumble over
-        raise ArtifactError(f"'{path}' is damaged or has no signature 'serving_default': {_first(error)}") from error
+        raise ArtifactError(
+            f"'{path}' is damaged or has no signature 'serving_default': {_first(error)}"
+        ) from error
     inputs = function.structured_input_signature[1]
 
     def run(given, keep=loaded):  # without a reference to it the variables of a SavedModel die
-        outputs = function(**{name: tf.constant(value, inputs[name].dtype) for name, value in given.items()})
+        outputs = function(
+            **{name: tf.constant(value, inputs[name].dtype) for name, value in given.items()}
+        )
         return {name: value.numpy() for name, value in outputs.items()}
 
-    assets = {file.name: file for file in (path / "assets").glob("*") if file.suffix in (".txt", ".json")}
+    assets = {
+        file.name: file for file in (path / "assets").glob("*") if file.suffix in (".txt", ".json")
+    }
     return Runtime(
         *shapes,
         {name: read_text(file) for name, file in assets.items() if name != "vocab.txt"},
@@ -204,16 +253,22 @@ def open_raw_text(path: Path) -> Callable:
         loaded = tf.saved_model.load(str(path))
         function = loaded.signatures["raw_text"]
     except Exception as error:
-        raise ArtifactError(f"'{path}' is damaged or has no signature 'raw_text': {_first(error)}") from error
+        raise ArtifactError(
+            f"'{path}' is damaged or has no signature 'raw_text': {_first(error)}"
+        ) from error
 
     def run(texts, keep=loaded):
-        return {name: value.numpy() for name, value in function(text=tf.constant(list(texts))).items()}
+        return {
+            name: value.numpy() for name, value in function(text=tf.constant(list(texts))).items()
+        }
 
     return _named(run, path)
 
 
 def _named(run: Callable, path: Path) -> Callable:
-    """`run`, whose errors name the file; a file can be opened and still hold what its runtime cannot run."""
+    """`run`, whose errors name the file; a file can be opened and still hold what its runtime
+    cannot run.
+    """
 
     def guarded(given):
         try:
@@ -229,7 +284,11 @@ def _archived(path: Path) -> dict[str, str]:
     if not zipfile.is_zipfile(path):
         return {}
     with one_line_if_damaged(path, "export again"), opened_archive(path) as archive:
-        return {name: read_member(archive, name).decode("utf-8") for name in ATTACHED if name in archive.namelist()}
+        return {
+            name: read_member(archive, name).decode("utf-8")
+            for name in ATTACHED
+            if name in archive.namelist()
+        }
 
 
 def _quantized(values: np.ndarray, detail: Mapping) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""One way to predict with any artifact: a run, a .keras file, a SavedModel folder, a .tflite or a .onnx file.
+"""One way to predict with any artifact: a run, a .keras file, a SavedModel folder, a .tflite or a
+.onnx file.
 
 Opening a .tflite or .onnx file imports neither TensorFlow nor Keras.
 """
@@ -13,19 +14,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export import manifest
-from export.graph import named_inputs, output_tensors
-from export.operators import check_savedmodel
-from export.preprocessing import read_preprocessing
-from export.runtimes import Runtime, check_external_data, open_onnx, open_savedmodel, open_tflite
-from export.trial import check_in_a_process
-from zoo import locks
-from zoo.errors import ArtifactError, CheckFailed, ConfigError
-from zoo.files import read_text, recover, unchanged
-from zoo.keras_file import MOST_VALUES, Meaning, foreign_file, kind_of, load_keras, load_own
-from zoo.labels import read_labels
-from zoo.quiet import load_tensorflow
-from zoo.text import Tokenizer, checked
+from graft.export import manifest
+from graft.export.convert.graph import named_inputs, output_tensors
+from graft.export.operators import check_savedmodel
+from graft.export.preprocessing import read_preprocessing
+from graft.export.runtimes import (
+    Runtime,
+    check_external_data,
+    open_onnx,
+    open_savedmodel,
+    open_tflite,
+)
+from graft.export.trial import check_in_a_process
+from graft.zoo import locks
+from graft.zoo.backbones.own import (
+    MOST_VALUES,
+    Meaning,
+    foreign_file,
+    kind_of,
+    load_keras,
+    load_own,
+)
+from graft.zoo.errors import ArtifactError, CheckFailed, ConfigError
+from graft.zoo.files import read_text, recover, unchanged
+from graft.zoo.labels import read_labels
+from graft.zoo.quiet import load_tensorflow
+from graft.zoo.text import Tokenizer, checked
 
 if TYPE_CHECKING:
     import keras
@@ -55,8 +69,8 @@ class Session:
         inputs: name -> shape without batch, such as `{"image": (160, 160, 3)}`.
         outputs: the names of the outputs.
         integers: whether the inputs are token ids.
-        preprocessing: how an example becomes an input, as the artifact says it; of a .keras file of pictures only the "kind"
-            of its answers.
+        preprocessing: how an example becomes an input, as the artifact says it; of a .keras file of
+            pictures only the "kind" of its answers.
         tokenizer: what turns texts into ids; None for other models.
         run: name -> batch to name -> batch; use `predict`.
     """
@@ -76,10 +90,13 @@ class Session:
         """The shape of the first input, without batch."""
         return next(iter(self.inputs.values()))
 
-    def predict(self, batch: "np.ndarray | Mapping[str, np.ndarray]") -> "np.ndarray | dict[str, np.ndarray]":
+    def predict(
+        self, batch: "np.ndarray | Mapping[str, np.ndarray]"
+    ) -> "np.ndarray | dict[str, np.ndarray]":
         """The outputs for a batch: `(n, units)` for one output, else name -> array.
 
-        `batch` is one array `(n, *input_shape)`, or one for each input by name; for pictures float32, 0 to 255.
+        `batch` is one array `(n, *input_shape)`, or one for each input by name; for pictures
+        float32, 0 to 255.
 
         Raises:
             ConfigError: an input is missing or has another shape.
@@ -87,21 +104,27 @@ class Session:
         """
         given = dict(batch) if isinstance(batch, Mapping) else {next(iter(self.inputs)): batch}
         if set(given) != set(self.inputs):
-            raise ConfigError(f"'{self.path}' has the inputs {sorted(self.inputs)}, got {sorted(given)}")
+            raise ConfigError(
+                f"'{self.path}' has the inputs {sorted(self.inputs)}, got {sorted(given)}"
+            )
         for name, value in given.items():
             shape = self.inputs[name]
             fits = len(value.shape) == len(shape) + 1 and all(
                 want in (None, have) for want, have in zip(shape, value.shape[1:], strict=True)
             )
             if not fits:
-                raise ConfigError(f"the input '{name}' of '{self.path}' has shape (n, *{shape}), got {value.shape}")
+                raise ConfigError(
+                    f"the input '{name}' of '{self.path}' has shape (n, *{shape}), got "
+                    f"{value.shape}"
+                )
         outputs = self.run(given)
         check_finite(outputs, self.path)
         return outputs[self.outputs[0]] if len(self.outputs) == 1 else outputs
 
 
 def check_finite(outputs: Mapping[str, np.ndarray], path: Path) -> None:
-    """Refuse answers that are no numbers: what they say is nothing, and would pass for a label all the same.
+    """Refuse answers that are no numbers: what they say is nothing, and would pass for a label all
+    the same.
 
     Raises:
         CheckFailed: one is NaN or infinite; names the file and how many examples.
@@ -110,23 +133,32 @@ def check_finite(outputs: Mapping[str, np.ndarray], path: Path) -> None:
         bad = int((~np.isfinite(rows)).reshape(len(rows), -1).any(-1).sum())
         if bad:
             raise CheckFailed(
-                f"'{path}' answers NaN or infinity to {bad} of {len(rows)} examples (output '{name}'): its weights are "
-                "damaged, or too large for its precision; export again, or train with a lower --learning-rate"
+                f"'{path}' answers NaN or infinity to {bad} of {len(rows)} examples (output "
+                f"'{name}'): its weights are "
+                "damaged, or too large for its precision; export again, or train with a lower "
+                "--learning-rate"
             )
 
 
 def open_artifact(
-    path: Path, threads: int = 1, meaning: Meaning | None = None, *, timed: bool = False, trust: bool = False
+    path: Path,
+    threads: int = 1,
+    meaning: Meaning | None = None,
+    *,
+    timed: bool = False,
+    trust: bool = False,
 ) -> Session:
     """Open what lies at `path`, whatever it is; a file runs on so many threads, 0 for all.
 
-    `meaning` says what a .keras file of one's own cannot say. What is only `timed` needs no labels. What the manifest beside
-    it does not vouch for is checked as by `check_untrusted`, but with `trust`.
+    `meaning` says what a .keras file of one's own cannot say. What is only `timed` needs no labels.
+    What the manifest beside it does not vouch for is checked as by `check_untrusted`, but with
+    `trust`.
 
     Raises:
-        ArtifactError: missing, damaged, of an unknown kind, without labels, with labels that do not fit, another file than
-            the manifest beside it describes, or refused.
-        ConfigError, DataError: as `zoo.keras_file.load_own`; or `meaning` is given of what says it itself.
+        ArtifactError: missing, damaged, of an unknown kind, without labels, with labels that do not
+            fit, another file than the manifest beside it describes, or refused.
+        ConfigError, DataError: as `zoo.backbones.own.load_own`; or `meaning` is given of what says
+            it itself.
     """
     path = Path(path)
     for place in (path, *path.absolute().parents[:2]):  # a file is in an export, and that in a run
@@ -136,16 +168,21 @@ def open_artifact(
         raise ArtifactError(f"there is no artifact '{path}': expected {ACCEPTED}")
     if is_own(path):
         # As values its numbers need no names.
-        return _own(path, Meaning(outputs="values") if timed else meaning or Meaning(), beside=not timed)
+        return _own(
+            path, Meaning(outputs="values") if timed else meaning or Meaning(), beside=not timed
+        )
     if meaning is not None and meaning != Meaning():
         raise ConfigError(
-            f"--labels, --outputs and --input-range are for a .keras file of your own: '{path}' knows its labels, and what "
+            f"--labels, --outputs and --input-range are for a .keras file of your own: '{path}' "
+            "knows its labels, and what "
             "goes in and comes out"
         )
     with unchanged(path):
         session = _open(path, threads, trust)
     if len(session.outputs) > 1 and "outputs" not in session.preprocessing and not (timed or trust):
-        raise ArtifactError(f"'{path}' does not say what its {len(session.outputs)} outputs mean: export again")
+        raise ArtifactError(
+            f"'{path}' does not say what its {len(session.outputs)} outputs mean: export again"
+        )
     return session
 
 
@@ -164,9 +201,9 @@ def _open(path: Path, threads: int, trust: bool) -> Session:
 
 
 def check_untrusted(path: Path, trust: bool = False) -> None:
-    """Refuse what would do more than compute, or end the process that opens it: the operators of a SavedModel are looked at,
-    a .tflite or .onnx file is tried in a process of its own. A file whose hash the manifest beside it holds is as it was
-    exported, and is not looked at again.
+    """Refuse what would do more than compute, or end the process that opens it: the operators of a
+    SavedModel are looked at, a .tflite or .onnx file is tried in a process of its own. A file whose
+    hash the manifest beside it holds is as it was exported, and is not looked at again.
 
     Raises:
         ArtifactError: another file than the manifest describes; or refused.
@@ -186,7 +223,8 @@ def check_untrusted(path: Path, trust: bool = False) -> None:
 
 
 def check_shapes(runtime: Runtime, path: Path) -> None:
-    """Refuse a file whose inputs or outputs are no rows of examples, or so large that one example fills the memory.
+    """Refuse a file whose inputs or outputs are no rows of examples, or so large that one example
+    fills the memory.
 
     Raises:
         ArtifactError: names the input or output.
@@ -196,12 +234,14 @@ def check_shapes(runtime: Runtime, path: Path) -> None:
     for name, shape in [*runtime.inputs.items(), *runtime.outputs.items()]:
         if not shape or any(side is not None and side < 1 for side in shape):
             raise ArtifactError(
-                f"'{path}' is damaged: its input or output '{name}' is not of the form (examples, ...), but {shape} for "
+                f"'{path}' is damaged: its input or output '{name}' is not of the form (examples, "
+                f"...), but {shape} for "
                 "each; export again"
             )
         if math.prod(side or 1 for side in shape) > MOST_VALUES:
             raise ArtifactError(
-                f"'{path}' is damaged: its input or output '{name}' would have {shape} values for each example; export again"
+                f"'{path}' is damaged: its input or output '{name}' would have {shape} values for "
+                "each example; export again"
             )
 
 
@@ -213,7 +253,8 @@ def is_own(path: Path) -> bool:
 
 
 def prepare(path: Path, threads: int = 1) -> None:
-    """Load the runtime that `path` needs, on so many threads (0: all), so that opening it costs what the file costs.
+    """Load the runtime that `path` needs, on so many threads (0: all), so that opening it costs
+    what the file costs.
 
     Where TensorFlow runs already, its threads stay as they are.
     """
@@ -240,7 +281,9 @@ def _keras(path: Path, threads: int) -> Session:
 
 
 def _own(path: Path, meaning: Meaning, beside: bool = True) -> Session:
-    """A .keras file of one's own, with the labels of labels.txt `beside` it where none are given."""
+    """A .keras file of one's own, with the labels of labels.txt `beside` it where none are
+    given.
+    """
     load_tensorflow()
     file = path.parent / "labels.txt"
     if beside and meaning.labels is None and file.is_file():
@@ -259,7 +302,9 @@ def _keras_runtime(model: "keras.Model", attached: dict[str, str]) -> Runtime:
     call = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
 
     def run(given):
-        outputs = call(named_inputs(model, {name: tf.constant(value) for name, value in given.items()}))
+        outputs = call(
+            named_inputs(model, {name: tf.constant(value) for name, value in given.items()})
+        )
         return {name: np.asarray(t) for name, t in output_tensors(model, outputs).items()}
 
     return Runtime(
@@ -274,11 +319,15 @@ def _keras_runtime(model: "keras.Model", attached: dict[str, str]) -> Runtime:
 def _file(kind: str, opener: Callable[..., Runtime]) -> Callable[[Path, int], Session]:
     def open_it(path: Path, threads: int) -> Session:
         runtime = opener(path, threads)
-        lacking = [name for name in ("labels.txt", "preprocessing.json") if name not in runtime.attached]
+        lacking = [
+            name for name in ("labels.txt", "preprocessing.json") if name not in runtime.attached
+        ]
         if lacking:
             raise ArtifactError(
-                f"'{path}' is cut short, or was not exported by Graft: it holds no {' and no '.join(lacking)}, which say "
-                "what comes out and how an example goes in; export the Keras model that it was made from, `graft export "
+                f"'{path}' is cut short, or was not exported by Graft: it holds no "
+                f"{' and no '.join(lacking)}, which say "
+                "what comes out and how an example goes in; export the Keras model that it was "
+                "made from, `graft export "
                 "MODEL.keras --labels FILE`"
             )
         return _session(kind, path, runtime)
@@ -302,11 +351,22 @@ def _session(kind: str, path: Path, runtime: Runtime) -> Session:
         raise ArtifactError(f"'{path}' takes pictures of no fixed size: fix it, and export again")
     if len(outputs) == 1 and labels and units is not None and len(labels) != units:
         raise ArtifactError(
-            f"'{path}' has {units} outputs but {len(labels)} labels: its labels.txt belongs to another model"
+            f"'{path}' has {units} outputs but {len(labels)} labels: its labels.txt belongs to "
+            "another model"
         )
     names = tuple(runtime.outputs)
     found = tokenizer if texts else None
-    return Session(kind, path, labels, runtime.inputs, names, runtime.integers, preprocessing, found, runtime.run)
+    return Session(
+        kind,
+        path,
+        labels,
+        runtime.inputs,
+        names,
+        runtime.integers,
+        preprocessing,
+        found,
+        runtime.run,
+    )
 
 
 def _check_token_inputs(runtime: Runtime, path: Path) -> None:
@@ -314,7 +374,8 @@ def _check_token_inputs(runtime: Runtime, path: Path) -> None:
     for name, shape in runtime.inputs.items():
         if name not in TOKEN_INPUTS or len(shape) != 1:
             raise ArtifactError(
-                f"'{path}' is damaged: expected inputs (n, length) of {', '.join(TOKEN_INPUTS)}, got '{name}' with {shape}; "
+                f"'{path}' is damaged: expected inputs (n, length) of {', '.join(TOKEN_INPUTS)}, "
+                f"got '{name}' with {shape}; "
                 "export again"
             )
 
@@ -328,13 +389,18 @@ def _vouched(path: Path) -> bool:
     exported = (path / "saved_model.pb").is_file() or path.suffix in (".tflite", ".onnx")
     if not exported or not (path.parent / manifest.NAME).is_file():
         return False
-    rows = [row for row in manifest.read(path.parent)["files"] if row.get("path") == path.name and "sha256" in row]
+    rows = [
+        row
+        for row in manifest.read(path.parent)["files"]
+        if row.get("path") == path.name and "sha256" in row
+    ]
     if not rows:
         return False
     digest = manifest.sha256(path)
     if any(row["sha256"] != digest for row in rows):
         raise ArtifactError(
-            f"'{path}' is not the file that was exported: its sha256 differs from the one in manifest.json; export "
+            f"'{path}' is not the file that was exported: its sha256 differs from the one in "
+            "manifest.json; export "
             "again, or remove manifest.json if you changed the file on purpose"
         )
     return True
@@ -343,7 +409,9 @@ def _vouched(path: Path) -> bool:
 def _beside(path: Path) -> dict[str, str]:
     """What a run keeps beside its .keras file."""
     if not (path.parent / "labels.txt").is_file():
-        raise ArtifactError(f"the labels of '{path}' are missing: expected '{path.parent / 'labels.txt'}'")
+        raise ArtifactError(
+            f"the labels of '{path}' are missing: expected '{path.parent / 'labels.txt'}'"
+        )
     files = [path.parent / name for name in ("labels.txt", "preprocessing.json", "tokenizer.json")]
     return {file.name: read_text(file) for file in files if file.is_file()}
 

@@ -1,5 +1,6 @@
-"""A file that nobody vouches for is opened in a process of its own first: LiteRT and onnxruntime trust what a file says of
-itself, and a damaged one can end, block or fill the process that opens it.
+"""A file that nobody vouches for is opened in a process of its own first: LiteRT and onnxruntime
+trust what a file says of itself, and a damaged one can end, block or fill the process that opens
+it.
 
     python -m export.trial FILE
 
@@ -14,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from export.probe import PYTHON, environment
-from zoo.errors import ArtifactError, GraftError
+from graft.export.probe import PYTHON, environment
+from graft.zoo.errors import ArtifactError, GraftError
 
 __all__ = ["check_in_a_process", "run_example"]
 
@@ -31,17 +32,23 @@ TRUST = "--trust opens it all the same"
 
 
 def check_in_a_process(path: Path) -> None:
-    """Open the .tflite or .onnx file `path` and run one example, in a process whose time and memory are limited.
+    """Open the .tflite or .onnx file `path` and run one example, in a process whose time and memory
+    are limited.
 
     Raises:
-        ArtifactError: it cannot be opened or run, ends the process, takes too long or too much memory.
+        ArtifactError: it cannot be opened or run, ends the process, takes too long or too much
+            memory.
     """
     limit = _seconds(path)
     try:
         done = subprocess.run(
-            [*PYTHON, "-m", "export.trial", str(path)], capture_output=True, env=environment(),
-            stdin=subprocess.DEVNULL, timeout=START_SECONDS + limit, check=False,
-        )  # fmt: skip
+            [*PYTHON, "-m", "graft.export.trial", str(path)],
+            capture_output=True,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            timeout=START_SECONDS + limit,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
         raise ArtifactError(_too_long(path, limit)) from error
     if done.returncode == 0:
@@ -50,11 +57,16 @@ def check_in_a_process(path: Path) -> None:
         raise ArtifactError(done.stdout.decode("utf-8", "replace"))
     if done.returncode == -getattr(signal, "SIGALRM", 0):
         raise ArtifactError(_too_long(path, limit))
-    raise ArtifactError(f"'{path}' is damaged: its runtime {_ended(done.returncode)} when it opens it; export again")
+    raise ArtifactError(
+        f"'{path}' is damaged: its runtime {_ended(done.returncode)} when it opens it; export again"
+    )
 
 
 def _too_long(path: Path, limit: int) -> str:
-    return f"'{path}' did not open and answer one example within {limit} s: damaged, or very large; {TRUST}"
+    return (
+        f"'{path}' did not open and answer one example within {limit} s: damaged, or very large; "
+        f"{TRUST}"
+    )
 
 
 def _ended(code: int) -> str:
@@ -69,12 +81,21 @@ def _seconds(path: Path) -> int:
 
 def run_example(runtime) -> None:
     """Run one example of ones, which are ids that every vocabulary has."""
-    shapes = {name: (1, *(side or LENGTH for side in shape)) for name, shape in runtime.inputs.items()}
-    runtime.run({name: np.ones(shape, np.int32 if runtime.integers else np.float32) for name, shape in shapes.items()})
+    shapes = {
+        name: (1, *(side or LENGTH for side in shape)) for name, shape in runtime.inputs.items()
+    }
+    runtime.run(
+        {
+            name: np.ones(shape, np.int32 if runtime.integers else np.float32)
+            for name, shape in shapes.items()
+        }
+    )
 
 
 def _limit(path: Path) -> None:
-    """Let the system end this process where it takes too long, and refuse it memory beyond measure."""
+    """Let the system end this process where it takes too long, and refuse it memory beyond
+    measure.
+    """
     with contextlib.suppress(ImportError, ValueError, OSError):  # another system
         import resource
 
@@ -87,8 +108,8 @@ def _limit(path: Path) -> None:
 
 
 def _main(path: Path) -> int:
-    from export.runtimes import open_onnx, open_tflite
-    from export.sessions import check_shapes, prepare
+    from graft.export.runtimes import open_onnx, open_tflite
+    from graft.export.sessions import check_shapes, prepare
 
     prepare(path)
     _limit(path)
@@ -100,13 +121,15 @@ def _main(path: Path) -> int:
         sys.stdout.buffer.write(str(error).encode("utf-8", "replace"))
         return REFUSED
     except MemoryError:
-        sys.stdout.write(f"'{path}' is damaged: it takes more memory than such a file can need; export again")
+        sys.stdout.write(
+            f"'{path}' is damaged: it takes more memory than such a file can need; export again"
+        )
         return REFUSED
     return 0
 
 
 if __name__ == "__main__":
-    from zoo.processes import with_parent
+    from graft.zoo.processes import with_parent
 
     with with_parent():
         sys.exit(_main(Path(sys.argv[1])))

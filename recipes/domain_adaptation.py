@@ -1,14 +1,16 @@
-"""Domain adaptation: labelled pictures of one kind, unlabelled ones of another, a model for the other.
+"""Domain adaptation: labelled pictures of one kind, unlabelled ones of another, a model for the
+other.
 
     graft train domain-adaptation --data catalogue/ --target photos/ --methods cdan pseudo_label --out runs/photos
     python recipes/domain_adaptation.py --data catalogue/ --target photos/ --out runs/photos
 
-A model is trained on the labelled source alone (source_only), and with each of `--methods` beside it on the target without
-labels: dann, cdan, coral, mmd, pseudo_label and fixmatch learn from both in every step, adabn and tent adapt what
-source_only gave (papers: `recipes/adapt/catalogue.py`). Validation labels are the source's, and the epoch that is best for
-it is not the best one for the target: of every training, source_only's too, the last epoch is kept. The model that the run
-keeps is chosen without a label of the target (`--select`). Where the target has labels, `--target-labels` measures every
-method on them, for the report only.
+A model is trained on the labelled source alone (source_only), and with each of `--methods` beside
+it on the target without labels: dann, cdan, coral, mmd, pseudo_label and fixmatch learn from both
+in every step, adabn and tent adapt what source_only gave (papers: `recipes/adapt/catalogue.py`).
+Validation labels are the source's, and the epoch that is best for it is not the best one for the
+target: of every training, source_only's too, the last epoch is kept. The model that the run keeps
+is chosen without a label of the target (`--select`). Where the target has labels, `--target-labels`
+measures every method on them, for the report only.
 
 Expected results: benchmarks/results/adaptation.md.
 """
@@ -18,9 +20,9 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
-from recipes.adapt.selection import Criterion
-from recipes.engine.image_settings import ImageConfig
-from recipes.engine.settings import FitSettings
+from graft.recipes.adapt.selection import Criterion
+from graft.recipes.runs.image_settings import ImageConfig
+from graft.recipes.train.settings import FitSettings
 
 
 @dataclass(frozen=True)
@@ -28,25 +30,37 @@ class Config(ImageConfig):
     """Train an image classifier for a domain that has no labels."""
 
     data: str
-    """The labelled source: a folder of class folders (or of splits), a table, tfds:NAME, or a built-in name."""
+    """The labelled source: a folder of class folders (or of splits), a table, tfds:NAME, or a
+    built-in name.
+    """
     target: str = ""
-    """The target: a folder of pictures, a table, tfds:NAME, or a built-in name. Labels are not looked at."""
+    """The target: a folder of pictures, a table, tfds:NAME, or a built-in name. Labels are not
+    looked at.
+    """
     methods: tuple[str, ...] = ("cdan", "pseudo_label", "adabn")
     """dann, cdan, coral, mmd, pseudo_label, fixmatch, adabn, tent."""
     select: Criterion = "information"
-    """What the kept model is chosen by: information about the target, or accuracy on validation examples of the source,
-    weighted by how much they look like the target (iwv) or not (labelled)."""
+    """What the kept model is chosen by: information about the target, or accuracy on validation
+    examples of the source, weighted by how much they look like the target (iwv) or not
+    (labelled).
+    """
     target_labels: bool = False
-    """Measure on the target's labels (those of its test split, if it has splits). Nothing is trained or chosen by them."""
+    """Measure on the target's labels (those of its test split, if it has splits). Nothing is
+    trained or chosen by them.
+    """
     strength: float = 1.0
     """What the methods' losses count beside that of the labelled source."""
     threshold: float | None = None
     """How sure a label has to be to be learned from, 0 to 1. Default: the method's own."""
     hidden: int = 0
-    """Units in a layer before the last one; 0: none. With feature_extraction it is what can adapt."""
+    """Units in a layer before the last one; 0: none. With feature_extraction it is what can
+    adapt.
+    """
     dropout: float = 0.0
     """Before the head, 0 to 1."""
-    fit: OmitArgPrefixes[FitSettings] = field(default_factory=lambda: FitSettings(augment=("crop",)))
+    fit: OmitArgPrefixes[FitSettings] = field(
+        default_factory=lambda: FitSettings(augment=("crop",))
+    )
     seeds: int = 1
     """Train so many times, with consecutive seeds."""
     split_seed: int = 0
@@ -56,14 +70,22 @@ class Config(ImageConfig):
 
 
 def main(config: Config) -> Path:
-    """Train, adapt, choose, measure, write the run directory and print the outcome; returns the directory."""
-    from recipes.adapt import catalogue, compare, domains, outcome
-    from recipes.engine import fit, hints, report, run, schedule, splits, workspace
-    from recipes.engine.progress import say
-    from zoo import backbone_table, backbones, heads
-    from zoo.errors import ConfigError
-    from zoo.quiet import load_tensorflow
-    from zoo.stack import stack
+    """Train, adapt, choose, measure, write the run directory and print the outcome; returns the
+    directory.
+    """
+    from graft.recipes.adapt import catalogue, compare, domains, outcome
+    from graft.recipes.codecs import hints
+    from graft.recipes.data import splits
+    from graft.recipes.report import report
+    from graft.recipes.runs import run, workspace
+    from graft.recipes.train import fit, schedule
+    from graft.zoo.backbones import build as backbones
+    from graft.zoo.backbones import table as backbone_table
+    from graft.zoo.errors import ConfigError
+    from graft.zoo.graph.stack import stack
+    from graft.zoo.heads import heads
+    from graft.zoo.quiet import load_tensorflow
+    from graft.zoo.terminal import say
 
     config.check()
     config.fit.refuse("mixed_precision", "adaptation")
@@ -72,7 +94,9 @@ def main(config: Config) -> Path:
     if not config.target:
         raise ConfigError("--target is missing: the pictures without labels that the model is for")
     row = backbone_table.find(config.backbone)
-    spec = schedule.weights_for(config.schedule, config.weights, backbone_table.default_weights(row))
+    spec = schedule.weights_for(
+        config.schedule, config.weights, backbone_table.default_weights(row)
+    )
     phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
     catalogue.check_reach(config.methods, phases, config.hidden)
     pair = domains.load(config)
@@ -87,13 +111,20 @@ def main(config: Config) -> Path:
     with workspace.workspace(config.out, run.plain(config), pair.content) as folder:
         load_tensorflow()
         described = fit.describe_phases(build(), phases)
-        duplicates = splits.warn_of_concerns(pair.source, pair.fingerprint, config.backbone, config.split_seed)
+        duplicates = splits.warn_of_concerns(
+            pair.source, pair.fingerprint, config.backbone, config.split_seed
+        )
         images, measured = domains.decode(pair, size, config.skip_bad)
         hinted = hints.class_weights(head, images["train"].targets, config.fit)
-        say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
+        say(
+            schedule.table(
+                f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget
+            )
+        )
         seeds = range(config.seed, config.seed + config.seeds)
         methods = (config.methods, config.strength, config.threshold)
-        # No validation data of the target say which epoch is best there: of every training the last one is kept.
+        # No validation data of the target say which epoch is best there: of every training the last
+        # one is kept.
         plan = compare.Plan("source_only", *methods, phases, seeds, config.fit, keep="last")
         store = workspace.store_beside(config.out, config.fit.cache)
         found = compare.train(plan, build, head, images, store, folder)
@@ -101,7 +132,9 @@ def main(config: Config) -> Path:
         chosen, adaptation = outcome.decide(
             folder, found, model, images, measured, config.select, head.labels, "target", store
         )
-        facts = outcome.facts_of("domain-adaptation", config, described, found, chosen, adaptation) | {
+        facts = outcome.facts_of(
+            "domain-adaptation", config, described, found, chosen, adaptation
+        ) | {
             "backbone": run.describe_backbone(row, spec, model),
             "data": run.describe_data(
                 pair.source,
@@ -114,7 +147,9 @@ def main(config: Config) -> Path:
             | {"target": domains.describe(pair, images, measured), "hints": hinted}
             | {"calibration": {"split": "unlabelled", "source": pair.target}},
         }
-        run.write_classifier(folder, model, head, images, chosen.history, facts, calibration=images["unlabelled"])
+        run.write_classifier(
+            folder, model, head, images, chosen.history, facts, calibration=images["unlabelled"]
+        )
         report.write(folder)
     outcome.summarize(config.out)
     return config.out
@@ -123,6 +158,6 @@ def main(config: Config) -> Path:
 if __name__ == "__main__":
     import tyro
 
-    from recipes.engine.run import exit_code
+    from graft.recipes.runs.run import exit_code
 
     raise SystemExit(exit_code(main(tyro.cli(Config))))

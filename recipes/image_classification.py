@@ -3,9 +3,10 @@
     graft train image-classification --data photos/ --out runs/photos
     python recipes/image_classification.py --data photos/ --out runs/photos
 
-A pretrained backbone gets a new head and is trained through a freezing schedule (Yosinski et al. 2014, arXiv:1411.1792;
-Kornblith et al. 2019, arXiv:1805.08974). With `--compare-scratch` the same architecture is trained from random weights
-for the same number of epochs, and the run says what transfer gained or lost.
+A pretrained backbone gets a new head and is trained through a freezing schedule (Yosinski et al.
+2014, arXiv:1411.1792; Kornblith et al. 2019, arXiv:1805.08974). With `--compare-scratch` the same
+architecture is trained from random weights for the same number of epochs, and the run says what
+transfer gained or lost.
 
 Expected results: benchmarks/results/clothing_small.md.
 """
@@ -13,7 +14,7 @@ Expected results: benchmarks/results/clothing_small.md.
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.engine.image_settings import ImageConfig
+from graft.recipes.runs.image_settings import ImageConfig
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,9 @@ class Config(ImageConfig):
     blocks: int | None = None
     """Blocks that the last phase trains, from the top. Default: the schedule's own."""
     layer_decay: float | None = None
-    """Each block learns at this share of the rate of the one above it. Default: the schedule's own."""
+    """Each block learns at this share of the rate of the one above it. Default: the schedule's
+    own.
+    """
     dropout: float = 0.2
     """Before the head, 0 to 1."""
     label_smoothing: float = 0.0
@@ -31,10 +34,13 @@ class Config(ImageConfig):
     per_class: int | None = None
     """Train on so many pictures of each class only (drawn by --split-seed)."""
     fraction: float | None = None
-    """Train on this share of the training pictures only, of each class alike (drawn by --split-seed)."""
+    """Train on this share of the training pictures only, of each class alike (drawn by
+    --split-seed).
+    """
     seeds: int = 1
-    """Train so many times, with consecutive seeds; the run keeps the one whose best epoch has the best
-    validation figure (the loss, by which epochs are chosen)."""
+    """Train so many times, with consecutive seeds; the run keeps the one whose best epoch has the
+    best validation figure (the loss, by which epochs are chosen).
+    """
     split_seed: int = 0
     """For splits that are missing in the data and have to be made."""
     compare_scratch: bool = False
@@ -47,35 +53,37 @@ def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
     import numpy as np
 
-    from recipes.engine import (
-        divergence,
-        evaluation,
-        fit,
-        hints,
-        images,
-        optimizer,
-        report,
-        run,
-        schedule,
-        sources,
-        splits,
-        workspace,
-    )
-    from recipes.engine.progress import say
-    from zoo import backbone_table, backbones, heads
-    from zoo.quiet import load_tensorflow
-    from zoo.stack import stack
-    from zoo.state import set_weights
+    from graft.recipes.codecs import hints, images
+    from graft.recipes.data import sources, splits
+    from graft.recipes.report import report
+    from graft.recipes.runs import run, workspace
+    from graft.recipes.tasks import evaluation
+    from graft.recipes.train import divergence, fit, optimizer, schedule
+    from graft.zoo.backbones import build as backbones
+    from graft.zoo.backbones import table as backbone_table
+    from graft.zoo.graph.stack import stack
+    from graft.zoo.graph.state import set_weights
+    from graft.zoo.heads import heads
+    from graft.zoo.quiet import load_tensorflow
+    from graft.zoo.terminal import say
 
     config.check()
     row = backbone_table.find(config.backbone)
-    spec = schedule.weights_for(config.schedule, config.weights, backbone_table.default_weights(row))
-    phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate, config.layer_decay, config.blocks)
-    source = sources.load(config.data, path_column=config.path_column, label_column=config.label_column)
+    spec = schedule.weights_for(
+        config.schedule, config.weights, backbone_table.default_weights(row)
+    )
+    phases = schedule.resolve(
+        config.schedule, config.epochs, config.learning_rate, config.layer_decay, config.blocks
+    )
+    source = sources.load(
+        config.data, path_column=config.path_column, label_column=config.label_column
+    )
     source, made = splits.complete(source, config.split_seed)
     fingerprint = splits.fingerprint(source)
     source = splits.take(source, config.per_class, config.fraction, config.split_seed)
-    head = heads.single_label(source.labels, dropout=config.dropout, label_smoothing=config.label_smoothing)
+    head = heads.single_label(
+        source.labels, dropout=config.dropout, label_smoothing=config.label_smoothing
+    )
     size = config.image_size or row.image_size
 
     def build(spec: str, mixed: bool = config.fit.mixed_precision):
@@ -87,19 +95,35 @@ def main(config: Config) -> Path:
     with workspace.workspace(config.out, run.plain(config), fingerprint) as folder:
         load_tensorflow()
         described = fit.describe_phases(build(spec), phases)
-        duplicates = splits.warn_of_concerns(source, fingerprint, config.backbone, config.split_seed)
+        duplicates = splits.warn_of_concerns(
+            source, fingerprint, config.backbone, config.split_seed
+        )
         store = workspace.store_beside(config.out)
         pixels = images.decode_splits(source, size, skip_bad=config.skip_bad)
         hinted = hints.class_weights(head, pixels["train"].targets, config.fit)
-        say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
+        say(
+            schedule.table(
+                f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget
+            )
+        )
         seeds = range(config.seed, config.seed + config.seeds)
 
         def train(name: str, spec: str, phases):
             model, trained = fit.train(
-                lambda: build(spec), head, phases, pixels, seeds, config.fit, store=store, folder=folder, name=name
+                lambda: build(spec),
+                head,
+                phases,
+                pixels,
+                seeds,
+                config.fit,
+                store=store,
+                folder=folder,
+                name=name,
             )
             outputs = fit.predict(model, pixels["test"], [result.weights for result in trained])
-            units = [evaluation.unit_scores(head, output, pixels["test"].targets) for output in outputs]
+            units = [
+                evaluation.unit_scores(head, output, pixels["test"].targets) for output in outputs
+            ]
             return trained, np.stack(units)
 
         trained, units = train("transfer", spec, phases)
@@ -111,7 +135,9 @@ def main(config: Config) -> Path:
                 "scratch", "none", schedule.resolve("scratch", sum(p.epochs for p in phases))
             )
             seconds = ([t.seconds for t in trained], [t.seconds for t in arms["scratch"]])
-            verdict = evaluation.verdict(accuracies, rival_units.mean(-1), seconds, (units, rival_units))
+            verdict = evaluation.verdict(
+                accuracies, rival_units.mean(-1), seconds, (units, rival_units)
+            )
         best = fit.best_of(trained)
         model = build("none", mixed=False)
         set_weights(model, best.weights)
@@ -121,7 +147,9 @@ def main(config: Config) -> Path:
             "config": run.plain(config),
             **run.shipped(best, config.schedule, described),
             "backbone": run.describe_backbone(row, spec, model),
-            "data": run.describe_data(source, pixels, made, config.split_seed, fingerprint, duplicates)
+            "data": run.describe_data(
+                source, pixels, made, config.split_seed, fingerprint, duplicates
+            )
             | {"hints": hinted},
             "test_accuracy_by_seed": accuracies,
             "trainings": divergence.trainings(arms),
@@ -137,6 +165,6 @@ def main(config: Config) -> Path:
 if __name__ == "__main__":
     import tyro
 
-    from recipes.engine.run import exit_code
+    from graft.recipes.runs.run import exit_code
 
     raise SystemExit(exit_code(main(tyro.cli(Config))))

@@ -3,9 +3,10 @@
     graft train pretrain-glyphs --out build/glyphs
     python recipes/pretrain_glyphs.py --out build/glyphs
 
-It makes `mobilenet_v2_0.35.weights.h5` (backbone without head, float16), golden tensors and `figures.json`; the card in
-zoo/bundled/ quotes the figures. Architecture: Sandler et al. 2018, arXiv:1801.04381. What it is for: a demonstration of
-transfer that needs no download, on pictures of characters. Expected result: see zoo/bundled/mobilenet_v2_0.35.md.
+It makes `mobilenet_v2_0.35.weights.h5` (backbone without head, float16), golden tensors and
+`figures.json`; the card in zoo/bundled/ quotes the figures. Architecture: Sandler et al. 2018,
+arXiv:1801.04381. What it is for: a demonstration of transfer that needs no download, on pictures of
+characters. Expected result: see zoo/bundled/mobilenet_v2_0.35.md.
 """
 
 from dataclasses import dataclass
@@ -40,22 +41,30 @@ def main(config: Config) -> Path:
 
     import numpy as np
 
-    from recipes.data import glyphs
-    from recipes.engine import evaluation, fit, run, schedule
-    from recipes.engine.images import Images
-    from recipes.engine.progress import say
-    from recipes.engine.settings import FitSettings, check_numbers
-    from zoo import backbone_table, backbones, heads, locks, weights
-    from zoo.files import staged_folder
-    from zoo.quiet import load_tensorflow
-    from zoo.stack import backbone_of, stack
-    from zoo.state import set_weights
+    from graft.recipes.codecs.images import Images
+    from graft.recipes.data.builtin import glyphs
+    from graft.recipes.runs import run
+    from graft.recipes.tasks import evaluation
+    from graft.recipes.train import fit, schedule
+    from graft.recipes.train.settings import FitSettings, check_numbers
+    from graft.zoo import locks
+    from graft.zoo.backbones import build as backbones
+    from graft.zoo.backbones import table as backbone_table
+    from graft.zoo.backbones import weights
+    from graft.zoo.files import staged_folder
+    from graft.zoo.graph.stack import backbone_of, stack
+    from graft.zoo.graph.state import set_weights
+    from graft.zoo.heads import heads
+    from graft.zoo.quiet import load_tensorflow
+    from graft.zoo.terminal import say
 
     check_numbers(config)
     row = backbone_table.find(config.backbone)
     load_tensorflow()
     head = heads.single_label(glyphs.CLASSES, dropout=0.1)
-    phases = (schedule.Phase("pretrain", "all", config.epochs, config.learning_rate, batch_norm="train"),)
+    phases = (
+        schedule.Phase("pretrain", "all", config.epochs, config.learning_rate, batch_norm="train"),
+    )
 
     def render(count: int, seed: int, **options) -> Images:
         pixels, classes = glyphs.render(count, seed, config.image_size, **options)
@@ -67,7 +76,10 @@ def main(config: Config) -> Path:
 
     with locks.hold(config.out), staged_folder(config.out, config.overwrite) as folder:
         say(f"rendering {config.examples:,} characters of {len(glyphs.CLASSES)} classes")
-        pixels = {"train": render(config.examples, 4 * config.seed), "validation": render(2000, 4 * config.seed + 1)}
+        pixels = {
+            "train": render(config.examples, 4 * config.seed),
+            "validation": render(2000, 4 * config.seed + 1),
+        }
         held_out = {
             "new pictures": render(4000, 4 * config.seed + 2),
             "new fonts": render(4000, 4 * config.seed + 3, fonts=glyphs.HELD_OUT_FONTS),
@@ -86,7 +98,9 @@ def main(config: Config) -> Path:
         set_weights(backbone_of(model), backbone.get_weights())
         inputs = held_out["new pictures"].pixels[:4]
         np.savez_compressed(
-            folder / f"{row.name}.golden.npz", inputs=inputs, features=backbone(np.float32(inputs)).numpy().mean((1, 2))
+            folder / f"{row.name}.golden.npz",
+            inputs=inputs,
+            features=backbone(np.float32(inputs)).numpy().mean((1, 2)),
         )
         figures = {
             "accuracy": {

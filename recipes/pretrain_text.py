@@ -1,11 +1,12 @@
 """The bundled text encoder: a small BERT, distilled from the sentence embeddings of a larger one.
 
-    GRAFT_DATA=... python benchmarks/text_corpus.py build/text
-    graft train pretrain-text --corpus build/text/corpus.txt --teacher all-MiniLM-L6-v2/ --out build/encoder
+    GRAFT_DATA=... python benchmarks/text_corpus.py build/text graft train pretrain-text --corpus
+    build/text/corpus.txt --teacher all-MiniLM-L6-v2/ --out build/encoder
 
-The vocabulary is learned from the corpus; the mean of the student's token vectors learns to point, after a linear map that
-is thrown away, where the teacher's mean points (Reimers and Gurevych 2020, arXiv:2004.09813). The result is a preset of
-KerasHub, weights in float16. What it is worth: zoo/bundled/graft_mini_en/README.md.
+The vocabulary is learned from the corpus; the mean of the student's token vectors learns to point,
+after a linear map that is thrown away, where the teacher's mean points (Reimers and Gurevych 2020,
+arXiv:2004.09813). The result is a preset of KerasHub, weights in float16. What it is worth:
+zoo/bundled/graft_mini_en/README.md.
 """
 
 from dataclasses import dataclass
@@ -45,13 +46,16 @@ def main(config: Config) -> Path:
     import keras_hub
     import numpy as np
 
-    from recipes.engine import fit, run, schedule
-    from recipes.engine.progress import say
-    from recipes.engine.settings import FitSettings, check_numbers
-    from recipes.engine.texts import token_texts
-    from zoo import encoders, heads, locks, text, weights
-    from zoo.files import staged_folder
-    from zoo.stack import stack
+    from graft.recipes.codecs.texts import token_texts
+    from graft.recipes.runs import run
+    from graft.recipes.train import fit, schedule
+    from graft.recipes.train.settings import FitSettings, check_numbers
+    from graft.zoo import locks, text
+    from graft.zoo.backbones import encoders, weights
+    from graft.zoo.files import staged_folder
+    from graft.zoo.graph.stack import stack
+    from graft.zoo.heads import heads
+    from graft.zoo.terminal import say
 
     check_numbers(config)
     lines = text.read_vocabulary(config.corpus)
@@ -83,14 +87,27 @@ def main(config: Config) -> Path:
 
     keras.utils.set_random_seed(config.seed)
     backbone = keras_hub.models.BertBackbone(
-        vocabulary_size=len(pieces), num_layers=config.layers, num_heads=config.width // 32, hidden_dim=config.width,
-        intermediate_dim=4 * config.width, max_sequence_length=config.max_length, num_segments=2, dropout=0.0,
-    )  # fmt: skip
-    student = keras.Model([backbone.input[name] for name in encoders.INPUTS], backbone.output["sequence_output"])
+        vocabulary_size=len(pieces),
+        num_layers=config.layers,
+        num_heads=config.width // 32,
+        hidden_dim=config.width,
+        intermediate_dim=4 * config.width,
+        max_sequence_length=config.max_length,
+        num_segments=2,
+        dropout=0.0,
+    )
+    student = keras.Model(
+        [backbone.input[name] for name in encoders.INPUTS], backbone.output["sequence_output"]
+    )
     head = heads.Head(
-        "embedding", "embedding", (), lambda features: keras.layers.Dense(wanted.shape[-1], name="embedding")(features),
-        lambda: keras.losses.CosineSimilarity(), list, None,
-    )  # fmt: skip
+        "embedding",
+        "embedding",
+        (),
+        lambda features: keras.layers.Dense(wanted.shape[-1], name="embedding")(features),
+        lambda: keras.losses.CosineSimilarity(),
+        list,
+        None,
+    )
     examples = encoded(tokenizer, encoders.INPUTS)
     chosen = np.random.default_rng(config.seed).permutation(len(lines)) < 1000
     splits = {
@@ -100,9 +117,13 @@ def main(config: Config) -> Path:
     phases = (schedule.Phase("distil", "all", config.epochs, config.learning_rate),)
     settings = FitSettings(batch_size=config.batch_size, weight_decay=0.01, clip_norm=1.0)
     with locks.hold(config.out), staged_folder(config.out, config.overwrite) as folder:
-        _, (trained,) = fit.train(lambda: stack(student, [head]), head, phases, splits, [config.seed], settings)
+        _, (trained,) = fit.train(
+            lambda: stack(student, [head]), head, phases, splits, [config.seed], settings
+        )
         backbone.save_to_preset(folder)
-        keras_hub.models.BertTokenizer(vocabulary=pieces, lowercase=True, strip_accents=True).save_to_preset(folder)
+        keras_hub.models.BertTokenizer(
+            vocabulary=pieces, lowercase=True, strip_accents=True
+        ).save_to_preset(folder)
         weights.save_float16(backbone, folder / "model.weights.h5")
         figures = {
             "cosine": -trained.validation_loss,
@@ -115,7 +136,10 @@ def main(config: Config) -> Path:
             "sha256": weights.sha256(folder / "model.weights.h5"),
         }
         (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
-    print(f"cosine to the teacher {figures['cosine']:.3f}, {figures['size_bytes']:,} bytes, {config.out}")
+    print(
+        f"cosine to the teacher {figures['cosine']:.3f}, {figures['size_bytes']:,} bytes, "
+        f"{config.out}"
+    )
     return config.out
 
 
@@ -123,14 +147,18 @@ def _where(texts, chosen, wanted):
     """The chosen ones of `texts`, with what the teacher says as targets."""
     import numpy as np
 
-    from recipes.engine.texts import token_texts
+    from graft.recipes.codecs.texts import token_texts
 
     at = np.flatnonzero(chosen)
     return token_texts(
-        [texts.ids[i] for i in at], wanted[texts.targets[at]], [texts.names[i] for i in at],
+        [texts.ids[i] for i in at],
+        wanted[texts.targets[at]],
+        [texts.names[i] for i in at],
         [texts.sentences[i] for i in at],
-        inputs=texts.inputs, pad_id=texts.pad_id, max_length=texts.max_length,
-    )  # fmt: skip
+        inputs=texts.inputs,
+        pad_id=texts.pad_id,
+        max_length=texts.max_length,
+    )
 
 
 if __name__ == "__main__":

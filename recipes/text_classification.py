@@ -3,9 +3,10 @@
     graft train text-classification --data reviews.csv --out runs/reviews
     python recipes/text_classification.py --data reviews.csv --backbone all-MiniLM-L6-v2/ --out runs/reviews
 
-The mean of an encoder's token vectors gets a new head (Devlin et al. 2019, arXiv:1810.04805; Reimers and Gurevych 2019,
-arXiv:1908.10084) and is trained through a freezing schedule, low-rank additions or biases alone. With `--compare-scratch`
-the same architecture is trained from random weights, and the run says what transfer gained or lost.
+The mean of an encoder's token vectors gets a new head (Devlin et al. 2019, arXiv:1810.04805;
+Reimers and Gurevych 2019, arXiv:1908.10084) and is trained through a freezing schedule, low-rank
+additions or biases alone. With `--compare-scratch` the same architecture is trained from random
+weights, and the run says what transfer gained or lost.
 
 Expected results: benchmarks/results/text.md.
 """
@@ -13,7 +14,7 @@ Expected results: benchmarks/results/text.md.
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.engine.text_settings import TextConfig
+from graft.recipes.runs.text_settings import TextConfig
 
 
 @dataclass(frozen=True)
@@ -28,20 +29,25 @@ class Config(TextConfig):
 
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
-    from recipes.engine import sentences, text_run
-    from zoo import heads
+    from graft.recipes.data import sentences
+    from graft.recipes.runs import text_run
+    from graft.zoo.heads import heads
 
-    source = sentences.load(config.data, need=("label",), columns=config.columns, several=config.multi_label)
+    source = sentences.load(
+        config.data, need=("label",), columns=config.columns, several=config.multi_label
+    )
     if config.multi_label:
         head = heads.multi_label(source.labels, dropout=config.dropout)
     else:
-        head = heads.single_label(source.labels, dropout=config.dropout, label_smoothing=config.label_smoothing)
+        head = heads.single_label(
+            source.labels, dropout=config.dropout, label_smoothing=config.label_smoothing
+        )
     return text_run.train_text("text-classification", config, source, head)
 
 
 if __name__ == "__main__":
     import tyro
 
-    from recipes.engine.run import exit_code
+    from graft.recipes.runs.run import exit_code
 
     raise SystemExit(exit_code(main(tyro.cli(Config))))

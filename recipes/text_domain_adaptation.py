@@ -1,21 +1,24 @@
-"""Domain adaptation of texts: labelled sentences of one kind, unlabelled ones of another, a classifier for the other.
+"""Domain adaptation of texts: labelled sentences of one kind, unlabelled ones of another, a
+classifier for the other.
 
     graft train text-classification --data books.csv --backbone all-MiniLM-L6-v2/ --schedule full --out runs/books
     graft train text-domain-adaptation --data books.csv --target kitchen.csv --backbone runs/books --out runs/kitchen
 
-The encoder, here one that was first trained on the source, stays as it is; what adapts is a layer between its embeddings,
-which are computed once, and the last one. Methods as in `recipes/domain_adaptation.py`: dann, cdan, coral, mmd and
-pseudo_label, beside source_only; of every training the last epoch is kept.
+The encoder, here one that was first trained on the source, stays as it is; what adapts is a layer
+between its embeddings, which are computed once, and the last one. Methods as in
+`recipes/domain_adaptation.py`: dann, cdan, coral, mmd and pseudo_label, beside source_only; of
+every training the last epoch is kept.
 
-Expected results (benchmarks/results/adaptation.md, five seeds): over the 12 pairs of the Amazon reviews what was kept gained
-0.8 points (0.6 to 0.9) over 82.6 %; behind the encoder as it comes it lost 2.7 (1.1 to 4.2) of 69.5 %.
+Expected results (benchmarks/results/adaptation.md, five seeds): over the 12 pairs of the Amazon
+reviews what was kept gained 0.8 points (0.6 to 0.9) over 82.6 %; behind the encoder as it comes it
+lost 2.7 (1.1 to 4.2) of 69.5 %.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.adapt.selection import Criterion
-from recipes.engine.text_settings import TextConfig
+from graft.recipes.adapt.selection import Criterion
+from graft.recipes.runs.text_settings import TextConfig
 
 METHODS = ("dann", "cdan", "coral", "mmd", "pseudo_label")
 OTHERS = ("per_class", "fraction", "compare_scratch", "scratch_epochs", "blocks", "layer_decay")
@@ -31,10 +34,14 @@ class Config(TextConfig):
     methods: tuple[str, ...] = ("coral", "cdan", "pseudo_label")
     """dann, cdan, coral, mmd, pseudo_label."""
     select: Criterion = "information"
-    """What the kept model is chosen by: information about the target, or accuracy on validation examples of the source,
-    weighted by how much they look like the target (iwv) or not (labelled)."""
+    """What the kept model is chosen by: information about the target, or accuracy on validation
+    examples of the source, weighted by how much they look like the target (iwv) or not
+    (labelled).
+    """
     target_labels: bool = False
-    """Measure on the target's labels (those of its test split, if it has splits). Nothing is trained or chosen by them."""
+    """Measure on the target's labels (those of its test split, if it has splits). Nothing is
+    trained or chosen by them.
+    """
     strength: float = 1.0
     """What the methods' losses count beside that of the labelled source."""
     threshold: float | None = None
@@ -43,8 +50,9 @@ class Config(TextConfig):
     """The encoder stays as it is."""
     hidden: int = 256
     """Units in the layer that adapts."""
-    # At the rate of a last layer alone it is as accurate on the source, but with nearly three times the loss, and methods go
-    # by how sure the model is (books of the Amazon reviews, validation, seeds 0 and 1: 1.7 after 30 epochs, 0.6 after 20).
+    # At the rate of a last layer alone it is as accurate on the source, but with nearly three times
+    # the loss, and methods go by how sure the model is (books of the Amazon reviews, validation,
+    # seeds 0 and 1: 1.7 after 30 epochs, 0.6 after 20).
     learning_rate: float | None = 1e-3
     """Of the layer that adapts and the last one."""
     seeds: int = 1
@@ -52,30 +60,44 @@ class Config(TextConfig):
 
 
 def main(config: Config) -> Path:
-    """Train, adapt, choose, measure, write the run directory and print the outcome; returns the directory."""
-    from recipes.adapt import catalogue, compare, domains, outcome
-    from recipes.engine import fit, report, run, schedule, splits, text_run, tfidf, workspace
-    from recipes.engine.progress import say
-    from zoo import encoders, heads
-    from zoo.errors import ConfigError
-    from zoo.stack import stack
+    """Train, adapt, choose, measure, write the run directory and print the outcome; returns the
+    directory.
+    """
+    from graft.recipes.adapt import catalogue, compare, domains, outcome
+    from graft.recipes.data import splits
+    from graft.recipes.report import report
+    from graft.recipes.runs import run, text_run, workspace
+    from graft.recipes.tasks import tfidf
+    from graft.recipes.train import fit, schedule
+    from graft.zoo.backbones import encoders
+    from graft.zoo.errors import ConfigError
+    from graft.zoo.graph.stack import stack
+    from graft.zoo.heads import heads
+    from graft.zoo.terminal import say
 
     config.check()
     config.fit.refuse("mixed_precision", "encoders of texts")
-    useless = next((name for name in OTHERS if getattr(config, name) != getattr(Config, name)), None)
+    useless = next(
+        (name for name in OTHERS if getattr(config, name) != getattr(Config, name)), None
+    )
     if useless is not None:
-        raise ConfigError(f"--{useless.replace('_', '-')} changes nothing where texts are adapted: leave it away")
+        raise ConfigError(
+            f"--{useless.replace('_', '-')} changes nothing where texts are adapted: leave it away"
+        )
     catalogue.check(config.methods, METHODS, config.strength, config.threshold)
     catalogue.check_length(config.fit)
     if config.schedule != "feature_extraction" or config.hidden < 1:
         raise ConfigError(
-            "texts are adapted behind a frozen encoder: --schedule feature_extraction, and --hidden 1 or more"
+            "texts are adapted behind a frozen encoder: --schedule feature_extraction, and "
+            "--hidden 1 or more"
         )
     if not config.target:
         raise ConfigError("--target is missing: the texts without labels that the model is for")
     row = encoders.find(config.backbone)
     spec = config.weights or row.weights[0]
-    phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate, known=schedule.TEXT_SCHEDULES)
+    phases = schedule.resolve(
+        config.schedule, config.epochs, config.learning_rate, known=schedule.TEXT_SCHEDULES
+    )
     pair = domains.load_texts(config)
     head = heads.single_label(pair.source.labels, dropout=config.dropout, hidden=config.hidden)
     tokenizer, max_length = encoders.tokenizer(row), min(config.max_length, row.max_length)
@@ -88,32 +110,52 @@ def main(config: Config) -> Path:
     with workspace.workspace(config.out, run.plain(config), pair.content) as folder:
         model = build()
         described = fit.describe_phases(model, phases)
-        duplicates = splits.warn_of_concerns(pair.source, pair.fingerprint, config.backbone, config.split_seed)
+        duplicates = splits.warn_of_concerns(
+            pair.source, pair.fingerprint, config.backbone, config.split_seed
+        )
         texts, measured = domains.encode_both(
             pair, tokenizer, head, inputs=[t.name for t in model.inputs], max_length=max_length
         )
         warnings, hinted = text_run.notice(head, texts, row, config)
         own = {split: texts[split] for split in pair.source.splits}
         floor = tfidf.measure([head], own, measured)
-        say(schedule.table(f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget))
+        say(
+            schedule.table(
+                f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget
+            )
+        )
         seeds = range(config.seed, config.seed + config.seeds)
         methods = (config.methods, config.strength, config.threshold)
-        # No validation data of the target say which epoch is best there: of every training the last one is kept.
+        # No validation data of the target say which epoch is best there: of every training the last
+        # one is kept.
         plan = compare.Plan("source_only", *methods, phases, seeds, config.fit, keep="last")
         store = workspace.store_beside(config.out, config.fit.cache)
         found = compare.train(plan, build, head, texts, store, folder)
         chosen, adaptation = outcome.decide(
             folder, found, model, texts, measured, config.select, head.labels, "target", store
         )
-        facts = outcome.facts_of("text-domain-adaptation", config, described, found, chosen, adaptation) | {
+        facts = outcome.facts_of(
+            "text-domain-adaptation", config, described, found, chosen, adaptation
+        ) | {
             "modality": "text",
             "backbone": text_run.describe_backbone(row, spec, model),
             "data": text_run.describe_data(
-                pair.source, own, pair.made, config, pair.fingerprint, duplicates, max_length, [head]
+                pair.source,
+                own,
+                pair.made,
+                config,
+                pair.fingerprint,
+                duplicates,
+                max_length,
+                [head],
             )
             | {"target": domains.describe(pair, texts, measured), "hints": hinted},
             "warnings": warnings,
-            "measure": {"name": "accuracy", "key": "accuracy", "heads": [{"name": "accuracy", "key": "accuracy"}]},
+            "measure": {
+                "name": "accuracy",
+                "key": "accuracy",
+                "heads": [{"name": "accuracy", "key": "accuracy"}],
+            },
         }
         text_run.write(
             folder,
@@ -136,6 +178,6 @@ def main(config: Config) -> Path:
 if __name__ == "__main__":
     import tyro
 
-    from recipes.engine.run import exit_code
+    from graft.recipes.runs.run import exit_code
 
     raise SystemExit(exit_code(main(tyro.cli(Config))))

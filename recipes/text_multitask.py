@@ -2,10 +2,10 @@
 
     graft train text-multitask --data commands --out runs/commands
 
-Both heads train at once (Caruana 1997, doi:10.1023/A:1007379606734; Chen et al. 2019, arXiv:1902.10909). Losses are
-weighted by `--task-weights`, or by what the model learns of the uncertainty of each task (Kendall et al. 2018,
-arXiv:1705.07115). With `--compare-single` a model for each task is trained beside it, and the run says whether sharing
-helped.
+Both heads train at once (Caruana 1997, doi:10.1023/A:1007379606734; Chen et al. 2019,
+arXiv:1902.10909). Losses are weighted by `--task-weights`, or by what the model learns of the
+uncertainty of each task (Kendall et al. 2018, arXiv:1705.07115). With `--compare-single` a model
+for each task is trained beside it, and the run says whether sharing helped.
 
 Expected results: benchmarks/results/text.md.
 """
@@ -13,7 +13,7 @@ Expected results: benchmarks/results/text.md.
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.engine.text_settings import TextConfig
+from graft.recipes.runs.text_settings import TextConfig
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,9 @@ class Config(TextConfig):
     """Train one encoder for intents and slots."""
 
     schedule: str = "full"
-    """feature_extraction, fine_tune, gradual_unfreeze, probe_then_tune, full, lora, bias or scratch."""
+    """feature_extraction, fine_tune, gradual_unfreeze, probe_then_tune, full, lora, bias or
+    scratch.
+    """
     task_weights: tuple[float, float] = (1.0, 1.0)
     """What the losses of intent and slots count."""
     uncertainty: bool = False
@@ -32,9 +34,10 @@ class Config(TextConfig):
 
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
-    from recipes.engine import sentences, text_run
-    from zoo import heads
-    from zoo.errors import ConfigError
+    from graft.recipes.data import sentences
+    from graft.recipes.runs import text_run
+    from graft.zoo.errors import ConfigError
+    from graft.zoo.heads import heads
 
     if config.uncertainty and config.task_weights != (1.0, 1.0):
         raise ConfigError("--uncertainty finds the weights by itself: leave --task-weights away")
@@ -43,13 +46,17 @@ def main(config: Config) -> Path:
     slots = heads.tags(sentences.tag_names(source), name="slots", dropout=config.dropout)
     tasks = heads.Tasks((intent, slots), None if config.uncertainty else config.task_weights)
     return text_run.train_text(
-        "text-multitask", config, source, tasks, alone=(intent, slots) if config.compare_single else ()
+        "text-multitask",
+        config,
+        source,
+        tasks,
+        alone=(intent, slots) if config.compare_single else (),
     )
 
 
 if __name__ == "__main__":
     import tyro
 
-    from recipes.engine.run import exit_code
+    from graft.recipes.runs.run import exit_code
 
     raise SystemExit(exit_code(main(tyro.cli(Config))))

@@ -1,10 +1,12 @@
-"""Text similarity: sentences with labels in, a model out whose vectors are near where meanings are alike.
+"""Text similarity: sentences with labels in, a model out whose vectors are near where meanings are
+alike.
 
     graft train text-similarity --data questions.csv --out runs/questions
 
-The head is a vector of length 1, trained with the supervised contrastive loss (Khosla et al. 2020, arXiv:2004.11362):
-within a batch, sentences of one label draw near and others apart. Measured is retrieval: how often the nearest other
-sentence has the same label (recall at 1), and how often one of the nearest five has.
+The head is a vector of length 1, trained with the supervised contrastive loss (Khosla et al. 2020,
+arXiv:2004.11362): within a batch, sentences of one label draw near and others apart. Measured is
+retrieval: how often the nearest other sentence has the same label (recall at 1), and how often one
+of the nearest five has.
 
 Expected results: not measured yet.
 """
@@ -14,8 +16,8 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
-from recipes.engine.settings import FitSettings
-from recipes.engine.text_settings import TextConfig
+from graft.recipes.runs.text_settings import TextConfig
+from graft.recipes.train.settings import FitSettings
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class Config(TextConfig):
 
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
-    from recipes.engine import sentences, text_run
-    from zoo import heads
+    from graft.recipes.data import sentences
+    from graft.recipes.runs import text_run
+    from graft.zoo.heads import heads
 
     source = sentences.load(config.data, need=("label",), columns=config.columns)
     head = heads.embedding(config.dimension, temperature=config.temperature, dropout=config.dropout)
@@ -46,6 +49,6 @@ def main(config: Config) -> Path:
 if __name__ == "__main__":
     import tyro
 
-    from recipes.engine.run import exit_code
+    from graft.recipes.runs.run import exit_code
 
     raise SystemExit(exit_code(main(tyro.cli(Config))))

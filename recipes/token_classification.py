@@ -1,10 +1,12 @@
-"""Token classification: words with tags in (named entities, slots, parts of speech), a trained and verified model out.
+"""Token classification: words with tags in (named entities, slots, parts of speech), a trained and
+verified model out.
 
     graft train token-classification --data entities/ --out runs/entities
     python recipes/token_classification.py --data train.conll --backbone all-MiniLM-L6-v2/ --out runs/entities
 
-Tags are IOB2 (Ramshaw and Marcus 1995, cmp-lg/9505040). A word's tag is learned by its first piece (Devlin et al. 2019,
-arXiv:1810.04805); precision, recall and F1 are those of whole entities, as `seqeval` counts them.
+Tags are IOB2 (Ramshaw and Marcus 1995, cmp-lg/9505040). A word's tag is learned by its first piece
+(Devlin et al. 2019, arXiv:1810.04805); precision, recall and F1 are those of whole entities, as
+`seqeval` counts them.
 
 Expected results: benchmarks/results/text.md.
 """
@@ -12,7 +14,7 @@ Expected results: benchmarks/results/text.md.
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.engine.text_settings import TextConfig
+from graft.recipes.runs.text_settings import TextConfig
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,16 @@ class Config(TextConfig):
     """Train a tagger of words from a pretrained encoder."""
 
     schedule: str = "full"
-    """feature_extraction, fine_tune, gradual_unfreeze, probe_then_tune, full, lora, bias or scratch."""
+    """feature_extraction, fine_tune, gradual_unfreeze, probe_then_tune, full, lora, bias or
+    scratch.
+    """
 
 
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
-    from recipes.engine import sentences, text_run
-    from zoo import heads
+    from graft.recipes.data import sentences
+    from graft.recipes.runs import text_run
+    from graft.zoo.heads import heads
 
     source = sentences.load(config.data, need=("tags",), columns=config.columns)
     head = heads.tags(sentences.tag_names(source), dropout=config.dropout)
@@ -36,6 +41,6 @@ def main(config: Config) -> Path:
 if __name__ == "__main__":
     import tyro
 
-    from recipes.engine.run import exit_code
+    from graft.recipes.runs.run import exit_code
 
     raise SystemExit(exit_code(main(tyro.cli(Config))))

@@ -18,8 +18,9 @@ warnings.filterwarnings("ignore", message="In the future `np.object` will be def
 
 @pytest.fixture(scope="session")
 def graft_data() -> Path:
-    """The folder of real weights and data, from GRAFT_DATA; a test that needs it skips without (fails where
-    GRAFT_REQUIRE_DATA is set)."""
+    """The folder of real weights and data, from GRAFT_DATA; a test that needs it skips without
+    (fails where GRAFT_REQUIRE_DATA is set).
+    """
     folder = os.environ.get("GRAFT_DATA")
     if folder and Path(folder).is_dir():
         return Path(folder)
@@ -39,11 +40,13 @@ def clothing(graft_data, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model():
-    """(flat functional backbone, stacked model) of a stem and two residual blocks, weights fixed by seed."""
+    """(flat functional backbone, stacked model) of a stem and two residual blocks, weights fixed by
+    seed.
+    """
     import keras
 
-    from zoo.heads import single_label
-    from zoo.stack import stack
+    from graft.zoo.graph.stack import stack
+    from graft.zoo.heads.heads import single_label
 
     keras.utils.set_random_seed(0)
     backbone = tiny_backbone()
@@ -51,7 +54,9 @@ def tiny_model():
 
 
 def tiny_backbone(size: int = 16, width: int = 8, blocks: int = 4):
-    """A residual network with BatchNormalization and dropout inside, a few thousand weights, pixels 0 to 255 in."""
+    """A residual network with BatchNormalization and dropout inside, a few thousand weights, pixels
+    0 to 255 in.
+    """
     import keras
     from keras import layers
 
@@ -76,7 +81,9 @@ def make_tiny_backbone():
 
 
 def shapes_picture(label: int, seed: int, size: int = 24) -> np.ndarray:
-    """A noisy picture whose class shows: 0 a bright left half, 1 a bright right half, 2 a bright top."""
+    """A noisy picture whose class shows: 0 a bright left half, 1 a bright right half, 2 a bright
+    top.
+    """
     rng = np.random.default_rng(seed)
     picture = rng.integers(0, 90, (size, size, 3), np.uint8)
     half = size // 2
@@ -94,22 +101,31 @@ def photo_folder(tmp_path_factory) -> Path:
     for label, name in enumerate(("left", "right", "top")):
         (root / name).mkdir()
         for i in range(20):
-            Image.fromarray(shapes_picture(label, 100 * label + i)).save(root / name / f"{i:02d}.png")
+            Image.fromarray(shapes_picture(label, 100 * label + i)).save(
+                root / name / f"{i:02d}.png"
+            )
     return root
 
 
 @pytest.fixture(scope="session")
 def graft():
-    """Run the real command line in a process of its own: `graft("zoo", "--json")` -> CompletedProcess with text."""
+    """Run the real command line in a process of its own: `graft("zoo", "--json")` ->
+    CompletedProcess with text.
+    """
 
     def call(*arguments, cwd=None, **environment: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [sys.executable, "-m", "recipes.commands", *map(str, arguments)],
+            [sys.executable, "-m", "graft", *map(str, arguments)],
             capture_output=True,
             text=True,
             cwd=cwd,
             timeout=600,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "120", **environment},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(Path(__file__).parents[1]),
+                "COLUMNS": "120",
+                **environment,
+            },
         )
 
     return call
@@ -143,16 +159,27 @@ WORDS = [
 
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory) -> Path:
-    """The folder of a KerasHub preset: a BERT of two layers and width 16 with a vocabulary of some forty pieces."""
+    """The folder of a KerasHub preset: a BERT of two layers and width 16 with a vocabulary of some
+    forty pieces.
+    """
     import keras
     import keras_hub
 
-    from zoo.quiet import load_tensorflow
+    from graft.zoo.quiet import load_tensorflow
 
     load_tensorflow()
     folder = tmp_path_factory.mktemp("encoder") / "tiny_bert"
     letters = [*"abcdefghijklmnopqrstuvwxyz0123456789.,!?'-"]
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters, *(f"##{letter}" for letter in letters)]
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *WORDS,
+        *letters,
+        *(f"##{letter}" for letter in letters),
+    ]
     pieces = list(dict.fromkeys(pieces))
     keras.utils.set_random_seed(0)
     backbone = keras_hub.models.BertBackbone(
@@ -164,7 +191,9 @@ def tiny_encoder(tmp_path_factory) -> Path:
         max_sequence_length=32,
     )
     backbone.save_to_preset(folder)
-    keras_hub.models.BertTokenizer(vocabulary=pieces, lowercase=True, strip_accents=True).save_to_preset(folder)
+    keras_hub.models.BertTokenizer(
+        vocabulary=pieces, lowercase=True, strip_accents=True
+    ).save_to_preset(folder)
     return folder
 
 
@@ -177,7 +206,9 @@ def sentences_csv(tmp_path_factory) -> Path:
         colour = ("red", "green", "blue")[i % 3]
         words = [*rng.choice(WORDS[3:], int(rng.integers(1, 12))), colour]
         rng.shuffle(words)
-        rows.append(f"{' '.join(words)},{colour},{('train', 'train', 'train', 'validation', 'test')[i // 3 % 5]}")
+        rows.append(
+            f"{' '.join(words)},{colour},{('train', 'train', 'train', 'validation', 'test')[i // 3 % 5]}"
+        )
     path = tmp_path_factory.mktemp("sentences") / "colours.csv"
     path.write_text("\n".join(rows) + "\n")
     return path

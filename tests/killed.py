@@ -1,7 +1,10 @@
-"""A training that kills its own process (SIGKILL) at a chosen place: `python -m tests.killed PLACE COUNT OPTIONS...`.
+"""A training that kills its own process (SIGKILL) at a chosen place: `python -m tests.killed PLACE
+COUNT OPTIONS...`.
 
-PLACE: "checkpoint" (half of the COUNT-th checkpoint is written), "cache" (within the COUNT-th write of features), "step"
-(after the COUNT-th call of the training step), "results" (before the run's files are written), "report" (before it is).
+PLACE: "checkpoint" (half of the COUNT-th checkpoint is written), "cache" (within the COUNT-th write
+    of features), "step"
+(after the COUNT-th call of the training step), "results" (before the run's files are written),
+"report" (before it is).
 """
 
 import os
@@ -14,8 +17,10 @@ def main(place: str, count: int, options: list[str]) -> None:
     import keras
     import numpy as np
 
-    from recipes.commands import train
-    from recipes.engine import cache, report, run
+    from graft.recipes.commands import train
+    from graft.recipes.feed import cache
+    from graft.recipes.report import report
+    from graft.recipes.runs import run
 
     calls = 0
 
@@ -39,7 +44,9 @@ def main(place: str, count: int, options: list[str]) -> None:
     elif place == "cache":
         cache._narrow = trap(cache._narrow)
     elif place == "step":
-        keras.callbacks.CallbackList.on_train_batch_end = trap(keras.callbacks.CallbackList.on_train_batch_end)
+        keras.callbacks.CallbackList.on_train_batch_end = trap(
+            keras.callbacks.CallbackList.on_train_batch_end
+        )
     elif place == "report":
         report.write = trap(report.write)
     else:

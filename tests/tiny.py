@@ -4,10 +4,10 @@ import keras
 import numpy as np
 from keras import layers
 
-from recipes.engine.images import Images
+from graft.recipes.codecs.images import Images
+from graft.zoo.graph.stack import stack
+from graft.zoo.heads.heads import regression, single_label
 from tests.conftest import shapes_picture
-from zoo.heads import regression, single_label
-from zoo.stack import stack
 
 HEAD = single_label(["left", "right", "top"], dropout=0.3)
 PLACE = single_label(["left", "right", "top"], name="place")
@@ -16,7 +16,9 @@ GREY = regression(["grey"], name="grey", centre=120.0, scale=20.0)
 
 def pictures(count: int, seed: int = 0) -> Images:
     classes = np.arange(count) % 3
-    pixels = np.stack([shapes_picture(label, 1000 * seed + i, 16) for i, label in enumerate(classes)])
+    pixels = np.stack(
+        [shapes_picture(label, 1000 * seed + i, 16) for i, label in enumerate(classes)]
+    )
     return Images(pixels, np.eye(3, dtype=np.float32)[classes], tuple(map(str, range(count))), ())
 
 
@@ -54,7 +56,9 @@ def squeeze_excite(x, i):
     """A gate over the channels, swish."""
     y = layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
     y = layers.Activation("swish")(layers.BatchNormalization()(y))
-    gate = layers.Dense(8, "sigmoid")(layers.Dense(4, "swish")(layers.GlobalAveragePooling2D(keepdims=True)(y)))
+    gate = layers.Dense(8, "sigmoid")(
+        layers.Dense(4, "swish")(layers.GlobalAveragePooling2D(keepdims=True)(y))
+    )
     return layers.Add(name=f"add{i}")([x, layers.Multiply()([y, gate])])
 
 
@@ -71,7 +75,9 @@ FAMILIES = (normalization, squeeze_excite, layer_norm)
 
 
 def builder(block):
-    """A function that builds the stacked model of four blocks with the same "pretrained" backbone every time."""
+    """A function that builds the stacked model of four blocks with the same "pretrained" backbone
+    every time.
+    """
 
     def backbone():
         inputs = keras.Input((16, 16, 3), name="image")

@@ -12,14 +12,16 @@
     ├── TrainingError  (ArithmeticError)  a training that came to nothing: its loss, or what it is judged by, is not a number
     └── CheckFailed    (RuntimeError)  what was made or given ran, and a check of it failed: an answer that is no number
 
-Each message is one line: what, where, what was expected, what to do. The command line prints it without a
-traceback and exits with code 2; with 1 after a failed check, and after a training that came to nothing.
+Each message is one line: what, where, what was expected, what to do. The command line prints it
+    without a
+traceback and exits with code 2; with 1 after a failed check, and after a training that came to
+nothing.
 """
 
 import difflib
 from collections.abc import Iterable
 
-from zoo.shown import one_line
+from graft.zoo.shown import one_line
 
 __all__ = [
     "ArtifactError",
@@ -42,7 +44,8 @@ class GraftError(Exception):
     exit_code = 2
 
     def __init__(self, message: str):
-        # A library's multi-line message may be part of ours, and names of anything; the reader gets one line.
+        # A library's multi-line message may be part of ours, and names of anything; the reader gets
+        # one line.
         super().__init__(one_line(message))
 
 
@@ -61,7 +64,8 @@ class DiskFull(ConfigError):  # noqa: N818  (reads as what it is: `except DiskFu
 class UnknownName(GraftError, LookupError):  # noqa: N818  (reads as what it is: `except UnknownName`)
     """A name that is not in a catalogue.
 
-    `kind` is the noun ("backbone"), `name` what was asked for, `known` all valid names, `see` where they are listed.
+    `kind` is the noun ("backbone"), `name` what was asked for, `known` all valid names, `see` where
+    they are listed.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], see: str | None = None):
@@ -91,16 +95,22 @@ class ExportError(GraftError, RuntimeError):
 
 
 class NotApplicable(ExportError):  # noqa: N818  (reads as what it is: `except NotApplicable`)
-    """A precision that makes no sense for this format or model: nothing failed, there is nothing to write."""
+    """A precision that makes no sense for this format or model: nothing failed, there is nothing to
+    write.
+    """
 
 
 class CheckFailed(GraftError, RuntimeError):  # noqa: N818  (reads as what it is: `except CheckFailed`)
-    """A model or a file that ran, and did not pass a check: its answers are no numbers, or not those it is said to give."""
+    """A model or a file that ran, and did not pass a check: its answers are no numbers, or not
+    those it is said to give.
+    """
 
     exit_code = 1
 
 
 class TrainingError(GraftError, ArithmeticError):
-    """A training that cannot go on, because its loss is not a number, or that has no epoch to keep."""
+    """A training that cannot go on, because its loss is not a number, or that has no epoch to
+    keep.
+    """
 
     exit_code = 1

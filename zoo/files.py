@@ -1,5 +1,6 @@
-"""Files appear whole or not at all: everything is written beside its place and renamed into it. What cannot be read is an
-error that names the file."""
+"""Files appear whole or not at all: everything is written beside its place and renamed into it.
+What cannot be read is an error that names the file.
+"""
 
 import contextlib
 import csv
@@ -14,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from zoo import locks
-from zoo.archives import check_arrays, opened_archive
-from zoo.errors import ArtifactError, ConfigError, DiskFull, GraftError
-from zoo.shown import csv_cell
+from graft.zoo import locks
+from graft.zoo.archives import check_arrays, opened_archive
+from graft.zoo.errors import ArtifactError, ConfigError, DiskFull, GraftError
+from graft.zoo.shown import csv_cell
 
 __all__ = [
     "check_free",
@@ -45,7 +46,14 @@ __all__ = [
 MEND = "restore it, or make it anew"
 MOST_TEXT_BYTES = 100 * 1024**2
 """What a file of text can have; the largest tokenizers have 35 MB."""
-JSON_NAMES = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number", bool: "a boolean"}
+JSON_NAMES = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+}
 OLD = ".old"
 """Behind the name of a folder in the making: what it replaces, while it does so."""
 NOTHING_LEFT = "nothing was left behind; free some space or give --out on another disk"
@@ -55,8 +63,8 @@ NOTHING_LEFT = "nothing was left behind; free some space or give --out on anothe
 def staged_file(target: Path, mend: str = NOTHING_LEFT) -> Iterator[Path]:
     """Yield a path beside `target`; on success it replaces `target`, on any failure it is removed.
 
-    The temporary keeps the suffix of `target`, because several libraries choose the format by it. `mend` says what the user
-    can do when the disk is full.
+    The temporary keeps the suffix of `target`, because several libraries choose the format by it.
+    `mend` says what the user can do when the disk is full.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -67,10 +75,14 @@ def staged_file(target: Path, mend: str = NOTHING_LEFT) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def staged_folder(target: Path, overwrite: bool = False, mend: str = "--overwrite replaces it") -> Iterator[Path]:
-    """Yield an empty folder beside `target`; on success it becomes `target`, on any failure it is removed.
+def staged_folder(
+    target: Path, overwrite: bool = False, mend: str = "--overwrite replaces it"
+) -> Iterator[Path]:
+    """Yield an empty folder beside `target`; on success it becomes `target`, on any failure it is
+    removed.
 
-    An existing `target` is an error unless `overwrite`; then it stays untouched until the new one is complete.
+    An existing `target` is an error unless `overwrite`; then it stays untouched until the new one
+    is complete.
 
     Raises:
         ConfigError: `target` exists and `overwrite` is false; `mend` says what the user can do.
@@ -93,12 +105,17 @@ def _part(target: Path) -> Iterator[Path]:
 
 
 def sweep(target: Path) -> None:
-    """Mend what a process left that was killed while it wrote `target`: what was complete takes its place, what was to be
-    replaced goes back where nothing did, the rest is removed."""
+    """Mend what a process left that was killed while it wrote `target`: what was complete takes its
+    place, what was to be replaced goes back where nothing did, the rest is removed.
+    """
     target = through_links(target)
     pattern = re.compile(re.escape(f".{target.name}.") + r"([0-9a-f]{8})-[a-z0-9_]{8}")
     try:
-        names = [entry.name for entry in os.scandir(target.parent) if entry.name.startswith(f".{target.name}.")]
+        names = [
+            entry.name
+            for entry in os.scandir(target.parent)
+            if entry.name.startswith(f".{target.name}.")
+        ]
     except OSError:
         return
     for name in {name.removesuffix(OLD) for name in names}:
@@ -121,13 +138,17 @@ def settle(folder: Path, target: Path) -> None:
 
 
 def recover(target: Path) -> None:
-    """Bring `target` back where it is missing because a process was killed while it replaced it: see `settle`."""
+    """Bring `target` back where it is missing because a process was killed while it replaced it:
+    see `settle`.
+    """
     if target.exists() or not target.name:
         return
-    run = target.with_name(f".{target.name}.part")  # see recipes/engine/workspace.py
+    run = target.with_name(f".{target.name}.part")  # see recipes/runs/workspace.py
     with contextlib.suppress(OSError):  # of a disk that cannot be written to
         found = [
-            old for old in target.parent.iterdir() if old.name.startswith(f".{target.name}.") and old.suffix == OLD
+            old
+            for old in target.parent.iterdir()
+            if old.name.startswith(f".{target.name}.") and old.suffix == OLD
         ]
         if found:
             with locks.hold(target, "wait for it"):
@@ -179,9 +200,16 @@ def check_free(target: Path, overwrite: bool, mend: str = "--overwrite replaces 
 
 
 def json_text(value: Any, indent: str = "") -> str:
-    """`value` as JSON for people to read: indented, but a list or an object that holds no others stands on one line, so that
-    figures of thousands of labels stay short."""
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    """`value` as JSON for people to read: indented, but a list or an object that holds no others
+    stands on one line, so that figures of thousands of labels stay short.
+    """
+    parts = (
+        value.values()
+        if isinstance(value, Mapping)
+        else value
+        if isinstance(value, list | tuple)
+        else ()
+    )
     if not any(isinstance(part, Mapping | list | tuple) for part in parts):
         return json.dumps(value, ensure_ascii=False)
     deeper = indent + "  "
@@ -195,7 +223,9 @@ def json_text(value: Any, indent: str = "") -> str:
 
 def _key(key: object) -> str:
     """A key as `json.dumps` writes it, which makes text of numbers, booleans and None."""
-    return json.dumps(key, ensure_ascii=False) if isinstance(key, str) else json.dumps(json.dumps(key))
+    return (
+        json.dumps(key, ensure_ascii=False) if isinstance(key, str) else json.dumps(json.dumps(key))
+    )
 
 
 def write_text(target: Path, text: str) -> None:
@@ -205,13 +235,16 @@ def write_text(target: Path, text: str) -> None:
 
 
 def through_links(target: Path) -> Path:
-    """Where `target` leads if it is a link, as to a larger disk: what is made in its place is made there."""
+    """Where `target` leads if it is a link, as to a larger disk: what is made in its place is made
+    there.
+    """
     return Path(os.path.realpath(target)) if os.path.islink(target) else Path(target)
 
 
 def replace_folder(folder: Path, target: Path) -> None:
-    """Rename `folder` to `target`, in the place of what may be there; `settle` finishes it after a kill. Where `target` is a
-    link, `folder` takes the place that it leads to."""
+    """Rename `folder` to `target`, in the place of what may be there; `settle` finishes it after a
+    kill. Where `target` is a link, `folder` takes the place that it leads to.
+    """
     target = through_links(target)
     old = folder.with_name(folder.name + OLD)
     _remove(old)
@@ -227,10 +260,14 @@ def replace_folder(folder: Path, target: Path) -> None:
 
 
 def write_table(target: Path, rows: Sequence[Mapping]) -> None:
-    """Write `rows` as CSV (UTF-8), whole or not at all: a column for each name that one of them has. Text that a spreadsheet
-    would compute is marked as text."""
+    """Write `rows` as CSV (UTF-8), whole or not at all: a column for each name that one of them
+    has. Text that a spreadsheet would compute is marked as text.
+    """
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with staged_file(target) as path, path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        staged_file(target) as path,
+        path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(map(csv_cell, columns))
         writer.writerows([csv_cell(row.get(name, "")) for name in columns] for row in rows)
@@ -246,12 +283,15 @@ def read_text(path: Path) -> str:
     with one_line_if_damaged(path):
         size = path.stat().st_size
         if size > MOST_TEXT_BYTES:
-            raise ArtifactError(f"'{path}' has {size:,} bytes, more than such a file can have: {MEND}")
+            raise ArtifactError(
+                f"'{path}' has {size:,} bytes, more than such a file can have: {MEND}"
+            )
         return path.read_text(encoding="utf-8")
 
 
 def read_json(path: Path, expect: type | tuple[type, ...] = object, hint: str = MEND) -> Any:
-    """What the JSON file `path` holds, of the type `expect`; `hint` says what to do where it is damaged.
+    """What the JSON file `path` holds, of the type `expect`; `hint` says what to do where it is
+    damaged.
 
     Raises:
         ArtifactError: it is missing or damaged, or holds another type.
@@ -259,21 +299,26 @@ def read_json(path: Path, expect: type | tuple[type, ...] = object, hint: str = 
     return parse_json(read_text(path), path, expect, hint)
 
 
-def parse_json(text: str | bytes, where: object, expect: type | tuple[type, ...] = object, hint: str = MEND) -> Any:
+def parse_json(
+    text: str | bytes, where: object, expect: type | tuple[type, ...] = object, hint: str = MEND
+) -> Any:
     """What the JSON `text`, which stands in `where`, says.
 
     Raises:
-        ArtifactError: it is damaged (also: nested too deeply, or with halves of characters), or of another type than
-            `expect`.
+        ArtifactError: it is damaged (also: nested too deeply, or with halves of characters), or of
+            another type than `expect`.
     """
     with one_line_if_damaged(where, hint):
         content = json.loads(text)
         if "\\ud" in (text if isinstance(text, str) else text.decode("utf-8", "replace")).lower():
             json.dumps(content, ensure_ascii=False).encode("utf-8")
     if not isinstance(content, expect):
-        wanted = " or ".join(JSON_NAMES[kind] for kind in (expect if isinstance(expect, tuple) else (expect,)))
+        wanted = " or ".join(
+            JSON_NAMES[kind] for kind in (expect if isinstance(expect, tuple) else (expect,))
+        )
         raise ArtifactError(
-            f"'{where}' is damaged (it holds {JSON_NAMES.get(type(content), 'nothing')}, not {wanted}): {hint}"
+            f"'{where}' is damaged (it holds {JSON_NAMES.get(type(content), 'nothing')}, not "
+            f"{wanted}): {hint}"
         )
     return content
 
@@ -282,7 +327,8 @@ def read_arrays(path: Path, hint: str = MEND) -> dict[str, np.ndarray]:
     """What the NumPy archive `path` holds; `hint` says what to do where it is damaged.
 
     Raises:
-        ArtifactError: it is missing or damaged, holds Python objects, or unpacks to far more than it can hold.
+        ArtifactError: it is missing or damaged, holds Python objects, or unpacks to far more than
+            it can hold.
     """
     path = Path(path)
     with one_line_if_damaged(path, hint):
@@ -315,9 +361,11 @@ def inside(folder: Path, name: object, where: object) -> Path:
 
 @contextlib.contextmanager
 def one_line_if_damaged(where: object, hint: str = MEND) -> Iterator[None]:
-    """Turn whatever the block stumbles over in the file `where` into an ArtifactError of one line, which ends with `hint`.
+    """Turn whatever the block stumbles over in the file `where` into an ArtifactError of one line,
+    which ends with `hint`.
 
-    For a block that reads or uses what a file says, and does nothing else: damaged content shows in any exception.
+    For a block that reads or uses what a file says, and does nothing else: damaged content shows in
+    any exception.
     """
     try:
         yield
@@ -344,8 +392,9 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def one_line_if_full(target: Path, mend: str = NOTHING_LEFT) -> Iterator[None]:
-    """Turn whatever says that the disk is full into a DiskFull error of one line, which ends with `mend`: that of the
-    outermost block, which alone knows what is left."""
+    """Turn whatever says that the disk is full into a DiskFull error of one line, which ends with
+    `mend`: that of the outermost block, which alone knows what is left.
+    """
     try:
         yield
     except DiskFull as error:
@@ -359,7 +408,8 @@ def one_line_if_full(target: Path, mend: str = NOTHING_LEFT) -> Iterator[None]:
 def disk_full(error: Exception) -> bool:
     """Whether `error` says that the disk is full.
 
-    Libraries with native writers (TensorFlow, HDF5, ONNX) raise errors of their own, with the system's words in them.
+    Libraries with native writers (TensorFlow, HDF5, ONNX) raise errors of their own, with the
+    system's words in them.
     """
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True

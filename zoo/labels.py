@@ -1,4 +1,6 @@
-"""Files of labels, one a line in the order of the output units, as people and their editors write them."""
+"""Files of labels, one a line in the order of the output units, as people and their editors write
+them.
+"""
 
 import codecs
 import re
@@ -6,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.errors import DataError
+from graft.zoo.errors import DataError
 
 __all__ = ["LabelFile", "check_labels", "decode_text", "parse_labels", "read_labels"]
 
@@ -36,8 +38,8 @@ class LabelFile:
 
 
 def decode_text(content: bytes) -> tuple[str, str]:
-    """(the text in `content`, its encoding): UTF-8, UTF-16 or UTF-32 with or without a byte order mark, else Windows-1252,
-    which holds all that Latin-1 can print.
+    """(the text in `content`, its encoding): UTF-8, UTF-16 or UTF-32 with or without a byte order
+    mark, else Windows-1252, which holds all that Latin-1 can print.
 
     Raises:
         UnicodeDecodeError: a mark says what the bytes are not.
@@ -67,13 +69,17 @@ def read_labels(path: Path) -> LabelFile:
     try:
         text, encoding = decode_text(Path(path).read_bytes())
     except FileNotFoundError as error:
-        raise DataError(f"there is no file '{path}' of labels: expected a text file, one label a line") from error
+        raise DataError(
+            f"there is no file '{path}' of labels: expected a text file, one label a line"
+        ) from error
     except OSError as error:
         raise DataError(
             f"'{path}' cannot be read ({error.strerror}): expected a text file, one label a line"
         ) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"'{path}' is damaged ({error}): save the labels as UTF-8, one a line") from error
+        raise DataError(
+            f"'{path}' is damaged ({error}): save the labels as UTF-8, one a line"
+        ) from error
     lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
     while lines and not lines[-1]:
         lines.pop()
@@ -81,15 +87,21 @@ def read_labels(path: Path) -> LabelFile:
     check_labels(tuple(numbers.values()), f"'{path}'", tuple(numbers))
     notes = []
     if not encoding.startswith("utf"):
-        notes.append(f"'{path}' is not UTF-8: its labels were read as Latin-1 (Windows-1252); save it as UTF-8")
+        notes.append(
+            f"'{path}' is not UTF-8: its labels were read as Latin-1 (Windows-1252); save it as "
+            "UTF-8"
+        )
     if empty := len(lines) - len(numbers):
         first = next(number for number in range(1, len(lines) + 1) if number not in numbers)
-        notes.append(f"'{path}': {empty} empty line{'s' * (empty > 1)} left out, the first is line {first}")
+        notes.append(
+            f"'{path}': {empty} empty line{'s' * (empty > 1)} left out, the first is line {first}"
+        )
     return LabelFile(tuple(numbers.values()), tuple(notes))
 
 
 def parse_labels(given: str) -> LabelFile:
-    """The labels that an option names: a file of them, or the labels themselves, separated by commas.
+    """The labels that an option names: a file of them, or the labels themselves, separated by
+    commas.
 
     Raises:
         DataError: no such file; no label, or one of them twice.
@@ -102,13 +114,21 @@ def parse_labels(given: str) -> LabelFile:
     if exists:
         return read_labels(path)
     if "," not in given and (path.suffix or len(path.parts) > 1):
-        raise DataError(f"there is no file '{given}' of labels: expected a text file, one label a line, or a,b,c")
+        raise DataError(
+            f"there is no file '{given}' of labels: expected a text file, one label a line, or "
+            "a,b,c"
+        )
     labels = tuple(label.strip() for label in given.split(","))
     if "" in labels:
-        raise DataError(f"--labels '{given}': label {labels.index('') + 1} is empty: expected a file, or a,b,c")
+        raise DataError(
+            f"--labels '{given}': label {labels.index('') + 1} is empty: expected a file, or a,b,c"
+        )
     check_labels(labels, f"--labels '{given}'")
     return LabelFile(
-        labels, () if len(labels) > 1 else (f"there is no file '{given}': --labels is taken for the only label",)
+        labels,
+        ()
+        if len(labels) > 1
+        else (f"there is no file '{given}': --labels is taken for the only label",),
     )
 
 
@@ -116,18 +136,24 @@ def check_labels(labels: Sequence[str], where: str, lines: Sequence[int] | None 
     """Refuse labels that cannot name output units.
 
     Raises:
-        DataError: there are none, one stands twice, or holds a character that a line of text cannot hold.
+        DataError: there are none, one stands twice, or holds a character that a line of text cannot
+            hold.
     """
     if not labels:
-        raise DataError(f"{where} holds no labels: expected one a line, in the order of the outputs")
+        raise DataError(
+            f"{where} holds no labels: expected one a line, in the order of the outputs"
+        )
     seen: dict[str, int] = {}
     for place, label in enumerate(labels, 1):
         number = lines[place - 1] if lines else place
         if label in seen:
             raise DataError(
-                f"{where} has the label '{label}' twice ({'lines' if lines else 'places'} {seen[label]} and {number}): each "
+                f"{where} has the label '{label}' twice ({'lines' if lines else 'places'} "
+                f"{seen[label]} and {number}): each "
                 "output needs a name of its own"
             )
         if UNSEEN.search(label) or label != label.encode("utf-8", "replace").decode():
-            raise DataError(f"{where}: the label {label!r} cannot stand on a line of text: rename it")
+            raise DataError(
+                f"{where}: the label {label!r} cannot stand on a line of text: rename it"
+            )
         seen[label] = number

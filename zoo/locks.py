@@ -1,8 +1,10 @@
-"""Who writes what: leases on places that a command writes, and marks on folders that are being made.
+"""Who writes what: leases on places that a command writes, and marks on folders that are being
+made.
 
-On one machine `flock` decides, which the system gives back however a process ends. A shared disk may not know it, so a
-lease also says who holds it, and is touched while it is held: what was not touched for STALE_SECONDS has been left. Machines
-are told apart by the identity of their boot, not by their name: containers of one machine share it, and `flock`.
+On one machine `flock` decides, which the system gives back however a process ends. A shared disk
+may not know it, so a lease also says who holds it, and is touched while it is held: what was not
+touched for STALE_SECONDS has been left. Machines are told apart by the identity of their boot, not
+by their name: containers of one machine share it, and `flock`.
 """
 
 import contextlib
@@ -23,14 +25,24 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from zoo.errors import ArtifactError, ConfigError
+from graft.zoo.errors import ArtifactError, ConfigError
 
 try:
     import fcntl
 except ImportError:  # Windows: the record alone decides
     fcntl = None
 
-__all__ = ["Holder", "Lease", "abandoned", "hold", "holder_of", "machine", "marked", "refuse_held", "refuse_unfinished"]
+__all__ = [
+    "Holder",
+    "Lease",
+    "abandoned",
+    "hold",
+    "holder_of",
+    "machine",
+    "marked",
+    "refuse_held",
+    "refuse_unfinished",
+]
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
@@ -39,10 +51,13 @@ LEFT_SECONDS = 24 * 3600.0
 """A folder of another machine, in which nothing was written for so long, has been left."""
 BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 LOOKS, LOOK_SECONDS = 5, 0.05
-"""How often a lease that somebody has, or that does not say whose it is, is looked at again: it may be just made, or only
-looked at."""
+"""How often a lease that somebody has, or that does not say whose it is, is looked at again: it may
+be just made, or only looked at.
+"""
 SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-"""How to open what others may have put there: through no link, and without waiting for the other end of a pipe."""
+"""How to open what others may have put there: through no link, and without waiting for the other
+end of a pipe.
+"""
 BEGINNING = b'{"process"'
 """Of what a lease says."""
 MOST_BYTES = 64 * 1024
@@ -54,7 +69,9 @@ NEW = ".new-"
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease: the process, its machine, since when (local time), and what was asked of it."""
+    """Who holds a lease: the process, its machine, since when (local time), and what was asked of
+    it.
+    """
 
     process: int
     host: str
@@ -66,13 +83,17 @@ class Holder:
         if not self.process:
             return "another process"
         since = datetime.fromtimestamp(self.since)
-        when = since.strftime("%H:%M" if since.date() == datetime.now().date() else "%Y-%m-%d %H:%M")
+        when = since.strftime(
+            "%H:%M" if since.date() == datetime.now().date() else "%Y-%m-%d %H:%M"
+        )
         return f"process {self.process} on {self.host} since {when}"
 
 
 @cache
 def machine() -> str:
-    """Eight hexadecimal digits that this machine has until it is booted again, in all of its containers."""
+    """Eight hexadecimal digits that this machine has until it is booted again, in all of its
+    containers.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except OSError:
@@ -81,7 +102,9 @@ def machine() -> str:
 
 
 class Lease:
-    """The right to write one place, of one process at a time; `file` is made where it is held, and removed after."""
+    """The right to write one place, of one process at a time; `file` is made where it is held, and
+    removed after.
+    """
 
     def __init__(self, file: Path):
         self.file = Path(file)
@@ -108,7 +131,9 @@ class Lease:
                 continue
             holder = _holder(self.file)
             if holder is None and not made and look < LOOKS - 1:
-                os.close(descriptor)  # of a machine whose locks this one does not see, it may be just made
+                os.close(
+                    descriptor
+                )  # of a machine whose locks this one does not see, it may be just made
                 continue
             if holder is not None and _lives(holder, self.file, known=free):
                 os.close(descriptor)
@@ -118,8 +143,9 @@ class Lease:
         return holder or Holder(0, "", "", time.time(), "")  # a full disk holds no record
 
     def lost(self) -> bool:
-        """Whether another machine has taken the lease meanwhile, because this process stood still for STALE_SECONDS; it may
-        be done by now, and have removed it."""
+        """Whether another machine has taken the lease meanwhile, because this process stood still
+        for STALE_SECONDS; it may be done by now, and have removed it.
+        """
         return _holder(self.file) != self._ours
 
     def release(self) -> None:
@@ -131,7 +157,9 @@ class Lease:
             self.file.unlink(missing_ok=True)
         os.close(self._descriptor)
         self._descriptor = None
-        for folder in self._made:  # of a command that came to nothing: no folder stays that was made for its lease
+        for folder in (
+            self._made
+        ):  # of a command that came to nothing: no folder stays that was made for its lease
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
@@ -146,7 +174,9 @@ class Lease:
                 with contextlib.suppress(FileExistsError):
                     return os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
                 return _opened(self.file, os.O_RDWR), False
-            except FileNotFoundError:  # whoever held it has just removed it, perhaps with its folder
+            except (
+                FileNotFoundError
+            ):  # whoever held it has just removed it, perhaps with its folder
                 continue
             except PermissionError:
                 if not os.path.lexists(self.file):
@@ -154,7 +184,9 @@ class Lease:
                 return _opened(self.file, os.O_RDONLY), False  # another user's, who was killed
 
     def _begin(self, descriptor: int) -> None:
-        with contextlib.suppress(OSError):  # a full disk: who works on this machine knows all the same
+        with contextlib.suppress(
+            OSError
+        ):  # a full disk: who works on this machine knows all the same
             os.ftruncate(descriptor, 0)
             os.write(descriptor, json.dumps(_ourselves()).encode())
         self._descriptor, self._ours = descriptor, _holder(self.file)
@@ -169,10 +201,12 @@ class Lease:
 
 @contextlib.contextmanager
 def hold(place: Path, mend: str = MEND) -> Iterator[Lease]:
-    """Hold the right to write `place` (a file or a folder, which need not exist) while the block runs.
+    """Hold the right to write `place` (a file or a folder, which need not exist) while the block
+    runs.
 
     Raises:
-        ConfigError: somebody else holds it; names who, and says how to `mend` it. Or no lease is where its lease would be.
+        ConfigError: somebody else holds it; names who, and says how to `mend` it. Or no lease is
+            where its lease would be.
     """
     lease = Lease(_lease_file(place))
     holder = lease.take()
@@ -203,7 +237,8 @@ def refuse_held(place: Path, mend: str = MEND) -> None:
     """Refuse early what `hold` would refuse.
 
     Raises:
-        ConfigError: somebody holds `place`; names who, and says how to `mend` it. Or no lease is where its lease would be.
+        ConfigError: somebody holds `place`; names who, and says how to `mend` it. Or no lease is
+            where its lease would be.
     """
     holder = holder_of(place)
     if holder is not None:
@@ -234,8 +269,10 @@ def _lease_file(place: Path) -> Path:
 
 @contextlib.contextmanager
 def marked(prefix: str, parent: Path) -> Iterator[Path]:
-    """Yield an empty folder in `parent`, called `prefix` and some random characters, that is marked as being written while
-    the block runs; see `abandoned`. It may be renamed meanwhile, and is removed in the end."""
+    """Yield an empty folder in `parent`, called `prefix` and some random characters, that is marked
+    as being written while the block runs; see `abandoned`. It may be renamed meanwhile, and is
+    removed in the end.
+    """
     _sweep_unmarked(Path(parent))
     folder = Path(tempfile.mkdtemp(prefix=NEW, dir=parent))
     descriptor = None
@@ -243,7 +280,8 @@ def marked(prefix: str, parent: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # Windows opens no folders
             descriptor = os.open(folder, os.O_RDONLY)
             _lock(descriptor)
-        # Only now by its name, under which others look for what was left: they would take it before it is marked.
+        # Only now by its name, under which others look for what was left: they would take it before
+        # it is marked.
         named = Path(parent, prefix + folder.name.removeprefix(NEW))
         os.rename(folder, named)
         folder = named
@@ -255,8 +293,9 @@ def marked(prefix: str, parent: Path) -> Iterator[Path]:
 
 
 def _sweep_unmarked(parent: Path) -> None:
-    """Remove what a process left that was killed before it had marked its folder: an empty one, and older than any could be
-    that is being made."""
+    """Remove what a process left that was killed before it had marked its folder: an empty one, and
+    older than any could be that is being made.
+    """
     for folder in parent.glob(f"{NEW}????????"):
         # What holds something is none of these; another one may have got its name meanwhile.
         with contextlib.suppress(OSError):
@@ -265,8 +304,9 @@ def _sweep_unmarked(parent: Path) -> None:
 
 
 def abandoned(folder: Path, of: str) -> bool:
-    """Whether nobody writes into `folder` any more, which a process of the machine `of` (see `machine`) has made; so it is
-    where there is no such folder (any more)."""
+    """Whether nobody writes into `folder` any more, which a process of the machine `of` (see
+    `machine`) has made; so it is where there is no such folder (any more).
+    """
     try:
         descriptor = _opened_folder(folder)
     except OSError:
@@ -307,11 +347,15 @@ def _opened(file: Path, flags: int) -> int:
 
 
 def _no_lease(file: Path) -> ConfigError:
-    return ConfigError(f"'{file}' is in the way: Graft makes a lease of that name, and this is none: move it away")
+    return ConfigError(
+        f"'{file}' is in the way: Graft makes a lease of that name, and this is none: move it away"
+    )
 
 
 def _is_lease(content: bytes) -> bool:
-    """Whether `content` is that of a lease, which may have been cut short: nothing, or zeros, or its beginning."""
+    """Whether `content` is that of a lease, which may have been cut short: nothing, or zeros, or
+    its beginning.
+    """
     content = content.rstrip(b"\0")
     return content.startswith(BEGINNING) or BEGINNING.startswith(content)
 
@@ -328,7 +372,9 @@ def _opened_folder(folder: Path) -> int:
 
 
 def _lock(descriptor: int, shared: bool = False) -> bool | None:
-    """Whether `descriptor` is locked now, by us (True) or by another one (False); None: the file system cannot tell."""
+    """Whether `descriptor` is locked now, by us (True) or by another one (False); None: the file
+    system cannot tell.
+    """
     if fcntl is None:
         return None
     try:
@@ -346,7 +392,10 @@ def _same(descriptor: int, file: Path) -> bool:
 
 
 def _ourselves() -> dict:
-    command = " ".join([Path(sys.argv[0]).name.replace("__main__.py", "graft"), *sys.argv[1:2]]) or "python"
+    command = (
+        " ".join([Path(sys.argv[0]).name.replace("__main__.py", "graft"), *sys.argv[1:2]])
+        or "python"
+    )
     return {
         "process": os.getpid(),
         "host": platform.node(),
@@ -372,7 +421,9 @@ def _holder(file: Path) -> Holder | None:
 
 
 def _lives(holder: Holder, file: Path, known: bool | None) -> bool:
-    """Whether `holder` may still be at work, where `flock` says that nobody is (`known`) or cannot say (None)."""
+    """Whether `holder` may still be at work, where `flock` says that nobody is (`known`) or cannot
+    say (None).
+    """
     if holder.boot == machine() and known:
         return False
     try:

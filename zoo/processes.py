@@ -1,7 +1,7 @@
 """A process that another one of ours started ends with it, however that one ended.
 
-Linux kills it at once, whatever it is in the middle of: what it has finished is kept, and whoever starts anew finds nobody
-at work. Elsewhere it looks for itself.
+Linux kills it at once, whatever it is in the middle of: what it has finished is kept, and whoever
+starts anew finds nobody at work. Elsewhere it looks for itself.
 """
 
 import contextlib
@@ -24,8 +24,9 @@ GRACE_SECONDS = 60.0
 
 @contextlib.contextmanager
 def with_parent() -> Iterator[None]:
-    """While the block runs, end this process when the one that started it has gone; nothing where no process of ours has
-    started it."""
+    """While the block runs, end this process when the one that started it has gone; nothing where
+    no process of ours has started it.
+    """
     told = os.environ.pop(PARENT, "")  # those that this one starts have another parent
     if not told.isdigit():
         yield
@@ -47,7 +48,9 @@ def _be_killed_with_parent() -> None:
 
 
 def _watch(parent: int, ended: threading.Event) -> None:
-    """End the process as SIGTERM does, or without asking where it does not listen, once `parent` has gone."""
+    """End the process as SIGTERM does, or without asking where it does not listen, once `parent`
+    has gone.
+    """
     while os.getppid() == parent:
         if ended.wait(LOOK_SECONDS):
             return

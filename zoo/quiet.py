@@ -1,4 +1,6 @@
-"""Libraries write notes to stderr that no user of Graft can act on; this keeps them out of the way."""
+"""Libraries write notes to stderr that no user of Graft can act on; this keeps them out of the
+way.
+"""
 
 import contextlib
 import logging
@@ -30,7 +32,9 @@ def native_silence() -> Iterator[None]:
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow (4 to 13 seconds) without its notes about CPU features and missing GPU drivers."""
+    """Import TensorFlow (4 to 13 seconds) without its notes about CPU features and missing GPU
+    drivers.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if os.environ.get("GRAFT_VERBOSE") else "3")
     with native_silence():
         import tensorflow as tf
@@ -40,7 +44,8 @@ def load_tensorflow() -> None:
 
 @contextlib.contextmanager
 def python_silence() -> Iterator[None]:
-    """Discard what Python code prints, draws (progress bars) or logs below an error inside the block.
+    """Discard what Python code prints, draws (progress bars) or logs below an error inside the
+    block.
 
     Set GRAFT_VERBOSE=1 to see it all.
     """

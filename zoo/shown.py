@@ -1,5 +1,7 @@
-"""How text of others (labels, names of files, sentences) is shown, so that it can neither command a terminal, nor break a
-line, nor become a formula or a link: one function for each place where text is read."""
+"""How text of others (labels, names of files, sentences) is shown, so that it can neither command a
+terminal, nor break a line, nor become a formula or a link: one function for each place where text
+is read.
+"""
 
 import re
 
@@ -8,8 +10,10 @@ __all__ = ["csv_cell", "csv_text", "lines_shown", "markdown", "markdown_code", "
 UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
 )
-"""Control characters (escape sequences begin with one), ends of lines, what turns the direction of writing, and halves of
-surrogate pairs, which file names that are no UTF-8 are made of and no stream can encode."""
+"""Control characters (escape sequences begin with one), ends of lines, what turns the direction of
+writing, and halves of surrogate pairs, which file names that are no UTF-8 are made of and no stream
+can encode.
+"""
 
 NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
@@ -17,13 +21,17 @@ QUOTED = re.compile(r"'[^']{1,300}'")
 """A name in a message."""
 
 FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
-"""How a cell begins that a spreadsheet would compute; some take the wide forms of other scripts for the same."""
+"""How a cell begins that a spreadsheet would compute; some take the wide forms of other scripts for
+the same.
+"""
 
 MARKDOWN = re.compile(r"([\\`*\[\]|~])")
 
 
 def shown(text: object) -> str:
-    r"""`text` on one line, what cannot be seen written as `\n`, `\x1b`, `\u202e`. What was shown stays as it is."""
+    r"""`text` on one line, what cannot be seen written as `\n`, `\x1b`, `\u202e`. What was shown
+    stays as it is.
+    """
     return UNSEEN.sub(_escaped, str(text))
 
 
@@ -34,7 +42,9 @@ def _escaped(match: re.Match) -> str:
 
 
 def one_line(message: object) -> str:
-    """A message of ours on one line: ends of lines within quoted names are shown, those between words become blanks."""
+    """A message of ours on one line: ends of lines within quoted names are shown, those between
+    words become blanks.
+    """
     return shown(" ".join(_with_shown_names(message).split()))
 
 
@@ -48,8 +58,10 @@ def _with_shown_names(text: object) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """`value` for a cell of CSV: before text that a spreadsheet would take for a formula stands an apostrophe, as people
-    write it there, and one more before what begins with such an apostrophe. Numbers, also as text, stay."""
+    """`value` for a cell of CSV: before text that a spreadsheet would take for a formula stands an
+    apostrophe, as people write it there, and one more before what begins with such an apostrophe.
+    Numbers, also as text, stay.
+    """
     if not isinstance(value, str) or not value.lstrip("'").startswith(FORMULA):
         return value
     try:
@@ -65,7 +77,9 @@ def csv_text(cell: str) -> str:
 
 
 def markdown(text: object) -> str:
-    """`text` in a sentence or a cell of Markdown, with nothing in it that formats, links or ends a table."""
+    """`text` in a sentence or a cell of Markdown, with nothing in it that formats, links or ends a
+    table.
+    """
     safe = MARKDOWN.sub(r"\\\1", shown(" ".join(str(text).split())))
     safe = safe.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # Renderers make links of bare addresses too.

@@ -1,8 +1,9 @@
 """Text -> token ids, the same in training, prediction and every shipped file. No TensorFlow here.
 
-A tokenizer is one `tokenizer.json` in the format of Hugging Face `tokenizers`, which has readers in Python, Rust,
-JavaScript, Swift and Kotlin. What it says is all there is: `[CLS]` written in a text is the characters `[CLS]`, never the
-special token, and neither truncation nor padding is hidden in the file.
+A tokenizer is one `tokenizer.json` in the format of Hugging Face `tokenizers`, which has readers in
+Python, Rust, JavaScript, Swift and Kotlin. What it says is all there is: `[CLS]` written in a text
+is the characters `[CLS]`, never the special token, and neither truncation nor padding is hidden in
+the file.
 """
 
 import contextlib
@@ -17,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.errors import ArtifactError, WeightsError
-from zoo.files import parse_json, read_text
-from zoo.quiet import native_silence
+from graft.zoo.errors import ArtifactError, WeightsError
+from graft.zoo.files import parse_json, read_text
+from graft.zoo.quiet import native_silence
 
 __all__ = [
     "Tokenizer",
@@ -35,8 +36,9 @@ __all__ = [
 ]
 
 WORD = re.compile(r"[@#]?\w+(?:[-.:]\w+)*|['\u2019]\w+|[^\w\s]")
-"""A word of a text that a tagger is asked about: letters and digits (with what joins them inside), an ending behind an
-apostrophe, or one other character."""
+"""A word of a text that a tagger is asked about: letters and digits (with what joins them inside),
+an ending behind an apostrophe, or one other character.
+"""
 
 LONGEST_WORD = 100
 """Characters; a longer word is one unknown piece (BERT's own rule)."""
@@ -82,47 +84,63 @@ class Tokenizer:
 
     @cached_property
     def unknown_id(self) -> int | None:
-        """The id that stands for what the vocabulary lacks, as [UNK]; None where it lacks nothing, as of bytes."""
+        """The id that stands for what the vocabulary lacks, as [UNK]; None where it lacks nothing,
+        as of bytes.
+        """
         model = json.loads(self.json)["model"]
         if model["type"] == "Unigram":
             return model.get("unk_id")
         return None if model.get("unk_token") is None else self.fast.token_to_id(model["unk_token"])
 
     def unknown_share(self, ids: Sequence[np.ndarray]) -> float:
-        """The share of the tokens in `ids`, of one text or of several, that are unknown, 0 to 1; special tokens around a
-        text are not counted."""
+        """The share of the tokens in `ids`, of one text or of several, that are unknown, 0 to 1;
+        special tokens around a text are not counted.
+        """
         tokens = sum(map(len, ids)) - len(ids) * self.fast.num_special_tokens_to_add(False)
         if self.unknown_id is None or tokens <= 0:
             return 0.0
         return sum(int(np.count_nonzero(row == self.unknown_id)) for row in ids) / tokens
 
     def encode(self, texts: Sequence[str], max_length: int) -> tuple[list[np.ndarray], int]:
-        """(the ids of each text, int32 `(pieces,)` with special tokens and at most `max_length` long; how many were cut)."""
+        """(the ids of each text, int32 `(pieces,)` with special tokens and at most `max_length`
+        long; how many were cut).
+        """
         encodings = self._encode(list(texts), max_length, False)
-        return [np.array(e.ids, np.int32) for e in encodings], sum(bool(e.overflowing) for e in encodings)
+        return [np.array(e.ids, np.int32) for e in encodings], sum(
+            bool(e.overflowing) for e in encodings
+        )
 
     def encode_words(
         self, sentences: Sequence[Sequence[str]], max_length: int
     ) -> tuple[list[np.ndarray], list[np.ndarray], int]:
-        """The same for sentences that are words already: (ids, the first piece of each word, how many were cut).
+        """The same for sentences that are words already: (ids, the first piece of each word, how
+        many were cut).
 
-        The second item has for each piece the index of the word that begins with it, and -1 for special tokens and for
-        the later pieces of a word, int32 `(pieces,)`.
+        The second item has for each piece the index of the word that begins with it, and -1 for
+        special tokens and for the later pieces of a word, int32 `(pieces,)`.
         """
         encodings = self._encode([list(words) for words in sentences], max_length, True)
         firsts = []
         for encoding in encodings:
             words = [-1 if word is None else word for word in encoding.word_ids]
             before = [-1, *words[:-1]]
-            firsts.append(np.array([-1 if w == b else w for w, b in zip(words, before, strict=True)], np.int32))
+            firsts.append(
+                np.array(
+                    [-1 if w == b else w for w, b in zip(words, before, strict=True)], np.int32
+                )
+            )
         cut = sum(bool(e.overflowing) for e in encodings)
         return [np.array(e.ids, np.int32) for e in encodings], firsts, cut
 
     def longer(
         self, texts: Sequence[str] | Sequence[Sequence[str]], max_length: int, words: bool = False
     ) -> list[bool]:
-        """Which texts (or sentences of words, with `words`) have more pieces than `max_length`: `encode` cuts them."""
-        return [bool(encoding.overflowing) for encoding in self._encode(list(texts), max_length, words)]
+        """Which texts (or sentences of words, with `words`) have more pieces than `max_length`:
+        `encode` cuts them.
+        """
+        return [
+            bool(encoding.overflowing) for encoding in self._encode(list(texts), max_length, words)
+        ]
 
     def _encode(self, texts: list, max_length: int, words: bool):
         with _one_line_if_it_panics():
@@ -136,13 +154,17 @@ MOST_PIECES = 5_000_000
 
 @contextlib.contextmanager
 def _one_line_if_it_panics() -> Iterator[None]:
-    """Turn what `tokenizers` raises of damaged settings into an ArtifactError; a panic of Rust is no Exception."""
+    """Turn what `tokenizers` raises of damaged settings into an ArtifactError; a panic of Rust is
+    no Exception.
+    """
     try:
         yield
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise ArtifactError(f"the tokenizer.json is damaged ({str(error)[:200]}): export again") from error
+        raise ArtifactError(
+            f"the tokenizer.json is damaged ({str(error)[:200]}): export again"
+        ) from error
 
 
 def checked(content: str, pad_id: int, where: object) -> Tokenizer:
@@ -160,16 +182,23 @@ def checked(content: str, pad_id: int, where: object) -> Tokenizer:
         if not isinstance(found.kind, str) or not isinstance(found.unknown_id, int | None):
             raise TypeError("its model has no type")
     except Exception as error:
-        raise ArtifactError(f"the tokenizer.json of '{where}' is damaged ({str(error)[:200]}): export again") from error
+        raise ArtifactError(
+            f"the tokenizer.json of '{where}' is damaged ({str(error)[:200]}): export again"
+        ) from error
     if settings.get("padding") or settings.get("truncation"):
-        raise ArtifactError(f"the tokenizer.json of '{where}' fills or cuts texts by itself: export again")
+        raise ArtifactError(
+            f"the tokenizer.json of '{where}' fills or cuts texts by itself: export again"
+        )
     if not numbers or max(numbers) >= MOST_PIECES or pad_id > max(numbers):
-        raise ArtifactError(f"the tokenizer.json of '{where}' has no such ids as it says: export again")
+        raise ArtifactError(
+            f"the tokenizer.json of '{where}' has no such ids as it says: export again"
+        )
     return found
 
 
 def from_json(content: str, *, where: str = "tokenizer.json", pad: str | None = None) -> Tokenizer:
-    """The tokenizer that a Hugging Face `tokenizer.json` describes, without its truncation, padding and special spellings.
+    """The tokenizer that a Hugging Face `tokenizer.json` describes, without its truncation, padding
+    and special spellings.
 
     `pad` is the padding token; by default the usual names are tried.
 
@@ -187,18 +216,31 @@ def from_json(content: str, *, where: str = "tokenizer.json", pad: str | None = 
             raise ValueError("its ids are too large")
         in_model = _pieces(settings["model"])
         settings["added_tokens"] = [
-            token for token in settings["added_tokens"] if not token["special"] or token["content"] not in in_model
+            token
+            for token in settings["added_tokens"]
+            if not token["special"] or token["content"] not in in_model
         ]
         text = json.dumps(settings, ensure_ascii=False)
         with native_silence(), _one_line_if_it_panics():
             Fast.from_str(text)
     except Exception as error:  # the library raises bare Exceptions for what it cannot read
-        raise WeightsError(f"'{where}' is no tokenizer of the Hugging Face format: {error}") from error
-    found = next((vocabulary[name] for name in (pad, "[PAD]", "<pad>", "<|endoftext|>") if name in vocabulary), 0)
+        raise WeightsError(
+            f"'{where}' is no tokenizer of the Hugging Face format: {error}"
+        ) from error
+    found = next(
+        (
+            vocabulary[name]
+            for name in (pad, "[PAD]", "<pad>", "<|endoftext|>")
+            if name in vocabulary
+        ),
+        0,
+    )
     return Tokenizer(text, found)
 
 
-def word_piece(vocabulary: Sequence[str], *, lowercase: bool, strip_accents: bool | None = None) -> Tokenizer:
+def word_piece(
+    vocabulary: Sequence[str], *, lowercase: bool, strip_accents: bool | None = None
+) -> Tokenizer:
     """BERT's tokenizer (Devlin et al. 2019, arXiv:1810.04805) over `vocabulary`, ids in order.
 
     `strip_accents` None means: as `lowercase`, which is what BERT does.
@@ -210,7 +252,8 @@ def word_piece(vocabulary: Sequence[str], *, lowercase: bool, strip_accents: boo
     for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]"):
         if token not in ids:
             raise WeightsError(
-                f"the vocabulary of {len(vocabulary)} pieces has no '{token}': it is not one of BERT's kind"
+                f"the vocabulary of {len(vocabulary)} pieces has no '{token}': it is not one of "
+                "BERT's kind"
             )
     model = {
         "type": "WordPiece",
@@ -226,19 +269,28 @@ def word_piece(vocabulary: Sequence[str], *, lowercase: bool, strip_accents: boo
         "strip_accents": strip_accents,
         "lowercase": lowercase,
     }
-    content = _content(model, normalizer, {"type": "BertPreTokenizer"}, _template(ids, "[CLS]", "[SEP]"))
+    content = _content(
+        model, normalizer, {"type": "BertPreTokenizer"}, _template(ids, "[CLS]", "[SEP]")
+    )
     return from_json(content, where="vocab.txt", pad="[PAD]")
 
 
 def byte_level_bpe(
-    vocabulary: Mapping[str, int], merges: Sequence[str], *, start: str | None, end: str | None, pad: str | None
+    vocabulary: Mapping[str, int],
+    merges: Sequence[str],
+    *,
+    start: str | None,
+    end: str | None,
+    pad: str | None,
 ) -> Tokenizer:
-    """GPT-2's and RoBERTa's tokenizer: byte pairs (Sennrich et al. 2016, arXiv:1508.07909) over bytes.
+    """GPT-2's and RoBERTa's tokenizer: byte pairs (Sennrich et al. 2016, arXiv:1508.07909) over
+    bytes.
 
     `merges` are lines "left right"; `start` and `end` stand around a text, None for none.
 
     Raises:
-        WeightsError: a special token is missing, or a merge makes a piece that is not in the vocabulary.
+        WeightsError: a special token is missing, or a merge makes a piece that is not in the
+            vocabulary.
     """
     for token in filter(None, (start, end, pad)):
         if token not in vocabulary:
@@ -254,18 +306,31 @@ def byte_level_bpe(
         "vocab": dict(vocabulary),
         "merges": [line.split(" ") for line in merges],
     }
-    split = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    split = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
     template = _template(vocabulary, start, end) if start or end else None
     return from_json(_content(model, None, split, template), where="merges.txt", pad=pad)
 
 
 def sentencepiece_unigram(
-    content: bytes, *, start: str, end: str, pad: str, head: Sequence[str] = (), tail: Sequence[str] = ()
+    content: bytes,
+    *,
+    start: str,
+    end: str,
+    pad: str,
+    head: Sequence[str] = (),
+    tail: Sequence[str] = (),
 ) -> Tokenizer:
-    """ALBERT's, XLM-R's and DeBERTa's tokenizer: a SentencePiece unigram model (Kudo 2018, arXiv:1804.10959).
+    """ALBERT's, XLM-R's and DeBERTa's tokenizer: a SentencePiece unigram model (Kudo 2018,
+    arXiv:1804.10959).
 
-    `content` is the `.model` or `.spm` file. Where the network counts other special tokens than the file does (XLM-R),
-    `head` takes the place of the file's first three pieces; `tail` comes behind all of them.
+    `content` is the `.model` or `.spm` file. Where the network counts other special tokens than the
+    file does (XLM-R), `head` takes the place of the file's first three pieces; `tail` comes behind
+    all of them.
 
     Raises:
         WeightsError: not such a file, or another kind of SentencePiece model.
@@ -280,7 +345,9 @@ def sentencepiece_unigram(
     except Exception as error:  # protobuf's DecodeError is not public in all its versions
         raise WeightsError(f"the SentencePiece model cannot be read: {error}") from error
     if proto.trainer_spec.model_type != proto.trainer_spec.UNIGRAM:
-        raise WeightsError("the SentencePiece model is not of the unigram kind: only that one is known here")
+        raise WeightsError(
+            "the SentencePiece model is not of the unigram kind: only that one is known here"
+        )
     pieces = [[piece.piece, piece.score] for piece in proto.pieces]
     unknown = pieces[proto.trainer_spec.unk_id][0]
     if head:
@@ -291,7 +358,12 @@ def sentencepiece_unigram(
         if token not in ids:
             raise WeightsError(f"the SentencePiece model of {len(pieces)} pieces has no '{token}'")
     spec = proto.normalizer_spec
-    steps = [{"type": "Precompiled", "precompiled_charsmap": base64.b64encode(spec.precompiled_charsmap).decode()}]
+    steps = [
+        {
+            "type": "Precompiled",
+            "precompiled_charsmap": base64.b64encode(spec.precompiled_charsmap).decode(),
+        }
+    ]
     steps = steps if spec.precompiled_charsmap else []
     if spec.remove_extra_whitespaces:
         steps += [
@@ -302,19 +374,27 @@ def sentencepiece_unigram(
     scheme = "always" if spec.add_dummy_prefix else "never"
     split = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": True}
     normalizer = {"type": "Sequence", "normalizers": steps} if steps else None
-    return from_json(_content(model, normalizer, split, _template(ids, start, end)), where="spm", pad=pad)
+    return from_json(
+        _content(model, normalizer, split, _template(ids, start, end)), where="spm", pad=pad
+    )
 
 
 def learn_word_pieces(texts: Sequence[str], size: int) -> list[str]:
-    """A vocabulary of at most `size` word pieces, lower case without accents, learned from `texts` (arXiv:1609.08144)."""
+    """A vocabulary of at most `size` word pieces, lower case without accents, learned from `texts`
+    (arXiv:1609.08144).
+    """
     from tokenizers import Tokenizer as Fast
     from tokenizers import models, normalizers, pre_tokenizers, trainers
 
     fast = Fast(models.WordPiece(unk_token="[UNK]"))
-    fast.normalizer, fast.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    fast.normalizer, fast.pre_tokenizer = (
+        normalizers.BertNormalizer(),
+        pre_tokenizers.BertPreTokenizer(),
+    )
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     fast.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False)
+        texts,
+        trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False),
     )
     return sorted(fast.get_vocab(), key=fast.get_vocab().get)
 
@@ -325,8 +405,9 @@ def split_words(text: str) -> list[str]:
 
 
 def scripts(texts: Sequence[str]) -> dict[str, float]:
-    """The share of each script among the letters of `texts`, as Unicode names them ("LATIN", "CJK", "ARABIC"), the most
-    frequent first; empty where there are no letters."""
+    """The share of each script among the letters of `texts`, as Unicode names them ("LATIN", "CJK",
+    "ARABIC"), the most frequent first; empty where there are no letters.
+    """
     found: Counter[str] = Counter()
     for character, count in Counter("".join(texts)).items():
         if character.isalpha():
@@ -335,7 +416,9 @@ def scripts(texts: Sequence[str]) -> dict[str, float]:
 
 
 def read_vocabulary(path: Path) -> list[str]:
-    """The lines of a `vocab.txt`; a piece may be a character that `splitlines` would take for a line's end."""
+    """The lines of a `vocab.txt`; a piece may be a character that `splitlines` would take for a
+    line's end.
+    """
     return read_text(path).removesuffix("\n").split("\n")
 
 
@@ -355,7 +438,9 @@ def _template(ids: Mapping[str, int], start: str | None, end: str | None) -> dic
         "type": "TemplateProcessing",
         "single": single,
         "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}],
-        "special_tokens": {token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in around},
+        "special_tokens": {
+            token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in around
+        },
     }
 
 

@@ -1,4 +1,6 @@
-"""Pictures: the one way in which Graft turns an image into pixels, for training and for prediction alike."""
+"""Pictures: the one way in which Graft turns an image into pixels, for training and for prediction
+alike.
+"""
 
 import contextlib
 import functools
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.errors import DataError
+from graft.zoo.errors import DataError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,14 +30,18 @@ DECODE = {
     "transparency": "over white",
     "large_jpeg": "decoded at 1/2, 1/4 or 1/8, still at least twice the size",
     "wide_pixels": (
-        "16 bit: 65535 is white. Floats and 32-bit integers: white is 1, 255 or 65535, the least that 99 % of the finite "
-        "pixels do not exceed twofold (integers: 255 or 65535); what lies beyond is clipped, what is no number is black"
+        "16 bit: 65535 is white. Floats and 32-bit integers: white is 1, 255 or 65535, the least "
+        "that 99 % of the finite "
+        "pixels do not exceed twofold (integers: 255 or 65535); what lies beyond is clipped, what "
+        "is no number is black"
     ),
     "resize": "stretch to a square",
     "interpolation": "bilinear, antialiased, across, then down",
     "range": [0, 255],
 }
-"""What `decode` does, in words; it goes into every manifest, so that other languages can do the same."""
+"""What `decode` does, in words; it goes into every manifest, so that other languages can do the
+same.
+"""
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -59,17 +65,23 @@ IMAGE_SUFFIXES = frozenset(
 """Files with these endings (in any case) are taken for pictures when a folder is read."""
 
 LARGEST_BYTES = 2**30
-"""What decoding one picture may take, by `_cost`: 134 million pixels; of a JPEG, which is decoded at 1/8, 2,000 million."""
+"""What decoding one picture may take, by `_cost`: 134 million pixels; of a JPEG, which is decoded
+at 1/8, 2,000 million.
+"""
 LONGEST_SIDE = 65_535
 """Pixels; no JPEG, GIF or WebP has more, and a header that says so is of no picture."""
 BYTES_A_PIXEL = 4
 """Pillow keeps a colour picture in 32 bits a pixel."""
 ONE_AT_A_TIME = 2**28
-"""Bytes of `_cost` from which pictures are decoded one after the other, not as many as there are threads."""
+"""Bytes of `_cost` from which pictures are decoded one after the other, not as many as there are
+threads.
+"""
 STRIP_PIXELS = 2**22
 """Pixels of a picture that are converted at a time."""
 WIDE_SHARE = 0.99
-"""The share of the pixels that says how wide they are: one bright pixel, or a defect of the sensor, does not."""
+"""The share of the pixels that says how wide they are: one bright pixel, or a defect of the sensor,
+does not.
+"""
 BEYOND = 1e30
 """Floats from here on mark what was not measured."""
 
@@ -80,13 +92,15 @@ _LARGE = threading.Lock()
 def decode(source: "Path | str | bytes | np.ndarray | Image.Image", image_size: int) -> np.ndarray:
     """One picture as uint8 pixels `(image_size, image_size, 3)`, RGB, 0 to 255.
 
-    Takes a file, the bytes of a file, an array `(h, w)`, `(h, w, 1)`, `(h, w, 3)` or `(h, w, 4)` of uint8, or a Pillow
-    image, of any size and mode: grey, palette, 16 bit, CMYK, with transparency (laid over white), EXIF-rotated; of an
-    animation the first frame. The picture is stretched to a square, as MediaPipe's tasks do on a phone. `DECODE` says how.
+    Takes a file, the bytes of a file, an array `(h, w)`, `(h, w, 1)`, `(h, w, 3)` or `(h, w, 4)` of
+    uint8, or a Pillow image, of any size and mode: grey, palette, 16 bit, CMYK, with transparency
+    (laid over white), EXIF-rotated; of an animation the first frame. The picture is stretched to a
+    square, as MediaPipe's tasks do on a phone. `DECODE` says how.
 
     Raises:
-        DataError: the file is missing, empty, truncated or no picture, no plain file (a pipe, a device, a folder), may
-            not be read, or takes more than `LARGEST_BYTES` to decode; the message names it and the cause.
+        DataError: the file is missing, empty, truncated or no picture, no plain file (a pipe, a
+            device, a folder), may not be read, or takes more than `LARGEST_BYTES` to decode; the
+            message names it and the cause.
     """
     name = f"'{source}'" if isinstance(source, (str, Path)) else "the picture"
     try:
@@ -94,15 +108,20 @@ def decode(source: "Path | str | bytes | np.ndarray | Image.Image", image_size: 
     except _TooLargeError as error:
         raise DataError(f"{name} is too large to be decoded: {error}: make it smaller") from error
     except MemoryError as error:
-        raise DataError(f"{name} cannot be decoded: the memory does not suffice for it; make it smaller") from error
-    except Exception as error:  # damaged files make Pillow's readers raise whatever comes to their minds
+        raise DataError(
+            f"{name} cannot be decoded: the memory does not suffice for it; make it smaller"
+        ) from error
+    except (
+        Exception
+    ) as error:  # damaged files make Pillow's readers raise whatever comes to their minds
         raise DataError(f"{name} is not a readable picture ({_cause(source, error)})") from error
 
 
 def content_digest(image: "Path | np.ndarray") -> str:
     """A hash of the bytes of a file, or of pixels: 32 hexadecimal digits.
 
-    A file that cannot be read has a digest of its path, so that whoever decodes it can say what is wrong with it.
+    A file that cannot be read has a digest of its path, so that whoever decodes it can say what is
+    wrong with it.
     """
     if isinstance(image, np.ndarray):
         return hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
@@ -131,7 +150,8 @@ def _decode(source, image_size: int) -> np.ndarray:
     image = _opened(source)
     ours = isinstance(source, (str, Path, bytes))
     with image if ours else contextlib.nullcontext():
-        # JPEG can be decoded at 1/2, 1/4, 1/8: a phone photo ten times faster, still at twice the size asked for.
+        # JPEG can be decoded at 1/2, 1/4, 1/8: a phone photo ten times faster, still at twice the
+        # size asked for.
         whole = image.size
         image.draft("RGB", (2 * image_size, 2 * image_size))
         cost = _cost(image, whole)
@@ -146,8 +166,8 @@ def _decode(source, image_size: int) -> np.ndarray:
 def _stretched(image: "Image.Image", image_size: int) -> np.ndarray:
     from PIL import Image
 
-    # Across, then down, each rounded to bytes: newer releases of Pillow choose the order by the picture's shape, and
-    # what another language has to do in its place must not depend on that.
+    # Across, then down, each rounded to bytes: newer releases of Pillow choose the order by the
+    # picture's shape, and what another language has to do in its place must not depend on that.
     for size in ((image_size, image.height), (image_size, image_size)):
         image = image.resize(size, Image.Resampling.BILINEAR)
     return np.asarray(image, np.uint8)
@@ -156,7 +176,8 @@ def _stretched(image: "Image.Image", image_size: int) -> np.ndarray:
 def _check_size(whole: tuple[int, int], cost: int) -> None:
     if max(whole) > LONGEST_SIDE:
         raise _TooLargeError(
-            f"{whole[0]:,} x {whole[1]:,} pixels, of which a side has {LONGEST_SIDE:,} at most in a picture"
+            f"{whole[0]:,} x {whole[1]:,} pixels, of which a side has {LONGEST_SIDE:,} at most in "
+            "a picture"
         )
     if cost > LARGEST_BYTES:
         raise _TooLargeError(
@@ -182,7 +203,9 @@ def _opened(source) -> "Image.Image":
 
 
 def _open_whatever_its_size(file: "str | Path | io.BytesIO") -> "Image.Image":
-    """`Image.open` without Pillow's own limit, which counts the pixels of a file and not what decoding them takes."""
+    """`Image.open` without Pillow's own limit, which counts the pixels of a file and not what
+    decoding them takes.
+    """
     from PIL import Image
 
     with _OPENING:  # which reads hardly more than the header; the limit is one of the whole process
@@ -194,22 +217,30 @@ def _open_whatever_its_size(file: "str | Path | io.BytesIO") -> "Image.Image":
 
 
 def _cost(image: "Image.Image", whole: tuple[int, int]) -> int:
-    """About how many bytes decoding `image` takes, by its header; `whole` is its size before it was asked for less."""
+    """About how many bytes decoding `image` takes, by its header; `whole` is its size before it was
+    asked for less.
+    """
     pixels = image.width * image.height
     held = 2 * BYTES_A_PIXEL * pixels  # the picture, and the same as RGB
     if image.format in ("WEBP", "AVIF"):  # their decoders keep a canvas and a frame of their own
         held += 2 * BYTES_A_PIXEL * pixels
-    if image.format in ("JPEG", "MPO") and image.fp is not None:  # None: its pixels are there already
+    if (
+        image.format in ("JPEG", "MPO") and image.fp is not None
+    ):  # None: its pixels are there already
         held += _cost_of_jpeg(image, whole)
     return held
 
 
 def _cost_of_jpeg(image: "Image.Image", whole: tuple[int, int]) -> int:
-    """Bytes that libjpeg holds beside the picture that it gives, which may be much smaller than the `whole` one."""
+    """Bytes that libjpeg holds beside the picture that it gives, which may be much smaller than the
+    `whole` one.
+    """
     pixels, layers = whole[0] * whole[1], image.layer
-    # A JPEG that comes in several passes, a progressive one or one whose colours stand one after the other, is held as
-    # coefficients of 2 bytes each, however small the picture shall be.
-    in_passes = "progressive" in image.info or "progression" in image.info or not _first_pass_is_all(image)
+    # A JPEG that comes in several passes, a progressive one or one whose colours stand one after
+    # the other, is held as coefficients of 2 bytes each, however small the picture shall be.
+    in_passes = (
+        "progressive" in image.info or "progression" in image.info or not _first_pass_is_all(image)
+    )
     if not in_passes:
         return pixels // 2  # nothing is held; but a file of so many pixels takes its time
     densest = max(layer[1] for layer in layers) * max(layer[2] for layer in layers)
@@ -276,7 +307,9 @@ def _strips(image: "Image.Image") -> "Iterator[tuple[int, Image.Image]]":
 
 
 def _narrowed(strip: "Image.Image", white: float) -> "Image.Image":
-    """Pixels of more than 8 bits as bytes. Pillow would clip them: a 16-bit scan would come out white."""
+    """Pixels of more than 8 bits as bytes. Pillow would clip them: a 16-bit scan would come out
+    white.
+    """
     from PIL import Image
 
     values = np.nan_to_num(np.asarray(strip, np.float64), nan=0.0, posinf=white, neginf=0.0)
@@ -284,9 +317,13 @@ def _narrowed(strip: "Image.Image", white: float) -> "Image.Image":
 
 
 def _white_of(image: "Image.Image") -> float:
-    """The value that is white in a picture with more than 8 bits a pixel; `DECODE` says it in words."""
+    """The value that is white in a picture with more than 8 bits a pixel; `DECODE` says it in
+    words.
+    """
     # A PGM of 16 bits is opened with 32.
-    if image.mode.startswith("I;16") or (image.mode == "I" and getattr(image, "format", None) == "PPM"):
+    if image.mode.startswith("I;16") or (
+        image.mode == "I" and getattr(image, "format", None) == "PPM"
+    ):
         return 65535.0
     step = max(1, int((image.width * image.height / STRIP_PIXELS) ** 0.5))
     values = np.asarray(image)[::step, ::step]

@@ -1,8 +1,9 @@
-"""The words of a text, for a tagger: how `graft predict` cuts a text, and which rule comes nearest to the words that a
-training file gives. No TensorFlow here.
+"""The words of a text, for a tagger: how `graft predict` cuts a text, and which rule comes nearest
+to the words that a training file gives. No TensorFlow here.
 
-A file of tagged words says what its words are, a text does not. The rule is chosen by writing the training sentences as
-people write them and cutting them again; an artifact records it (`words` in preprocessing.json).
+A file of tagged words says what its words are, a text does not. The rule is chosen by writing the
+training sentences as people write them and cutting them again; an artifact records it (`words` in
+preprocessing.json).
 """
 
 import re
@@ -10,20 +11,35 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from zoo.errors import ArtifactError
-from zoo.text import WORD
+from graft.zoo.errors import ArtifactError
+from graft.zoo.text import WORD
 
-__all__ = ["PATTERN", "WORD_RULES", "WordRule", "choose_word_rule", "cut_words", "given_words", "written_text"]
+__all__ = [
+    "PATTERN",
+    "WORD_RULES",
+    "WordRule",
+    "choose_word_rule",
+    "cut_words",
+    "given_words",
+    "written_text",
+]
 
 OPENING, CLOSING = "([{\u00ab\u201c\u2018\"'\u00bf\u00a1", ".,;:!?\u2026)]}\u00bb\u201d\u2019\"'"
 """Punctuation that stands before and behind a word without being a part of it."""
-GLUED_BEHIND, GLUED_BEFORE = "([{\u00ab\u201c\u00bf\u00a1", (*".,;:!?\u2026)]}\u00bb\u201d", "...", "n't")
-"""Words that people write without a blank behind them, or before them. A straight quote may be either."""
+GLUED_BEHIND, GLUED_BEFORE = (
+    "([{\u00ab\u201c\u00bf\u00a1",
+    (*".,;:!?\u2026)]}\u00bb\u201d", "...", "n't"),
+)
+"""Words that people write without a blank behind them, or before them. A straight quote may be
+either.
+"""
 ENDING = re.compile(r"['\u2019]\w+")
 NO_BLANKS = re.compile(
     r"[\u2e80-\u9fff\uf900-\ufaff\u3000-\u30ff\uff00-\uffef\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\U00020000-\U0003ffff]"
 )
-"""Characters of scripts that put no blanks between words: Chinese, Japanese, Thai, Lao, Burmese, Khmer."""
+"""Characters of scripts that put no blanks between words: Chinese, Japanese, Thai, Lao, Burmese,
+Khmer.
+"""
 
 Span = tuple[int, int]
 """Where a word begins in its text, and where what follows it begins; in characters."""
@@ -60,8 +76,8 @@ WORD_RULES: Mapping[str, tuple[Callable[[str], Iterator[Span]], str]] = {
 
 
 def cut_words(text: str, rule: str | bool = PATTERN) -> list[tuple[str, int, int]]:
-    """`(word, start, end)` for each word of `text`, `text[start:end] == word`, by a rule of `WORD_RULES`; what artifacts of
-    before say, True, is "pattern".
+    """`(word, start, end)` for each word of `text`, `text[start:end] == word`, by a rule of
+    `WORD_RULES`; what artifacts of before say, True, is "pattern".
 
     Raises:
         ArtifactError: no such rule.
@@ -69,7 +85,8 @@ def cut_words(text: str, rule: str | bool = PATTERN) -> list[tuple[str, int, int
     rule = PATTERN if rule is True else rule
     if rule not in WORD_RULES:
         raise ArtifactError(
-            f"the artifact cuts texts into words by the rule '{rule}', which this Graft does not know: update it"
+            f"the artifact cuts texts into words by the rule '{rule}', which this Graft does not "
+            "know: update it"
         )
     return [(text[start:end], start, end) for start, end in WORD_RULES[rule][0](text)]
 
@@ -84,7 +101,9 @@ def given_words(words: Sequence[str]) -> tuple[str, list[tuple[str, int, int]]]:
 
 
 def written_text(words: Sequence[str]) -> str:
-    """The sentence of these words as people write it: no blank before a full stop, or between Chinese characters."""
+    """The sentence of these words as people write it: no blank before a full stop, or between
+    Chinese characters.
+    """
     text, glue = "", True
     for word in words:
         behind = word in GLUED_BEFORE or (ENDING.fullmatch(word) and text[-1:].isalnum())
@@ -119,15 +138,21 @@ class WordRule:
             return None
         word, parts = self.example
         return (
-            f"`graft predict` cuts texts {WORD_RULES[self.name][1]}: {self.lost:,} of {self.sentences:,} training sentences "
-            f"come out in other words than the file has ('{word}' as {' '.join(repr(part) for part in parts)}); where it "
+            f"`graft predict` cuts texts {WORD_RULES[self.name][1]}: {self.lost:,} of "
+            f"{self.sentences:,} training sentences "
+            f"come out in other words than the file has ('{word}' as "
+            f"{' '.join(repr(part) for part in parts)}); where it "
             "matters give it words, not texts: --words"
         )
 
 
 def choose_word_rule(sentences: Sequence[Sequence[str]]) -> WordRule:
-    """The rule by which the most words of `sentences`, written as people write them, come out again."""
-    return min((_measured(name, sentences) for name in WORD_RULES), key=lambda rule: rule.lost_words)
+    """The rule by which the most words of `sentences`, written as people write them, come out
+    again.
+    """
+    return min(
+        (_measured(name, sentences) for name in WORD_RULES), key=lambda rule: rule.lost_words
+    )
 
 
 def _measured(name: str, sentences: Sequence[Sequence[str]]) -> WordRule:

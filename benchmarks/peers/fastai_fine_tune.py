@@ -2,8 +2,8 @@
 
     python benchmarks/peers/fastai_fine_tune.py CLOTHING WEIGHTS EPOCHS SEED
 
-Its own rates, freezing, augmentation (aug_transforms), batch size and processes that decode. Prints {"curve": [[seconds,
-validation accuracy]], "test"}; the clock starts before the folder is read.
+Its own rates, freezing, augmentation (aug_transforms), batch size and processes that decode. Prints
+{"curve": [[seconds, validation accuracy]], "test"}; the clock starts before the folder is read.
 """
 
 import json
@@ -21,7 +21,7 @@ from fastai.vision.all import (
     get_image_files,
     set_seed,
     vision_learner,
-)  # fmt: skip
+)
 from mobilenet_torch import body
 from torch import nn
 
@@ -31,12 +31,17 @@ def main(data: str, weights: str, epochs: str, seed: str) -> None:
     set_seed(int(seed), reproducible=True)
     start = time.perf_counter()
     loaders = ImageDataLoaders.from_folder(
-        data, train="train", valid="validation", item_tfms=Resize(160),
+        data,
+        train="train",
+        valid="validation",
+        item_tfms=Resize(160),
         batch_tfms=[*aug_transforms(), Normalize.from_stats([0.5] * 3, [0.5] * 3)],
-    )  # fmt: skip
+    )
 
     def architecture(weights_=None, pretrained=True, **_):
-        return nn.Sequential(body(weights), nn.AdaptiveAvgPool2d(1))  # vision_learner cuts at the pooling
+        return nn.Sequential(
+            body(weights), nn.AdaptiveAvgPool2d(1)
+        )  # vision_learner cuts at the pooling
 
     learner = vision_learner(loaders, architecture, metrics=accuracy)
     curve = []
@@ -51,7 +56,11 @@ def main(data: str, weights: str, epochs: str, seed: str) -> None:
         learner.fine_tune(int(epochs) - 1, cbs=Note())
         test = learner.dls.test_dl(get_image_files(f"{data}/test"), with_labels=True)
         right = learner.validate(dl=test)[-1]
-    print(json.dumps({"curve": curve, "test": float(right), "version": f"fastai {fastai.__version__}"}))
+    print(
+        json.dumps(
+            {"curve": curve, "test": float(right), "version": f"fastai {fastai.__version__}"}
+        )
+    )
 
 
 if __name__ == "__main__":

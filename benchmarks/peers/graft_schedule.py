@@ -2,7 +2,8 @@
 
     python benchmarks/peers/graft_schedule.py CLOTHING WEIGHTS EPOCHS SEED SCHEDULE [plain]
 
-Prints {"curve": [[seconds, validation accuracy]], "test"}; the clock starts before the folder is read, the cache is empty.
+Prints {"curve": [[seconds, validation accuracy]], "test"}; the clock starts before the folder is
+read, the cache is empty.
 """
 
 import json
@@ -12,11 +13,16 @@ import time
 
 import keras  # noqa: F401  (peers' clocks start behind their imports too)
 
-from recipes.engine import evaluation, fit, images, schedule, sources
-from recipes.engine.settings import FitSettings
-from recipes.engine.store import Store
-from zoo import backbone_table, backbones, heads
-from zoo.stack import stack
+from graft.recipes.codecs import images
+from graft.recipes.data import sources
+from graft.recipes.feed.store import Store
+from graft.recipes.tasks import evaluation
+from graft.recipes.train import fit, schedule
+from graft.recipes.train.settings import FitSettings
+from graft.zoo.backbones import build as backbones
+from graft.zoo.backbones import table as backbone_table
+from graft.zoo.graph.stack import stack
+from graft.zoo.heads import heads
 
 
 def main(data: str, weights: str, epochs: str, seed: str, name: str, plain: str = "") -> None:
@@ -28,13 +34,20 @@ def main(data: str, weights: str, epochs: str, seed: str, name: str, plain: str 
     settings = FitSettings(augment=() if plain else ("flip", "crop"))
 
     def build():
-        return stack(backbones.build(backbone_table.find("mobilenet_v2"), image_size=160, weights=weights), [head])
+        return stack(
+            backbones.build(backbone_table.find("mobilenet_v2"), image_size=160, weights=weights),
+            [head],
+        )
 
     with tempfile.TemporaryDirectory() as folder:
         phases = schedule.resolve(name, int(epochs))
-        model, (result,) = fit.train(build, head, phases, pixels, [int(seed)], settings, store=Store(folder))
+        model, (result,) = fit.train(
+            build, head, phases, pixels, [int(seed)], settings, store=Store(folder)
+        )
         total = time.perf_counter() - start
-    before = total - result.seconds  # planning, building and decoding, all of it before the first epoch
+    before = (
+        total - result.seconds
+    )  # planning, building and decoding, all of it before the first epoch
     curve = [[before + row["elapsed"], row["val_accuracy"]] for row in result.history]
     (outputs,) = fit.predict(model, pixels["test"])
     test = evaluation.accuracy(outputs, pixels["test"].targets)

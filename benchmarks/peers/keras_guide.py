@@ -1,9 +1,10 @@
-"""The peer: a frozen backbone in `fit`, as Keras's guide to transfer learning does it. Not code of Graft.
+"""The peer: a frozen backbone in `fit`, as Keras's guide to transfer learning does it. Not code of
+Graft.
 
     python benchmarks/peers/keras_guide.py CLOTHING WEIGHTS
 
-20 epochs of a head at 160 px, batches of 32, no augmentation. Prints {"seconds", "validation_accuracy"}; the seconds are
-those from reading the folder to the end of `fit`.
+20 epochs of a head at 160 px, batches of 32, no augmentation. Prints {"seconds",
+"validation_accuracy"}; the seconds are those from reading the folder to the end of `fit`.
 """
 
 import json
@@ -27,11 +28,15 @@ def main(data: str, weights: str) -> None:
     outputs = keras.layers.Dense(classes(data))(keras.layers.Dropout(0.2)(x))
     model = keras.Model(inputs, outputs)
     model.compile(
-        keras.optimizers.Adam(), keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
+        keras.optimizers.Adam(),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
     )
     history = model.fit(splits["train"], validation_data=splits["validation"], epochs=20, verbose=0)
     seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "validation_accuracy": history.history["val_accuracy"][-1]}))
+    print(
+        json.dumps({"seconds": seconds, "validation_accuracy": history.history["val_accuracy"][-1]})
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""torchvision's MobileNetV2 with the ImageNet weights of keras.applications, so that all peers start from the same numbers.
+"""torchvision's MobileNetV2 with the ImageNet weights of keras.applications, so that all peers
+start from the same numbers.
 
-TensorFlow pads a stride of two at the right and bottom only, and its normalization has an epsilon of 1e-3: both are followed
-here. Not code of Graft.
+TensorFlow pads a stride of two at the right and bottom only, and its normalization has an epsilon
+of 1e-3: both are followed here. Not code of Graft.
 """
 
 from collections import Counter
@@ -12,11 +13,15 @@ import torch
 from torchvision.models import mobilenet_v2
 
 ORDER = {"conv2d": (3, 2, 0, 1), "depthwise_conv2d": (2, 3, 0, 1)}
-"""Keras keeps kernels as (h, w, in, out) and (h, w, channels, 1); torch as (out, in, h, w) and (channels, 1, h, w)."""
+"""Keras keeps kernels as (h, w, in, out) and (h, w, channels, 1); torch as (out, in, h, w) and
+(channels, 1, h, w).
+"""
 
 
 def body(weights: str) -> torch.nn.Sequential:
-    """The convolutions, `(b, 3, h, w)` in [-1, 1] -> `(b, 1280, h / 32, w / 32)`; `weights` is Keras's .weights.h5."""
+    """The convolutions, `(b, 3, h, w)` in [-1, 1] -> `(b, 1280, h / 32, w / 32)`; `weights` is
+    Keras's .weights.h5.
+    """
     model = mobilenet_v2(weights=None).features
     counts: Counter = Counter()
     with h5py.File(weights) as file, torch.no_grad():

@@ -1,10 +1,12 @@
-"""The peer: PyTorch's transfer-learning tutorial, a plain loop that tunes everything. Not code of Graft.
+"""The peer: PyTorch's transfer-learning tutorial, a plain loop that tunes everything. Not code of
+Graft.
 
     python benchmarks/peers/torch_fine_tune.py CLOTHING WEIGHTS EPOCHS SEED
 
-The tutorial's optimizer (SGD 1e-3, momentum 0.9, a tenth after 7 epochs), batches of 4, augmentation, up to 4 processes that
-decode, best weights kept; its sizes changed to 160 pixels. Prints {"curve": [[seconds, validation accuracy]], "test"}; the
-clock starts before the folder is read.
+The tutorial's optimizer (SGD 1e-3, momentum 0.9, a tenth after 7 epochs), batches of 4,
+augmentation, up to 4 processes that decode, best weights kept; its sizes changed to 160 pixels.
+Prints {"curve": [[seconds, validation accuracy]], "test"}; the clock starts before the folder is
+read.
 """
 
 import json
@@ -18,7 +20,9 @@ from torchvision import datasets, transforms
 
 SIZE = 160
 SCALE = [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
-TRAIN = transforms.Compose([transforms.RandomResizedCrop(SIZE), transforms.RandomHorizontalFlip(), *SCALE])
+TRAIN = transforms.Compose(
+    [transforms.RandomResizedCrop(SIZE), transforms.RandomHorizontalFlip(), *SCALE]
+)
 MEASURE = transforms.Compose([transforms.Resize(SIZE), transforms.CenterCrop(SIZE), *SCALE])
 
 
@@ -32,12 +36,17 @@ def main(data: str, weights: str, epochs: str, seed: str) -> None:
     }
     loaders = {
         split: torch.utils.data.DataLoader(
-            part, batch_size=4 if split == "train" else 64, shuffle=split == "train", num_workers=min(4, os.cpu_count())
+            part,
+            batch_size=4 if split == "train" else 64,
+            shuffle=split == "train",
+            num_workers=min(4, os.cpu_count()),
         )
         for split, part in sets.items()
     }
     pool = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
-    model = torch.nn.Sequential(body(weights), *pool, torch.nn.Linear(1280, len(sets["train"].classes)))
+    model = torch.nn.Sequential(
+        body(weights), *pool, torch.nn.Linear(1280, len(sets["train"].classes))
+    )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=7, gamma=0.1)
 
@@ -59,9 +68,16 @@ def main(data: str, weights: str, epochs: str, seed: str) -> None:
         reached = accuracy("validation")
         curve.append([time.perf_counter() - start, reached])
         if reached > best:
-            best, kept = reached, {name: value.clone() for name, value in model.state_dict().items()}
+            best, kept = (
+                reached,
+                {name: value.clone() for name, value in model.state_dict().items()},
+            )
     model.load_state_dict(kept)
-    print(json.dumps({"curve": curve, "test": accuracy("test"), "version": f"torch {torch.__version__}"}))
+    print(
+        json.dumps(
+            {"curve": curve, "test": accuracy("test"), "version": f"torch {torch.__version__}"}
+        )
+    )
 
 
 if __name__ == "__main__":

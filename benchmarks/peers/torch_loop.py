@@ -1,8 +1,10 @@
-"""The peer in PyTorch: a head on a frozen MobileNetV2, features recomputed each epoch, or cached by hand. Not code of Graft.
+"""The peer in PyTorch: a head on a frozen MobileNetV2, features recomputed each epoch, or cached by
+hand. Not code of Graft.
 
     python benchmarks/peers/torch_loop.py CLOTHING
 
-Needs torch and transformers (extra `peers`). Random weights: the speed is the same, an accuracy is not claimed.
+Needs torch and transformers (extra `peers`). Random weights: the speed is the same, an accuracy is
+not claimed.
 """
 
 import json
@@ -22,8 +24,12 @@ EPOCHS = 20
 def read(folder: Path) -> TensorDataset:
     """All photos of a split, decoded once."""
     classes = sorted(path.name for path in folder.iterdir())
-    files = [(path, i) for i, name in enumerate(classes) for path in sorted((folder / name).iterdir())]
-    pixels = np.stack([np.asarray(Image.open(path).convert("RGB").resize((160, 160))) for path, _ in files])
+    files = [
+        (path, i) for i, name in enumerate(classes) for path in sorted((folder / name).iterdir())
+    ]
+    pixels = np.stack(
+        [np.asarray(Image.open(path).convert("RGB").resize((160, 160))) for path, _ in files]
+    )
     return TensorDataset(torch.from_numpy(pixels), torch.tensor([label for _, label in files]))
 
 
@@ -45,7 +51,10 @@ def run(data: Path, cached: bool) -> float:
             splits[split] = TensorDataset(made.clone(), dataset.tensors[1])
     head = torch.nn.Sequential(torch.nn.Dropout(0.2), torch.nn.Linear(1280, 10))
     optimizer = torch.optim.AdamW(head.parameters(), 2e-3)
-    batches = {s: DataLoader(d, 32, shuffle=s == "train", drop_last=s == "train") for s, d in splits.items()}
+    batches = {
+        s: DataLoader(d, 32, shuffle=s == "train", drop_last=s == "train")
+        for s, d in splits.items()
+    }
     for _ in range(EPOCHS):
         head.train()
         for inputs, targets in batches["train"]:

@@ -1,4 +1,6 @@
-"""Adapting a trained model with nothing but unlabelled pictures of the target: no source data are needed any more."""
+"""Adapting a trained model with nothing but unlabelled pictures of the target: no source data are
+needed any more.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recipes.engine import pipeline
-from recipes.engine.images import Images
-from recipes.engine.progress import progress
-from zoo.errors import ConfigError
+from graft.recipes.codecs.images import Images
+from graft.recipes.feed import pipeline
+from graft.zoo.errors import ConfigError
+from graft.zoo.terminal import progress
 
 if TYPE_CHECKING:
     import keras
@@ -23,7 +25,8 @@ RANDOM = ("rate", "drop_path_rate", "stddev")
 
 
 def adabn(model: "keras.Model", pictures: Images, batch_size: int, seed: int) -> None:
-    """Give every BatchNormalization of `model` the statistics of `pictures` (Li et al. 2018, arXiv:1603.04779).
+    """Give every BatchNormalization of `model` the statistics of `pictures` (Li et al. 2018,
+    arXiv:1603.04779).
 
     Raises:
         ConfigError: there is none.
@@ -44,7 +47,8 @@ def adabn(model: "keras.Model", pictures: Images, batch_size: int, seed: int) ->
             advance()
     for layer, (trainable, momentum), (mean, square) in zip(layers, before, sums, strict=True):
         layer.trainable, layer.momentum = trainable, momentum
-        # Of all batches as one: the mean of their variances alone would leave out how far apart their means are.
+        # Of all batches as one: the mean of their variances alone would leave out how far apart
+        # their means are.
         mean, square = mean / order.steps, square / order.steps
         layer.moving_mean.assign(mean)
         layer.moving_variance.assign(square - mean**2)
@@ -53,7 +57,8 @@ def adabn(model: "keras.Model", pictures: Images, batch_size: int, seed: int) ->
 def tent(model: "keras.Model", pictures: Images, batch_size: int, seed: int) -> None:
     """Make `model` surer of `pictures` by the scales and offsets of its BatchNormalizations.
 
-    These use each batch's own statistics meanwhile, and keep those of all `pictures` (Wang et al. 2021, arXiv:2006.10726).
+    These use each batch's own statistics meanwhile, and keep those of all `pictures` (Wang et al.
+    2021, arXiv:2006.10726).
 
     Raises:
         ConfigError: there is no BatchNormalization.
@@ -61,7 +66,7 @@ def tent(model: "keras.Model", pictures: Images, batch_size: int, seed: int) -> 
     import keras
     import tensorflow as tf
 
-    from recipes.adapt.methods import entropy
+    from graft.recipes.adapt.methods import entropy
 
     layers = normalizations(model, "tent")
     variables = [v for layer in layers for v in (layer.gamma, layer.beta) if v is not None]
@@ -86,8 +91,9 @@ def tent(model: "keras.Model", pictures: Images, batch_size: int, seed: int) -> 
 
 @contextlib.contextmanager
 def _nothing_random(model) -> Iterator[None]:
-    """Dropout, noise and stochastic depth of `model` do nothing meanwhile: what it ships with are statistics of whole
-    features, the same ones each time."""
+    """Dropout, noise and stochastic depth of `model` do nothing meanwhile: what it ships with are
+    statistics of whole features, the same ones each time.
+    """
     found = [
         (layer, name, getattr(layer, name))
         for layer in model._flatten_layers(include_self=False, recursive=True)
@@ -116,7 +122,8 @@ def normalizations(model: "keras.Model", method: str) -> list:
     ]
     if not found:
         raise ConfigError(
-            f"{method} changes what BatchNormalization knows of the data, and '{model.name}' has none: leave {method} out "
+            f"{method} changes what BatchNormalization knows of the data, and '{model.name}' has "
+            f"none: leave {method} out "
             "of --methods, or take a backbone that has it"
         )
     return found

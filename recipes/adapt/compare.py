@@ -1,4 +1,6 @@
-"""Training with every method and without any, on the same examples and seeds, and measuring what came out."""
+"""Training with every method and without any, on the same examples and seeds, and measuring what
+came out.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,19 +10,20 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from recipes.adapt import catalogue, selection
-from recipes.engine import evaluation, fit
-from recipes.engine.cache import CacheSettings, PrefixCache
-from recipes.engine.images import Images
-from recipes.engine.progress import say
-from recipes.engine.schedule import Phase
-from recipes.engine.settings import FitSettings
-from recipes.engine.store import Store
-from recipes.engine.texts import Texts
-from zoo.cuts import split
-from zoo.heads import Head
-from zoo.stack import FEATURES, backbone_of
-from zoo.state import set_weights
+from graft.recipes.adapt import catalogue, selection
+from graft.recipes.codecs.images import Images
+from graft.recipes.codecs.texts import Texts
+from graft.recipes.feed.cache import CacheSettings, PrefixCache
+from graft.recipes.feed.store import Store
+from graft.recipes.tasks import evaluation
+from graft.recipes.train import fit
+from graft.recipes.train.schedule import Phase
+from graft.recipes.train.settings import FitSettings
+from graft.zoo.graph.cuts import split
+from graft.zoo.graph.stack import FEATURES, backbone_of
+from graft.zoo.graph.state import set_weights
+from graft.zoo.heads.heads import Head
+from graft.zoo.terminal import say
 
 if TYPE_CHECKING:
     import keras
@@ -37,8 +40,9 @@ class Plan:
         methods: names of `catalogue.METHODS`.
         strength: what the methods' losses count.
         threshold: how sure a label that is taken has to be; None: the method's own.
-        keep: the epoch that is kept of every training, the baseline's too: the "best" by validation data, or the "last"
-            where no validation data say which is best for what the model is for.
+        keep: the epoch that is kept of every training, the baseline's too: the "best" by validation
+            data, or the "last" where no validation data say which is best for what the model is
+            for.
     """
 
     baseline: str
@@ -53,12 +57,12 @@ class Plan:
 
 @dataclass
 class Candidate:
-    """A trained model; `seconds` include what cached features had cost, `figures` hold what it is chosen and reported by.
-    `kept` and `diverged` are as `fit.Trained` has them; of a method that adapts a trained model, those of that one, and in
-    `kept` "adapted", the name of the method.
+    """A trained model; `seconds` include what cached features had cost, `figures` hold what it is
+    chosen and reported by. `kept` and `diverged` are as `fit.Trained` has them; of a method that
+    adapts a trained model, those of that one, and in `kept` "adapted", the name of the method.
 
-    Of `figures`, "right" `(n,)` says which of the measured examples it classifies correctly. It is for paired comparisons
-    and is not written to run.json.
+    Of `figures`, "right" `(n,)` says which of the measured examples it classifies correctly. It is
+    for paired comparisons and is not written to run.json.
     """
 
     method: str
@@ -80,7 +84,8 @@ def train(
     store: Store | None,
     folder: Path | None,
 ) -> list[Candidate]:
-    """The baseline first, then method after method, each with all seeds. `images` hold "train", "validation", "unlabelled".
+    """The baseline first, then method after method, each with all seeds. `images` hold "train",
+    "validation", "unlabelled".
 
     Raises:
         ConfigError: what a method needs is not there.
@@ -89,7 +94,7 @@ def train(
     catalogue.check_batch(plan.methods, plan.settings.batch_size, counts)
     late = [name for name in plan.methods if catalogue.METHODS[name].kind == "afterwards"]
     if late:
-        from recipes.adapt import afterwards
+        from graft.recipes.adapt import afterwards
 
         model = build()
         for name in late:
@@ -100,7 +105,9 @@ def train(
         if name in catalogue.METHODS and catalogue.METHODS[name].kind == "afterwards":
             found += _afterwards(name, plan, build(), images["unlabelled"], found)
             continue
-        method = None if name == plan.baseline else catalogue.maker(name, plan.strength, plan.threshold)
+        method = (
+            None if name == plan.baseline else catalogue.maker(name, plan.strength, plan.threshold)
+        )
         _, trained = fit.train(
             build,
             head,
@@ -115,7 +122,16 @@ def train(
             keep=plan.keep,
         )
         found += [
-            Candidate(name, t.seed, t.weights, t.history, t.phases, t.seconds + t.charged, t.kept, t.diverged)
+            Candidate(
+                name,
+                t.seed,
+                t.weights,
+                t.history,
+                t.phases,
+                t.seconds + t.charged,
+                t.kept,
+                t.diverged,
+            )
             for t in trained
         ]
     return found
@@ -128,12 +144,13 @@ def measure(
     measured: Images | Texts | None,
     store: Store | None = None,
 ) -> Callable[[str], dict]:
-    """Write each candidate's figures: what it can be chosen by, its accuracy on "test", and on the labelled examples
-    `measured`.
+    """Write each candidate's figures: what it can be chosen by, its accuracy on "test", and on the
+    labelled examples `measured`.
 
-    What a backbone that all candidates share makes of the examples is kept in `store`. Returns what looked: the name of a
-    part ("measured" for those) -> `features` (what the last dense layer receives) `(n, width)` and `outputs` `(n, labels)`
-    of its examples, with the weights that `model` has then.
+    What a backbone that all candidates share makes of the examples is kept in `store`. Returns what
+    looked: the name of a part ("measured" for those) -> `features` (what the last dense layer
+    receives) `(n, width)` and `outputs` `(n, labels)` of its examples, with the weights that
+    `model` has then.
     """
     parts = {name: part for name, part in images.items() if name != "train"}
     if measured is not None:
@@ -162,14 +179,19 @@ def measure(
 def _viewer(
     model, parts: Mapping[str, Images | Texts], candidates: Sequence[Candidate], store: Store | None
 ) -> Callable[[str], dict]:
-    """What looks at the parts by name, traced once; where all candidates have one backbone, what that gives is computed
-    once, and kept in the `store`, or without one in memory."""
+    """What looks at the parts by name, traced once; where all candidates have one backbone, what
+    that gives is computed once, and kept in the `store`, or without one in memory.
+    """
     import keras
 
     first = candidates[0].weights
     body = {id(v) for v in backbone_of(model).weights}
     own = [i for i, v in enumerate(model.weights) if id(v) in body]
-    if any(not np.array_equal(candidate.weights[i], first[i]) for candidate in candidates[1:] for i in own):
+    if any(
+        not np.array_equal(candidate.weights[i], first[i])
+        for candidate in candidates[1:]
+        for i in own
+    ):
         call = fit.forward(_seeing(model))
         return lambda name: fit.outputs_of(call, parts[name])
     set_weights(model, first)
@@ -187,27 +209,40 @@ def _viewer(
 def _seeing(model: "keras.Model") -> "keras.Model":
     import keras
 
-    from recipes.engine.joint import hidden_of
+    from graft.recipes.train.joint import hidden_of
 
-    return keras.Model(model._inputs_struct, {"features": hidden_of(model), "outputs": model.output})
+    return keras.Model(
+        model._inputs_struct, {"features": hidden_of(model), "outputs": model.output}
+    )
 
 
-def _afterwards(name: str, plan: Plan, model, pictures, found: Sequence[Candidate]) -> list[Candidate]:
-    from recipes.adapt import afterwards
+def _afterwards(
+    name: str, plan: Plan, model, pictures, found: Sequence[Candidate]
+) -> list[Candidate]:
+    from graft.recipes.adapt import afterwards
 
     adapted = []
     for before in [candidate for candidate in found if candidate.method == plan.baseline]:
         start = time.perf_counter()
         set_weights(model, before.weights)
-        getattr(afterwards, catalogue.METHODS[name].of)(model, pictures, plan.settings.batch_size, before.seed)
+        getattr(afterwards, catalogue.METHODS[name].of)(
+            model, pictures, plan.settings.batch_size, before.seed
+        )
         seconds = before.seconds + time.perf_counter() - start
         kept = {**before.kept, "adapted": name}
         weights, diverged = model.get_weights(), before.diverged
-        adapted.append(Candidate(name, before.seed, weights, before.history, before.phases, seconds, kept, diverged))
+        adapted.append(
+            Candidate(
+                name, before.seed, weights, before.history, before.phases, seconds, kept, diverged
+            )
+        )
     return adapted
 
 
 def _recalls(outputs: np.ndarray, targets: np.ndarray) -> list[float | None]:
     """Of each label, the share of its examples that are found; None where it has none."""
     truth, said = targets.argmax(-1), outputs.argmax(-1)
-    return [float(np.mean(said[truth == c] == c)) if (truth == c).any() else None for c in range(targets.shape[-1])]
+    return [
+        float(np.mean(said[truth == c] == c)) if (truth == c).any() else None
+        for c in range(targets.shape[-1])
+    ]

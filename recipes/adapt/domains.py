@@ -1,4 +1,6 @@
-"""The two domains: a labelled source, a target whose labels are not looked at unless they are asked for."""
+"""The two domains: a labelled source, a target whose labels are not looked at unless they are asked
+for.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,18 +8,18 @@ from typing import Protocol
 
 import numpy as np
 
-from recipes.engine import reading, sentences, sources, splits
-from recipes.engine.images import Images, decode_examples, decode_splits
-from recipes.engine.membership import warn_of_alike
-from recipes.engine.progress import say, warn
-from recipes.engine.reading import LeftOut, added
-from recipes.engine.sentences import Sentence
-from recipes.engine.sources import SPLITS, Example, Source
-from recipes.engine.store import hash_of
-from recipes.engine.texts import Texts, encode, encode_splits
-from zoo.errors import ConfigError, DataError
-from zoo.heads import Head
-from zoo.text import Tokenizer
+from graft.recipes.codecs.images import Images, decode_examples, decode_splits
+from graft.recipes.codecs.texts import Texts, encode, encode_splits
+from graft.recipes.data import reading, sentences, sources, splits
+from graft.recipes.data.membership import warn_of_alike
+from graft.recipes.data.reading import LeftOut, added
+from graft.recipes.data.sentences import Sentence
+from graft.recipes.data.sources import SPLITS, Example, Source
+from graft.recipes.feed.store import hash_of
+from graft.zoo.errors import ConfigError, DataError
+from graft.zoo.heads.heads import Head
+from graft.zoo.terminal import say, warn
+from graft.zoo.text import Tokenizer
 
 __all__ = [
     "Domains",
@@ -72,7 +74,8 @@ class Domains:
     Attributes:
         source: with all splits; `made` names those that were made.
         target: what it was called.
-        unlabelled: the target's examples, without labels; none that the source's validation or test split holds too.
+        unlabelled: the target's examples, without labels; none that the source's validation or test
+            split holds too.
         measured: its labelled examples, where they were asked for.
         fingerprint: of the content of the source.
         left_out: what was found in the target and is not among the unlabelled ones, by reason.
@@ -116,23 +119,32 @@ def load(asked: _Asked) -> Domains:
     """Read what `asked` names; pictures are not opened yet.
 
     Raises:
-        DataError: as `sources.load` does; or the target's labels were asked for, and it has others than the source.
+        DataError: as `sources.load` does; or the target's labels were asked for, and it has others
+            than the source.
     """
     columns = {"path_column": asked.path_column, "label_column": asked.label_column}
-    unlabelled = sources.load_unlabelled(asked.target, path_column=asked.path_column, option="--target")
-    labelled = sources.load(asked.target, option="--target", to_train=False, **columns) if asked.target_labels else None
+    unlabelled = sources.load_unlabelled(
+        asked.target, path_column=asked.path_column, option="--target"
+    )
+    labelled = (
+        sources.load(asked.target, option="--target", to_train=False, **columns)
+        if asked.target_labels
+        else None
+    )
     return _paired(asked, sources.load(asked.data, **columns), unlabelled, labelled)
 
 
 def load_partly_labelled(asked: _AskedFew) -> Domains:
-    """A source of which `asked.per_class` training pictures of each class keep their labels; the others, and those of
-    `asked.unlabelled`, have none.
+    """A source of which `asked.per_class` training pictures of each class keep their labels; the
+    others, and those of `asked.unlabelled`, have none.
 
     Raises:
         ConfigError: nothing is left without labels.
         DataError: as `sources.load` does.
     """
-    source = sources.load(asked.data, path_column=asked.path_column, label_column=asked.label_column)
+    source = sources.load(
+        asked.data, path_column=asked.path_column, label_column=asked.label_column
+    )
     source, made = splits.complete(source, asked.split_seed)
     few = splits.take(source, asked.per_class, None, asked.split_seed)
     kept = {example.name for example in few.splits["train"]}
@@ -140,12 +152,15 @@ def load_partly_labelled(asked: _AskedFew) -> Domains:
     unlabelled = [Example(example.image, "", example.name) for example in others]
     left_out: tuple[LeftOut, ...] = ()
     if asked.unlabelled is not None:
-        more = sources.load_unlabelled(asked.unlabelled, path_column=asked.path_column, option="--unlabelled")
+        more = sources.load_unlabelled(
+            asked.unlabelled, path_column=asked.path_column, option="--unlabelled"
+        )
         unlabelled += more.splits["train"]
         left_out = more.left_out
     if not unlabelled:
         raise ConfigError(
-            f"all {len(kept)} training pictures of '{asked.data}' have labels: --per-class 10 uses only so many of them, or "
+            f"all {len(kept)} training pictures of '{asked.data}' have labels: --per-class 10 uses "
+            "only so many of them, or "
             "give --unlabelled pictures"
         )
     # Labelled ones are seen without labels too, as the methods' authors have it.
@@ -153,23 +168,28 @@ def load_partly_labelled(asked: _AskedFew) -> Domains:
     name = f"{asked.data} and {asked.unlabelled}" if asked.unlabelled else asked.data
     kept, left_out = _but_held_out(unlabelled, source, name, left_out)
     few = replace(few, left_out=source.left_out)  # those that were not drawn are learned from too
-    return Domains(few, made, name, kept, source.splits["test"], splits.fingerprint(source), left_out)
+    return Domains(
+        few, made, name, kept, source.splits["test"], splits.fingerprint(source), left_out
+    )
 
 
 def _but_held_out(
     unlabelled: Sequence, source: Source, name: str, left_out: tuple[LeftOut, ...]
 ) -> tuple[tuple, tuple[LeftOut, ...]]:
-    """Those of `unlabelled`, of the source called `name`, that no model is chosen or measured by, and `left_out` with the
-    others; warns of them."""
+    """Those of `unlabelled`, of the source called `name`, that no model is chosen or measured by,
+    and `left_out` with the others; warns of them.
+    """
     held_out = {example.digest for split in SPLITS[1:] for example in source.splits[split]}
     kept = tuple(example for example in unlabelled if example.digest not in held_out)
     if not kept:
         raise DataError(
-            f"everything in '{name}' is in the validation or test split of '{source.name}' too: there is nothing to adapt to"
+            f"everything in '{name}' is in the validation or test split of '{source.name}' too: "
+            "there is nothing to adapt to"
         )
     if len(kept) < len(unlabelled):
         warn(
-            f"{len(unlabelled) - len(kept)} of {len(unlabelled)} examples without labels ('{name}') are in the validation "
+            f"{len(unlabelled) - len(kept)} of {len(unlabelled)} examples without labels "
+            f"('{name}') are in the validation "
             "or test split too: left out"
         )
     others = [example.name for example in unlabelled if example.digest in held_out]
@@ -196,7 +216,9 @@ def load_pile(asked: _AskedPile) -> Pile:
         DataError: as `sources.load` does, or too few.
     """
     if asked.labels:
-        loaded = sources.load(asked.data, path_column=asked.path_column, label_column=asked.label_column)
+        loaded = sources.load(
+            asked.data, path_column=asked.path_column, label_column=asked.label_column
+        )
     else:
         loaded = sources.load_unlabelled(asked.data, path_column=asked.path_column)
     pictures = loaded.splits["train"]
@@ -206,7 +228,10 @@ def load_pile(asked: _AskedPile) -> Pile:
 
 def _check_enough(name: str, pictures: int) -> None:
     if pictures < FEWEST:
-        raise DataError(f"'{name}' holds {pictures} different pictures: to learn from them takes {FEWEST} or more")
+        raise DataError(
+            f"'{name}' holds {pictures} different pictures: to learn from them takes {FEWEST} or "
+            "more"
+        )
 
 
 def decode_pile(pile: Pile, image_size: int, skip_bad: bool, seed: int) -> dict[str, Images]:
@@ -217,7 +242,8 @@ def decode_pile(pile: Pile, image_size: int, skip_bad: bool, seed: int) -> dict[
     """
     order = np.random.default_rng(seed).permutation(len(pile.pictures))
     count = max(2, len(order) // 10)
-    # In this order, so that either part is a stretch of one array: rows from here and there would be copied into memory.
+    # In this order, so that either part is a stretch of one array: rows from here and there would
+    # be copied into memory.
     drawn = [pile.pictures[i] for i in (*np.sort(order[:count]), *np.sort(order[count:]))]
     everything = decode_examples(drawn, pile.labels, image_size, skip_bad=skip_bad, title="decode")
     _check_enough(pile.name, len(everything))  # some may have been left out
@@ -227,7 +253,9 @@ def decode_pile(pile: Pile, image_size: int, skip_bad: bool, seed: int) -> dict[
     return {"all": everything, **{name: _stretch(everything, part) for name, part in parts.items()}}
 
 
-def _say_unlabelled(name: str, left_out: tuple[LeftOut, ...], examples: Images | Texts, noun: str) -> None:
+def _say_unlabelled(
+    name: str, left_out: tuple[LeftOut, ...], examples: Images | Texts, noun: str
+) -> None:
     target = Source(name, (), {}, left_out)
     say(f"without labels: {reading.summary(target, {'unlabelled': examples}, noun)}")
 
@@ -249,26 +277,41 @@ def load_texts(asked: _AskedText) -> Domains:
     return _paired(asked, source, unlabelled, labelled)
 
 
-def _paired(asked: _Asked | _AskedText, source: Source, unlabelled: Source, labelled: Source | None) -> Domains:
+def _paired(
+    asked: _Asked | _AskedText, source: Source, unlabelled: Source, labelled: Source | None
+) -> Domains:
     source, made = splits.complete(source, asked.split_seed)
     measured: Sequence[Example | Sentence] = ()
     if labelled is not None:
         strangers = [label for label in labelled.labels if label not in source.labels]
         if strangers:
             raise DataError(
-                f"the target '{asked.target}' has the label '{strangers[0]}', which the source '{asked.data}' has not "
+                f"the target '{asked.target}' has the label '{strangers[0]}', which the source "
+                f"'{asked.data}' has not "
                 f"({', '.join(source.labels)}): rename it, or leave --target-labels away"
             )
-        measured = next(labelled.splits[name] for name in ("test", "train", "validation") if name in labelled.splits)
-    kept, left_out = _but_held_out(unlabelled.splits["train"], source, asked.target, unlabelled.left_out)
-    return Domains(source, made, asked.target, kept, tuple(measured), splits.fingerprint(source), left_out)
+        measured = next(
+            labelled.splits[name]
+            for name in ("test", "train", "validation")
+            if name in labelled.splits
+        )
+    kept, left_out = _but_held_out(
+        unlabelled.splits["train"], source, asked.target, unlabelled.left_out
+    )
+    return Domains(
+        source, made, asked.target, kept, tuple(measured), splits.fingerprint(source), left_out
+    )
 
 
-def decode(pair: Domains, image_size: int, skip_bad: bool) -> tuple[dict[str, Images], Images | None]:
+def decode(
+    pair: Domains, image_size: int, skip_bad: bool
+) -> tuple[dict[str, Images], Images | None]:
     """The source's splits and "unlabelled", and what is measured on."""
 
     def decoded(examples: Sequence[Example], title: str) -> Images:
-        return decode_examples(examples, pair.source.labels, image_size, skip_bad=skip_bad, title=title)
+        return decode_examples(
+            examples, pair.source.labels, image_size, skip_bad=skip_bad, title=title
+        )
 
     images = decode_splits(pair.source, image_size, skip_bad=skip_bad)
     images["unlabelled"] = decoded(pair.unlabelled, "decode target")
@@ -286,21 +329,29 @@ def encode_both(
     texts["unlabelled"] = encode(pair.unlabelled, tokenizer, [head], head.labels, **settings)
     say(reading.summary(pair.source, {split: texts[split] for split in SPLITS}, "sentence"))
     _say_unlabelled(pair.target, pair.left_out, texts["unlabelled"], "sentence")
-    measured = encode(pair.measured, tokenizer, [head], head.labels, **settings) if pair.measured else None
+    measured = (
+        encode(pair.measured, tokenizer, [head], head.labels, **settings) if pair.measured else None
+    )
     return texts, measured
 
 
-def describe(pair: Domains, images: dict[str, Images | Texts], measured: Images | Texts | None) -> dict:
+def describe(
+    pair: Domains, images: dict[str, Images | Texts], measured: Images | Texts | None
+) -> dict:
     """The target as it was used."""
     unlabelled, same = images["unlabelled"], False
     if measured is not None:
         # Not by name: line 7 of train.csv is another sentence than line 7 of test.csv.
-        same = {example.digest for example in pair.measured} <= {example.digest for example in pair.unlabelled}
+        same = {example.digest for example in pair.measured} <= {
+            example.digest for example in pair.unlabelled
+        }
     return {
         "source": pair.target,
         **reading.record(Source(pair.target, (), {}, pair.left_out), {"unlabelled": unlabelled}),
         "unlabelled": len(unlabelled),
         "measured": len(measured) if measured is not None else 0,
         "measured_are_unlabelled": same,
-        "skipped": [message for part in (unlabelled, measured) for message in getattr(part, "skipped", ())],
+        "skipped": [
+            message for part in (unlabelled, measured) for message in getattr(part, "skipped", ())
+        ],
     }

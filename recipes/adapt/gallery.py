@@ -1,4 +1,6 @@
-"""What unlabelled pictures look like to a backbone: crowds, nearest neighbours, a map; a page and a table of them."""
+"""What unlabelled pictures look like to a backbone: crowds, nearest neighbours, a map; a page and a
+table of them.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.adapt.outcome import embed
-from recipes.engine import figures
-from recipes.engine.images import Images
-from zoo.errors import ConfigError
-from zoo.files import write_table, write_text
-from zoo.neighbours import nearest_others
+from graft.recipes.adapt.outcome import embed
+from graft.recipes.codecs.images import Images
+from graft.recipes.report import figures
+from graft.zoo.errors import ConfigError
+from graft.zoo.files import write_table, write_text
+from graft.zoo.heads.neighbours import nearest_others
 
 __all__ = ["Seen", "check", "look", "write"]
 
@@ -55,12 +57,17 @@ def check(clusters: int | None, pictures: int) -> None:
     """
     most = min(pictures, SAMPLE)
     if clusters is not None and not 2 <= clusters < most:
-        which = f"{pictures} pictures" if most == pictures else f"{most} pictures by which they are found"
+        which = (
+            f"{pictures} pictures"
+            if most == pictures
+            else f"{most} pictures by which they are found"
+        )
         raise ConfigError(f"--clusters is from 2 to one less than the {which}, not {clusters}")
 
 
 def look(features: np.ndarray, clusters: int | None, seed: int = 0) -> Seen:
-    """Cluster (k-means) the features `(n, width)`, scaled to length 1, and find each one's nearest neighbours.
+    """Cluster (k-means) the features `(n, width)`, scaled to length 1, and find each one's nearest
+    neighbours.
 
     `clusters` None: the number from 2 to 20 with the best silhouette.
 
@@ -80,9 +87,14 @@ def look(features: np.ndarray, clusters: int | None, seed: int = 0) -> Seen:
         apart = len(np.unique(model.labels_)) > 1
         return silhouette_score(vectors[sample], model.labels_) if apart else 0.0, count, model
 
-    # To a network that has collapsed, all pictures are the same one, and there is no second cluster.
+    # To a network that has collapsed, all pictures are the same one, and there is no second
+    # cluster.
     most = min(len(sample) - 1, len(np.unique(vectors[sample], axis=0)))
-    counts = range(min(2, most), min(MOST_CLUSTERS, most) + 1) if clusters is None else (min(clusters, most),)
+    counts = (
+        range(min(2, most), min(MOST_CLUSTERS, most) + 1)
+        if clusters is None
+        else (min(clusters, most),)
+    )
     silhouette, count, model = max((judged(n) for n in counts), key=lambda found: found[0])
     found = model.predict(vectors)
     sizes = np.bincount(found, minlength=count)
@@ -90,11 +102,19 @@ def look(features: np.ndarray, clusters: int | None, seed: int = 0) -> Seen:
     distances = model.transform(vectors)
     members = ((c, np.flatnonzero(found == c)) for c in order if sizes[c])
     typical = tuple(rows[np.argsort(distances[rows, c])] for c, rows in members)
-    return Seen(vectors, np.argsort(order)[found], typical, nearest_others(vectors, NEIGHBOURS), float(silhouette))
+    return Seen(
+        vectors,
+        np.argsort(order)[found],
+        typical,
+        nearest_others(vectors, NEIGHBOURS),
+        float(silhouette),
+    )
 
 
 def write(folder: Path, seen: Seen, images: Images, facts: Mapping, seed: int = 0) -> None:
-    """report.html for a person and clusters.csv (a row a picture: cluster, place on the map, neighbours) for a program."""
+    """report.html for a person and clusters.csv (a row a picture: cluster, place on the map,
+    neighbours) for a program.
+    """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(seen.vectors))[:MAPPED])
     places = embed([seen.vectors[chosen]], seed)[0]
     at = dict(zip(chosen.tolist(), places.tolist(), strict=True))
@@ -102,9 +122,13 @@ def write(folder: Path, seen: Seen, images: Images, facts: Mapping, seed: int = 
     for i, name in sorted(enumerate(images.names), key=lambda item: item[1]):
         x, y = (f"{value:.3f}" for value in at[i]) if i in at else ("", "")
         nearest = ";".join(images.names[n] for n in seen.neighbours[i])
-        rows.append({"name": name, "cluster": int(seen.clusters[i]), "x": x, "y": y, "nearest": nearest})
+        rows.append(
+            {"name": name, "cluster": int(seen.clusters[i]), "x": x, "y": y, "nearest": nearest}
+        )
     write_table(folder / "clusters.csv", rows)
-    write_text(folder / "report.html", _page(seen, images, facts, places, seen.clusters[chosen], seed))
+    write_text(
+        folder / "report.html", _page(seen, images, facts, places, seen.clusters[chosen], seed)
+    )
 
 
 def _page(seen: Seen, images: Images, facts: Mapping, places, clusters, seed: int) -> str:
@@ -116,9 +140,12 @@ def _page(seen: Seen, images: Images, facts: Mapping, places, clusters, seed: in
 
     here = Path(__file__).parent
     environment = Environment(
-        loader=FileSystemLoader([here, here.parent / "engine"]), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader([here, here.parent / "report"]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     queries = np.random.default_rng(seed).permutation(len(images))[:QUERIES]
     domain = np.zeros(len(places), int)
     return environment.get_template("gallery.html.jinja").render(

@@ -1,17 +1,19 @@
-"""What is learned from examples without labels: each method is a loss at one place of the graph, where the last dense
-layer receives its features. Imported where it is used: it needs Keras at once, as `zoo.layers` does.
+"""What is learned from examples without labels: each method is a loss at one place of the graph,
+where the last dense layer receives its features. Imported where it is used: it needs Keras at once,
+as `zoo.graph.layers` does.
 
-The losses are those of the papers; where one differs, its docstring says so. The weight of every loss but FixMatch's grows
-with `ramp` (DANN's schedule, which the others' papers do not have), discriminators have 256 units a layer (CDAN's paper:
-1024), and a step sees as many unlabelled examples as labelled ones (FixMatch's paper: seven times as many).
+The losses are those of the papers; where one differs, its docstring says so. The weight of every
+loss but FixMatch's grows with `ramp` (DANN's schedule, which the others' papers do not have),
+discriminators have 256 units a layer (CDAN's paper: 1024), and a step sees as many unlabelled
+examples as labelled ones (FixMatch's paper: seven times as many).
 """
 
 import keras
 import numpy as np
 from keras import ops
 
-from recipes.engine.joint import Method, Part
-from zoo.layers import GradientReversal
+from graft.recipes.train.joint import Method, Part
+from graft.zoo.graph.layers import GradientReversal
 
 __all__ = [
     "Cdan",
@@ -39,7 +41,8 @@ def ramp(progress):
 
 
 class Dann(Method):
-    """A discriminator learns to tell the domains apart, and the features, whose gradient is reversed, to prevent it.
+    """A discriminator learns to tell the domains apart, and the features, whose gradient is
+    reversed, to prevent it.
 
     Ganin et al. 2016, arXiv:1505.07818.
     """
@@ -48,7 +51,11 @@ class Dann(Method):
         super().__init__()
         self.strength, self.reversal = strength, GradientReversal()
         self.discriminator = keras.Sequential(
-            [keras.layers.Dense(HIDDEN, "relu"), keras.layers.Dense(HIDDEN, "relu"), keras.layers.Dense(1)]
+            [
+                keras.layers.Dense(HIDDEN, "relu"),
+                keras.layers.Dense(HIDDEN, "relu"),
+                keras.layers.Dense(1),
+            ]
         )
         self.discriminator.build((None, self.inputs_of(width, labels)))
         self.built = True
@@ -69,14 +76,17 @@ class Dann(Method):
         """Of the discriminator; the features get its negative, growing with `progress`."""
         total = 0.0
         for part, truth in ((labelled, 1.0), (unlabelled, 0.0)):
-            logits = self.discriminator(self.reversal(self.seen(part), strength=self.strength * ramp(progress)))
+            logits = self.discriminator(
+                self.reversal(self.seen(part), strength=self.strength * ramp(progress))
+            )
             each = ops.binary_crossentropy(ops.full_like(logits, truth), logits, from_logits=True)
             total = total + ops.mean(self.weights_of(part) * each) / 2
         return total
 
 
 class Cdan(Dann):
-    """The same, but the discriminator sees features and predictions together, and sure predictions count more (CDAN+E).
+    """The same, but the discriminator sees features and predictions together, and sure predictions
+    count more (CDAN+E).
 
     Long et al. 2018, arXiv:1705.10667.
     """
@@ -86,7 +96,9 @@ class Cdan(Dann):
         super().__init__(width, labels, strength)
         if width * labels > MOST:  # the paper's randomized multilinear map
             draw = np.random.default_rng(0).standard_normal
-            self.projections = [ops.convert_to_tensor(np.float32(draw((n, MOST)))) for n in (width, labels)]
+            self.projections = [
+                ops.convert_to_tensor(np.float32(draw((n, MOST)))) for n in (width, labels)
+            ]
 
     def inputs_of(self, width, labels):
         """Products of features and probabilities, at most 4,096."""
@@ -97,7 +109,8 @@ class Cdan(Dann):
         outputs = ops.stop_gradient(part.outputs)
         if self.projections is not None:
             features, chances = (
-                ops.matmul(x, p) for x, p in zip((part.features, outputs), self.projections, strict=True)
+                ops.matmul(x, p)
+                for x, p in zip((part.features, outputs), self.projections, strict=True)
             )
             return features * chances / MOST**0.5
         products = outputs[:, :, None] * part.features[:, None, :]
@@ -110,7 +123,9 @@ class Cdan(Dann):
 
 
 class Coral(Method):
-    """The covariances of the features are drawn together (Sun and Saenko 2016, arXiv:1607.01719)."""
+    """The covariances of the features are drawn together (Sun and Saenko 2016,
+    arXiv:1607.01719).
+    """
 
     def __init__(self, width: int, labels: int, strength: float = 1.0):
         super().__init__()
@@ -119,17 +134,19 @@ class Coral(Method):
     def loss(self, labelled, unlabelled, strong, progress):
         """The squared distance of the covariances, in units of those of the labelled features.
 
-        The paper divides by four times the squared width and then has to find a factor for each network; in these units
-        features of any width and scale weigh the same.
+        The paper divides by four times the squared width and then has to find a factor for each
+        network; in these units features of any width and scale weigh the same.
         """
         first, second = covariance(labelled.features), covariance(unlabelled.features)
-        # With a gradient: as a constant it would pay to make all features smaller, step after step, until none is left.
+        # With a gradient: as a constant it would pay to make all features smaller, step after step,
+        # until none is left.
         scale = ops.sum(first**2) + ops.sum(second**2) + SMALL
         return self.strength * ramp(progress) * ops.sum((first - second) ** 2) / scale
 
 
 class Mmd(Method):
-    """The maximum mean discrepancy of features and of predictions under Gaussian kernels of several widths (DAN).
+    """The maximum mean discrepancy of features and of predictions under Gaussian kernels of several
+    widths (DAN).
 
     Long et al. 2015, arXiv:1502.02791; the sum over all pairs instead of the linear-time estimate.
     """
@@ -149,12 +166,13 @@ class Mmd(Method):
 
 
 class PseudoLabel(Method):
-    """What the model is sure of becomes a label (Lee 2013, who takes every one; the threshold is a choice of ours).
+    """What the model is sure of becomes a label (Lee 2013, who takes every one; the threshold is a
+    choice of ours).
 
-    Probabilities are first divided by how often the model has lately predicted each label and multiplied by how often it has
-    predicted it for labelled examples, so that one easy label does not take over (distribution alignment, Berthelot et al.
-    2020, arXiv:1911.09785, who count the labels themselves): it is assumed that the labels are about as frequent in either
-    domain.
+    Probabilities are first divided by how often the model has lately predicted each label and
+    multiplied by how often it has predicted it for labelled examples, so that one easy label does
+    not take over (distribution alignment, Berthelot et al. 2020, arXiv:1911.09785, who count the
+    labels themselves): it is assumed that the labels are about as frequent in either domain.
     """
 
     MEMORY = 0.99
@@ -171,9 +189,14 @@ class PseudoLabel(Method):
         self.built = True
 
     def loss(self, labelled, unlabelled, strong, progress):
-        """Cross-entropy of `strong` (or of the same outputs) against the labels that the model is sure of."""
+        """Cross-entropy of `strong` (or of the same outputs) against the labels that the model is
+        sure of.
+        """
         outputs = ops.stop_gradient(unlabelled.outputs)
-        for mean, part in ((self.predicted, outputs), (self.given, ops.stop_gradient(labelled.outputs))):
+        for mean, part in (
+            (self.predicted, outputs),
+            (self.given, ops.stop_gradient(labelled.outputs)),
+        ):
             mean.assign(self.MEMORY * mean + (1.0 - self.MEMORY) * ops.mean(part, 0))
         aligned = outputs * self.given / (self.predicted + SMALL)
         aligned = aligned / ops.sum(aligned, -1, keepdims=True)
@@ -189,10 +212,12 @@ class PseudoLabel(Method):
 
 
 class FixMatch(PseudoLabel):
-    """The label that a slightly changed picture is sure of is learned from a strongly changed version of it.
+    """The label that a slightly changed picture is sure of is learned from a strongly changed
+    version of it.
 
-    Sohn et al. 2020, arXiv:2001.07685; the strong version is RandAugment's on top of the slight changes, without Cutout.
-    Labels are aligned as in `PseudoLabel`, which its paper does not do by default.
+    Sohn et al. 2020, arXiv:2001.07685; the strong version is RandAugment's on top of the slight
+    changes, without Cutout. Labels are aligned as in `PseudoLabel`, which its paper does not do by
+    default.
     """
 
     strong = True
@@ -213,19 +238,27 @@ def entropy(outputs):
 def covariance(features):
     """`(width, width)` of the rows `(b, width)`."""
     centred = features - ops.mean(features, 0, keepdims=True)
-    return ops.matmul(ops.transpose(centred), centred) / (ops.cast(ops.shape(features)[0], "float32") - 1.0)
+    return ops.matmul(ops.transpose(centred), centred) / (
+        ops.cast(ops.shape(features)[0], "float32") - 1.0
+    )
 
 
 def discrepancy(first, second, widths):
-    """The squared maximum mean discrepancy between the rows of two batches, without the pairs of a row with itself."""
+    """The squared maximum mean discrepancy between the rows of two batches, without the pairs of a
+    row with itself.
+    """
     rows = ops.concatenate([first, second])
     squares = ops.sum(rows**2, -1)
-    distances = ops.maximum(squares[:, None] + squares[None] - 2.0 * ops.matmul(rows, ops.transpose(rows)), 0.0)
+    distances = ops.maximum(
+        squares[:, None] + squares[None] - 2.0 * ops.matmul(rows, ops.transpose(rows)), 0.0
+    )
     mean = ops.stop_gradient(ops.mean(distances)) + SMALL
     kernel = sum(ops.exp(-distances / (mean * width)) for width in widths) / len(widths)
     n, m = (ops.cast(ops.shape(part)[0], "float32") for part in (first, second))
     side = ops.cast(ops.arange(ops.shape(rows)[0]) < ops.shape(first)[0], "float32")
     others = 1.0 - ops.eye(ops.shape(rows)[0])
-    within = side[:, None] * side[None] / (n * (n - 1.0)) + (1.0 - side)[:, None] * (1.0 - side)[None] / (m * (m - 1.0))
+    within = side[:, None] * side[None] / (n * (n - 1.0)) + (1.0 - side)[:, None] * (1.0 - side)[
+        None
+    ] / (m * (m - 1.0))
     across = side[:, None] * (1.0 - side)[None] + (1.0 - side)[:, None] * side[None]
     return ops.sum(kernel * (within * others - across / (n * m)))

@@ -1,4 +1,6 @@
-"""What a comparison of methods says: a table, the choice, the verdict, and the map of features for the report."""
+"""What a comparison of methods says: a table, the choice, the verdict, and the map of features for
+the report.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,23 +8,36 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recipes.adapt import selection
-from recipes.adapt.compare import Candidate, measure
-from recipes.engine import divergence, evaluation, run
-from recipes.engine.images import Images
-from recipes.engine.progress import tell
-from recipes.engine.store import Store
-from recipes.engine.texts import Texts
-from zoo.files import one_line_if_damaged
-from zoo.state import set_weights
+from graft.recipes.adapt import selection
+from graft.recipes.adapt.compare import Candidate, measure
+from graft.recipes.codecs.images import Images
+from graft.recipes.codecs.texts import Texts
+from graft.recipes.feed.store import Store
+from graft.recipes.runs import run
+from graft.recipes.tasks import evaluation
+from graft.recipes.train import divergence
+from graft.zoo.files import one_line_if_damaged
+from graft.zoo.graph.state import set_weights
+from graft.zoo.terminal import tell
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["contradiction", "decide", "describe", "embed", "facts_of", "summarize", "table", "write_map"]
+__all__ = [
+    "contradiction",
+    "decide",
+    "describe",
+    "embed",
+    "facts_of",
+    "summarize",
+    "table",
+    "write_map",
+]
 
 TARGET = "target"
-"""What the measured examples are called where they are of another domain than the validation data."""
+"""What the measured examples are called where they are of another domain than the validation
+data.
+"""
 MAPPED = 400
 """Examples of each domain on the map."""
 UNWRITTEN = ("recall", "right")
@@ -43,8 +58,10 @@ ONE_DOMAIN = {
     "seconds": "seconds",
 }
 LEGEND = (
-    "target accuracy: on the target's labelled examples, which choose nothing; target information: of its unlabelled "
-    "examples, in nats; source val.: on the validation split of the source, weighted: what looks like the target counts more"
+    "target accuracy: on the target's labelled examples, which choose nothing; target information: "
+    "of its unlabelled "
+    "examples, in nats; source val.: on the validation split of the source, weighted: what looks "
+    "like the target counts more"
 )
 
 
@@ -59,13 +76,16 @@ def decide(
     where: str,
     store: Store | None = None,
 ) -> tuple[Candidate, dict]:
-    """Measure the `candidates` (the first is of the baseline), choose one, set `model` to it, write the map.
+    """Measure the `candidates` (the first is of the baseline), choose one, set `model` to it, write
+    the map.
 
-    `where` says what the examples `measured` are called; what a backbone that all share makes of them is kept in `store`.
-    Returns the chosen one and what `describe` says.
+    `where` says what the examples `measured` are called; what a backbone that all share makes of
+    them is kept in `store`. Returns the chosen one and what `describe` says.
     """
     look = measure(candidates, model, images, measured, store)
-    chosen = candidates[selection.choose([{"method": c.method, **c.figures} for c in candidates], criterion)]
+    chosen = candidates[
+        selection.choose([{"method": c.method, **c.figures} for c in candidates], criterion)
+    ]
     baseline = candidates[0].method
     plain = next(c for c in candidates if (c.method, c.seed) == (baseline, chosen.seed))
     sides = {"validation": images["validation"]}
@@ -83,13 +103,19 @@ def describe(
     baseline: str,
     where: str,
 ) -> dict:
-    """The facts of a run: a row for each candidate, how the model was chosen, the verdict of every method."""
-    rows = [{"method": c.method, "seed": c.seed, "seconds": c.seconds, **c.figures} for c in candidates]
+    """The facts of a run: a row for each candidate, how the model was chosen, the verdict of every
+    method.
+    """
+    rows = [
+        {"method": c.method, "seed": c.seed, "seconds": c.seconds, **c.figures} for c in candidates
+    ]
     methods = list(dict.fromkeys(row["method"] for row in rows))
     facts = {
         "baseline": baseline,
         "measured_on": where,
-        "rows": [{key: value for key, value in row.items() if key not in UNWRITTEN} for row in rows],
+        "rows": [
+            {key: value for key, value in row.items() if key not in UNWRITTEN} for row in rows
+        ],
         "chosen": {"method": chosen.method, "seed": chosen.seed, "criterion": criterion},
         "chosen_by": selection.explain(criterion, between_domains=where == TARGET),
         "verdicts": {},
@@ -108,16 +134,25 @@ def describe(
             baseline,
             of(method, "accuracy"),
             of(baseline, "accuracy"),
-            (np.stack(of(method, "right")).astype(float), np.stack(of(baseline, "right")).astype(float)),
+            (
+                np.stack(of(method, "right")).astype(float),
+                np.stack(of(baseline, "right")).astype(float),
+            ),
         )
         for method in methods
         if method != baseline
     }
     best = max(rows, key=lambda row: row["accuracy"])
     facts["oracle"] = {"method": best["method"], "seed": best["seed"], "accuracy": best["accuracy"]}
-    with_none, with_it = (np.array(of(m, "recall"), float).mean(0) for m in (baseline, chosen.method))
+    with_none, with_it = (
+        np.array(of(m, "recall"), float).mean(0) for m in (baseline, chosen.method)
+    )
     facts["per_class"] = [
-        {"label": label, "before": None if np.isnan(a) else float(a), "after": None if np.isnan(b) else float(b)}
+        {
+            "label": label,
+            "before": None if np.isnan(a) else float(a),
+            "after": None if np.isnan(b) else float(b),
+        }
         for label, a, b in zip(labels, with_none, with_it, strict=True)
     ]
     return facts
@@ -131,13 +166,17 @@ def facts_of(
     chosen: Candidate,
     adaptation: Mapping,
 ) -> dict:
-    """What run.json holds of a run that compared methods, whatever its data are; `schedule` describes the phases."""
+    """What run.json holds of a run that compared methods, whatever its data are; `schedule`
+    describes the phases.
+    """
     return {
         "recipe": recipe,
         **run.environment(),
         "config": run.plain(config),
         **run.shipped(chosen, config.schedule, schedule),
-        "test_accuracy_by_seed": [c.figures["test"] for c in candidates if c.method == chosen.method],
+        "test_accuracy_by_seed": [
+            c.figures["test"] for c in candidates if c.method == chosen.method
+        ],
         "trainings": divergence.trainings(
             {c.method: [o for o in candidates if o.method == c.method] for c in candidates}
         ),
@@ -147,7 +186,9 @@ def facts_of(
 
 
 def table(facts: Mapping) -> str:
-    """The rows by method, as text: means, and ranges where there are several seeds; the split of each figure is named."""
+    """The rows by method, as text: means, and ranges where there are several seeds; the split of
+    each figure is named.
+    """
     names = BETWEEN_DOMAINS if facts["measured_on"] == TARGET else ONE_DOMAIN
     keys = [key for key in names if facts["rows"][0][key] is not None]
     lines = [f"{'method':<14}" + "".join(f"{names[key]:>24}" for key in keys)]
@@ -176,11 +217,16 @@ def contradiction(facts: Mapping) -> str | None:
         chooser, judge = "the choice without labels of the target", "the target's labels"
     else:
         chooser, judge = "validation data", "test data"
-    return f"{chooser} kept {chosen}, {judge} say that it lost against {baseline}; {judge} choose nothing"
+    return (
+        f"{chooser} kept {chosen}, {judge} say that it lost against {baseline}; {judge} choose "
+        "nothing"
+    )
 
 
 def summarize(folder: Path) -> None:
-    """Print the outcome of a run to stdout: the methods, the choice, what it gained, where things are."""
+    """Print the outcome of a run to stdout: the methods, the choice, what it gained, where things
+    are.
+    """
     content = run.read(folder)
     with one_line_if_damaged(Path(folder) / "run.json"):
         _tell_outcome(Path(folder), content)
@@ -197,7 +243,10 @@ def _tell_outcome(folder: Path, content: Mapping) -> None:
     if note is not None:
         tell(note)
     if not facts["verdicts"] and chosen["method"] != facts["baseline"]:
-        tell("whether it gained anything is not known: --target-labels measures it on a target that has labels")
+        tell(
+            "whether it gained anything is not known: --target-labels measures it on a target that "
+            "has labels"
+        )
     if content.get("counted_words"):
         tell(content["counted_words"]["text"])
     tell(f"report: {Path(folder) / 'report.html'}")
@@ -211,7 +260,8 @@ def write_map(
     look: Callable[[str], dict],
     seed: int = 0,
 ) -> None:
-    """map.npz: where examples of both domains, the `sides`, lie among the features of two models, "before" and "after".
+    """map.npz: where examples of both domains, the `sides`, lie among the features of two models,
+    "before" and "after".
 
     "domain" is 0 for the source and 1 for the target, "label" -1 where it is not known.
     """
@@ -231,7 +281,9 @@ def write_map(
 
 
 def embed(features: Sequence[np.ndarray], seed: int = 0) -> list[np.ndarray]:
-    """Two-dimensional places `(n, 2)` of the rows of each array, in one map (t-SNE, van der Maaten and Hinton 2008)."""
+    """Two-dimensional places `(n, 2)` of the rows of each array, in one map (t-SNE, van der Maaten
+    and Hinton 2008).
+    """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recipes.engine import fit, pipeline
-from recipes.engine.augmentation import MIXERS
-from recipes.engine.images import Images, take
-from recipes.engine.schedule import Phase
-from recipes.engine.settings import FitSettings
-from zoo.errors import ConfigError
-from zoo.stack import FEATURES
+from graft.recipes.codecs.augmentation import MIXERS
+from graft.recipes.codecs.images import Images, take
+from graft.recipes.feed import pipeline
+from graft.recipes.train import fit
+from graft.recipes.train.schedule import Phase
+from graft.recipes.train.settings import FitSettings
+from graft.zoo.errors import ConfigError
+from graft.zoo.graph.stack import FEATURES
 
 if TYPE_CHECKING:
     import keras
@@ -19,13 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["check", "check_head", "check_reach", "compared", "features", "figures"]
 
 TEMPERATURES = (1e-4, 1e4)
-"""Below the first a softmax in float32 sees the nearest pair alone, above the last all pairs alike."""
+"""Below the first a softmax in float32 sees the nearest pair alone, above the last all pairs
+alike.
+"""
 SEED = 1
 """Of the random changes by which models are compared; those of the validation loss have another."""
 LARGEST = 512
 """Validation pictures among which the other version is to be found."""
 PROBED = 2000
-"""Pictures, at most, whose nearest neighbours are asked for their label: each is compared with each."""
+"""Pictures, at most, whose nearest neighbours are asked for their label: each is compared with
+each.
+"""
 
 
 def check(settings: FitSettings) -> None:
@@ -35,16 +40,22 @@ def check(settings: FitSettings) -> None:
         ConfigError: names the option.
     """
     if not settings.augment or settings.batch_size < 2:
-        raise ConfigError("pairs of versions are compared: name some --augment, and a --batch-size of 2 or more")
+        raise ConfigError(
+            "pairs of versions are compared: name some --augment, and a --batch-size of 2 or more"
+        )
     mixer = next((name for name in settings.augment if name in MIXERS), None)
     if mixer is not None:
-        raise ConfigError(f"--augment {mixer} joins two pictures, and pairs are versions of one: leave it out")
-    # A batch is all first versions and then all second ones: each device would get one half of every pair.
+        raise ConfigError(
+            f"--augment {mixer} joins two pictures, and pairs are versions of one: leave it out"
+        )
+    # A batch is all first versions and then all second ones: each device would get one half of
+    # every pair.
     for option in ("multi_gpu", "mixed_precision", "class_weights"):
         settings.refuse(option, "pairs of versions")
     if settings.cache != "off" and settings.caching != FitSettings().caching:
         raise ConfigError(
-            "pairs of versions are made anew in each step and never cached: leave the --cache options away"
+            "pairs of versions are made anew in each step and never cached: leave the --cache "
+            "options away"
         )
 
 
@@ -77,7 +88,8 @@ def check_reach(phases: Sequence[Phase]) -> None:
     """
     if all(phase.train == "head" for phase in phases):
         raise ConfigError(
-            "the backbone learns from pairs of versions: take a --schedule that trains more than the head"
+            "the backbone learns from pairs of versions: take a --schedule that trains more than "
+            "the head"
         )
 
 
@@ -88,19 +100,25 @@ def features(model: "keras.Model", images: Images) -> np.ndarray:
     return fit.predict(keras.Model(model.input, model.get_layer(FEATURES).output), images)[0]
 
 
-def figures(model: "keras.Model", images: Mapping[str, Images], settings: FitSettings) -> dict[str, float]:
-    """ "pairs": how often, of two changed versions of each validation picture, the second is the nearest to the first among
-    all second ones; "probe": where labels are known, how often nearest neighbours share it, among PROBED pictures at
-    most."""
+def figures(
+    model: "keras.Model", images: Mapping[str, Images], settings: FitSettings
+) -> dict[str, float]:
+    """ "pairs": how often, of two changed versions of each validation picture, the second is the
+    nearest to the first among all second ones; "probe": where labels are known, how often nearest
+    neighbours share it, among PROBED pictures at most.
+    """
     from sklearn.preprocessing import normalize
 
-    from recipes.grid.transferability import knn_accuracy
+    from graft.recipes.grid.transferability import knn_accuracy
 
     validation = images["validation"]
     count = min(len(validation), LARGEST)
     order = pipeline.Order(count, count, SEED)
     ((pixels, _),) = pipeline.paired_batches(validation, order, settings.augment)
-    rows = features(model, Images(np.asarray(pixels), np.zeros((2 * count, 1), np.float32), ("",) * 2 * count, ()))
+    rows = features(
+        model,
+        Images(np.asarray(pixels), np.zeros((2 * count, 1), np.float32), ("",) * 2 * count, ()),
+    )
     rows = normalize(rows)
     first, second = rows[:count], rows[count:]
     found = {"pairs": float(np.mean((first @ second.T).argmax(-1) == np.arange(count)))}
@@ -112,14 +130,22 @@ def figures(model: "keras.Model", images: Mapping[str, Images], settings: FitSet
     return found
 
 
-def compared(before: Mapping[str, float], after: Mapping[str, float], images: Mapping[str, Images]) -> dict:
+def compared(
+    before: Mapping[str, float], after: Mapping[str, float], images: Mapping[str, Images]
+) -> dict:
     """The same as facts of a run, with a sentence."""
-    pairs = {"before": before["pairs"], "after": after["pairs"], "count": min(len(images["validation"]), LARGEST)}
+    pairs = {
+        "before": before["pairs"],
+        "after": after["pairs"],
+        "count": min(len(images["validation"]), LARGEST),
+    }
     said = f"The second version of a picture is found in {_change(before, after, 'pairs')}."
     probe = None
     if "probe" in after:
         probe = {"before": before["probe"], "after": after["probe"]}
-        said += f" Nearest neighbours share the label in {_change(before, after, 'probe')} (one seed)."
+        said += (
+            f" Nearest neighbours share the label in {_change(before, after, 'probe')} (one seed)."
+        )
     return {"pairs": pairs, "probe": probe, "said": said}
 
 

@@ -1,8 +1,11 @@
-"""`graft`: dispatches to one module a verb, and turns Graft's own errors into one line and an exit code.
+"""`graft`: dispatches to one module a verb, and turns Graft's own errors into one line and an exit
+code.
 
-Only the module of the verb that was asked for is imported, so that `graft --help` and `graft zoo` stay quick.
+Only the module of the verb that was asked for is imported, so that `graft --help` and `graft zoo`
+stay quick.
 
-Exit codes: 0 done; 1 it ran and a check failed; 2 the request or the data is wrong; 130 interrupted (Ctrl-C), 143 and 129
+Exit codes: 0 done; 1 it ran and a check failed; 2 the request or the data is wrong; 130 interrupted
+    (Ctrl-C), 143 and 129
 asked to end by SIGTERM and by a terminal that closes (SIGHUP).
 """
 
@@ -13,8 +16,8 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
-from recipes.engine.progress import settle_terminal
-from zoo.shown import one_line, shown
+from graft.zoo.shown import one_line, shown
+from graft.zoo.terminal import settle_terminal
 
 __all__ = ["VERBS", "main"]
 
@@ -47,15 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(verb: str, arguments: list[str]) -> int:
-    from zoo.errors import GraftError, UnknownName
-    from zoo.processes import with_parent
+    from graft.zoo.errors import GraftError, UnknownName
+    from graft.zoo.processes import with_parent
 
     name = shown(verb)
     try:
         if verb not in VERBS:
             raise UnknownName("command", verb, VERBS, see="`graft --help` lists them all.")
         with _asked_to_end_like_ctrl_c(), with_parent():
-            return importlib.import_module(f"recipes.commands.{verb}").command(arguments) or 0
+            return importlib.import_module(f"graft.recipes.commands.{verb}").command(arguments) or 0
     except GraftError as error:
         print(f"graft {name}: {error}", file=sys.stderr)
         return error.exit_code
@@ -63,10 +66,14 @@ def _run(verb: str, arguments: list[str]) -> int:
         ended = error if isinstance(error, _Ended) else None
         told = "interrupted" if ended is None else f"ended by {ended.signal.name}"
         with contextlib.suppress(OSError):  # the terminal may have gone
-            print(": ".join([f"graft {name}", told, *map(shown, getattr(error, "__notes__", ()))]), file=sys.stderr)
+            print(
+                ": ".join([f"graft {name}", told, *map(shown, getattr(error, "__notes__", ()))]),
+                file=sys.stderr,
+            )
         return 128 + (signal.SIGINT if ended is None else ended.signal)
     except BrokenPipeError:
-        # `graft zoo | head`: the reader has gone; say nothing, and keep Python from complaining at exit.
+        # `graft zoo | head`: the reader has gone; say nothing, and keep Python from complaining at
+        # exit.
         sys.stdout = None
         return 0
     except OSError as error:
@@ -95,7 +102,9 @@ def _asked_to_end_like_ctrl_c() -> Iterator[None]:
         raise _Ended(number)
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]  # nohup has one ignored
+    ours = [
+        number for number in numbers if signal.getsignal(number) is signal.SIG_DFL
+    ]  # nohup has one ignored
     for number in ours:
         signal.signal(number, end)
     try:

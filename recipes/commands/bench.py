@@ -1,4 +1,6 @@
-"""`graft bench --data SOURCE --backbones A B C`: which backbone, which schedule, how long, how large."""
+"""`graft bench --data SOURCE --backbones A B C`: which backbone, which schedule, how long, how
+large.
+"""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -14,13 +16,17 @@ Precision = Literal["float16", "dynamic", "int8", "int8-full"]
 
 @dataclass(frozen=True)
 class Options:
-    """Train a grid of backbones, schedules and seeds on your data, compare what they reach with what they cost, and go on
-    where an interrupted grid stopped. What stands behind ` -- ` goes to every `graft train`."""
+    """Train a grid of backbones, schedules and seeds on your data, compare what they reach with
+    what they cost, and go on where an interrupted grid stopped. What stands behind ` -- ` goes to
+    every `graft train`.
+    """
 
     data: str
     """As for `graft train`: a folder, a table, tfds:NAME or a built-in name."""
     backbones: tuple[str, ...]
-    """NAME, or NAME@WEIGHTS (imagenet, bundled, none or a file), or .keras files; for texts names or folders."""
+    """NAME, or NAME@WEIGHTS (imagenet, bundled, none or a file), or .keras files; for texts names
+    or folders.
+    """
     schedules: tuple[str, ...] = ("feature_extraction", "fine_tune", "scratch")
     """As for `graft train`; scratch, the baseline, is always there."""
     seeds: int = 3
@@ -34,42 +40,57 @@ class Options:
     image_size: int | None = None
     """Height and width in pixels. Default: each backbone's."""
     formats: tuple[Format, ...] = ("tflite",)
-    """Of the files that are exported and measured, one run of each backbone; write `--formats` alone for none."""
+    """Of the files that are exported and measured, one run of each backbone; write `--formats`
+    alone for none.
+    """
     quantize: tuple[Precision, ...] = ()
     """Beside float32. Default: int8 for pictures, dynamic for texts."""
     workers: int = 1
     """Cells at the same time, each a process. Times and latencies are comparable with one only."""
     ray: str | None = None
-    """The address of a Ray cluster whose nodes see the same files; `auto` finds one on this machine."""
+    """The address of a Ray cluster whose nodes see the same files; `auto` finds one on this
+    machine.
+    """
     search: int = 0
-    """Then try so many settings of the best cell's backbone (rate, decay, dropout, blocks, augmentation) with Optuna."""
+    """Then try so many settings of the best cell's backbone (rate, decay, dropout, blocks,
+    augmentation) with Optuna.
+    """
     out: Path = Path("bench")
-    """The folder for bench.csv, bench.html, bench.png, bench.md and the runs; a grid that is there goes on."""
+    """The folder for bench.csv, bench.html, bench.png, bench.md and the runs; a grid that is there
+    goes on.
+    """
     overwrite: bool = False
     """Begin anew in a folder that holds a grid; what it found is lost."""
 
 
 def command(arguments: Sequence[str]) -> int:
-    """Run the grid; what a person can act on goes to stdout, a line each. 1 if a cell died or diverged."""
+    """Run the grid; what a person can act on goes to stdout, a line each. 1 if a cell died or
+    diverged.
+    """
     import tyro
 
     arguments = list(arguments)
     cut = arguments.index("--") if "--" in arguments else len(arguments)
-    rows = bench(tyro.cli(Options, args=arguments[:cut], prog="graft bench"), arguments[cut + 1 :], arguments)
+    rows = bench(
+        tyro.cli(Options, args=arguments[:cut], prog="graft bench"), arguments[cut + 1 :], arguments
+    )
     return 1 if any(row["status"] != "done" for row in rows) else 0
 
 
-def bench(options: Options, train_options: Sequence[str] = (), typed: Sequence[str] = ()) -> list[dict]:
+def bench(
+    options: Options, train_options: Sequence[str] = (), typed: Sequence[str] = ()
+) -> list[dict]:
     """The rows of the grid, one a cell; `train_options` go to every training."""
-    from recipes.engine.progress import tell
-    from zoo import locks
-    from zoo.errors import ConfigError
+    from graft.zoo import locks
+    from graft.zoo.errors import ConfigError
+    from graft.zoo.terminal import tell
 
     if options.workers < 1:
         raise ConfigError(f"--workers must be at least 1, not {options.workers}")
     if options.ray is not None and options.workers > 1:
         raise ConfigError(
-            "--workers are processes here, --ray places cells on the nodes of a cluster: choose one of them"
+            "--workers are processes here, --ray places cells on the nodes of a cluster: choose "
+            "one of them"
         )
     with locks.hold(options.out):
         rows = _bench(options, train_options, typed)
@@ -78,9 +99,9 @@ def bench(options: Options, train_options: Sequence[str] = (), typed: Sequence[s
 
 
 def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str]) -> list[dict]:
-    from recipes.engine import splits
-    from recipes.engine.budget import seconds_of
-    from recipes.grid import grid, plan, search
+    from graft.recipes.data import splits
+    from graft.recipes.grid import grid, plan, search
+    from graft.recipes.train.budget import seconds_of
 
     given = list(train_options)
     for name in ("budget", "image_size"):
@@ -89,7 +110,9 @@ def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str])
     budget = None if options.budget is None else seconds_of(options.budget)
     entries = plan.entries(options.backbones)
     seeds = range(options.seed, options.seed + options.seeds)
-    planned = plan.plan(options.data, entries, options.schedules, seeds, options.label_fractions, given)
+    planned = plan.plan(
+        options.data, entries, options.schedules, seeds, options.label_fractions, given
+    )
     plan.check(planned)
     if options.search:
         search.require(planned)
@@ -98,7 +121,9 @@ def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str])
     fingerprint = splits.fingerprint(splits.complete(source, config.split_seed)[0])
     precisions = options.quantize or (("dynamic",) if modality == "text" else ("int8",))
     files = grid.Files(options.formats, precisions) if options.formats else None
-    made = grid.Grid(planned, options.out, budget, files, options.workers, options.ray, grid.typed(typed))
+    made = grid.Grid(
+        planned, options.out, budget, files, options.workers, options.ray, grid.typed(typed)
+    )
     with _saying_what_is_kept(options):
         rows = grid.run(made, fingerprint, options.overwrite)
         if options.search:
@@ -108,7 +133,7 @@ def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str])
 
 @contextlib.contextmanager
 def _saying_what_is_kept(options: Options) -> Iterator[None]:
-    from zoo.files import one_line_if_full
+    from graft.zoo.files import one_line_if_full
 
     told = f"'{options.out}' keeps what is finished: the same command goes on"
     told += ", without --overwrite" if options.overwrite else ""

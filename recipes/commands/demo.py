@@ -4,17 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.errors import ConfigError
+from graft.zoo.errors import ConfigError
 
 __all__ = ["Options", "command"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """Handwritten digits, 20 labelled pictures of each, from the bundled backbone; or with --text household voice commands,
-    intents and slots, from the bundled encoder. Against training from scratch, three seeds; exported to three files and
-    verified. With --adapt printed digits have labels and handwritten ones none: against no adaptation, three seeds. Offline,
-    no download."""
+    """Handwritten digits, 20 labelled pictures of each, from the bundled backbone; or with --text
+    household voice commands, intents and slots, from the bundled encoder. Against training from
+    scratch, three seeds; exported to three files and verified. With --adapt printed digits have
+    labels and handwritten ones none: against no adaptation, three seeds. Offline, no download.
+    """
 
     text: bool = False
     """Voice commands instead of digits."""
@@ -27,16 +28,24 @@ class Options:
 
 
 def command(arguments: Sequence[str]) -> int:
-    """Train, compare, export; 1 if a file did not pass, or the verdict is not that what is shown gained."""
+    """Train, compare, export; 1 if a file did not pass, or the verdict is not that what is shown
+    gained.
+    """
     import tyro
 
-    from recipes.commands import export
-    from recipes.engine import run
+    from graft.recipes.commands import export
+    from graft.recipes.runs import run
 
     options = tyro.cli(Options, args=arguments, prog="graft demo")
     if options.text and options.adapt:
         raise ConfigError("--text and --adapt are two demonstrations: choose one of them")
-    kind, shown = ("text", _commands) if options.text else ("adapt", _glyphs) if options.adapt else ("", _digits)
+    kind, shown = (
+        ("text", _commands)
+        if options.text
+        else ("adapt", _glyphs)
+        if options.adapt
+        else ("", _digits)
+    )
     out = options.out or Path("runs", "-".join(filter(None, ("demo", kind))))
     shown(out, options.overwrite)
     manifest = export.export(export.Options(run=out))
@@ -45,18 +54,22 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def _won(facts: Mapping) -> bool:
-    """Whether the run may claim that what it shows gained over its baseline: what its own verdict says."""
-    from recipes.engine.wording import decision
+    """Whether the run may claim that what it shows gained over its baseline: what its own verdict
+    says.
+    """
+    from graft.recipes.report.wording import decision
 
     verdict, adaptation = facts["verdict"], facts.get("adaptation")
     if adaptation:
-        verdict = adaptation["verdicts"].get(adaptation["chosen"]["method"], {})  # {}: the baseline itself is kept
+        verdict = adaptation["verdicts"].get(
+            adaptation["chosen"]["method"], {}
+        )  # {}: the baseline itself is kept
     return decision(verdict) == "gained"
 
 
 def _digits(out: Path, overwrite: bool) -> None:
-    from recipes.engine.settings import FitSettings
-    from recipes.image_classification import Config, main
+    from graft.recipes.image_classification import Config, main
+    from graft.recipes.train.settings import FitSettings
 
     main(
         Config(
@@ -78,8 +91,8 @@ def _digits(out: Path, overwrite: bool) -> None:
 
 
 def _glyphs(out: Path, overwrite: bool) -> None:
-    from recipes.domain_adaptation import Config, main
-    from recipes.engine.settings import FitSettings
+    from graft.recipes.domain_adaptation import Config, main
+    from graft.recipes.train.settings import FitSettings
 
     main(
         Config(
@@ -99,7 +112,7 @@ def _glyphs(out: Path, overwrite: bool) -> None:
 
 
 def _commands(out: Path, overwrite: bool) -> None:
-    from recipes.text_multitask import Config, main
+    from graft.recipes.text_multitask import Config, main
 
     main(
         Config(

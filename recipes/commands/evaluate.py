@@ -9,12 +9,12 @@ import numpy as np
 from tyro.conf import Positional
 
 if TYPE_CHECKING:
-    from export.sessions import Session
-    from recipes.engine.images import Images
-    from recipes.engine.membership import Membership
-    from recipes.engine.sources import Source
-    from recipes.engine.texts import Texts
-    from zoo.scores import Score
+    from graft.export.sessions import Session
+    from graft.recipes.codecs.images import Images
+    from graft.recipes.codecs.texts import Texts
+    from graft.recipes.data.membership import Membership
+    from graft.recipes.data.sources import Source
+    from graft.zoo.heads.scores import Score
 
 __all__ = ["Options", "command", "evaluate", "judge", "provenance"]
 
@@ -26,7 +26,9 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Options:
-    """Measure a run, a .keras file, a SavedModel folder, a .tflite or a .onnx file on labelled data."""
+    """Measure a run, a .keras file, a SavedModel folder, a .tflite or a .onnx file on labelled
+    data.
+    """
 
     artifact: Positional[Path]
     """The run or the file."""
@@ -43,23 +45,26 @@ class Options:
     tags_column: str = "tags"
     """The columns of a table."""
     labels: str | None = None
-    """Of a .keras file of your own: a text file, one label a line in the order of the outputs, or a,b,c. Default: labels.txt
-    beside it."""
+    """Of a .keras file of your own: a text file, one label a line in the order of the outputs, or
+    a,b,c. Default: labels.txt beside it.
+    """
     outputs: Literal["probabilities", "logits", "values"] | None = None
     """Of a .keras file of your own: what its numbers are. Default: what its last layer tells."""
     input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
     """Of a .keras file of your own: the pixels that it expects."""
     trust: bool = False
-    """Open also what is refused as long as nobody vouches for it: a SavedModel that can do more than compute, a .tflite or
-    .onnx file that does not pass its trial. Only for files whose origin you know."""
+    """Open also what is refused as long as nobody vouches for it: a SavedModel that can do more
+    than compute, a .tflite or .onnx file that does not pass its trial. Only for files whose origin
+    you know.
+    """
 
 
 def command(arguments: Sequence[str]) -> None:
     """Print the figures to stdout."""
     import tyro
 
-    from recipes.engine.progress import json_shown, tell
-    from zoo.shown import shown
+    from graft.zoo.shown import shown
+    from graft.zoo.terminal import json_shown, tell
 
     options = tyro.cli(Options, args=arguments, prog="graft evaluate")
     result = evaluate(options)
@@ -73,38 +78,52 @@ def command(arguments: Sequence[str]) -> None:
             if value is None or isinstance(value, float)
         )
         where = "data without splits" if result["split"] == ALL else f"the {result['split']} split"
-        tell("  ".join([*filter(None, [task, *values]), f" on {result['examples']} examples of {where}"]))
+        tell(
+            "  ".join(
+                [*filter(None, [task, *values]), f" on {result['examples']} examples of {where}"]
+            )
+        )
         if "positive_class" in figures:
             tell(f"positive class: {figures['positive_class']}")
         width = max((len(shown(label)) for label in figures["per_class"]), default=0)
         for label, row in figures["per_class"].items():
             tell(
-                f"{shown(label):<{width}}  precision {row['precision']:.3f}  recall {row['recall']:.3f}  f1 {row['f1']:.3f}"
+                f"{shown(label):<{width}}  precision {row['precision']:.3f}  recall "
+                f"{row['recall']:.3f}  f1 {row['f1']:.3f}"
                 f"  of {row['examples']}"
             )
 
 
 def evaluate(options: Options) -> dict:
-    """All figures of an artifact on a split: of `recipes.engine.evaluation.evaluate`, with the pictures that were skipped,
-    or of `recipes.engine.head_evaluation.figures`. "split" is the one that was measured, "all" where the data have none."""
+    """All figures of an artifact on a split: of `recipes.tasks.evaluation.evaluate`, with the
+    pictures that were skipped, or of `recipes.tasks.head_evaluation.figures`. "split" is the one
+    that was measured, "all" where the data have none.
+    """
     return judge(options)[0]
 
 
 def judge(options: Options) -> "tuple[dict, Score | None]":
-    """(what `evaluate` gives, the figure that the artifact is judged by); several tasks have no one figure."""
-    from export.sessions import open_artifact
-    from recipes.engine import own_model
-    from zoo.files import unchanged
+    """(what `evaluate` gives, the figure that the artifact is judged by); several tasks have no one
+    figure.
+    """
+    from graft.export.sessions import open_artifact
+    from graft.recipes.runs import own_model
+    from graft.zoo.files import unchanged
 
-    meaning = own_model.meaning_of(options.artifact, options.labels, options.outputs, options.input_range)
+    meaning = own_model.meaning_of(
+        options.artifact, options.labels, options.outputs, options.input_range
+    )
     session = open_artifact(options.artifact, meaning=meaning, trust=options.trust)
     with unchanged(options.artifact):  # what it was trained on is read beside it later
         return _texts(session, options) if session.integers else _pictures(session, options)
 
 
 def _texts(session: "Session", options: Options) -> "tuple[dict, Score | None]":
-    from recipes.engine import head_evaluation, hints, sentences, text_session, texts
-    from recipes.engine.progress import warn
+    from graft.recipes.codecs import hints, texts
+    from graft.recipes.data import sentences
+    from graft.recipes.runs import text_session
+    from graft.recipes.tasks import head_evaluation
+    from graft.zoo.terminal import warn
 
     text_session.check_session(session)
     heads = text_session.heads_of(session.preprocessing)
@@ -112,22 +131,35 @@ def _texts(session: "Session", options: Options) -> "tuple[dict, Score | None]":
     source = text_session.labelled(heads, options.data, columns)
     split, chosen, seen = _chosen(source, options)
     encoded = texts.encode(
-        chosen, session.tokenizer, heads, source.labels, inputs=session.inputs, max_length=text_session.longest(session)
+        chosen,
+        session.tokenizer,
+        heads,
+        source.labels,
+        inputs=session.inputs,
+        max_length=text_session.longest(session),
     )
     _refuse_what_was_trained_on(seen, chosen, encoded, options.split)
     if encoded.unknown_share > hints.MOST_UNKNOWN:
-        warn(f"{encoded.unknown_share:.1%} of the tokens of these texts are unknown ([UNK]) to the model's tokenizer")
+        warn(
+            f"{encoded.unknown_share:.1%} of the tokens of these texts are unknown ([UNK]) to the "
+            "model's tokenizer"
+        )
     outputs = text_session.outputs(session, encoded)
     found = head_evaluation.figures(heads, outputs, encoded)
-    score = head_evaluation.score_of(heads[0], outputs, encoded.targets) if len(heads) == 1 else None
+    score = (
+        head_evaluation.score_of(heads[0], outputs, encoded.targets) if len(heads) == 1 else None
+    )
     return {"split": split, **found, "truncated": encoded.truncated}, score
 
 
 def _pictures(session: "Session", options: Options) -> "tuple[dict, Score | None]":
-    from export import evidence
-    from export.sessions import is_own
-    from recipes.engine import evaluation, head_evaluation, images, own_model, sources
-    from zoo.heads import single_label
+    from graft.export import evidence
+    from graft.export.sessions import is_own
+    from graft.recipes.codecs import images
+    from graft.recipes.data import sources
+    from graft.recipes.runs import own_model
+    from graft.recipes.tasks import evaluation, head_evaluation
+    from graft.zoo.heads.heads import single_label
 
     if "outputs" in session.preprocessing:
         return _tasks(session, options), None
@@ -135,16 +167,21 @@ def _pictures(session: "Session", options: Options) -> "tuple[dict, Score | None
     source = sources.load(options.data, **columns, to_train=False)
     labels = _labels(session, source, options)
     split, examples, seen = _chosen(source, options)
-    pixels = images.decode_examples(examples, labels, session.input_shape[0], skip_bad=options.skip_bad)
+    pixels = images.decode_examples(
+        examples, labels, session.input_shape[0], skip_bad=options.skip_bad
+    )
     _refuse_what_was_trained_on(seen, examples, pixels, options.split)
     batches = (
-        (np.float32(pixels.pixels[i : i + BATCH]), pixels.targets[i : i + BATCH]) for i in range(0, len(pixels), BATCH)
+        (np.float32(pixels.pixels[i : i + BATCH]), pixels.targets[i : i + BATCH])
+        for i in range(0, len(pixels), BATCH)
     )
     head, one = single_label(labels), len(labels) != len(session.labels)
 
     def figures(outputs: np.ndarray, targets: np.ndarray) -> "tuple[dict, Score]":
         outputs = np.hstack([1 - outputs, outputs]) if one else outputs
-        return evaluation.evaluate(head, outputs, targets), head_evaluation.score_of(head, outputs, targets)
+        return evaluation.evaluate(head, outputs, targets), head_evaluation.score_of(
+            head, outputs, targets
+        )
 
     result, score = evidence.measure(session, batches, figures)
     if is_own(options.artifact) and not one:
@@ -160,8 +197,8 @@ def _labels(session: "Session", source: "Source", options: Options) -> tuple[str
     Raises:
         ConfigError: the answers choose no label.
     """
-    from recipes.engine.own_model import other_label
-    from zoo.errors import ConfigError
+    from graft.recipes.runs.own_model import other_label
+    from graft.zoo.errors import ConfigError
 
     kind = session.preprocessing.get("kind", "single_label")
     if kind == "single_label":
@@ -171,18 +208,23 @@ def _labels(session: "Session", source: "Source", options: Options) -> tuple[str
     answers = "values" if kind == "regression" else "several labels at once"
     if kind == "multi_label" and len(session.labels) == 1:
         raise ConfigError(
-            f"'{options.artifact}' gives the probability of '{session.labels[0]}' alone, the data have "
-            f"{', '.join(source.labels)}: to measure it both names have to be known, --labels NO,YES of its .keras file"
+            f"'{options.artifact}' gives the probability of '{session.labels[0]}' alone, the data "
+            "have "
+            f"{', '.join(source.labels)}: to measure it both names have to be known, --labels "
+            "NO,YES of its .keras file"
         )
     raise ConfigError(
-        f"'{options.artifact}' answers with {answers}: of models that Graft has not trained, those that choose one label "
+        f"'{options.artifact}' answers with {answers}: of models that Graft has not trained, those "
+        "that choose one label "
         "can be evaluated"
     )
 
 
 def _tasks(session: "Session", options: Options) -> dict:
     """Several tasks on pictures; empty cells are not asked."""
-    from recipes.engine import images, task_run, tasks, text_session
+    from graft.recipes.codecs import images
+    from graft.recipes.data import tasks
+    from graft.recipes.runs import task_run, text_session
 
     described = session.preprocessing
     given = task_run.tasks_in(described)
@@ -190,12 +232,22 @@ def _tasks(session: "Session", options: Options) -> dict:
     split, examples, seen = _chosen(source, options)
     heads = text_session.heads_of(described)
     pixels = images.decode_pictures(
-        examples, tasks.targets_of(heads, examples), session.input_shape[0], skip_bad=options.skip_bad
+        examples,
+        tasks.targets_of(heads, examples),
+        session.input_shape[0],
+        skip_bad=options.skip_bad,
     )
     _refuse_what_was_trained_on(seen, examples, pixels, options.split)
-    parts = [session.predict(np.float32(pixels.pixels[i : i + BATCH])) for i in range(0, len(pixels), BATCH)]
+    parts = [
+        session.predict(np.float32(pixels.pixels[i : i + BATCH]))
+        for i in range(0, len(pixels), BATCH)
+    ]
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in session.outputs}
-    return {"split": split, **tasks.figures(heads, outputs, pixels), "skipped": list(pixels.skipped)}
+    return {
+        "split": split,
+        **tasks.figures(heads, outputs, pixels),
+        "skipped": list(pixels.skipped),
+    }
 
 
 def _chosen(source: "Source", options: Options) -> tuple[str, tuple, "Membership | None"]:
@@ -203,15 +255,16 @@ def _chosen(source: "Source", options: Options) -> tuple[str, tuple, "Membership
 
     Of a model of one's own all are measured, where the data have no splits.
     """
-    from export.sessions import is_own
-    from recipes.engine import membership, splits
-    from recipes.engine.progress import warn
+    from graft.export.sessions import is_own
+    from graft.recipes.data import membership, splits
+    from graft.zoo.terminal import warn
 
     known = provenance(options.artifact)
     if known is None and {*source.splits} == {"train"} and is_own(options.artifact):
         examples = source.splits["train"]
         warn(
-            f"'{options.data}' has no {options.split} split, so all {len(examples):,} pictures are measured: figures are "
+            f"'{options.data}' has no {options.split} split, so all {len(examples):,} pictures are "
+            "measured: figures are "
             "too good if the model was trained on some of them"
         )
         return ALL, examples, None
@@ -228,9 +281,11 @@ def _refuse_what_was_trained_on(
 
 
 def provenance(artifact: Path) -> dict | None:
-    """What is known of the data that `artifact` was trained on: from the run, or from the manifest beside a file."""
-    from zoo.errors import ArtifactError
-    from zoo.files import MEND, read_json
+    """What is known of the data that `artifact` was trained on: from the run, or from the manifest
+    beside a file.
+    """
+    from graft.zoo.errors import ArtifactError
+    from graft.zoo.files import MEND, read_json
 
     places = ((artifact, "run.json", "data"), (artifact.parent, "run.json", "data"))
     for folder, name, key in (*places, (artifact.parent, "manifest.json", "training_data")):

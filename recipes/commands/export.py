@@ -1,4 +1,6 @@
-"""`graft export RUN`: SavedModel, TFLite and ONNX, each reopened from disk and measured as a file."""
+"""`graft export RUN`: SavedModel, TFLite and ONNX, each reopened from disk and measured as a
+file.
+"""
 
 import contextlib
 import os
@@ -21,33 +23,42 @@ Precision = Literal["none", "float16", "dynamic", "int8", "int8-full"]
 
 @dataclass(frozen=True)
 class Options:
-    """Write a run as files that other runtimes open, and measure each of them on validation pictures."""
+    """Write a run as files that other runtimes open, and measure each of them on validation
+    pictures.
+    """
 
     run: Positional[Path]
     """The run directory, or a .keras file of your own that takes square pictures."""
     formats: tuple[Format, ...] = ("savedmodel", "tflite", "onnx")
     quantize: tuple[Precision, ...] = ()
-    """Beside float32, smaller TFLite and ONNX files: float16, dynamic (8-bit weights), int8 (weights and activations),
-    int8-full (inputs and outputs too, for accelerators)."""
+    """Beside float32, smaller TFLite and ONNX files: float16, dynamic (8-bit weights), int8
+    (weights and activations), int8-full (inputs and outputs too, for accelerators).
+    """
     max_drop: float = 1.0
-    """Points that a file may lose against Keras, of the figure that its task is judged by: accuracy, average precision,
-    entity F1, recall at 1 or R², each x 100."""
+    """Points that a file may lose against Keras, of the figure that its task is judged by:
+    accuracy, average precision, entity F1, recall at 1 or R², each x 100.
+    """
     prefer: Literal["latency", "size"] = "latency"
-    """Where int8 or float16 loses more than that: which of the other files that pass to keep, the quickest or the
-    smallest."""
+    """Where int8 or float16 loses more than that: which of the other files that pass to keep, the
+    quickest or the smallest.
+    """
     accept_undecided: bool = False
-    """End with exit code 0 also where a file lost more than --max-drop and the examples are too few to tell it from
-    chance."""
+    """End with exit code 0 also where a file lost more than --max-drop and the examples are too few
+    to tell it from chance.
+    """
     explain: bool = False
     """Also print what each layer alone loses in int8."""
     data: str | None = None
     """Where the data lies now. Default: where the run was trained from; a .keras file has none."""
     labels: str | None = None
-    """Of a .keras file: a text file, one label a line in the order of the outputs, or a,b,c; of a model with one output two
-    labels, of which it gives the probability of the second. Default: labels.txt beside it."""
+    """Of a .keras file: a text file, one label a line in the order of the outputs, or a,b,c; of a
+    model with one output two labels, of which it gives the probability of the second. Default:
+    labels.txt beside it.
+    """
     outputs: Literal["probabilities", "logits", "values"] | None = None
-    """Of a .keras file: what its numbers are. Behind logits a softmax is added, behind a single one a sigmoid. Default: what
-    its last layer tells."""
+    """Of a .keras file: what its numbers are. Behind logits a softmax is added, behind a single one
+    a sigmoid. Default: what its last layer tells.
+    """
     input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
     """Of a .keras file: the pixels that it expects. The files take 0 to 255 and scale them."""
     out: Path | None = None
@@ -59,11 +70,12 @@ class Options:
 
 
 def command(arguments: Sequence[str]) -> int:
-    """Export, print a line a file; 1 if a file could not be written, did not pass its checks, or is undecided and that was
-    not accepted."""
+    """Export, print a line a file; 1 if a file could not be written, did not pass its checks, or is
+    undecided and that was not accepted.
+    """
     import tyro
 
-    from recipes.engine.progress import json_shown
+    from graft.zoo.terminal import json_shown
 
     options = tyro.cli(Options, args=arguments, prog="graft export")
     manifest = export(options)
@@ -74,13 +86,14 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def export(options: Options) -> dict:
-    """Write the files, a model card and a fresh report; returns the manifest. A line a file goes to stdout (stderr with
-    `json`)."""
-    from recipes.engine.settings import check_numbers
-    from recipes.engine.workspace import settle_run
-    from zoo import locks
-    from zoo.errors import ConfigError
-    from zoo.files import recover, unchanged
+    """Write the files, a model card and a fresh report; returns the manifest. A line a file goes to
+    stdout (stderr with `json`).
+    """
+    from graft.recipes.runs.workspace import settle_run
+    from graft.recipes.train.settings import check_numbers
+    from graft.zoo import locks
+    from graft.zoo.errors import ConfigError
+    from graft.zoo.files import recover, unchanged
 
     check_numbers(options)
     if options.max_drop < 0:
@@ -89,9 +102,14 @@ def export(options: Options) -> dict:
         raise ConfigError("--explain says what each layer loses in int8: add --quantize int8")
     stream = sys.stderr if options.json else sys.stdout
     of_a_run = options.run.suffix != ".keras"
-    if of_a_run and (options.labels, options.outputs, options.input_range) != (None, None, "0..255"):
+    if of_a_run and (options.labels, options.outputs, options.input_range) != (
+        None,
+        None,
+        "0..255",
+    ):
         raise ConfigError(
-            "--labels, --outputs and --input-range are for a .keras file of your own: a run knows its labels and what it "
+            "--labels, --outputs and --input-range are for a .keras file of your own: a run knows "
+            "its labels and what it "
             "takes"
         )
     if of_a_run:
@@ -113,10 +131,10 @@ def export(options: Options) -> dict:
 
 
 def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> dict:
-    from export.export import FOR_CALIBRATION, export_model
-    from recipes.engine import card
-    from recipes.engine.progress import tell, warn
-    from zoo.files import check_free, one_line_if_damaged, sweep
+    from graft.export.export import FOR_CALIBRATION, export_model
+    from graft.recipes.report import card
+    from graft.zoo.files import check_free, one_line_if_damaged, sweep
+    from graft.zoo.terminal import tell, warn
 
     sweep(folder)
     if of_a_run and not options.overwrite and _finish(options.run, folder):
@@ -124,7 +142,9 @@ def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> di
         if known is not None:
             with one_line_if_damaged(folder / "manifest.json", "--overwrite exports again"):
                 told = [
-                    line for row in known["files"] for line in lines(row, known["measured_on"].get("split"), options)
+                    line
+                    for row in known["files"]
+                    for line in lines(row, known["measured_on"].get("split"), options)
                 ]
             tell("\n".join(told), stream)
             return known
@@ -135,7 +155,8 @@ def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> di
         asked["calibration"] = None
     elif asked["calibration"] is not None and len(asked["calibration"]) < FOR_CALIBRATION:
         warn(
-            f"int8 is calibrated with {len(asked['calibration'])} examples only: with fewer than {FOR_CALIBRATION} its "
+            f"int8 is calibrated with {len(asked['calibration'])} examples only: with fewer than "
+            f"{FOR_CALIBRATION} its "
             "ranges depend on which ones they are"
         )
     split = (asked["examples"].facts or {}).get("split")
@@ -160,11 +181,14 @@ def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> di
 
 def _report(run: Path, folder: Path) -> None:
     """Write the report of `run` anew, which then shows the files in `folder`."""
-    from recipes.engine import report
-    from zoo.files import one_line_if_full
+    from graft.recipes.report import report
+    from graft.zoo.files import one_line_if_full
 
     told = f"'{folder}' is complete, `graft export {run}` writes the report that shows it"
-    with _saying_what_is_kept(told), one_line_if_full(run / "report.html", f"free some space; {told}"):
+    with (
+        _saying_what_is_kept(told),
+        one_line_if_full(run / "report.html", f"free some space; {told}"),
+    ):
         report.write(run)
 
 
@@ -179,7 +203,7 @@ def _saying_what_is_kept(told: str) -> Iterator[None]:
 
 def _as_asked(options: Options, folder: Path) -> dict | None:
     """The manifest in `folder` if it is what `options` ask for."""
-    from export import manifest
+    from graft.export import manifest
 
     known = manifest.read(folder)
     asked = {
@@ -192,29 +216,35 @@ def _as_asked(options: Options, folder: Path) -> dict | None:
 
 
 def _finish(run: Path, folder: Path) -> bool:
-    """Write what an export had not written yet when it was killed: the report, or the card (by an older Graft). Returns
-    whether there was something to write."""
-    from export import manifest
-    from recipes.engine import card
-    from recipes.engine.progress import say
+    """Write what an export had not written yet when it was killed: the report, or the card (by an
+    older Graft). Returns whether there was something to write.
+    """
+    from graft.export import manifest
+    from graft.recipes.report import card
+    from graft.zoo.terminal import say
 
     known, page = folder / manifest.NAME, run / "report.html"
     if not known.is_file():
         return False
     no_card = not (folder / card.NAME).exists()
-    older = folder == run / "export" and (not page.exists() or page.stat().st_mtime_ns < known.stat().st_mtime_ns)
+    older = folder == run / "export" and (
+        not page.exists() or page.stat().st_mtime_ns < known.stat().st_mtime_ns
+    )
     if no_card:
         card.write(run, folder)
     if older:
         _report(run, folder)
     if no_card or older:
-        say(f"'{folder}' was complete but for its {'card' if no_card else 'report'}, which is written now")
+        say(
+            f"'{folder}' was complete but for its {'card' if no_card else 'report'}, which is "
+            "written now"
+        )
     return no_card or older
 
 
 def _from_run(options: Options) -> dict:
-    from recipes.engine import run
-    from zoo.files import one_line_if_damaged
+    from graft.recipes.runs import run
+    from graft.zoo.files import one_line_if_damaged
 
     content = run.read(options.run)
     with one_line_if_damaged(f"{options.run}: what the run keeps"):
@@ -222,14 +252,15 @@ def _from_run(options: Options) -> dict:
 
 
 def _of_run(options: Options, content: Mapping) -> dict:
-    from export.manifest import Description
-    from export.sessions import load_keras
-    from recipes.engine import export_data
-    from zoo.errors import ConfigError
+    from graft.export.manifest import Description
+    from graft.export.sessions import load_keras
+    from graft.recipes.runs import export_data
+    from graft.zoo.errors import ConfigError
 
     if content["recipe"] == "self-supervised":
         raise ConfigError(
-            f"'{options.run}' is a backbone without a head: train one on it first, `graft train image-classification "
+            f"'{options.run}' is a backbone without a head: train one on it first, `graft train "
+            "image-classification "
             f"--backbone {options.run / 'backbone.keras'}`"
         )
     data, name = content["data"], options.run.resolve().name
@@ -254,8 +285,10 @@ def _of_run(options: Options, content: Mapping) -> dict:
 
 
 def _origin(folder: Path, data: Mapping | None) -> dict:
-    """What the manifest says of the `data` that the run in `folder` was trained on, and the file that it refers to."""
-    from recipes.engine import membership
+    """What the manifest says of the `data` that the run in `folder` was trained on, and the file
+    that it refers to.
+    """
+    from graft.recipes.data import membership
 
     told = ("source", "fingerprint", "made_splits", "split_seed", "membership")
     file = folder / membership.FILE
@@ -266,9 +299,9 @@ def _origin(folder: Path, data: Mapping | None) -> dict:
 
 
 def _of_tasks(options: Options, content: Mapping, name: str) -> dict:
-    from export.manifest import Description
-    from recipes.engine import task_run
-    from zoo.files import read_json
+    from graft.export.manifest import Description
+    from graft.recipes.runs import task_run
+    from graft.zoo.files import read_json
 
     preprocessing = read_json(options.run / "preprocessing.json", dict)
     examples, calibration = task_run.examples_of(options.run, content, options.data)
@@ -281,17 +314,23 @@ def _of_tasks(options: Options, content: Mapping, name: str) -> dict:
 
 
 def _of_texts(options: Options, content: Mapping, name: str) -> dict:
-    from export.manifest import Description
-    from recipes.engine import text_export
-    from zoo.files import read_json, read_text
-    from zoo.text import checked
+    from graft.export.manifest import Description
+    from graft.recipes.runs import text_export
+    from graft.zoo.files import read_json, read_text
+    from graft.zoo.text import checked
 
     preprocessing = read_json(options.run / "preprocessing.json", dict)
-    tokenizer = checked(read_text(options.run / "tokenizer.json"), preprocessing["tokenizer"]["pad_id"], options.run)
-    examples, calibration = text_export.from_run(options.run, content, options.data, preprocessing, tokenizer)
+    tokenizer = checked(
+        read_text(options.run / "tokenizer.json"), preprocessing["tokenizer"]["pad_id"], options.run
+    )
+    examples, calibration = text_export.from_run(
+        options.run, content, options.data, preprocessing, tokenizer
+    )
     outputs = preprocessing["outputs"]
     return {
-        "description": Description(name, next(iter(outputs.values()))["labels"], preprocessing, None, tokenizer),
+        "description": Description(
+            name, next(iter(outputs.values()))["labels"], preprocessing, None, tokenizer
+        ),
         "kind": {name: facts["kind"] for name, facts in outputs.items()},
         "examples": examples,
         "calibration": calibration,
@@ -300,8 +339,8 @@ def _of_texts(options: Options, content: Mapping, name: str) -> dict:
 
 def _check_run(path: Path) -> None:
     """Refuse what is neither a run nor a .keras file, by what it is."""
-    from zoo.errors import ArtifactError
-    from zoo.keras_file import foreign_file
+    from graft.zoo.backbones.own import foreign_file
+    from graft.zoo.errors import ArtifactError
 
     foreign = None
     if path.exists() and not (path / "run.json").is_file():
@@ -315,18 +354,21 @@ def _check_run(path: Path) -> None:
 def _from_keras(options: Options) -> dict:
     from dataclasses import replace
 
-    from export.manifest import Description
-    from recipes.commands.evaluate import provenance
-    from recipes.engine import export_data, membership, own_model
-    from recipes.engine.progress import warn
-    from zoo.errors import ArtifactError
-    from zoo.keras_file import load_own
-    from zoo.labels import read_labels
-    from zoo.vision import DECODE
+    from graft.export.manifest import Description
+    from graft.recipes.commands.evaluate import provenance
+    from graft.recipes.data import membership
+    from graft.recipes.runs import export_data, own_model
+    from graft.zoo.backbones.own import load_own
+    from graft.zoo.errors import ArtifactError
+    from graft.zoo.labels import read_labels
+    from graft.zoo.terminal import warn
+    from graft.zoo.vision import DECODE
 
     if not options.run.is_file():
         raise ArtifactError(f"there is no file '{options.run}'")
-    meaning = own_model.meaning_of(options.run, options.labels, options.outputs, options.input_range)
+    meaning = own_model.meaning_of(
+        options.run, options.labels, options.outputs, options.input_range
+    )
     beside = options.run.parent / "labels.txt"
     if meaning.labels is None and beside.is_file():  # of the model.keras of a run
         meaning = replace(meaning, labels=read_labels(beside).labels)
@@ -337,7 +379,10 @@ def _from_keras(options: Options) -> dict:
     if options.data is None:
         examples, calibration = export_data.made_up(shape), None
     elif own.kind == "regression":
-        warn(f"the answers of '{options.run}' are values: the labels of --data are not looked at, its pictures are")
+        warn(
+            f"the answers of '{options.run}' are values: the labels of --data are not looked at, "
+            "its pictures are"
+        )
         examples, calibration = export_data.from_source(options.data, None, shape[0])
     else:
         seen = membership.beside(options.run, known)
@@ -356,8 +401,11 @@ def _from_keras(options: Options) -> dict:
 
 
 def _both_labels(options: Options, labels: Sequence[str]) -> tuple[str, ...]:
-    """`labels`, or of one label and data with two classes both names, the one that was given last."""
-    from recipes.engine import own_model, sources
+    """`labels`, or of one label and data with two classes both names, the one that was given
+    last.
+    """
+    from graft.recipes.data import sources
+    from graft.recipes.runs import own_model
 
     both = own_model.other_label(labels, sources.load(options.data, to_train=False).labels)
     return both if both else tuple(labels)
@@ -365,16 +413,20 @@ def _both_labels(options: Options, labels: Sequence[str]) -> tuple[str, ...]:
 
 def _ask_for_pixels(options: Options, model, examples) -> None:
     """Warn where the model is right about as often as chance is: it may expect other pixels."""
-    from recipes.engine import own_model
+    from graft.recipes.runs import own_model
 
     def answers(pixels: np.ndarray) -> np.ndarray:
         return np.asarray(model(pixels, training=False))
 
-    own_model.warn_near_chance(options.run, answers, examples.inputs, examples.targets, options.input_range)
+    own_model.warn_near_chance(
+        options.run, answers, examples.inputs, examples.targets, options.input_range
+    )
 
 
 def lines(row: Mapping, split: str | None, options: Options) -> list[str]:
-    """What stdout says of a file: a line, one more for each task where there are several, and those that explain it."""
+    """What stdout says of a file: a line, one more for each task where there are several, and those
+    that explain it.
+    """
     name = row["path"] or f"{row['format']} {row['requested']}"
     if "skipped" in row:
         return [f"{name:<24} skip  {row['skipped']}"]
@@ -406,21 +458,31 @@ def undecided(accuracy: Mapping, split: str | None, named: bool = False) -> str:
     low, high = accuracy["drop_interval"]
     of = f"{accuracy['output']}: " if named else ""
     return (
-        f"undecided: {of}{accuracy['drop_points']:.1f} points less {accuracy['figure']}{_of_label(accuracy)} than Keras "
-        f"(95 % interval {low:.1f} to {high:.1f}): {accuracy['examples']:,} {_called(split)} cannot tell, about "
+        f"undecided: {of}{accuracy['drop_points']:.1f} points less "
+        f"{accuracy['figure']}{_of_label(accuracy)} than Keras "
+        f"(95 % interval {low:.1f} to {high:.1f}): {accuracy['examples']:,} {_called(split)} "
+        "cannot tell, about "
         f"{accuracy['enough_examples']:,} would; give more with --data, or --accept-undecided"
     )
 
 
 def _of_label(accuracy: Mapping) -> str:
-    """ " of 'red'": which of several labels or values loses most; empty where there is one alone."""
+    """ " of 'red'": which of several labels or values loses most; empty where there is one
+    alone.
+    """
     if accuracy.get("unit") is None:
         return ""
-    return f" of '{accuracy['label']}'" if accuracy.get("label") else f" of output {accuracy['unit'] + 1}"
+    return (
+        f" of '{accuracy['label']}'"
+        if accuracy.get("label")
+        else f" of output {accuracy['unit'] + 1}"
+    )
 
 
 def _figure(accuracy: Mapping, split: str | None) -> str:
-    """ "validation accuracy 91.2 % (-0.3; -1.1 to +0.5)": the figure, how it differs from Keras's, the interval of that."""
+    """ "validation accuracy 91.2 % (-0.3; -1.1 to +0.5)": the figure, how it differs from Keras's,
+    the interval of that.
+    """
     low, high = accuracy["drop_interval"] or (accuracy["drop_points"],) * 2
     value = accuracy["value"]
     shown = f"{value:.3f}" if accuracy["key"] == "r2" else f"{100 * value:.1f} %"
@@ -429,7 +491,9 @@ def _figure(accuracy: Mapping, split: str | None) -> str:
 
 
 def _costs(row: Mapping) -> str:
-    """What a smaller file is beside the float32 one; one that is worth less and slower too has to say so."""
+    """What a smaller file is beside the float32 one; one that is worth less and slower too has to
+    say so.
+    """
     against = row.get("against_float32")
     if not against or against["latency"] is None:
         return ""
@@ -452,8 +516,13 @@ def _failure(row: Mapping, split: str | None) -> str:
         return f"its outputs differ from Keras's by more than a {row['precision']} file may"
     low, high = accuracy["drop_interval"] or (accuracy["drop_points"],) * 2
     of = _of_label(accuracy)  # Keras's own figure is that of all labels
-    whole = f"{accuracy['figure']}{of}" if of else f"{100 * accuracy['reference']:.1f} {accuracy['figure']}"
+    whole = (
+        f"{accuracy['figure']}{of}"
+        if of
+        else f"{100 * accuracy['reference']:.1f} {accuracy['figure']}"
+    )
     return (
-        f"it loses {accuracy['drop_points']:.1f} points ({low:.1f} to {high:.1f}) of Keras's {whole} on "
+        f"it loses {accuracy['drop_points']:.1f} points ({low:.1f} to {high:.1f}) of Keras's "
+        f"{whole} on "
         f"{accuracy['examples']} {_called(split)}: more than --max-drop, and more than chance"
     )

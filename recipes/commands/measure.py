@@ -9,23 +9,30 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 if TYPE_CHECKING:
-    from zoo.scores import Score
+    from graft.zoo.heads.scores import Score
 
 __all__ = ["Options", "command", "measure"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """Measure files one after the other on this machine: each in a process of its own, for one picture at a time."""
+    """Measure files one after the other on this machine: each in a process of its own, for one
+    picture at a time.
+    """
 
     artifacts: Positional[tuple[Path, ...]]
-    """Runs, .keras files, SavedModel folders, .tflite or .onnx files; of a folder that `graft export` made, all files."""
+    """Runs, .keras files, SavedModel folders, .tflite or .onnx files; of a folder that `graft
+    export` made, all files.
+    """
     data: str | None = None
-    """Labelled data, as for `graft evaluate`: each file is measured by the figure that its task is judged by. Without it no
-    figure is measured."""
+    """Labelled data, as for `graft evaluate`: each file is measured by the figure that its task is
+    judged by. Without it no figure is measured.
+    """
     split: Literal["train", "validation", "test"] = "test"
     out: Path | None = None
-    """A folder for measured.csv and, with --data, measured.png: the figure against latency and size."""
+    """A folder for measured.csv and, with --data, measured.png: the figure against latency and
+    size.
+    """
     overwrite: bool = False
     """Replace the files in that folder."""
     json: bool = False
@@ -35,15 +42,17 @@ class Options:
     input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
     """Of .keras files of your own: as for `graft evaluate`."""
     trust: bool = False
-    """Open also what is refused as long as nobody vouches for it: a SavedModel that can do more than compute, a .tflite or
-    .onnx file that does not pass its trial. Only for files whose origin you know."""
+    """Open also what is refused as long as nobody vouches for it: a SavedModel that can do more
+    than compute, a .tflite or .onnx file that does not pass its trial. Only for files whose origin
+    you know.
+    """
 
 
 def command(arguments: Sequence[str]) -> int:
     """Print the table to stdout; 1 if a file could not be measured (its row says why)."""
     import tyro
 
-    from recipes.engine.progress import json_shown
+    from graft.zoo.terminal import json_shown
 
     options = tyro.cli(Options, args=arguments, prog="graft measure")
     rows = measure(options)
@@ -55,28 +64,36 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def measure(options: Options) -> list[dict]:
-    """A row for each file: path, format, size_bytes, latency_ms (median, one thread), p90, all threads, peak memory,
-    "split" that was measured and its "examples", "figure" (what the task is judged by: "accuracy", "average precision",
-    "entity F1", "recall at 1", "R²"; None of several tasks, which have no one figure), "accuracy" (its value) with its 95 %
-    interval "low" to "high", error."""
-    from export.sessions import is_own
-    from recipes.engine import trade_off
-    from recipes.engine.progress import progress
-    from zoo.errors import ConfigError
-    from zoo.files import staged_file, write_table
+    """A row for each file: path, format, size_bytes, latency_ms (median, one thread), p90, all
+    threads, peak memory, "split" that was measured and its "examples", "figure" (what the task is
+    judged by: "accuracy", "average precision", "entity F1", "recall at 1", "R²"; None of several
+    tasks, which have no one figure), "accuracy" (its value) with its 95 % interval "low" to "high",
+    error.
+    """
+    from graft.export.sessions import is_own
+    from graft.recipes.report import trade_off
+    from graft.zoo.errors import ConfigError
+    from graft.zoo.files import staged_file, write_table
+    from graft.zoo.terminal import progress
 
     files = [file for artifact in options.artifacts for file in _files(artifact)]
     if not files:
         raise ConfigError("nothing to measure: give runs or exported files")
     said = (options.labels, options.outputs, options.input_range) != (None, None, "0..255")
     if said and not any(map(is_own, files)):
-        raise ConfigError("--labels, --outputs and --input-range are for .keras files of your own: there is none")
+        raise ConfigError(
+            "--labels, --outputs and --input-range are for .keras files of your own: there is none"
+        )
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise ConfigError(f"--out '{options.out}' is a file: give a folder")
-    targets = [options.out / name for name in ("measured.csv", "measured.png")] if options.out else []
+    targets = (
+        [options.out / name for name in ("measured.csv", "measured.png")] if options.out else []
+    )
     for target in targets:
         if target.exists() and not options.overwrite:
-            raise ConfigError(f"'{target}' exists already: --overwrite replaces it, or give another --out")
+            raise ConfigError(
+                f"'{target}' exists already: --overwrite replaces it, or give another --out"
+            )
     rows = []
     with progress("measure", len(files)) as advance:
         for file in files:
@@ -91,8 +108,8 @@ def measure(options: Options) -> list[dict]:
 
 
 def _files(artifact: Path) -> list[Path]:
-    from export import manifest
-    from zoo.errors import ArtifactError
+    from graft.export import manifest
+    from graft.zoo.errors import ArtifactError
 
     if not artifact.exists():
         raise ArtifactError(f"there is no artifact '{artifact}'")
@@ -102,16 +119,33 @@ def _files(artifact: Path) -> list[Path]:
 
 
 def _row(file: Path, options: Options) -> dict:
-    from export import manifest, probe
-    from export.sessions import check_untrusted, is_own
-    from recipes.commands import evaluate
-    from zoo.errors import ArtifactError, CheckFailed
+    from graft.export import manifest, probe
+    from graft.export.sessions import check_untrusted, is_own
+    from graft.recipes.commands import evaluate
+    from graft.zoo.errors import ArtifactError, CheckFailed
 
-    keys = ("format", "size_bytes", "latency_ms", "latency_p90_ms", "latency_all_threads_ms", "threads")
+    keys = (
+        "format",
+        "size_bytes",
+        "latency_ms",
+        "latency_p90_ms",
+        "latency_all_threads_ms",
+        "threads",
+    )
     row = {
         "path": str(file),
         **dict.fromkeys(
-            (*keys, "peak_memory_bytes", "figure", "split", "accuracy", "low", "high", "examples", "error")
+            (
+                *keys,
+                "peak_memory_bytes",
+                "figure",
+                "split",
+                "accuracy",
+                "low",
+                "high",
+                "examples",
+                "error",
+            )
         ),
     }
     folder = "savedmodel" if (file / "saved_model.pb").is_file() else "run"
@@ -124,12 +158,22 @@ def _row(file: Path, options: Options) -> dict:
         check_untrusted(file, options.trust)
         facts = probe.measure(file)
         one, every = facts["latency_ms"]["one_thread"], facts["latency_ms"]["all_threads"]
-        row |= {"latency_ms": one["median"], "latency_p90_ms": one["p90"], "latency_all_threads_ms": every["median"]}
+        row |= {
+            "latency_ms": one["median"],
+            "latency_p90_ms": one["p90"],
+            "latency_all_threads_ms": every["median"],
+        }
         row |= {"threads": every["threads"], "peak_memory_bytes": facts["peak_memory_bytes"]}
         if options.data is not None:
-            said = {"labels": options.labels, "outputs": options.outputs, "input_range": options.input_range}
+            said = {
+                "labels": options.labels,
+                "outputs": options.outputs,
+                "input_range": options.input_range,
+            }
             said = said if is_own(file) else {}
-            asked = evaluate.Options(artifact=file, data=options.data, split=options.split, trust=True, **said)
+            asked = evaluate.Options(
+                artifact=file, data=options.data, split=options.split, trust=True, **said
+            )
             row |= _judged(*evaluate.judge(asked))
     except (ArtifactError, CheckFailed) as error:
         row["error"] = str(error)
@@ -138,7 +182,7 @@ def _row(file: Path, options: Options) -> dict:
 
 def _judged(result: Mapping, score: "Score | None") -> dict:
     """The columns of a row that are about a figure, of what `evaluate.judge` gives."""
-    from export import evidence
+    from graft.export import evidence
 
     columns = {"split": result["split"], "examples": result["examples"]}
     if score is None:  # several tasks: `graft evaluate` tells theirs
@@ -153,9 +197,21 @@ def _judged(result: Mapping, score: "Score | None") -> dict:
 def _print(rows: Sequence[Mapping]) -> None:
     from rich.table import Table
 
-    from recipes.engine.progress import draw, table_row
+    from graft.zoo.terminal import draw, table_row
 
-    table = Table(*("file", "MB", "ms, 1 thread", "p90", "ms, all", "peak MB", "split", "figure", "value (95 %)"))
+    table = Table(
+        *(
+            "file",
+            "MB",
+            "ms, 1 thread",
+            "p90",
+            "ms, all",
+            "peak MB",
+            "split",
+            "figure",
+            "value (95 %)",
+        )
+    )
     for row in rows:
         if row["error"]:
             table_row(table, row["path"], *[""] * 7, row["error"])
@@ -167,7 +223,9 @@ def _print(rows: Sequence[Mapping]) -> None:
             row["peak_memory_bytes"] / 1e6,
         )
         measured = (f"{row['size_bytes'] / 1e6:.2f}", *(f"{figure:.2f}" for figure in figures))
-        table_row(table, row["path"], *measured, row["split"] or "", row["figure"] or "", _shown(row))
+        table_row(
+            table, row["path"], *measured, row["split"] or "", row["figure"] or "", _shown(row)
+        )
     draw(table)
 
 

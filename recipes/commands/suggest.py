@@ -10,13 +10,16 @@ __all__ = ["Options", "command", "suggest"]
 
 @dataclass(frozen=True)
 class Options:
-    """Rank backbones by how well their features suit your data: one forward pass over a sample each, no training."""
+    """Rank backbones by how well their features suit your data: one forward pass over a sample
+    each, no training.
+    """
 
     data: str
     """As for `graft train`: a folder, a table, tfds:NAME or a built-in name."""
     backbones: tuple[str, ...] = ()
-    """NAME, or NAME@WEIGHTS (imagenet, bundled, none or a file), or .keras files. Default: those for
-    pictures whose weights are on this machine, if they are two or more."""
+    """NAME, or NAME@WEIGHTS (imagenet, bundled, none or a file), or .keras files. Default: those
+    for pictures whose weights are on this machine, if they are two or more.
+    """
     sample: int = 1000
     """Training examples to look at, stratified."""
     image_size: int | None = None
@@ -39,7 +42,7 @@ def command(arguments: Sequence[str]) -> None:
     """Print the ranking to stdout."""
     import tyro
 
-    from recipes.engine.progress import json_shown
+    from graft.zoo.terminal import json_shown
 
     options = tyro.cli(Options, args=arguments, prog="graft suggest")
     rows = suggest(options)
@@ -51,13 +54,19 @@ def command(arguments: Sequence[str]) -> None:
 
 def suggest(options: Options) -> list[dict]:
     """The rows of `recipes.grid.suggest.suggest`."""
-    from recipes.grid import plan
-    from recipes.grid import suggest as scoring
-    from zoo.files import write_text
+    from graft.recipes.grid import plan
+    from graft.recipes.grid import suggest as scoring
+    from graft.zoo.files import write_text
 
-    entries = plan.entries(options.backbones) if options.backbones else scoring.default_entries(options.image_size)
+    entries = (
+        plan.entries(options.backbones)
+        if options.backbones
+        else scoring.default_entries(options.image_size)
+    )
     source = plan.source_of(options, plan.kind(entries))
-    rows = scoring.suggest(source, entries, options.sample, options.image_size, options.split_seed, options.skip_bad)
+    rows = scoring.suggest(
+        source, entries, options.sample, options.image_size, options.split_seed, options.skip_bad
+    )
     if options.out is not None:
         write_text(options.out, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     return rows
@@ -66,9 +75,9 @@ def suggest(options: Options) -> list[dict]:
 def _print(rows: Sequence[Mapping]) -> None:
     from rich.table import Table
 
-    from recipes.engine.progress import draw, table_row
-    from recipes.engine.wording import duration
-    from recipes.grid.transferability import SCORES
+    from graft.recipes.grid.transferability import SCORES
+    from graft.recipes.report.wording import duration
+    from graft.zoo.terminal import draw, table_row
 
     table = Table("backbone", *SCORES, "mean rank", "one pass", "one full epoch")
     for row in rows:

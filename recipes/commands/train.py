@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Sequence
 
-from zoo.errors import UnknownName
+from graft.zoo.errors import UnknownName
 
 __all__ = ["RECIPES", "command"]
 
@@ -36,9 +36,9 @@ def command(arguments: Sequence[str]) -> int:
     name, *options = arguments
     if name not in RECIPES:
         raise UnknownName("recipe", name, RECIPES)
-    recipe = importlib.import_module(f"recipes.{name.replace('-', '_')}")
+    recipe = importlib.import_module(f"graft.recipes.{name.replace('-', '_')}")
     folder = recipe.main(tyro.cli(recipe.Config, args=options, prog=f"graft train {name}"))
 
-    from recipes.engine.run import exit_code
+    from graft.recipes.runs.run import exit_code
 
     return exit_code(folder)

@@ -5,16 +5,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zoo.backbone_table import BACKBONES
-from zoo.encoders import ENCODERS
+from graft.zoo.backbones.encoders import ENCODERS
+from graft.zoo.backbones.table import BACKBONES
 
 __all__ = ["Options", "command"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """List the backbones for pictures and the encoders for texts: size, published accuracy, where their weights come
-    from."""
+    """List the backbones for pictures and the encoders for texts: size, published accuracy, where
+    their weights come from.
+    """
 
     json: bool = False
     """Print a JSON list of rows, all fields."""
@@ -26,7 +27,9 @@ def command(arguments: Sequence[str]) -> None:
 
     options = tyro.cli(Options, args=arguments, prog="graft zoo")
     if options.json:
-        encoders = [{"modality": "text", **dataclasses.asdict(row), "paper": row.paper} for row in ENCODERS]
+        encoders = [
+            {"modality": "text", **dataclasses.asdict(row), "paper": row.paper} for row in ENCODERS
+        ]
         print(json.dumps([*(dataclasses.asdict(row) for row in BACKBONES), *encoders], indent=2))
         return
     header = ("name", "parameters", "pixels", "features", "top-1 %", "weights")
@@ -42,7 +45,10 @@ def command(arguments: Sequence[str]) -> None:
         for row in BACKBONES
     ]
     _table(header, rows, right=(1, 2, 3, 4))
-    print(f"{len(BACKBONES)} backbones for pictures; top-1: published, ImageNet; sources in `graft zoo --json`\n")
+    print(
+        f"{len(BACKBONES)} backbones for pictures; top-1: published, ImageNet; sources in `graft "
+        "zoo --json`\n"
+    )
     header = ("name", "parameters", "tokens", "features", "family", "weights")
     rows = [
         (
@@ -57,7 +63,8 @@ def command(arguments: Sequence[str]) -> None:
     ]
     _table(header, rows, right=(1, 2, 3))
     print(
-        f"{len(ENCODERS)} encoders for texts; a folder of a KerasHub preset or of a Hugging Face model works as a name too"
+        f"{len(ENCODERS)} encoders for texts; a folder of a KerasHub preset or of a Hugging Face "
+        "model works as a name too"
     )
 
 

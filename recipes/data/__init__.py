@@ -1,1 +1,1 @@
-"""Data sets that need no download: what scikit-learn ships, and what is rendered on the fly."""
+"""Records: examples as they lie on the disk, by split; what was read, left out and made."""

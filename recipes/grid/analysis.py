@@ -1,7 +1,8 @@
-"""What the rows of a grid say: means with intervals, the front, what to take, whether transfer won. numpy and SciPy.
+"""What the rows of a grid say: means with intervals, the front, what to take, whether transfer won.
+numpy and SciPy.
 
-Choice is made on validation figures alone; test figures are reported beside it. All figures are 0 to 1, differences are in
-points (hundredths).
+Choice is made on validation figures alone; test figures are reported beside it. All figures are 0
+to 1, differences are in points (hundredths).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recipes.engine.comparison import Comparison, compare, sentence
-from recipes.grid.plan import BASELINE
-from recipes.grid.rows import DIVERGED, has_figures, units_of
+from graft.recipes.grid.plan import BASELINE
+from graft.recipes.grid.rows import DIVERGED, has_figures, units_of
+from graft.recipes.tasks.comparison import Comparison, compare, sentence
 
 __all__ = [
     "Gain",
@@ -35,7 +36,9 @@ MUCH = 2.0
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds, with its 95 % interval by Student's t (None of one seed), and the least and largest value."""
+    """A mean over seeds, with its 95 % interval by Student's t (None of one seed), and the least
+    and largest value.
+    """
 
     mean: float
     half: float | None
@@ -46,8 +49,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Group:
-    """The seeds of one backbone, schedule and share of the labels. `seconds` of training count cached features at what they
-    cost whichever training computed them."""
+    """The seeds of one backbone, schedule and share of the labels. `seconds` of training count
+    cached features at what they cost whichever training computed them.
+    """
 
     backbone: str
     schedule: str
@@ -59,7 +63,9 @@ class Group:
 
     @property
     def time(self) -> float:
-        """`seconds` to two digits: trainings that had the same budget took as long as each other."""
+        """`seconds` to two digits: trainings that had the same budget took as long as each
+        other.
+        """
         return float(f"{self.seconds:.2g}")
 
     @property
@@ -69,7 +75,9 @@ class Group:
 
     @property
     def diverged(self) -> int:
-        """How many of its trainings diverged; what they reached before counts like that of the others."""
+        """How many of its trainings diverged; what they reached before counts like that of the
+        others.
+        """
         return sum(row["status"] == DIVERGED for row in self.rows)
 
     def figure(self, column: str) -> float | None:
@@ -80,9 +88,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Gain:
-    """What transfer gained over training from scratch with one backbone at one share of the labels: `made` compares the test
-    figures over seeds and, where the rows hold them, test examples. `epochs` are those of scratch, `diverged` says how many
-    trainings of both did."""
+    """What transfer gained over training from scratch with one backbone at one share of the labels:
+    `made` compares the test figures over seeds and, where the rows hold them, test examples.
+    `epochs` are those of scratch, `diverged` says how many trainings of both did.
+    """
 
     backbone: str
     schedule: str
@@ -129,7 +138,9 @@ def groups(rows: Sequence[Mapping]) -> list[Group]:
     found: dict[tuple, list[Mapping]] = {}
     for row in rows:
         if has_figures(row):
-            found.setdefault((row["backbone"], row["schedule"], float(row["fraction"])), []).append(row)
+            found.setdefault((row["backbone"], row["schedule"], float(row["fraction"])), []).append(
+                row
+            )
     made = [
         Group(
             *key,
@@ -144,7 +155,9 @@ def groups(rows: Sequence[Mapping]) -> list[Group]:
 
 
 def front(found: Sequence[Group], cost: Callable[[Group], float | None]) -> list[Group]:
-    """Those that no other one beats in validation figure without a higher `cost`; cheapest first."""
+    """Those that no other one beats in validation figure without a higher `cost`; cheapest
+    first.
+    """
     priced = sorted(
         ((cost(g), -g.validation.mean, i) for i, g in enumerate(found) if cost(g) is not None),
     )
@@ -157,14 +170,16 @@ def front(found: Sequence[Group], cost: Callable[[Group], float | None]) -> list
 
 
 def gains(found: Sequence[Group]) -> list[Gain]:
-    """Transfer against scratch, for each backbone and share: the schedule with the best validation figure, over the seeds
-    that both have."""
+    """Transfer against scratch, for each backbone and share: the schedule with the best validation
+    figure, over the seeds that both have.
+    """
     made = []
     for baseline in (g for g in found if g.schedule == BASELINE):
         rivals = [
             g
             for g in found
-            if (g.backbone, g.fraction) == (baseline.backbone, baseline.fraction) and g.schedule != BASELINE
+            if (g.backbone, g.fraction) == (baseline.backbone, baseline.fraction)
+            and g.schedule != BASELINE
         ]
         if not rivals:
             continue
@@ -177,13 +192,22 @@ def gains(found: Sequence[Group]) -> list[Gain]:
         result = compare(*([row["test"] for row in arm] for arm in arms), _units(arms))
         diverged = sum(row["status"] == DIVERGED for arm in arms for row in arm)
         made.append(
-            Gain(baseline.backbone, best.schedule, baseline.fraction, result, baseline.figure("epochs"), diverged)
+            Gain(
+                baseline.backbone,
+                best.schedule,
+                baseline.fraction,
+                result,
+                baseline.figure("epochs"),
+                diverged,
+            )
         )
     return made
 
 
 def _units(arms: Sequence[Sequence[Mapping]]) -> tuple[np.ndarray, np.ndarray] | None:
-    """What the test examples contribute to the figures of two arms, `(seeds, n)` each; None where a row does not hold it."""
+    """What the test examples contribute to the figures of two arms, `(seeds, n)` each; None where a
+    row does not hold it.
+    """
     parts = [[units_of(row) for row in arm] for arm in arms]
     lengths = {None if part is None else len(part) for arm in parts for part in arm}
     return None if len(lengths) != 1 or None in lengths else tuple(np.stack(arm) for arm in parts)
@@ -195,8 +219,10 @@ def with_all_labels(found: Sequence[Group]) -> list[Group]:
 
 
 def correlation(scores: Mapping[str, float], reached: Mapping[str, float]) -> dict | None:
-    """How a score and what was reached agree over the backbones that have both: `{"kendall", "pearson", "count"}`; None of
-    fewer than three backbones, or where one of them is the same everywhere."""
+    """How a score and what was reached agree over the backbones that have both: `{"kendall",
+    "pearson", "count"}`; None of fewer than three backbones, or where one of them is the same
+    everywhere.
+    """
     from scipy import stats
 
     names = sorted(name for name in scores.keys() & reached.keys() if scores[name] is not None)
@@ -211,8 +237,9 @@ def correlation(scores: Mapping[str, float], reached: Mapping[str, float]) -> di
 
 
 def sentences(found: Sequence[Group], latency: str | None, size: str | None) -> list[str]:
-    """What a person can act on: the best, and what is nearly as good and much cheaper. `latency` and `size` are the columns
-    of the file that ships."""
+    """What a person can act on: the best, and what is nearly as good and much cheaper. `latency`
+    and `size` are the columns of the file that ships.
+    """
     full = with_all_labels(found)
     if not full:
         return []
@@ -232,14 +259,21 @@ def sentences(found: Sequence[Group], latency: str | None, size: str | None) -> 
             continue
         chosen = min(cheaper, key=cost)
         below = 100 * (best.test.mean - chosen.test.mean)
-        told = f"{_described(chosen, latency, size)}; {abs(below):.1f} points {'below' if below >= 0 else 'above'} the best"
+        told = (
+            f"{_described(chosen, latency, size)}; {abs(below):.1f} points "
+            f"{'below' if below >= 0 else 'above'} the best"
+        )
         saved.setdefault(told, []).append(f"1/{of_best / cost(chosen):.1f} of its {word}")
     return [*said, *(f"{told} at {' and '.join(savings)}" for told, savings in saved.items())]
 
 
 def _described(group: Group, latency: str | None, size: str | None) -> str:
     test = group.test
-    spread = f"{100 * test.low:.1f} to {100 * test.high:.1f}, {test.count} seeds" if test.count > 1 else "one seed"
+    spread = (
+        f"{100 * test.low:.1f} to {100 * test.high:.1f}, {test.count} seeds"
+        if test.count > 1
+        else "one seed"
+    )
     if group.diverged:
         spread += f", {group.diverged} diverged" if test.count > 1 else ", diverged"
     parts = [f"{group.name}: {100 * test.mean:.1f} % ({spread}) in {_duration(group.seconds)}"]

@@ -1,4 +1,6 @@
-"""A grid of trainings: each cell a `graft train` process, one row a cell, resumable, one report at the end."""
+"""A grid of trainings: each cell a `graft train` process, one row a cell, resumable, one report at
+the end.
+"""
 
 import contextlib
 import shlex
@@ -7,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export import manifest as exported
-from export import probe
-from recipes.engine import workspace
-from recipes.engine.progress import progress, say, tell, warn
-from recipes.grid import analysis, jobs, plan, report, rows
-from recipes.grid.ledger import Ledger
-from zoo.errors import ArtifactError, ConfigError, GraftError
-from zoo.files import one_line_if_damaged, read_json
+from graft.export import manifest as exported
+from graft.export import probe
+from graft.recipes.grid import analysis, jobs, plan, report, rows
+from graft.recipes.grid.ledger import Ledger
+from graft.recipes.runs import workspace
+from graft.zoo.errors import ArtifactError, ConfigError, GraftError
+from graft.zoo.files import one_line_if_damaged, read_json
+from graft.zoo.terminal import progress, say, tell, warn
 
 __all__ = ["Files", "Grid", "run", "typed"]
 
@@ -59,7 +61,8 @@ class Grid:
 
 
 def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
-    """Run what is missing, write the table after each cell and the report at the end; returns all rows.
+    """Run what is missing, write the table after each cell and the report at the end; returns all
+    rows.
 
     `fingerprint` is that of the data, which may lie elsewhere when the grid goes on.
 
@@ -67,7 +70,9 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
         ConfigError: the folder holds another grid; no Ray cluster answers; or no cell has figures.
     """
     if grid.ray is not None:
-        jobs.connect(grid.ray)  # before the folder is touched, of which `overwrite` would remove what is there
+        jobs.connect(
+            grid.ray
+        )  # before the folder is touched, of which `overwrite` would remove what is there
     common = {
         "fingerprint": fingerprint,
         "recipe": grid.plan.recipe,
@@ -82,13 +87,18 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
     ledger.forget_dead(wanted)
     missing = [cell for name, cell in wanted.items() if not ledger.finished(name)]
     if len(missing) < len(wanted):
-        say(f"{len(wanted) - len(missing)} of {len(wanted)} cells are finished already: {len(missing)} to go")
+        say(
+            f"{len(wanted) - len(missing)} of {len(wanted)} cells are finished already: "
+            f"{len(missing)} to go"
+        )
     _train(grid, ledger, missing)
     _export(grid, ledger)
     suggested = _suggest(grid)
     found = list(ledger.rows.values())
     if not any(map(rows.has_figures, found)):
-        raise ConfigError(f"no cell of the grid could be trained; the first one: {found[0]['cause']}")
+        raise ConfigError(
+            f"no cell of the grid could be trained; the first one: {found[0]['cause']}"
+        )
     facts = {"data": Path(grid.plan.data).name, "command": grid.command}
     for sentence in report.write(grid.out, facts, found, suggested):
         tell(sentence)
@@ -101,7 +111,11 @@ def _train(grid: Grid, ledger: Ledger, missing: Sequence[plan.Cell]) -> None:
         with contextlib.suppress(GraftError):  # the cell itself says it, and the others go on
             workspace.drop_older(grid.cells / name)
     todo = [
-        jobs.Job(name, tuple(plan.command(grid.plan, cell, grid.cells / name)), grid.cells / f"{name}.log")
+        jobs.Job(
+            name,
+            tuple(plan.command(grid.plan, cell, grid.cells / name)),
+            grid.cells / f"{name}.log",
+        )
         for name, cell in queue.items()
     ]
     with progress("bench", len(todo)) as advance:
@@ -120,8 +134,9 @@ def _train(grid: Grid, ledger: Ledger, missing: Sequence[plan.Cell]) -> None:
 def _export(grid: Grid, ledger: Ledger) -> None:
     """Export the best run of each backbone; its figures stand in all rows of the backbone.
 
-    Size and latency follow from the architecture, which schedules and seeds share; a file for each cell would say the same
-    a dozen times. One at a time, whatever the workers, because latency is measured.
+    Size and latency follow from the architecture, which schedules and seeds share; a file for each
+    cell would say the same a dozen times. One at a time, whatever the workers, because latency is
+    measured.
     """
     if grid.files is None:
         return
@@ -141,8 +156,15 @@ def _export(grid: Grid, ledger: Ledger) -> None:
         say(f"exporting {row['cell']}")
         folder = grid.cells / row["cell"]
         command = [
-            *probe.PYTHON, "-m", "recipes.commands", "export", str(folder), "--formats", *formats, "--overwrite",
-        ]  # fmt: skip
+            *probe.PYTHON,
+            "-m",
+            "graft",
+            "export",
+            str(folder),
+            "--formats",
+            *formats,
+            "--overwrite",
+        ]
         if precisions:
             command += ["--quantize", *precisions]
         log = grid.cells / f"{row['cell']}.export.log"
@@ -153,19 +175,30 @@ def _export(grid: Grid, ledger: Ledger) -> None:
             continue
         with one_line_if_damaged(manifest):
             found = rows.file_columns(exported.read(manifest.parent))
-        found |= {"files_of": row["cell"], "formats": " ".join(formats), "precisions": " ".join(precisions)}
+        found |= {
+            "files_of": row["cell"],
+            "formats": " ".join(formats),
+            "precisions": " ".join(precisions),
+        }
         ledger.put(*({**r, **found} for r in own))
 
 
 def _row_to_export(rivals: Sequence[analysis.Group]) -> Mapping:
-    """The best row of the best transfer group that holds one which did not diverge, else of scratch, else of all: huge
-    weights have figures, but what is quantized of them says nothing of the backbone. `rivals`: the best first."""
-    ordered = sorted(rivals, key=lambda group: (group.diverged == len(group.rows), group.schedule == plan.BASELINE))
+    """The best row of the best transfer group that holds one which did not diverge, else of
+    scratch, else of all: huge weights have figures, but what is quantized of them says nothing of
+    the backbone. `rivals`: the best first.
+    """
+    ordered = sorted(
+        rivals,
+        key=lambda group: (group.diverged == len(group.rows), group.schedule == plan.BASELINE),
+    )
     return max(ordered[0].rows, key=lambda row: (row["status"] == "done", row["validation"]))
 
 
 def _suggest(grid: Grid) -> list[Mapping]:
-    """The scores of all backbones before training, so that the report can say what they were worth."""
+    """The scores of all backbones before training, so that the report can say what they were
+    worth.
+    """
     target = grid.out / SUGGESTED
     known = _suggested(target) if target.is_file() else []
     if {row["backbone"] for row in known} >= {entry.name for entry in grid.plan.entries}:
@@ -174,7 +207,16 @@ def _suggest(grid: Grid) -> list[Mapping]:
     if getattr(config, "multi_label", False):
         return []  # scores are of one label an example
     say("scoring the backbones without training, to see what such scores are worth")
-    command = [*probe.PYTHON, "-m", "recipes.commands", "suggest", "--data", grid.plan.data, "--out", str(target)]
+    command = [
+        *probe.PYTHON,
+        "-m",
+        "graft",
+        "suggest",
+        "--data",
+        grid.plan.data,
+        "--out",
+        str(target),
+    ]
     command += ["--backbones", *map(_spec, grid.plan.entries)]
     for name in ("image_size", "split_seed", "path_column", "text_column", "label_column"):
         value = getattr(config, name, None)
@@ -193,7 +235,8 @@ def _suggested(file: Path) -> list[Mapping]:
     found = read_json(file, list)
     if not all(isinstance(row, dict) and isinstance(row.get("backbone"), str) for row in found):
         raise ArtifactError(
-            f"'{file}' is damaged (a row names no backbone): remove it, and the same command makes it anew"
+            f"'{file}' is damaged (a row names no backbone): remove it, and the same command makes "
+            "it anew"
         )
     return found
 
@@ -207,5 +250,11 @@ def typed(arguments: Sequence[str]) -> str:
     words = []
     for word in arguments:
         name, at, spec = word.partition("@")
-        words.append(f"{name}@{Path(spec).name}" if at else Path(word).name if word.startswith(("/", "~")) else word)
+        words.append(
+            f"{name}@{Path(spec).name}"
+            if at
+            else Path(word).name
+            if word.startswith(("/", "~"))
+            else word
+        )
     return shlex.join(["graft", "bench", *words])

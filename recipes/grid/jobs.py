@@ -1,4 +1,6 @@
-"""Processes of a grid: here, several at once, or on the nodes of a Ray cluster. Nothing here knows what they compute."""
+"""Processes of a grid: here, several at once, or on the nodes of a Ray cluster. Nothing here knows
+what they compute.
+"""
 
 import contextlib
 import math
@@ -13,14 +15,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export import probe
-from zoo.errors import ConfigError
+from graft.export import probe
+from graft.zoo.errors import ConfigError
 
 __all__ = ["Job", "Outcome", "cause_of", "connect", "end", "run", "run_all"]
 
 RAY_EXTRA = "pip install 'graft-zoo[ray]'"
 CONNECT_SECONDS = 20
-THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OPENBLAS_NUM_THREADS")
+THREADS = (
+    "OMP_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "OPENBLAS_NUM_THREADS",
+)
 """The variables by which libraries are told how many they may use."""
 LOOK_SECONDS = 0.1
 """How often a process is looked at."""
@@ -42,7 +49,8 @@ class Outcome:
     """How a job ended.
 
     Attributes:
-        code: 0: well; above: its exit code; below: the number of the signal that killed it, negative.
+        code: 0: well; above: its exit code; below: the number of the signal that killed it,
+            negative.
         cause: one line that says why, if it did not end well.
         seconds: how long it took.
         peak_memory_bytes: the most memory that it held.
@@ -56,7 +64,9 @@ class Outcome:
     machine: str
 
 
-def run(job: Job, threads: int | None = None, stopped: Callable[[], bool] = lambda: False) -> Outcome:
+def run(
+    job: Job, threads: int | None = None, stopped: Callable[[], bool] = lambda: False
+) -> Outcome:
     """Run one job on this machine, with at most so many `threads`; its output goes to the log.
 
     It is asked to end as soon as `stopped` says so.
@@ -69,16 +79,24 @@ def run(job: Job, threads: int | None = None, stopped: Callable[[], bool] = lamb
     environment = {**probe.environment(), **limits}
     with job.log.open("wb") as log:
         process = subprocess.Popen(
-            job.command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+            job.command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
         )
         try:
             peak, ended, told = 0, 0, math.inf
             while not ended:
-                with contextlib.suppress(OSError, StopIteration):  # it has ended, or the system does not say
+                with contextlib.suppress(
+                    OSError, StopIteration
+                ):  # it has ended, or the system does not say
                     peak = max(peak, probe.status_bytes("VmHWM", process.pid))
                 time.sleep(LOOK_SECONDS)
                 if told == math.inf and stopped():
-                    os.kill(process.pid, signal.SIGTERM)  # `process` itself would ask how it ended, which wait4 has to
+                    os.kill(
+                        process.pid, signal.SIGTERM
+                    )  # `process` itself would ask how it ended, which wait4 has to
                     told = time.perf_counter()
                 if time.perf_counter() - told > GRACE_SECONDS:
                     os.kill(process.pid, signal.SIGKILL)
@@ -87,9 +105,12 @@ def run(job: Job, threads: int | None = None, stopped: Callable[[], bool] = lamb
             end(process)
             raise
     process.returncode = code = os.waitstatus_to_exitcode(status)
-    # What the system adds up for a child also holds what its parent had at the fork: only where nothing else is known.
+    # What the system adds up for a child also holds what its parent had at the fork: only where
+    # nothing else is known.
     peak = peak or usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Outcome(code, cause_of(code, job.log), time.perf_counter() - start, peak, platform.node())
+    return Outcome(
+        code, cause_of(code, job.log), time.perf_counter() - start, peak, platform.node()
+    )
 
 
 def end(process: subprocess.Popen) -> None:
@@ -105,9 +126,12 @@ def end(process: subprocess.Popen) -> None:
         raise
 
 
-def run_all(jobs: Sequence[Job], workers: int = 1, ray: str | None = None) -> Iterator[tuple[Job, Outcome]]:
-    """Run all jobs, `workers` at a time, and yield each as it ends; with `ray` on the nodes of the cluster of that address
-    ("auto": the one that runs on this machine), which have to see the same files.
+def run_all(
+    jobs: Sequence[Job], workers: int = 1, ray: str | None = None
+) -> Iterator[tuple[Job, Outcome]]:
+    """Run all jobs, `workers` at a time, and yield each as it ends; with `ray` on the nodes of the
+    cluster of that address ("auto": the one that runs on this machine), which have to see the same
+    files.
 
     Raises:
         ConfigError: no cluster at that address, or Ray is not installed.
@@ -131,7 +155,9 @@ def _several(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Outcome]]
                 job = left.pop()
                 try:
                     done.put((job, run(job, threads, stop.is_set)))
-                except Exception as error:  # whatever it is, the others go on, and who waits is told
+                except (
+                    Exception
+                ) as error:  # whatever it is, the others go on, and who waits is told
                     done.put((job, Outcome(1, f"it could not be run: {error}", 0.0, 0, "")))
 
     crew = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(jobs)))]
@@ -147,7 +173,8 @@ def _several(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Outcome]]
 
 
 def connect(address: str) -> None:
-    """Connect to the Ray cluster at `address`; nothing happens where this process has done so already.
+    """Connect to the Ray cluster at `address`; nothing happens where this process has done so
+    already.
 
     Raises:
         ConfigError: no cluster at that address, or Ray is not installed.
@@ -169,14 +196,21 @@ def _on_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[Job, Outcome]]:
     import ray
 
     task = ray.remote(num_cpus=1, max_retries=0)(run)
-    waiting = {task.remote(job, 1): job for job in jobs}  # a thread for each of the node's cores, as Ray counts them
+    waiting = {
+        task.remote(job, 1): job for job in jobs
+    }  # a thread for each of the node's cores, as Ray counts them
     while waiting:
         (ready,), _ = ray.wait(list(waiting), num_returns=1)
         job = waiting.pop(ready)
         try:
             yield job, ray.get(ready)
         except Exception as error:  # a node that went away, a worker that was killed
-            yield job, Outcome(1, f"its Ray worker died: {' '.join(str(error).split())[:300]}", 0.0, 0, "")
+            yield (
+                job,
+                Outcome(
+                    1, f"its Ray worker died: {' '.join(str(error).split())[:300]}", 0.0, 0, ""
+                ),
+            )
 
 
 def _reach(address: str) -> None:
@@ -194,19 +228,28 @@ def _reach(address: str) -> None:
 
 def _no_cluster(address: str, why: str) -> ConfigError:
     return ConfigError(
-        f"no Ray cluster answers at '{address}' ({why}): start one with `ray start --head`, or leave --ray away"
+        f"no Ray cluster answers at '{address}' ({why}): start one with `ray start --head`, or "
+        "leave --ray away"
     )
 
 
 def cause_of(code: int, log: Path) -> str:
-    """One line that says why a process ended with `code`, from the last words in its `log`; "" if it ended well."""
+    """One line that says why a process ended with `code`, from the last words in its `log`; "" if
+    it ended well.
+    """
     if code == 0:
         return ""
     if code < 0:
         name = signal.Signals(-code).name
-        why = ": most likely the machine ran out of memory; use fewer --workers" if name == "SIGKILL" else ""
+        why = (
+            ": most likely the machine ran out of memory; use fewer --workers"
+            if name == "SIGKILL"
+            else ""
+        )
         return f"killed by {name}{why}"
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    lines = [
+        line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+    ]
     ours = [line.partition(": ")[2] for line in lines if line.startswith("graft ")]
     last = (ours or list(filter(None, lines)) or ["it said nothing"])[-1]
     return f"exit code {code}: {last}"

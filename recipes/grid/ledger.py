@@ -1,6 +1,8 @@
-"""What a grid has found so far: one row a cell in bench.csv, and grid.json, which says what the rows have in common.
+"""What a grid has found so far: one row a cell in bench.csv, and grid.json, which says what the
+rows have in common.
 
-The table is written anew, whole, after every cell, so that a grid that is killed finds it again and goes on.
+The table is written anew, whole, after every cell, so that a grid that is killed finds it again and
+goes on.
 """
 
 import csv
@@ -8,9 +10,9 @@ import json
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
-from zoo.errors import ArtifactError, ConfigError
-from zoo.files import read_json, write_table, write_text
-from zoo.shown import csv_text
+from graft.zoo.errors import ArtifactError, ConfigError
+from graft.zoo.files import read_json, write_table, write_text
+from graft.zoo.shown import csv_text
 
 __all__ = ["ROWS", "Ledger", "columns", "read_rows"]
 
@@ -41,8 +43,10 @@ TEXTS = [
 class Ledger:
     """The rows in `folder`, by the name of their cell.
 
-    `common` is what all rows must share: data, options, budget; of a mapping in it, such as weights by backbone, what both
-    have. A folder whose rows share something else is refused. `overwrite` forgets the rows of a grid that is there.
+    `common` is what all rows must share: data, options, budget; of a mapping in it, such as weights
+        by backbone, what both
+    have. A folder whose rows share something else is refused. `overwrite` forgets the rows of a
+    grid that is there.
 
     Raises:
         ConfigError: `folder` holds another grid, or something else, or is no folder.
@@ -64,7 +68,8 @@ class Ledger:
             told = _differences(before, common)
             if told:
                 raise ConfigError(
-                    f"'{folder}' holds the results of another grid: {', '.join(told)}; give another --out, or --overwrite"
+                    f"'{folder}' holds the results of another grid: {', '.join(told)}; give "
+                    "another --out, or --overwrite"
                 )
             common = {
                 key: {**before.get(key, {}), **value} if isinstance(value, dict) else value
@@ -75,12 +80,18 @@ class Ledger:
         write_text(facts, json.dumps(common, indent=2, ensure_ascii=False) + "\n")
 
     def finished(self, cell: str) -> bool:
-        """Whether `cell` need not run again. One that died is tried again; one that diverged would diverge again."""
+        """Whether `cell` need not run again. One that died is tried again; one that diverged would
+        diverge again.
+        """
         return self.rows.get(cell, {}).get("status") in FINISHED
 
     def forget_dead(self, wanted: Container[str]) -> None:
         """Leave out the cells that died and are not `wanted` any more."""
-        self.rows = {name: row for name, row in self.rows.items() if row["status"] in FINISHED or name in wanted}
+        self.rows = {
+            name: row
+            for name, row in self.rows.items()
+            if row["status"] in FINISHED or name in wanted
+        }
 
     def put(self, *rows: Mapping) -> None:
         """Add rows, or replace those of the same cells."""
@@ -99,7 +110,10 @@ def read_rows(path: Path) -> list[dict]:
             rows = list(csv.DictReader(file))
         if rows and not {"cell", "backbone", "schedule", "status"} <= rows[0].keys():
             raise ValueError("it has no columns cell, backbone, schedule and status")
-        return [{csv_text(key): _value(csv_text(key), csv_text(text)) for key, text in row.items()} for row in rows]
+        return [
+            {csv_text(key): _value(csv_text(key), csv_text(text)) for key, text in row.items()}
+            for row in rows
+        ]
     except Exception as error:  # short and long rows, cells that are no numbers, what is no table
         raise ArtifactError(f"'{path}' is no table of `graft bench`: {error}") from error
 

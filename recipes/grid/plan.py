@@ -1,4 +1,6 @@
-"""What a grid consists of: backbones x schedules x shares of the labels x seeds, each cell one `graft train` command."""
+"""What a grid consists of: backbones x schedules x shares of the labels x seeds, each cell one
+`graft train` command.
+"""
 
 import itertools
 import re
@@ -7,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from export import probe
-from zoo.errors import ConfigError, GraftError, UnknownName
+from graft.export import probe
+from graft.zoo.errors import ConfigError, GraftError, UnknownName
 
 if TYPE_CHECKING:
-    from recipes.engine.sources import Source
+    from graft.recipes.data.sources import Source
 
 __all__ = [
     "BASELINE",
@@ -35,14 +37,28 @@ BASELINE = "scratch"
 RECIPES = {"image": "image-classification", "text": "text-classification"}
 OF_RUNS = ("model.keras", "backbone.keras")
 """What every run calls its models."""
-OF_CELLS = ("--data", "--backbone", "--weights", "--schedule", "--seed", "--seeds", "--fraction", "--out", "--resume")
+OF_CELLS = (
+    "--data",
+    "--backbone",
+    "--weights",
+    "--schedule",
+    "--seed",
+    "--seeds",
+    "--fraction",
+    "--out",
+    "--resume",
+)
 """Options of a training that the grid chooses."""
 OF_TRANSFER = ("--learning-rate", "--layer-decay", "--blocks")
-"""Options that suit a pretrained backbone: training from scratch keeps its own, or the baseline would be hobbled."""
+"""Options that suit a pretrained backbone: training from scratch keeps its own, or the baseline
+would be hobbled.
+"""
 
 
 class _Data(Protocol):
-    """Where labelled examples are; of the columns of a table, pictures have a path and sentences a text."""
+    """Where labelled examples are; of the columns of a table, pictures have a path and sentences a
+    text.
+    """
 
     data: str
     path_column: str
@@ -52,8 +68,9 @@ class _Data(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """A backbone of the grid: a name of `graft zoo`, a .keras file or a folder, and where its weights come from (None: the
-    backbone's own)."""
+    """A backbone of the grid: a name of `graft zoo`, a .keras file or a folder, and where its
+    weights come from (None: the backbone's own).
+    """
 
     backbone: str
     weights: str | None = None
@@ -80,7 +97,9 @@ class Cell:
     def name(self) -> str:
         """Of its folder and of its row."""
         share = "" if self.fraction == 1 else f"-{self.fraction:g}"
-        return f"{re.sub(r'[^A-Za-z0-9_.]+', '_', self.entry.name)}-{self.schedule}{share}-{self.seed}"
+        return (
+            f"{re.sub(r'[^A-Za-z0-9_.]+', '_', self.entry.name)}-{self.schedule}{share}-{self.seed}"
+        )
 
 
 @dataclass(frozen=True)
@@ -90,8 +109,10 @@ class Plan:
     Attributes:
         recipe: the recipe that trains them.
         data: its --data.
-        cells: in the order in which they run: seed after seed, so that an interrupted grid has something of everything.
-        options: what every training gets beside backbone, schedule, seed and share, and scratch without `OF_TRANSFER`.
+        cells: in the order in which they run: seed after seed, so that an interrupted grid has
+            something of everything.
+        options: what every training gets beside backbone, schedule, seed and share, and scratch
+            without `OF_TRANSFER`.
     """
 
     recipe: str
@@ -130,7 +151,9 @@ def entries(names: Sequence[str]) -> list[Entry]:
     for entry in found:
         modality(entry)
         if [other.name for other in found].count(entry.name) > 1:
-            raise ConfigError(f"'{entry.name}' stands twice in --backbones: rows are told apart by their names")
+            raise ConfigError(
+                f"'{entry.name}' stands twice in --backbones: rows are told apart by their names"
+            )
     return found
 
 
@@ -142,7 +165,8 @@ def absolute(name: str) -> str:
 
 def modality(entry: Entry) -> str:
     """ "image" or "text"."""
-    from zoo import backbone_table, encoders
+    from graft.zoo.backbones import encoders
+    from graft.zoo.backbones import table as backbone_table
 
     try:
         return backbone_table.find(entry.backbone).modality
@@ -162,7 +186,9 @@ def kind(entries: Sequence[Entry]) -> str:
     """
     kinds = {modality(entry) for entry in entries}
     if len(kinds) > 1:
-        raise ConfigError("--backbones mixes some for pictures and some for texts: one table has one kind")
+        raise ConfigError(
+            "--backbones mixes some for pictures and some for texts: one table has one kind"
+        )
     return kinds.pop()
 
 
@@ -177,14 +203,19 @@ def plan(
     """The grid of all combinations, with the baseline.
 
     Raises:
-        ConfigError: backbones for pictures and for texts, a share outside (0, 1], no seed, an unknown schedule, or an option
-            that the grid chooses.
+        ConfigError: backbones for pictures and for texts, a share outside (0, 1], no seed, an
+            unknown schedule, or an option that the grid chooses.
     """
-    options = [word for option in options for word in (option.split("=", 1) if option.startswith("--") else [option])]
+    options = [
+        word
+        for option in options
+        for word in (option.split("=", 1) if option.startswith("--") else [option])
+    ]
     for option in options:
         if option in OF_CELLS:
             raise ConfigError(
-                f"{option} stands behind --, but every training of a grid has its own: leave it away there"
+                f"{option} stands behind --, but every training of a grid has its own: leave it "
+                "away there"
             )
     recipe = RECIPES[kind(backbones)]
     if not seeds:
@@ -192,7 +223,9 @@ def plan(
     fractions = [*fractions, 1.0]  # whose figures everything else is compared with
     for fraction in fractions:
         if not 0 < fraction <= 1:
-            raise ConfigError(f"--label-fractions are shares above 0 and at most 1, not {fraction:g}")
+            raise ConfigError(
+                f"--label-fractions are shares above 0 and at most 1, not {fraction:g}"
+            )
     schedules = list(dict.fromkeys([*schedules, BASELINE]))
     cells = tuple(
         Cell(entry, schedule, seed, fraction)
@@ -204,13 +237,16 @@ def plan(
 
 
 def check(grid: Plan) -> Mapping[str, object]:
-    """Refuse what no cell could run with, before anything runs; returns what tables need to know of each backbone, by name.
+    """Refuse what no cell could run with, before anything runs; returns what tables need to know of
+    each backbone, by name.
 
     Raises:
-        GraftError: an unknown schedule, weights that cannot be had, an option that the recipe does not take.
+        GraftError: an unknown schedule, weights that cannot be had, an option that the recipe does
+            not take.
     """
-    from recipes.engine import schedule
-    from zoo import backbone_table, encoders, weights
+    from graft.recipes.train import schedule
+    from graft.zoo.backbones import encoders, weights
+    from graft.zoo.backbones import table as backbone_table
 
     known = schedule.SCHEDULES if grid.recipe == RECIPES["image"] else schedule.TEXT_SCHEDULES
     rows = {}
@@ -218,7 +254,10 @@ def check(grid: Plan) -> Mapping[str, object]:
         config = config_of(grid, cell)
         config.check()
         if cell.fraction < 1 and config.per_class is not None:
-            raise ConfigError("--label-fractions and --per-class both say how many labels are used: choose one of them")
+            raise ConfigError(
+                "--label-fractions and --per-class both say how many labels are used: choose one "
+                "of them"
+            )
         given = (config.epochs, config.learning_rate, config.layer_decay, config.blocks)
         schedule.resolve(cell.schedule, *given, known=known)
         if cell.entry.name in rows:
@@ -244,14 +283,16 @@ def config_of(grid: Plan, cell: Cell | None = None):
 
     import tyro
 
-    recipe = importlib.import_module(f"recipes.{grid.recipe.replace('-', '_')}")
+    recipe = importlib.import_module(f"graft.recipes.{grid.recipe.replace('-', '_')}")
     arguments = grid.arguments(cell or grid.cells[0], Path("cell"))[2:]
     return tyro.cli(recipe.Config, args=arguments, prog="graft bench ... --")
 
 
 def source_of(asked: _Data, modality: str) -> "Source":
-    """The data that a Config or the options of a command ask for, as examples with a label, or with several."""
-    from recipes.engine import sentences, sources
+    """The data that a Config or the options of a command ask for, as examples with a label, or with
+    several.
+    """
+    from graft.recipes.data import sentences, sources
 
     if modality == "text":
         columns = sentences.Columns(asked.text_column, asked.label_column)
@@ -261,16 +302,20 @@ def source_of(asked: _Data, modality: str) -> "Source":
 
 
 def weights_of(grid: Plan) -> dict[str, str]:
-    """What each backbone starts from: a word, of a file half its SHA-256, of a folder a hash of its files."""
-    from recipes.engine.store import hash_of
-    from zoo.weights import sha256
+    """What each backbone starts from: a word, of a file half its SHA-256, of a folder a hash of its
+    files.
+    """
+    from graft.recipes.feed.store import hash_of
+    from graft.zoo.backbones.weights import sha256
 
     found = {}
     for entry in grid.entries:
         path = Path(entry.weights or entry.backbone).expanduser()
         if path.is_dir():
             files = sorted(file for file in path.rglob("*") if file.is_file())
-            found[entry.name] = hash_of(*((str(file.relative_to(path)), sha256(file)) for file in files))
+            found[entry.name] = hash_of(
+                *((str(file.relative_to(path)), sha256(file)) for file in files)
+            )
         else:
             found[entry.name] = sha256(path)[:32] if path.is_file() else entry.weights or ""
     return found
@@ -278,9 +323,13 @@ def weights_of(grid: Plan) -> dict[str, str]:
 
 def _without(options: Sequence[str], names: Sequence[str]) -> list[str]:
     """`options` without those called `names` and their one value."""
-    return [word for i, word in enumerate(options) if word not in names and not (i and options[i - 1] in names)]
+    return [
+        word
+        for i, word in enumerate(options)
+        if word not in names and not (i and options[i - 1] in names)
+    ]
 
 
 def command(grid: Plan, cell: Cell, out: Path) -> list[str]:
     """The process that trains `cell`."""
-    return [*probe.PYTHON, "-m", "recipes.commands", *grid.arguments(cell, out)]
+    return [*probe.PYTHON, "-m", "graft", *grid.arguments(cell, out)]

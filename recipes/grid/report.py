@@ -1,19 +1,25 @@
-"""What `graft bench` leaves for people: bench.html (one file), bench.png and bench.md, from nothing but the rows."""
+"""What `graft bench` leaves for people: bench.html (one file), bench.png and bench.md, from nothing
+but the rows.
+"""
 
 import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from recipes.grid import analysis, picture, transferability
-from recipes.grid.ledger import columns
-from recipes.grid.rows import DIVERGED, has_figures, missing_files
-from zoo.files import staged_file, write_text
-from zoo.shown import markdown, markdown_code
+from graft.recipes.grid import analysis, picture, transferability
+from graft.recipes.grid.ledger import columns
+from graft.recipes.grid.rows import DIVERGED, has_figures, missing_files
+from graft.zoo.files import staged_file, write_text
+from graft.zoo.shown import markdown, markdown_code
 
 __all__ = ["shipped", "trust", "write"]
 
 PREFERRED = (
-    *(f"{kind}_{precision}" for kind in ("tflite", "onnx") for precision in ("int8", "dynamic", "float32")),
+    *(
+        f"{kind}_{precision}"
+        for kind in ("tflite", "onnx")
+        for precision in ("int8", "dynamic", "float32")
+    ),
     "savedmodel_float32",
 )
 """Which file stands for what ships, the first that there is."""
@@ -22,11 +28,13 @@ MISSING = {"error": "it could not be made", "skipped": "there is none of such a 
 UNDECIDED = "the validation examples cannot tell whether it lost too much"
 
 
-def write(folder: Path, facts: Mapping, rows: Sequence[Mapping], suggested: Sequence[Mapping] = ()) -> list[str]:
+def write(
+    folder: Path, facts: Mapping, rows: Sequence[Mapping], suggested: Sequence[Mapping] = ()
+) -> list[str]:
     """Write the three files into `folder`; returns the sentences that a person can act on.
 
-    `facts` holds "data", what the data is called, and "command"; `suggested` the rows of `recipes.grid.suggest`, for how far
-    its scores can be trusted.
+    `facts` holds "data", what the data is called, and "command"; `suggested` the rows of
+    `recipes.grid.suggest`, for how far its scores can be trusted.
     """
     found = analysis.groups(rows)
     full = analysis.with_all_labels(found)
@@ -70,8 +78,13 @@ def write(folder: Path, facts: Mapping, rows: Sequence[Mapping], suggested: Sequ
 
 
 def shipped(rows: Sequence[Mapping]) -> tuple[str | None, str | None]:
-    """The columns with latency and size of the file that stands for what ships: one that as many backbones have as any."""
-    having = {name: {row["backbone"] for row in rows if row.get(f"{name}_bytes") is not None} for name in PREFERRED}
+    """The columns with latency and size of the file that stands for what ships: one that as many
+    backbones have as any.
+    """
+    having = {
+        name: {row["backbone"] for row in rows if row.get(f"{name}_bytes") is not None}
+        for name in PREFERRED
+    }
     name = max(PREFERRED, key=lambda name: len(having[name]))  # the first of equals
     if not having[name]:
         return None, None
@@ -101,7 +114,9 @@ def _without_file(full: Sequence[analysis.Group], size: str | None) -> dict[str,
     lacking = {}
     for group in full:
         if group.figure(size) is None:
-            found = next((known[name] for known in map(missing_files, group.rows) if name in known), None)
+            found = next(
+                (known[name] for known in map(missing_files, group.rows) if name in known), None
+            )
             lacking[group.backbone] = _why_missing(name, found)
     return lacking
 
@@ -121,7 +136,9 @@ def _why_missing(name: str, found: tuple[str, str] | None) -> str:
 
 
 def trust(full: Sequence[analysis.Group], suggested: Sequence[Mapping]) -> dict[str, dict | None]:
-    """For each score: how it agrees, over the backbones, with what the best transfer schedule reached on validation data."""
+    """For each score: how it agrees, over the backbones, with what the best transfer schedule
+    reached on validation data.
+    """
     reached: dict[str, float] = {}
     for group in full:
         if group.schedule != analysis.BASELINE:
@@ -152,7 +169,9 @@ def _table(full: Sequence[analysis.Group], latency: str | None, size: str | None
 
 
 def _fractions(found: Sequence[analysis.Group], gains: Sequence[analysis.Gain]) -> list[dict]:
-    """A row a backbone and share of the labels: the best transfer schedule, scratch, and what lies between."""
+    """A row a backbone and share of the labels: the best transfer schedule, scratch, and what lies
+    between.
+    """
     if {group.fraction for group in found} == {1.0}:
         return []
     by_key = {(g.backbone, g.schedule, g.fraction): g for g in found}
@@ -175,9 +194,12 @@ def _rendered(name: str, context: Mapping, escape: bool) -> str:
 
     here = Path(__file__).parent
     environment = Environment(
-        loader=FileSystemLoader([here, here.parent / "engine"]), autoescape=escape, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader([here, here.parent / "report"]),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {
         "cell": markdown,
         "code": markdown_code,

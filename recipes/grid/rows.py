@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.engine.budget import MARKS as LOOKED_AT
-from recipes.grid.jobs import Outcome
-from recipes.grid.plan import Cell
-from zoo.files import read_arrays, read_json
-from zoo.shown import csv_text
+from graft.recipes.grid.jobs import Outcome
+from graft.recipes.grid.plan import Cell
+from graft.recipes.train.budget import MARKS as LOOKED_AT
+from graft.zoo.files import read_arrays, read_json
+from graft.zoo.shown import csv_text
 
 __all__ = [
     "DIVERGED",
@@ -37,7 +37,9 @@ __all__ = [
 OF_FILES = ("tflite_", "onnx_", "savedmodel_", "files_of", "files_missing", "formats", "precisions")
 """How the columns about exported files begin."""
 DIVERGED = "diverged"
-"""The status of a row whose training exploded: it has the figures of the best epoch, and training anew would repeat it."""
+"""The status of a row whose training exploded: it has the figures of the best epoch, and training
+anew would repeat it.
+"""
 LONGEST_CELL = 100_000
 """Characters in a cell of bench.csv; Python's csv refuses to read more than 131,072."""
 MARKS = (*LOOKED_AT, 1)
@@ -47,19 +49,28 @@ MARKS = (*LOOKED_AT, 1)
 def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> dict:
     """The row of `cell`, whose training ended with `outcome` and left the run directory `run`.
 
-    Its status is "done", "failed" where there are no figures, or "diverged": the training exploded, which `graft train` says
-    by its exit code, and the figures are those of the best epoch before.
+    Its status is "done", "failed" where there are no figures, or "diverged": the training exploded,
+    which `graft train` says by its exit code, and the figures are those of the best epoch before.
     """
     content = whole_run(outcome.code, run)
     diverged = divergence(content)
     cause = outcome.cause
     if not cause and not content:
-        cause = f"it ended well, but '{run}' cannot be seen from here: the nodes of a cluster have to share that folder"
+        cause = (
+            f"it ended well, but '{run}' cannot be seen from here: the nodes of a cluster have to "
+            "share that folder"
+        )
     status = DIVERGED if diverged else "failed" if cause else "done"
     row = {
-        "cell": cell.name, "backbone": cell.entry.name, "weights": _weights(cell.entry.weights), "schedule": cell.schedule,
-        "fraction": cell.fraction, "seed": cell.seed, "status": status, "cause": diverged or cause,
-    }  # fmt: skip
+        "cell": cell.name,
+        "backbone": cell.entry.name,
+        "weights": _weights(cell.entry.weights),
+        "schedule": cell.schedule,
+        "fraction": cell.fraction,
+        "seed": cell.seed,
+        "status": status,
+        "cause": diverged or cause,
+    }
     if status == "failed":
         return row | {"peak_memory_bytes": outcome.peak_memory_bytes, "machine": outcome.machine}
     measure = measure_of(content)
@@ -75,7 +86,9 @@ def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> di
         "test_examples": content["data"]["splits"]["test"]["examples"],
         "train_seconds": content["seconds"]["train"],
         "cached_seconds": sum(phase["cached_seconds"] for phase in phases),
-        "phases": "; ".join(f"{p['name']} {p['seconds']:.1f} s, {p['epochs_run']} epochs" for p in phases),
+        "phases": "; ".join(
+            f"{p['name']} {p['seconds']:.1f} s, {p['epochs_run']} epochs" for p in phases
+        ),
         "epochs": sum(phase["epochs_run"] for phase in phases),
         "images_per_second": phases[-1]["images_per_second"],
         "parameters": content["backbone"]["parameters"],
@@ -90,7 +103,10 @@ def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> di
     if budget is not None:
         # The last epoch is measured when its time is up, a little behind it.
         ends = {share: budget * share if share < 1 else math.inf for share in MARKS}
-        row |= {f"validation_at_{budget * share:g}s": best_until(points, end) for share, end in ends.items()}
+        row |= {
+            f"validation_at_{budget * share:g}s": best_until(points, end)
+            for share, end in ends.items()
+        }
     return row
 
 
@@ -109,13 +125,22 @@ def divergence(content: Mapping) -> str:
     if not content.get("diverged"):
         return ""
     warnings = content.get("warnings")
-    texts = [text for text in warnings if isinstance(text, str)] if isinstance(warnings, list) else []
-    return "; ".join([text for text in texts if "diverged" in text] or texts) or "the training diverged"
+    texts = (
+        [text for text in warnings if isinstance(text, str)] if isinstance(warnings, list) else []
+    )
+    return (
+        "; ".join([text for text in texts if "diverged" in text] or texts)
+        or "the training diverged"
+    )
 
 
 def has_figures(row: Mapping) -> bool:
-    """Whether a row can be compared with others: its training was whole, and what it reached are numbers."""
-    return row["status"] in ("done", DIVERGED) and all(_finite(row.get(name)) for name in ("validation", "test"))
+    """Whether a row can be compared with others: its training was whole, and what it reached are
+    numbers.
+    """
+    return row["status"] in ("done", DIVERGED) and all(
+        _finite(row.get(name)) for name in ("validation", "test")
+    )
 
 
 def told(row: Mapping) -> str:
@@ -127,13 +152,17 @@ def told(row: Mapping) -> str:
 
 
 def measure_of(content: Mapping) -> dict:
-    """`{"name", "key"}` of the figure that a run is judged by, from its run.json; pictures' runs do not name it."""
+    """`{"name", "key"}` of the figure that a run is judged by, from its run.json; pictures' runs do
+    not name it.
+    """
     return content.get("measure", {"name": "accuracy", "key": "accuracy"})
 
 
 def file_columns(manifest: Mapping) -> dict:
-    """Size, latency and accuracy of each exported file that passed, as columns: `tflite_int8_ms` and the like; and
-    "files_missing", which `missing_files` reads: what became of those that were asked for and are not there."""
+    """Size, latency and accuracy of each exported file that passed, as columns: `tflite_int8_ms`
+    and the like; and "files_missing", which `missing_files` reads: what became of those that were
+    asked for and are not there.
+    """
     found, missing = {}, []
     for file in manifest["files"]:
         status = _status_of(file)
@@ -152,8 +181,10 @@ def file_columns(manifest: Mapping) -> dict:
 
 
 def missing_files(row: Mapping) -> dict[str, tuple[str, str]]:
-    """By the beginning of its columns ("tflite_int8"), what became of a file that was asked for: the status ("pass",
-    "undecided", "fail", "error": it could not be made, "skipped") and precision of what was made."""
+    """By the beginning of its columns ("tflite_int8"), what became of a file that was asked for:
+    the status ("pass", "undecided", "fail", "error": it could not be made, "skipped") and precision
+    of what was made.
+    """
     entries = (entry.split("=") for entry in (row.get("files_missing") or "").split())
     return {name: (status, precision) for name, status, precision in entries}
 
@@ -172,12 +203,18 @@ def _file_column(kind: str, precision: str) -> str:
 
 def files_in(row: Mapping) -> dict:
     """The part of a row that is about exported files."""
-    return {name: value for name, value in row.items() if name.startswith(OF_FILES) and value is not None}
+    return {
+        name: value
+        for name, value in row.items()
+        if name.startswith(OF_FILES) and value is not None
+    }
 
 
 def packed(file: Path) -> str | None:
-    """What each test example contributes to the test figure of a run with one seed, as text for a cell of the table; None
-    where the run does not hold it, or where it is longer than a cell may be: the comparison is then over seeds alone."""
+    """What each test example contributes to the test figure of a run with one seed, as text for a
+    cell of the table; None where the run does not hold it, or where it is longer than a cell may
+    be: the comparison is then over seeds alone.
+    """
     if not file.is_file():
         return None
     (units,) = read_arrays(file)["units"]
@@ -207,12 +244,24 @@ def best_until(points: Sequence[tuple[float, float]], seconds: float) -> float |
 
 
 def _points(history: Path, content: Mapping, key: str) -> list[tuple[float, float]]:
-    """(seconds, validation figure `key`) after every epoch and at every glance; none where epochs do not measure it."""
+    """(seconds, validation figure `key`) after every epoch and at every glance; none where epochs
+    do not measure it.
+    """
     with history.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in map(_plain, csv.DictReader(file)) if _finite(row.get(f"val_{key}") or None)]
-    glances = [g for phase in content["schedule"]["phases"] for g in phase["glances"] if _finite(g.get(key))]
+        rows = [
+            row
+            for row in map(_plain, csv.DictReader(file))
+            if _finite(row.get(f"val_{key}") or None)
+        ]
+    glances = [
+        g
+        for phase in content["schedule"]["phases"]
+        for g in phase["glances"]
+        if _finite(g.get(key))
+    ]
     return sorted(
-        [(float(row["elapsed"]), float(row[f"val_{key}"])) for row in rows] + [(g["elapsed"], g[key]) for g in glances]
+        [(float(row["elapsed"]), float(row[f"val_{key}"])) for row in rows]
+        + [(g["elapsed"], g[key]) for g in glances]
     )
 
 

@@ -1,4 +1,6 @@
-"""Settings tried for the best cell of a grid, by Optuna: on validation data, resumable, hopeless ones stopped early."""
+"""Settings tried for the best cell of a grid, by Optuna: on validation data, resumable, hopeless
+ones stopped early.
+"""
 
 import math
 import subprocess
@@ -7,19 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export import probe
-from recipes.engine.checkpoint import epochs_in
-from recipes.engine.progress import progress, say, tell
-from recipes.grid import analysis, plan
-from recipes.grid.jobs import cause_of, end
-from recipes.grid.rows import divergence, measure_of, whole_run
-from zoo.errors import ConfigError
-from zoo.files import one_line_if_damaged, read_json, write_table
+from graft.export import probe
+from graft.recipes.grid import analysis, plan
+from graft.recipes.grid.jobs import cause_of, end
+from graft.recipes.grid.rows import divergence, measure_of, whole_run
+from graft.recipes.train.checkpoint import epochs_in
+from graft.zoo.errors import ConfigError
+from graft.zoo.files import one_line_if_damaged, read_json, write_table
+from graft.zoo.terminal import progress, say, tell
 
 if TYPE_CHECKING:
     import optuna
 
-    from recipes.grid.grid import Grid
+    from graft.recipes.grid.grid import Grid
 
 __all__ = ["AUGMENTATIONS", "require", "run"]
 
@@ -40,18 +42,24 @@ def require(grid: plan.Plan) -> None:
         ConfigError: Optuna is not installed, or the grid has nothing but scratch.
     """
     if all(cell.schedule == plan.BASELINE for cell in grid.cells):
-        raise ConfigError("--search tries settings of the best transfer: give --schedules another one beside scratch")
+        raise ConfigError(
+            "--search tries settings of the best transfer: give --schedules another one beside "
+            "scratch"
+        )
     try:
         import optuna  # noqa: F401
     except ImportError as error:
-        raise ConfigError("--search needs the package optuna: pip install 'graft-zoo[search]'") from error
+        raise ConfigError(
+            "--search needs the package optuna: pip install 'graft-zoo[search]'"
+        ) from error
 
 
 def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
-    """Bring the search for the settings of the grid's best transfer cell to `count` trials and print what they found.
+    """Bring the search for the settings of the grid's best transfer cell to `count` trials and
+    print what they found.
 
-    Each trial is a `graft train` with the grid's first seed. search.sqlite3 holds all of them, search.csv a row a trial. The
-    test figure of the best one alone is reported.
+    Each trial is a `graft train` with the grid's first seed. search.sqlite3 holds all of them,
+    search.csv a row a trial. The test figure of the best one alone is reported.
 
     Raises:
         ConfigError: no transfer cell was finished.
@@ -60,7 +68,9 @@ def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     planned = {cell.name: cell for cell in grid.plan.cells}
-    groups = analysis.with_all_labels(analysis.groups([row for row in rows if row["cell"] in planned]))
+    groups = analysis.with_all_labels(
+        analysis.groups([row for row in rows if row["cell"] in planned])
+    )
     best = next((g for g in groups if g.schedule != plan.BASELINE), None)
     if best is None:
         raise ConfigError("--search needs a finished cell other than scratch to start from")
@@ -75,11 +85,16 @@ def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
             direction="maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST, n_warmup_steps=WARM_UP),
         )
-    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # a search that was killed left it
+    for trial in study.get_trials(
+        states=[optuna.trial.TrialState.RUNNING]
+    ):  # a search that was killed left it
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    # Another seed each time, or a search that goes on would draw the settings of its beginning again.
+    # Another seed each time, or a search that goes on would draw the settings of its beginning
+    # again.
     study.sampler = optuna.samplers.TPESampler(seed=len(study.get_trials(deepcopy=False)))
-    done = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED]))
+    done = len(
+        study.get_trials(states=[optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED])
+    )
     say(f"search: {best.name}, {max(0, count - done)} of {count} settings to go")
     with progress("search", max(0, count - done)) as advance:
         while done < count:
@@ -96,17 +111,23 @@ def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
         ) from error
     measured = read_json(_folder(grid, study, winner) / "run.json", dict)
     key = measure_of(measured)["key"]
-    settings = ", ".join(f"{name} {value if isinstance(value, str) else format(value, '.3g')}" for name, value in
-                         winner.params.items())  # fmt: skip
+    settings = ", ".join(
+        f"{name} {value if isinstance(value, str) else format(value, '.3g')}"
+        for name, value in winner.params.items()
+    )
     test = measured["metrics"]["test"][key]
     tell(
-        f"search: the best of {done} settings for {best.name} reaches {100 * winner.value:.1f} % on validation data "
-        f"({100 * known['validation']:.1f} % in the grid with the same seed), {100 * test:.1f} % on test data (one seed): "
+        f"search: the best of {done} settings for {best.name} reaches {100 * winner.value:.1f} % "
+        "on validation data "
+        f"({100 * known['validation']:.1f} % in the grid with the same seed), {100 * test:.1f} % "
+        "on test data (one seed): "
         f"{settings}" + (f"; {winner.user_attrs[CAUSE]}" if CAUSE in winner.user_attrs else "")
     )
 
 
-def _trial(grid: "Grid", cell: plan.Cell, content: Mapping, trial: "optuna.Trial", study: "optuna.Study") -> str:
+def _trial(
+    grid: "Grid", cell: plan.Cell, content: Mapping, trial: "optuna.Trial", study: "optuna.Study"
+) -> str:
     """Train with the settings of a trial; says how it ended."""
     from optuna.trial import TrialState
 
@@ -118,7 +139,11 @@ def _trial(grid: "Grid", cell: plan.Cell, content: Mapping, trial: "optuna.Trial
     environment = probe.environment()
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
         )
         try:
             while process.poll() is None:
@@ -148,10 +173,19 @@ def _trial(grid: "Grid", cell: plan.Cell, content: Mapping, trial: "optuna.Trial
 def _settings(trial: "optuna.Trial", content: Mapping) -> list[str]:
     """The options of `graft train` that a trial chooses."""
     last = content["schedule"]["phases"][-1]
-    rate = trial.suggest_float("learning_rate", last["learning_rate"] / 10, last["learning_rate"] * 10, log=True)
+    rate = trial.suggest_float(
+        "learning_rate", last["learning_rate"] / 10, last["learning_rate"] * 10, log=True
+    )
     decay = trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True)
     dropout = trial.suggest_float("dropout", 0.0, 0.6)
-    options = ["--learning-rate", f"{rate:.3e}", "--weight-decay", f"{decay:.3e}", "--dropout", f"{dropout:.3f}"]
+    options = [
+        "--learning-rate",
+        f"{rate:.3e}",
+        "--weight-decay",
+        f"{decay:.3e}",
+        "--dropout",
+        f"{dropout:.3f}",
+    ]
     if last["train"] not in ("head", "all"):
         options += ["--blocks", str(trial.suggest_int("blocks", 1, last["total_blocks"]))]
     if content.get("modality") != "text":
@@ -161,8 +195,9 @@ def _settings(trial: "optuna.Trial", content: Mapping) -> list[str]:
 
 
 def _report(trial: "optuna.Trial", folder: Path, key: str) -> None:
-    """Tell Optuna of the epochs that a trial has finished: the figure `key` that trials are judged by in the end, of which
-    more is better whatever the task."""
+    """Tell Optuna of the epochs that a trial has finished: the figure `key` that trials are judged
+    by in the end, of which more is better whatever the task.
+    """
     checkpoints = folder.with_name(f".{folder.name}.part") / "checkpoint" / "transfer"
     known = len(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
     figures = [row.get(f"val_{key}") for row in epochs_in(checkpoints)]
@@ -172,7 +207,9 @@ def _report(trial: "optuna.Trial", folder: Path, key: str) -> None:
 
 
 def _folder(grid: "Grid", study: "optuna.Study", trial) -> Path:
-    return grid.out.resolve() / "search" / study.study_name.replace(" ", "-") / f"trial-{trial.number}"
+    return (
+        grid.out.resolve() / "search" / study.study_name.replace(" ", "-") / f"trial-{trial.number}"
+    )
 
 
 def _write(target: Path, study: "optuna.Study") -> None:

@@ -1,4 +1,6 @@
-"""Backbones ranked for a data set by one forward pass over a sample of it each; nothing is trained."""
+"""Backbones ranked for a data set by one forward pass over a sample of it each; nothing is
+trained.
+"""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -6,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.engine import images, splits
-from recipes.engine.progress import progress
-from recipes.engine.sources import Source
-from recipes.grid import plan, transferability
-from zoo.errors import ConfigError
+from graft.recipes.codecs import images
+from graft.recipes.data import splits
+from graft.recipes.data.sources import Source
+from graft.recipes.grid import plan, transferability
+from graft.zoo.errors import ConfigError
+from graft.zoo.terminal import progress
 
 __all__ = ["FEWEST", "default_entries", "on_this_machine", "suggest"]
 
@@ -20,12 +23,17 @@ BATCH = 64
 TIMED_BATCHES = 5
 """Batches whose median says what an example costs; a single one may have been disturbed."""
 BACKWARD = 3.0
-"""What a training step through the whole backbone costs, in forward passes: the backward pass takes about two of them."""
+"""What a training step through the whole backbone costs, in forward passes: the backward pass takes
+about two of them.
+"""
 
 
 def on_this_machine(image_size: int | None = None) -> list[str]:
-    """The backbones for pictures of this size whose weights are here already, in Keras's cache or bundled."""
-    from zoo import backbone_table, weights
+    """The backbones for pictures of this size whose weights are here already, in Keras's cache or
+    bundled.
+    """
+    from graft.zoo.backbones import table as backbone_table
+    from graft.zoo.backbones import weights
 
     cached = {row.name: weights.downloaded(row, image_size) for row in backbone_table.BACKBONES}
     return [
@@ -69,21 +77,24 @@ def suggest(
     split_seed: int = 0,
     skip_bad: bool = False,
 ) -> list[dict]:
-    """A row for each backbone, the most promising first: `backbone`, `weights`, the scores of `transferability.SCORES`,
-    their mean rank, and estimates in seconds: of a pass over the training data, and of an epoch through the whole backbone.
+    """A row for each backbone, the most promising first: `backbone`, `weights`, the scores of
+    `transferability.SCORES`, their mean rank, and estimates in seconds: of a pass over the training
+    data, and of an epoch through the whole backbone.
 
-    Scores are taken on at most `sample` training examples, stratified; validation and test data are not touched.
+    Scores are taken on at most `sample` training examples, stratified; validation and test data are
+    not touched.
 
     Raises:
         ConfigError: a `sample` that leaves less than two examples of each class.
     """
-    from zoo.quiet import load_tensorflow
+    from graft.zoo.quiet import load_tensorflow
 
     source, _ = splits.complete(source, split_seed)
     count = len(source.splits["train"])
     if sample < FEWEST * len(source.labels):
         raise ConfigError(
-            f"--sample {sample} is too small for {len(source.labels)} classes: give {FEWEST} a class or more"
+            f"--sample {sample} is too small for {len(source.labels)} classes: give {FEWEST} a "
+            "class or more"
         )
     if sample < count:
         source = splits.take_share(source, sample / count, split_seed)
@@ -107,12 +118,19 @@ def suggest(
 
 
 def _features(entry: plan.Entry, source, image_size: int | None, skip_bad: bool):
-    """(features `(n, d)`, classes `(n,)`, seconds an example, what the backbone's own head says or None)."""
+    """(features `(n, d)`, classes `(n,)`, seconds an example, what the backbone's own head says or
+    None).
+    """
     import keras
 
-    from recipes.engine import fit, pipeline, texts
-    from zoo import backbone_table, backbones, encoders, heads
-    from zoo.stack import FEATURES, stack
+    from graft.recipes.codecs import texts
+    from graft.recipes.feed import pipeline
+    from graft.recipes.train import fit
+    from graft.zoo.backbones import build as backbones
+    from graft.zoo.backbones import encoders
+    from graft.zoo.backbones import table as backbone_table
+    from graft.zoo.graph.stack import FEATURES, stack
+    from graft.zoo.heads import heads
 
     head, own = heads.single_label(source.labels), None
     if plan.modality(entry) == "text":
@@ -134,7 +152,11 @@ def _features(entry: plan.Entry, source, image_size: int | None, skip_bad: bool)
         spec = entry.weights or backbone_table.default_weights(row)
         model = stack(backbones.build(row, image_size=size, weights=spec), [head])
         examples = images.decode_examples(
-            source.splits["train"], source.labels, size, skip_bad=skip_bad, title=f"decode for {entry.name}"
+            source.splits["train"],
+            source.labels,
+            size,
+            skip_bad=skip_bad,
+            title=f"decode for {entry.name}",
         )
         classes = examples.classes
         if entry.backbone.endswith(".keras"):
@@ -148,8 +170,8 @@ def _features(entry: plan.Entry, source, image_size: int | None, skip_bad: bool)
 def _pass_over(forward: Callable, batches: Iterable) -> tuple[np.ndarray, float]:
     """The features of all `batches`, and the median of the seconds that an example takes.
 
-    A batch of a shape that was not seen before is traced first, so its time does not count. Where fewer
-    than `TIMED_BATCHES` count, the first batch runs again until there are so many.
+    A batch of a shape that was not seen before is traced first, so its time does not count. Where
+    fewer than `TIMED_BATCHES` count, the first batch runs again until there are so many.
 
     Args:
         forward: a batch of inputs -> features `(batch, d)`.
@@ -185,13 +207,18 @@ def _shape(inputs) -> tuple:
 
 def _own_head(path: Path, examples) -> np.ndarray | None:
     """What a model of the user's says itself, where that is probabilities."""
-    from recipes.engine import fit
-    from zoo.keras_file import load_keras
+    from graft.recipes.train import fit
+    from graft.zoo.backbones.own import load_keras
 
     (outputs,) = fit.predict(load_keras(path), examples)
     if isinstance(outputs, dict):  # several heads
         return None
-    if outputs.ndim == 2 and outputs.shape[1] > 1 and outputs.min() >= 0 and np.allclose(outputs.sum(-1), 1, atol=1e-3):
+    if (
+        outputs.ndim == 2
+        and outputs.shape[1] > 1
+        and outputs.min() >= 0
+        and np.allclose(outputs.sum(-1), 1, atol=1e-3)
+    ):
         return outputs
     return None
 

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from recipes.commands import __main__, export
-from recipes.engine.settings import FitSettings
-from recipes.image_classification import Config, main
+from graft.recipes.commands import __main__, export
+from graft.recipes.image_classification import Config, main
+from graft.recipes.train.settings import FitSettings
 
 
 @pytest.fixture(scope="session")
 def small_run(photo_folder, tmp_path_factory) -> Path:
-    """A run on the three-class pictures: three kinds that even a narrow network at 32 pixels can tell apart."""
+    """A run on the three-class pictures: three kinds that even a narrow network at 32 pixels can
+    tell apart.
+    """
     out = tmp_path_factory.mktemp("runs") / "small"
     main(
         Config(
@@ -76,13 +78,19 @@ def artifacts(small_run) -> dict[str, Path]:
 
 @pytest.fixture
 def call(capsys):
-    """Run the command line in this process: (exit code, stdout, lines of stderr that begin with "graft ")."""
+    """Run the command line in this process: (exit code, stdout, lines of stderr that begin with
+    "graft ").
+    """
 
     def run(*arguments):
         with pytest.raises(SystemExit) as ended:
             __main__.main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
         assert "Traceback" not in err
-        return ended.value.code, out, [line for line in err.splitlines() if line.startswith(("graft ", "warning"))]
+        return (
+            ended.value.code,
+            out,
+            [line for line in err.splitlines() if line.startswith(("graft ", "warning"))],
+        )
 
     return run

@@ -1,4 +1,6 @@
-"""Adaptation through the real command line: what is kept is the task's model alone, and bad requests are one line."""
+"""Adaptation through the real command line: what is kept is the task's model alone, and bad
+requests are one line.
+"""
 
 import csv
 import json
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.keras_file import load_keras
+from graft.zoo.backbones.own import load_keras
 
 SMALL = (
     "--backbone",
@@ -30,7 +32,9 @@ SMALL = (
 
 @pytest.fixture(scope="session")
 def dark_photos(photo_folder, tmp_path_factory) -> Path:
-    """The same kind of pictures at night, every third one for testing, in class folders whose names no training sees."""
+    """The same kind of pictures at night, every third one for testing, in class folders whose names
+    no training sees.
+    """
     folder = tmp_path_factory.mktemp("night") / "photos"
     for i, path in enumerate(sorted(photo_folder.rglob("*.png"))):
         target = folder / ("test" if i % 3 == 0 else "train") / path.relative_to(photo_folder)
@@ -41,13 +45,24 @@ def dark_photos(photo_folder, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def adapt(call, photo_folder, tmp_path):
-    """`graft train domain-adaptation` on small pictures: (exit code, stdout, lines of stderr, run directory)."""
+    """`graft train domain-adaptation` on small pictures: (exit code, stdout, lines of stderr, run
+    directory).
+    """
 
     def run(target, *options, data=photo_folder):
         out = tmp_path / "shelf" / "run"
         out.parent.mkdir(exist_ok=True)
         code, said, lines = call(
-            "train", "domain-adaptation", "--data", data, "--target", target, "--out", out, *SMALL, *options
+            "train",
+            "domain-adaptation",
+            "--data",
+            data,
+            "--target",
+            target,
+            "--out",
+            out,
+            *SMALL,
+            *options,
         )
         return code, said, lines, out
 
@@ -56,7 +71,9 @@ def adapt(call, photo_folder, tmp_path):
 
 def test_pictures_from_end_to_end(adapt, call, dark_photos, photo_folder, tmp_path, kept_of):
     methods = ("cdan", "adabn")
-    code, said, _, out = adapt(dark_photos, "--methods", *methods, "--target-labels", "--seeds", 2, "--tensorboard")
+    code, said, _, out = adapt(
+        dark_photos, "--methods", *methods, "--target-labels", "--seeds", 2, "--tensorboard"
+    )
     assert code == 0
     assert {path.name for path in (out / "tensorboard").iterdir()} == {"source_only", "cdan"}
     facts = json.loads((out / "run.json").read_text())
@@ -71,39 +88,64 @@ def test_pictures_from_end_to_end(adapt, call, dark_photos, photo_folder, tmp_pa
     assert set(facts["adaptation"]["verdicts"]) == set(methods)
     target = facts["data"]["target"]
     assert target == {
-        "source": str(dark_photos), "unlabelled": len(list((dark_photos / "train").rglob("*.png"))),
-        "measured": len(list((dark_photos / "test").rglob("*.png"))), "measured_are_unlabelled": False, "skipped": [],
-        "found": target["unlabelled"], "used": target["unlabelled"], "left_out": [],
-    }  # fmt: skip
+        "source": str(dark_photos),
+        "unlabelled": len(list((dark_photos / "train").rglob("*.png"))),
+        "measured": len(list((dark_photos / "test").rglob("*.png"))),
+        "measured_are_unlabelled": False,
+        "skipped": [],
+        "found": target["unlabelled"],
+        "used": target["unlabelled"],
+        "left_out": [],
+    }
     chosen = facts["adaptation"]["chosen"]
-    best = {m: np.mean([r["information"] for r in rows if r["method"] == m]) for m in ("source_only", *methods)}
+    best = {
+        m: np.mean([r["information"] for r in rows if r["method"] == m])
+        for m in ("source_only", *methods)
+    }
     assert chosen["method"] == max(best, key=best.get)
     assert f"kept: {chosen['method']}, seed {chosen['seed']}" in said
     # What the table says of the kept model is what its file gives.
     code, said, _ = call("evaluate", out, "--data", dark_photos, "--json")
-    kept = next(row for row in rows if (row["method"], row["seed"]) == (chosen["method"], chosen["seed"]))
+    kept = next(
+        row for row in rows if (row["method"], row["seed"]) == (chosen["method"], chosen["seed"])
+    )
     assert json.loads(said)["accuracy"] == pytest.approx(kept["accuracy"])
     page = (out / "report.html").read_text()
-    for text in ("Target accuracy", "Gains and losses label by label", "Where the examples lie", "adabn", "cdan"):
+    for text in (
+        "Target accuracy",
+        "Gains and losses label by label",
+        "Where the examples lie",
+        "adabn",
+        "cdan",
+    ):
         assert text in page
     assert "NaN" not in page
-    with np.load(out / "examples.npz") as kept:  # int8 is calibrated with pictures of the kind that it will see
+    with np.load(
+        out / "examples.npz"
+    ) as kept:  # int8 is calibrated with pictures of the kind that it will see
         assert all(name.startswith("train/") for name in kept["calibration_names"])
         assert kept["calibration_images"].mean() < 0.6 * kept["parity_images"].mean()
     kept_phase = facts["schedule"]["phases"][-1]
-    assert kept_phase["best_epoch"] == kept_phase["epochs_run"], "no validation data say which is best there"
+    assert kept_phase["best_epoch"] == kept_phase["epochs_run"], (
+        "no validation data say which is best there"
+    )
     _holds_the_task_alone(out, call)
 
 
 def _holds_the_task_alone(out: Path, call) -> None:
     """In a fresh process, in safe mode, and in the exported files."""
     code = (
-        "import keras, sys; model = keras.saving.load_model(sys.argv[1], compile=False, safe_mode=True); "
-        "print([type(l).__name__ for l in model.layers if type(l).__module__.startswith(('zoo', 'recipes'))], "
+        "import keras, sys; model = keras.saving.load_model(sys.argv[1], compile=False, "
+        "safe_mode=True); "
+        "print([type(l).__name__ for l in model.layers if type(l).__module__.startswith(('zoo', "
+        "'recipes'))], "
         "[o.shape[-1] for o in model.outputs], model.count_params())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(out / "model.keras")], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(out / "model.keras")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     facts = json.loads((out / "run.json").read_text())
     assert done.stdout.split("\n")[0] == f"[] [3] {facts['backbone']['parameters']}"
@@ -112,7 +154,11 @@ def _holds_the_task_alone(out: Path, call) -> None:
     files = json.loads((out / "export" / "manifest.json").read_text())["files"]
     assert all(file["passed"] for file in files)
     for file in files:
-        dense = [name for name in file["operators"] if name.upper() in ("FULLY_CONNECTED", "GEMM", "MATMUL")]
+        dense = [
+            name
+            for name in file["operators"]
+            if name.upper() in ("FULLY_CONNECTED", "GEMM", "MATMUL")
+        ]
         assert sum(file["operators"][name] for name in dense) == 1, "one dense layer: the head's"
 
 
@@ -133,21 +179,40 @@ def test_without_labels_nothing_is_claimed(adapt, dark_photos, tmp_path):
 
 
 def test_texts_from_end_to_end(call, tmp_path, kept_of):
-    from recipes.data import commands
+    from graft.recipes.data.builtin import commands
 
     table = tmp_path / "unlabelled.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("text",))
-        writer.writerows((f"please {s.text}",) for split in commands.load().values() for s in split[:60])
+        writer.writerows(
+            (f"please {s.text}",) for split in commands.load().values() for s in split[:60]
+        )
     out = tmp_path / "run"
     code, said, _ = call(
-        "train", "text-domain-adaptation", "--data", "commands", "--target", table, "--out", out, "--epochs", 2,
-        "--methods", "coral", "pseudo_label", "--hidden", 16,
-    )  # fmt: skip
+        "train",
+        "text-domain-adaptation",
+        "--data",
+        "commands",
+        "--target",
+        table,
+        "--out",
+        out,
+        "--epochs",
+        2,
+        "--methods",
+        "coral",
+        "pseudo_label",
+        "--hidden",
+        16,
+    )
     assert code == 0
     facts = json.loads((out / "run.json").read_text())
-    assert [row["method"] for row in facts["adaptation"]["rows"]] == ["source_only", "coral", "pseudo_label"]
+    assert [row["method"] for row in facts["adaptation"]["rows"]] == [
+        "source_only",
+        "coral",
+        "pseudo_label",
+    ]
     assert kept_of(out)["rule"] == "last"
     assert [phase["cached"] for phase in facts["schedule"]["phases"]] == [True]
     code, said, _ = call("predict", out, "switch the light on", "--json")
@@ -157,19 +222,43 @@ def test_texts_from_end_to_end(call, tmp_path, kept_of):
 
 @pytest.fixture
 def adapt_texts(call, tiny_encoder, sentences_csv, tmp_path):
-    """`graft train text-domain-adaptation` from colours to the same ones, said politely; (exit code, run directory)."""
+    """`graft train text-domain-adaptation` from colours to the same ones, said politely; (exit
+    code, run directory).
+    """
     lines = sentences_csv.read_text().splitlines()
 
     def run(name, *options, labels=lambda found: found):
         given = labels([line.split(",")[1] for line in lines[1:]])
         table = tmp_path / f"{name}.csv"
-        polite = [f"please {line.split(',')[0]},{label}" for line, label in zip(lines[1:], given, strict=True)]
+        polite = [
+            f"please {line.split(',')[0]},{label}"
+            for line, label in zip(lines[1:], given, strict=True)
+        ]
         table.write_text("\n".join(["text,label", *polite]) + "\n")
         code, _, _ = call(
-            "train", "text-domain-adaptation", "--data", sentences_csv, "--target", table, "--out", tmp_path / name,
-            "--backbone", tiny_encoder, "--epochs", 3, "--batch-size", 16, "--methods", "pseudo_label", "mmd",
-            "--hidden", 8, "--seeds", 2, *options,
-        )  # fmt: skip
+            "train",
+            "text-domain-adaptation",
+            "--data",
+            sentences_csv,
+            "--target",
+            table,
+            "--out",
+            tmp_path / name,
+            "--backbone",
+            tiny_encoder,
+            "--epochs",
+            3,
+            "--batch-size",
+            16,
+            "--methods",
+            "pseudo_label",
+            "mmd",
+            "--hidden",
+            8,
+            "--seeds",
+            2,
+            *options,
+        )
         return code, tmp_path / name
 
     return run
@@ -200,8 +289,10 @@ def test_labels_of_the_target_change_nothing_but_the_report(adapt_texts):
 
 
 def test_killed_and_resumed_the_comparison_is_the_same(adapt_texts, monkeypatch):
-    """Within the first training, at the end of a seed, within a method: a run that is killed again and again."""
-    from recipes.engine.checkpoint import Checkpoints
+    """Within the first training, at the end of a seed, within a method: a run that is killed again
+    and again.
+    """
+    from graft.recipes.train.checkpoint import Checkpoints
 
     write, left = Checkpoints._write, [0]
 
@@ -228,12 +319,32 @@ def test_killed_and_resumed_the_comparison_is_the_same(adapt_texts, monkeypatch)
 
 
 def test_texts_without_cached_embeddings(call, tiny_encoder, sentences_csv, tmp_path):
-    """Batches of the two domains are of different lengths then. One unit in the layer that adapts is few, and enough."""
+    """Batches of the two domains are of different lengths then. One unit in the layer that adapts
+    is few, and enough.
+    """
     code, _, _ = call(
-        "train", "text-domain-adaptation", "--data", sentences_csv, "--target", sentences_csv, "--out", tmp_path / "run",
-        "--backbone", tiny_encoder, "--epochs", 1, "--batch-size", 8, "--methods", "dann", "--hidden", 1, "--cache", "off",
+        "train",
+        "text-domain-adaptation",
+        "--data",
+        sentences_csv,
+        "--target",
+        sentences_csv,
+        "--out",
+        tmp_path / "run",
+        "--backbone",
+        tiny_encoder,
+        "--epochs",
+        1,
+        "--batch-size",
+        8,
+        "--methods",
+        "dann",
+        "--hidden",
+        1,
+        "--cache",
+        "off",
         "--target-labels",
-    )  # fmt: skip
+    )
     assert code == 0
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert [phase["cached"] for phase in facts["schedule"]["phases"]] == [False]
@@ -245,7 +356,11 @@ def test_a_net_of_your_own_that_ends_in_a_vector(adapt, dark_photos, tmp_path):
     from keras import layers
 
     inputs = keras.Input((32, 32, 3))
-    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, strides=4)(layers.Rescaling(1 / 255)(inputs))))
+    x = layers.ReLU()(
+        layers.BatchNormalization()(
+            layers.Conv2D(4, 3, strides=4)(layers.Rescaling(1 / 255)(inputs))
+        )
+    )
     x = layers.Dense(8, "relu")(layers.Flatten()(x))
     keras.Model(inputs, x, name="own").save(tmp_path / "own.keras")
     code, said, _, out = adapt(
@@ -283,18 +398,27 @@ def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path, k
     assert code == 0
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["data"]["splits"]["train"]["per_label"] == {"left": 3, "right": 3, "top": 3}
-    assert [row["method"] for row in facts["adaptation"]["rows"]] == ["supervised_only", "pseudo_label", "fixmatch"]
+    assert [row["method"] for row in facts["adaptation"]["rows"]] == [
+        "supervised_only",
+        "pseudo_label",
+        "fixmatch",
+    ]
     assert facts["adaptation"]["chosen"]["criterion"] == "labelled"
     assert kept_of(tmp_path / "run")["rule"] == "best"
     kept = facts["adaptation"]["chosen"]["method"]
     row = next(row for row in facts["adaptation"]["rows"] if row["method"] == kept)
     assert facts["metrics"]["test"]["accuracy"] == pytest.approx(row["accuracy"])
     assert "Test accuracy" in (tmp_path / "run" / "report.html").read_text()
-    code, _, lines = call("train", "semi-supervised", "--data", photo_folder, "--out", tmp_path / "other", *small)
+    code, _, lines = call(
+        "train", "semi-supervised", "--data", photo_folder, "--out", tmp_path / "other", *small
+    )
     assert code == 2
     assert "have labels: --per-class 10 uses only so many" in lines[0]
     for options, message in (
-        (("--per-class", 3, "--updates", 6, "--epochs", 2), "--epochs and --updates both say how long to train"),
+        (
+            ("--per-class", 3, "--updates", 6, "--epochs", 2),
+            "--epochs and --updates both say how long to train",
+        ),
         (("--per-class", 3, "--updates", 0), "--updates is a number of steps, 1 or more, not 0"),
         (("--per-class", 40), "--per-class 40 cannot be had of 'left'"),
     ):
@@ -306,7 +430,17 @@ def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path, k
 def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path, kept_of):
     out = tmp_path / "pile"
     small = [option for option in SMALL if option not in ("--batch-size", 8)]
-    arguments = ("train", "self-supervised", "--data", photo_folder, "--out", out, *small, "--batch-size", 16)
+    arguments = (
+        "train",
+        "self-supervised",
+        "--data",
+        photo_folder,
+        "--out",
+        out,
+        *small,
+        "--batch-size",
+        16,
+    )
     code, said, _ = call(*arguments, "--labels", "--clusters", 3)
     assert code == 0
     assert "share the label" in said
@@ -322,14 +456,26 @@ def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp
     # What it is for.
     run = tmp_path / "run"
     code, _, _ = call(
-        "train", "image-classification", "--data", photo_folder, "--out", run, "--backbone", out / "backbone.keras",
-        "--schedule", "feature_extraction", "--epochs", 2,
-    )  # fmt: skip
+        "train",
+        "image-classification",
+        "--data",
+        photo_folder,
+        "--out",
+        run,
+        "--backbone",
+        out / "backbone.keras",
+        "--schedule",
+        "feature_extraction",
+        "--epochs",
+        2,
+    )
     assert code == 0
     code, _, lines = call("export", out)
     assert code == 2
     assert "is a backbone without a head" in lines[0]
-    code, _, lines = call(*arguments[:5], tmp_path / "other", *small, "--batch-size", 16, "--augment")
+    code, _, lines = call(
+        *arguments[:5], tmp_path / "other", *small, "--batch-size", 16, "--augment"
+    )
     assert code == 2
     assert "pairs of versions are compared" in lines[0]
     for options, message in (
@@ -337,11 +483,16 @@ def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp
         (("--schedule", "feature_extraction"), "take a --schedule that trains more than the head"),
         (("--epochs", 0), "0 epoch(s) cannot be spread"),
         (("--temperature", "nan"), "--temperature is a number, not nan"),
-        (("--temperature", 0), "the temperature of a contrastive loss must be a number above 0, from"),
+        (
+            ("--temperature", 0),
+            "the temperature of a contrastive loss must be a number above 0, from",
+        ),
         (("--dimension", 1), "--dimension is 2 numbers or more, not 1"),
         (("--clusters", 60), "--clusters is from 2 to one less than the 60 pictures, not 60"),
     ):
-        code, _, lines = call(*arguments[:5], tmp_path / "other", *small, "--batch-size", 16, *options)
+        code, _, lines = call(
+            *arguments[:5], tmp_path / "other", *small, "--batch-size", 16, *options
+        )
         assert code == 2
         assert message in lines[0]
 
@@ -350,14 +501,18 @@ def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp
 # Bad input
 
 
-def test_what_needs_batch_normalization_is_refused_before_anything_trains(adapt, dark_photos, tmp_path):
+def test_what_needs_batch_normalization_is_refused_before_anything_trains(
+    adapt, dark_photos, tmp_path
+):
     inputs = keras.Input((32, 32, 3))
     plain = keras.Model(inputs, keras.layers.Conv2D(4, 3, activation="relu")(inputs), name="plain")
     plain.save(tmp_path / "plain.keras")
     own = ("--backbone", tmp_path / "plain.keras", "--weights", "own")
     code, _, lines, _ = adapt(dark_photos, "--methods", "cdan", "adabn", *own)
     assert code == 2
-    assert "adabn changes what BatchNormalization knows of the data, and 'plain' has none" in lines[-1]
+    assert (
+        "adabn changes what BatchNormalization knows of the data, and 'plain' has none" in lines[-1]
+    )
     assert not any("method: source_only" in line for line in lines)
 
 
@@ -373,15 +528,24 @@ def test_what_needs_batch_normalization_is_refused_before_anything_trains(adapt,
         (("--split-seed", "-1"), "--split-seed is a whole number from 0 to"),
         (("--seeds", "0"), "--seeds is a number of trainings, 1 or more, not 0"),
         (("--mixed-precision",), "--mixed-precision is not made for adaptation yet: leave it away"),
-        (("--schedule", "feature_extraction", "--methods", "coral"), "coral adapts features, and here they stay"),
+        (
+            ("--schedule", "feature_extraction", "--methods", "coral"),
+            "coral adapts features, and here they stay",
+        ),
         (
             ("--methods", "pseudo_label", "--threshold", "1.5"),
             "the --threshold for a label to be taken is between 0 and 1",
         ),
-        (("--methods", "cdan", "--strength", "1e-30"), "a number above 0, from 1e-07 to 1e+07, not 1e-30"),
+        (
+            ("--methods", "cdan", "--strength", "1e-30"),
+            "a number above 0, from 1e-07 to 1e+07, not 1e-30",
+        ),
         (("--methods", "cdan", "--strength", "nan"), "--strength"),
         (("--methods", "pseudo_label", "--threshold", "nan"), "--threshold"),
-        (("--methods", "pseudo_label", "--threshold", "0.99999999"), "between 0 and 1, not 0.99999999"),
+        (
+            ("--methods", "pseudo_label", "--threshold", "0.99999999"),
+            "between 0 and 1, not 0.99999999",
+        ),
         (
             ("--methods", "mmd", "--batch-size", "1"),
             "mmd needs 2 labelled examples a step or more, and gets 1: raise --batch-size",
@@ -396,7 +560,9 @@ def test_bad_requests(adapt, dark_photos, options, message):
     assert list(out.parent.glob("*run*")) == []
 
 
-def test_a_target_with_other_labels_is_refused_where_labels_are_asked_for(adapt, dark_photos, tmp_path):
+def test_a_target_with_other_labels_is_refused_where_labels_are_asked_for(
+    adapt, dark_photos, tmp_path
+):
     other = tmp_path / "other"
     shutil.copytree(dark_photos, other)
     for split in ("train", "test"):

@@ -1,4 +1,6 @@
-"""Bad input through the real command line: one line on stderr, exit code 2, nothing half-written."""
+"""Bad input through the real command line: one line on stderr, exit code 2, nothing
+half-written.
+"""
 
 import os
 import shutil
@@ -12,15 +14,30 @@ from PIL import Image
 
 @pytest.fixture
 def train(call, tmp_path):
-    """`graft train image-classification` on `data` at a size that costs nothing; it must fail, and leave nothing."""
+    """`graft train image-classification` on `data` at a size that costs nothing; it must fail, and
+    leave nothing.
+    """
 
     def run(data, *options):
         shelf = tmp_path / "shelf"
         shelf.mkdir()
         code, _, lines = call(
-            "train", "image-classification", "--data", data, "--out", shelf / "run", "--backbone", "mobilenet_v2_0.35",
-            "--weights", "none", "--image-size", 32, "--epochs", 2, *options,
-        )  # fmt: skip
+            "train",
+            "image-classification",
+            "--data",
+            data,
+            "--out",
+            shelf / "run",
+            "--backbone",
+            "mobilenet_v2_0.35",
+            "--weights",
+            "none",
+            "--image-size",
+            32,
+            "--epochs",
+            2,
+            *options,
+        )
         assert code == 2
         assert len(lines) == 1
         assert list(shelf.iterdir()) == []
@@ -63,22 +80,41 @@ def test_skip_bad_goes_on_and_counts(call, photos, tmp_path, monkeypatch):
     import json
 
     counted = []
-    monkeypatch.setattr("recipes.engine.images.say", counted.append)
+    monkeypatch.setattr("graft.recipes.codecs.images.say", counted.append)
     (photos / "right" / "07.png").write_bytes(b"")
     (photos / "right" / "08.png").rename(photos / "right" / "08.heic")
     (photos / "right" / ".trash").mkdir()
     shutil.copy(photos / "top" / "00.png", photos / "right" / ".trash")
     code, out, lines = call(
-        "train", "image-classification", "--data", photos, "--out", tmp_path / "run", "--backbone", "mobilenet_v2_0.35",
-        "--weights", "none", "--image-size", 32, "--schedule", "feature_extraction", "--epochs", 1, "--skip-bad",
-    )  # fmt: skip
+        "train",
+        "image-classification",
+        "--data",
+        photos,
+        "--out",
+        tmp_path / "run",
+        "--backbone",
+        "mobilenet_v2_0.35",
+        "--weights",
+        "none",
+        "--image-size",
+        32,
+        "--schedule",
+        "feature_extraction",
+        "--epochs",
+        1,
+        "--skip-bad",
+    )
     assert code == 0
     assert "test accuracy" in out
     data = json.loads((tmp_path / "run" / "run.json").read_text())["data"]
     (skipped,) = data["skipped"]
     assert "right/07.png" in skipped
     assert (data["found"], data["used"]) == (61, 58)
-    assert {part["reason"]: part["count"] for part in data["left_out"]} == {".heic": 1, "hidden": 1, "unreadable": 1}
+    assert {part["reason"]: part["count"] for part in data["left_out"]} == {
+        ".heic": 1,
+        "hidden": 1,
+        "unreadable": 1,
+    }
     assert any("1 of 60 found in" in line and "1 .heic (right/08.heic)" in line for line in lines)
     (line,) = counted
     assert line.startswith("58 images, 3 classes: ")
@@ -126,20 +162,32 @@ def test_options(train, photo_folder, options, message):
 def test_weights_of_another_architecture(train, photo_folder, tmp_path):
     import keras
 
-    keras.applications.MobileNet(alpha=0.25, include_top=False, weights=None, input_shape=(32, 32, 3)).save_weights(
-        tmp_path / "other.weights.h5"
-    )
+    keras.applications.MobileNet(
+        alpha=0.25, include_top=False, weights=None, input_shape=(32, 32, 3)
+    ).save_weights(tmp_path / "other.weights.h5")
     line = train(photo_folder, "--weights", tmp_path / "other.weights.h5")
     assert "other.weights.h5" in line
     assert "mobilenet_v2_0.35" in line
 
 
 def test_imagenet_without_a_network(photo_folder, graft, tmp_path):
-    closed = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    closed = dict.fromkeys(
+        ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"
+    )
     done = graft(
-        "train", "image-classification", "--data", photo_folder, "--out", tmp_path / "run", "--backbone",
-        "mobilenet_v2_0.35", "--image-size", 32, KERAS_HOME=str(tmp_path / "keras"), **closed,
-    )  # fmt: skip
+        "train",
+        "image-classification",
+        "--data",
+        photo_folder,
+        "--out",
+        tmp_path / "run",
+        "--backbone",
+        "mobilenet_v2_0.35",
+        "--image-size",
+        32,
+        KERAS_HOME=str(tmp_path / "keras"),
+        **closed,
+    )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("graft train")]
@@ -149,7 +197,9 @@ def test_imagenet_without_a_network(photo_folder, graft, tmp_path):
 
 def test_an_output_folder_that_exists(call, small_run, photo_folder):
     before = sorted(p.name for p in small_run.iterdir())
-    code, _, (line,) = call("train", "image-classification", "--data", photo_folder, "--out", small_run)
+    code, _, (line,) = call(
+        "train", "image-classification", "--data", photo_folder, "--out", small_run
+    )
     assert code == 2
     assert "exists already: --overwrite replaces it" in line
     assert sorted(p.name for p in small_run.iterdir()) == before
@@ -159,7 +209,12 @@ def test_an_output_folder_that_exists(call, small_run, photo_folder):
 def test_a_folder_that_may_not_be_written(call, photo_folder, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
     code, _, (line,) = call(
-        "train", "image-classification", "--data", photo_folder, "--out", tmp_path / "locked" / "run"
+        "train",
+        "image-classification",
+        "--data",
+        photo_folder,
+        "--out",
+        tmp_path / "locked" / "run",
     )
     assert code == 2
     assert "Permission denied" in line
@@ -167,8 +222,19 @@ def test_a_folder_that_may_not_be_written(call, photo_folder, tmp_path):
 
 def test_a_place_below_a_file(call, photo_folder, tmp_path):
     (tmp_path / "file").write_text("x")
-    given = ["--data", photo_folder, "--backbone", "mobilenet_v2_0.35", "--weights", "bundled", "--image-size", "32"]
-    code, _, (line,) = call("train", "image-classification", *given, "--out", tmp_path / "file" / "run")
+    given = [
+        "--data",
+        photo_folder,
+        "--backbone",
+        "mobilenet_v2_0.35",
+        "--weights",
+        "bundled",
+        "--image-size",
+        "32",
+    ]
+    code, _, (line,) = call(
+        "train", "image-classification", *given, "--out", tmp_path / "file" / "run"
+    )
     assert code == 2
     assert "file" in line
     assert (tmp_path / "file").read_text() == "x"
@@ -177,7 +243,10 @@ def test_a_place_below_a_file(call, photo_folder, tmp_path):
 def test_commands_recipes_and_artifacts_that_do_not_exist(call, tmp_path, small_run):
     assert "Did you mean 'train'" in call("trian")[2][0]
     assert "Did you mean 'image-classification'" in call("train", "image-clasification")[2][0]
-    for verb in (("predict", tmp_path / "no.tflite", "x.png"), ("evaluate", tmp_path / "no", "--data", "digits")):
+    for verb in (
+        ("predict", tmp_path / "no.tflite", "x.png"),
+        ("evaluate", tmp_path / "no", "--data", "digits"),
+    ):
         code, _, (line,) = call(*verb)
         assert code == 2
         assert str(tmp_path / "no") in line
@@ -210,13 +279,17 @@ def test_evaluate_refuses_data_that_changed_or_labels_it_does_not_know(call, art
     extra = np.full((24, 24, 3), 7, np.uint8)
     Image.fromarray(extra).save(photos / "left" / "new.png")
     assert (
-        "is not the data that this model was trained on" in call("evaluate", artifacts["run"], "--data", photos)[2][0]
+        "is not the data that this model was trained on"
+        in call("evaluate", artifacts["run"], "--data", photos)[2][0]
     )
     root = photos.parent / "other"
     for split in ("train", "test"):
         shutil.copytree(photos / "left", root / split / "left")
         shutil.copytree(photos / "top", root / split / "upper")
-    assert "label 'upper' is not one of the model's 3" in call("evaluate", artifacts["run"], "--data", root)[2][0]
+    assert (
+        "label 'upper' is not one of the model's 3"
+        in call("evaluate", artifacts["run"], "--data", root)[2][0]
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
@@ -224,7 +297,9 @@ def test_disk_full_while_exporting(call, small_run, tmp_path):
     """A file system of one megabyte, on which no exported file fits."""
     shelf = tmp_path / "full"
     shelf.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", shelf], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", shelf], capture_output=True
+    ).returncode:
         pytest.skip("this machine does not allow mounting")
     try:
         code, _, lines = call("export", small_run, "--out", shelf / "export")

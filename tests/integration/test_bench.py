@@ -1,4 +1,6 @@
-"""`graft bench` and `graft suggest` on a tiny backbone: killed, resumed, on two Ray nodes, with a search behind it."""
+"""`graft bench` and `graft suggest` on a tiny backbone: killed, resumed, on two Ray nodes, with a
+search behind it.
+"""
 
 import csv
 import json
@@ -12,7 +14,15 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-METRICS = ("validation", "test", "validation_loss", "test_loss", "epochs", "parameters", "train_examples")
+METRICS = (
+    "validation",
+    "test",
+    "validation_loss",
+    "test_loss",
+    "epochs",
+    "parameters",
+    "train_examples",
+)
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +38,25 @@ def tiny_keras(make_tiny_backbone, tmp_path_factory) -> Path:
 
 def arguments(photos, backbone, out, *more, train=()):
     return [
-        "--data", str(photos), "--backbones", str(backbone), "--schedules", "feature_extraction", "--seeds", "2",
-        "--out", str(out), *more, "--", "--batch-size", "8", "--augment", "--epochs", "3", *train,
-    ]  # fmt: skip
+        "--data",
+        str(photos),
+        "--backbones",
+        str(backbone),
+        "--schedules",
+        "feature_extraction",
+        "--seeds",
+        "2",
+        "--out",
+        str(out),
+        *more,
+        "--",
+        "--batch-size",
+        "8",
+        "--augment",
+        "--epochs",
+        "3",
+        *train,
+    ]
 
 
 def rows_of(out: Path) -> dict[str, dict]:
@@ -49,9 +75,11 @@ def _members(group: int) -> bool:
 
 @pytest.fixture(scope="module")
 def grid(photo_folder, tiny_keras, graft, tmp_path_factory):
-    """(the folder of a grid that was killed after its first cell and went on, what the second call said)."""
+    """(the folder of a grid that was killed after its first cell and went on, what the second call
+    said).
+    """
     out = tmp_path_factory.mktemp("grids") / "bench"
-    command = [sys.executable, "-m", "recipes.commands", "bench", *arguments(photo_folder, tiny_keras, out)]
+    command = [sys.executable, "-m", "graft", "bench", *arguments(photo_folder, tiny_keras, out)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
     while not (out / "bench.csv").exists():
         assert process.poll() is None, "the grid ended before its first row"
@@ -71,12 +99,16 @@ def grid(photo_folder, tiny_keras, graft, tmp_path_factory):
 def test_a_killed_grid_goes_on_and_repeats_no_finished_cell(grid):
     out, first, ended = grid
     rows = rows_of(out)
-    assert list(rows) == [f"tiny-{s}-{seed}" for seed in (0, 1) for s in ("feature_extraction", "scratch")]
+    assert list(rows) == [
+        f"tiny-{s}-{seed}" for seed in (0, 1) for s in ("feature_extraction", "scratch")
+    ]
     assert f"{len(first)} of 4 cells are finished already" in ended.stderr
     for name, row in first.items():
         assert f"{name}:" not in ended.stderr  # not trained again
         assert {key: rows[name][key] for key in row} == row
-    assert all(row["status"] == "done" and float(row["peak_memory_bytes"]) > 1e8 for row in rows.values())
+    assert all(
+        row["status"] == "done" and float(row["peak_memory_bytes"]) > 1e8 for row in rows.values()
+    )
 
 
 def test_the_files_of_one_run_stand_for_the_backbone(grid):
@@ -85,7 +117,9 @@ def test_the_files_of_one_run_stand_for_the_backbone(grid):
         assert row["files_of"].startswith("tiny-feature_extraction")
         assert 0 < float(row["tflite_int8_bytes"]) < float(row["tflite_float32_bytes"])
         assert float(row["tflite_float32_ms"]) > 0
-    assert (out / "cells" / rows_of(out)["tiny-scratch-0"]["files_of"] / "export" / "model.tflite").is_file()
+    assert (
+        out / "cells" / rows_of(out)["tiny-scratch-0"]["files_of"] / "export" / "model.tflite"
+    ).is_file()
 
 
 def test_a_grid_says_what_to_take_and_leaves_its_report(grid):
@@ -116,12 +150,16 @@ def test_another_grid_is_refused(grid, photo_folder, tiny_keras, graft):
     assert "holds the results of another grid: options" in ended.stderr
 
 
-def test_two_ray_nodes_give_the_rows_of_one_process(grid, photo_folder, tiny_keras, graft, tmp_path):
+def test_two_ray_nodes_give_the_rows_of_one_process(
+    grid, photo_folder, tiny_keras, graft, tmp_path
+):
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     out, _, _ = grid
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
     try:
         cluster.add_node(num_cpus=1)
         more = ["--ray", cluster.address, "--formats"]
@@ -133,7 +171,10 @@ def test_two_ray_nodes_give_the_rows_of_one_process(grid, photo_folder, tiny_ker
     assert found.keys() == expected.keys()
     for name, row in found.items():
         for metric in METRICS:
-            assert float(row[metric]) == pytest.approx(float(expected[name][metric]), abs=1e-6), (name, metric)
+            assert float(row[metric]) == pytest.approx(float(expected[name][metric]), abs=1e-6), (
+                name,
+                metric,
+            )
 
 
 def test_a_search_goes_on_and_reports_the_best(grid, photo_folder, tiny_keras, graft):
@@ -154,7 +195,10 @@ def test_a_search_goes_on_and_reports_the_best(grid, photo_folder, tiny_keras, g
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--backbones", "mobilenet_v2_0.35@bundled", "mobilnet"], "no backbone is called 'mobilnet'"),
+        (
+            ["--backbones", "mobilenet_v2_0.35@bundled", "mobilnet"],
+            "no backbone is called 'mobilnet'",
+        ),
         (["--schedules", "fine_tone"], "no schedule is called 'fine_tone'"),
         (["--budget", "0s"], "--budget is a time above 0"),
         (["--workers", "0"], "--workers must be at least 1"),
@@ -162,7 +206,15 @@ def test_a_search_goes_on_and_reports_the_best(grid, photo_folder, tiny_keras, g
     ],
 )
 def test_bad_requests_are_refused_before_anything_runs(photo_folder, call, tmp_path, more, words):
-    given = ["--data", photo_folder, "--backbones", "mobilenet_v2_0.35@bundled", "--out", tmp_path / "bench", *more]
+    given = [
+        "--data",
+        photo_folder,
+        "--backbones",
+        "mobilenet_v2_0.35@bundled",
+        "--out",
+        tmp_path / "bench",
+        *more,
+    ]
     code, out, lines = call("bench", *given)
     assert (code, out, len(lines)) == (2, "", 1)
     assert words in lines[0]
@@ -174,7 +226,15 @@ def test_a_cluster_that_does_not_answer_costs_no_results(photo_folder, call, tmp
     old = tmp_path / "bench" / "bench.csv"
     old.parent.mkdir()
     old.write_text("hours of work")
-    given = ["--data", photo_folder, "--backbones", "mobilenet_v2_0.35@bundled", "--ray", "127.0.0.1:9", "--overwrite"]
+    given = [
+        "--data",
+        photo_folder,
+        "--backbones",
+        "mobilenet_v2_0.35@bundled",
+        "--ray",
+        "127.0.0.1:9",
+        "--overwrite",
+    ]
     code, out, lines = call("bench", *given, "--out", old.parent)
     assert (code, out, len(lines)) == (2, "", 1)
     assert "no Ray cluster answers at '127.0.0.1:9'" in lines[0]
@@ -193,11 +253,31 @@ def test_a_budget_too_small_for_one_cell(photo_folder, tiny_keras, graft, tmp_pa
 
 def test_suggestions_rank_and_estimate(photo_folder, tiny_keras, call, tmp_path):
     spec = "mobilenet_v2_0.35@bundled"
-    given = ["--data", photo_folder, "--backbones", spec, tiny_keras, "--image-size", "32", "--sample", "30"]
+    given = [
+        "--data",
+        photo_folder,
+        "--backbones",
+        spec,
+        tiny_keras,
+        "--image-size",
+        "32",
+        "--sample",
+        "30",
+    ]
     code, _, lines = call("suggest", *given)
     assert code == 2
     assert "takes pictures of 16 pixels, not 32" in lines[0]
-    given = ["--data", photo_folder, "--backbones", spec, "--image-size", "32", "--sample", "30", "--json"]
+    given = [
+        "--data",
+        photo_folder,
+        "--backbones",
+        spec,
+        "--image-size",
+        "32",
+        "--sample",
+        "30",
+        "--json",
+    ]
     code, out, _ = call("suggest", *given, "--out", tmp_path / "s.json")
     (row,) = json.loads(out)
     assert code == 0
@@ -210,7 +290,15 @@ def test_suggestions_rank_and_estimate(photo_folder, tiny_keras, call, tmp_path)
 
 
 def test_a_model_with_a_head_of_its_own_has_a_leep(small_run, photo_folder, call):
-    given = ["--data", photo_folder, "--backbones", small_run / "model.keras", "--sample", "30", "--json"]
+    given = [
+        "--data",
+        photo_folder,
+        "--backbones",
+        small_run / "model.keras",
+        "--sample",
+        "30",
+        "--json",
+    ]
     code, out, _ = call("suggest", *given)
     assert code == 0
     (row,) = json.loads(out)

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from recipes.engine import budget, fit
-from recipes.engine.schedule import Phase
-from recipes.engine.settings import FitSettings
-from recipes.engine.store import Store
+from graft.recipes.feed.store import Store
+from graft.recipes.train import budget, fit
+from graft.recipes.train.schedule import Phase
+from graft.recipes.train.settings import FitSettings
 from tests.tiny import HEAD, builder, normalization, pictures
 
 PHASES = (Phase("head", "head", 1, 1e-3), Phase("all", "all", 2, 1e-3, batch_norm="train"))
@@ -22,7 +22,14 @@ def test_a_head_alone_does_not_train_for_ever(data, tmp_path):
     phases = (Phase("head", "head", 2, 1e-3),)
     settings = FitSettings(budget="1h", batch_size=16)
     _, (result,) = fit.train(
-        builder(normalization), HEAD, phases, data, [0], settings, store=Store(tmp_path / "store"), folder=tmp_path
+        builder(normalization),
+        HEAD,
+        phases,
+        data,
+        [0],
+        settings,
+        store=Store(tmp_path / "store"),
+        folder=tmp_path,
     )
     assert result.phases[0]["epochs_run"] == 2 * budget.HEAD_PASSES
     assert result.history[-1]["learning_rate"] < result.history[2]["learning_rate"] / 5
@@ -31,7 +38,14 @@ def test_a_head_alone_does_not_train_for_ever(data, tmp_path):
 def trained(data, seconds, tmp_path, **settings):
     settings = FitSettings(budget=f"{seconds}s", batch_size=16, **settings)
     model, (result,) = fit.train(
-        builder(normalization), HEAD, PHASES, data, [0], settings, store=Store(tmp_path / "store"), folder=tmp_path
+        builder(normalization),
+        HEAD,
+        PHASES,
+        data,
+        [0],
+        settings,
+        store=Store(tmp_path / "store"),
+        folder=tmp_path,
     )
     return model, result
 
@@ -40,8 +54,12 @@ def test_training_ends_in_time_and_every_phase_has_its_share(data, tmp_path):
     _, result = trained(data, 8, tmp_path)
     assert [phase["cached"] for phase in result.phases] == [True, False]
     assert all(phase["epochs_run"] >= 1 for phase in result.phases)
-    assert result.seconds < 8 + 4  # the last validation, and what tracing took after the last look at the clock
-    assert [row["elapsed"] for row in result.history] == sorted(row["elapsed"] for row in result.history)
+    assert (
+        result.seconds < 8 + 4
+    )  # the last validation, and what tracing took after the last look at the clock
+    assert [row["elapsed"] for row in result.history] == sorted(
+        row["elapsed"] for row in result.history
+    )
     last = [row["learning_rate"] for row in result.history if row["phase"] == "all"][-1]
     assert last < 1e-4  # it has fallen, however many steps there were
 
@@ -58,14 +76,21 @@ def test_a_second_run_is_charged_for_the_features_that_it_finds(data, tmp_path):
 
 
 def test_a_budget_buys_as_many_views_as_it_can_pay(data, tmp_path, monkeypatch):
-    from recipes.engine import training
-    from recipes.engine.cache import PrefixCache
+    from graft.recipes.feed.cache import PrefixCache
+    from graft.recipes.train import training
 
     monkeypatch.setattr(training, "HEAD_PASSES", 12)  # it ends long before its time
     monkeypatch.setattr(PrefixCache, "seconds", lambda self, cuts, view: 6.0)
     settings = FitSettings(budget="60s", batch_size=16, augment=("flip",))  # 40 % of it buys four
     _, (result,) = fit.train(
-        builder(normalization), HEAD, PHASES[:1], data, [0], settings, store=Store(tmp_path), folder=tmp_path
+        builder(normalization),
+        HEAD,
+        PHASES[:1],
+        data,
+        [0],
+        settings,
+        store=Store(tmp_path),
+        folder=tmp_path,
     )
     (phase,) = result.phases
     assert phase["views"] == 4
@@ -74,7 +99,7 @@ def test_a_budget_buys_as_many_views_as_it_can_pay(data, tmp_path, monkeypatch):
 
 def test_long_epochs_are_looked_into(data, tmp_path, monkeypatch):
     """A batch takes so long that no epoch ends before the last sixth."""
-    from recipes.engine import training
+    from graft.recipes.train import training
 
     made, counted = training.deadline, []
 
@@ -93,7 +118,9 @@ def test_long_epochs_are_looked_into(data, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "deadline", slow)
     phases = (Phase("all", "all", 1, 1e-3, batch_norm="train"),)
     settings = FitSettings(budget="12s", batch_size=8)
-    _, (result,) = fit.train(builder(normalization), HEAD, phases, data, [0], settings, folder=tmp_path)
+    _, (result,) = fit.train(
+        builder(normalization), HEAD, phases, data, [0], settings, folder=tmp_path
+    )
     assert result.phases[0]["epochs_run"] == 1
     seen = [glance["elapsed"] for glance in result.phases[0]["glances"]]
     assert 1 <= len(seen) <= len(budget.MARKS)

@@ -18,7 +18,8 @@ def broken(artifacts, tmp_path):
     from onnx import numpy_helper
 
     model = onnx.load(artifacts["onnx"])
-    # The layer that gives three labels: before it a clipped activation would swallow what is no number.
+    # The layer that gives three labels: before it a clipped activation would swallow what is no
+    # number.
     for tensor in model.graph.initializer:
         if list(tensor.dims)[:1] == [3]:
             values = np.full_like(numpy_helper.to_array(tensor), np.nan)
@@ -59,7 +60,9 @@ def test_an_export_repeats_what_the_run_states(call, small_run, tmp_path):
     assert (copy / "export" / "model.onnx").is_file(), "what was there stays"
 
 
-def test_an_adapted_backbone_of_ones_own_reaches_in_files_what_the_run_states(call, photo_folder, tmp_path):
+def test_an_adapted_backbone_of_ones_own_reaches_in_files_what_the_run_states(
+    call, photo_folder, tmp_path
+):
     """Before, a run on a backbone with adapted preprocessing stated 0.714 and reached 0.100."""
     pixels = np.float32(pictures(48).pixels)
     normalize = layers.Normalization()
@@ -70,12 +73,30 @@ def test_an_adapted_backbone_of_ones_own_reaches_in_files_what_the_run_states(ca
     for _ in range(2):
         x = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
     x = layers.MaxPooling2D(4)(x)
-    keras.Model(inputs, layers.Dense(3, "softmax")(layers.Flatten()(x))).save(tmp_path / "own.keras")
+    keras.Model(inputs, layers.Dense(3, "softmax")(layers.Flatten()(x))).save(
+        tmp_path / "own.keras"
+    )
     out = tmp_path / "run"
     code, _, _ = call(
-        "train", "image-classification", "--data", photo_folder, "--backbone", tmp_path / "own.keras", "--out", out,
-        "--epochs", 6, "--augment", "--schedule", "full", "--batch-size", 8, "--learning-rate", 3e-3, "--compare-scratch",
-    )  # fmt: skip
+        "train",
+        "image-classification",
+        "--data",
+        photo_folder,
+        "--backbone",
+        tmp_path / "own.keras",
+        "--out",
+        out,
+        "--epochs",
+        6,
+        "--augment",
+        "--schedule",
+        "full",
+        "--batch-size",
+        8,
+        "--learning-rate",
+        3e-3,
+        "--compare-scratch",
+    )
     assert code == 0
     stated = json.loads((out / "run.json").read_text())["metrics"]["test"]["accuracy"]
     assert stated > 0.6
@@ -89,19 +110,46 @@ def test_a_training_that_explodes_ends_with_1(call, photo_folder, tmp_path):
     """Before, a loss of 4e15 ended with exit code 0."""
     out = tmp_path / "run"
     code, _, lines = call(
-        "train", "image-classification", "--data", photo_folder, "--backbone", "mobilenet_v2_0.35", "--weights", "bundled",
-        "--image-size", 32, "--schedule", "full", "--epochs", 2, "--augment", "--batch-size", 8, "--learning-rate", 1e4,
-        "--out", out,
-    )  # fmt: skip
+        "train",
+        "image-classification",
+        "--data",
+        photo_folder,
+        "--backbone",
+        "mobilenet_v2_0.35",
+        "--weights",
+        "bundled",
+        "--image-size",
+        32,
+        "--schedule",
+        "full",
+        "--epochs",
+        2,
+        "--augment",
+        "--batch-size",
+        8,
+        "--learning-rate",
+        1e4,
+        "--out",
+        out,
+    )
     assert code == 1
     assert any("diverged in phase" in line for line in lines), lines
     assert json.loads((out / "run.json").read_text())["diverged"]
 
 
-@pytest.mark.parametrize("option", ["--learning-rate", "--cache-gb", "--clip-norm", "--weight-decay", "--dropout"])
+@pytest.mark.parametrize(
+    "option", ["--learning-rate", "--cache-gb", "--clip-norm", "--weight-decay", "--dropout"]
+)
 def test_nan_is_refused_at_once(call, photo_folder, tmp_path, option):
     code, _, (line,) = call(
-        "train", "image-classification", "--data", photo_folder, "--out", tmp_path / "r", option, "nan"
+        "train",
+        "image-classification",
+        "--data",
+        photo_folder,
+        "--out",
+        tmp_path / "r",
+        option,
+        "nan",
     )
     assert code == 2
     assert f"{option} is a number, not nan" in line

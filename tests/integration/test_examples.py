@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from export import contents
+from graft.export import contents
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -36,5 +36,7 @@ def test_braces_of_the_configurations_match():
 
 def test_every_file_that_an_example_names_exists():
     for readme in EXAMPLES.glob("*/README.md"):
-        for name in re.findall(r"`([\w/]+\.(?:kt|swift|js|html|config|pbtxt))`", readme.read_text()):
+        for name in re.findall(
+            r"`([\w/]+\.(?:kt|swift|js|html|config|pbtxt))`", readme.read_text()
+        ):
             assert list(readme.parent.rglob(name)), f"{readme}: {name}"

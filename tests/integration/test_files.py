@@ -1,4 +1,6 @@
-"""Exported files through the real command line: precisions, the gate, evidence, measuring, and files that were spoiled."""
+"""Exported files through the real command line: precisions, the gate, evidence, measuring, and
+files that were spoiled.
+"""
 
 import csv
 import json
@@ -13,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 
-from recipes.commands import export as export_command
+from graft.recipes.commands import export as export_command
 from tests.unit.test_locks import HOLDS
 
 ROOT = Path(__file__).parents[2]
@@ -21,11 +23,17 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def small_files(small_run, tmp_path_factory) -> Path:
-    """All precisions of the small run, with a generous gate: the run is too small for int8 to be judged."""
+    """All precisions of the small run, with a generous gate: the run is too small for int8 to be
+    judged.
+    """
     out = tmp_path_factory.mktemp("files") / "export"
     options = export_command.Options(
-        run=small_run, formats=("tflite", "onnx"), quantize=("float16", "int8", "int8-full"), max_drop=100.0, out=out
-    )  # fmt: skip
+        run=small_run,
+        formats=("tflite", "onnx"),
+        quantize=("float16", "int8", "int8-full"),
+        max_drop=100.0,
+        out=out,
+    )
     export_command.export(options)
     return out
 
@@ -34,16 +42,34 @@ def test_every_file_has_its_evidence(small_files):
     content = json.loads((small_files / "manifest.json").read_text())
     paths = [row["path"] for row in content["files"]]
     assert paths == [
-        "model.tflite", "model.float16.tflite", "model.int8.tflite", "model.int8-full.tflite", "model.onnx",
-        "model.float16.onnx", "model.int8.onnx", None,
-    ]  # fmt: skip
+        "model.tflite",
+        "model.float16.tflite",
+        "model.int8.tflite",
+        "model.int8-full.tflite",
+        "model.onnx",
+        "model.float16.onnx",
+        "model.int8.onnx",
+        None,
+    ]
     for row in content["files"][:-1]:
         assert row["passed"], row
-        assert row["accuracy"]["examples"] == row["parity"]["examples"] == content["measured_on"]["examples"]
-        assert 0 <= row["accuracy"]["interval"][0] <= row["accuracy"]["value"] <= row["accuracy"]["interval"][1] <= 1
+        assert (
+            row["accuracy"]["examples"]
+            == row["parity"]["examples"]
+            == content["measured_on"]["examples"]
+        )
+        assert (
+            0
+            <= row["accuracy"]["interval"][0]
+            <= row["accuracy"]["value"]
+            <= row["accuracy"]["interval"][1]
+            <= 1
+        )
         assert 0 <= row["accuracy"]["calibration_error"] <= 1
         assert row["latency_ms"]["one_thread"]["threads"] == 1
-        assert 0 < row["latency_ms"]["one_thread"]["median"] <= row["latency_ms"]["one_thread"]["p90"]
+        assert (
+            0 < row["latency_ms"]["one_thread"]["median"] <= row["latency_ms"]["one_thread"]["p90"]
+        )
         assert row["peak_memory_bytes"] > 0
         assert row["operators"]
         assert row["flex"] == row["custom"] == []
@@ -53,7 +79,9 @@ def test_every_file_has_its_evidence(small_files):
         assert row["format_version"] in ("schema 3", "opset 18")
     assert content["calibration"]["split"] == "train"
     assert len(content["calibration"]["names"]) == content["calibration"]["examples"] > 32
-    assert {"python", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer"} <= set(content["versions"])
+    assert {"python", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer"} <= set(
+        content["versions"]
+    )
     assert "no vector of labels" not in json.dumps(content)
     sizes = {row["path"]: row["size_bytes"] for row in content["files"] if row["path"]}
     assert sizes["model.int8.tflite"] < sizes["model.float16.tflite"] < sizes["model.tflite"]
@@ -78,7 +106,7 @@ def test_the_card_has_front_matter_that_the_hub_reads(small_files):
 
 
 def test_json_and_the_exit_code_of_a_gate(call, small_run, tmp_path, monkeypatch):
-    from export.quantize_tflite import TFLiteQuantizer
+    from graft.export.quantize.tflite import TFLiteQuantizer
 
     def spoiled(self):
         """The float32 file with nothing in its weights: always the same answer."""
@@ -92,7 +120,7 @@ def test_json_and_the_exit_code_of_a_gate(call, small_run, tmp_path, monkeypatch
         return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
     monkeypatch.setattr(TFLiteQuantizer, "dynamic", spoiled)
-    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
     options = ("export", small_run, "--formats", "tflite", "--quantize", "dynamic", "--out")
     code, out, _ = call(*options, tmp_path / "a", "--json")
     assert code == 1
@@ -103,16 +131,23 @@ def test_json_and_the_exit_code_of_a_gate(call, small_run, tmp_path, monkeypatch
 
 def test_measure(call, small_files, small_run, photo_folder, tmp_path):
     out = tmp_path / "measured"
-    code, text, _ = call("measure", small_files / "model.int8.tflite", small_files / "model.onnx", "--out", out)
+    code, text, _ = call(
+        "measure", small_files / "model.int8.tflite", small_files / "model.onnx", "--out", out
+    )
     assert code == 0
     assert "model.int8.tflite" in text
     assert not (out / "measured.png").exists(), "without data there is no accuracy to draw"
-    code, text, _ = call("measure", small_files, "--json", "--data", photo_folder, "--out", out, "--overwrite")
+    code, text, _ = call(
+        "measure", small_files, "--json", "--data", photo_folder, "--out", out, "--overwrite"
+    )
     assert code == 0
     rows = json.loads(text)
     assert len(rows) == 7
     assert {row["format"] for row in rows} == {"tflite", "onnx"}
-    assert all(row["latency_ms"] > 0 and 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 for row in rows)
+    assert all(
+        row["latency_ms"] > 0 and 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1
+        for row in rows
+    )
     with (out / "measured.csv").open() as file:
         assert [row["path"] for row in csv.DictReader(file)] == [row["path"] for row in rows]
     assert (out / "measured.png").read_bytes()[:4] == b"\x89PNG"
@@ -135,7 +170,9 @@ def test_measure_goes_on_after_a_file_that_cannot_be_run(call, small_files, tmp_
     code, text, _ = call("measure", tmp_path, small_files / "model.onnx", "--json")
     rows = json.loads(text)
     assert (code, rows[0]["format"], rows[1]["error"]) == (1, "run", None)
-    assert (rows[0]["size_bytes"], "there is no" in rows[0]["error"]) == (None, True), "a folder without a model"
+    assert (rows[0]["size_bytes"], "there is no" in rows[0]["error"]) == (None, True), (
+        "a folder without a model"
+    )
     assert call("measure", tmp_path)[0] == 1, "a table, too"
     code, _, (line,) = call("measure", small_files / "model.onnx", "--out", bad)
     assert code == 2
@@ -150,8 +187,10 @@ def test_a_run_whose_name_has_a_dot_is_a_run(call, small_run, tmp_path):
     assert measured["size_bytes"] == (small_run / "model.keras").stat().st_size
 
 
-def test_data_that_has_moved_is_said_and_the_kept_pictures_serve(call, small_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("export.probe.measure", lambda path: {})
+def test_data_that_has_moved_is_said_and_the_kept_pictures_serve(
+    call, small_run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
     run = shutil.copytree(small_run, tmp_path / "run")
     content = json.loads((run / "run.json").read_text())
     content["data"]["source"] = str(tmp_path / "gone")
@@ -159,19 +198,35 @@ def test_data_that_has_moved_is_said_and_the_kept_pictures_serve(call, small_run
     code, _, lines = call("export", run, "--formats", "onnx", "--out", tmp_path / "out")
     assert code == 0
     assert "the files are measured on the" in lines[0]
-    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["measured_on"]["source"] == "kept by the run"
+    assert (
+        json.loads((tmp_path / "out" / "manifest.json").read_text())["measured_on"]["source"]
+        == "kept by the run"
+    )
     code, _, (line,) = call("export", run, "--data", tmp_path / "gone", "--out", tmp_path / "other")
     assert code == 2
     assert "there is no file or folder" in line
 
 
 def test_few_pictures_for_calibration_are_warned_of(call, small_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
     run = shutil.copytree(small_run, tmp_path / "run")
     with np.load(run / "examples.npz") as kept:
-        fewer = {key: kept[key][:20] if key.startswith("calibration") else kept[key] for key in kept.files}
+        fewer = {
+            key: kept[key][:20] if key.startswith("calibration") else kept[key]
+            for key in kept.files
+        }
     np.savez(run / "examples.npz", **fewer)
-    options = ("export", run, "--formats", "tflite", "--max-drop", "100", "--overwrite", "--out", tmp_path / "out")
+    options = (
+        "export",
+        run,
+        "--formats",
+        "tflite",
+        "--max-drop",
+        "100",
+        "--overwrite",
+        "--out",
+        tmp_path / "out",
+    )
     assert "calibrated with 20 examples only" in call(*options, "--quantize", "int8")[2][0]
     assert call(*options, "--quantize", "float16")[2] == []
 
@@ -216,14 +271,16 @@ def test_a_keras_file_that_names_paths_outside(call, small_run, tmp_path):
         shutil.copy(small_run / "model.keras", path)
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr(name, "x")
-        code, _, (line,) = call("export", path, "--labels", small_run / "labels.txt", "--out", tmp_path / "out")
+        code, _, (line,) = call(
+            "export", path, "--labels", small_run / "labels.txt", "--out", tmp_path / "out"
+        )
         assert code == 2
         assert "names a file outside of itself" in line
     assert not (tmp_path / "out").exists()
 
 
 def test_a_keras_model_of_ones_own(call, small_run, photo_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
     own = tmp_path / "own"
     own.mkdir()
     shutil.copy(small_run / "model.keras", own / "mine.keras")
@@ -233,15 +290,29 @@ def test_a_keras_model_of_ones_own(call, small_run, photo_folder, tmp_path, monk
     (own / "labels.txt").write_text("left\nright\n")
     assert "has 2 labels, but" in call("export", own / "mine.keras")[2][0]
     (own / "labels.txt").write_text("left\nright\ntop\n")
-    assert "int8 needs examples to calibrate with" in call("export", own / "mine.keras", "--quantize", "int8")[2][0]
+    assert (
+        "int8 needs examples to calibrate with"
+        in call("export", own / "mine.keras", "--quantize", "int8")[2][0]
+    )
     assert sorted(p.name for p in own.iterdir()) == ["labels.txt", "mine.keras"]
     code, _, _ = call("export", own / "mine.keras", "--formats", "tflite", "onnx")
     assert code == 0
-    assert json.loads((own / "export" / "manifest.json").read_text())["measured_on"]["split"] is None
+    assert (
+        json.loads((own / "export" / "manifest.json").read_text())["measured_on"]["split"] is None
+    )
     code, _, _ = call(
-        "export", own / "mine.keras", "--formats", "tflite", "--quantize", "int8", "--data", photo_folder, "--overwrite",
-        "--max-drop", "100",
-    )  # fmt: skip
+        "export",
+        own / "mine.keras",
+        "--formats",
+        "tflite",
+        "--quantize",
+        "int8",
+        "--data",
+        photo_folder,
+        "--overwrite",
+        "--max-drop",
+        "100",
+    )
     assert code == 0
     code, _, (line,) = call("evaluate", own / "export" / "model.tflite", "--data", photo_folder)
     assert code == 2
@@ -255,10 +326,16 @@ def test_options_of_export_that_cannot_be(call, small_run, tmp_path):
     code, _, (line,) = call("export", small_run, "--max-drop", "-1", "--out", tmp_path / "out")
     assert code == 2
     assert "--max-drop is in points" in line
-    assert "add --quantize int8" in call("export", small_run, "--explain", "--out", tmp_path / "out")[2][0]
+    assert (
+        "add --quantize int8"
+        in call("export", small_run, "--explain", "--out", tmp_path / "out")[2][0]
+    )
     assert "there is no file" in call("export", tmp_path / "no.keras")[2][0]
     assert "exists already: --overwrite replaces it" in call("export", small_run)[2][0]
-    assert "a run knows its labels" in call("export", small_run, "--labels", small_run / "labels.txt")[2][0]
+    assert (
+        "a run knows its labels"
+        in call("export", small_run, "--labels", small_run / "labels.txt")[2][0]
+    )
     inputs = keras.Input((28, 28, 1))
     grey = keras.layers.Dense(3, "softmax")(keras.layers.GlobalAveragePooling2D()(inputs))
     keras.Model(inputs, grey).save(tmp_path / "grey.keras")
@@ -266,8 +343,10 @@ def test_options_of_export_that_cannot_be(call, small_run, tmp_path):
     assert "expected one input of square RGB pictures" in call(*given)[2][0]
 
 
-def test_a_model_of_ones_own_that_gives_values_is_not_evaluated(call, photo_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("export.probe.measure", lambda path: {})
+def test_a_model_of_ones_own_that_gives_values_is_not_evaluated(
+    call, photo_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
     inputs = keras.Input((16, 16, 3))
     logits = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(inputs))
     keras.Model(inputs, logits).save(tmp_path / "logits.keras")
@@ -275,8 +354,13 @@ def test_a_model_of_ones_own_that_gives_values_is_not_evaluated(call, photo_fold
     code, _, (line,) = call("export", tmp_path / "logits.keras", "--formats", "onnx")
     assert code == 2
     assert "--outputs logits if they are scores of labels" in line
-    assert call("export", tmp_path / "logits.keras", "--formats", "onnx", "--outputs", "values")[0] == 0
-    code, _, (line,) = call("evaluate", tmp_path / "export" / "model.onnx", "--data", photo_folder, "--split", "train")
+    assert (
+        call("export", tmp_path / "logits.keras", "--formats", "onnx", "--outputs", "values")[0]
+        == 0
+    )
+    code, _, (line,) = call(
+        "evaluate", tmp_path / "export" / "model.onnx", "--data", photo_folder, "--split", "train"
+    )
     assert code == 2
     assert "answers with values" in line
 
@@ -284,7 +368,17 @@ def test_a_model_of_ones_own_that_gives_values_is_not_evaluated(call, photo_fold
 def test_another_run_as_the_backbone(call, small_run, photo_folder, tmp_path):
     """What one run has learned is where the next one starts."""
     out = tmp_path / "next"
-    options = ("train", "image-classification", "--data", photo_folder, "--out", out, "--epochs", 2, "--augment")
+    options = (
+        "train",
+        "image-classification",
+        "--data",
+        photo_folder,
+        "--out",
+        out,
+        "--epochs",
+        2,
+        "--augment",
+    )
     code, _, _ = call(*options, "--backbone", small_run / "model.keras")
     assert code == 0
     content = json.loads((out / "run.json").read_text())
@@ -311,7 +405,10 @@ def test_an_export_that_was_killed_before_its_card_or_report_is_finished(call, s
     assert (run / "report.html").stat().st_mtime > 0
     assert call(*asked)[::2] == (
         2,
-        [f"graft export: '{run}/export' exists already: --overwrite replaces it, or give another --out"],
+        [
+            f"graft export: '{run}/export' exists already: --overwrite replaces it, or give "
+            "another --out"
+        ],
     )
     (run / "export" / "MODEL_CARD.md").unlink()
     code, _, (told,) = call(*asked, "--formats", "onnx")
@@ -322,22 +419,26 @@ def test_an_export_that_was_killed_before_its_card_or_report_is_finished(call, s
 @pytest.mark.parametrize(
     ("place", "before", "told"),
     [
-        ("export.export.export_model", False, "nothing of '{run}/export' is left"),
-        ("export.export.export_model", True, "'{run}/export' is as it was"),
+        ("graft.export.export.export_model", False, "nothing of '{run}/export' is left"),
+        ("graft.export.export.export_model", True, "'{run}/export' is as it was"),
         (
-            "recipes.engine.report.write",
+            "graft.recipes.report.report.write",
             True,
             "'{run}/export' is complete, `graft export {run}` writes the report that shows it",
         ),
     ],
 )
-def test_an_interrupted_export_says_what_is_left(place, before, told, call, small_run, tmp_path, monkeypatch):
+def test_an_interrupted_export_says_what_is_left(
+    place, before, told, call, small_run, tmp_path, monkeypatch
+):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    run = shutil.copytree(small_run, tmp_path / "run", ignore=None if before else shutil.ignore_patterns("export"))
+    run = shutil.copytree(
+        small_run, tmp_path / "run", ignore=None if before else shutil.ignore_patterns("export")
+    )
     if place.endswith("write"):
-        monkeypatch.setattr("export.export.export_model", lambda **_: {"files": []})
+        monkeypatch.setattr("graft.export.export.export_model", lambda **_: {"files": []})
     monkeypatch.setattr(place, interrupted)
     code, _, (line,) = call("export", run, "--overwrite")
     assert (code, line) == (130, f"graft export: interrupted: {told.format(run=run)}")

@@ -4,16 +4,16 @@ import keras
 import numpy as np
 import pytest
 
-from recipes.adapt import afterwards, catalogue, compare, methods, pretext
-from recipes.engine.fit import predict, train
-from recipes.engine.images import Images
-from recipes.engine.schedule import Phase
-from recipes.engine.settings import FitSettings
-from recipes.engine.store import Store
+from graft.recipes.adapt import afterwards, catalogue, compare, methods, pretext
+from graft.recipes.codecs.images import Images
+from graft.recipes.feed.store import Store
+from graft.recipes.train.fit import predict, train
+from graft.recipes.train.schedule import Phase
+from graft.recipes.train.settings import FitSettings
+from graft.zoo.graph.stack import stack
+from graft.zoo.heads.heads import embedding
 from tests.conftest import tiny_backbone as tiny
 from tests.tiny import HEAD, builder, normalization, two_domains
-from zoo.heads import embedding
-from zoo.stack import stack
 
 JOINT = [name for name, row in catalogue.METHODS.items() if row.kind == "joint"]
 
@@ -34,7 +34,10 @@ def test_baseline_and_method_keep_the_same_epoch(data):
         for found in compare.train(plan, builder(normalization), HEAD, data, None, None):
             losses = [row["val_loss"] for row in found.history]
             kept = found.phases[-1]["best_epoch"]
-            assert kept == (4 if keep == "last" else 1 + int(np.argmin(losses))), (found.method, losses)
+            assert kept == (4 if keep == "last" else 1 + int(np.argmin(losses))), (
+                found.method,
+                losses,
+            )
 
 
 def fitted(data, name, store=None, folder=None, phases=PHASES, seeds=(0,), **settings):
@@ -69,13 +72,13 @@ def test_every_method_trains_with_and_without_cached_features(data, tmp_path, ca
         for a, b in zip(plain.weights, cached.weights, strict=True):
             np.testing.assert_allclose(a, b, atol=2e-4)
     _, (without,) = fitted(data, None)
-    assert any(np.abs(a - b).max() > 1e-5 for a, b in zip(plain.weights, without.weights, strict=True)), (
-        "it had an effect"
-    )
+    assert any(
+        np.abs(a - b).max() > 1e-5 for a, b in zip(plain.weights, without.weights, strict=True)
+    ), "it had an effect"
 
 
 def test_a_killed_adaptation_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeypatch):
-    from recipes.engine.checkpoint import Checkpoints
+    from graft.recipes.train.checkpoint import Checkpoints
     from tests.unit.test_resume import Killed
 
     options = {"augment": ("crop",), "seeds": (3, 4)}
@@ -99,7 +102,7 @@ def test_a_killed_adaptation_goes_on_as_if_nothing_had_happened(data, tmp_path, 
 
 
 def test_methods_train_in_mixed_precision(data):
-    from recipes.engine import optimizer
+    from graft.recipes.train import optimizer
 
     def build():
         with optimizer.precision(True):
@@ -116,8 +119,13 @@ def test_methods_train_in_mixed_precision(data):
 def test_a_backbone_learns_which_versions_belong_together():
     rng = np.random.default_rng(0)
     patterns = np.kron(rng.integers(60, 200, (104, 4, 4, 3)), np.ones((1, 4, 4, 1)))
-    everything = Images(np.uint8(patterns), np.eye(2, dtype="float32")[np.arange(104) % 2], ("",) * 104, ())
-    part = lambda rows: Images(everything.pixels[rows], everything.targets[rows], everything.names[rows], ())  # noqa: E731
+    everything = Images(
+        np.uint8(patterns), np.eye(2, dtype="float32")[np.arange(104) % 2], ("",) * 104, ()
+    )
+
+    def part(rows):
+        return Images(everything.pixels[rows], everything.targets[rows], everything.names[rows], ())
+
     images = {"all": everything, "train": part(slice(0, 80)), "validation": part(slice(80, None))}
     head = embedding(8, temperature=0.2, hidden=16)
     build = lambda: stack(tiny(), [head])  # noqa: E731
@@ -143,5 +151,7 @@ def test_tent_makes_surer_and_moves_scales_and_offsets_alone(data):
     for _ in range(3):
         afterwards.tent(model, data["unlabelled"], 8, 0)
     assert methods.entropy(predict(model, data["unlabelled"])[0]).numpy().mean() < before
-    for a, b in zip(kernels, [np.array(v) for v in model.weights if v.name == "kernel"], strict=True):
+    for a, b in zip(
+        kernels, [np.array(v) for v in model.weights if v.name == "kernel"], strict=True
+    ):
         np.testing.assert_array_equal(a, b)

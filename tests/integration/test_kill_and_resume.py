@@ -1,4 +1,6 @@
-"""`kill -9`, then --resume: the run ends as if nothing had happened. Twelve places are tried in tests/slow."""
+"""`kill -9`, then --resume: the run ends as if nothing had happened. Twelve places are tried in
+tests/slow.
+"""
 
 import json
 import signal
@@ -10,18 +12,36 @@ import keras
 import numpy as np
 import pytest
 
-from recipes.commands import train
-from zoo.errors import ConfigError
+from graft.recipes.commands import train
+from graft.zoo.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 
 
 def options(data, out, *more):
     return [
-        "--data", str(data), "--out", str(out), "--backbone", "mobilenet_v2_0.35", "--weights", "bundled",
-        "--image-size", "32", "--epochs", "4", "--batch-size", "8", "--augment", "flip", "--views", "2", "--cache", "memory",
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+        "--backbone",
+        "mobilenet_v2_0.35",
+        "--weights",
+        "bundled",
+        "--image-size",
+        "32",
+        "--epochs",
+        "4",
+        "--batch-size",
+        "8",
+        "--augment",
+        "flip",
+        "--views",
+        "2",
+        "--cache",
+        "memory",
         *more,
-    ]  # fmt: skip
+    ]
 
 
 def killed(place: str, count: int, data, out, *more) -> bool:
@@ -39,7 +59,9 @@ def assert_same_run(first: Path, second: Path) -> None:
     a, b = (json.loads((folder / "run.json").read_text()) for folder in (first, second))
     for name in ("metrics", "confusion", "test_accuracy_by_seed"):
         assert a[name] == b[name]
-    assert (first / "history.csv").read_text().count("\n") == (second / "history.csv").read_text().count("\n")
+    assert (first / "history.csv").read_text().count("\n") == (
+        second / "history.csv"
+    ).read_text().count("\n")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +71,9 @@ def uninterrupted(photo_folder, tmp_path_factory):
     return out
 
 
-def test_killed_in_a_cache_write_in_a_checkpoint_write_and_before_the_report(photo_folder, uninterrupted, tmp_path):
+def test_killed_in_a_cache_write_in_a_checkpoint_write_and_before_the_report(
+    photo_folder, uninterrupted, tmp_path
+):
     out = tmp_path / "run"
     assert killed("cache", 3, photo_folder, out), "before anything trained"
     assert not out.exists()
@@ -67,11 +91,24 @@ def test_killed_in_a_cache_write_in_a_checkpoint_write_and_before_the_report(pho
 
 def begun(data, out, *more) -> subprocess.Popen:
     """`graft train` in a process of its own that has written a checkpoint."""
-    command = [sys.executable, "-m", "recipes.commands", "train", "image-classification", *options(data, out, *more)]
+    command = [
+        sys.executable,
+        "-m",
+        "graft",
+        "train",
+        "image-classification",
+        *options(data, out, *more),
+    ]
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell ignores it for what runs behind it
-    )  # fmt: skip
+        command,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a shell ignores it for what runs behind it
+    )
     for line in process.stderr:
         if "epoch 3:" in line:
             return process
@@ -79,7 +116,8 @@ def begun(data, out, *more) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "words"), [(signal.SIGTERM, 143, "ended by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
+    ("number", "code", "words"),
+    [(signal.SIGTERM, 143, "ended by SIGTERM"), (signal.SIGINT, 130, "interrupted")],
 )
 def test_asked_to_end_it_says_in_one_line_what_is_kept(
     number, code, words, photo_folder, uninterrupted, tmp_path, capsys
@@ -91,7 +129,10 @@ def test_asked_to_end_it_says_in_one_line_what_is_kept(
     process.send_signal(number)
     said = process.stderr.read()
     assert process.wait() == code
-    last = f"graft train: {words}: '{out}' is kept as of its last finished epoch: --resume goes on with it"
+    last = (
+        f"graft train: {words}: '{out}' is kept as of its last finished epoch: --resume goes on "
+        "with it"
+    )
     assert said.splitlines()[-1] == last
     assert "Traceback" not in said
     assert sorted(path.name for path in tmp_path.iterdir()) == [".graft-cache", ".run.part"]

@@ -9,22 +9,37 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recipes.commands import evaluate
-from zoo.vision import decode
+from graft.recipes.commands import evaluate
+from graft.zoo.vision import decode
 
 
 def test_a_run_holds_what_the_contract_says(small_run, kept_of):
     assert kept_of(small_run)["rule"] == "best"
     names = {path.name for path in small_run.iterdir()}
     assert names == {
-        "run.json", "history.csv", "model.keras", "labels.txt", "examples.npz", "samples.npz", "mistakes.npz",
-        "report.html", "test_units.npz", "splits.npz", "export",
-    }  # fmt: skip
+        "run.json",
+        "history.csv",
+        "model.keras",
+        "labels.txt",
+        "examples.npz",
+        "samples.npz",
+        "mistakes.npz",
+        "report.html",
+        "test_units.npz",
+        "splits.npz",
+        "export",
+    }
     run = json.loads((small_run / "run.json").read_text())
-    assert (small_run / "labels.txt").read_text().split() == run["data"]["labels"] == ["left", "right", "top"]
+    assert (
+        (small_run / "labels.txt").read_text().split()
+        == run["data"]["labels"]
+        == ["left", "right", "top"]
+    )
     assert {split: part["examples"] for split, part in run["data"]["splits"].items()} == {
-        "train": 42, "validation": 9, "test": 9,
-    }  # fmt: skip
+        "train": 42,
+        "validation": 9,
+        "test": 9,
+    }
     assert run["data"]["made_splits"] == ["test", "validation"]
     assert run["backbone"]["weights"]["spec"] == "bundled"
     assert len(run["backbone"]["weights"]["sha256"]) == 64
@@ -94,18 +109,26 @@ def test_predict_on_any_artifact(graft, artifacts, oddities, kind):
     done = graft("predict", artifacts[kind], oddities, "--json")
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
-    assert [result["input"].rsplit("/", 1)[1] for result in results] == sorted(p.name for p in oddities.iterdir())
+    assert [result["input"].rsplit("/", 1)[1] for result in results] == sorted(
+        p.name for p in oddities.iterdir()
+    )
     for result in results:
         assert set(result) == {"input", "label", "probability", "scores"}
         assert set(result["scores"]) == {"left", "right", "top"}
-        assert result["scores"][result["label"]] == result["probability"] == max(result["scores"].values())
+        assert (
+            result["scores"][result["label"]]
+            == result["probability"]
+            == max(result["scores"].values())
+        )
         assert sum(result["scores"].values()) == pytest.approx(1, abs=1e-5)
         # One scene, whatever the file's size and mode.
         assert result["scores"]["left"] == pytest.approx(results[0]["scores"]["left"], abs=0.08)
 
 
 def test_predict_prints_a_line_a_picture(graft, artifacts, oddities):
-    done = graft("predict", artifacts["tflite"], oddities / "grey.jpg", oddities / "large.png", "--top", 2)
+    done = graft(
+        "predict", artifacts["tflite"], oddities / "grey.jpg", oddities / "large.png", "--top", 2
+    )
     lines = done.stdout.splitlines()
     assert len(lines) == 2
     assert re.fullmatch(r".*grey\.jpg\t\w+ [01]\.\d{3}\t\w+ [01]\.\d{3}", lines[0])
@@ -131,16 +154,43 @@ def test_predict_and_evaluate_on_small_files_import_no_tensorflow(artifacts, pho
 def test_train_export_evaluate_by_hand(graft, photo_folder, tmp_path):
     """What a user types, in processes of their own; from a table, with several options on."""
     rows = ["path,label"] + [
-        f"{p.relative_to(photo_folder)},{p.parent.name}" for p in sorted(photo_folder.rglob("*.png"))
+        f"{p.relative_to(photo_folder)},{p.parent.name}"
+        for p in sorted(photo_folder.rglob("*.png"))
     ]
     (photo_folder / "photos.csv").write_text("\n".join(rows))
     out = tmp_path / "run"
     done = graft(
-        "train", "image-classification", "--data", photo_folder / "photos.csv", "--out", out, "--backbone",
-        "mobilenet_0.25", "--weights", "none", "--schedule", "full", "--epochs", 1, "--image-size", 32, "--batch-size", 16,
-        "--augment", "flip", "crop", "color", "cutmix", "--label-smoothing", 0.1, "--class-weights", "--patience", 1,
-        "--mixed-precision", "--tensorboard",
-    )  # fmt: skip
+        "train",
+        "image-classification",
+        "--data",
+        photo_folder / "photos.csv",
+        "--out",
+        out,
+        "--backbone",
+        "mobilenet_0.25",
+        "--weights",
+        "none",
+        "--schedule",
+        "full",
+        "--epochs",
+        1,
+        "--image-size",
+        32,
+        "--batch-size",
+        16,
+        "--augment",
+        "flip",
+        "crop",
+        "color",
+        "cutmix",
+        "--label-smoothing",
+        0.1,
+        "--class-weights",
+        "--patience",
+        1,
+        "--mixed-precision",
+        "--tensorboard",
+    )
     (photo_folder / "photos.csv").unlink()
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("test accuracy ")
@@ -174,13 +224,17 @@ def test_help_and_zoo_are_quick(graft):
 def test_zoo_lists_every_row(graft):
     rows = json.loads(graft("zoo", "--json").stdout)
     lines = graft("zoo").stdout.splitlines()
-    assert len(lines) == len(rows) + 5, "a head and a foot for each of two tables, and a line between"
+    assert len(lines) == len(rows) + 5, (
+        "a head and a foot for each of two tables, and a line between"
+    )
     assert {row["modality"] for row in rows} == {"image", "text"}
-    assert {"name", "parameters", "image_size", "feature_dim", "top1", "licence", "paper"} <= set(rows[0])
+    assert {"name", "parameters", "image_size", "feature_dim", "top1", "licence", "paper"} <= set(
+        rows[0]
+    )
 
 
 def test_recipes_have_help(graft):
-    from recipes.commands.train import RECIPES
+    from graft.recipes.commands.train import RECIPES
 
     for name in RECIPES:
         done = graft("train", name, "--help")
@@ -194,9 +248,9 @@ def test_tensorflow_datasets(tmp_path, monkeypatch):
     """Real `tfds.load` on a data set that tfds's own builder prepared on disk."""
     import tensorflow_datasets as tfds
 
-    from recipes.engine import sources
+    from graft.recipes.data import sources
+    from graft.zoo.errors import ConfigError
     from tests.conftest import shapes_picture
-    from zoo.errors import ConfigError
 
     class TinyShapes(tfds.core.GeneratorBasedBuilder):
         """Three kinds of pictures."""
@@ -210,7 +264,9 @@ def test_tensorflow_datasets(tmp_path, monkeypatch):
                     "label": tfds.features.ClassLabel(names=["l", "r", "t"]),
                 }
             )
-            return self.dataset_info_from_configs(features=features, supervised_keys=("image", "label"))
+            return self.dataset_info_from_configs(
+                features=features, supervised_keys=("image", "label")
+            )
 
         def _split_generators(self, manager):
             return {"train": self._generate_examples(6), "test": self._generate_examples(3)}
@@ -224,7 +280,10 @@ def test_tensorflow_datasets(tmp_path, monkeypatch):
     TinyShapes(data_dir=str(tmp_path)).download_and_prepare()
     source = sources.load("tfds:tiny_shapes")
     assert source.labels == ("l", "r", "t")
-    assert {split: len(examples) for split, examples in source.splits.items()} == {"train": 6, "test": 3}
+    assert {split: len(examples) for split, examples in source.splits.items()} == {
+        "train": 6,
+        "test": 3,
+    }
     by_name = {example.name: example for example in source.splits["train"]}
     picture = next(e for e in by_name.values() if e.label == "l")
     assert decode(picture.image, 24).shape == (24, 24, 3)
@@ -233,8 +292,8 @@ def test_tensorflow_datasets(tmp_path, monkeypatch):
 
 
 def test_tensorflow_datasets_without_a_network(tmp_path, monkeypatch):
-    from recipes.engine import sources
-    from zoo.errors import ConfigError
+    from graft.recipes.data import sources
+    from graft.zoo.errors import ConfigError
 
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
@@ -242,4 +301,6 @@ def test_tensorflow_datasets_without_a_network(tmp_path, monkeypatch):
     # tfds tries again and again, for minutes; the pauses between are not what is tested.
     monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *_: None)
     with pytest.raises(ConfigError, match="could not prepare 'tf_flowers' .* without a network"):
-        sources.load("tfds:tf_flowers")  # one file: no other download goes on after the first has failed
+        sources.load(
+            "tfds:tf_flowers"
+        )  # one file: no other download goes on after the first has failed

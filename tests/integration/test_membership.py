@@ -1,4 +1,6 @@
-"""Nothing is measured on what a model was trained on, through the real command line: runs, files, exports."""
+"""Nothing is measured on what a model was trained on, through the real command line: runs, files,
+exports.
+"""
 
 import json
 import os
@@ -6,12 +8,14 @@ import shutil
 
 import pytest
 
-from recipes.engine import sources, splits
+from graft.recipes.data import sources, splits
 
 
 @pytest.fixture(scope="module")
 def moved(small_run, photo_folder, tmp_path_factory):
-    """The photos that the small run was trained on, under other names, a third of them in each split."""
+    """The photos that the small run was trained on, under other names, a third of them in each
+    split.
+    """
     facts = json.loads((small_run / "run.json").read_text())["data"]
     known = splits.reuse(sources.load(str(photo_folder)), "train", facts)
     root = tmp_path_factory.mktemp("moved")
@@ -29,14 +33,23 @@ def test_pictures_that_were_trained_on_are_refused_under_any_name(call, artifact
         code, out, lines = call("evaluate", artifacts[kind], "--data", moved, "--split", split)
         assert code == 2
         assert out == ""
-        assert "14 of 14 " + split + " examples are in the training data of this model, whatever they are" in lines[-1]
+        assert (
+            "14 of 14 "
+            + split
+            + " examples are in the training data of this model, whatever they are"
+            in lines[-1]
+        )
         assert "renamed" in lines[-1]
     assert call("evaluate", artifacts[kind], "--data", moved, "--split", "train")[0] == 0
 
 
-def test_neither_does_an_export_or_a_table_of_files_measure_on_them(call, small_run, artifacts, moved, tmp_path):
+def test_neither_does_an_export_or_a_table_of_files_measure_on_them(
+    call, small_run, artifacts, moved, tmp_path
+):
     for run in (small_run, small_run / "model.keras"):
-        code, _, lines = call("export", run, "--data", moved, "--formats", "onnx", "--out", tmp_path / "out")
+        code, _, lines = call(
+            "export", run, "--data", moved, "--formats", "onnx", "--out", tmp_path / "out"
+        )
         assert code == 2
         assert "14 of 14 validation examples are in the training data of this model" in lines[-1]
     code, _, lines = call("measure", artifacts["onnx"], "--data", moved)
@@ -49,8 +62,15 @@ def test_what_a_run_records_is_small_and_goes_with_its_files(small_run):
     record = content["membership"]
     assert record["examples"] == {"train": 42, "validation": 9, "test": 9}
     assert set(record["digests"]) == {"train", "validation", "test"}
-    assert json.loads((small_run / "export" / "manifest.json").read_text())["training_data"]["membership"] == record
-    assert (small_run / "export" / "splits.npz").read_bytes() == (small_run / "splits.npz").read_bytes()
+    assert (
+        json.loads((small_run / "export" / "manifest.json").read_text())["training_data"][
+            "membership"
+        ]
+        == record
+    )
+    assert (small_run / "export" / "splits.npz").read_bytes() == (
+        small_run / "splits.npz"
+    ).read_bytes()
     assert (small_run / "splits.npz").stat().st_size < 100 * 60
 
 

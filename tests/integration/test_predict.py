@@ -10,16 +10,16 @@ import pytest
 from keras import layers
 from PIL import Image
 
+from graft.zoo import vision
 from tests.conftest import WORDS
 from tests.tiny import pictures
-from zoo import vision
 
 pytestmark = pytest.mark.usefixtures("quick_probe")
 
 
 @pytest.fixture
 def quick_probe(monkeypatch):
-    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
 
 
 @pytest.fixture
@@ -37,10 +37,15 @@ def test_one_bad_picture_does_not_take_the_others_away(call, artifacts, shots):
     """Before, there was no output at all."""
     code, out, lines = call("predict", artifacts["onnx"], shots)
     assert code == 1
-    assert [line.split("\t")[0] for line in out.splitlines()] == [str(shots / "a.png"), str(shots / "c.png")]
+    assert [line.split("\t")[0] for line in out.splitlines()] == [
+        str(shots / "a.png"),
+        str(shots / "c.png"),
+    ]
     assert "b.png' is not a readable picture" in lines[0]
     assert "1 of 3 could not be read" in lines[1]
-    code, out, lines = call("predict", artifacts["onnx"], shots, shots / "no.png", "--skip-bad", "--json")
+    code, out, lines = call(
+        "predict", artifacts["onnx"], shots, shots / "no.png", "--skip-bad", "--json"
+    )
     assert code == 0
     assert [row["input"] for row in json.loads(out)] == [str(shots / "a.png"), str(shots / "c.png")]
     assert [("b.png" in line, "no.png" in line) for line in lines] == [(True, False), (False, True)]
@@ -64,7 +69,7 @@ def test_patterns_and_lists(call, artifacts, shots, stdin):
 
 
 def test_results_come_as_they_are_made(call, artifacts, shots, monkeypatch):
-    monkeypatch.setattr("recipes.commands.predict.BATCH", 1)
+    monkeypatch.setattr("graft.recipes.commands.predict.BATCH", 1)
     decoded = vision.decode
 
     def stop_at_the_last(file, size):
@@ -72,7 +77,7 @@ def test_results_come_as_they_are_made(call, artifacts, shots, monkeypatch):
             raise KeyboardInterrupt
         return decoded(file, size)
 
-    monkeypatch.setattr("zoo.vision.decode", stop_at_the_last)
+    monkeypatch.setattr("graft.zoo.vision.decode", stop_at_the_last)
     code, out, _ = call("predict", artifacts["onnx"], shots, "--json")
     assert code == 130
     assert [row["input"] for row in json.loads(out)] == [str(shots / "a.png")]
@@ -82,20 +87,39 @@ def test_answers_go_into_tables(call, artifacts, shots, tmp_path):
     odd = shots / 'd,"e".png'
     shutil.copy(shots / "a.png", odd)
     table = tmp_path / "answers.csv"
-    code, out, _ = call("predict", artifacts["onnx"], shots / "a.png", odd, "--out", table, "--json")
+    code, out, _ = call(
+        "predict", artifacts["onnx"], shots / "a.png", odd, "--out", table, "--json"
+    )
     assert code == 0
     rows = list(csv.DictReader(table.open(newline="")))
-    assert list(rows[0]) == ["input", "label", "probability", "score_left", "score_right", "score_top"]
+    assert list(rows[0]) == [
+        "input",
+        "label",
+        "probability",
+        "score_left",
+        "score_right",
+        "score_top",
+    ]
     for row, answer in zip(rows, json.loads(out), strict=True):
         assert (row["input"], row["label"]) == (answer["input"], answer["label"])
         assert float(row["probability"]) == answer["probability"]
     lines = tmp_path / "answers.jsonl"
-    assert call("predict", artifacts["onnx"], shots / "a.png", shots / "b.png", "--out", lines)[0] == 1
+    assert (
+        call("predict", artifacts["onnx"], shots / "a.png", shots / "b.png", "--out", lines)[0] == 1
+    )
     assert json.loads(lines.read_text())["scores"].keys() == {"left", "right", "top"}
     assert "exists already" in call("predict", artifacts["onnx"], shots, "--out", table)[2][0]
-    assert "is no table" in call("predict", artifacts["onnx"], shots, "--out", tmp_path / "a.txt")[2][0]
-    assert "is a folder" in call("predict", artifacts["onnx"], shots, "--out", _made(tmp_path / "f.csv"))[2][0]
-    assert call("predict", artifacts["onnx"], shots / "a.png", "--out", table, "--overwrite")[0] == 0
+    assert (
+        "is no table"
+        in call("predict", artifacts["onnx"], shots, "--out", tmp_path / "a.txt")[2][0]
+    )
+    assert (
+        "is a folder"
+        in call("predict", artifacts["onnx"], shots, "--out", _made(tmp_path / "f.csv"))[2][0]
+    )
+    assert (
+        call("predict", artifacts["onnx"], shots / "a.png", "--out", table, "--overwrite")[0] == 0
+    )
     assert len(table.read_text().splitlines()) == 2
 
 
@@ -111,20 +135,28 @@ def _made(folder):
 @pytest.fixture(scope="module")
 def mail(tiny_encoder, tmp_path_factory):
     """A run that tags things with an @ or a $ in them, and was trained to 16 tokens."""
-    from recipes.token_classification import Config, main
+    from graft.recipes.token_classification import Config, main
 
     folder = tmp_path_factory.mktemp("mail")
     with (folder / "mail.conll").open("w") as file:
         for i in range(60):
-            thing = (f"{WORDS[i % 9]}@{WORDS[i % 7]}.com", "B-EMAIL") if i % 2 else (f"${i}.50", "B-MONEY")
+            thing = (
+                (f"{WORDS[i % 9]}@{WORDS[i % 7]}.com", "B-EMAIL")
+                if i % 2
+                else (f"${i}.50", "B-MONEY")
+            )
             file.writelines(f"{word} {tag}\n" for word, tag in (("the", "O"), thing, ("runs", "O")))
             file.write("\n")
     main(
         Config(
-            data=str(folder / "mail.conll"), out=folder / "run", backbone=str(tiny_encoder), epochs=1, max_length=16,
+            data=str(folder / "mail.conll"),
+            out=folder / "run",
+            backbone=str(tiny_encoder),
+            epochs=1,
+            max_length=16,
             schedule="feature_extraction",
         )
-    )  # fmt: skip
+    )
     return folder / "run"
 
 
@@ -135,8 +167,13 @@ def test_words_of_a_text_are_those_of_the_training_file(call, mail):
     assert row["words"] == ["the", "red@box.com", ",", "runs"]
     (row,) = json.loads(call("predict", mail, "the  red@box.com, runs", "--json", "--words")[1])
     assert row["words"] == ["the", "red@box.com,", "runs"]
-    (row,) = json.loads(call("predict", mail, '["the", "New York", "red@box.com,"]', "--json", "--words")[1])
-    assert (row["input"], row["words"]) == ("the New York red@box.com,", ["the", "New York", "red@box.com,"])
+    (row,) = json.loads(
+        call("predict", mail, '["the", "New York", "red@box.com,"]', "--json", "--words")[1]
+    )
+    assert (row["input"], row["words"]) == (
+        "the New York red@box.com,",
+        ["the", "New York", "red@box.com,"],
+    )
     assert all(row["input"][e["start"] : e["end"]] == e["text"] for e in row["entities"])
 
 
@@ -160,7 +197,11 @@ def test_lines_of_stdin_end_at_newlines_alone(call, mail, stdin):
     stdin("\ufeffthe red\u2028box\r\nthe\x85box\nthe\x0cbox\rthe ball\n\n".encode() + b"\xff\n")
     code, out, lines = call("predict", mail, "-", "--json")
     assert code == 1
-    assert [row["input"] for row in json.loads(out)] == ["the red\u2028box", "the\x85box", "the\x0cbox\rthe ball"]
+    assert [row["input"] for row in json.loads(out)] == [
+        "the red\u2028box",
+        "the\x85box",
+        "the\x0cbox\rthe ball",
+    ]
     assert "line 4 of stdin is empty" in lines[0]
     assert "line 5 of stdin, byte 1: 0xff is not UTF-8" in lines[1]
 
@@ -172,21 +213,27 @@ def test_files_of_texts_are_read(call, mail, tmp_path, monkeypatch):
     code, out, lines = call("predict", mail, table, "--json")
     assert (code, [row["input"] for row in json.loads(out)]) == (1, ["the red, box", "a ball"])
     assert "line 3" in lines[0]
-    assert [r["input"] for r in json.loads(call("predict", mail, table, "--json", "--text-column", "said")[1])] == [
-        "x"
-    ] * 3
+    assert [
+        r["input"]
+        for r in json.loads(call("predict", mail, table, "--json", "--text-column", "said")[1])
+    ] == ["x"] * 3
     code, _, (line,) = call("predict", mail, table, "--text-column", "tweet")
     assert code == 2
     assert "has no column 'tweet'" in line
     assert "--text-column" in line
     (tmp_path / "lines.txt").write_bytes(b"the red\r\na ball\n")
-    assert [r["input"] for r in json.loads(call("predict", mail, tmp_path / "lines.txt", "--json")[1])] == [
+    assert [
+        r["input"] for r in json.loads(call("predict", mail, tmp_path / "lines.txt", "--json")[1])
+    ] == [
         "the red",
         "a ball",
     ]
     (tmp_path / "words.jsonl").write_text('{"text": ["a", "red@box.com,", "New York"]}\n')
     (row,) = json.loads(call("predict", mail, tmp_path / "words.jsonl", "--json")[1])
-    assert (row["input"], row["words"]) == ("a red@box.com, New York", ["a", "red@box.com,", "New York"])
+    assert (row["input"], row["words"]) == (
+        "a red@box.com, New York",
+        ["a", "red@box.com,", "New York"],
+    )
     answers = tmp_path / "answers.csv"
     assert call("predict", mail, "the red box", "the red box " * 20, "--out", answers)[0] == 0
     assert [row["truncated"] for row in csv.DictReader(answers.open())] == ["False", "True"]
@@ -205,7 +252,10 @@ def test_files_of_texts_are_read(call, mail, tmp_path, monkeypatch):
 
 
 def test_words_are_for_models_that_tag(call, artifacts, shots):
-    assert "--words is for models of texts" in call("predict", artifacts["onnx"], shots, "--words")[2][0]
+    assert (
+        "--words is for models of texts"
+        in call("predict", artifacts["onnx"], shots, "--words")[2][0]
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -214,8 +264,10 @@ def test_words_are_for_models_that_tag(call, artifacts, shots):
 
 @pytest.fixture
 def own(tmp_path):
-    """Saves a Sequential model that tells left, right and top, or left and right with one unit: a ridge regression on pixels
-    from 0 to 1. It takes 0 to 255, or, where it is not `scaled`, 0 to 1, and is blind to what lies above."""
+    """Saves a Sequential model that tells left, right and top, or left and right with one unit: a
+    ridge regression on pixels from 0 to 1. It takes 0 to 255, or, where it is not `scaled`, 0 to 1,
+    and is blind to what lies above.
+    """
 
     def make(units, activation, *, scaled=True):
         data = pictures(120)
@@ -236,10 +288,22 @@ def own(tmp_path):
 
 
 def test_logits_end_as_probabilities_in_every_file(call, own, photo_folder, tmp_path):
-    """Before, they were values, and "accuracy 100.0 %" was how near the files' values were to Keras's."""
+    """Before, they were values, and "accuracy 100.0 %" was how near the files' values were to
+    Keras's.
+    """
     path = own(3, None)
     said = ("--labels", "left,right,top", "--outputs", "logits")
-    code, out, _ = call("export", path, "--data", photo_folder, "--formats", "onnx", "--out", tmp_path / "out", *said)
+    code, out, _ = call(
+        "export",
+        path,
+        "--data",
+        photo_folder,
+        "--formats",
+        "onnx",
+        "--out",
+        tmp_path / "out",
+        *said,
+    )
     assert code == 0
     assert "validation accuracy 100.0 %" in out
     assert "warning" not in out
@@ -263,7 +327,7 @@ def test_logits_end_as_probabilities_in_every_file(call, own, photo_folder, tmp_
 
 
 def _measured(call, path, data, said):
-    import export.probe
+    from graft import export
 
     latency = {"median": 1.0, "p90": 1.0, "threads": 1}
     found = {"latency_ms": {"one_thread": latency, "all_threads": latency}, "peak_memory_bytes": 1}
@@ -283,7 +347,11 @@ def test_one_unit_is_measured_with_two_folders(call, own, photo_folder, tmp_path
         assert set(found["per_class"]) == {"left", "right"}
         given = ("--data", data, "--labels", labels, "--formats", "onnx", "--overwrite")
         assert call("export", path, *given)[0] == 0
-        (row,) = json.loads(call("predict", tmp_path / "export" / "model.onnx", data / "left" / "01.png", "--json")[1])
+        (row,) = json.loads(
+            call("predict", tmp_path / "export" / "model.onnx", data / "left" / "01.png", "--json")[
+                1
+            ]
+        )
         assert row["label"] == "left"
         assert row["probability"] > 0.5
     code, _, (*_, line) = call("evaluate", path, "--data", photo_folder, "--labels", "right")
@@ -298,7 +366,10 @@ def test_pixels_from_0_to_1_are_asked_about_and_made_in_the_file(call, own, phot
     for verb, *options in (("export", *of_export), ("evaluate",)):
         code, _, lines = call(verb, path, *given, *options)
         assert code == 0
-        assert "does it expect pixels from 0 to 255? with --input-range 0..1 it is right on 100.0%" in lines[-1]
+        assert (
+            "does it expect pixels from 0 to 255? with --input-range 0..1 it is right on 100.0%"
+            in lines[-1]
+        )
     code, out, lines = call("export", path, *given, *of_export, "--input-range", "0..1")
     assert (code, lines) == (0, [])
     assert "validation accuracy 100.0 %" in out

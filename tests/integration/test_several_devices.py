@@ -1,4 +1,6 @@
-"""Two devices share a batch and end where one would; on a machine without GPUs two logical CPUs stand in."""
+"""Two devices share a batch and end where one would; on a machine without GPUs two logical CPUs
+stand in.
+"""
 
 import subprocess
 import sys
@@ -6,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from recipes.engine import device
-from zoo.errors import ConfigError
+from graft.recipes.train import device
+from graft.zoo.errors import ConfigError
 
 CODE = """
 import tensorflow as tf
@@ -46,7 +48,11 @@ print("the same", losses)
 
 def test_two_devices_train_as_one():
     done = subprocess.run(
-        [sys.executable, "-c", CODE], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+        [sys.executable, "-c", CODE],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "the same" in done.stdout, done.stderr[-3000:]
 

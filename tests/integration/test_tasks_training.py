@@ -1,4 +1,6 @@
-"""Trainings of several tasks at once: what is not known, weights that are learned, cached features."""
+"""Trainings of several tasks at once: what is not known, weights that are learned, cached
+features.
+"""
 
 import keras
 import numpy as np
@@ -6,19 +8,19 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from recipes.engine import tasks
-from recipes.engine.fit import predict, train
-from recipes.engine.gradnorm import GradNorm
-from recipes.engine.images import Images
-from recipes.engine.schedule import Phase
-from recipes.engine.settings import FitSettings
-from recipes.engine.store import Store
+from graft.recipes.codecs.images import Images
+from graft.recipes.data import tasks
+from graft.recipes.feed.store import Store
+from graft.recipes.train.fit import predict, train
+from graft.recipes.train.gradnorm import GradNorm
+from graft.recipes.train.schedule import Phase
+from graft.recipes.train.settings import FitSettings
+from graft.zoo.graph.stack import stack
+from graft.zoo.heads import heads
+from graft.zoo.heads.heads import Tasks
 from tests.conftest import tiny_backbone
 from tests.tiny import GREY, PLACE, tasked
 from tests.unit.test_resume import Killed
-from zoo import heads
-from zoo.heads import Tasks
-from zoo.stack import stack
 
 ALL = (Phase("all", "all", 4, 0.01, batch_norm="train"),)
 
@@ -32,11 +34,17 @@ WEIGHTINGS = pytest.mark.parametrize("weighting", ["fixed", "uncertainty", "grad
 
 @pytest.fixture(scope="module")
 def data():
-    return {"train": tasked(48, gaps=0.3), "validation": tasked(12, 1, gaps=0.3), "test": tasked(12, 2)}
+    return {
+        "train": tasked(48, gaps=0.3),
+        "validation": tasked(12, 1, gaps=0.3),
+        "test": tasked(12, 2),
+    }
 
 
 def three_tasks(images):
-    """The same pictures, of which is also asked what they are like; the answer is known of every third."""
+    """The same pictures, of which is also asked what they are like; the answer is known of every
+    third.
+    """
     place, grey = np.nan_to_num(images.targets["place"]), np.nan_to_num(images.targets["grey"])
     like = np.stack([place[:, 0], grey[:, 0] > 120], -1).astype(np.float32)
     like[np.arange(len(like)) % 3 > 0] = np.nan
@@ -47,17 +55,24 @@ def three_tasks(images):
 def with_empty(images, count):
     """The same pictures and `count` of which nothing is known."""
     again = np.arange(count) % len(images)
-    targets = {name: np.concatenate([rows, np.full_like(rows[again], np.nan)]) for name, rows in images.targets.items()}
+    targets = {
+        name: np.concatenate([rows, np.full_like(rows[again], np.nan)])
+        for name, rows in images.targets.items()
+    }
     names = images.names + tuple(images.names[i] for i in again)
     return Images(np.concatenate([images.pixels, images.pixels[again]]), targets, names, ())
 
 
 def weighted(weighting, *parts):
     fixed = tuple(1 / (1 + i) for i in range(len(parts)))
-    return Tasks(parts, None if weighting == "uncertainty" else fixed, balanced=weighting == "gradnorm")
+    return Tasks(
+        parts, None if weighting == "uncertainty" else fixed, balanced=weighting == "gradnorm"
+    )
 
 
-def fitted(data, together, store=None, phases=ALL, backbone=tiny_backbone, batch_size=8, **settings):
+def fitted(
+    data, together, store=None, phases=ALL, backbone=tiny_backbone, batch_size=8, **settings
+):
     build = lambda: stack(backbone(), together)  # noqa: E731
     settings = FitSettings(batch_size=batch_size, cache_dtype="float32", **settings)
     model, (result,) = train(build, together, phases, data, [0], settings, store=store)
@@ -90,7 +105,9 @@ def plain_backbone():
 
 @WEIGHTINGS
 def test_steps_do_not_see_what_is_not_known(data, weighting):
-    """Of all kinds of tasks: neither the loss nor the weights of a training change with rows that have no answer."""
+    """Of all kinds of tasks: neither the loss nor the weights of a training change with rows that
+    have no answer.
+    """
     parts = {split: three_tasks(images) for split, images in data.items()}
     more = {**parts, "train": with_empty(parts["train"], 48)}
     together, phases = weighted(weighting, PLACE, GREY, LIKE), (Phase("all", "all", 3, 0.01),)
@@ -125,7 +142,9 @@ def test_cached_features_serve_several_tasks(data, tmp_path):
 
 @pytest.mark.parametrize("weighting", ["uncertainty", "gradnorm"])
 def test_weights_are_found_with_and_without_cached_features(data, tmp_path, weighting):
-    """Behind cached features the tasks share nothing but the inputs; behind a frozen prefix the rest is nested."""
+    """Behind cached features the tasks share nothing but the inputs; behind a frozen prefix the
+    rest is nested.
+    """
     balanced = weighting == "gradnorm"
     together = Tasks((PLACE, GREY), (1.0, 1.0) if balanced else None, balanced=balanced)
     _, plain = fitted(data, together, phases=HEAD_FIRST)
@@ -137,7 +156,7 @@ def test_weights_are_found_with_and_without_cached_features(data, tmp_path, weig
 
 
 def test_gradnorm_begins_anew_with_each_seed_and_goes_on_after_a_kill(data, tmp_path, monkeypatch):
-    from recipes.engine.checkpoint import Checkpoints
+    from graft.recipes.train.checkpoint import Checkpoints
 
     together = Tasks((PLACE, GREY), (1.0, 0.5), balanced=True)
 
@@ -167,11 +186,15 @@ def test_gradnorm_begins_anew_with_each_seed_and_goes_on_after_a_kill(data, tmp_
 
 
 def balance(losses, answered, first=(0.0, 0.0)):
-    """(the slope by the weights of two tasks whose gradients are of one size on what is answered, their first losses)"""
+    """(the slope by the weights of two tasks whose gradients are of one size on what is answered,
+    their first losses)
+    """
     model = stack(tiny_backbone(), [PLACE, GREY])
     made = GradNorm(model, Tasks((PLACE, GREY), (1.0, 1.0), balanced=True))
     made.first.assign(first)
-    slope = made._slope(*(tf.constant(values, tf.float32) for values in (answered, losses, answered)))
+    slope = made._slope(
+        *(tf.constant(values, tf.float32) for values in (answered, losses, answered))
+    )
     return np.asarray(slope), np.asarray(made.first)
 
 
@@ -181,12 +204,16 @@ def test_a_task_that_lags_behind_is_pulled_forward():
 
 
 def test_a_task_with_few_answers_does_not_seem_to_lag():
-    """Where a step has a tenth of the answers that are usual, loss and gradient are a tenth, and no sign of learning."""
+    """Where a step has a tenth of the answers that are usual, loss and gradient are a tenth, and no
+    sign of learning.
+    """
     slope, first = balance((1.0, 0.1), (1.0, 0.1))
     np.testing.assert_allclose(first, [1, 1])
     np.testing.assert_allclose(balance((0.5, 0.025), (1.0, 0.05), first)[0], slope)
     slope, first = balance((1.0, 0.0), (1.0, 0.0))
-    np.testing.assert_allclose(first, [1, 0], err_msg="without an answer nothing is known of its pace")
+    np.testing.assert_allclose(
+        first, [1, 0], err_msg="without an answer nothing is known of its pace"
+    )
     assert slope[1] == 0
 
 
@@ -194,7 +221,10 @@ def test_gradnorm_gives_weight_to_the_task_whose_gradient_is_small():
     inputs = keras.Input((4,))
     shared = layers.Dense(4, name="shared")(inputs)
     outputs = {name: layers.Dense(1, name=name)(shared) for name in ("loud", "quiet")}
-    made = [heads.regression([name], name=name, scale=scale) for name, scale in (("loud", 0.01), ("quiet", 10.0))]
+    made = [
+        heads.regression([name], name=name, scale=scale)
+        for name, scale in (("loud", 0.01), ("quiet", 10.0))
+    ]
     model = GradNorm(keras.Model(inputs, outputs), Tasks(tuple(made), (1.0, 1.0), balanced=True))
     model.compile("sgd", loss={head.name: head.loss() for head in made})
     rng = np.random.default_rng(0)

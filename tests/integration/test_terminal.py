@@ -18,7 +18,10 @@ def model(tmp_path_factory):
     from onnx import TensorProto, helper
 
     graph = helper.make_graph(
-        [helper.make_node("GlobalAveragePool", ["chw"], ["mean"]), helper.make_node("Flatten", ["mean"], ["scaled"])],
+        [
+            helper.make_node("GlobalAveragePool", ["chw"], ["mean"]),
+            helper.make_node("Flatten", ["mean"], ["scaled"]),
+        ],
         "g",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, [None, 8, 8, 3])],
         [helper.make_tensor_value_info("p", TensorProto.FLOAT, [None, 3])],
@@ -26,7 +29,10 @@ def model(tmp_path_factory):
     graph.node.insert(0, helper.make_node("Transpose", ["image"], ["chw"], perm=[0, 3, 1, 2]))
     graph.node.append(helper.make_node("Softmax", ["scaled"], ["p"]))
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    properties = {"labels": json.dumps(["[/red]\x1b[2J", "=green", "blue\u202e"]), "preprocessing": "{}"}
+    properties = {
+        "labels": json.dumps(["[/red]\x1b[2J", "=green", "blue\u202e"]),
+        "preprocessing": "{}",
+    }
     helper.set_model_props(made, properties)
     file = tmp_path_factory.mktemp("terminal") / "model.onnx"
     onnx.save_model(made, str(file))
@@ -48,7 +54,9 @@ def photos(tmp_path_factory):
 def test_names_and_labels_are_shown_in_any_encoding(graft, model, photos, tmp_path):
     done = graft("predict", model, photos, "--out", tmp_path / "a.csv", PYTHONIOENCODING="utf-8")
     assert done.returncode == 1
-    assert done.stdout == (f"{photos / SHOWN}\t=green 1.000\t[/red]\\x1b[2J 0.000\tblue\\u202e 0.000\n")
+    assert done.stdout == (
+        f"{photos / SHOWN}\t=green 1.000\t[/red]\\x1b[2J 0.000\tblue\\u202e 0.000\n"
+    )
     assert r"bad\n\x1b]0;x.png' is not a readable picture" in done.stderr
     assert len(done.stderr.splitlines()) == 2
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
@@ -84,7 +92,9 @@ def test_a_savedmodel_that_reads_files_needs_trust(graft, photos, tmp_path):
     module = tf.Module()
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")
     (tmp_path / "preprocessing.json").write_text("{}")
-    module.assets = [tf.saved_model.Asset(str(tmp_path / name)) for name in ("labels.txt", "preprocessing.json")]
+    module.assets = [
+        tf.saved_model.Asset(str(tmp_path / name)) for name in ("labels.txt", "preprocessing.json")
+    ]
 
     @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32, name="image")])
     def call(image):

@@ -4,15 +4,20 @@ import keras
 import numpy as np
 import pytest
 
-from recipes.engine import fit, gather, head_evaluation, pipeline, sentences
-from recipes.engine.schedule import TEXT_SCHEDULES, Phase, for_width, lengthened
-from recipes.engine.settings import FitSettings
-from recipes.engine.store import Store
-from recipes.engine.texts import Ragged, encode, encode_splits, padded
-from zoo import adapters, encoders, heads
-from zoo.blocks import find_blocks
-from zoo.errors import ConfigError
-from zoo.stack import backbone_of, stack
+from graft.recipes.codecs.texts import Ragged, encode, encode_splits, padded
+from graft.recipes.data import sentences
+from graft.recipes.feed import gather, pipeline
+from graft.recipes.feed.store import Store
+from graft.recipes.tasks import head_evaluation
+from graft.recipes.train import fit
+from graft.recipes.train.schedule import TEXT_SCHEDULES, Phase, for_width, lengthened
+from graft.recipes.train.settings import FitSettings
+from graft.zoo.backbones import encoders
+from graft.zoo.errors import ConfigError
+from graft.zoo.graph import adapters
+from graft.zoo.graph.blocks import find_blocks
+from graft.zoo.graph.stack import backbone_of, stack
+from graft.zoo.heads import heads
 
 HEAD = heads.single_label(["blue", "green", "red"], dropout=0.1)
 QUIET = FitSettings(batch_size=8, weight_decay=0.0)
@@ -26,7 +31,9 @@ def row(tiny_encoder):
 @pytest.fixture(scope="module")
 def colours(row, sentences_csv):
     source = sentences.load(str(sentences_csv), need=("label",))
-    return encode_splits(source, encoders.tokenizer(row), [HEAD], inputs=encoders.INPUTS, max_length=32)
+    return encode_splits(
+        source, encoders.tokenizer(row), [HEAD], inputs=encoders.INPUTS, max_length=32
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +49,14 @@ def tagged(row, tmp_path_factory):
         lines.append(f"{' '.join(chosen)},{'yes' if 'stone' in chosen else 'no'},{' '.join(tags)}")
     path = tmp_path_factory.mktemp("tagged") / "words.csv"
     path.write_text("\n".join(lines) + "\n")
-    from recipes.engine import splits
+    from graft.recipes.data import splits
 
     source, _ = splits.complete(sentences.load(str(path), need=("label", "tags")), 0)
     intent = heads.single_label(source.labels, name="intent")
     slots = heads.tags(sentences.tag_names(source), name="slots")
-    texts = encode_splits(source, encoders.tokenizer(row), [intent, slots], inputs=encoders.INPUTS, max_length=32)
+    texts = encode_splits(
+        source, encoders.tokenizer(row), [intent, slots], inputs=encoders.INPUTS, max_length=32
+    )
     return texts, intent, slots
 
 
@@ -61,10 +70,15 @@ def test_batches_hold_every_sentence_once_and_little_padding(colours):
     order = pipeline.Order(len(train), 6, seed=1, epochs=2, lengths=train.ids.lengths)
     batches = list(pipeline.training_batches(train, order))
     assert len(batches) == 2 * order.steps
-    seen = [row[mask > 0].tobytes() for x, _ in batches[: order.steps]
-            for row, mask in zip(x["token_ids"].numpy(), x["padding_mask"].numpy(), strict=True)]  # fmt: skip
+    seen = [
+        row[mask > 0].tobytes()
+        for x, _ in batches[: order.steps]
+        for row, mask in zip(x["token_ids"].numpy(), x["padding_mask"].numpy(), strict=True)
+    ]
     assert sorted(seen) == sorted(train.ids[i].tobytes() for i in range(len(train)))
-    first, second = (b[0]["token_ids"].numpy().tobytes() for b in (batches[0], batches[order.steps]))
+    first, second = (
+        b[0]["token_ids"].numpy().tobytes() for b in (batches[0], batches[order.steps])
+    )
     assert first != second, "both epochs have the same order"
     share = np.mean([x["padding_mask"].numpy().mean() for x, _ in batches[: order.steps]])
     assert share > 0.6, "sentences of all lengths are in one batch"
@@ -102,7 +116,15 @@ def test_cached_features_train_the_same_model(row, colours, tmp_path, phase, mod
     for cache, store in ((mode, Store(tmp_path)), ("off", None)):
         settings = FitSettings(batch_size=8, weight_decay=0.0, cache_dtype="float32", cache=cache)
         head = heads.single_label(HEAD.labels)
-        _, (trained,) = fit.train(lambda: build(row, [head]), head, (phase,), colours, [0], settings, store=store)  # noqa: B023
+        _, (trained,) = fit.train(
+            lambda head=head: build(row, [head]),
+            head,
+            (phase,),
+            colours,
+            [0],
+            settings,
+            store=store,
+        )
         results.append(trained)
         assert trained.phases[0]["cached"] == (cache != "off")
     losses = [[epoch["loss"] for epoch in trained.history] for trained in results]
@@ -127,11 +149,17 @@ def test_low_rank_additions_train_alone_and_are_merged(row, colours):
         for v, a, b in zip(before.weights, before.get_weights(), first.weights, strict=True)
         if not np.array_equal(a, b)
     ]
-    assert all("query" in path or "value" in path or "probabilities" in path for path in changed if "seed" not in path)
+    assert all(
+        "query" in path or "value" in path or "probabilities" in path
+        for path in changed
+        if "seed" not in path
+    )
     assert any("query" in path for path in changed)
     merged = fit.predict(build(row), colours["validation"], [first.weights])[0]
     loss = HEAD.score(merged, colours["validation"].targets)["loss"]
-    assert loss == pytest.approx(first.validation_loss, abs=1e-4), "the merged weights are another model"
+    assert loss == pytest.approx(first.validation_loss, abs=1e-4), (
+        "the merged weights are another model"
+    )
     assert not np.array_equal(first.weights[-1], second.weights[-1])
 
 
@@ -147,7 +175,11 @@ def test_biases_train_alone(row, colours):
     assert described["trainable_parameters"] < described["total_parameters"] / 5
     _, (trained,) = fit.train(lambda: build(row), HEAD, phases, colours, [0], QUIET)
     for variable, a, b in zip(before.weights, before.get_weights(), trained.weights, strict=True):
-        if not np.array_equal(a, b) and "seed" not in variable.path and "probabilities" not in variable.path:
+        if (
+            not np.array_equal(a, b)
+            and "seed" not in variable.path
+            and "probabilities" not in variable.path
+        ):
             assert variable.name == "bias" or len(variable.shape) == 1, variable.path
 
 
@@ -171,10 +203,19 @@ def test_weights_of_tasks_weigh(row, tagged):
     texts, intent, slots = tagged
     tasks = heads.Tasks((intent, slots), (1.0, 0.0))
     before = build(row, tasks)
-    _, (trained,) = fit.train(lambda: build(row, tasks), tasks, (Phase("all", "all", 1, 1e-2),), texts, [0], QUIET)
-    by_path = {v.path: (a, b) for v, a, b in zip(before.weights, before.get_weights(), trained.weights, strict=True)}
-    assert all(np.array_equal(*pair) for path, pair in by_path.items() if path.startswith("slots_dense"))
-    assert not any(np.array_equal(*pair) for path, pair in by_path.items() if path == "intent_dense/kernel")
+    _, (trained,) = fit.train(
+        lambda: build(row, tasks), tasks, (Phase("all", "all", 1, 1e-2),), texts, [0], QUIET
+    )
+    by_path = {
+        v.path: (a, b)
+        for v, a, b in zip(before.weights, before.get_weights(), trained.weights, strict=True)
+    }
+    assert all(
+        np.array_equal(*pair) for path, pair in by_path.items() if path.startswith("slots_dense")
+    )
+    assert not any(
+        np.array_equal(*pair) for path, pair in by_path.items() if path == "intent_dense/kernel"
+    )
 
 
 def test_padding_and_unnamed_tokens_do_not_count():
@@ -195,7 +236,12 @@ def test_words_that_were_cut_off_are_missed(row, tagged):
     )
     short = sentences.Sentence("", "", "short", ("the", "green"), ("O", "B-colour"))
     found = encode(
-        [long, short], encoders.tokenizer(row), [slots], slots.labels, inputs=encoders.INPUTS, max_length=4
+        [long, short],
+        encoders.tokenizer(row),
+        [slots],
+        slots.labels,
+        inputs=encoders.INPUTS,
+        max_length=4,
     )  # [CLS] red the [SEP]
     assert found.truncated == 1
     assert found.names == ("long", "short")
@@ -205,7 +251,9 @@ def test_words_that_were_cut_off_are_missed(row, tagged):
     assert said == [["B-colour", "O", "O", "O", "O"], ["O", "B-colour"]]
     figures = head_evaluation.figures_of(slots, right, found.targets)
     assert figures["recall"] == pytest.approx(2 / 3)
-    assert figures["precision"] == figures["accuracy"] == 1.0, "accuracy is of the words that the model saw"
+    assert figures["precision"] == figures["accuracy"] == 1.0, (
+        "accuracy is of the words that the model saw"
+    )
 
 
 def test_ragged_rows():
@@ -226,7 +274,9 @@ def test_schedules_follow_width_and_data():
     full = TEXT_SCHEDULES["full"]
     assert for_width(full, 384) == full
     assert for_width(full, 128)[0].learning_rate == pytest.approx(9e-4)
-    assert for_width(TEXT_SCHEDULES["feature_extraction"], 128) == TEXT_SCHEDULES["feature_extraction"]
+    assert (
+        for_width(TEXT_SCHEDULES["feature_extraction"], 128) == TEXT_SCHEDULES["feature_extraction"]
+    )
     assert lengthened(full, 3, 100)[0].epochs == 34
     assert lengthened(full, 500, 100) == full
 
@@ -241,15 +291,19 @@ class Killed(BaseException):
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(row, tagged, tmp_path, monkeypatch):
-    """Two tasks with learned weights, low-rank additions, dropout: killed after the second epoch, and gone on with."""
-    from recipes.engine.checkpoint import Checkpoints
+    """Two tasks with learned weights, low-rank additions, dropout: killed after the second epoch,
+    and gone on with.
+    """
+    from graft.recipes.train.checkpoint import Checkpoints
 
     texts, intent, slots = tagged
     tasks = heads.Tasks((intent, slots))
     phases = (Phase("lora", "all", 3, 5e-3, adapt="lora"),)
 
     def train(folder, seeds=(0, 1)):
-        return fit.train(lambda: build(row, tasks), tasks, phases, texts, seeds, QUIET, folder=folder)[1]
+        return fit.train(
+            lambda: build(row, tasks), tasks, phases, texts, seeds, QUIET, folder=folder
+        )[1]
 
     write, written = Checkpoints._write, []
 
@@ -264,5 +318,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(row, tagged, tmp_pat
         with pytest.raises(Killed):
             train(tmp_path)
     for whole, resumed in zip(train(None), train(tmp_path), strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(whole.weights, resumed.weights, strict=True))
+        assert all(
+            np.array_equal(a, b) for a, b in zip(whole.weights, resumed.weights, strict=True)
+        )
         assert [row["loss"] for row in whole.history] == [row["loss"] for row in resumed.history]

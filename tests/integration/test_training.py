@@ -1,20 +1,22 @@
-"""The engine as a whole: cached, resumed, or behind other seeds, a training is the same training."""
+"""The engine as a whole: cached, resumed, or behind other seeds, a training is the same
+training.
+"""
 
 import keras
 import numpy as np
 import pytest
 
-from recipes.engine import training
-from recipes.engine.cache import PrefixCache
-from recipes.engine.fit import predict, train
-from recipes.engine.schedule import Phase
-from recipes.engine.settings import FitSettings
-from recipes.engine.store import Store
+from graft.recipes.feed.cache import PrefixCache
+from graft.recipes.feed.store import Store
+from graft.recipes.train import training
+from graft.recipes.train.fit import predict, train
+from graft.recipes.train.schedule import Phase
+from graft.recipes.train.settings import FitSettings
+from graft.zoo.graph.stack import backbone_of, stack
+from graft.zoo.heads.heads import single_label
 from tests.tiny import FAMILIES, HEAD, builder, normalization, pictures
 from tests.unit import test_resume
 from tests.unit.test_resume import interrupted_after, run
-from zoo.heads import single_label
-from zoo.stack import backbone_of, stack
 
 PHASES = (Phase("head", "head", 2, 0.05), Phase("one", 1, 1, 0.05), Phase("two", 2, 1, 0.05))
 
@@ -26,8 +28,12 @@ def data():
 
 @pytest.fixture
 def sgd(monkeypatch):
-    """Adam divides by the size of the gradient, so that a rounding error of a gradient near zero is a whole step."""
-    monkeypatch.setattr(training, "make_optimizer", lambda variables, peak, *_, **__: keras.optimizers.SGD(peak))
+    """Adam divides by the size of the gradient, so that a rounding error of a gradient near zero is
+    a whole step.
+    """
+    monkeypatch.setattr(
+        training, "make_optimizer", lambda variables, peak, *_, **__: keras.optimizers.SGD(peak)
+    )
 
 
 @pytest.mark.parametrize("block", FAMILIES)
@@ -46,7 +52,9 @@ def test_cached_training_is_the_same_training(block, data, tmp_path, sgd):
         assert [phase["cached"] for phase in expected.phases] == [False, False]
         for name in ("loss", "val_loss"):
             np.testing.assert_allclose(
-                [row[name] for row in got.history], [row[name] for row in expected.history], rtol=losses
+                [row[name] for row in got.history],
+                [row[name] for row in expected.history],
+                rtol=losses,
             )
         np.testing.assert_allclose(predict(model, data["validation"])[0], wanted, atol=outputs)
 
@@ -57,13 +65,24 @@ def test_one_pass_fills_all_cuts_and_other_seeds_and_runs_find_them(data, tmp_pa
     monkeypatch.setattr(
         PrefixCache,
         "_write",
-        lambda self, name, cuts, *a: (passes.append((name, len(cuts))), write(self, name, cuts, *a)),
+        lambda self, name, cuts, *a: (
+            passes.append((name, len(cuts))),
+            write(self, name, cuts, *a),
+        ),
     )
     build, settings = builder(normalization), FitSettings(batch_size=8, cache="memory")
     train(build, HEAD, PHASES, data, [0, 1], settings, store=Store(tmp_path))
     assert passes == [("train", 3), ("validation", 3)]
     other = single_label(["left", "right", "top"], dropout=0.0)
-    train(lambda: stack(backbone_of(build()), [other]), other, PHASES[:1], data, [9], settings, store=Store(tmp_path))
+    train(
+        lambda: stack(backbone_of(build()), [other]),
+        other,
+        PHASES[:1],
+        data,
+        [9],
+        settings,
+        store=Store(tmp_path),
+    )
     assert len(passes) == 2
 
 
@@ -83,16 +102,23 @@ def test_resumed_is_uninterrupted(saves, data, straight, tmp_path, monkeypatch):
         assert [row["epoch"] for row in got.history] == [1, 2, 3, 4]
         for a, b in zip(got.history, expected.history, strict=True):
             times = ("seconds", "elapsed")
-            assert {k: v for k, v in a.items() if k not in times} == {k: v for k, v in b.items() if k not in times}
+            assert {k: v for k, v in a.items() if k not in times} == {
+                k: v for k, v in b.items() if k not in times
+            }
         assert [p["best_epoch"] for p in got.phases] == [p["best_epoch"] for p in expected.phases]
     for a, b in zip(model.get_weights(), straight[-1].weights, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_resumed_on_cached_features(data, tmp_path, monkeypatch):
-    options = {"settings": FitSettings(batch_size=8, augment=("flip",), views=2, cache="memory"), "seeds": [3]}
+    options = {
+        "settings": FitSettings(batch_size=8, augment=("flip",), views=2, cache="memory"),
+        "seeds": [3],
+    }
     _, (expected,) = run(data, None, store=Store(tmp_path / "a"), **options)
-    interrupted_after(monkeypatch, 1, data, tmp_path / "run", store=Store(tmp_path / "b"), **options)
+    interrupted_after(
+        monkeypatch, 1, data, tmp_path / "run", store=Store(tmp_path / "b"), **options
+    )
     _, (got,) = run(data, tmp_path / "run", store=Store(tmp_path / "b"), **options)
     assert got.phases[0]["cached"]
     for a, b in zip(got.weights, expected.weights, strict=True):
@@ -105,4 +131,6 @@ def test_a_seed_gives_one_result_alone_or_after_others(data):
     _, (other, after) = train(build, HEAD, test_resume.PHASES, data, [4, 5], settings)
     for first, second in zip(alone.weights, after.weights, strict=True):
         np.testing.assert_allclose(first, second, atol=1e-5)
-    assert any(not np.allclose(a, b, atol=1e-3) for a, b in zip(other.weights, after.weights, strict=True))
+    assert any(
+        not np.allclose(a, b, atol=1e-3) for a, b in zip(other.weights, after.weights, strict=True)
+    )

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from recipes.engine import cache as cache_module
-from recipes.engine.fit import train
-from recipes.engine.schedule import Phase
-from recipes.engine.settings import FitSettings
-from recipes.engine.store import Store
+from graft.recipes.feed import cache as cache_module
+from graft.recipes.feed.store import Store
+from graft.recipes.train.fit import train
+from graft.recipes.train.schedule import Phase
+from graft.recipes.train.settings import FitSettings
 from tests.tiny import HEAD, builder, normalization, pictures
 from tests.unit.test_resume import Killed
 
@@ -24,20 +24,26 @@ def data():
 def run(data, folder, phases=HEAD_FIRST, checkpoints=None, **settings):
     settings = FitSettings(batch_size=8, cache_dtype="float32", **settings)
     store = None if settings.cache == "off" else Store(folder)
-    _, (result,) = train(builder(normalization), HEAD, phases, data, [3], settings, store=store, folder=checkpoints)
+    _, (result,) = train(
+        builder(normalization), HEAD, phases, data, [3], settings, store=store, folder=checkpoints
+    )
     return result
 
 
 def rows_kept(folder) -> list[int]:
     """Of every entry, how many rows it has."""
-    return sorted(json.loads(path.read_text())["facts"]["tensors"][0][0] for path in folder.glob("*/entry.json"))
+    return sorted(
+        json.loads(path.read_text())["facts"]["tensors"][0][0]
+        for path in folder.glob("*/entry.json")
+    )
 
 
 @pytest.mark.parametrize(("views", "taken"), [(8, [2, 5]), (3, [2, 3]), (1, [1, 1])])
 def test_an_epoch_takes_one_view_and_found_ones_give_the_same_model(data, tmp_path, views, taken):
     first = run(data, tmp_path, augment=("crop",), views=views)
     assert [phase["views"] for phase in first.phases] == taken
-    # Two cuts, of which the second phase needs only the lower one; the validation pictures have one view.
+    # Two cuts, of which the second phase needs only the lower one; the validation pictures have one
+    # view.
     assert rows_kept(tmp_path) == [9] * 2 + [24] * sum(taken)
     assert first.charged == 0
     assert 0 < first.phases[0]["preparation_seconds"] < first.phases[0]["seconds"]
@@ -49,7 +55,9 @@ def test_an_epoch_takes_one_view_and_found_ones_give_the_same_model(data, tmp_pa
 
 
 def test_with_as_many_views_as_epochs_it_is_the_training_without_a_cache(data, tmp_path):
-    """Without random changes each view is the picture itself: only where the values come from differs."""
+    """Without random changes each view is the picture itself: only where the values come from
+    differs.
+    """
     cached, plain = run(data, tmp_path), run(data, tmp_path, cache="off")
     assert [phase["cached"] for phase in cached.phases] == [True, True]
     for a, b in zip(cached.weights, plain.weights, strict=True):
@@ -95,10 +103,13 @@ def test_views_of_a_killed_training_are_there_when_it_goes_on(data, tmp_path, mo
 
 def test_a_view_beyond_float16_is_read_beside_others(data, tmp_path):
     """From memory and from the disk, the views of one tensor may be kept in different types."""
-    from recipes.engine.gather import Features, gather_features
-    from recipes.engine.store import Rows
+    from graft.recipes.feed.gather import Features, gather_features
+    from graft.recipes.feed.store import Rows
 
-    views = [np.arange(6, dtype="float16").reshape(3, 2), np.float32([[1e5, 0], [2e5, 1], [3e5, 2]])]
+    views = [
+        np.arange(6, dtype="float16").reshape(3, 2),
+        np.float32([[1e5, 0], [2e5, 1], [3e5, 2]]),
+    ]
     for i, values in enumerate(views):
         values.tofile(tmp_path / f"{i}.bin")
     rows = tuple(Rows(tmp_path / f"{i}.bin", 3, (2,), str(v.dtype)) for i, v in enumerate(views))

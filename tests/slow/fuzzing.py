@@ -1,7 +1,9 @@
-"""Mutated files for the fuzz test, and the process that opens them: `python -m tests.slow.fuzzing KIND`.
+"""Mutated files for the fuzz test, and the process that opens them: `python -m tests.slow.fuzzing
+KIND`.
 
-The process reads paths from stdin, opens each as Graft does, and answers a line of JSON: "ok", "refused" (one line of
-Graft's) or "traceback". The test watches it from outside: a file may end it, block it or fill its memory.
+The process reads paths from stdin, opens each as Graft does, and answers a line of JSON: "ok",
+"refused" (one line of Graft's) or "traceback". The test watches it from outside: a file may end it,
+block it or fill its memory.
 """
 
 import contextlib
@@ -22,9 +24,31 @@ from pathlib import Path
 MOST_BYTES = 2 * 1024**3
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFE)
 VALUES = (
-    None, True, 0, -1, 1.5, 1e308, 10**30, "", "x", "7", "../../../../etc/passwd", "/etc/hostname", "\ud800", "[red]\x1b[2J",
-    [], {}, [None], [[]], {"": None}, [1, 2, 3], ["a", 1], float("nan"), float("inf"), [[[[[[]]]]]],
-)  # fmt: skip
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    1e308,
+    10**30,
+    "",
+    "x",
+    "7",
+    "../../../../etc/passwd",
+    "/etc/hostname",
+    "\ud800",
+    "[red]\x1b[2J",
+    [],
+    {},
+    [None],
+    [[]],
+    {"": None},
+    [1, 2, 3],
+    ["a", 1],
+    float("nan"),
+    float("inf"),
+    [[[[[[]]]]]],
+)
 
 
 def of_bytes(content: bytes, rng: random.Random) -> bytes:
@@ -58,14 +82,30 @@ def of_json(content: bytes, rng: random.Random) -> bytes:
         return of_bytes(content, rng)
     if rng.random() < 0.03:
         return rng.choice(
-            (b"[" * 200_000, b'{"a":' * 100_000, b"[]", b"null", b"7", b'"x"', b"", b"\xff\xfe{", b"9" * 5000)
+            (
+                b"[" * 200_000,
+                b'{"a":' * 100_000,
+                b"[]",
+                b"null",
+                b"7",
+                b'"x"',
+                b"",
+                b"\xff\xfe{",
+                b"9" * 5000,
+            )
         )
     whole = [json.loads(content)]
     for _ in range(rng.choice((1, 1, 2, 4))):
         places = [(whole, 0)]
         for holder, key in places:
             value = holder[key]
-            keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+            keys = (
+                value
+                if isinstance(value, dict)
+                else range(len(value))
+                if isinstance(value, list)
+                else ()
+            )
             places += [(value, inner) for inner in keys]
         holder, key = rng.choice(places)
         how = rng.randrange(8)
@@ -83,7 +123,9 @@ def of_json(content: bytes, rng: random.Random) -> bytes:
 
 
 def of_zip(content: bytes, rng: random.Random, members: Mapping[str, Callable] = {}) -> bytes:
-    """A zip archive with changes in its bytes, in a member (its checksum fits), in its names, or in what it declares."""
+    """A zip archive with changes in its bytes, in a member (its checksum fits), in its names, or in
+    what it declares.
+    """
     how = rng.random()
     if how < 0.3:
         return of_bytes(content, rng)
@@ -103,7 +145,9 @@ def of_zip(content: bytes, rng: random.Random, members: Mapping[str, Callable] =
     made = target.getvalue()
     if how >= 0.95:  # other sizes in the directory at the end
         place = made.rfind(b"PK\x01\x02")
-        made = made[: place + 20] + struct.pack("<II", *rng.choices(NUMBERS, k=2)) + made[place + 28 :]
+        made = (
+            made[: place + 20] + struct.pack("<II", *rng.choices(NUMBERS, k=2)) + made[place + 28 :]
+        )
     return made
 
 
@@ -113,14 +157,25 @@ def of_npz(content: bytes, rng: random.Random) -> bytes:
     def header(part: bytes, rng: random.Random) -> bytes:
         if rng.random() < 0.4:
             return of_bytes(part, rng)
-        shape = rng.choice((b"(99999999999,)", b"(-1,)", b"(1,)", b"('a',)", b"7", b"()", b"(2,2)", b"(" * 50))
+        shape = rng.choice(
+            (b"(99999999999,)", b"(-1,)", b"(1,)", b"('a',)", b"7", b"()", b"(2,2)", b"(" * 50)
+        )
         head, body = part[:10], part[10:]
-        text = re.sub(rb"'shape': \([^)]*\)", b"'shape': " + shape, body[: struct.unpack("<H", head[8:])[0]])
+        text = re.sub(
+            rb"'shape': \([^)]*\)", b"'shape': " + shape, body[: struct.unpack("<H", head[8:])[0]]
+        )
         if rng.random() < 0.3:
             text = re.sub(
-                rb"'descr': '[^']*'", b"'descr': '" + rng.choice((b"|O", b"<f8", b"<U9", b"|V9", b"x")) + b"'", text
+                rb"'descr': '[^']*'",
+                b"'descr': '" + rng.choice((b"|O", b"<f8", b"<U9", b"|V9", b"x")) + b"'",
+                text,
             )
-        return head[:8] + struct.pack("<H", len(text)) + text + body[struct.unpack("<H", head[8:])[0] :]
+        return (
+            head[:8]
+            + struct.pack("<H", len(text))
+            + text
+            + body[struct.unpack("<H", head[8:])[0] :]
+        )
 
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = archive.namelist()
@@ -133,7 +188,9 @@ def of_keras(content: bytes, rng: random.Random) -> bytes:
 
 
 def of_tflite(content: bytes, rng: random.Random) -> bytes:
-    """A .tflite file: its bytes, above all the first ones (what it is made of stands at both ends), or its archive."""
+    """A .tflite file: its bytes, above all the first ones (what it is made of stands at both ends),
+    or its archive.
+    """
     if rng.random() < 0.2:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             parts = {name: archive.read(name) for name in archive.namelist()}
@@ -149,7 +206,11 @@ def of_tflite(content: bytes, rng: random.Random) -> bytes:
     table = len(content) if rng.random() < 0.3 else min(len(content), 6000)
     for _ in range(rng.choice((1, 1, 2, 4))):
         place = rng.randrange(table - 4)
-        number = rng.choice(NUMBERS) if rng.random() < 0.5 else rng.randrange(2**32) >> rng.choice((0, 16, 24))
+        number = (
+            rng.choice(NUMBERS)
+            if rng.random() < 0.5
+            else rng.randrange(2**32) >> rng.choice((0, 16, 24))
+        )
         changed[place : place + 4] = struct.pack("<I", number)
     return bytes(changed) if rng.random() < 0.9 else of_bytes(content, rng)
 
@@ -185,11 +246,16 @@ def of_onnx(content: bytes, rng: random.Random) -> bytes:
         elif which == 3:
             node = rng.choice([node for node in graph.node if node.attribute])
             attribute = rng.choice(node.attribute)
-            attribute.i, attribute.ints[:] = rng.choice((0, -1, 2**40)), [rng.choice((0, -1, 2**31, 2**40))] * 2
+            attribute.i, attribute.ints[:] = (
+                rng.choice((0, -1, 2**40)),
+                [rng.choice((0, -1, 2**31, 2**40))] * 2,
+            )
         else:
             tensor = rng.choice(graph.initializer)
             tensor.data_location = onnx.TensorProto.EXTERNAL
-            tensor.external_data.add(key="location", value=rng.choice(("../../etc/passwd", "/etc/hostname", "x.bin")))
+            tensor.external_data.add(
+                key="location", value=rng.choice(("../../etc/passwd", "/etc/hostname", "x.bin"))
+            )
     return model.SerializeToString()
 
 
@@ -210,25 +276,27 @@ def _artifact(path: Path, run: Path) -> None:
     """As `graft predict`, but in this process, also what is tried in another one first."""
     import numpy as np
 
-    from export import sessions
+    from graft.export import sessions
 
     session = sessions.open_artifact(path, trust=True)
     shape = session.input_shape
-    sessions.check_finite(session.run({next(iter(session.inputs)): np.zeros((1, *shape), np.float32)}), path)
+    sessions.check_finite(
+        session.run({next(iter(session.inputs)): np.zeros((1, *shape), np.float32)}), path
+    )
 
 
 def _keras(path: Path, run: Path) -> None:
-    from zoo import keras_file
+    from graft.zoo.backbones import own as keras_file
 
     model = keras_file.load_keras(path)
     keras_file.kind_of(model)
 
 
 def _run_json(path: Path, run: Path) -> None:
-    from recipes.commands import evaluate, export
-    from recipes.engine import card, report
-    from recipes.engine import run as runs
-    from recipes.grid import rows
+    from graft.recipes.commands import evaluate, export
+    from graft.recipes.grid import rows
+    from graft.recipes.report import card, report
+    from graft.recipes.runs import run as runs
 
     _placed(path, run / "run.json")
     for step in (
@@ -244,11 +312,11 @@ def _run_json(path: Path, run: Path) -> None:
 
 
 def _manifest(path: Path, run: Path) -> None:
-    from export import manifest, sessions
-    from recipes.commands import evaluate, measure
-    from recipes.engine import card, report
-    from recipes.grid import rows
-    from zoo.files import one_line_if_damaged
+    from graft.export import manifest, sessions
+    from graft.recipes.commands import evaluate, measure
+    from graft.recipes.grid import rows
+    from graft.recipes.report import card, report
+    from graft.zoo.files import one_line_if_damaged
 
     folder = run / "export"
 
@@ -269,11 +337,11 @@ def _manifest(path: Path, run: Path) -> None:
 
 
 def _npz(path: Path, run: Path) -> None:
-    from recipes.commands import export
-    from recipes.engine import report
-    from recipes.engine import run as runs
-    from recipes.engine.checkpoint import Checkpoints, epochs_in
-    from zoo.files import one_line_if_damaged, read_arrays
+    from graft.recipes.commands import export
+    from graft.recipes.report import report
+    from graft.recipes.runs import run as runs
+    from graft.recipes.train.checkpoint import Checkpoints, epochs_in
+    from graft.zoo.files import one_line_if_damaged, read_arrays
 
     if path.parent.name.startswith("checkpoint"):
         place = run / "checkpoint" / "seed-0.npz"
@@ -285,7 +353,7 @@ def _npz(path: Path, run: Path) -> None:
 
     def exported() -> None:
         with one_line_if_damaged(run):
-            from recipes.engine import export_data
+            from graft.recipes.runs import export_data
 
             export_data.from_run(run, runs.read(run), None)
 
@@ -305,8 +373,8 @@ def _npz(path: Path, run: Path) -> None:
 
 
 def _tokenizer(path: Path, run: Path) -> None:
-    from zoo import text
-    from zoo.files import read_text
+    from graft.zoo import text
+    from graft.zoo.files import read_text
 
     def whole() -> None:
         made = text.from_json(read_text(path), where=str(path))
@@ -314,12 +382,18 @@ def _tokenizer(path: Path, run: Path) -> None:
 
     _refusable(whole)
     found = text.checked(read_text(path), 0, path)
-    found.encode(["some words"], 16), found.encode_words([["some", "words"]], 16), found.kind, found.size
+    (
+        found.encode(["some words"], 16),
+        found.encode_words([["some", "words"]], 16),
+        found.kind,
+        found.size,
+    )
 
 
 def _csv(path: Path, run: Path) -> None:
-    from recipes.engine import report_training, sentences, sources
-    from recipes.grid.ledger import read_rows
+    from graft.recipes.data import sentences, sources
+    from graft.recipes.grid.ledger import read_rows
+    from graft.recipes.report import report_training
 
     for step in (
         lambda: sentences.load(str(path), need=("label",)),
@@ -331,13 +405,13 @@ def _csv(path: Path, run: Path) -> None:
 
 
 def _image(path: Path, run: Path) -> None:
-    from zoo.vision import decode
+    from graft.zoo.vision import decode
 
     decode(path, 32)
 
 
 def _h5(path: Path, run: Path) -> None:
-    from zoo import weights
+    from graft.zoo.backbones import weights
 
     with weights.opened(path) as file:
         for name in file:
@@ -350,7 +424,7 @@ def _placed(path: Path, target: Path) -> None:
 
 def _refusable(step: Callable[[], object]) -> None:
     """Run `step`; a refusal is as good as an end, and the next step follows."""
-    from zoo.errors import GraftError
+    from graft.zoo.errors import GraftError
 
     try:
         step()
@@ -361,7 +435,9 @@ def _refusable(step: Callable[[], object]) -> None:
 def _check_line(text: str) -> None:
     assert text.strip(), "an empty message"
     assert len(text) < 2500, f"a message of {len(text)} characters"
-    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u202e\ud800-\udfff]", text), f"{text!r} is not one clean line"
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u202e\ud800-\udfff]", text), (
+        f"{text!r} is not one clean line"
+    )
 
 
 KINDS: Mapping[str, tuple[Callable, Callable]] = {
@@ -395,7 +471,7 @@ def mutants(kind: str, bases: Sequence[Path], count: int, folder: Path) -> list[
 
 def main(kind: str, run: Path) -> None:
     """Open the files that stdin names."""
-    from zoo.errors import GraftError
+    from graft.zoo.errors import GraftError
 
     _, opener = KINDS[kind]
     answers = sys.stdout

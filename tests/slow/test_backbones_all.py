@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from zoo.backbone_table import BACKBONES, find
-from zoo.backbones import build
-from zoo.errors import WeightsError
+from graft.zoo.backbones.build import build
+from graft.zoo.backbones.table import BACKBONES, find
+from graft.zoo.errors import WeightsError
 
 pytestmark = pytest.mark.slow
 
@@ -66,8 +66,15 @@ def test_a_row_is_true_and_computes_what_keras_computes(row, tmp_path, monkeypat
     size = row.min_image_size
     shape = (size, size, 3)
     with pytest.raises(ValueError, match="at least"):
-        keras_function(row)(include_top=False, weights=None, input_shape=(size - 1, size - 1, 3), **dict(row.arguments))
-    source = keras_function(row)(include_top=False, weights=None, input_shape=shape, **dict(row.arguments))
+        keras_function(row)(
+            include_top=False,
+            weights=None,
+            input_shape=(size - 1, size - 1, 3),
+            **dict(row.arguments),
+        )
+    source = keras_function(row)(
+        include_top=False, weights=None, input_shape=shape, **dict(row.arguments)
+    )
     normalize_like_imagenet(source)
     path = tmp_path / "source.weights.h5"
     source.save_weights(path)
@@ -82,9 +89,13 @@ def test_a_row_is_true_and_computes_what_keras_computes(row, tmp_path, monkeypat
         return str(path)
 
     monkeypatch.setattr(file_utils, "get_file", get_file)
-    theirs = keras_function(row)(include_top=False, weights="imagenet", input_shape=shape, **dict(row.arguments))
+    theirs = keras_function(row)(
+        include_top=False, weights="imagenet", input_shape=shape, **dict(row.arguments)
+    )
     monkeypatch.undo()
-    assert asked == [(row.download.file.format(size=224), row.download.url.format(size=224), row.download.hash)]
+    assert asked == [
+        (row.download.file.format(size=224), row.download.url.format(size=224), row.download.hash)
+    ]
 
     ours = build(row, image_size=size, weights=str(path))
     assert ours.count_params() == theirs.count_params() == row.parameters
@@ -169,7 +180,9 @@ def test_what_enters_the_first_convolution_of_convnext_and_of_a_large_efficientn
     for name, value in expected.items():
         model = build(find(name), image_size=32, weights="none")
         first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
-        np.testing.assert_allclose(keras.Model(model.input, first.input)(x), value, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            keras.Model(model.input, first.input)(x), value, rtol=1e-5, atol=1e-5
+        )
 
 
 def test_an_efficientnet_without_the_normalization_of_imagenet(tmp_path):
@@ -194,7 +207,9 @@ def test_real_weights_give_the_features_that_keras_gives(graft_data, name, file)
     row = find(name)
     path = graft_data / file
     ours = build(row, image_size=224, weights=str(path))
-    theirs = keras_function(row)(include_top=False, weights=str(path), input_shape=(224, 224, 3), **dict(row.arguments))
+    theirs = keras_function(row)(
+        include_top=False, weights=str(path), input_shape=(224, 224, 3), **dict(row.arguments)
+    )
     photo = graft_data / "imagenet_class_index" / "bird.jpg"
     x = keras.utils.img_to_array(keras.utils.load_img(photo, target_size=(224, 224)))[None]
     assert_same_features(ours(x), theirs(x / 127.5 - 1))
@@ -203,6 +218,7 @@ def test_real_weights_give_the_features_that_keras_gives(graft_data, name, file)
 def test_real_weights_of_another_architecture(graft_data):
     path = graft_data / "mobilenet_v1_0.25_224" / "mobilenet_0.25_224.weights.h5"
     with pytest.raises(
-        WeightsError, match=r"'resnet50': layer 'conv1_conv' has shapes \(7, 7, 3, 64\), \(64,\), in the"
+        WeightsError,
+        match=r"'resnet50': layer 'conv1_conv' has shapes \(7, 7, 3, 64\), \(64,\), in the",
     ):
         build(find("resnet50"), image_size=32, weights=str(path))

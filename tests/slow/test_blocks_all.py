@@ -1,4 +1,5 @@
-"""The rules for blocks, on every row of the catalogue: cuts exact, each weight in one block, freezing exact.
+"""The rules for blocks, on every row of the catalogue: cuts exact, each weight in one block,
+freezing exact.
 
 The golden table pins the number of blocks, because schedules count them.
 """
@@ -7,10 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from zoo.backbone_table import BACKBONES
-from zoo.backbones import build
-from zoo.blocks import find_blocks, freeze
-from zoo.cuts import flatten, split
+from graft.zoo.backbones.build import build
+from graft.zoo.backbones.table import BACKBONES
+from graft.zoo.graph.blocks import find_blocks, freeze
+from graft.zoo.graph.cuts import flatten, split
 
 pytestmark = pytest.mark.slow
 

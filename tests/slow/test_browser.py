@@ -6,16 +6,22 @@ import subprocess
 import numpy as np
 import pytest
 
-from recipes.engine.settings import FitSettings
-from recipes.image_classification import Config, main
+from graft.recipes.image_classification import Config, main
+from graft.recipes.train.settings import FitSettings
 
 pytestmark = pytest.mark.slow
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -24,15 +30,22 @@ def test_the_report_in_a_browser(photo_folder, tmp_path):
 
     run = main(
         Config(
-            data=str(photo_folder), out=tmp_path / "run", backbone="mobilenet_v2_0.35", weights="bundled", image_size=32,
-            epochs=2, fit=FitSettings(batch_size=8),
+            data=str(photo_folder),
+            out=tmp_path / "run",
+            backbone="mobilenet_v2_0.35",
+            weights="bundled",
+            image_size=32,
+            epochs=2,
+            fit=FitSettings(batch_size=8),
         )
-    )  # fmt: skip
+    )
 
     def browser(*flags):
         profile = f"--user-data-dir={tmp_path / 'profile'}"
         page = (run / "report.html").as_uri()
-        return subprocess.run([CHROMIUM, *FLAGS, profile, *flags, page], capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            [CHROMIUM, *FLAGS, profile, *flags, page], capture_output=True, text=True, timeout=120
+        )
 
     text = browser("--dump-dom").stdout
     for part in ("Image classification", "Confusion", "Schedule", "top half"):

@@ -1,21 +1,34 @@
-"""All families of encoders as files (2 layers, random weights): a label and tags, every format, measured as files."""
+"""All families of encoders as files (2 layers, random weights): a label and tags, every format,
+measured as files.
+"""
 
 import keras
 import numpy as np
 import pytest
 
-from export.export import Examples, export_model
-from export.manifest import Description
-from export.sessions import open_artifact
-from zoo import encoders, heads
-from zoo.cuts import flatten
-from zoo.stack import stack
+from graft.export.export import Examples, export_model
+from graft.export.manifest import Description
+from graft.export.sessions import open_artifact
+from graft.zoo.backbones import encoders
+from graft.zoo.graph.cuts import flatten
+from graft.zoo.graph.stack import stack
+from graft.zoo.heads import heads
 
 pytestmark = pytest.mark.slow
 
 LENGTH = 24
-SIZES = {"num_layers": 2, "num_heads": 2, "hidden_dim": 32, "intermediate_dim": 64, "max_sequence_length": LENGTH + 8}
-OWN = {"deberta_v3": {"bucket_size": 16}, "albert": {"embedding_dim": 16}, "electra": {"embedding_dim": 32}}
+SIZES = {
+    "num_layers": 2,
+    "num_heads": 2,
+    "hidden_dim": 32,
+    "intermediate_dim": 64,
+    "max_sequence_length": LENGTH + 8,
+}
+OWN = {
+    "deberta_v3": {"bucket_size": 16},
+    "albert": {"embedding_dim": 16},
+    "electra": {"embedding_dim": 32},
+}
 
 
 @pytest.fixture(scope="module", params=encoders.FAMILIES)
@@ -27,9 +40,13 @@ def encoder(request):
     vocabulary = {"vocab_size" if request.param == "electra" else "vocabulary_size": 100}
     made = getattr(keras_hub.models, f"{encoders.FAMILIES[request.param].classes}Backbone")
     backbone = made(**SIZES, **vocabulary, **OWN.get(request.param, {}))
-    output = backbone.output["sequence_output"] if isinstance(backbone.output, dict) else backbone.output
+    output = (
+        backbone.output["sequence_output"] if isinstance(backbone.output, dict) else backbone.output
+    )
     inputs = {t.name: t for t in backbone.inputs}
-    flat = flatten(keras.Model({name: inputs[name] for name in encoders.INPUTS if name in inputs}, output))
+    flat = flatten(
+        keras.Model({name: inputs[name] for name in encoders.INPUTS if name in inputs}, output)
+    )
     label, tags = heads.single_label(["a", "b", "c"], name="label"), heads.tags(["O", "B-x", "I-x"])
     model = stack(flat, heads.Tasks((label, tags), (1.0, 1.0)))
     for variable in model.trainable_variables:  # answers that tell something
@@ -51,9 +68,14 @@ def test_every_format_passes(encoder, tmp_path):
     family, model, examples = encoder
     described = Description(family, ["a", "b", "c"], {"max_length": LENGTH})
     manifest = export_model(
-        model, tmp_path / "out", description=described, kind={"label": "single_label", "tags": "tags"},
-        examples=Examples(examples), precisions=("float16", "dynamic"), max_drop=10.0,
-    )  # fmt: skip
+        model,
+        tmp_path / "out",
+        description=described,
+        kind={"label": "single_label", "tags": "tags"},
+        examples=Examples(examples),
+        precisions=("float16", "dynamic"),
+        max_drop=10.0,
+    )
     for row in manifest["files"]:
         assert row["passed"], (family, row["path"], row.get("error"), row.get("parity"))
         if row["precision"] == "float32":
@@ -65,4 +87,6 @@ def test_every_format_passes(encoder, tmp_path):
     outputs = open_artifact(tmp_path / "out" / "model.onnx").predict(other)
     for name in ("label", "tags"):
         real = other["padding_mask"] > 0 if name == "tags" else slice(None)
-        np.testing.assert_allclose(outputs[name][real], np.asarray(reference[name])[real], atol=1e-5)
+        np.testing.assert_allclose(
+            outputs[name][real], np.asarray(reference[name])[real], atol=1e-5
+        )

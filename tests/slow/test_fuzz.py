@@ -1,8 +1,8 @@
-"""500 mutated files of each kind, the same ones each time: each is opened or refused in one line. None ends in a traceback,
-blocks for longer than 10 seconds, or takes 2 GB.
+"""500 mutated files of each kind, the same ones each time: each is opened or refused in one line.
+None ends in a traceback, blocks for longer than 10 seconds, or takes 2 GB.
 
-What a native runtime cannot bear (LiteRT and onnxruntime trust what a file says) is opened once more as `graft predict`
-opens it, in a process of its own first, and has to be refused there.
+What a native runtime cannot bear (LiteRT and onnxruntime trust what a file says) is opened once
+more as `graft predict` opens it, in a process of its own first, and has to be refused there.
 """
 
 import contextlib
@@ -47,15 +47,22 @@ class Opener:
     """A process that opens files one after the other, and another one after it has ended."""
 
     def __init__(self, kind: str, run: Path):
-        self.arguments, self.process = [sys.executable, "-m", "tests.slow.fuzzing", kind, str(run)], None
+        self.arguments, self.process = (
+            [sys.executable, "-m", "tests.slow.fuzzing", kind, str(run)],
+            None,
+        )
         self.warm = run / "model.keras" if kind == "keras" else None
 
     def open(self, path: Path) -> dict:
         if self.process is None:
             self.process = subprocess.Popen(
-                self.arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT,
+                self.arguments,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
-            )  # fmt: skip
+            )
             assert self._answer(START_SECONDS)["outcome"] == "ready"
             if self.warm is not None:  # loading TensorFlow is no opening
                 self._ask(self.warm)
@@ -71,16 +78,24 @@ class Opener:
         self.process.stdin.flush()
 
     def _answer(self, seconds: float) -> dict:
-        """A process that gets no time from a busy machine does not hang: it has worked for so long, or waits for long."""
+        """A process that gets no time from a busy machine does not hang: it has worked for so long,
+        or waits for long.
+        """
         began, worked = time.monotonic(), _worked(self.process.pid)
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             while not selector.select(1):
                 waited = time.monotonic() - began
-                if waited > STARVED * seconds or (waited > seconds and _worked(self.process.pid) - worked > seconds):
+                if waited > STARVED * seconds or (
+                    waited > seconds and _worked(self.process.pid) - worked > seconds
+                ):
                     return {"outcome": "hang"}
         line = self.process.stdout.readline()
-        return json.loads(line) if line else {"outcome": "crash", "text": f"ended with {self.process.wait()}"}
+        return (
+            json.loads(line)
+            if line
+            else {"outcome": "crash", "text": f"ended with {self.process.wait()}"}
+        )
 
     def close(self) -> None:
         if self.process is not None:
@@ -127,9 +142,23 @@ def run(graft, tmp_path_factory) -> Path:
             picture = Image.fromarray(shapes_picture(label, 100 * label + i, 32))
             picture.save(folder / "photos" / name / f"{i:02d}.png")
     done = graft(
-        "train", "image-classification", "--data", folder / "photos", "--backbone", "mobilenet_v2_0.35", "--weights",
-        "bundled", "--schedule", "feature_extraction", "--epochs", "1", "--image-size", "32", "--out", folder / "run",
-    )  # fmt: skip
+        "train",
+        "image-classification",
+        "--data",
+        folder / "photos",
+        "--backbone",
+        "mobilenet_v2_0.35",
+        "--weights",
+        "bundled",
+        "--schedule",
+        "feature_extraction",
+        "--epochs",
+        "1",
+        "--image-size",
+        "32",
+        "--out",
+        folder / "run",
+    )
     assert done.returncode == 0, done.stderr
     done = graft("export", folder / "run", "--formats", "tflite", "onnx")
     assert done.returncode in (0, 1), done.stderr
@@ -141,8 +170,8 @@ def bases(run, tmp_path_factory) -> dict[str, list[Path]]:
     """The whole files of each kind."""
     from PIL import Image
 
-    from recipes.engine.checkpoint import Checkpoint, Checkpoints
-    from zoo.encoders import BUNDLED, find, tokenizer
+    from graft.recipes.train.checkpoint import Checkpoint, Checkpoints
+    from graft.zoo.backbones.encoders import BUNDLED, find, tokenizer
 
     folder = tmp_path_factory.mktemp("bases")
     files = {
@@ -155,7 +184,12 @@ def bases(run, tmp_path_factory) -> dict[str, list[Path]]:
         "h5": [BUNDLED.parent / "bundled" / "mobilenet_v2_0.35.weights.h5"],
     }
     state = Checkpoint(
-        1, 2, [np.ones((3, 3), np.float32)], [np.zeros(4)], rows=[{"loss": 1.0}], history=[{"loss": 2.0}]
+        1,
+        2,
+        [np.ones((3, 3), np.float32)],
+        [np.zeros(4)],
+        rows=[{"loss": 1.0}],
+        history=[{"loss": 2.0}],
     )
     Checkpoints(folder / "checkpoint").save(0, state)
     files["npz"].append(folder / "checkpoint" / "seed-0.npz")
@@ -187,9 +221,11 @@ def test_mutated_files_are_opened_or_refused_in_a_line(kind, run, bases, tmp_pat
 
 
 def _tried_first(files: list[Path]) -> None:
-    """Each of `files` is refused by its trial, in one line, and the process that asks for it lives on."""
-    from export.sessions import open_artifact
-    from zoo.errors import ArtifactError
+    """Each of `files` is refused by its trial, in one line, and the process that asks for it lives
+    on.
+    """
+    from graft.export.sessions import open_artifact
+    from graft.zoo.errors import ArtifactError
 
     for file in files:
         with pytest.raises(ArtifactError) as caught:

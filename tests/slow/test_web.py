@@ -22,9 +22,15 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 DRIVER = """<!doctype html><body style="margin:0;overflow:hidden">
 <iframe id="page" src="index.html" style="border:0;width:100vw;height:100vh"></iframe>
 <script type="module">
@@ -67,12 +73,17 @@ await fetch("/result", { method: "POST", body: JSON.stringify(results) });
 def page(tmp_path_factory):
     """A copy of examples/web with its packages installed."""
     folder = tmp_path_factory.mktemp("web") / "page"
-    shutil.copytree(ROOT / "examples" / "web", folder, ignore=shutil.ignore_patterns("node_modules", "model"))
+    shutil.copytree(
+        ROOT / "examples" / "web", folder, ignore=shutil.ignore_patterns("node_modules", "model")
+    )
     npm = shutil.which("npm")
     if CHROMIUM is None or npm is None:
         pytest.skip("no Chromium or no npm on this machine")
     done = subprocess.run(
-        [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True
+        [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         pytest.skip(f"npm install failed: {done.stderr.strip().splitlines()[-1:]}")
@@ -93,17 +104,33 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 
 def driven(folder: Path, names, profile: Path, shot: Path | None = None, wait=90):
-    """What the driver page reports about the photos `names` in `folder`/photos; a picture of the page goes to `shot`."""
+    """What the driver page reports about the photos `names` in `folder`/photos; a picture of the
+    page goes to `shot`.
+    """
     (folder / "driver.html").write_text(DRIVER.replace("NAMES", json.dumps(names)))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=folder)
+    )
     server.done = threading.Event()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     (read, to_browser), (from_browser, write) = os.pipe(), os.pipe()
     browser = subprocess.Popen(
-        ["bash", "-c", f'exec "$@" 3<&{read} 4>&{write}', "_", CHROMIUM, *FLAGS, f"--user-data-dir={profile}",
-         "--remote-debugging-pipe", "--window-size=800,1000", f"http://127.0.0.1:{server.server_port}/driver.html"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=(read, write),
-    )  # fmt: skip
+        [
+            "bash",
+            "-c",
+            f'exec "$@" 3<&{read} 4>&{write}',
+            "_",
+            CHROMIUM,
+            *FLAGS,
+            f"--user-data-dir={profile}",
+            "--remote-debugging-pipe",
+            "--window-size=800,1000",
+            f"http://127.0.0.1:{server.server_port}/driver.html",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(read, write),
+    )
     try:
         assert server.done.wait(wait), "the page did not answer"
         if shot:
@@ -123,7 +150,9 @@ def photographed(to_browser: int, from_browser: int) -> bytes:
     messages = bytearray()
 
     def ask(number: int, method: str, session: str | None = None, **parameters) -> dict:
-        question = {"id": number, "method": method, "params": parameters} | ({"sessionId": session} if session else {})
+        question = {"id": number, "method": method, "params": parameters} | (
+            {"sessionId": session} if session else {}
+        )
         os.write(to_browser, json.dumps(question).encode() + b"\0")
         while True:
             while b"\0" not in messages:
@@ -144,9 +173,24 @@ def photographed(to_browser: int, from_browser: int) -> bytes:
 def exported(graft, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "digits"
     done = graft(
-        "train", "image-classification", "--data", "digits", "--out", run, "--backbone", "mobilenet_v2_0.35", "--weights",
-        "bundled", "--image-size", "64", "--epochs", "6", "--learning-rate", "1e-3", "--augment",
-    )  # fmt: skip
+        "train",
+        "image-classification",
+        "--data",
+        "digits",
+        "--out",
+        run,
+        "--backbone",
+        "mobilenet_v2_0.35",
+        "--weights",
+        "bundled",
+        "--image-size",
+        "64",
+        "--epochs",
+        "6",
+        "--learning-rate",
+        "1e-3",
+        "--augment",
+    )
     assert done.returncode == 0, done.stderr
     assert graft("export", run, "--formats", "tflite", "onnx").returncode == 0
     return run / "export"
@@ -157,7 +201,10 @@ def scene(seed: int, size: tuple[int, int]) -> Image.Image:
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 255, (6, 7, 3), np.uint8))
     picture = coarse.resize(size, Image.Resampling.BICUBIC)
-    picture.paste(tuple(map(int, rng.integers(0, 255, 3))), (size[0] // 4, size[1] // 3, size[0] // 2, size[1] // 2))
+    picture.paste(
+        tuple(map(int, rng.integers(0, 255, 3))),
+        (size[0] // 4, size[1] // 3, size[0] // 2, size[1] // 2),
+    )
     return picture
 
 
@@ -168,8 +215,9 @@ def test_both_runtimes_answer_as_predict_does(graft, page, exported, tmp_path):
     sizes = ((64, 64), (100, 80), (50, 40), (127, 128), (33, 120), (128, 64), (90, 90), (120, 121))
     for i, size in enumerate(sizes):
         picture = scene(i, size)
-        # A rotated one, a transparent one, and both kinds of file. JPEGs have all their colours (no subsampling):
-        # Chromium blows reduced ones up by repetition, libjpeg smoothly, and scores then differ in the third digit.
+        # A rotated one, a transparent one, and both kinds of file. JPEGs have all their colours (no
+        # subsampling): Chromium blows reduced ones up by repetition, libjpeg smoothly, and scores
+        # then differ in the third digit.
         if i == 5:
             exif = Image.Exif()
             exif[0x0112] = 6
@@ -187,10 +235,24 @@ def test_real_photos(graft, graft_data, clothing, page, tmp_path):
     """A fine-tuned MobileNetV2 on eight photos of clothes."""
     run = tmp_path / "run"
     done = graft(
-        "train", "image-classification", "--data", clothing, "--out", run, "--weights",
-        graft_data / "mobilenet_v2_1.0_224" / "mobilenet_v2_1.0_224.weights.h5", "--image-size", "160", "--schedule",
-        "feature_extraction", "--epochs", "3", "--per-class", "20", "--augment",
-    )  # fmt: skip
+        "train",
+        "image-classification",
+        "--data",
+        clothing,
+        "--out",
+        run,
+        "--weights",
+        graft_data / "mobilenet_v2_1.0_224" / "mobilenet_v2_1.0_224.weights.h5",
+        "--image-size",
+        "160",
+        "--schedule",
+        "feature_extraction",
+        "--epochs",
+        "3",
+        "--per-class",
+        "20",
+        "--augment",
+    )
     assert done.returncode == 0, done.stderr
     assert graft("export", run, "--formats", "tflite", "onnx").returncode == 0
     shutil.rmtree(page / "model", ignore_errors=True)
@@ -208,9 +270,13 @@ def compare(graft, page, exported, names, tmp_path):
     assert len(names) == 8
     result = driven(page, names, tmp_path / "profile")
     for runtime, file in (("litert", "model.tflite"), ("onnx", "model.onnx")):
-        told = graft("predict", exported / file, *(page / "photos" / name for name in names), "--json")
+        told = graft(
+            "predict", exported / file, *(page / "photos" / name for name in names), "--json"
+        )
         expected = json.loads(told.stdout)
-        assert np.std([list(e["scores"].values()) for e in expected], axis=0).max() > 0.02, "answers that differ"
+        assert np.std([list(e["scores"].values()) for e in expected], axis=0).max() > 0.02, (
+            "answers that differ"
+        )
         for name, here, there in zip(names, expected, result["scores"][runtime], strict=True):
             for label, score in here["scores"].items():
                 assert there[label] == pytest.approx(score, abs=1e-3), (runtime, name, label)
@@ -220,7 +286,7 @@ def compare(graft, page, exported, names, tmp_path):
 
 def test_the_page_looks_right(page, exported, tmp_path):
     """A digit of the built-in data, as a person sees it labelled."""
-    from recipes.data import digits
+    from graft.recipes.data.builtin import digits
 
     shutil.copytree(exported, page / "model", dirs_exist_ok=True)
     photos = page / "photos"

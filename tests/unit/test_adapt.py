@@ -1,4 +1,6 @@
-"""Losses of examples without labels against their definitions; what adapts, and what is chosen by."""
+"""Losses of examples without labels against their definitions; what adapts, and what is chosen
+by.
+"""
 
 import importlib
 from dataclasses import replace
@@ -8,21 +10,30 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from recipes.adapt import afterwards, catalogue, domains, gallery, methods, outcome, pretext, selection
-from recipes.engine import images as images_module
-from recipes.engine import pipeline
-from recipes.engine.fit import train
-from recipes.engine.joint import Joint, Method, Part, hidden_of
-from recipes.engine.schedule import Phase
-from recipes.engine.sentences import Sentence
-from recipes.engine.settings import FitSettings
-from recipes.engine.sources import Example, Source
-from recipes.engine.texts import token_texts
+from graft.recipes.adapt import (
+    afterwards,
+    catalogue,
+    domains,
+    gallery,
+    methods,
+    outcome,
+    pretext,
+    selection,
+)
+from graft.recipes.codecs import images as images_module
+from graft.recipes.codecs.texts import token_texts
+from graft.recipes.data.sentences import Sentence
+from graft.recipes.data.sources import Example, Source
+from graft.recipes.feed import pipeline
+from graft.recipes.train.fit import train
+from graft.recipes.train.joint import Joint, Method, Part, hidden_of
+from graft.recipes.train.schedule import Phase
+from graft.recipes.train.settings import FitSettings
+from graft.zoo.errors import ConfigError, DataError, UnknownName
+from graft.zoo.graph.layers import GradientReversal
+from graft.zoo.graph.stack import stack
 from tests.conftest import tiny_backbone as tiny
 from tests.tiny import HEAD, builder, normalization, pictures, two_domains
-from zoo.errors import ConfigError, DataError, UnknownName
-from zoo.layers import GradientReversal
-from zoo.stack import stack
 
 RNG = np.random.default_rng(0)
 
@@ -71,7 +82,9 @@ def test_coral_is_the_distance_of_covariances():
     first, second = part(40), part(30, width=6)
     a, b = np.cov(first.features, rowvar=False), np.cov(second.features, rowvar=False)
     expected = np.sum((a - b) ** 2) / (np.sum(a**2) + np.sum(b**2))
-    np.testing.assert_allclose(made("coral").loss(first, second, None, 1.0), expected * methods.ramp(1.0), rtol=1e-4)
+    np.testing.assert_allclose(
+        made("coral").loss(first, second, None, 1.0), expected * methods.ramp(1.0), rtol=1e-4
+    )
     assert float(made("coral").loss(first, first, None, 1.0)) == pytest.approx(0, abs=1e-6)
 
 
@@ -82,7 +95,10 @@ def test_coral_does_not_pay_for_features_that_vanish():
     first, second = part(40), part(30, 1.0)
     with tf.GradientTape() as tape:
         loss = made("coral").loss(
-            Part(size * first.features, first.outputs), Part(size * second.features, second.outputs), None, 1.0
+            Part(size * first.features, first.outputs),
+            Part(size * second.features, second.outputs),
+            None,
+            1.0,
         )
     assert loss > 0.01
     assert abs(float(tape.gradient(loss, size))) < 1e-4
@@ -98,16 +114,24 @@ def test_the_discrepancy_counts_every_pair():
         n = len(block)
         return (block.sum() - np.trace(block)) / (n * (n - 1)) if own else block.mean()
 
-    expected = mean(kernel[:7, :7], True) + mean(kernel[7:, 7:], True) - 2 * mean(kernel[:7, 7:], False)
-    np.testing.assert_allclose(methods.discrepancy(first, second, methods.Mmd.WIDTHS), expected, rtol=1e-4)
+    expected = (
+        mean(kernel[:7, :7], True) + mean(kernel[7:, 7:], True) - 2 * mean(kernel[:7, 7:], False)
+    )
+    np.testing.assert_allclose(
+        methods.discrepancy(first, second, methods.Mmd.WIDTHS), expected, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["coral", "mmd"])
 def test_what_draws_together_grows_with_the_distance(name):
     near, far = part(64, 0.0), Part(3.0 * part(64, 2.0).features, part(64).outputs)
     base = part(64)
-    assert float(made(name).loss(base, far, None, 1.0)) > 2 * float(made(name).loss(base, near, None, 1.0))
-    assert float(made(name).loss(base, far, None, 0.0)) == pytest.approx(0, abs=1e-6), "it begins at nothing"
+    assert float(made(name).loss(base, far, None, 1.0)) > 2 * float(
+        made(name).loss(base, near, None, 1.0)
+    )
+    assert float(made(name).loss(base, far, None, 0.0)) == pytest.approx(0, abs=1e-6), (
+        "it begins at nothing"
+    )
     strong = made(name, strength=2.0).loss(base, far, None, 1.0)
     np.testing.assert_allclose(strong, 2 * made(name).loss(base, far, None, 1.0), rtol=1e-5)
 
@@ -129,14 +153,18 @@ def test_the_discriminator_learns_and_the_features_flee_it(name):
     assert float(better) < float(loss)
     moved = features - 5.0 * tape.gradient(loss, features)
     worse = method.loss(first, Part(moved, second.outputs), None, 1.0)
-    assert float(worse) > float(better), "a step along the reversed gradient makes the domains harder to tell apart"
+    assert float(worse) > float(better), (
+        "a step along the reversed gradient makes the domains harder to tell apart"
+    )
 
 
 def test_cdan_sees_products_and_counts_sure_examples_more():
     method, some = made("cdan"), part(5)
     expected = np.einsum("bc,bf->bcf", some.outputs, some.features).reshape(5, -1)
     np.testing.assert_allclose(method.seen(some), expected, rtol=1e-5)
-    sure = Part(some.features[:2], ops.convert_to_tensor(np.float32([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]])))
+    sure = Part(
+        some.features[:2], ops.convert_to_tensor(np.float32([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]]))
+    )
     a, b = np.asarray(method.weights_of(sure))[:, 0]
     assert a / b == pytest.approx(2 / (1 + 1 / 3), rel=1e-4)
     large = methods.Cdan(1024, 10)
@@ -144,14 +172,20 @@ def test_cdan_sees_products_and_counts_sure_examples_more():
 
 
 def test_a_pseudo_label_counts_where_the_model_is_sure_and_labels_are_balanced():
-    sure = Part(part(2).features, ops.convert_to_tensor(np.float32([[0.98, 0.01, 0.01], [0.5, 0.3, 0.2]])))
+    sure = Part(
+        part(2).features, ops.convert_to_tensor(np.float32([[0.98, 0.01, 0.01], [0.5, 0.3, 0.2]]))
+    )
     even = Part(part(3).features, ops.convert_to_tensor(np.full((3, 3), 1 / 3, np.float32)))
     loss = float(made("pseudo_label").loss(even, sure, None, 1.0))
-    assert loss == pytest.approx(-np.log(0.98) / 2 * float(methods.ramp(1.0)), rel=0.05), "of the first row alone"
+    assert loss == pytest.approx(-np.log(0.98) / 2 * float(methods.ramp(1.0)), rel=0.05), (
+        "of the first row alone"
+    )
     assert float(made("pseudo_label", threshold=0.999).loss(even, sure, None, 1.0)) == 0
     method = made("pseudo_label", threshold=0.6)
     method.predicted.assign([0.9, 0.05, 0.05])  # the model has lately said "0" nine times in ten
-    doubtful = Part(sure.features, ops.convert_to_tensor(np.float32([[0.6, 0.39, 0.01], [0.6, 0.01, 0.39]])))
+    doubtful = Part(
+        sure.features, ops.convert_to_tensor(np.float32([[0.6, 0.39, 0.01], [0.6, 0.01, 0.39]]))
+    )
     outputs = ops.convert_to_tensor(np.float32([[0.1, 0.8, 0.1], [0.1, 0.1, 0.8]]))
     found = float(method.loss(even, doubtful, Part(doubtful.features, outputs), 1.0))
     assert found == pytest.approx(-np.log(0.8), rel=0.02), "so the labels are 1 and 2"
@@ -164,7 +198,9 @@ def test_fixmatch_learns_from_the_strong_version_alone():
     much = tf.Variable(np.float32([[0.3, 0.4, 0.3], [0.2, 0.2, 0.6]]))
     method, features = made("fixmatch"), part(2).features
     with tf.GradientTape(persistent=True) as tape:
-        loss = method.loss(part(2), Part(features, weak.value()), Part(features, tf.identity(much)), 0.0)
+        loss = method.loss(
+            part(2), Part(features, weak.value()), Part(features, tf.identity(much)), 0.0
+        )
     assert float(loss) == pytest.approx(-np.log(0.3) / 2, rel=1e-3)
     assert tape.gradient(loss, weak) is None
     gradient = tape.gradient(loss, much).numpy()
@@ -177,7 +213,9 @@ def test_fixmatch_learns_from_the_strong_version_alone():
 
 
 def test_too_few_examples_are_refused():
-    with pytest.raises(ConfigError, match="mmd needs 2 unlabelled examples a step or more, and gets 1"):
+    with pytest.raises(
+        ConfigError, match="mmd needs 2 unlabelled examples a step or more, and gets 1"
+    ):
         catalogue.check_batch(("dann", "mmd"), 8, {"labelled": 9, "unlabelled": 1})
     catalogue.check_batch(("dann",), 1, {"labelled": 9, "unlabelled": 1})
 
@@ -209,7 +247,13 @@ def test_progress_counts_steps_not_updates(data):
     settings = FitSettings(batch_size=8, accumulate=3)
     phases = (Phase("all", "all", 2, 0.01),)
     train(
-        builder(normalization), HEAD, phases, data, [0], settings, method=lambda *_: made.append(Watching()) or made[-1]
+        builder(normalization),
+        HEAD,
+        phases,
+        data,
+        [0],
+        settings,
+        method=lambda *_: made.append(Watching()) or made[-1],
     )
     assert float(made[0].seen) == pytest.approx(11 / 12)
 
@@ -233,7 +277,13 @@ def test_sentences_of_both_kinds_are_padded_to_one_length():
         rows = [np.full(n, 5, np.int32) for n in lengths]
         names = [""] * len(rows)
         return token_texts(
-            rows, np.eye(2, dtype="float32")[[0] * len(rows)], names, names, inputs=inputs, pad_id=9, max_length=40
+            rows,
+            np.eye(2, dtype="float32")[[0] * len(rows)],
+            names,
+            names,
+            inputs=inputs,
+            pad_id=9,
+            max_length=40,
         )
 
     short, long = texts([3, 4, 5, 6]), texts([3, 20, 30, 40])
@@ -284,7 +334,9 @@ def test_nothing_is_dropped_while_statistics_are_taken(data, name):
 @pytest.mark.parametrize("name", ["adabn", "tent"])
 def test_without_batch_normalization_there_is_nothing_to_adapt(data, name):
     inputs = keras.Input((16, 16, 3))
-    model = keras.Model(inputs, layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(inputs)), name="plain")
+    model = keras.Model(
+        inputs, layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(inputs)), name="plain"
+    )
     with pytest.raises(ConfigError, match=f"'plain' has none: leave {name} out of --methods"):
         getattr(afterwards, name)(model, data["unlabelled"], 8, 0)
 
@@ -312,7 +364,9 @@ def test_importance_weights_count_what_looks_like_the_target():
 
 def test_the_best_method_is_chosen_by_its_mean_and_then_its_best_seed():
     values = {"a": [0.9, 0.1], "b": [0.6, 0.7], "c": [0.5, 0.5]}
-    rows = [{"method": m, "information": v, "labelled": 1 - v} for m, of in values.items() for v in of]
+    rows = [
+        {"method": m, "information": v, "labelled": 1 - v} for m, of in values.items() for v in of
+    ]
     assert selection.choose(rows, "information") == 3
     assert rows[selection.choose(rows, "labelled")]["method"] in ("a", "c")
 
@@ -323,16 +377,45 @@ def test_the_best_method_is_chosen_by_its_mean_and_then_its_best_seed():
         ((("cdna",), 1.0, None), UnknownName, "cdan"),
         (((), 1.0, None), ConfigError, "one or more different ones"),
         ((("dann", "dann"), 1.0, None), ConfigError, "one or more different ones"),
-        ((("dann",), float("nan"), None), ConfigError, "--strength of a method is a number above 0, from .*, not nan"),
-        ((("dann",), 0.0, None), ConfigError, "--strength of a method is a number above 0, from .*, not 0"),
+        (
+            (("dann",), float("nan"), None),
+            ConfigError,
+            "--strength of a method is a number above 0, from .*, not nan",
+        ),
+        (
+            (("dann",), 0.0, None),
+            ConfigError,
+            "--strength of a method is a number above 0, from .*, not 0",
+        ),
         ((("dann",), float("inf"), None), ConfigError, "a number above 0, from .*, not inf"),
-        # Beyond the bounds one of the losses is rounded away: training does nothing, or is not a number.
-        ((("dann",), 1e-30, None), ConfigError, "a number above 0, from 1e-07 to 1e\\+07, not 1e-30"),
+        # Beyond the bounds one of the losses is rounded away: training does nothing, or is not a
+        # number.
+        (
+            (("dann",), 1e-30, None),
+            ConfigError,
+            "a number above 0, from 1e-07 to 1e\\+07, not 1e-30",
+        ),
         ((("dann",), 1e30, None), ConfigError, "a number above 0, from .*, not 1e\\+30"),
-        ((("fixmatch",), 1.0, 0.99999999), ConfigError, "--threshold .* between 0 and 1, not 0.99999999"),
-        ((("fixmatch",), 1.0, float("nan")), ConfigError, "--threshold .* between 0 and 1, not nan"),
-        ((("dann", "adabn"), 1.0, 0.9), ConfigError, "--threshold is for pseudo_label or fixmatch: leave it away"),
-        ((("adabn", "tent"), 2.0, None), ConfigError, "--strength is for methods .*, not adabn and tent"),
+        (
+            (("fixmatch",), 1.0, 0.99999999),
+            ConfigError,
+            "--threshold .* between 0 and 1, not 0.99999999",
+        ),
+        (
+            (("fixmatch",), 1.0, float("nan")),
+            ConfigError,
+            "--threshold .* between 0 and 1, not nan",
+        ),
+        (
+            (("dann", "adabn"), 1.0, 0.9),
+            ConfigError,
+            "--threshold is for pseudo_label or fixmatch: leave it away",
+        ),
+        (
+            (("adabn", "tent"), 2.0, None),
+            ConfigError,
+            "--strength is for methods .*, not adabn and tent",
+        ),
         ((("dann",), 1.0, 1.0), ConfigError, "--threshold .* between 0 and 1, not 1"),
     ],
 )
@@ -345,25 +428,36 @@ def test_a_method_that_could_move_nothing_is_refused():
     head, top = Phase("head", "head", 1, 0.01), Phase("top", 1, 1, 0.01)
     for name in ("dann", "cdan", "coral"):
         with pytest.raises(
-            ConfigError, match=f"{name} adapts features, and here they stay as they are: raise --hidden"
+            ConfigError,
+            match=f"{name} adapts features, and here they stay as they are: raise --hidden",
         ):
             catalogue.check_reach(("mmd", name), (head,), 0)
         catalogue.check_reach((name,), (head,), 16)
         catalogue.check_reach((name,), (head, top), 0)
-    catalogue.check_reach(("mmd", "pseudo_label", "adabn"), (head,), 0)  # these move the last layer, or statistics
+    catalogue.check_reach(
+        ("mmd", "pseudo_label", "adabn"), (head,), 0
+    )  # these move the last layer, or statistics
     with pytest.raises(ConfigError, match="--hidden is a number of units, 0 for none, not -1"):
         catalogue.check_reach(("mmd",), (head, top), -1)
 
 
 @pytest.mark.parametrize("name", ["domain_adaptation", "text_domain_adaptation"])
 def test_patience_is_refused_where_it_would_do_nothing(name, tmp_path):
-    """Before, it was taken and had no effect: the last epoch counts as better than all before it."""
-    recipe = importlib.import_module(f"recipes.{name}")
+    """Before, it was taken and had no effect: the last epoch counts as better than all before
+    it.
+    """
+    recipe = importlib.import_module(f"graft.recipes.{name}")
     own = recipe.Config.__dataclass_fields__["fit"].default_factory()
     config = recipe.Config(
-        data="missing", target="missing", backbone="missing", out=tmp_path, fit=replace(own, patience=2)
+        data="missing",
+        target="missing",
+        backbone="missing",
+        out=tmp_path,
+        fit=replace(own, patience=2),
     )
-    with pytest.raises(ConfigError, match="--patience waits for better validation figures, .*: leave it away"):
+    with pytest.raises(
+        ConfigError, match="--patience waits for better validation figures, .*: leave it away"
+    ):
         recipe.main(config)
 
 
@@ -372,11 +466,15 @@ def test_patience_is_refused_where_it_would_do_nothing(name, tmp_path):
 
 
 def pair_of(unlabelled, measured):
-    return domains.Domains(Source("s", ("a", "b"), {}), (), "t", tuple(unlabelled), tuple(measured), "")
+    return domains.Domains(
+        Source("s", ("a", "b"), {}), (), "t", tuple(unlabelled), tuple(measured), ""
+    )
 
 
 def test_examples_are_the_same_by_content_not_by_name():
-    here, there = [[Sentence(f"{where} {i}", "", f"line {i}") for i in (1, 2)] for where in ("train", "test")]
+    here, there = [
+        [Sentence(f"{where} {i}", "", f"line {i}") for i in (1, 2)] for where in ("train", "test")
+    ]
     renamed = [Sentence(sentence.text, "a", f"other {sentence.name}") for sentence in here]
     texts = {"unlabelled": [0, 0]}
     for measured, same in ((there, False), (here, True), (renamed, True), (renamed + there, False)):
@@ -393,32 +491,48 @@ def picture_in(folder, name, shade):
 
 
 def test_a_target_is_measured_however_few_its_labels(tmp_path):
-    from recipes.domain_adaptation import Config
+    from graft.recipes.domain_adaptation import Config
 
     for label, shade in (("a", 10), ("b", 90)):
         for i in range(6):
             picture_in(tmp_path / "source", f"{label}/{i}.png", shade + i)
     picture_in(tmp_path / "target", "b/0.png", 200)
-    asked = Config(data=str(tmp_path / "source"), target=str(tmp_path / "target"), out=tmp_path, target_labels=True)
+    asked = Config(
+        data=str(tmp_path / "source"),
+        target=str(tmp_path / "target"),
+        out=tmp_path,
+        target_labels=True,
+    )
     found = domains.load(asked)
     assert [(example.name, example.label) for example in found.measured] == [("b/0.png", "b")]
     with pytest.raises(DataError, match="'.*target' holds one class only"):
-        domains.load(Config(data=str(tmp_path / "target"), target=str(tmp_path / "source"), out=tmp_path))
+        domains.load(
+            Config(data=str(tmp_path / "target"), target=str(tmp_path / "source"), out=tmp_path)
+        )
 
 
 def test_a_target_of_sentences_is_measured_however_few_its_labels(tmp_path):
-    from recipes.text_domain_adaptation import Config
+    from graft.recipes.text_domain_adaptation import Config
 
-    (tmp_path / "s.csv").write_text("text,label\n" + "".join(f"word {i},{'ab'[i % 2]}\n" for i in range(12)))
+    (tmp_path / "s.csv").write_text(
+        "text,label\n" + "".join(f"word {i},{'ab'[i % 2]}\n" for i in range(12))
+    )
     (tmp_path / "t.csv").write_text("text,label\nother,b\n")
-    asked = Config(data=str(tmp_path / "s.csv"), target=str(tmp_path / "t.csv"), out=tmp_path, target_labels=True)
+    asked = Config(
+        data=str(tmp_path / "s.csv"),
+        target=str(tmp_path / "t.csv"),
+        out=tmp_path,
+        target_labels=True,
+    )
     assert [sentence.label for sentence in domains.load_texts(asked).measured] == ["b"]
-    with pytest.raises(DataError, match="no file or folder '.*u.csv': check the path given to --target"):
+    with pytest.raises(
+        DataError, match="no file or folder '.*u.csv': check the path given to --target"
+    ):
         domains.load_texts(Config(data="commands", target=str(tmp_path / "u.csv"), out=tmp_path))
 
 
 def test_a_target_of_another_kind_is_named(tmp_path):
-    from recipes.domain_adaptation import Config
+    from graft.recipes.domain_adaptation import Config
 
     (tmp_path / "photos.zip").write_bytes(b"PK")
     for name, message in (
@@ -434,7 +548,9 @@ def test_a_map_of_single_numbers():
     assert places.shape == (12, 2)
 
 
-@pytest.mark.parametrize("rows", [[np.ones((9, 60)), np.ones((4, 60))], [RNG.normal(size=(1, 5))] * 2])
+@pytest.mark.parametrize(
+    "rows", [[np.ones((9, 60)), np.ones((4, 60))], [RNG.normal(size=(1, 5))] * 2]
+)
 def test_a_map_of_what_a_collapsed_network_sees(rows):
     """All rows are the same; t-SNE divides by their spread and takes the process with it."""
     places = outcome.embed(rows)
@@ -450,30 +566,40 @@ def test_few_rows_have_a_map():
 
 
 def test_nothing_is_learned_from_what_models_are_chosen_and_measured_by(tmp_path, capsys):
-    from recipes import domain_adaptation, semi_supervised
+    from graft.recipes import domain_adaptation, semi_supervised
 
     for label, shade in (("a", 10), ("b", 90)):
         for i in range(12):
             picture_in(tmp_path / "source", f"{label}/{i}.png", shade + i)
     source, given = str(tmp_path / "source"), {"data": str(tmp_path / "source"), "out": tmp_path}
-    few = domains.load_partly_labelled(semi_supervised.Config(per_class=3, unlabelled=source, **given))
+    few = domains.load_partly_labelled(
+        semi_supervised.Config(per_class=3, unlabelled=source, **given)
+    )
     whole = domains.load(domain_adaptation.Config(target=source, **given))
     for found in (few, whole):
-        held_out = {e.digest for split in ("validation", "test") for e in found.source.splits[split]}
+        held_out = {
+            e.digest for split in ("validation", "test") for e in found.source.splits[split]
+        }
         assert len(held_out) == 8
         assert not held_out & {example.digest for example in found.unlabelled}
-        assert {example.digest for example in found.source.splits["train"]} <= {e.digest for e in found.unlabelled}
+        assert {example.digest for example in found.source.splits["train"]} <= {
+            e.digest for e in found.unlabelled
+        }
     assert "8 of 24 examples without labels" in capsys.readouterr().err
     for i, example in enumerate(few.source.splits["test"]):
         (tmp_path / "held").mkdir(exist_ok=True)
         (tmp_path / "held" / f"{i}.png").write_bytes(example.image.read_bytes())
-    with pytest.raises(DataError, match="everything in '.*held' is in the validation or test split of"):
+    with pytest.raises(
+        DataError, match="everything in '.*held' is in the validation or test split of"
+    ):
         domains.load(domain_adaptation.Config(target=str(tmp_path / "held"), **given))
 
 
 def test_adabn_is_not_asked_for_labelled_examples():
     catalogue.check_batch(("adabn",), 8, {"labelled": 1, "unlabelled": 2})
-    with pytest.raises(ConfigError, match="adabn needs 2 unlabelled examples a step or more, and gets 1"):
+    with pytest.raises(
+        ConfigError, match="adabn needs 2 unlabelled examples a step or more, and gets 1"
+    ):
         catalogue.check_batch(("adabn",), 1, {"labelled": 9, "unlabelled": 9})
 
 
@@ -482,12 +608,14 @@ def test_adabn_is_not_asked_for_labelled_examples():
 
 
 def test_a_pile_is_counted_by_what_differs_and_can_be_read(tmp_path):
-    from recipes.self_supervised import Config
+    from graft.recipes.self_supervised import Config
 
     for i in range(24):
         picture_in(tmp_path / "same", f"{i}.png", 7)
         picture_in(tmp_path / "pile", f"{i}.png", 7 + i)
-    with pytest.raises(DataError, match="'.*same' holds 1 different pictures: to learn from them takes 20 or more"):
+    with pytest.raises(
+        DataError, match="'.*same' holds 1 different pictures: to learn from them takes 20 or more"
+    ):
         domains.load_pile(Config(data=str(tmp_path / "same"), out=tmp_path))
     for i in range(6):
         (tmp_path / "pile" / f"{i}.png").write_bytes(bytes([i]))
@@ -528,7 +656,9 @@ def test_a_large_pile_stays_on_the_disk(monkeypatch, bad, tmp_path):
     pile = domains.Pile("pile", ("a", "b"), tuple(examples))
     found = domains.decode_pile(pile, 16, True, 0)
     assert {name: len(part) for name, part in found.items()} == (
-        {"all": 40, "validation": 4, "train": 36} if not bad else {"all": 37, "validation": 3, "train": 34}
+        {"all": 40, "validation": 4, "train": 36}
+        if not bad
+        else {"all": 37, "validation": 3, "train": 34}
     )
     for part in found.values():
         assert isinstance(part.pixels, np.memmap)
@@ -540,14 +670,19 @@ def test_a_large_pile_stays_on_the_disk(monkeypatch, bad, tmp_path):
 
 
 def test_nearest_neighbours_are_asked_of_a_sample(monkeypatch):
-    from recipes.grid import transferability
+    from graft.recipes.grid import transferability
 
     asked = []
-    monkeypatch.setattr(transferability, "knn_accuracy", lambda rows, classes: asked.append(len(rows)) or 0.5)
+    monkeypatch.setattr(
+        transferability, "knn_accuracy", lambda rows, classes: asked.append(len(rows)) or 0.5
+    )
     monkeypatch.setattr(pretext, "PROBED", 10)
     everything = pictures(30)
     images = {"all": everything, "validation": pictures(6, 1)}
-    assert pretext.figures(stack(tiny(), [HEAD]), images, FitSettings(augment=("flip",)))["probe"] == 0.5
+    assert (
+        pretext.figures(stack(tiny(), [HEAD]), images, FitSettings(augment=("flip",)))["probe"]
+        == 0.5
+    )
     assert asked == [10]
 
 
@@ -569,9 +704,13 @@ def test_a_projection_that_could_learn_nothing_is_refused(dimension, temperature
 def test_clusters_are_refused_before_anything_trains():
     gallery.check(None, 3)
     gallery.check(29, 30)
-    with pytest.raises(ConfigError, match="--clusters is from 2 to one less than the 30 pictures, not 1"):
+    with pytest.raises(
+        ConfigError, match="--clusters is from 2 to one less than the 30 pictures, not 1"
+    ):
         gallery.check(1, 30)
-    with pytest.raises(ConfigError, match="one less than the 2000 pictures by which they are found, not 2500"):
+    with pytest.raises(
+        ConfigError, match="one less than the 2000 pictures by which they are found, not 2500"
+    ):
         gallery.check(2500, 9000)
 
 
@@ -604,7 +743,9 @@ def test_crowds_are_found_and_neighbours_are_near():
     same = gallery.look(np.ones((30, 3)), None)  # a network that has collapsed
     assert [len(rows) for rows in same.typical] == [30]
     assert same.silhouette == 0
-    with pytest.raises(ConfigError, match="--clusters is from 2 to one less than the 30 pictures, not 30"):
+    with pytest.raises(
+        ConfigError, match="--clusters is from 2 to one less than the 30 pictures, not 30"
+    ):
         gallery.look(rng.normal(size=(30, 3)), 30)
 
 
@@ -614,23 +755,47 @@ def test_a_run_says_one_thing_of_what_it_kept():
     facts = {"chosen": {"method": "fixmatch"}, "baseline": "supervised_only", "measured_on": "test"}
     said = outcome.contradiction(facts | {"verdicts": {"fixmatch": verdict}})
     assert said == (
-        "validation data kept fixmatch, test data say that it lost against supervised_only; test data choose nothing"
+        "validation data kept fixmatch, test data say that it lost against supervised_only; test "
+        "data choose nothing"
     )
-    assert outcome.contradiction(facts | {"verdicts": {"fixmatch": verdict | {"decision": "undecided"}}}) is None
+    assert (
+        outcome.contradiction(
+            facts | {"verdicts": {"fixmatch": verdict | {"decision": "undecided"}}}
+        )
+        is None
+    )
     assert outcome.contradiction(facts | {"verdicts": {}}) is None
 
 
 @pytest.mark.parametrize(
     ("measured_on", "titles"),
     [
-        ("target", ["target accuracy", "source val. accuracy", "target information", "source val., weighted"]),
-        ("test", ["test accuracy", "validation accuracy", "information, unlabelled", "validation, weighted"]),
+        (
+            "target",
+            [
+                "target accuracy",
+                "source val. accuracy",
+                "target information",
+                "source val., weighted",
+            ],
+        ),
+        (
+            "test",
+            [
+                "test accuracy",
+                "validation accuracy",
+                "information, unlabelled",
+                "validation, weighted",
+            ],
+        ),
     ],
 )
 def test_the_table_says_of_which_split_and_domain_each_figure_is(measured_on, titles):
     """Before: "target", "labelled", "information", "iwv"."""
     figures = {"accuracy": 0.9, "labelled": 0.8, "information": 1.0, "iwv": 0.7, "seconds": 2.0}
-    text = outcome.table({"measured_on": measured_on, "rows": [{"method": "source_only", **figures}]})
+    text = outcome.table(
+        {"measured_on": measured_on, "rows": [{"method": "source_only", **figures}]}
+    )
     heading, row, *legend = text.split("\n")
     places = [heading.index(title) + len(title) for title in titles]
     assert places == sorted(places)
@@ -640,19 +805,27 @@ def test_the_table_says_of_which_split_and_domain_each_figure_is(measured_on, ti
 
 
 def test_the_choice_says_how_often_it_was_right():
-    assert "picked the best method in 7 of 27 pairs" in selection.explain("information", between_domains=True)
+    assert "picked the best method in 7 of 27 pairs" in selection.explain(
+        "information", between_domains=True
+    )
     assert "27" not in selection.explain("labelled", between_domains=False)
 
 
 def test_what_the_choice_says_is_what_the_benchmark_counted():
-    """`benchmarks/choosing.py` reads the measured table: the numbers in the code are its numbers."""
+    """`benchmarks/choosing.py` reads the measured table: the numbers in the code are its
+    numbers.
+    """
     import subprocess
     import sys
     from pathlib import Path
 
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, root / "benchmarks" / "choosing.py"], capture_output=True, text=True, check=True, cwd=root
+        [sys.executable, root / "benchmarks" / "choosing.py"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=root,
     )
     for criterion, count in selection.BENCHMARKED.items():
         assert f"| all | {criterion} | {count} of {selection.BENCHMARK_PAIRS} |" in done.stdout

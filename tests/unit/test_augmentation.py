@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recipes.engine.augmentation import augmenter
-from recipes.engine.rand_augment import RandAugment, equalize
+from graft.recipes.codecs.augmentation import augmenter
+from graft.recipes.codecs.rand_augment import RandAugment, equalize
 
 RNG = np.random.default_rng(0)
 
@@ -39,7 +39,9 @@ def test_copies_of_an_image_in_a_batch_come_out_different(name, least):
 
 
 def test_randaugment_draws_the_operations_for_each_image():
-    """Moving an image of one colour changes nothing, an operation on colours does: a batch has both."""
+    """Moving an image of one colour changes nothing, an operation on colours does: a batch has
+    both.
+    """
     flat = np.full((64, 16, 16, 3), (120, 60, 200), np.float32)
     for pixels, _ in changed("randaugment", flat, range(8)):
         share = np.mean(np.abs(pixels - flat).max((1, 2, 3)) < 1)
@@ -47,10 +49,14 @@ def test_randaugment_draws_the_operations_for_each_image():
 
 
 def test_what_randaugment_makes_of_an_image_is_its_own_affair():
-    """The other images of the batch change nothing: not through a histogram of all of them, for example."""
+    """The other images of the batch change nothing: not through a histogram of all of them, for
+    example.
+    """
     some = np.float32(RNG.uniform(60, 200, (12, 16, 16, 3)))
     others = np.concatenate([some[:1], np.float32(RNG.uniform(0, 90, (11, 16, 16, 3)))])
-    beside_some, beside_others = (changed("randaugment", images, range(30)) for images in (some, others))
+    beside_some, beside_others = (
+        changed("randaugment", images, range(30)) for images in (some, others)
+    )
     for (a, _), (b, _) in zip(beside_some, beside_others, strict=True):
         np.testing.assert_allclose(a[0], b[0], atol=1e-3)
 
@@ -95,8 +101,9 @@ def test_images_are_mixed_in_proportions_of_their_own(name):
 
 
 def test_cutmix_draws_from_the_distribution_of_its_paper():
-    """Uniform in every batch (Yun et al. 2019). Of a range of exponents Keras draws one a batch: in many, all weights
-    are near 0 or 1."""
+    """Uniform in every batch (Yun et al. 2019). Of a range of exponents Keras draws one a batch: in
+    many, all weights are near 0 or 1.
+    """
     images = np.float32(RNG.uniform(0, 255, (32, 32, 32, 3)))
     kept = np.array([np.diag(targets) for _, targets in changed("cutmix", images, range(30))])
     assert np.mean((kept < 0.05) | (kept > 0.95), -1).max() < 0.5

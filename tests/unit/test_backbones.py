@@ -10,9 +10,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from zoo.backbone_table import BACKBONES, find
-from zoo.backbones import build, preprocess
-from zoo.errors import ConfigError, GraftError, UnknownName
+from graft.zoo.backbones.build import build, preprocess
+from graft.zoo.backbones.table import BACKBONES, find
+from graft.zoo.errors import ConfigError, GraftError, UnknownName
 
 FAMILIES = {row.family: row for row in BACKBONES}
 KERAS_MODULE = {"vgg": "vgg16"}
@@ -23,7 +23,9 @@ def test_listing_the_catalogue_imports_no_heavy_library():
         "import sys, zoo.backbone_table; zoo.backbone_table.find('vgg16');"
         "print(sorted({'keras', 'tensorflow', 'numpy', 'h5py'} & set(sys.modules)))"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "[]"
 
 
@@ -31,13 +33,19 @@ def test_names_are_unique_and_rows_sorted():
     names = [row.name for row in BACKBONES]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[a-z][a-z0-9_.]*", name) for name in names)
-    assert [(row.family, row.name) for row in BACKBONES] == sorted((row.family, row.name) for row in BACKBONES)
+    assert [(row.family, row.name) for row in BACKBONES] == sorted(
+        (row.family, row.name) for row in BACKBONES
+    )
 
 
 def test_every_member_of_keras_applications_has_a_row():
     import keras
 
-    members = {name for name, value in vars(keras.applications).items() if name[0].isupper() and callable(value)}
+    members = {
+        name
+        for name, value in vars(keras.applications).items()
+        if name[0].isupper() and callable(value)
+    }
     assert {row.target.removeprefix("keras.applications:") for row in BACKBONES} == members
 
 
@@ -57,16 +65,23 @@ def test_rows_are_plausible_and_can_be_written_as_json():
 
 
 def test_wider_members_of_a_family_have_more_parameters():
-    widths = [find(f"mobilenet_v2{suffix}").parameters for suffix in ("_0.35", "_0.5", "_0.75", "", "_1.3", "_1.4")]
+    widths = [
+        find(f"mobilenet_v2{suffix}").parameters
+        for suffix in ("_0.35", "_0.5", "_0.75", "", "_1.3", "_1.4")
+    ]
     assert widths == sorted(widths)
 
 
 def test_find_names_the_nearest():
     assert find("mobilenet_v2").target == "keras.applications:MobileNetV2"
-    with pytest.raises(UnknownName, match="Did you mean 'mobilenet_v2'\\? `graft zoo` lists them all\\.") as caught:
+    with pytest.raises(
+        UnknownName, match="Did you mean 'mobilenet_v2'\\? `graft zoo` lists them all\\."
+    ) as caught:
         find("mobilenetv2")
     assert isinstance(caught.value, GraftError)
-    with pytest.raises(UnknownName, match="no backbone is called 'zzz'\\. `graft zoo` lists them all\\."):
+    with pytest.raises(
+        UnknownName, match="no backbone is called 'zzz'\\. `graft zoo` lists them all\\."
+    ):
         find("zzz")
 
 
@@ -78,7 +93,8 @@ def test_preprocessing_is_that_of_keras(family):
     pixels = np.random.default_rng(0).uniform(0, 255, (2, 7, 5, 3)).astype("float32")
     image = keras.Input((7, 5, 3), name="image")
     ours = keras.Model(image, preprocess(image, FAMILIES[family].preprocessing))(pixels)
-    # The largest values are 151 (caffe), 2.6 (torch) and 1 (tf): a few units in the last place of float32.
+    # The largest values are 151 (caffe), 2.6 (torch) and 1 (tf): a few units in the last place of
+    # float32.
     np.testing.assert_allclose(ours, module.preprocess_input(pixels.copy()), rtol=1e-6, atol=2e-5)
 
 
@@ -111,7 +127,9 @@ def test_what_enters_the_first_convolution_of_an_in_graph_family(name, expected)
     if isinstance(before._keras_history.operation, keras.layers.ZeroPadding2D):
         before = before._keras_history.operation.input
     pixels = np.random.default_rng(2).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
-    np.testing.assert_allclose(keras.Model(model.input, before)(pixels), expected(pixels), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        keras.Model(model.input, before)(pixels), expected(pixels), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_build_gives_one_flat_graph_from_pixels_to_the_last_feature_map():
@@ -133,7 +151,9 @@ def test_the_default_image_size_is_the_rows():
 
 
 def test_an_image_size_below_the_minimum_names_both_and_the_backbone():
-    with pytest.raises(ConfigError, match="image size 64 is too small for backbone 'xception': .* 71 pixels"):
+    with pytest.raises(
+        ConfigError, match="image size 64 is too small for backbone 'xception': .* 71 pixels"
+    ):
         build(find("xception"), image_size=64, weights="none")
 
 

@@ -7,14 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from zoo.blocks import count_trained, find_blocks, freeze
-from zoo.cuts import find_cuts, flatten, nodes_of, split, with_frozen_prefix
-from zoo.errors import ConfigError
-from zoo.layers import InferenceOnly
+from graft.zoo.errors import ConfigError
+from graft.zoo.graph.blocks import count_trained, find_blocks, freeze
+from graft.zoo.graph.cuts import find_cuts, flatten, nodes_of, split, with_frozen_prefix
+from graft.zoo.graph.layers import InferenceOnly
 
 
 def draw_model(kinds: list[str], nest: bool, seed: int):
-    """A random functional model: each kind adds a unit; `nest` puts each second unit into a model of its own."""
+    """A random functional model: each kind adds a unit; `nest` puts each second unit into a model
+    of its own.
+    """
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((8, 8, 3), name="image")
     x = layers.Conv2D(4, 3, padding="same", name="stem")(inputs)
@@ -44,7 +46,9 @@ def unit(kind: str, x, i: int, shared):
     return layers.LayerNormalization(name=f"norm{i}")(x)
 
 
-units = st.lists(st.sampled_from(["conv", "add", "concat", "gate", "shared", "norm"]), min_size=1, max_size=7)
+units = st.lists(
+    st.sampled_from(["conv", "add", "concat", "gate", "shared", "norm"]), min_size=1, max_size=7
+)
 drawn = settings(max_examples=25, deadline=None, derandomize=True)
 
 
@@ -71,7 +75,11 @@ def test_every_weight_is_in_one_block_and_no_block_is_empty(kinds, nest, seed):
 
 
 @drawn
-@given(units, st.integers(0, 9), st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=1, max_size=5))
+@given(
+    units,
+    st.integers(0, 9),
+    st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=1, max_size=5),
+)
 def test_freezing_does_not_depend_on_what_was_before(kinds, seed, history):
     model = flatten(draw_model(kinds, False, seed))
     blocks = find_blocks(model)
@@ -112,9 +120,14 @@ def test_flatten_gives_equal_names_of_nested_models_a_prefix():
 
 
 def test_flatten_opens_sequential_models_too():
-    inner = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="a"), layers.Dense(2, name="b")])
+    inner = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(3, name="a"), layers.Dense(2, name="b")]
+    )
     inputs = keras.Input((4,))
-    assert [layer.name for layer in flatten(keras.Model(inputs, inner(inputs))).layers][1:] == ["a", "b"]
+    assert [layer.name for layer in flatten(keras.Model(inputs, inner(inputs))).layers][1:] == [
+        "a",
+        "b",
+    ]
 
 
 def test_flatten_refuses_a_subclassed_model():
@@ -133,7 +146,11 @@ def test_a_frozen_prefix_has_no_dropout_and_keeps_its_statistics(make_tiny_backb
     frozen = with_frozen_prefix(model, blocks[-2].cut)
     prefix, _ = split(model, blocks[-2].cut)
     before = [v.numpy() for v in prefix.weights]
-    at_cut = next(node.outputs[0] for node in nodes_of(frozen.outputs) if isinstance(node.operation, InferenceOnly))
+    at_cut = next(
+        node.outputs[0]
+        for node in nodes_of(frozen.outputs)
+        if isinstance(node.operation, InferenceOnly)
+    )
     first, second = (keras.Model(frozen.inputs, at_cut)(pixels, training=True) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     frozen(pixels, training=True)
@@ -165,7 +182,9 @@ def test_two_tensors_can_be_a_cut():
     older = x = layers.Dense(8, name="stem")(inputs)
     for i in range(5):
         # Each cell reads the two before it (as NASNet's do), so no single tensor separates them.
-        cell = layers.Add(name=f"cell{i}")([layers.Dense(8, name=f"a{i}")(x), layers.Dense(8, name=f"b{i}")(older)])
+        cell = layers.Add(name=f"cell{i}")(
+            [layers.Dense(8, name=f"a{i}")(x), layers.Dense(8, name=f"b{i}")(older)]
+        )
         older, x = x, cell
     model = keras.Model(inputs, layers.Add(name="last")([older, x]))
     blocks = find_blocks(model)
@@ -187,7 +206,10 @@ def test_a_graph_input_needed_behind_the_cut_is_passed_on():
     prefix, suffix = split(model, blocks[0].cut)
     assert [t.name for t in suffix.inputs] == ["cut_0", "mask"]
     rng = np.random.default_rng(0)
-    data = [rng.normal(size=(2, 4, 8)).astype("float32"), rng.integers(0, 2, (2, 4, 1)).astype("float32")]
+    data = [
+        rng.normal(size=(2, 4, 8)).astype("float32"),
+        rng.integers(0, 2, (2, 4, 1)).astype("float32"),
+    ]
     np.testing.assert_allclose(suffix(prefix(data)), model(data), atol=1e-6)
 
 
@@ -198,7 +220,8 @@ def test_split_refuses_what_is_no_cut(make_tiny_backbone):
 
 
 @pytest.mark.parametrize(
-    ("train", "expected"), [("head", 0), ("all", 10), (3, 3), (0, 0), (10, 10), (0.5, 5), (0.01, 1), (0.99, 10)]
+    ("train", "expected"),
+    [("head", 0), ("all", 10), (3, 3), (0, 0), (10, 10), (0.5, 5), (0.01, 1), (0.99, 10)],
 )
 def test_count_trained(train, expected):
     assert count_trained([None] * 10, train) == expected

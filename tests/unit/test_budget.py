@@ -5,13 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.engine.budget import Clock, bound, seconds_of
-from recipes.engine.optimizer import OptimizerSettings, make_optimizer, rate_of
-from recipes.engine.settings import FitSettings
-from zoo.errors import ConfigError
+from graft.recipes.train.budget import Clock, bound, seconds_of
+from graft.recipes.train.optimizer import OptimizerSettings, make_optimizer, rate_of
+from graft.recipes.train.settings import FitSettings
+from graft.zoo.errors import ConfigError
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("3m", 180), ("1.5h", 5400), (" 2 m ", 120)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("3m", 180), ("1.5h", 5400), (" 2 m ", 120)]
+)
 def test_times(text, seconds):
     assert seconds_of(text) == seconds
 
@@ -34,11 +36,15 @@ def test_phases_share_what_is_left_in_proportion_to_their_epochs(epochs, first, 
         )
         begin = end
     assert begin == pytest.approx(whole, abs=1e-2)
-    assert bound([3, 7], first, whole, first=True)[1] < bound([7], first, whole, first=False)[1] + 1e-6
+    assert (
+        bound([3, 7], first, whole, first=True)[1] < bound([7], first, whole, first=False)[1] + 1e-6
+    )
 
 
 def test_a_budget_that_is_over_before_the_first_step():
-    with pytest.raises(ConfigError, match="budget of 5 s was over before the first step.*give 16s or more"):
+    with pytest.raises(
+        ConfigError, match="budget of 5 s was over before the first step.*give 16s or more"
+    ):
         bound([1], 8.0, 5.0, first=True)
     begin, end = bound([1], 8.0, 5.0, first=False)
     assert begin < end < begin + 0.1

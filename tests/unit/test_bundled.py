@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pytest
 
-from recipes.data import digits, glyphs
-from zoo.backbone_table import find
-from zoo.backbones import build
-from zoo.weights import BUNDLED
+from graft.recipes.data.builtin import digits, glyphs
+from graft.zoo.backbones.build import build
+from graft.zoo.backbones.table import find
+from graft.zoo.backbones.weights import BUNDLED
 
 NAME = "mobilenet_v2_0.35"
 CHECKPOINT = BUNDLED / f"{NAME}.weights.h5"
@@ -51,7 +51,9 @@ def test_digits_are_bright_ink_on_black():
     assert len(pairs) == 1797
     pixels, label = pairs[0]
     assert (pixels.shape, pixels.dtype, label) == ((32, 32, 3), np.uint8, "0")
-    assert np.median([p[[0, -1], :].mean() for p, _ in pairs]) < 120 < max(p.max() for p, _ in pairs)
+    assert (
+        np.median([p[[0, -1], :].mean() for p, _ in pairs]) < 120 < max(p.max() for p, _ in pairs)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,9 @@ def test_the_checkpoint_gives_its_golden_features(bundled):
     with np.load(BUNDLED / f"{NAME}.golden.npz") as golden:
         features = bundled(np.float32(golden["inputs"])).numpy().mean((1, 2))
         assert golden["features"].std() > 0.1
-        np.testing.assert_allclose(features, golden["features"], rtol=1e-4, atol=1e-4 * golden["features"].max())
+        np.testing.assert_allclose(
+            features, golden["features"], rtol=1e-4, atol=1e-4 * golden["features"].max()
+        )
 
 
 def test_the_checkpoint_is_small_and_its_card_is_about_it():
@@ -87,10 +91,12 @@ def test_the_checkpoint_loads_the_plain_keras_way():
 
 
 def test_its_features_beat_random_ones_on_digits(bundled):
-    """Nearest neighbour on frozen features, 20 examples a class: what transfer rests on, without any training."""
+    """Nearest neighbour on frozen features, 20 examples a class: what transfer rests on, without
+    any training.
+    """
     from sklearn.neighbors import KNeighborsClassifier
 
-    from zoo.vision import decode
+    from graft.zoo.vision import decode
 
     pairs = digits.load()[:800]
     pixels = np.float32([decode(image, 64) for image, _ in pairs])
@@ -99,7 +105,13 @@ def test_its_features_beat_random_ones_on_digits(bundled):
     test = np.setdiff1d(np.arange(len(labels)), train)
 
     def accuracy(backbone):
-        features = np.concatenate([backbone(pixels[i : i + 100]).numpy().mean((1, 2)) for i in range(0, 800, 100)])
-        return KNeighborsClassifier(1).fit(features[train], labels[train]).score(features[test], labels[test])
+        features = np.concatenate(
+            [backbone(pixels[i : i + 100]).numpy().mean((1, 2)) for i in range(0, 800, 100)]
+        )
+        return (
+            KNeighborsClassifier(1)
+            .fit(features[train], labels[train])
+            .score(features[test], labels[test])
+        )
 
     assert accuracy(bundled) > accuracy(build(find(NAME), image_size=64, weights="none")) + 0.1

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from keras import layers
 
-from recipes.engine import cache as cache_module
-from recipes.engine.cache import CacheSettings, PrefixCache
-from recipes.engine.fit import train
-from recipes.engine.pipeline import Order
-from recipes.engine.schedule import Phase
-from recipes.engine.settings import FitSettings
-from recipes.engine.store import Rows, Store, hash_of
+from graft.recipes.feed import cache as cache_module
+from graft.recipes.feed.cache import CacheSettings, PrefixCache
+from graft.recipes.feed.pipeline import Order
+from graft.recipes.feed.store import Rows, Store, hash_of
+from graft.recipes.train.fit import train
+from graft.recipes.train.schedule import Phase
+from graft.recipes.train.settings import FitSettings
+from graft.zoo import locks
+from graft.zoo.errors import ConfigError
+from graft.zoo.graph.blocks import find_blocks
+from graft.zoo.graph.cuts import narrowest_cut
+from graft.zoo.graph.stack import backbone_of, stack
+from graft.zoo.heads.heads import Tasks
 from tests.tiny import GREY, HEAD, PLACE, builder, normalization, pictures, squeeze_excite, tasked
-from zoo import locks
-from zoo.blocks import find_blocks
-from zoo.cuts import narrowest_cut
-from zoo.errors import ConfigError
-from zoo.heads import Tasks
-from zoo.stack import backbone_of, stack
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,9 @@ def cuts_of(model, trained):
 
 
 def filled(model, data, store, cuts, augment=(), **settings):
-    cache = PrefixCache(store, model, data, augment, CacheSettings(**{"dtype": "float32", **settings}))
+    cache = PrefixCache(
+        store, model, data, augment, CacheSettings(**{"dtype": "float32", **settings})
+    )
     for view in range(cache.views["train"]):
         cache.fill(cuts, view)
     return cache
@@ -51,12 +53,16 @@ def test_features_are_what_the_frozen_blocks_give(data, tmp_path):
     cache = filled(model, data, Store(tmp_path), cuts)
     for cut in cuts:
         features = cache.features(cut, "validation")
-        expected = keras.Model(model.input, cut[0])(np.float32(data["validation"].pixels), training=False)
+        expected = keras.Model(model.input, cut[0])(
+            np.float32(data["validation"].pixels), training=False
+        )
         np.testing.assert_allclose(features.tensors[0][0].load(), np.asarray(expected), atol=1e-5)
 
 
 def test_what_was_found_is_told_by_what_it_had_cost(data, tmp_path):
-    """A pass that has to be made anyway would have filled the higher cuts too: they have spared nothing."""
+    """A pass that has to be made anyway would have filled the higher cuts too: they have spared
+    nothing.
+    """
     model = builder(normalization)()
     head, _, low = cuts_of(model, (0, 1, 2))
 
@@ -76,7 +82,9 @@ def test_a_higher_cut_is_computed_from_a_lower_one(data, tmp_path, monkeypatch):
     model = builder(normalization)()
     head, _, low = cuts_of(model, (0, 1, 2))
     filled(model, data, Store(tmp_path), [low])
-    monkeypatch.setattr(cache_module.pipeline, "gather_examples", None)  # pixels cannot be read any more
+    monkeypatch.setattr(
+        cache_module.pipeline, "gather_examples", None
+    )  # pixels cannot be read any more
     cache = filled(model, data, Store(tmp_path), [head, low])
     features = cache.features(head, "train")
     expected = keras.Model(model.input, head[0])(np.float32(data["train"].pixels), training=False)
@@ -105,7 +113,9 @@ def test_a_changed_key_finds_nothing(data, tmp_path):
         key(moved),
         key(builder(squeeze_excite)()),
         key(data={"train": pictures(40, 3)}),
-        key(data={"train": dataclasses.replace(data["train"], pixels=data["train"].pixels[:, ::-1])}),
+        key(
+            data={"train": dataclasses.replace(data["train"], pixels=data["train"].pixels[:, ::-1])}
+        ),
         key(augment=("flip",)),
         key(augment=("flip",), view=1),
         key(augment=("crop",)),
@@ -119,14 +129,21 @@ def test_views_are_augmented_and_repeat(data, tmp_path):
     model = builder(normalization)()
     cuts = cuts_of(model, (2,))
     rows = [
-        filled(model, data, Store(tmp_path / str(i)), cuts, ("crop",), views=3).features(cuts[0], "train", range(3))
+        filled(model, data, Store(tmp_path / str(i)), cuts, ("crop",), views=3).features(
+            cuts[0], "train", range(3)
+        )
         for i in (0, 1)
     ]
     first, second = (np.array([view.load() for view in features.tensors[0]]) for features in rows)
     np.testing.assert_array_equal(first, second)
     assert first.shape[:2] == (3, 40)
     views = first.reshape(3, 40, -1)
-    plain = filled(model, data, Store(tmp_path / "plain"), cuts).features(cuts[0], "train").tensors[0][0].load()
+    plain = (
+        filled(model, data, Store(tmp_path / "plain"), cuts)
+        .features(cuts[0], "train")
+        .tensors[0][0]
+        .load()
+    )
     for a, b in ((views[0], views[1]), (views[1], views[2]), (views[0], plain.reshape(40, -1))):
         assert np.abs(a - b).max(-1).min() > 1e-3, "every picture differs from view to view"
 
@@ -163,7 +180,12 @@ def test_a_description_that_was_edited_is_noticed(tmp_path, capsys, part):
     file = tmp_path / "key" / "entry.json"
     entry = json.loads(file.read_text())
     assert Store(tmp_path).find("key", verify=True)[1] == entry["facts"]
-    entry[part] = {"facts": {"tensors": [[3, [1], "uint8"]]}, "sizes": {}, "hashes": {}, "hash": "0"}[part]
+    entry[part] = {
+        "facts": {"tensors": [[3, [1], "uint8"]]},
+        "sizes": {},
+        "hashes": {},
+        "hash": "0",
+    }[part]
     file.write_text(json.dumps(entry))
     assert Store(tmp_path).find("key") is None
     assert "is damaged: it is made anew" in " ".join(capsys.readouterr().err.split())
@@ -189,7 +211,9 @@ def test_parameters_of_the_augmentation_and_versions_change_the_key(data, tmp_pa
     (cut,) = cuts_of(model, (1,))
 
     def key(name="train"):
-        return PrefixCache(store, model, data, ("crop", "randaugment"), CacheSettings())._key(cut, name, 0)
+        return PrefixCache(store, model, data, ("crop", "randaugment"), CacheSettings())._key(
+            cut, name, 0
+        )
 
     first, validation = key(), key("validation")
     assert key() == first, "layers that are built again have other names"
@@ -199,12 +223,16 @@ def test_parameters_of_the_augmentation_and_versions_change_the_key(data, tmp_pa
         assert key() != first
         assert key("validation") == validation
     known = cache_module.metadata.version
-    monkeypatch.setattr(cache_module.metadata, "version", lambda name: "9" if name == "graft-zoo" else known(name))
+    monkeypatch.setattr(
+        cache_module.metadata, "version", lambda name: "9" if name == "graft-zoo" else known(name)
+    )
     assert key() != first
 
 
 def late(heads=(HEAD,), two=False):
-    """A function that builds a model whose upper blocks read the picture again; with `two` each needs the two below it."""
+    """A function that builds a model whose upper blocks read the picture again; with `two` each
+    needs the two below it.
+    """
 
     def conv(x, **options):
         return layers.Conv2D(8, 3, padding="same", activation="relu", **options)(x)
@@ -231,7 +259,9 @@ def late(heads=(HEAD,), two=False):
 
 
 @pytest.mark.parametrize("case", ["plain", "two tensors, on the disk", "tasks, memory-mapped"])
-def test_a_trained_part_that_reads_the_picture_again_learns_the_same_from_the_cache(case, data, tmp_path):
+def test_a_trained_part_that_reads_the_picture_again_learns_the_same_from_the_cache(
+    case, data, tmp_path
+):
     head, images = HEAD, data
     if "tasks" in case:
         head = Tasks((PLACE, GREY), (1.0, 0.5))
@@ -247,7 +277,9 @@ def test_a_trained_part_that_reads_the_picture_again_learns_the_same_from_the_ca
 
     def run(mode):
         settings = FitSettings(batch_size=8, cache=mode, cache_dtype="float32")
-        return train(build, head, phases, images, [1], settings, store=Store(tmp_path / "store"))[1][0]
+        return train(build, head, phases, images, [1], settings, store=Store(tmp_path / "store"))[
+            1
+        ][0]
 
     cached, plain = run("disk" if "disk" in case else "memory"), run("off")
     assert cached.phases[0]["cached"]
@@ -261,7 +293,9 @@ def test_the_picture_that_is_read_again_is_that_of_the_view(data, tmp_path):
     blocks = find_blocks(backbone_of(model))
     cuts = [blocks[0].cut, blocks[1].cut]
     cache = filled(model, data, Store(tmp_path), cuts[:1], ("crop",), views=2)
-    filled(model, data, Store(tmp_path), cuts, ("crop",), views=2)  # the higher one from the lower one
+    filled(
+        model, data, Store(tmp_path), cuts, ("crop",), views=2
+    )  # the higher one from the lower one
     for cut in cuts:
         features = cache.features(cut, "train", (0, 1))
         found, pixels = (np.stack([view.load() for view in views]) for views in features.tensors)
@@ -269,7 +303,9 @@ def test_the_picture_that_is_read_again_is_that_of_the_view(data, tmp_path):
         assert np.abs(pixels[0] - data["train"].pixels).max() > 10
         below = keras.Model(model.input, cut[0])
         for view in range(2):
-            np.testing.assert_allclose(found[view], np.asarray(below(pixels[view], training=False)), atol=1e-4)
+            np.testing.assert_allclose(
+                found[view], np.asarray(below(pixels[view], training=False)), atol=1e-4
+            )
 
 
 def test_features_beyond_float16_are_kept_in_float32(data, tmp_path, capsys):
@@ -279,7 +315,9 @@ def test_features_beyond_float16_are_kept_in_float32(data, tmp_path, capsys):
         x = normalization(x, i)
     model = stack(keras.Model(inputs, x, name="large"), [HEAD])
     cuts = cuts_of(model, (2,))
-    features = filled(model, data, Store(tmp_path), cuts, dtype="float16").features(cuts[0], "train")
+    features = filled(model, data, Store(tmp_path), cuts, dtype="float16").features(
+        cuts[0], "train"
+    )
     assert features.tensors[0][0].dtype == "float32"
     assert np.isfinite(features.tensors[0][0].load()).all()
     assert "range of float16" in capsys.readouterr().err
@@ -308,7 +346,9 @@ def test_auto_weighs_views_against_epochs(data, tmp_path, capsys):
         plan(9, ("mixup",), mode="disk")
 
 
-def test_a_disk_that_is_too_small_is_said_before_anything_is_computed(data, tmp_path, monkeypatch, capsys):
+def test_a_disk_that_is_too_small_is_said_before_anything_is_computed(
+    data, tmp_path, monkeypatch, capsys
+):
     model = builder(normalization)()
     (cut,) = cuts_of(model, (2,))
     monkeypatch.setattr(Store, "free_bytes", lambda self: 0)
@@ -320,7 +360,9 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_computed(data, tmp_
 
 
 def test_what_is_there_needs_no_room_again(data, tmp_path, monkeypatch):
-    """A training that is resumed goes on with its cache, also where the disk has room for what is missing alone."""
+    """A training that is resumed goes on with its cache, also where the disk has room for what is
+    missing alone.
+    """
     model = builder(normalization)()
     (cut,) = cuts_of(model, (2,))
     cache = PrefixCache(Store(tmp_path), model, data, ("flip",), CacheSettings(views=4))
@@ -340,13 +382,21 @@ def test_what_does_not_fit_the_budget_stays_on_the_disk(data, tmp_path):
     small = filled(model, data, Store(tmp_path), [cut], budget_bytes=1000)
     assert not small.features(cut, "train").in_memory
     assert (
-        filled(model, data, Store(tmp_path), [cut], mode="memory", budget_bytes=1000).features(cut, "train").in_memory
+        filled(model, data, Store(tmp_path), [cut], mode="memory", budget_bytes=1000)
+        .features(cut, "train")
+        .in_memory
     )
-    assert not filled(model, data, Store(tmp_path), [cut], mode="disk").features(cut, "train").in_memory
+    assert (
+        not filled(model, data, Store(tmp_path), [cut], mode="disk")
+        .features(cut, "train")
+        .in_memory
+    )
 
 
 def test_what_lies_on_the_disk_is_read_in_shuffled_stretches():
-    """Windows of two chunks of four rows: every example once an epoch, and a window's batches read its eight rows only."""
+    """Windows of two chunks of four rows: every example once an epoch, and a window's batches read
+    its eight rows only.
+    """
     order = Order(count=32, batch_size=4, seed=3, epochs=2, chunk=4, window=2)
     batches = [indices.numpy() for _, indices in order.dataset()]
     assert len(batches) == 2 * order.steps == 16
@@ -370,7 +420,9 @@ def test_an_order_goes_on_in_the_middle():
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with pytest.raises(ConfigError, match="no space left on the disk for the cache .*or pass --cache off"):
+    with pytest.raises(
+        ConfigError, match="no space left on the disk for the cache .*or pass --cache off"
+    ):
         fail_inside(Store(tmp_path), error)
     assert list(tmp_path.iterdir()) == []
 
@@ -382,7 +434,7 @@ def fail_inside(store, error):
 
 
 def test_a_store_is_bounded_and_forgets_what_was_not_used(tmp_path, monkeypatch):
-    monkeypatch.setattr("recipes.engine.store.LIMIT_BYTES", 2500)
+    monkeypatch.setattr("graft.recipes.feed.store.LIMIT_BYTES", 2500)
     for i in range(4):
         with Store(tmp_path).add(f"entry{i}") as (folder, facts):
             (folder / "a.bin").write_bytes(bytes(1000))
@@ -422,14 +474,26 @@ def test_rows_are_read_where_they_lie(tmp_path):
 
 def test_hashes_tell_types_and_order_apart():
     a = np.arange(6, dtype=np.float32)
-    different = [a, a.reshape(2, 3), a.astype("float64"), a[::-1], [a[:3], a[3:]], a.tolist(), json.dumps(a.tolist())]
+    different = [
+        a,
+        a.reshape(2, 3),
+        a.astype("float64"),
+        a[::-1],
+        [a[:3], a[3:]],
+        a.tolist(),
+        json.dumps(a.tolist()),
+    ]
     assert len({hash_of(part) for part in different}) == len(different)
     assert hash_of("a", "b") != hash_of("ab")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"views": 0}, "number of views"), ({"cache_gb": 0}, "memory for the cache"), ({"accumulate": 0}, "accumulate")],
+    [
+        ({"views": 0}, "number of views"),
+        ({"cache_gb": 0}, "memory for the cache"),
+        ({"accumulate": 0}, "accumulate"),
+    ],
 )
 def test_settings_refused(options, message):
     with pytest.raises(ConfigError, match=message):

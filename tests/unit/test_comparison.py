@@ -5,14 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.engine import comparison, evaluation
-from recipes.engine.comparison import compare, sentence
+from graft.recipes.tasks import comparison, evaluation
+from graft.recipes.tasks.comparison import compare, sentence
 
 EXAMPLES = 372
 
 
 def trained(rng, level, seeds, deviation=0.02, difficulty=None):
-    """Right or wrong `(seeds, n)`: the seeds of an arm agree on most examples, and differ in their level."""
+    """Right or wrong `(seeds, n)`: the seeds of an arm agree on most examples, and differ in their
+    level.
+    """
     difficulty = rng.normal(size=EXAMPLES) if difficulty is None else difficulty
     from scipy import stats
 
@@ -95,16 +97,24 @@ def test_arms_of_different_seeds_are_refused():
 
 
 def test_what_verdicts_say():
-    text = evaluation.verdict([0.9, 0.91, 0.92], [0.7, 0.71, 0.74], ([10, 10, 10], [17, 17, 17]))["text"]
+    text = evaluation.verdict([0.9, 0.91, 0.92], [0.7, 0.71, 0.74], ([10, 10, 10], [17, 17, 17]))[
+        "text"
+    ]
     assert text.startswith("transfer gained +19.3 points (95 % interval")
     assert text.endswith("; it saved 7 s a run"), "before: 0.1 minutes"
     assert evaluation.duration(600) == "10.0 minutes"
     lost = evaluation.verdict([0.7, 0.71, 0.74], [0.9, 0.91, 0.92], ([99], [1]))
     assert (lost["decision"], lost["seeds"]) == ("lost", 3)
     assert (
-        "train from scratch, or try another backbone; it cost 98 s a run".replace("98 s", "1.6 minutes") in lost["text"]
+        "train from scratch, or try another backbone; it cost 98 s a run".replace(
+            "98 s", "1.6 minutes"
+        )
+        in lost["text"]
     )
-    assert "give it a model of its own" in evaluation.sharing("a", "accuracy", [0.5, 0.51], [0.9, 0.91])["text"]
+    assert (
+        "give it a model of its own"
+        in evaluation.sharing("a", "accuracy", [0.5, 0.51], [0.9, 0.91])["text"]
+    )
     assert evaluation.sharing("a", "r2", [None], [0.5])["decision"] == "undecided"
     assert "gained" not in evaluation.adapting("cdan", "source_only", [0.9], [0.5])["text"]
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from recipes.commands import demo, export
-from recipes.engine import evaluation, run
+from graft.recipes.commands import demo, export
+from graft.recipes.runs import run
+from graft.recipes.tasks import evaluation
 
 SECONDS = ([1.0, 1.0, 1.0], [2.0, 2.0, 2.0])
 
@@ -25,13 +26,22 @@ def adaptation(adapted, plain, kept="cdan"):
         # Every seed gained something, which chance does too.
         (verdict([0.80, 0.90, 0.85], [0.799, 0.80, 0.60]), [], True, 1),
         # One of many seeds lost a little, and the verdict is clear.
-        (adaptation([0.80, 0.81, 0.82, 0.83, 0.70, 0.81, 0.82, 0.80], [0.7, 0.7, 0.7, 0.7, 0.701, 0.7, 0.7, 0.7]),
-         ["--adapt"], True, 0),
+        (
+            adaptation(
+                [0.80, 0.81, 0.82, 0.83, 0.70, 0.81, 0.82, 0.80],
+                [0.7, 0.7, 0.7, 0.7, 0.701, 0.7, 0.7, 0.7],
+            ),
+            ["--adapt"],
+            True,
+            0,
+        ),
         (adaptation([0.8], [0.7]), ["--adapt"], True, 1),  # one seed decides nothing
         (adaptation([0.8, 0.8, 0.81], [0.5, 0.51, 0.5], kept="source_only"), ["--adapt"], True, 1),
     ],
-)  # fmt: skip
-def test_a_demonstration_is_judged_by_its_own_verdict(tmp_path, monkeypatch, facts, options, passed, code):
+)
+def test_a_demonstration_is_judged_by_its_own_verdict(
+    tmp_path, monkeypatch, facts, options, passed, code
+):
     for shown in ("_digits", "_glyphs"):
         monkeypatch.setattr(demo, shown, lambda *_: None)
     monkeypatch.setattr(export, "export", lambda _: {"files": [{"passed": passed}]})

@@ -1,6 +1,6 @@
 """What is decided by measuring the device."""
 
-from recipes.engine import device
+from graft.recipes.train import device
 
 
 def test_a_step_is_timed_and_xla_stays_off_on_a_cpu():

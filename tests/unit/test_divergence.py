@@ -1,11 +1,14 @@
-"""Trainings that exploded are named, whichever of a run's they are, beside what is compared with them."""
+"""Trainings that exploded are named, whichever of a run's they are, beside what is compared with
+them.
+"""
 
 import types
 
 import pytest
 
-from recipes.engine import divergence, run
-from zoo import heads
+from graft.recipes.runs import run
+from graft.recipes.train import divergence
+from graft.zoo.heads import heads
 
 FINE, WILD = {}, {"all": 2e9}
 
@@ -19,33 +22,48 @@ def concerns(arms, **facts):
 
 
 def test_the_last_loss_of_a_phase_counts():
-    rows = [{"phase": "probe", "loss": 3e5}, {"phase": "probe", "loss": 0.7}, {"phase": "all", "loss": float("nan")}]
+    rows = [
+        {"phase": "probe", "loss": 3e5},
+        {"phase": "probe", "loss": 0.7},
+        {"phase": "all", "loss": float("nan")},
+    ]
     found = divergence.exploded(rows, 1.0)
     assert list(found) == ["all"]
     assert divergence.exploded([{"phase": "all", "loss": 4e15}], 1.0) == {"all": 4e15}
 
 
 def test_a_loss_counts_in_units_of_the_weights_of_what_it_is_the_sum_of():
-    """Before, only tasks of pictures had any: texts with --task-weights and methods with a --strength "diverged"."""
-    price, colour = heads.regression(["price"], name="price"), heads.single_label(["red", "blue"], name="colour")
+    """Before, only tasks of pictures had any: texts with --task-weights and methods with a
+    --strength "diverged".
+    """
+    price, colour = (
+        heads.regression(["price"], name="price"),
+        heads.single_label(["red", "blue"], name="colour"),
+    )
     method = types.SimpleNamespace(strength=999.0)
     assert divergence.loss_scale(price) == 1
     assert divergence.loss_scale(heads.Tasks((price, colour), (2000.0, 1.0))) == 2001
     assert divergence.loss_scale(heads.Tasks((price, colour))) == 2
     assert divergence.loss_scale(price, method) == 1000
-    assert not divergence.exploded([{"phase": "all", "loss": 5e3}], divergence.loss_scale(price, method))
+    assert not divergence.exploded(
+        [{"phase": "all", "loss": 5e3}], divergence.loss_scale(price, method)
+    )
 
 
 @pytest.mark.parametrize(
     ("arms", "seed"),
-    [({"transfer": arm(FINE, FINE), "scratch": arm(FINE, WILD)}, 1), ({"transfer": arm(WILD, FINE)}, 0)],
+    [
+        ({"transfer": arm(FINE, FINE), "scratch": arm(FINE, WILD)}, 1),
+        ({"transfer": arm(WILD, FINE)}, 0),
+    ],
 )
 def test_every_arm_and_seed_is_looked_at(arms, seed):
     """Before, only the seed that ships was."""
     found = concerns(arms)
     name = "scratch" if "scratch" in arms else "transfer"
     assert (
-        f"the training '{name}' diverged in phase 'all' (seed {seed}): its loss ended at 2e+09" in found["warnings"][0]
+        f"the training '{name}' diverged in phase 'all' (seed {seed}): its loss ended at 2e+09"
+        in found["warnings"][0]
     )
 
 
@@ -53,7 +71,9 @@ def test_a_verdict_names_the_training_that_exploded():
     verdict = {"text": "transfer gained +30.0 points"}
     found = concerns({"transfer": arm(FINE, FINE), "scratch": arm(WILD, WILD)}, verdict=verdict)
     assert found["diverged"]
-    assert found["verdict"]["text"].startswith("transfer gained +30.0 points; but 'scratch' diverged with seed 0, 1: ")
+    assert found["verdict"]["text"].startswith(
+        "transfer gained +30.0 points; but 'scratch' diverged with seed 0, 1: "
+    )
     fine = concerns({"transfer": arm(FINE), "scratch": arm(FINE)}, verdict=verdict)
     assert fine == {"verdict": verdict, "warnings": [], "diverged": False}
 
@@ -80,7 +100,9 @@ def test_a_method_that_exploded_and_was_not_chosen_fails_nothing():
         "chosen": {"method": "mmd", "seed": 0},
         "verdicts": {"mmd": {"text": "mmd gained"}, "dann": {"text": "dann lost"}},
     }
-    found = concerns({"source_only": arm(FINE), "mmd": arm(FINE), "dann": arm(WILD)}, adaptation=adaptation)
+    found = concerns(
+        {"source_only": arm(FINE), "mmd": arm(FINE), "dann": arm(WILD)}, adaptation=adaptation
+    )
     assert not found["diverged"]
     assert found["adaptation"]["verdicts"]["mmd"] == {"text": "mmd gained"}
     assert "'dann' diverged with seed 0" in found["adaptation"]["verdicts"]["dann"]["text"]

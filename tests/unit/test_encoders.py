@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from zoo import encoders
-from zoo.errors import UnknownName, WeightsError
+from graft.zoo.backbones import encoders
+from graft.zoo.errors import UnknownName, WeightsError
 
 
 def test_rows_are_keras_hubs_presets():
@@ -36,7 +36,8 @@ def test_a_preset_that_cannot_be_downloaded_says_what_to_do(monkeypatch):
 
     monkeypatch.setattr(keras_hub.models.BertBackbone, "from_preset", offline)
     with pytest.raises(
-        WeightsError, match=r"'bert_tiny_en_uncased' cannot be downloaded .*no route to host; without a network"
+        WeightsError,
+        match=r"'bert_tiny_en_uncased' cannot be downloaded .*no route to host; without a network",
     ):
         encoders.build(encoders.find("bert_tiny_en_uncased"))
 
@@ -58,7 +59,9 @@ def test_a_vocabulary_of_other_weights_is_refused(tiny_encoder, tmp_path):
     shutil.copytree(tiny_encoder, folder)
     vocabulary = folder / "assets" / "tokenizer" / "vocabulary.txt"
     vocabulary.write_text(vocabulary.read_text() + "".join(f"more{i}\n" for i in range(9)))
-    with pytest.raises(WeightsError, match=r"has \d+ pieces, its weights have \d+: they are from different models"):
+    with pytest.raises(
+        WeightsError, match=r"has \d+ pieces, its weights have \d+: they are from different models"
+    ):
         encoders.tokenizer(encoders.find(str(folder)))
 
 
@@ -67,9 +70,13 @@ def test_a_vocabulary_of_other_weights_is_refused(tiny_encoder, tmp_path):
     [
         (
             {"model_type": "roberta"},
-            "is a Hugging Face model of type 'roberta', which KerasHub cannot read, or reads into other",
+            "is a Hugging Face model of type 'roberta', which KerasHub cannot read, or reads into "
+            "other",
         ),
-        ({"model_type": "electra"}, "give one of type bert, distilbert, gpt2, or the KerasHub preset of electra"),
+        (
+            {"model_type": "electra"},
+            "give one of type bert, distilbert, gpt2, or the KerasHub preset of electra",
+        ),
         ({"model_type": "llama"}, "of type 'llama'"),
         ({"model_type": "bert"}, "holds no model.safetensors"),
         (
@@ -99,7 +106,9 @@ def test_damaged_weights_are_named(tiny_encoder, tmp_path):
 
 
 def test_other_weights_than_the_rows_are_refused(tiny_encoder):
-    with pytest.raises(WeightsError, match="has no weights 'imagenet': choose from folder and none"):
+    with pytest.raises(
+        WeightsError, match="has no weights 'imagenet': choose from folder and none"
+    ):
         encoders.build(encoders.find(str(tiny_encoder)), "imagenet")
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export import evidence
-from zoo import scores
+from graft.export import evidence
+from graft.zoo.heads import scores
 
 
 def answers(right, labels=5):
@@ -90,7 +90,9 @@ def test_the_interval_of_a_paired_drop_holds_the_drop_and_narrows(n, data):
 
 
 def test_the_paired_interval_covers_what_is_true():
-    """Of 2,000 pairs of classifiers with a true difference of 3 points, the interval misses it about one time in twenty."""
+    """Of 2,000 pairs of classifiers with a true difference of 3 points, the interval misses it
+    about one time in twenty.
+    """
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(2000):
@@ -121,7 +123,9 @@ def test_values_lose_variance():
 
 
 def test_each_value_is_judged_by_itself():
-    """Before, their variance was pooled: a constant passed beside a value of 300 times its spread."""
+    """Before, their variance was pooled: a constant passed beside a value of 300 times its
+    spread.
+    """
     rng = np.random.default_rng(0)
     reference = np.stack([rng.normal(1000, 300, 500), rng.normal(0, 1, 500)], 1)
     outputs = reference.copy()
@@ -136,7 +140,9 @@ def test_each_value_is_judged_by_itself():
 
 
 def test_a_value_that_certainly_fails_is_judged_before_one_that_may():
-    """Before, the one with the larger drop alone: together they were undecided, which --accept-undecided lets pass."""
+    """Before, the one with the larger drop alone: together they were undecided, which
+    --accept-undecided lets pass.
+    """
     rng = np.random.default_rng(0)
     reference = rng.normal(size=(300, 2))
     outputs = reference.copy()
@@ -225,7 +231,9 @@ def test_a_file_that_is_better_than_keras_where_there_is_no_entity_passes():
 
 
 def test_resamples_without_an_entity_count_for_neither_side():
-    """Before, they counted where something was found, and not where nothing was: one side alone had a figure."""
+    """Before, they counted where something was found, and not where nothing was: one side alone had
+    a figure.
+    """
     truth = [["B-place"] + ["O"] * 9] + [["O"] * 10] * 9
     wrong = [["B-place"] + ["O"] * 9] * 10
     for guess in (truth, wrong):
@@ -242,7 +250,9 @@ def labelled(labels, n=400, seed=0):
 
 
 def test_each_of_many_labels_is_judged_by_itself():
-    """Before, their mean was judged: of 100 labels one could be replaced by a constant for 0.8 points."""
+    """Before, their mean was judged: of 100 labels one could be replaced by a constant for 0.8
+    points.
+    """
     reference, targets = labelled(100)
     outputs = reference.copy()
     outputs[:, 37] = 0.5
@@ -263,7 +273,9 @@ def test_a_label_that_no_example_has_is_not_judged():
     result = evidence.accuracy(reference, outputs, targets, "multi_label", 1.0)
     assert (result.truth, result.status, result.drop_points) == ("labels", "pass", 0)
     targets[:] = 0
-    assert evidence.accuracy(reference, reference, targets, "multi_label", 1.0).truth == "keras", "none is known"
+    assert evidence.accuracy(reference, reference, targets, "multi_label", 1.0).truth == "keras", (
+        "none is known"
+    )
 
 
 def test_a_value_that_keras_answers_with_one_number_may_not_stray():
@@ -278,7 +290,10 @@ def test_a_value_that_keras_answers_with_one_number_may_not_stray():
 def test_outputs_that_are_no_numbers_fail():
     outputs, targets = answers([True] * 50)
     for bad in (np.nan, np.inf, -np.inf):
-        assert evidence.accuracy(outputs, outputs * bad, targets, "single_label", 100.0).status == "fail"
+        assert (
+            evidence.accuracy(outputs, outputs * bad, targets, "single_label", 100.0).status
+            == "fail"
+        )
 
 
 def test_a_reference_in_half_precision_is_as_rough_as_a_float16_file():
@@ -296,7 +311,9 @@ def test_calibration_error():
     assert evidence.calibration_error(np.tile([[1.0, 0.0]], (1000, 1)), right) == pytest.approx(0.3)
     # By hand: two bins, 0.9 sure and always right, 0.6 sure and never.
     mixed = np.array([[0.9, 0.1]] * 30 + [[0.6, 0.4]] * 10)
-    assert evidence.calibration_error(mixed, np.arange(40) < 30) == pytest.approx(0.75 * 0.1 + 0.25 * 0.6)
+    assert evidence.calibration_error(mixed, np.arange(40) < 30) == pytest.approx(
+        0.75 * 0.1 + 0.25 * 0.6
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Export on a tiny model that has what breaks converters: grouped convolution, exact GELU, hard-swish, scalars."""
+"""Export on a tiny model that has what breaks converters: grouped convolution, exact GELU,
+hard-swish, scalars.
+"""
 
 import json
 import shutil
@@ -12,13 +14,15 @@ import numpy as np
 import pytest
 from keras import layers
 
-from export import evidence, manifest, sessions, to_onnx, to_tflite
-from export.export import Examples, export_model
-from export.graph import as_float32, trace
-from export.manifest import Description
-from zoo import heads
-from zoo.errors import ArtifactError, CheckFailed, ConfigError, ExportError, UnknownName
-from zoo.stack import stack
+from graft.export import evidence, manifest, sessions
+from graft.export.convert import onnx as to_onnx
+from graft.export.convert import tflite as to_tflite
+from graft.export.convert.graph import as_float32, trace
+from graft.export.export import Examples, export_model
+from graft.export.manifest import Description
+from graft.zoo.errors import ArtifactError, CheckFailed, ConfigError, ExportError, UnknownName
+from graft.zoo.graph.stack import stack
+from graft.zoo.heads import heads
 
 LABELS = ("ant", "bee", "crêpe")
 PREPROCESSING = {"resize": "stretch to a square"}
@@ -28,14 +32,20 @@ def difficult_backbone():
     """A few hundred weights, one of each kind of trouble."""
     inputs = keras.Input((16, 16, 3), name="image")
     x = layers.Rescaling(1 / 127.5, -1)(keras.ops.take(inputs, [2, 1, 0], axis=-1))
-    x = layers.RandomFlip("horizontal")(x)  # a user's own model may have it inside; it must not ship
+    x = layers.RandomFlip("horizontal")(
+        x
+    )  # a user's own model may have it inside; it must not ship
     x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(x)
     x = layers.BatchNormalization()(x)
     x = layers.Activation("hard_swish")(x)
     x = layers.DepthwiseConv2D(3, padding="same")(x)
-    gate = layers.Conv2D(8, 1, activation="hard_sigmoid")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    gate = layers.Conv2D(8, 1, activation="hard_sigmoid")(
+        layers.GlobalAveragePooling2D(keepdims=True)(x)
+    )
     x = layers.Multiply()([x, gate])
-    y = layers.Conv2D(8, 3, padding="same", groups=8)(x)  # runs as a compiled function inside TensorFlow's graph
+    y = layers.Conv2D(8, 3, padding="same", groups=8)(
+        x
+    )  # runs as a compiled function inside TensorFlow's graph
     y = layers.LayerNormalization(epsilon=1e-6)(y)
     y = layers.Dense(8)(layers.Activation("gelu")(layers.Dense(16)(y)))
     return keras.Model(inputs, layers.Add()([x, y]), name="difficult")
@@ -57,7 +67,10 @@ def pixels(count=64, seed=0):
     return np.float32(coarse.repeat(4, 1).repeat(4, 2))
 
 
-MEASURED = {"latency_ms": {"one_thread": {"median": 1.0, "p90": 1.0, "runs": 1, "threads": 1}}, "peak_memory_bytes": 1}
+MEASURED = {
+    "latency_ms": {"one_thread": {"median": 1.0, "p90": 1.0, "runs": 1, "threads": 1}},
+    "peak_memory_bytes": 1,
+}
 DESCRIPTION = Description("difficult", list(LABELS), PREPROCESSING, (0, 255))
 
 
@@ -65,7 +78,7 @@ DESCRIPTION = Description("difficult", list(LABELS), PREPROCESSING, (0, 255))
 def quick():
     """Without the processes in which files are timed; test_probe.py starts them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("export.probe.measure", lambda path: MEASURED)
+        patch.setattr("graft.export.probe.measure", lambda path: MEASURED)
         yield
 
 
@@ -129,14 +142,20 @@ def test_onnx_is_what_it_says(exported):
     import onnx
 
     content = onnx.load(exported[0] / "model.onnx")
-    assert [entry.version for entry in content.opset_import if entry.domain in ("", "ai.onnx")] == [18]
+    assert [entry.version for entry in content.opset_import if entry.domain in ("", "ai.onnx")] == [
+        18
+    ]
     assert [value.name for value in content.graph.input] == ["image"]
     assert [value.name for value in content.graph.output] == ["probabilities"]
     assert content.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     properties = {entry.key: entry.value for entry in content.metadata_props}
     assert json.loads(properties["labels"]) == list(LABELS)
     assert json.loads(properties["preprocessing"]) == PREPROCESSING
-    assert not {node.op_type for node in content.graph.node} & {"Random", "RandomUniform", "Bernoulli"}
+    assert not {node.op_type for node in content.graph.node} & {
+        "Random",
+        "RandomUniform",
+        "Bernoulli",
+    }
 
 
 def test_tflite_is_what_it_says(exported):
@@ -144,7 +163,9 @@ def test_tflite_is_what_it_says(exported):
 
     path = exported[0] / "model.tflite"
     interpreter = Interpreter(model_path=str(path))
-    assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["image"], "outputs": ["probabilities"]}}
+    assert interpreter.get_signature_list() == {
+        "serving_default": {"inputs": ["image"], "outputs": ["probabilities"]}
+    }
     operators = {detail["op_name"] for detail in interpreter._get_ops_details()}
     assert not [name for name in operators if name.startswith("Flex") or name == "CUSTOM"]
     with zipfile.ZipFile(path) as archive:
@@ -165,11 +186,16 @@ def test_savedmodel_holds_each_variable_once(model, exported):
 def test_small_files_open_without_tensorflow(exported, kind):
     code = (
         "import sys, numpy as np\nfrom export.sessions import open_artifact\n"
-        f"print(open_artifact({str(exported[0] / FILES[kind])!r}).predict(np.zeros((2, 16, 16, 3), 'float32')).shape)\n"
+        f"print(open_artifact({str(exported[0] / FILES[kind])!r}).predict(np.zeros((2, 16, 16, 3), "
+        "'float32')).shape)\n"
         "print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        check=True,
     )
     assert done.stdout.splitlines()[-2:] == ["(2, 3)", "[]"]
 
@@ -183,7 +209,9 @@ def test_a_keras_file_is_an_artifact_too(model, tmp_path):
         sessions.open_artifact(tmp_path / "m.keras")
     (tmp_path / "labels.txt").write_text("ant\nbee\ncat\n")
     session = sessions.open_artifact(tmp_path / "m.keras")
-    np.testing.assert_allclose(session.predict(pixels(4)), model(pixels(4), training=False), atol=1e-6)
+    np.testing.assert_allclose(
+        session.predict(pixels(4)), model(pixels(4), training=False), atol=1e-6
+    )
 
 
 def test_mixed_precision_is_exported_in_float32(tmp_path):
@@ -204,12 +232,18 @@ def test_mixed_precision_is_exported_in_float32(tmp_path):
 
 
 def test_several_outputs_keep_their_names():
-    made = stack(difficult_backbone(), [heads.single_label(LABELS, name="kind"), heads.regression(["age"], name="age")])
+    made = stack(
+        difficult_backbone(),
+        [heads.single_label(LABELS, name="kind"), heads.regression(["age"], name="age")],
+    )
     assert set(trace(made).structured_outputs) == {"kind", "age"}
 
 
 def test_labels_belong_to_the_output_that_they_name():
-    outputs = {"kind": {"labels": ["a", "b"], "kind": "single_label"}, "age": {"labels": ["age"], "kind": "regression"}}
+    outputs = {
+        "kind": {"labels": ["a", "b"], "kind": "single_label"},
+        "age": {"labels": ["age"], "kind": "regression"},
+    }
     described = Description("m", ["a", "b"], {"outputs": outputs})
     assert described.labels_of("kind") == ["a", "b"]
     assert described.labels_of("age") == []
@@ -222,10 +256,16 @@ def test_what_a_run_states_may_differ_by_near_ties_alone(quick, tmp_path):
     inputs = keras.Input((16, 16, 3), name="image")
     made = stack(keras.Model(inputs, layers.Conv2D(4, 3)(inputs)), [heads.single_label(["a", "b"])])
     dense = next(layer for layer in reversed(made.layers) if isinstance(layer, layers.Dense))
-    settings = {"description": Description("m", ["a", "b"], {}, (0, 255)), "kind": "single_label", "formats": ("onnx",)}
+    settings = {
+        "description": Description("m", ["a", "b"], {}, (0, 255)),
+        "kind": "single_label",
+        "formats": ("onnx",),
+    }
     truth = np.eye(2, dtype=np.float32)[made.predict(pixels(30), verbose=0).argmax(-1)]
     off = Examples(pixels(30), truth, stated={"probabilities": 1 - 1 / 30})
-    with pytest.raises(CheckFailed, match=r"states a validation accuracy of 96.7 % .* reaches 100.0 %"):
+    with pytest.raises(
+        CheckFailed, match=r"states a validation accuracy of 96.7 % .* reaches 100.0 %"
+    ):
         export_model(made, tmp_path / "a", examples=off, **settings)
     for value in dense.weights:
         value.assign(np.zeros(value.shape))  # all of its answers are ties
@@ -234,8 +274,12 @@ def test_what_a_run_states_may_differ_by_near_ties_alone(quick, tmp_path):
 
 
 def test_a_manifest_is_json_whatever_a_file_answers(tmp_path):
-    assert manifest.write(tmp_path, {"files": [{"value": float("nan")}]})["files"] == [{"value": None}]
-    manifest.write(tmp_path, {"files": [{"parity": {"max_abs_diff": float("nan")}, "shape": (1, 2)}]})
+    assert manifest.write(tmp_path, {"files": [{"value": float("nan")}]})["files"] == [
+        {"value": None}
+    ]
+    manifest.write(
+        tmp_path, {"files": [{"parity": {"max_abs_diff": float("nan")}, "shape": (1, 2)}]}
+    )
     written = (tmp_path / "manifest.json").read_text()
     assert json.loads(written, parse_constant=pytest.fail)["files"][0] == {
         "parity": {"max_abs_diff": None},
@@ -245,15 +289,29 @@ def test_a_manifest_is_json_whatever_a_file_answers(tmp_path):
 
 def test_a_task_without_answers_is_measured_by_the_others(quick, tmp_path):
     inputs = keras.Input((16, 16, 3), name="image")
-    made = stack(keras.Model(inputs, layers.Conv2D(4, 3)(inputs)), [
-        heads.single_label(["a", "b"], name="kind"), heads.regression(["age"], name="age"),
-    ])  # fmt: skip
+    made = stack(
+        keras.Model(inputs, layers.Conv2D(4, 3)(inputs)),
+        [
+            heads.single_label(["a", "b"], name="kind"),
+            heads.regression(["age"], name="age"),
+        ],
+    )
     told = {"kind": np.full((4, 2), np.nan, np.float32), "age": np.float32([[1], [2], [3], [4]])}
-    outputs = {"kind": {"labels": ["a", "b"], "kind": "single_label"}, "age": {"labels": ["age"], "kind": "regression"}}
-    settings = {"description": Description("m", ["a", "b"], {"outputs": outputs}, (0, 255)), "formats": ("onnx",)}
+    outputs = {
+        "kind": {"labels": ["a", "b"], "kind": "single_label"},
+        "age": {"labels": ["age"], "kind": "regression"},
+    }
+    settings = {
+        "description": Description("m", ["a", "b"], {"outputs": outputs}, (0, 255)),
+        "formats": ("onnx",),
+    }
     settings |= {"kind": {name: facts["kind"] for name, facts in outputs.items()}}
-    (row,) = export_model(made, tmp_path / "a", examples=Examples(pixels(4), told), **settings)["files"]
-    assert list(row["accuracy_by_output"]) == ["age"] if "accuracy_by_output" in row else row["passed"]
+    (row,) = export_model(made, tmp_path / "a", examples=Examples(pixels(4), told), **settings)[
+        "files"
+    ]
+    assert (
+        list(row["accuracy_by_output"]) == ["age"] if "accuracy_by_output" in row else row["passed"]
+    )
     told["age"][:] = np.nan
     with pytest.raises(ConfigError, match="none of the examples has an answer"):
         export_model(made, tmp_path / "b", examples=Examples(pixels(4), told), **settings)
@@ -306,7 +364,14 @@ def test_what_tflite_lacks_is_refused_by_name():
 def test_requests_that_make_no_sense(model, tmp_path):
     def export(examples=2, **options):
         some = Examples(pixels(examples))
-        export_model(model, tmp_path / "out", description=DESCRIPTION, kind="single_label", examples=some, **options)
+        export_model(
+            model,
+            tmp_path / "out",
+            description=DESCRIPTION,
+            kind="single_label",
+            examples=some,
+            **options,
+        )
 
     with pytest.raises(UnknownName, match="Did you mean 'tflite'"):
         export(formats=("tflit",))
@@ -412,7 +477,9 @@ def test_measure_takes_batches(exported):
     session = sessions.open_artifact(exported[0] / "model.onnx")
     targets = np.eye(3, dtype="float32")[session.predict(pixels(10)).argmax(-1)]
     batches = [(pixels(10)[:6], targets[:6]), (pixels(10)[6:], targets[6:])]
-    assert evidence.measure(session, iter(batches), heads.single_label(LABELS).score)["accuracy"] == 1
+    assert (
+        evidence.measure(session, iter(batches), heads.single_label(LABELS).score)["accuracy"] == 1
+    )
 
 
 def runs_in_onnx(made, *values):
@@ -431,14 +498,16 @@ def test_spectrograms_become_matrix_products(frame):
     inputs = keras.Input((2000,), name="signal")
     real, imaginary = keras.ops.stft(inputs, frame, 100, 256)
     assert runs_in_onnx(keras.Model(inputs, keras.ops.sqrt(real**2 + imaginary**2)), signal) < 1e-4
-    mel = layers.MelSpectrogram(fft_length=256, sequence_stride=100, sampling_rate=8000, num_mel_bins=20)(inputs)
+    mel = layers.MelSpectrogram(
+        fft_length=256, sequence_stride=100, sampling_rate=8000, num_mel_bins=20
+    )(inputs)
     assert runs_in_onnx(keras.Model(inputs, mel), signal) < 1e-3  # decibels, to 100
 
 
 def test_the_absolute_value_of_a_transform():
     import tensorflow as tf
 
-    from export import repairs
+    from graft.export.convert import repairs
 
     with tf.Graph().as_default() as graph:
         signal = tf.compat.v1.placeholder(tf.float32, (None, 30), name="signal")
@@ -461,11 +530,18 @@ def test_dense_over_feature_maps_and_squeeze_excite_need_no_transposition():
         y = layers.DepthwiseConv2D(3, padding="same")(layers.Conv2D(8, 1)(x))
         y = layers.Activation("gelu")(layers.Dense(16)(layers.LayerNormalization()(y)))
         gate = layers.Reshape((1, 1, 16))(layers.GlobalAveragePooling2D()(y))
-        x = y * layers.Conv2D(16, 1, activation="hard_sigmoid")(layers.Activation("hard_swish")(gate))
+        x = y * layers.Conv2D(16, 1, activation="hard_sigmoid")(
+            layers.Activation("hard_swish")(gate)
+        )
     made = keras.Model(inputs, layers.Dense(3, name="out")(layers.GlobalAveragePooling2D()(x)))
     nodes = [node.op_type for node in onnx.load_from_string(to_onnx.convert(made)).graph.node]
     assert nodes.count("Transpose") <= 2
-    assert nodes.count("HardSwish") == nodes.count("HardSigmoid") == nodes.count("GlobalAveragePool") == 3
+    assert (
+        nodes.count("HardSwish")
+        == nodes.count("HardSigmoid")
+        == nodes.count("GlobalAveragePool")
+        == 3
+    )
     assert "Reshape" not in nodes
     assert "Clip" not in nodes
     assert runs_in_onnx(made, pixels(4)) < 1e-4
@@ -474,7 +550,9 @@ def test_dense_over_feature_maps_and_squeeze_excite_need_no_transposition():
 def test_zeros_around_negative_values_stay_the_maximum():
     """onnxruntime would draw the padding into the pooling, where it counts as minus infinity."""
     inputs = keras.Input((8, 8, 2), name="image")
-    x = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(layers.Conv2D(2, 1, use_bias=False)(inputs)))
+    x = layers.MaxPooling2D(3, 2)(
+        layers.ZeroPadding2D(1)(layers.Conv2D(2, 1, use_bias=False)(inputs))
+    )
     made = keras.Model(inputs, layers.Flatten(name="out")(x))
     made.layers[1].kernel.assign(-np.eye(2)[None, None])
     values = np.random.default_rng(0).uniform(1, 9, (2, 8, 8, 2)).astype("float32")

@@ -5,8 +5,15 @@ import errno
 import numpy as np
 import pytest
 
-from zoo import errors
-from zoo.files import read_arrays, read_json, read_text, staged_file, staged_folder, write_text
+from graft.zoo import errors
+from graft.zoo.files import (
+    read_arrays,
+    read_json,
+    read_text,
+    staged_file,
+    staged_folder,
+    write_text,
+)
 
 
 def leftovers(folder):
@@ -66,7 +73,10 @@ def test_a_folder_is_replaced_only_on_request_and_only_when_complete(tmp_path):
     target = tmp_path / "run"
     with staged_folder(target) as folder:
         write_text(folder / "a", "first")
-    with pytest.raises(errors.ConfigError, match="exists already: --overwrite replaces it"), staged_folder(target):
+    with (
+        pytest.raises(errors.ConfigError, match="exists already: --overwrite replaces it"),
+        staged_folder(target),
+    ):
         pass
 
     def fail():
@@ -92,7 +102,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, staged):
                 path.write_text("half")
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(errors.ConfigError, match="no space left on the disk while writing .*out.*: nothing was left"):
+    with pytest.raises(
+        errors.ConfigError,
+        match="no space left on the disk while writing .*out.*: nothing was left",
+    ):
         fill()
     assert leftovers(tmp_path) == []
 
@@ -103,8 +116,13 @@ def test_other_system_errors_pass_through(tmp_path):
 
 
 def test_unknown_names_get_the_nearest_whatever_the_case():
-    error = errors.UnknownName("backbone", "MobilenetV2", ["mobilenet_v2", "vgg16"], see="`graft zoo` lists them all.")
-    assert str(error) == "no backbone is called 'MobilenetV2'. Did you mean 'mobilenet_v2'? `graft zoo` lists them all."
+    error = errors.UnknownName(
+        "backbone", "MobilenetV2", ["mobilenet_v2", "vgg16"], see="`graft zoo` lists them all."
+    )
+    assert (
+        str(error)
+        == "no backbone is called 'MobilenetV2'. Did you mean 'mobilenet_v2'? `graft zoo` lists them all."
+    )
     assert error.nearest == "mobilenet_v2"
     far = errors.UnknownName("backbone", "zzz", ["mobilenet_v2"])
     assert far.nearest is None
@@ -118,5 +136,7 @@ def test_every_error_is_one_line_and_a_builtin_too():
         assert issubclass(kind, errors.GraftError)
         if kind is not errors.GraftError:
             assert any(
-                base.__module__ == "builtins" for base in kind.__mro__ if base not in (Exception, BaseException, object)
+                base.__module__ == "builtins"
+                for base in kind.__mro__
+                if base not in (Exception, BaseException, object)
             )

@@ -4,17 +4,23 @@ import keras
 import numpy as np
 import pytest
 
-from recipes.engine import evaluation, pipeline
-from recipes.engine.fit import describe_phases, predict, train
-from recipes.engine.images import Images
-from recipes.engine.optimizer import OptimizerSettings, batch_norm_momentum, make_optimizer, precision
-from recipes.engine.schedule import Phase
-from recipes.engine.settings import FitSettings
+from graft.recipes.codecs.images import Images
+from graft.recipes.feed import pipeline
+from graft.recipes.tasks import evaluation
+from graft.recipes.train.fit import describe_phases, predict, train
+from graft.recipes.train.optimizer import (
+    OptimizerSettings,
+    batch_norm_momentum,
+    make_optimizer,
+    precision,
+)
+from graft.recipes.train.schedule import Phase
+from graft.recipes.train.settings import FitSettings
+from graft.zoo.errors import ConfigError
+from graft.zoo.graph.blocks import find_blocks
+from graft.zoo.graph.stack import backbone_of, stack
+from graft.zoo.heads.heads import single_label
 from tests.tiny import pictures
-from zoo.blocks import find_blocks
-from zoo.errors import ConfigError
-from zoo.heads import single_label
-from zoo.stack import backbone_of, stack
 
 HEAD = single_label(["left", "right", "top"], dropout=0.1)
 
@@ -42,7 +48,9 @@ TWO_PHASES = (Phase("head", "head", 2, 1e-2), Phase("top", 2, 2, 1e-2, batch_nor
 
 
 def test_two_phases_learn_and_say_what_happened(build, data):
-    model, (result,) = train(build, HEAD, TWO_PHASES, data, [0], FitSettings(batch_size=8, weight_decay=1e-4))
+    model, (result,) = train(
+        build, HEAD, TWO_PHASES, data, [0], FitSettings(batch_size=8, weight_decay=1e-4)
+    )
     assert [row["phase"] for row in result.history] == ["head", "head", "top", "top"]
     assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
     assert result.history[-1]["val_loss"] < result.history[0]["val_loss"]
@@ -50,7 +58,9 @@ def test_two_phases_learn_and_say_what_happened(build, data):
     assert result.seconds > 0
     (outputs,) = predict(model, data["validation"])
     # The best epoch's weights are the ones that the model holds.
-    assert HEAD.score(outputs, data["validation"].targets)["loss"] == pytest.approx(result.validation_loss, abs=1e-4)
+    assert HEAD.score(outputs, data["validation"].targets)["loss"] == pytest.approx(
+        result.validation_loss, abs=1e-4
+    )
 
 
 def test_frozen_blocks_do_not_move_and_thawed_ones_do(build, data):
@@ -62,14 +72,21 @@ def test_frozen_blocks_do_not_move_and_thawed_ones_do(build, data):
     for block in blocks[:2]:
         for v in block.weights:  # kernels, scales, and the moving statistics of BatchNormalization
             np.testing.assert_array_equal(v.numpy(), before[v.path])
-    moved = [v.path for block in blocks[2:] for v in block.weights if not np.array_equal(v.numpy(), before[v.path])]
+    moved = [
+        v.path
+        for block in blocks[2:]
+        for v in block.weights
+        if not np.array_equal(v.numpy(), before[v.path])
+    ]
     assert len(moved) == sum(len(block.weights) for block in blocks[2:])
 
 
 def test_batch_norm_in_inference_mode_stays_in_trained_blocks(build, data):
     keras.utils.set_random_seed(3)
     before = {v.path: v.numpy() for v in build().weights}
-    model, _ = train(build, HEAD, (Phase("all", "all", 1, 1e-2),), data, [0], FitSettings(batch_size=8))
+    model, _ = train(
+        build, HEAD, (Phase("all", "all", 1, 1e-2),), data, [0], FitSettings(batch_size=8)
+    )
     for layer in model.layers:
         for v in layer.weights:
             same = np.array_equal(v.numpy(), before.get(v.path))
@@ -123,7 +140,10 @@ def test_describe_phases_counts(build):
     assert rows[0]["trainable_parameters"] == dense
     blocks = find_blocks(backbone_of(model))
     statistics = 2 * 2 * 8  # moving mean and variance of two layers of width 8
-    assert rows[1]["trainable_parameters"] == dense + sum(b.parameters for b in blocks[2:]) - statistics
+    assert (
+        rows[1]["trainable_parameters"]
+        == dense + sum(b.parameters for b in blocks[2:]) - statistics
+    )
     assert rows[1]["total_blocks"] == 4
 
 
@@ -137,7 +157,9 @@ def test_mixed_precision_trains_and_its_weights_fit_a_float32_model(make_tiny_ba
     plain = stack(make_tiny_backbone(), [HEAD])
     assert plain.get_layer("stem").compute_dtype == "float32"
     outputs = predict(plain, data["validation"], [result.weights])[0]
-    np.testing.assert_allclose(outputs, predict(model, data["validation"], [result.weights])[0], atol=0.05)
+    np.testing.assert_allclose(
+        outputs, predict(model, data["validation"], [result.weights])[0], atol=0.05
+    )
 
 
 def batches(images, **options):
@@ -179,7 +201,8 @@ def test_every_augmentation_changes_pixels_within_range_and_repeats(data, name):
 
 
 @pytest.mark.parametrize(
-    ("augment", "message"), [(("flop",), "no augmentation is called 'flop'"), (("mixup", "cutmix"), "choose one")]
+    ("augment", "message"),
+    [(("flop",), "no augmentation is called 'flop'"), (("mixup", "cutmix"), "choose one")],
 )
 def test_augmentations_refused(data, augment, message):
     with pytest.raises(ConfigError, match=message):
@@ -187,10 +210,15 @@ def test_augmentations_refused(data, augment, message):
 
 
 def test_balanced_weights_make_every_class_count_the_same(data):
-    images = Images(data["train"].pixels[:8], np.eye(3, dtype=np.float32)[[0] * 5 + [1] * 3], tuple("abcdefgh"), ())
+    images = Images(
+        data["train"].pixels[:8],
+        np.eye(3, dtype=np.float32)[[0] * 5 + [1] * 3],
+        tuple("abcdefgh"),
+        (),
+    )
     weights = pipeline.balanced_weights(images.targets)
     np.testing.assert_allclose(weights[:2], [8 / 10, 8 / 6], rtol=1e-6)
-    (_, targets, given), = batches(images, class_weights=weights)  # fmt: skip
+    ((_, targets, given),) = batches(images, class_weights=weights)
     np.testing.assert_allclose(given, weights[targets.argmax(-1)])
     assert given.mean() == pytest.approx(1)
 
@@ -200,14 +228,19 @@ def test_the_verdict_of_transfer_follows_the_interval():
     won = evaluation.verdict([0.91, 0.90, 0.92], [0.70, 0.72, 0.71], seconds)
     assert won["decision"] == "gained"
     assert won["text"] == (
-        "transfer gained +20.0 points (95 % interval +17.7 to +22.3 over 3 seeds; other test examples may differ); "
+        "transfer gained +20.0 points (95 % interval +17.7 to +22.3 over 3 seeds; other test "
+        "examples may differ); "
         "it saved 2.0 minutes a run"
     )
     lost = evaluation.verdict([0.60, 0.61, 0.62], [0.70, 0.72, 0.71], (seconds[1], seconds[0]))
     assert lost["decision"] == "lost"
     assert lost["text"].startswith("transfer lost 10.0 points (95 % interval -12.3 to -7.7")
-    assert lost["text"].endswith("train from scratch, or try another backbone; it cost 2.0 minutes a run")
-    two = evaluation.verdict([0.9, 0.8], [0.7, 0.7], seconds)  # each seed won, and two of them say little
+    assert lost["text"].endswith(
+        "train from scratch, or try another backbone; it cost 2.0 minutes a run"
+    )
+    two = evaluation.verdict(
+        [0.9, 0.8], [0.7, 0.7], seconds
+    )  # each seed won, and two of them say little
     assert two["decision"] == "undecided"
     assert "cannot be told apart" in two["text"]
     one = evaluation.verdict([0.9], [0.7], ([1], [1]))
@@ -221,7 +254,12 @@ def test_figures_by_hand():
     result = evaluation.evaluate(HEAD, outputs, targets)
     assert result["accuracy"] == evaluation.accuracy(outputs, targets) == 0.5
     assert result["examples"] == 4
-    assert result["per_class"]["right"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5, "examples": 2}
+    assert result["per_class"]["right"] == {
+        "precision": 0.5,
+        "recall": 0.5,
+        "f1": 0.5,
+        "examples": 2,
+    }
     assert result["per_class"]["top"]["examples"] == 0
     assert evaluation.confusion(outputs, targets) == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
     assert evaluation.worst_mistakes(outputs, targets, 5).tolist() == [3, 2]

@@ -1,31 +1,52 @@
-"""What the console and the manifest say of files: status, task, split, costs; older manifests are read."""
+"""What the console and the manifest say of files: status, task, split, costs; older manifests are
+read.
+"""
 
 import json
 
 import pytest
 
-from export import manifest
-from recipes.commands import export as verb
-from recipes.commands.export import Options, lines
-from recipes.engine.settings import FitSettings
-from zoo.errors import ConfigError
+from graft.export import manifest
+from graft.recipes.commands import export as verb
+from graft.recipes.commands.export import Options, lines
+from graft.recipes.train.settings import FitSettings
+from graft.zoo.errors import ConfigError
 
 
 def figures(**changes):
     made = {
-        "output": "probabilities", "figure": "accuracy", "key": "accuracy", "value": 0.9, "interval": [0.85, 0.93],
-        "reference": 0.9, "drop_points": 0.0, "drop_interval": [-0.8, 0.8], "calibration_error": None, "examples": 341,
-        "truth": "labels", "status": "pass", "passed": True, "undecided": False, "enough_examples": None,
-    }  # fmt: skip
+        "output": "probabilities",
+        "figure": "accuracy",
+        "key": "accuracy",
+        "value": 0.9,
+        "interval": [0.85, 0.93],
+        "reference": 0.9,
+        "drop_points": 0.0,
+        "drop_interval": [-0.8, 0.8],
+        "calibration_error": None,
+        "examples": 341,
+        "truth": "labels",
+        "status": "pass",
+        "passed": True,
+        "undecided": False,
+        "enough_examples": None,
+    }
     return made | changes
 
 
 def row(**changes):
     made = {
-        "path": "model.int8.onnx", "format": "onnx", "requested": "int8", "precision": "int8", "status": "pass",
-        "size_bytes": 1e6, "latency_ms": {"one_thread": {"median": 1.0}}, "accuracy": figures(), "reason": None,
+        "path": "model.int8.onnx",
+        "format": "onnx",
+        "requested": "int8",
+        "precision": "int8",
+        "status": "pass",
+        "size_bytes": 1e6,
+        "latency_ms": {"one_thread": {"median": 1.0}},
+        "accuracy": figures(),
+        "reason": None,
         "parity": {"max_abs_diff": 1e-5, "batch_1_diff": 4e-3, "agreement": 1.0, "passed": True},
-    }  # fmt: skip
+    }
     return made | changes
 
 
@@ -36,14 +57,25 @@ def said(made, split="validation"):
 def test_a_line_names_figure_and_split_and_shows_the_interval():
     text = said(row())
     assert "validation accuracy 90.0 % (+0.0; -0.8 to +0.8)" in text
-    assert "max difference 4.0e-03" in text, "the larger one: alone an example is answered otherwise"
+    assert "max difference 4.0e-03" in text, (
+        "the larger one: alone an example is answered otherwise"
+    )
 
 
 def test_each_task_is_shown_with_its_own_figure():
     """Before, one figure stood for all: 'accuracy 100.0 %', a regression's agreement with Keras."""
-    kind = figures(output="kind", value=0.567, drop_points=1.5, status="undecided", undecided=True, enough_examples=900)
+    kind = figures(
+        output="kind",
+        value=0.567,
+        drop_points=1.5,
+        status="undecided",
+        undecided=True,
+        enough_examples=900,
+    )
     price = figures(output="price", figure="R²", key="r2", value=0.41)
-    text = said(row(accuracy=kind, accuracy_of_outputs={"kind": kind, "price": price}, status="undecided"))
+    text = said(
+        row(accuracy=kind, accuracy_of_outputs={"kind": kind, "price": price}, status="undecided")
+    )
     assert "kind: validation accuracy 56.7 %" in text
     assert "price: validation R² 0.410" in text
     assert "100.0 % (" not in text
@@ -52,22 +84,35 @@ def test_each_task_is_shown_with_its_own_figure():
 
 
 def test_the_label_that_loses_most_is_named():
-    lost = figures(figure="average precision", drop_points=40.0, drop_interval=[30.0, 50.0], unit=3, label="red")
+    lost = figures(
+        figure="average precision",
+        drop_points=40.0,
+        drop_interval=[30.0, 50.0],
+        unit=3,
+        label="red",
+    )
     text = said(row(status="fail", accuracy=lost | {"status": "fail"}))
     assert (
-        "it loses 40.0 points (30.0 to 50.0) of Keras's average precision of 'red' on 341 validation examples" in text
+        "it loses 40.0 points (30.0 to 50.0) of Keras's average precision of 'red' on 341 "
+        "validation examples" in text
     )
     lost |= {"status": "undecided", "enough_examples": 900}
-    assert "40.0 points less average precision of 'red' than Keras" in said(row(status="undecided", accuracy=lost))
+    assert "40.0 points less average precision of 'red' than Keras" in said(
+        row(status="undecided", accuracy=lost)
+    )
     unnamed = lost | {"label": None, "figure": "R²"}
-    assert "points less R² of output 4 than Keras" in said(row(status="undecided", accuracy=unnamed))
+    assert "points less R² of output 4 than Keras" in said(
+        row(status="undecided", accuracy=unnamed)
+    )
 
 
 def test_a_file_that_is_slower_and_worth_less_says_so():
     slow = row(against_float32={"size": 0.28, "latency": 6.6}, accuracy=figures(drop_points=0.4))
     assert "0.28 x size, 6.60 x time of float32: SLOWER AND WORTH LESS" in said(slow)
     assert "SLOWER" not in said(row(against_float32={"size": 0.28, "latency": 6.6}))
-    assert "SLOWER" not in said(row(against_float32={"size": 0.3, "latency": 0.5}, accuracy=figures(drop_points=0.4)))
+    assert "SLOWER" not in said(
+        row(against_float32={"size": 0.3, "latency": 0.5}, accuracy=figures(drop_points=0.4))
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,12 +125,20 @@ def test_a_file_that_is_slower_and_worth_less_says_so():
     ],
 )
 def test_what_is_undecided_ends_with_1_unless_it_is_accepted(monkeypatch, statuses, accept, code):
-    monkeypatch.setattr(verb, "export", lambda options: {"files": [{"status": status} for status in statuses]})
+    monkeypatch.setattr(
+        verb, "export", lambda options: {"files": [{"status": status} for status in statuses]}
+    )
     assert verb.command(["run", *(["--accept-undecided"] if accept else [])]) == code
 
 
 def test_an_older_manifest_is_shown_as_what_it_was(tmp_path):
-    old = {"value": 0.9, "interval": [0.8, 0.95], "reference": 0.95, "drop_points": 5.0, "drop_interval": [-1, 9]}
+    old = {
+        "value": 0.9,
+        "interval": [0.8, 0.95],
+        "reference": 0.95,
+        "drop_points": 5.0,
+        "drop_interval": [-1, 9],
+    }
     old |= {"calibration_error": None, "examples": 30, "truth": "labels", "passed": True}
     parity = {"max_abs_diff": 0.1}
     content = {
@@ -93,7 +146,12 @@ def test_an_older_manifest_is_shown_as_what_it_was(tmp_path):
         "outputs": [{"name": "probabilities", "kind": "single_label"}],
         "files": [
             {"path": "a", "passed": True, "accuracy": old | {"undecided": True}, "parity": parity},
-            {"path": "b", "passed": True, "accuracy": old | {"undecided": False}, "parity": dict(parity)},
+            {
+                "path": "b",
+                "passed": True,
+                "accuracy": old | {"undecided": False},
+                "parity": dict(parity),
+            },
             {"path": "c", "passed": False, "error": "broken"},
             {"path": None, "passed": True, "skipped": "no"},
         ],
@@ -102,7 +160,10 @@ def test_an_older_manifest_is_shown_as_what_it_was(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps(content))
     rows = manifest.read(tmp_path)["files"]
     assert [row["status"] for row in rows] == ["undecided", "pass", "fail", "skipped"]
-    assert (rows[0]["accuracy"]["figure"], rows[0]["accuracy"]["output"]) == ("accuracy", "probabilities")
+    assert (rows[0]["accuracy"]["figure"], rows[0]["accuracy"]["output"]) == (
+        "accuracy",
+        "probabilities",
+    )
     assert rows[0]["parity"]["batch_1_diff"] is None
 
 

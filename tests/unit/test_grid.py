@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.grid import analysis, jobs, plan, report, rows, suggest
-from recipes.grid.grid import Grid, _row_to_export, typed
-from recipes.grid.grid import run as run_grid
-from recipes.grid.ledger import Ledger, read_rows
-from zoo import backbone_table
-from zoo.errors import ArtifactError, ConfigError, UnknownName, WeightsError
+from graft.recipes.grid import analysis, jobs, plan, report, rows, suggest
+from graft.recipes.grid.grid import Grid, _row_to_export, typed
+from graft.recipes.grid.grid import run as run_grid
+from graft.recipes.grid.ledger import Ledger, read_rows
+from graft.zoo.backbones import table as backbone_table
+from graft.zoo.errors import ArtifactError, ConfigError, UnknownName, WeightsError
 
 BACKBONES = ["mobilenet_v2_0.35@bundled"]
 
@@ -25,12 +25,26 @@ BACKBONES = ["mobilenet_v2_0.35@bundled"]
 def row(backbone="a", schedule="fine_tune", seed=0, validation=0.8, test=None, **others):
     test = validation if test is None else test
     return {
-        "cell": f"{backbone}-{schedule}-{seed}-{others.get('fraction', 1.0)}", "backbone": backbone, "weights": None,
-        "schedule": schedule, "fraction": 1.0, "seed": seed, "status": "done", "cause": None, "measure": "accuracy",
-        "validation": validation, "test": test, "train_seconds": 60.0, "machine": "m", "versions": "v",
+        "cell": f"{backbone}-{schedule}-{seed}-{others.get('fraction', 1.0)}",
+        "backbone": backbone,
+        "weights": None,
+        "schedule": schedule,
+        "fraction": 1.0,
+        "seed": seed,
+        "status": "done",
+        "cause": None,
+        "measure": "accuracy",
+        "validation": validation,
+        "test": test,
+        "train_seconds": 60.0,
+        "machine": "m",
+        "versions": "v",
         "cached_seconds": 0.0,
-        "curve": f"10.00:{validation / 2:.4f} 60.00:{validation}", "peak_memory_bytes": 10**9, "parameters": 10**6, **others,
-    }  # fmt: skip
+        "curve": f"10.00:{validation / 2:.4f} 60.00:{validation}",
+        "peak_memory_bytes": 10**9,
+        "parameters": 10**6,
+        **others,
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -38,7 +52,12 @@ def row(backbone="a", schedule="fine_tune", seed=0, validation=0.8, test=None, *
 
 
 def planned(**changes):
-    settings = {"data": "digits", "backbones": plan.entries(BACKBONES), "schedules": ["fine_tune"], "seeds": range(2)}
+    settings = {
+        "data": "digits",
+        "backbones": plan.entries(BACKBONES),
+        "schedules": ["fine_tune"],
+        "seeds": range(2),
+    }
     settings |= {"fractions": [1.0], "options": []} | changes
     return plan.plan(**settings)
 
@@ -46,8 +65,11 @@ def planned(**changes):
 def test_the_baseline_is_always_there_and_every_seed_sees_everything_first():
     grid = planned(fractions=[0.1, 1.0])
     assert [(c.seed, c.fraction, c.schedule) for c in grid.cells[:4]] == [
-        (0, 1.0, "fine_tune"), (0, 1.0, "scratch"), (0, 0.1, "fine_tune"), (0, 0.1, "scratch"),
-    ]  # fmt: skip
+        (0, 1.0, "fine_tune"),
+        (0, 1.0, "scratch"),
+        (0, 0.1, "fine_tune"),
+        (0, 0.1, "scratch"),
+    ]
     assert len(grid.cells) == 8
     assert len({cell.name for cell in grid.cells}) == 8
 
@@ -55,7 +77,9 @@ def test_the_baseline_is_always_there_and_every_seed_sees_everything_first():
 def test_a_cell_is_a_command_that_a_user_could_type(tmp_path):
     grid = planned(options=["--epochs", "3"])
     words = " ".join(grid.arguments(grid.cells[0], tmp_path))
-    assert words.startswith("train image-classification --data digits --backbone mobilenet_v2_0.35 --weights bundled")
+    assert words.startswith(
+        "train image-classification --data digits --backbone mobilenet_v2_0.35 --weights bundled"
+    )
     assert "--schedule fine_tune --seed 0 --epochs 3" in words
     assert "--weights" not in grid.arguments(grid.cells[1], tmp_path)  # scratch
     plan.check(grid)
@@ -88,7 +112,12 @@ def test_weights_are_known_by_what_is_in_them(tmp_path):
     found = []
     for content in (b"a", b"b"):
         path.write_bytes(content)
-        grid = planned(backbones=[plan.Entry("mobilenet_v2", str(path)), plan.Entry("mobilenet_v2_0.35", "bundled")])
+        grid = planned(
+            backbones=[
+                plan.Entry("mobilenet_v2", str(path)),
+                plan.Entry("mobilenet_v2_0.35", "bundled"),
+            ]
+        )
         found.append(plan.weights_of(grid))
     assert found[0]["mobilenet_v2"] != found[1]["mobilenet_v2"]
     assert found[0]["mobilenet_v2_0.35"] == found[1]["mobilenet_v2_0.35"] == "bundled"
@@ -98,7 +127,11 @@ def test_an_encoder_in_a_folder_is_known_by_its_files(tmp_path):
     found, cell = [], plan.Cell(plan.Entry(str(tmp_path), None), "full", 0, 1.0)
     for content in ("a", "b", "a"):
         (tmp_path / "model.weights.h5").write_text(content)
-        found.append(plan.weights_of(plan.Plan("text-classification", "commands", (cell,), ()))[cell.entry.name])
+        found.append(
+            plan.weights_of(plan.Plan("text-classification", "commands", (cell,), ()))[
+                cell.entry.name
+            ]
+        )
     assert found[0] == found[2] != found[1]
 
 
@@ -108,7 +141,11 @@ def test_an_encoder_in_a_folder_is_known_by_its_files(tmp_path):
         ({"options": ["--epochs", "3", "--seed=5"]}, ConfigError, "--seed stands behind --"),
         ({"fractions": [0.0]}, ConfigError, "--label-fractions are shares"),
         ({"seeds": range(0)}, ConfigError, "number of seeds"),
-        ({"backbones": plan.entries(["mobilenet_v2", "graft_mini_en"])}, ConfigError, "mixes some for pictures"),
+        (
+            {"backbones": plan.entries(["mobilenet_v2", "graft_mini_en"])},
+            ConfigError,
+            "mixes some for pictures",
+        ),
     ],
 )
 def test_a_grid_that_cannot_be(changes, error, words):
@@ -136,9 +173,21 @@ def test_backbones_that_cannot_be(names, error, words):
         ({"schedules": ["fine_tone"]}, UnknownName, "Did you mean 'fine_tune'"),
         ({"options": ["--epochs", "1"]}, ConfigError, "cannot be spread"),
         ({"options": ["--budget", "soon"]}, ConfigError, "--budget is a time above 0"),
-        ({"options": ["--budget", "3m", "--epochs", "5"]}, ConfigError, "both say how long to train"),
-        ({"options": ["--per-class", "10"], "fractions": [0.1]}, ConfigError, "both say how many labels are used"),
-        ({"backbones": plan.entries(["mobilenet_v2@nowhere.h5"])}, WeightsError, "no weights file 'nowhere.h5'"),
+        (
+            {"options": ["--budget", "3m", "--epochs", "5"]},
+            ConfigError,
+            "both say how long to train",
+        ),
+        (
+            {"options": ["--per-class", "10"], "fractions": [0.1]},
+            ConfigError,
+            "both say how many labels are used",
+        ),
+        (
+            {"backbones": plan.entries(["mobilenet_v2@nowhere.h5"])},
+            WeightsError,
+            "no weights file 'nowhere.h5'",
+        ),
     ],
 )
 def test_what_no_cell_could_run_with_is_refused_before_anything_runs(changes, error, words):
@@ -147,7 +196,14 @@ def test_what_no_cell_could_run_with_is_refused_before_anything_runs(changes, er
 
 
 def test_no_folder_of_this_machine_stands_in_a_report():
-    words = ["--data", "/home/me/photos", "--backbones", "mobilenet_v2@/home/me/w.h5", "--seeds", "3"]
+    words = [
+        "--data",
+        "/home/me/photos",
+        "--backbones",
+        "mobilenet_v2@/home/me/w.h5",
+        "--seeds",
+        "3",
+    ]
     assert typed(words) == "graft bench --data photos --backbones mobilenet_v2@w.h5 --seeds 3"
 
 
@@ -174,7 +230,10 @@ def test_a_job_that_is_killed_for_memory_is_an_outcome_with_its_cause(tmp_path):
 
 
 def test_a_job_that_fails_says_its_last_word(tmp_path):
-    said = "print('noise'); print('graft train: the disk is full'); print('more noise'); raise SystemExit(2)"
+    said = (
+        "print('noise'); print('graft train: the disk is full'); print('more noise'); raise "
+        "SystemExit(2)"
+    )
     assert jobs.run(job(tmp_path, said)).cause == "exit code 2: the disk is full"
     assert jobs.run(job(tmp_path, "raise SystemExit(3)")).cause == "exit code 3: it said nothing"
 
@@ -187,8 +246,13 @@ def test_all_jobs_run_whatever_becomes_of_one(tmp_path, workers):
 
 
 def test_who_stops_waiting_leaves_no_job_behind(tmp_path):
-    long = f"import os, pathlib, time; pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid())); time.sleep(60)"
-    waiting = jobs.run_all([job(tmp_path, "import time; time.sleep(1)", "short"), job(tmp_path, long, "long")], 2)
+    long = (
+        "import os, pathlib, time; "
+        f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid())); time.sleep(60)"
+    )
+    waiting = jobs.run_all(
+        [job(tmp_path, "import time; time.sleep(1)", "short"), job(tmp_path, long, "long")], 2
+    )
     assert next(waiting)[0].name == "short"
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         time.sleep(0.05)
@@ -246,8 +310,16 @@ def test_without_ray_the_error_names_the_extra(tmp_path, monkeypatch):
 
 def test_a_table_is_read_as_it_was_written(tmp_path):
     ledger = Ledger(tmp_path / "grid", {"data": "digits"})
-    files = {"files_of": "a", "formats": "tflite onnx", "precisions": "int8 float16", "tflite_int8_bytes": None}
-    first, second = row(**files), row(seed=1, status="failed", cause="killed, by a comma", tflite_int8_bytes=10)
+    files = {
+        "files_of": "a",
+        "formats": "tflite onnx",
+        "precisions": "int8 float16",
+        "tflite_int8_bytes": None,
+    }
+    first, second = (
+        row(**files),
+        row(seed=1, status="failed", cause="killed, by a comma", tflite_int8_bytes=10),
+    )
     ledger.put(first)
     ledger.put(second)
     again = Ledger(tmp_path / "grid", {"data": "digits"})
@@ -260,7 +332,9 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
 
 def test_the_results_of_another_grid_are_refused(tmp_path):
     Ledger(tmp_path / "grid", {"data": "digits", "options": []}).put(row())
-    with pytest.raises(ConfigError, match=r"another grid: options \(\[\] then, \['--epochs', '3'\] now\)"):
+    with pytest.raises(
+        ConfigError, match=r"another grid: options \(\[\] then, \['--epochs', '3'\] now\)"
+    ):
         Ledger(tmp_path / "grid", {"data": "digits", "options": ["--epochs", "3"]})
     assert Ledger(tmp_path / "grid", {"data": "letters"}, overwrite=True).rows == {}
 
@@ -274,7 +348,9 @@ def test_weights_that_both_grids_have_must_be_the_same(tmp_path):
 
 def test_a_grid_that_begins_anew_forgets_its_rows_at_once(tmp_path):
     Ledger(tmp_path / "grid", {"data": "digits"}).put(row())
-    Ledger(tmp_path / "grid", {"data": "letters"}, overwrite=True)  # and is killed in its first cell
+    Ledger(
+        tmp_path / "grid", {"data": "letters"}, overwrite=True
+    )  # and is killed in its first cell
     assert Ledger(tmp_path / "grid", {"data": "letters"}).rows == {}
 
 
@@ -308,16 +384,21 @@ def test_a_broken_table_is_named(tmp_path):
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(1, 100), st.floats(0, 1)), min_size=1, max_size=12))
 def test_nothing_on_the_front_is_beaten_and_everything_else_is(pairs):
-    found = analysis.groups([row(str(i), validation=v, train_seconds=s) for i, (s, v) in enumerate(pairs)])
+    found = analysis.groups(
+        [row(str(i), validation=v, train_seconds=s) for i, (s, v) in enumerate(pairs)]
+    )
     front = analysis.front(found, lambda g: g.seconds)
     for group in found:
         beaten = any(
-            other.seconds <= group.seconds and other.validation.mean >= group.validation.mean
+            other.seconds <= group.seconds
+            and other.validation.mean >= group.validation.mean
             and (other.seconds, other.validation.mean) != (group.seconds, group.validation.mean)
             for other in found
-        )  # fmt: skip
+        )
         assert not (beaten and group in front)
-        assert beaten or any((g.seconds, g.validation.mean) == (group.seconds, group.validation.mean) for g in front)
+        assert beaten or any(
+            (g.seconds, g.validation.mean) == (group.seconds, group.validation.mean) for g in front
+        )
 
 
 def test_features_that_another_training_computed_cost_what_they_cost():
@@ -327,7 +408,10 @@ def test_features_that_another_training_computed_cost_what_they_cost():
 
 def test_a_second_more_of_the_same_budget_is_not_beaten():
     found = analysis.groups(
-        [row("a", validation=0.9, train_seconds=181.0), row("b", validation=0.8, train_seconds=180.0)]
+        [
+            row("a", validation=0.9, train_seconds=181.0),
+            row("b", validation=0.8, train_seconds=180.0),
+        ]
     )
     assert [g.backbone for g in analysis.front(found, lambda g: g.time)] == ["a"]
 
@@ -352,14 +436,19 @@ def test_intervals_are_students():
 
 def grid_of(transfer, scratch, fraction=1.0):
     return [row(validation=v, seed=i, fraction=fraction) for i, v in enumerate(transfer)] + [
-        row(schedule="scratch", validation=v, seed=i, fraction=fraction) for i, v in enumerate(scratch)
+        row(schedule="scratch", validation=v, seed=i, fraction=fraction)
+        for i, v in enumerate(scratch)
     ]
 
 
 @pytest.mark.parametrize(
     ("transfer", "scratch", "words"),
     [
-        ((0.80, 0.81, 0.82), (0.60, 0.61, 0.63), "transfer (fine_tune) gained +19.7 points (95 % interval"),
+        (
+            (0.80, 0.81, 0.82),
+            (0.60, 0.61, 0.63),
+            "transfer (fine_tune) gained +19.7 points (95 % interval",
+        ),
         ((0.60, 0.61, 0.63), (0.80, 0.81, 0.82), "NEGATIVE transfer"),
         ((0.80, 0.70, 0.75), (0.75, 0.76, 0.74), "cannot be told apart"),
         ((0.80,), (0.70,), "cannot be told from one seed"),
@@ -381,7 +470,15 @@ def test_test_examples_are_paired_where_the_rows_hold_them(tmp_path):
             text = rows.packed(tmp_path / "units.npz")
             assert np.array_equal(rows.units_of({"test_units": text}), right[0])
             validation = float(right.mean())
-            made.append(row(schedule=schedule, seed=seed, validation=validation, test=validation, test_units=text))
+            made.append(
+                row(
+                    schedule=schedule,
+                    seed=seed,
+                    validation=validation,
+                    test=validation,
+                    test_units=text,
+                )
+            )
     (gain,) = analysis.gains(analysis.groups(made))
     assert gain.made.examples == 300
     assert "300 test examples" in gain.text
@@ -393,7 +490,9 @@ def test_test_examples_are_paired_where_the_rows_hold_them(tmp_path):
 def test_scores_that_are_no_shares_are_kept_as_they_are(tmp_path):
     units = np.float32([[0.25, -3.5, 200.0]])
     np.savez(tmp_path / "units.npz", units=units)
-    assert np.array_equal(rows.units_of({"test_units": rows.packed(tmp_path / "units.npz")}), units[0])
+    assert np.array_equal(
+        rows.units_of({"test_units": rows.packed(tmp_path / "units.npz")}), units[0]
+    )
     assert rows.packed(tmp_path / "none.npz") is None
 
 
@@ -417,18 +516,39 @@ def test_seeds_are_compared_with_themselves_only():
 
 def test_agreement_of_scores_with_what_was_reached():
     reached = {"a": 0.1, "b": 0.5, "c": 0.9, "d": 0.7}
-    assert analysis.correlation({"a": 1.0, "b": 2.0, "c": 4.0, "d": 3.0}, reached)["kendall"] == pytest.approx(1)
+    assert analysis.correlation({"a": 1.0, "b": 2.0, "c": 4.0, "d": 3.0}, reached)[
+        "kendall"
+    ] == pytest.approx(1)
     assert analysis.correlation({"a": 1.0, "b": None, "c": 2.0}, reached) is None
     assert analysis.correlation({"a": 1.0, "b": 1.0, "c": 1.0}, reached) is None
 
 
 def test_sentences_name_the_best_and_what_is_nearly_as_good_at_much_less():
-    made = [row("large", validation=0.90, train_seconds=900, tflite_int8_ms=9.0, tflite_int8_bytes=3_000_000)]
-    made += [row("small", validation=0.88, train_seconds=100, tflite_int8_ms=8.0, tflite_int8_bytes=2_600_000)]
-    made += [row("bad", validation=0.30, train_seconds=10, tflite_int8_ms=1.0, tflite_int8_bytes=100_000)]
+    made = [
+        row(
+            "large",
+            validation=0.90,
+            train_seconds=900,
+            tflite_int8_ms=9.0,
+            tflite_int8_bytes=3_000_000,
+        )
+    ]
+    made += [
+        row(
+            "small",
+            validation=0.88,
+            train_seconds=100,
+            tflite_int8_ms=8.0,
+            tflite_int8_bytes=2_600_000,
+        )
+    ]
+    made += [
+        row("bad", validation=0.30, train_seconds=10, tflite_int8_ms=1.0, tflite_int8_bytes=100_000)
+    ]
     said = analysis.sentences(analysis.groups(made), "tflite_int8_ms", "tflite_int8_bytes")
     assert said == [
-        "large + fine_tune: 90.0 % (one seed) in 15.0 min, 9.0 ms, 3.0 MB int8; the best of 3 on validation data",
+        "large + fine_tune: 90.0 % (one seed) in 15.0 min, 9.0 ms, 3.0 MB int8; the best of 3 on "
+        "validation data",
         "small + fine_tune: 88.0 % (one seed) in 1.7 min, 8.0 ms, 2.6 MB int8; "
         "2.0 points below the best at 1/9.0 of its time",
     ]
@@ -440,7 +560,9 @@ def test_what_was_reached_by_when():
 
 
 def test_the_report_holds_everything_and_loads_nothing(tmp_path):
-    made = grid_of((0.8, 0.82, 0.81), (0.6, 0.61, 0.6)) + grid_of((0.5, 0.52, 0.51), (0.2, 0.21, 0.2), 0.1)
+    made = grid_of((0.8, 0.82, 0.81), (0.6, 0.61, 0.6)) + grid_of(
+        (0.5, 0.52, 0.51), (0.2, 0.21, 0.2), 0.1
+    )
     made.append(row("<b>", schedule="full", status="failed", cause="killed by SIGKILL"))
     scores = [{"backbone": "a", "log_me": 0.1, "h_score": 2.0, "knn_accuracy": 0.5, "leep": None}]
     report.write(tmp_path, {"data": "photos", "command": "graft bench --data photos"}, made, scores)
@@ -472,13 +594,17 @@ def test_the_file_that_stands_for_all_is_one_that_all_have(tmp_path):
     made = [row("a", tflite_int8_bytes=2e6, tflite_int8_ms=1.0, **files), row("b", **files)]
     assert report.shipped(made) == ("tflite_float32_ms", "tflite_float32_bytes")
     report.write(tmp_path, {"data": "photos", "command": ""}, [*made, row("c")])
-    lines = [line for line in (tmp_path / "bench.md").read_text().splitlines() if line.startswith("|")]
+    lines = [
+        line for line in (tmp_path / "bench.md").read_text().splitlines() if line.startswith("|")
+    ]
     assert len({line.count("|") for line in lines}) == 1
     assert "tflite float32: ms" in lines[0]
 
 
 def test_a_grid_in_which_everything_died_still_has_a_report(tmp_path):
-    report.write(tmp_path, {"data": "photos", "command": ""}, [row(status="failed", cause="killed")])
+    report.write(
+        tmp_path, {"data": "photos", "command": ""}, [row(status="failed", cause="killed")]
+    )
     assert "killed" in (tmp_path / "bench.html").read_text()
 
 
@@ -489,22 +615,35 @@ def test_a_cell_whose_run_cannot_be_seen_is_a_row_that_says_so(tmp_path):
     assert "have to share that folder" in made["cause"]
 
 
-WARNINGS = ["texts of 2 labels look alike", "the training diverged in phase 'all': its loss ended at nan"]
+WARNINGS = [
+    "texts of 2 labels look alike",
+    "the training diverged in phase 'all': its loss ended at nan",
+]
 DIVERGED_RUN = {
     "diverged": True,
     "warnings": WARNINGS,
-    "metrics": {"validation": {"accuracy": 0.75, "loss": 0.6}, "test": {"accuracy": 0.7, "loss": 0.7}},
+    "metrics": {
+        "validation": {"accuracy": 0.75, "loss": 0.6},
+        "test": {"accuracy": 0.7, "loss": 0.7},
+    },
     "schedule": {
         "phases": [
-            {"name": "all", "seconds": 2.0, "epochs_run": 2, "cached_seconds": 0.0, "images_per_second": 9.0, "glances": [],
-             "trainable_parameters": 5}
+            {
+                "name": "all",
+                "seconds": 2.0,
+                "epochs_run": 2,
+                "cached_seconds": 0.0,
+                "images_per_second": 9.0,
+                "glances": [],
+                "trainable_parameters": 5,
+            }
         ]
     },
     "data": {"splits": {"train": {"examples": 9}, "test": {"examples": 10}}},
     "seconds": {"train": 2.0},
     "backbone": {"parameters": 5},
     "versions": {"keras": "3"},
-}  # fmt: skip
+}
 HISTORY = "phase,elapsed,loss,val_accuracy\nall,1.0,0.6,0.75\nall,2.0,nan,\n"
 TRAINING = """
 import sys
@@ -524,8 +663,10 @@ sys.exit(1)
 def diverging(tmp_path, monkeypatch, content):
     """A grid whose trainings are whole runs of `content` that end with exit code 1."""
     arguments = [json.dumps(content), HISTORY]
-    monkeypatch.setattr(plan, "command", lambda p, cell, out: [sys.executable, "-c", TRAINING, str(out), *arguments])
-    monkeypatch.setattr("recipes.grid.grid._suggest", lambda made: [])
+    monkeypatch.setattr(
+        plan, "command", lambda p, cell, out: [sys.executable, "-c", TRAINING, str(out), *arguments]
+    )
+    monkeypatch.setattr("graft.recipes.grid.grid._suggest", lambda made: [])
     return Grid(planned(seeds=[0]), tmp_path / "bench", None, None, 1, None, "graft bench")
 
 
@@ -551,10 +692,17 @@ def test_a_row_of_before_that_died_of_its_divergence_is_healed(tmp_path, monkeyp
     made = diverging(tmp_path, monkeypatch, DIVERGED_RUN)
     before = run_grid(made, "data")
     for died in before:
-        died |= {"status": "failed", "cause": "exit code 1: report: report.html", "validation": None, "test": None}
+        died |= {
+            "status": "failed",
+            "cause": "exit code 1: report: report.html",
+            "validation": None,
+            "test": None,
+        }
     common = json.loads((tmp_path / "bench" / "grid.json").read_text())
     Ledger(tmp_path / "bench", common).put(*before)
-    assert [(r["status"], r["validation"]) for r in run_grid(made, "data")] == [("diverged", 0.75)] * 2
+    assert [(r["status"], r["validation"]) for r in run_grid(made, "data")] == [
+        ("diverged", 0.75)
+    ] * 2
 
 
 @pytest.mark.parametrize(
@@ -589,7 +737,7 @@ def test_what_a_diverged_training_reached_is_compared_and_said():
         ((0, 1, 2), ("scratch", 0.63)),
         (range(6), ("fine_tune", 0.82)),
     ],
-)  # fmt: skip
+)
 def test_what_is_exported_of_a_backbone_did_not_diverge_if_anything_did_not(diverged, chosen):
     made = grid_of((0.80, 0.81, 0.82), (0.60, 0.61, 0.63))
     for i in diverged:
@@ -601,12 +749,24 @@ def test_what_is_exported_of_a_backbone_did_not_diverge_if_anything_did_not(dive
 def test_rows_of_files(tmp_path):
     manifest = {
         "files": [
-            {"format": "tflite", "precision": "int8", "passed": True, "size_bytes": 5, "accuracy": {"drop_points": 0.3},
-             "latency_ms": {"one_thread": {"median": 2.0}}},
-            {"format": "onnx", "precision": "int8", "passed": False, "size_bytes": 5, "accuracy": {"drop_points": 9.0}},
+            {
+                "format": "tflite",
+                "precision": "int8",
+                "passed": True,
+                "size_bytes": 5,
+                "accuracy": {"drop_points": 0.3},
+                "latency_ms": {"one_thread": {"median": 2.0}},
+            },
+            {
+                "format": "onnx",
+                "precision": "int8",
+                "passed": False,
+                "size_bytes": 5,
+                "accuracy": {"drop_points": 9.0},
+            },
             {"format": "onnx", "requested": "dynamic", "skipped": "not for pictures"},
         ]
-    }  # fmt: skip
+    }
     expected = {"tflite_int8_bytes": 5, "tflite_int8_ms": 2.0, "tflite_int8_drop_points": 0.3}
     expected["files_missing"] = "onnx_int8=fail=int8 onnx_dynamic=skipped=dynamic"
     assert rows.file_columns(json.loads(json.dumps(manifest))) == expected
@@ -615,34 +775,62 @@ def test_rows_of_files(tmp_path):
 @pytest.mark.parametrize(
     ("facts", "why"),
     [
-        ({"status": "undecided"}, "it was made, and the validation examples cannot tell whether it lost too much"),
+        (
+            {"status": "undecided"},
+            "it was made, and the validation examples cannot tell whether it lost too much",
+        ),
         ({"status": "fail"}, "it was made, and did not pass"),
         ({"precision": "dynamic", "status": "pass"}, "model.dynamic.tflite took its place"),
-        ({"precision": "dynamic", "status": "undecided"},
-         "model.dynamic.tflite took its place, and the validation examples cannot tell whether it lost too much"),
-        ({"precision": "dynamic", "status": "fail"}, "model.dynamic.tflite took its place, and did not pass"),
+        (
+            {"precision": "dynamic", "status": "undecided"},
+            "model.dynamic.tflite took its place, and the validation examples cannot tell whether "
+            "it lost too much",
+        ),
+        (
+            {"precision": "dynamic", "status": "fail"},
+            "model.dynamic.tflite took its place, and did not pass",
+        ),
         ({"status": "fail", "accuracy": None, "error": "no converter"}, "it could not be made"),
-        ({"status": "skipped", "accuracy": None, "skipped": "no such layers"}, "there is none of such a model"),
+        (
+            {"status": "skipped", "accuracy": None, "skipped": "no such layers"},
+            "there is none of such a model",
+        ),
         (None, "the table holds none that passed"),
     ],
-)  # fmt: skip
+)
 def test_where_a_backbone_has_no_such_file_the_report_says_why(tmp_path, facts, why):
-    whole = {"format": "tflite", "precision": "int8", "requested": "int8", "size_bytes": 5, "status": "pass", "passed": True,
-             "accuracy": {"drop_points": 0.3}}  # fmt: skip
+    whole = {
+        "format": "tflite",
+        "precision": "int8",
+        "requested": "int8",
+        "size_bytes": 5,
+        "status": "pass",
+        "passed": True,
+        "accuracy": {"drop_points": 0.3},
+    }
     file = {name: value for name, value in {**whole, **(facts or {})}.items() if value is not None}
     lacking = {} if facts is None else rows.file_columns({"files": [file]})
     ledger = Ledger(tmp_path / "grid", {})
     # Two backbones have the file, so that it is the one which stands for all.
-    ledger.put(*(row(name, **rows.file_columns({"files": [whole]})) for name in "ab"), row("c", **lacking))
-    report.write(tmp_path, {"data": "photos", "command": ""}, read_rows(tmp_path / "grid" / "bench.csv"))
+    ledger.put(
+        *(row(name, **rows.file_columns({"files": [whole]})) for name in "ab"), row("c", **lacking)
+    )
+    report.write(
+        tmp_path, {"data": "photos", "command": ""}, read_rows(tmp_path / "grid" / "bench.csv")
+    )
     assert f"\n- c: {why}\n" in (tmp_path / "bench.md").read_text()
     assert f"<li><b>c</b>: {why}</li>" in (tmp_path / "bench.html").read_text()
     assert "<li><b>a</b>" not in (tmp_path / "bench.html").read_text()
 
 
 def test_where_all_backbones_have_the_file_nothing_is_said_to_be_missing(tmp_path):
-    report.write(tmp_path, {"data": "photos", "command": ""}, [row(tflite_int8_bytes=5, tflite_int8_ms=1.0)])
-    assert "Without figures" not in (tmp_path / "bench.html").read_text() + (tmp_path / "bench.md").read_text()
+    report.write(
+        tmp_path, {"data": "photos", "command": ""}, [row(tflite_int8_bytes=5, tflite_int8_ms=1.0)]
+    )
+    assert (
+        "Without figures"
+        not in (tmp_path / "bench.html").read_text() + (tmp_path / "bench.md").read_text()
+    )
 
 
 def test_without_backbones_those_are_suggested_whose_weights_are_here(tmp_path, monkeypatch):

@@ -1,4 +1,6 @@
-"""Nothing on the disk is trusted: archives, HDF5 files, JSON, graphs and tokenizers of anyone are refused in one line."""
+"""Nothing on the disk is trusted: archives, HDF5 files, JSON, graphs and tokenizers of anyone are
+refused in one line.
+"""
 
 import io
 import json
@@ -12,15 +14,16 @@ import h5py
 import numpy as np
 import pytest
 
-from export import manifest, operators, preprocessing, sessions, trial
-from recipes.engine import checkpoint
-from recipes.engine import run as runs
-from recipes.grid.ledger import read_rows
+from graft.export import manifest, operators, preprocessing, sessions, trial
+from graft.recipes.grid.ledger import read_rows
+from graft.recipes.runs import run as runs
+from graft.recipes.train import checkpoint
+from graft.zoo import archives, text
+from graft.zoo.backbones import weights
+from graft.zoo.backbones.encoders import find, tokenizer
+from graft.zoo.errors import ArtifactError, ConfigError, WeightsError
+from graft.zoo.files import inside, parse_json, read_arrays, read_json, read_text
 from tests.slow import fuzzing
-from zoo import archives, text, weights
-from zoo.encoders import find, tokenizer
-from zoo.errors import ArtifactError, ConfigError, WeightsError
-from zoo.files import inside, parse_json, read_arrays, read_json, read_text
 
 # ---------------------------------------------------------------------------------------------------------------------
 # JSON and text
@@ -46,14 +49,15 @@ def test_json_of_anyone_is_read_or_refused_in_a_line(content, expect, told, tmp_
 
 
 def test_text_that_is_far_too_long_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("zoo.files.MOST_TEXT_BYTES", 10)
+    monkeypatch.setattr("graft.zoo.files.MOST_TEXT_BYTES", 10)
     (tmp_path / "a").write_text("x" * 11)
     with pytest.raises(ArtifactError, match="has 11 bytes, more than such a file can have"):
         read_text(tmp_path / "a")
 
 
 @pytest.mark.parametrize(
-    "name", ["../x", "/etc/passwd", "a/../../x", "C:\\x", "\\x", "", "a\0b", None, 7, "link/passwd", "out"]
+    "name",
+    ["../x", "/etc/passwd", "a/../../x", "C:\\x", "\\x", "", "a\0b", None, 7, "link/passwd", "out"],
 )
 def test_a_name_stays_in_its_folder(name, tmp_path):
     (tmp_path / "link").symlink_to("/etc")
@@ -94,9 +98,13 @@ def declare(path, size, packed=None):
 def test_an_archive_that_unpacks_to_far_more_than_it_has_is_not_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "SMALL_BYTES", 100_000)
     place = archive(tmp_path / "a.npz", {"a.npy": npy(np.zeros(100_000))})
-    with pytest.raises(ArtifactError, match=r"would unpack to 800,128: refused, more than 20 times"):
+    with pytest.raises(
+        ArtifactError, match=r"would unpack to 800,128: refused, more than 20 times"
+    ):
         read_arrays(place)
-    assert read_arrays(archive(tmp_path / "b.npz", {"a.npy": npy(np.zeros(10_000))}))["a"].shape == (10_000,)
+    assert read_arrays(archive(tmp_path / "b.npz", {"a.npy": npy(np.zeros(10_000))}))[
+        "a"
+    ].shape == (10_000,)
     np.savez(tmp_path / "c.npz", a=np.zeros(100_000))  # stored, it is as large as it says
     assert read_arrays(tmp_path / "c.npz")["a"].shape == (100_000,)
 
@@ -185,8 +193,16 @@ def test_weights_are_in_their_file(name, write, secret, tmp_path):
     with h5py.File(place, "w") as file:
         write(file, secret)
     if name.endswith("keras"):
-        members = {"config.json": "{}", "metadata.json": "{}", "model.weights.h5": place.read_bytes()}
-        archive(tmp_path / name, members, zipfile.ZIP_DEFLATED if name == "packed.keras" else zipfile.ZIP_STORED)
+        members = {
+            "config.json": "{}",
+            "metadata.json": "{}",
+            "model.weights.h5": place.read_bytes(),
+        }
+        archive(
+            tmp_path / name,
+            members,
+            zipfile.ZIP_DEFLATED if name == "packed.keras" else zipfile.ZIP_STORED,
+        )
         with pytest.raises(ArtifactError, match="refused"):
             archives.check_keras(tmp_path / name)
     else:
@@ -202,24 +218,38 @@ def test_whole_weights_pass(tmp_path):
         file["layers/up"] = file
     with weights.opened(tmp_path / "a.h5") as file:
         assert archives.check_hdf5(file, "a.h5", 1000) == 12
-    members = {"config.json": '{"class_name": "x"}', "model.weights.h5": (tmp_path / "a.h5").read_bytes()}
+    members = {
+        "config.json": '{"class_name": "x"}',
+        "model.weights.h5": (tmp_path / "a.h5").read_bytes(),
+    }
     archives.check_keras(archive(tmp_path / "a.keras", members, zipfile.ZIP_STORED))
 
 
 def test_a_keras_file_holds_what_keras_writes(tmp_path):
     archive(tmp_path / "a.keras", {"config.json": "{}", "run.py": "x"})
-    with pytest.raises(ArtifactError, match=r"no .keras file: it holds 'run.py', which does not belong there"):
+    with pytest.raises(
+        ArtifactError, match=r"no .keras file: it holds 'run.py', which does not belong there"
+    ):
         archives.check_keras(tmp_path / "a.keras")
 
 
 def test_no_layer_is_built_that_is_far_larger_than_the_weights(tmp_path):
-    layer = {"config": {"name": "huge", "units": 10**9}, "build_config": {"input_shape": [None, 1000]}}
+    layer = {
+        "config": {"name": "huge", "units": 10**9},
+        "build_config": {"input_shape": [None, 1000]},
+    }
     archive(tmp_path / "a.keras", {"config.json": json.dumps({"config": {"layers": [layer]}})})
-    with pytest.raises(ArtifactError, match="its layer 'huge' would have 1,000,000,000,000 weights"):
+    with pytest.raises(
+        ArtifactError, match="its layer 'huge' would have 1,000,000,000,000 weights"
+    ):
         archives.check_keras(tmp_path / "a.keras")
 
 
-DENSE = {"class_name": "Dense", "config": {"name": "d", "units": 8000}, "build_config": {"input_shape": [None, 8000]}}
+DENSE = {
+    "class_name": "Dense",
+    "config": {"name": "d", "units": 8000},
+    "build_config": {"input_shape": [None, 8000]},
+}
 BUILT = {"build_config": {"input_shape": [None, 4, 512]}}
 HUGE = {
     "many": [DENSE] * 1000,
@@ -227,15 +257,26 @@ HUGE = {
     "einsum": [
         {
             "class_name": "EinsumDense",
-            "config": {"name": "e", "output_shape": [None, 90_000, 900], "equation": "abc,cde->abde"},
+            "config": {
+                "name": "e",
+                "output_shape": [None, 90_000, 900],
+                "equation": "abc,cde->abde",
+            },
         }
         | BUILT
     ],
     "heads": [
-        {"class_name": "MultiHeadAttention", "config": {"name": "m", "num_heads": 4096, "key_dim": 4096}} | BUILT
+        {
+            "class_name": "MultiHeadAttention",
+            "config": {"name": "m", "num_heads": 4096, "key_dim": 4096},
+        }
+        | BUILT
     ],
     "depth": [
-        {"class_name": "DepthwiseConv2D", "config": {"name": "c", "depth_multiplier": 10**7, "kernel_size": [3, 3]}}
+        {
+            "class_name": "DepthwiseConv2D",
+            "config": {"name": "c", "depth_multiplier": 10**7, "kernel_size": [3, 3]},
+        }
         | BUILT
     ],
 }
@@ -243,7 +284,9 @@ HUGE = {
 
 @pytest.mark.parametrize("layers", HUGE.values(), ids=HUGE)
 def test_layers_are_reckoned_together_whatever_makes_them_large(layers, tmp_path):
-    """Before, 775 bytes took 3.7 GB: each layer was looked at by itself, and some settings were not."""
+    """Before, 775 bytes took 3.7 GB: each layer was looked at by itself, and some settings were
+    not.
+    """
     archive(tmp_path / "a.keras", {"config.json": json.dumps({"config": {"layers": layers}})})
     with pytest.raises(ArtifactError, match="would have .* weights.*, and the file holds 0"):
         archives.check_keras(tmp_path / "a.keras")
@@ -268,7 +311,7 @@ def test_a_model_of_pictures_that_fill_the_memory_is_one_line(tmp_path):
     """Before, 644 GiB were asked for."""
     import keras
 
-    from zoo import keras_file
+    from graft.zoo.backbones import own as keras_file
 
     image = keras.Input((60_000, 60_000, 3))
     keras.Model(image, keras.ops.mean(image, (1, 2))).save(tmp_path / "m.keras")
@@ -279,7 +322,7 @@ def test_a_model_of_pictures_that_fill_the_memory_is_one_line(tmp_path):
 def test_a_file_that_names_another_one_is_not_said_to_hold_code(tmp_path):
     import keras
 
-    from zoo import keras_file
+    from graft.zoo.backbones import own as keras_file
 
     (tmp_path / "words.txt").write_text("a\nb\n")
     layer = keras.layers.StringLookup(vocabulary=["a", "b"], name="Lambda_of_unsafe")
@@ -301,14 +344,17 @@ def test_sparse_weights_in_another_file_are_seen(tmp_path):
     import onnx
     from onnx import TensorProto, helper
 
-    from export.runtimes import check_external_data
+    from graft.export.runtimes import check_external_data
 
     values = TensorProto(name="values", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
     values.external_data.add(key="location", value="secret.bin")
     indices = helper.make_tensor("indices", TensorProto.INT64, [1], [0])
     one = helper.make_tensor_value_info("x", 1, [1])
     graph = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["y"])], "g", [one], [helper.make_tensor_value_info("y", 1, [1])]
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "g",
+        [one],
+        [helper.make_tensor_value_info("y", 1, [1])],
     )
     graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
     (tmp_path / "m.onnx").write_bytes(helper.make_model(graph).SerializeToString())
@@ -423,9 +469,14 @@ OF_TEXTS = {
 )
 def test_preprocessing_is_of_its_form(change, field):
     outputs = {"p": (2,)}
-    assert preprocessing.read_preprocessing(json.dumps(OF_TEXTS), "m.onnx", outputs, texts=True) == OF_TEXTS
+    assert (
+        preprocessing.read_preprocessing(json.dumps(OF_TEXTS), "m.onnx", outputs, texts=True)
+        == OF_TEXTS
+    )
     with pytest.raises(ArtifactError, match=f"'m.onnx' is damaged: expected '{field}' to be"):
-        preprocessing.read_preprocessing(json.dumps(OF_TEXTS | change), "m.onnx", outputs, texts=True)
+        preprocessing.read_preprocessing(
+            json.dumps(OF_TEXTS | change), "m.onnx", outputs, texts=True
+        )
 
 
 def test_preprocessing_that_lacks_everything_is_refused():
@@ -452,7 +503,9 @@ def test_a_tokenizer_is_one(change):
     assert text.checked(whole.json, whole.pad_id, "m.onnx").size == whole.size
     settings = json.loads(whole.json)
     change(settings)
-    with pytest.raises(ArtifactError, match=r"the tokenizer.json of 'm.onnx'|m.onnx: tokenizer.json"):
+    with pytest.raises(
+        ArtifactError, match=r"the tokenizer.json of 'm.onnx'|m.onnx: tokenizer.json"
+    ):
         text.checked(json.dumps(settings), whole.pad_id, "m.onnx")
 
 
@@ -465,7 +518,9 @@ def test_what_ends_its_runtime_ends_no_command(tmp_path, monkeypatch):
     for kind in ("SIGSEGV", "SIGABRT"):
         died = f"import os, signal; os.kill(os.getpid(), signal.{kind})"
         monkeypatch.setattr(trial, "PYTHON", (sys.executable, "-c", died))
-        with pytest.raises(ArtifactError, match=f"is damaged: its runtime ends with {kind} when it opens it"):
+        with pytest.raises(
+            ArtifactError, match=f"is damaged: its runtime ends with {kind} when it opens it"
+        ):
             sessions.open_artifact(tmp_path / "a.tflite")
 
 
@@ -474,14 +529,18 @@ def test_what_blocks_its_runtime_blocks_no_command(tmp_path, monkeypatch):
     (tmp_path / "a.onnx").write_bytes(b"x" * 100)
     slept = "import signal, time; signal.setitimer(signal.ITIMER_REAL, 0.1); time.sleep(60)"
     monkeypatch.setattr(trial, "PYTHON", (sys.executable, "-c", slept))
-    with pytest.raises(ArtifactError, match=r"did not open and answer one example within 7 s: .* --trust"):
+    with pytest.raises(
+        ArtifactError, match=r"did not open and answer one example within 7 s: .* --trust"
+    ):
         sessions.open_artifact(tmp_path / "a.onnx")
 
 
 @pytest.mark.parametrize("name", ["a.tflite", "a.onnx"])
 def test_the_trial_says_what_the_runtime_says(name, tmp_path):
     (tmp_path / name).write_bytes(b"nothing")
-    with pytest.raises(ArtifactError, match=f"{name}' is damaged, cut short or no .*; export again"):
+    with pytest.raises(
+        ArtifactError, match=f"{name}' is damaged, cut short or no .*; export again"
+    ):
         sessions.open_artifact(tmp_path / name)
 
 
@@ -520,7 +579,9 @@ def onnx_model(path, dims=(None, 4), **properties):
 )
 def test_metadata_of_onnx_are_of_their_form(properties, told, tmp_path):
     onnx_model(tmp_path / "whole.onnx")
-    assert sessions.open_artifact(tmp_path / "whole.onnx").predict(np.ones((2, 4), np.float32)).shape == (2, 4)
+    assert sessions.open_artifact(tmp_path / "whole.onnx").predict(
+        np.ones((2, 4), np.float32)
+    ).shape == (2, 4)
     onnx_model(tmp_path / "m.onnx", **properties)
     with pytest.raises(ArtifactError, match=told):
         sessions.open_artifact(tmp_path / "m.onnx")
@@ -543,13 +604,20 @@ def test_weights_of_onnx_are_in_the_file(tmp_path):
     tensor.external_data.add(key="location", value="secret")
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     (tmp_path / "secret").write_bytes(b"abcd" * 4)
-    with pytest.raises(ArtifactError, match=r"keeps the weights 'weight' in another file \('secret'\): refused"):
+    with pytest.raises(
+        ArtifactError, match=r"keeps the weights 'weight' in another file \('secret'\): refused"
+    ):
         sessions.open_artifact(tmp_path / "m.onnx")
 
 
 def test_a_file_that_the_manifest_vouches_for_is_not_tried(tmp_path, monkeypatch):
     onnx_model(tmp_path / "m.onnx")
-    row = {"format": "onnx", "path": "m.onnx", "status": "pass", "sha256": manifest.sha256(tmp_path / "m.onnx")}
+    row = {
+        "format": "onnx",
+        "path": "m.onnx",
+        "status": "pass",
+        "sha256": manifest.sha256(tmp_path / "m.onnx"),
+    }
     manifest.write(tmp_path, {"files": [row]})
     monkeypatch.setattr(trial, "PYTHON", ("false",))
     assert sessions.open_artifact(tmp_path / "m.onnx").labels == ("a", "b", "c", "d")
@@ -597,7 +665,9 @@ def calls_python(tf, image):
 
 
 def restores(tf, image):
-    read = tf.raw_ops.RestoreV2(prefix="/x", tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32])[0]
+    read = tf.raw_ops.RestoreV2(
+        prefix="/x", tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32]
+    )[0]
     return tf.ensure_shape(image + read, (None, 3))
 
 
@@ -620,7 +690,9 @@ BAD = [reads, writes, calls_python, restores, lists_files, prints_to_a_file, in_
 @pytest.mark.parametrize("body", BAD)
 def test_operators_that_do_more_than_compute_are_refused(body, tmp_path):
     folder = saved_model(tmp_path / "m", body)
-    with pytest.raises(ArtifactError, match=r"can do more than compute.*: refused; .*--trust opens it all the same"):
+    with pytest.raises(
+        ArtifactError, match=r"can do more than compute.*: refused; .*--trust opens it all the same"
+    ):
         sessions.open_artifact(folder)
     assert sessions.open_artifact(folder, trust=True).labels == ("a", "b", "c")
 
@@ -628,7 +700,9 @@ def test_operators_that_do_more_than_compute_are_refused(body, tmp_path):
 def test_a_savedmodel_that_computes_is_opened(tmp_path):
     folder = saved_model(
         tmp_path / "m",
-        lambda tf, image: tf.nn.softmax(tf.cond(tf.reduce_sum(image) > 0, lambda: image, lambda: -image)),
+        lambda tf, image: tf.nn.softmax(
+            tf.cond(tf.reduce_sum(image) > 0, lambda: image, lambda: -image)
+        ),
     )
     assert sessions.open_artifact(folder).predict(np.ones((2, 3), np.float32)).shape == (2, 3)
 
@@ -677,7 +751,10 @@ def test_what_reads_the_variables_does_nothing_else(how, tmp_path):
     saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     (graph,) = saved.meta_graphs
     nodes = {node.name: node for node in graph.graph_def.node}
-    restore, save = nodes[graph.saver_def.restore_op_name], nodes[graph.saver_def.save_tensor_name.split(":")[0]]
+    restore, save = (
+        nodes[graph.saver_def.restore_op_name],
+        nodes[graph.saver_def.save_tensor_name.split(":")[0]],
+    )
     named = {function.signature.name: function for function in graph.graph_def.library.function}
     reads_back = named[restore.attr["f"].func.name]
     if how == "saves":
@@ -688,14 +765,17 @@ def test_what_reads_the_variables_does_nothing_else(how, tmp_path):
     elif how == "both":
         graph.saver_def.save_tensor_name = f"{graph.saver_def.restore_op_name}:0"
     else:
-        next(node for node in reads_back.node_def if node.op == "RestoreV2").input[0] = "constant:output:0"
+        next(node for node in reads_back.node_def if node.op == "RestoreV2").input[0] = (
+            "constant:output:0"
+        )
     (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
     with pytest.raises(ArtifactError, match="SaveV2|RestoreV2"):
         sessions.check_untrusted(folder, trust=False)
 
 
 @pytest.mark.parametrize(
-    "name", ["GenerateVocabRemapping", "DecodeProtoV2", "EncodeProto", "LoadAndRemapMatrix", "ReadFile"]
+    "name",
+    ["GenerateVocabRemapping", "DecodeProtoV2", "EncodeProto", "LoadAndRemapMatrix", "ReadFile"],
 )
 def test_operators_that_name_files_are_refused(name):
     assert not operators._harmless(name)

@@ -6,9 +6,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from export import operators, runtimes
-from zoo import archives, keras_file
-from zoo.errors import ArtifactError, ConfigError
+from graft.export import operators, runtimes
+from graft.zoo import archives
+from graft.zoo.backbones import own as keras_file
+from graft.zoo.errors import ArtifactError, ConfigError
 
 # ---------------------------------------------------------------------------------------------------------------------
 # SavedModels
@@ -21,7 +22,9 @@ def written(folder, saved):
 
 
 def with_a_saver(function, called, saver, objects):
-    """A SavedModel whose saver calls `function`, a tf.function of one text, as the function `called`."""
+    """A SavedModel whose saver calls `function`, a tf.function of one text, as the function
+    `called`.
+    """
     from tensorflow.core.protobuf import saved_model_pb2
 
     saved = saved_model_pb2.SavedModel()
@@ -44,14 +47,18 @@ def with_a_saver(function, called, saver, objects):
 def saves(prefix):
     import tensorflow as tf
 
-    tf.raw_ops.SaveV2(prefix=prefix, tensor_names=["a"], shape_and_slices=[""], tensors=[tf.constant(1.0)])
+    tf.raw_ops.SaveV2(
+        prefix=prefix, tensor_names=["a"], shape_and_slices=[""], tensors=[tf.constant(1.0)]
+    )
     return tf.identity(prefix)
 
 
 def saves_elsewhere(prefix):
     import tensorflow as tf
 
-    tf.raw_ops.SaveV2(prefix="/tmp/never", tensor_names=["a"], shape_and_slices=[""], tensors=[tf.constant(1.0)])
+    tf.raw_ops.SaveV2(
+        prefix="/tmp/never", tensor_names=["a"], shape_and_slices=[""], tensors=[tf.constant(1.0)]
+    )
     return tf.identity(prefix)
 
 
@@ -65,7 +72,9 @@ def merges(prefix):
 def restores(prefix):
     import tensorflow as tf
 
-    read = tf.raw_ops.RestoreV2(prefix=prefix, tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32])
+    read = tf.raw_ops.RestoreV2(
+        prefix=prefix, tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32]
+    )
     return tf.strings.join([prefix, tf.strings.as_string(read[0])])
 
 
@@ -93,7 +102,9 @@ SAVE, RESTORE = "__inference__traced_save_1", "__inference__traced_restore_1"
         (restores, SAVE, "save", True, False),
     ],
 )
-def test_what_opening_calls_only_reads_the_variables(body, called, saver, objects, passes, tmp_path):
+def test_what_opening_calls_only_reads_the_variables(
+    body, called, saver, objects, passes, tmp_path
+):
     import tensorflow as tf
 
     function = tf.function(body, input_signature=[tf.TensorSpec((), tf.string)])
@@ -101,7 +112,9 @@ def test_what_opening_calls_only_reads_the_variables(body, called, saver, object
     if passes:
         operators.check_savedmodel(folder)
         return
-    with pytest.raises(ArtifactError, match="can do more than compute.*(SaveV2|RestoreV2|MergeV2Checkpoints)"):
+    with pytest.raises(
+        ArtifactError, match="can do more than compute.*(SaveV2|RestoreV2|MergeV2Checkpoints)"
+    ):
         operators.check_savedmodel(folder)
 
 
@@ -126,7 +139,15 @@ def test_the_functions_of_the_saver_have_no_other_use(where, tmp_path):
 
 @pytest.mark.parametrize(
     "operator",
-    ["GenerateVocabRemapping", "DecodeProtoV2", "EncodeProto", "CopyHost", "DTensorAllReduce", "ReadFile", "WriteFile"],
+    [
+        "GenerateVocabRemapping",
+        "DecodeProtoV2",
+        "EncodeProto",
+        "CopyHost",
+        "DTensorAllReduce",
+        "ReadFile",
+        "WriteFile",
+    ],
 )
 def test_an_operator_that_takes_the_name_of_a_file_or_machine_is_refused(operator, tmp_path):
     from tensorflow.core.protobuf import saved_model_pb2
@@ -160,7 +181,9 @@ def elsewhere():
     """A tensor that is kept in another file."""
     import onnx
 
-    tensor = onnx.TensorProto(name="far", data_type=1, dims=[4], data_location=onnx.TensorProto.EXTERNAL)
+    tensor = onnx.TensorProto(
+        name="far", data_type=1, dims=[4], data_location=onnx.TensorProto.EXTERNAL
+    )
     tensor.external_data.add(key="location", value="secret")
     return tensor
 
@@ -179,7 +202,9 @@ def hidden(where):
         inner.sparse_initializer.add().values.CopyFrom(elsewhere())
         graph.node.append(helper.make_node("If", ["x"], ["y"], then_branch=inner))
     elif where == "function":
-        model.functions.add().node.append(helper.make_node("Constant", [], ["x"], value=elsewhere()))
+        model.functions.add().node.append(
+            helper.make_node("Constant", [], ["x"], value=elsewhere())
+        )
     elif where == "training":
         model.training_info.add().initialization.initializer.append(elsewhere())
     elif where in ("values", "indices"):
@@ -196,10 +221,14 @@ def hidden(where):
     return model
 
 
-@pytest.mark.parametrize("where", ["values", "indices", "attribute", "attributes", "branch", "function", "training"])
+@pytest.mark.parametrize(
+    "where", ["values", "indices", "attribute", "attributes", "branch", "function", "training"]
+)
 def test_weights_of_onnx_are_in_the_file_wherever_they_hide(where, tmp_path):
     (tmp_path / "m.onnx").write_bytes(hidden(where).SerializeToString())
-    with pytest.raises(ArtifactError, match=r"keeps the weights 'far' in another file \('secret'\): refused"):
+    with pytest.raises(
+        ArtifactError, match=r"keeps the weights 'far' in another file \('secret'\): refused"
+    ):
         runtimes.check_external_data(tmp_path / "m.onnx")
 
 
@@ -226,7 +255,13 @@ def keras_config(path, layers, **members):
 def layer(kind, shape=None, **settings):
     built = {} if shape is None else {"build_config": {"input_shape": shape}}
     config = {"name": kind.lower(), **settings}
-    return {"module": "keras.layers", "class_name": kind, "registered_name": None, "config": config, **built}
+    return {
+        "module": "keras.layers",
+        "class_name": kind,
+        "registered_name": None,
+        "config": config,
+        **built,
+    }
 
 
 @pytest.mark.parametrize(
@@ -235,17 +270,34 @@ def layer(kind, shape=None, **settings):
         [layer("Dense", [None, 8000], units=8000)] * 2,
         [layer("Dense", units=60_000_000)],
         [layer("EinsumDense", [None, 1000], equation="ab,bc->ac", output_shape=10**9)],
-        [layer("EinsumDense", [None, 7, 1000], equation="...b,bcd->...cd", output_shape=[7, 1000, 1000])],
+        [
+            layer(
+                "EinsumDense",
+                [None, 7, 1000],
+                equation="...b,bcd->...cd",
+                output_shape=[7, 1000, 1000],
+            )
+        ],
         [layer("MultiHeadAttention", num_heads=100_000, key_dim=100_000)],
         [layer("DepthwiseConv2D", kernel_size=[1000, 1000], depth_multiplier=10_000)],
-        [layer("SeparableConv1D", [None, 9, 1000], kernel_size=1000, depth_multiplier=1000, filters=1)],
+        [
+            layer(
+                "SeparableConv1D",
+                [None, 9, 1000],
+                kernel_size=1000,
+                depth_multiplier=1000,
+                filters=1,
+            )
+        ],
         [layer("Embedding", [None, 1], input_dim=10**6, output_dim=1000)],
         [layer("Bidirectional", layer=layer("LSTM", [None, 5, 10**5], units=10**5))],
         [layer("Dense", [None, 8000], units=8e9)],
     ],
 )
 def test_layers_are_no_larger_together_than_the_weights(layers, tmp_path):
-    with pytest.raises(ArtifactError, match=r"is damaged: its layer '\w+' would have [\d,]+ weights.*holds 0"):
+    with pytest.raises(
+        ArtifactError, match=r"is damaged: its layer '\w+' would have [\d,]+ weights.*holds 0"
+    ):
         archives.check_keras(keras_config(tmp_path / "a.keras", layers))
 
 
@@ -269,12 +321,15 @@ def test_no_more_weights_are_built_than_the_file_can_mean(tmp_path, monkeypatch)
     import keras
 
     monkeypatch.setattr(archives, "MOST_UNSTORED", 20_000)
-    model = keras.Sequential([keras.Input((100,)), *[keras.layers.Dense(100, name=f"d{i}") for i in range(9)]])
+    model = keras.Sequential(
+        [keras.Input((100,)), *[keras.layers.Dense(100, name=f"d{i}") for i in range(9)]]
+    )
     layers = [entry | {"build_config": None} for entry in model.get_config()["layers"]]
     path = keras_config(tmp_path / "a.keras", layers)
     before = keras.Layer.add_weight
     with pytest.raises(
-        ArtifactError, match=r"with its layer 'd\d' it would have 2\d,\d00 weights, far more than it holds"
+        ArtifactError,
+        match=r"with its layer 'd\d' it would have 2\d,\d00 weights, far more than it holds",
     ):
         keras_file.load_keras(path)
     assert keras.Layer.add_weight is before
@@ -287,11 +342,26 @@ def test_no_more_weights_are_built_than_the_file_can_mean(tmp_path, monkeypatch)
             layer("StringLookup", vocabulary="/etc/passwd"),
             r"names a file .*'/etc/passwd', the vocabulary of its StringL",
         ),
-        (layer("TextVectorization", vocabulary="words.txt"), r"names a file outside of itself \('words.txt'"),
-        (layer("SentencePieceTokenizer", proto="/etc/passwd"), r"outside of itself \('/etc/passwd', the proto of its"),
-        (layer("TFSMLayer", filepath="/m"), r"names a file outside of itself \('/m', the filepath of its TFSMLayer"),
-        (layer("TimeDistributed", layer=layer("StringLookup", vocabulary="x")), r"outside of itself \('x'"),
-        (layer("Lambda", function={"class_name": "__lambda__", "config": {}}), r"holds Python code \(a Lambda layer\)"),
+        (
+            layer("TextVectorization", vocabulary="words.txt"),
+            r"names a file outside of itself \('words.txt'",
+        ),
+        (
+            layer("SentencePieceTokenizer", proto="/etc/passwd"),
+            r"outside of itself \('/etc/passwd', the proto of its",
+        ),
+        (
+            layer("TFSMLayer", filepath="/m"),
+            r"names a file outside of itself \('/m', the filepath of its TFSMLayer",
+        ),
+        (
+            layer("TimeDistributed", layer=layer("StringLookup", vocabulary="x")),
+            r"outside of itself \('x'",
+        ),
+        (
+            layer("Lambda", function={"class_name": "__lambda__", "config": {}}),
+            r"holds Python code \(a Lambda layer\)",
+        ),
         (layer("TorchModuleWrapper", module={}), "holds a module of PyTorch"),
     ],
 )
@@ -315,8 +385,12 @@ def own_model(path, side, end):
 
 
 def test_no_picture_is_made_that_fills_the_memory(tmp_path):
-    path = own_model(tmp_path / "m.keras", 60_000, lambda k, x: k.layers.GlobalMaxPooling2D()(x) * 1.0)
-    with pytest.raises(ConfigError, match=r"one picture is \(60000, 60000, 3\), more than 33,554,432 numbers"):
+    path = own_model(
+        tmp_path / "m.keras", 60_000, lambda k, x: k.layers.GlobalMaxPooling2D()(x) * 1.0
+    )
+    with pytest.raises(
+        ConfigError, match=r"one picture is \(60000, 60000, 3\), more than 33,554,432 numbers"
+    ):
         keras_file.load_own(path, keras_file.Meaning(labels=("a", "b", "c")))
     with pytest.raises(ConfigError, match="more than 33,554,432 numbers"):
         keras_file.image_size(path)
@@ -329,5 +403,7 @@ def test_a_model_that_fills_the_memory_is_refused_in_a_line(tmp_path, monkeypatc
     path = own_model(tmp_path / "m.keras", 8, lambda k, x: k.layers.GlobalMaxPooling2D()(x) * 1.0)
     monkeypatch.setattr("keras.Model.__call__", full)
     model = keras_file.load_keras(path)
-    with pytest.raises(ConfigError, match=r"m.keras' cannot answer a picture of \(8, 8, 3\): Unable to allocate"):
+    with pytest.raises(
+        ConfigError, match=r"m.keras' cannot answer a picture of \(8, 8, 3\): Unable to allocate"
+    ):
         keras_file._kind_of_answers(path, model)

@@ -4,19 +4,25 @@ import keras
 import numpy as np
 import pytest
 
-from zoo import heads
-from zoo.errors import ArtifactError, ConfigError
-from zoo.stack import backbone_of, stack
+from graft.zoo.errors import ArtifactError, ConfigError
+from graft.zoo.graph.stack import backbone_of, stack
+from graft.zoo.heads import heads
 
 LABELS = ("ant", "bee", "cat")
 
 
 def train_a_little(make_tiny_backbone, head, targets, epochs=30):
-    """(model, pictures, loss before and after): the tiny network on 24 pictures whose brightness is the answer."""
+    """(model, pictures, loss before and after): the tiny network on 24 pictures whose brightness is
+    the answer.
+    """
     keras.utils.set_random_seed(1)
     model = stack(make_tiny_backbone(blocks=1), [head])
-    pictures = np.linspace(0, 255, 24, dtype="float32").reshape(-1, 1, 1, 1) * np.ones((1, 16, 16, 3), "float32")
-    model.compile(keras.optimizers.Adam(0.02), head.loss(), metrics=head.metrics(), jit_compile=False)
+    pictures = np.linspace(0, 255, 24, dtype="float32").reshape(-1, 1, 1, 1) * np.ones(
+        (1, 16, 16, 3), "float32"
+    )
+    model.compile(
+        keras.optimizers.Adam(0.02), head.loss(), metrics=head.metrics(), jit_compile=False
+    )
     history = model.fit(pictures, targets, epochs=epochs, batch_size=24, verbose=0).history["loss"]
     return model, pictures, history
 
@@ -42,8 +48,14 @@ def test_multi_label_outputs_are_independent(make_tiny_backbone):
     assert outputs.min() >= 0
     assert outputs.max() <= 1
     assert not np.allclose(outputs.sum(-1), 1, atol=0.1)
-    score = head.score(np.float32([[0.9, 0.2, 0.1], [0.4, 0.8, 0.2]]), np.float32([[1, 0, 0], [1, 1, 0]]))
-    assert score == {"average_precision": 1.0, "binary_accuracy": pytest.approx(5 / 6), "exact_match": 0.5}
+    score = head.score(
+        np.float32([[0.9, 0.2, 0.1], [0.4, 0.8, 0.2]]), np.float32([[1, 0, 0], [1, 1, 0]])
+    )
+    assert score == {
+        "average_precision": 1.0,
+        "binary_accuracy": pytest.approx(5 / 6),
+        "exact_match": 0.5,
+    }
 
 
 def test_regression_is_unbounded_and_learns(make_tiny_backbone):
@@ -68,7 +80,9 @@ def test_embedding_has_length_one_and_brings_alike_together(make_tiny_backbone):
 def test_contrastive_loss_by_hand():
     """Two classes on two axes: each row has one partner at similarity 1 and two strangers at 0."""
     vectors = np.float32([[1, 0], [1, 0], [0, 1], [0, 1]])
-    loss = heads.embedding(2, temperature=1.0).loss()(np.eye(2, dtype="float32")[[0, 0, 1, 1]], vectors)
+    loss = heads.embedding(2, temperature=1.0).loss()(
+        np.eye(2, dtype="float32")[[0, 0, 1, 1]], vectors
+    )
     assert float(loss) == pytest.approx(-np.log(np.e / (np.e + 2)), rel=1e-5)
 
 
@@ -97,9 +111,15 @@ def test_heads_refuse(make, message):
 
 
 def test_several_heads_give_a_dict(make_tiny_backbone):
-    model = stack(make_tiny_backbone(blocks=1), [heads.single_label(LABELS, name="kind"), heads.regression(["age"])])
+    model = stack(
+        make_tiny_backbone(blocks=1),
+        [heads.single_label(LABELS, name="kind"), heads.regression(["age"])],
+    )
     outputs = model(np.zeros((2, 16, 16, 3), "float32"))
-    assert {name: tuple(value.shape) for name, value in outputs.items()} == {"kind": (2, 3), "values": (2, 1)}
+    assert {name: tuple(value.shape) for name, value in outputs.items()} == {
+        "kind": (2, 3),
+        "values": (2, 1),
+    }
 
 
 @pytest.mark.parametrize("shape", [(5,), (7, 5), (4, 4, 5)])

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from recipes.engine import hints
-from recipes.engine.sentences import Sentence
-from recipes.engine.settings import FitSettings
-from recipes.engine.texts import encode
-from zoo import encoders, heads, text
+from graft.recipes.codecs import hints
+from graft.recipes.codecs.texts import encode
+from graft.recipes.data.sentences import Sentence
+from graft.recipes.train.settings import FitSettings
+from graft.zoo import text
+from graft.zoo.backbones import encoders
+from graft.zoo.heads import heads
 
 HEAD = heads.single_label(["dog", "cat"])
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "box", "a", "##s"]
@@ -42,30 +44,48 @@ def test_bytes_have_no_unknown_tokens():
 
 def test_a_warning_names_the_script_and_encoders_that_read_it():
     row = encoders.find("graft_mini_en")
-    (said,) = hints.unknown_tokens({"training": encoded("مرحبا بالعالم", "red"), "unlabelled": encoded("a box")}, row)
-    assert said.startswith(
-        "66.7% of the tokens of the training texts (80% of their letters are Arabic) are unknown ([UNK])"
+    (said,) = hints.unknown_tokens(
+        {"training": encoded("مرحبا بالعالم", "red"), "unlabelled": encoded("a box")}, row
     )
-    assert "to the tokenizer of 'graft_mini_en' and tell the model nothing: take a multilingual encoder" in said
+    assert said.startswith(
+        "66.7% of the tokens of the training texts (80% of their letters are Arabic) are unknown "
+        "([UNK])"
+    )
+    assert (
+        "to the tokenizer of 'graft_mini_en' and tell the model nothing: take a multilingual "
+        "encoder" in said
+    )
     named = said.split("--backbone ")[1].split(" (")[0].split(", ")
     assert named, said
     assert {encoders.find(name).multilingual for name in named} == {True}
     assert "--backbone FOLDER" in said
-    of_multi = hints.unknown_tokens({"training": encoded("你好")}, encoders.find("bert_base_multi"))[0]
-    assert "bert_base_multi," not in of_multi.split("take")[1].replace("distil_bert_base_multi,", "")
+    of_multi = hints.unknown_tokens(
+        {"training": encoded("你好")}, encoders.find("bert_base_multi")
+    )[0]
+    assert "bert_base_multi," not in of_multi.split("take")[1].replace(
+        "distil_bert_base_multi,", ""
+    )
     assert "letters are Chinese characters" in of_multi
-    (both,) = hints.unknown_tokens({"training": encoded("你好"), "unlabelled": encoded("red", "你")}, row)
+    (both,) = hints.unknown_tokens(
+        {"training": encoded("你好"), "unlabelled": encoded("red", "你")}, row
+    )
     assert "100.0% of the tokens of the training texts" in both
     assert "and 50.0% of the tokens of the unlabelled texts" in both
-    assert not hints.unknown_tokens({"training": encoded("red red red red dog")}, row), "20 % and less"
+    assert not hints.unknown_tokens({"training": encoded("red red red red dog")}, row), (
+        "20 % and less"
+    )
 
 
 def test_unequal_classes_are_told_of_class_weights(capsys):
     def said(counts, head=HEAD, **settings):
-        return hints.class_weights(head, np.repeat(np.eye(len(counts)), counts, 0), FitSettings(**settings))
+        return hints.class_weights(
+            head, np.repeat(np.eye(len(counts)), counts, 0), FitSettings(**settings)
+        )
 
     (text,) = said((12, 3))
-    assert "'dog' has 4.0 times as many training examples as 'cat' (12 and 3): --class-weights" in text
+    assert (
+        "'dog' has 4.0 times as many training examples as 'cat' (12 and 3): --class-weights" in text
+    )
     assert "hint: 'dog'" in " ".join(capsys.readouterr().err.split())
     assert said((11, 3)) == []
     assert said((12, 3), class_weights=True) == []

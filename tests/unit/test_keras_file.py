@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from keras import layers
 
+from graft.zoo.backbones import build as backbones
+from graft.zoo.backbones import table as backbone_table
+from graft.zoo.backbones import weights
+from graft.zoo.backbones.own import load_keras
+from graft.zoo.errors import ArtifactError, ConfigError, WeightsError
+from graft.zoo.graph.stack import stack
+from graft.zoo.heads import heads
 from tests.conftest import tiny_backbone
-from zoo import backbone_table, backbones, heads, weights
-from zoo.errors import ArtifactError, ConfigError, WeightsError
-from zoo.keras_file import load_keras
-from zoo.stack import stack
 
 
 def pixels(count=4, size=16):
@@ -20,7 +23,9 @@ def pixels(count=4, size=16):
 
 @pytest.fixture
 def foreign(tmp_path):
-    """A classifier as people write them: nested backbone, pooling, dropout, dense, softmax; (path, model, features)."""
+    """A classifier as people write them: nested backbone, pooling, dropout, dense, softmax; (path,
+    model, features).
+    """
     keras.utils.set_random_seed(0)
     inner = tiny_backbone()
     inputs = keras.Input((16, 16, 3), name="pictures")
@@ -38,8 +43,12 @@ def test_a_foreign_model_loses_its_classifier(foreign):
     assert backbone_table.default_weights(row) == "own"
     made = backbones.build(row, weights="own")
     assert made.inputs[0].name == "image"
-    np.testing.assert_allclose(made(pixels(), training=False), features(pixels(), training=False), atol=1e-6)
-    assert not any(isinstance(layer, keras.Model) for layer in made.layers), "flat, so that blocks are found"
+    np.testing.assert_allclose(
+        made(pixels(), training=False), features(pixels(), training=False), atol=1e-6
+    )
+    assert not any(isinstance(layer, keras.Model) for layer in made.layers), (
+        "flat, so that blocks are found"
+    )
     described = weights.describe(row, "own")
     assert described["file"] == str(path)
     assert len(described["sha256"]) == 64

@@ -4,8 +4,8 @@ import codecs
 
 import pytest
 
-from zoo.errors import DataError
-from zoo.labels import parse_labels, read_labels
+from graft.zoo.errors import DataError
+from graft.zoo.labels import parse_labels, read_labels
 
 LABELS = ("K\u00e4fer", "Biene", "Ma\u00df")
 TEXT = "\n".join(LABELS) + "\n"

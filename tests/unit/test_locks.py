@@ -1,4 +1,6 @@
-"""One writer a place; what a killed process left is swept, what a living one makes is left alone."""
+"""One writer a place; what a killed process left is swept, what a living one makes is left
+alone.
+"""
 
 import errno
 import json
@@ -13,13 +15,14 @@ import time
 import numpy as np
 import pytest
 
-from export.sessions import open_artifact
-from recipes import image_classification
-from recipes.commands import bench
-from recipes.engine import images, run, workspace
-from recipes.engine.store import Store
-from zoo import files, locks
-from zoo.errors import ArtifactError, ConfigError
+from graft.export.sessions import open_artifact
+from graft.recipes import image_classification
+from graft.recipes.codecs import images
+from graft.recipes.commands import bench
+from graft.recipes.feed.store import Store
+from graft.recipes.runs import run, workspace
+from graft.zoo import files, locks
+from graft.zoo.errors import ArtifactError, ConfigError
 
 SETTINGS = {"overwrite": False, "resume": False}
 
@@ -31,7 +34,9 @@ def process():
 
     def start(code, *arguments):
         command = [sys.executable, "-c", code, *map(str, arguments)]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        started.append(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
         assert started[-1].stdout.readline(), started[-1].stderr.read()
         return started[-1]
 
@@ -74,8 +79,15 @@ def test_two_trainings_of_one_name_do_not_touch_each_other(tmp_path):
     out = tmp_path / "run"
     with workspace.workspace(out, SETTINGS, "x") as folder:
         (folder / "run.json").write_text("{}")
-        for settings in (SETTINGS, {"overwrite": True, "resume": False}, {"overwrite": False, "resume": True}):
-            with pytest.raises(ConfigError, match="by process"), workspace.workspace(out, settings, "x"):
+        for settings in (
+            SETTINGS,
+            {"overwrite": True, "resume": False},
+            {"overwrite": False, "resume": True},
+        ):
+            with (
+                pytest.raises(ConfigError, match="by process"),
+                workspace.workspace(out, settings, "x"),
+            ):
                 pass
         with pytest.raises(ConfigError, match="is being written by process"):
             workspace.finished(out, {"overwrite": False, "resume": True})
@@ -85,7 +97,13 @@ def test_two_trainings_of_one_name_do_not_touch_each_other(tmp_path):
 
 def told(file, **changes):
     """A lease as another process has left it."""
-    facts = {"process": 1, "host": "elsewhere", "boot": "0" * 8, "since": time.time(), "command": "graft train"}
+    facts = {
+        "process": 1,
+        "host": "elsewhere",
+        "boot": "0" * 8,
+        "since": time.time(),
+        "command": "graft train",
+    }
     file.write_text(json.dumps(facts | changes))
 
 
@@ -104,7 +122,8 @@ def test_the_lease_of_another_machine_holds_while_it_is_touched(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", '{"process": 1}', "\x00", '{"process": 1, "since": 1e999}', '{"process": [[']
+    "content",
+    ["", "{", '{"process": 1}', "\x00", '{"process": 1, "since": 1e999}', '{"process": [['],
 )
 def test_a_damaged_lease_holds_nothing(content, tmp_path):
     (tmp_path / ".run.lock").write_text(content)
@@ -228,11 +247,15 @@ with store.alone(["k"]), store.add("k") as (folder, facts):
 """
 
 
-def test_a_store_leaves_alone_what_another_process_writes_whatever_its_number(monkeypatch, tmp_path):
+def test_a_store_leaves_alone_what_another_process_writes_whatever_its_number(
+    monkeypatch, tmp_path
+):
     store = Store(tmp_path)
     with store.add("k") as (folder, _):
         (folder / "0.bin").write_bytes(b"x")
-        Store(tmp_path)  # another process, here or in another container: it cannot tell by a number that ours lives
+        Store(
+            tmp_path
+        )  # another process, here or in another container: it cannot tell by a number that ours lives
     assert store.find("k")
     monkeypatch.setattr(locks, "machine", lambda: "another0")
     with store.add("m") as (folder, _):
@@ -342,7 +365,9 @@ def test_a_full_disk_for_decoded_pictures_is_one_line(monkeypatch):
     monkeypatch.setattr(images, "IN_MEMORY_BYTES", 10)
     assert not images._allocate((4, 2, 2, 3)).any()
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(ConfigError, match=r"no space left in .* for 0.0 GB of decoded pictures: .*TMPDIR"):
+    with pytest.raises(
+        ConfigError, match=r"no space left in .* for 0.0 GB of decoded pictures: .*TMPDIR"
+    ):
         images._allocate((4, 2, 2, 3))
     monkeypatch.delattr(os, "posix_fallocate")
     pixels = images._allocate((4, 2, 2, 3))
@@ -365,7 +390,9 @@ time.sleep(60)
 
 
 def test_a_process_ends_with_the_one_that_started_it(tmp_path):
-    parent = subprocess.Popen([sys.executable, "-c", FOLLOWS, FOLLOWER], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", FOLLOWS, FOLLOWER], stdout=subprocess.PIPE, text=True
+    )
     child = int(parent.stdout.readline())
     time.sleep(0.5)
     parent.send_signal(signal.SIGKILL)
@@ -391,11 +418,17 @@ def test_one_place_has_one_lease_whatever_links_lead_to_it(process, tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "link").symlink_to("runs")
     process(HOLDS, tmp_path / "link" / "run")
-    with pytest.raises(ConfigError, match="is being written by process"), locks.hold(tmp_path / "runs" / "run"):
+    with (
+        pytest.raises(ConfigError, match="is being written by process"),
+        locks.hold(tmp_path / "runs" / "run"),
+    ):
         pass
     (tmp_path / "runs" / "run").mkdir()
     (tmp_path / "latest").symlink_to("runs/run")
-    with pytest.raises(ConfigError, match="latest' is being written by process"), locks.hold(tmp_path / "latest"):
+    with (
+        pytest.raises(ConfigError, match="latest' is being written by process"),
+        locks.hold(tmp_path / "latest"),
+    ):
         pass
 
 
@@ -467,7 +500,11 @@ def test_no_folder_stays_that_was_made_for_a_lease(tmp_path):
 def test_a_folder_in_the_making_has_its_name_only_once_it_is_marked(monkeypatch, tmp_path):
     seen = []
     lock = locks._lock
-    monkeypatch.setattr(locks, "_lock", lambda *given: seen.extend(p.name for p in tmp_path.iterdir()) or lock(*given))
+    monkeypatch.setattr(
+        locks,
+        "_lock",
+        lambda *given: seen.extend(p.name for p in tmp_path.iterdir()) or lock(*given),
+    )
     with locks.marked(".part-", tmp_path) as folder:
         assert not locks.abandoned(folder, locks.machine())
         assert folder.name.startswith(".part-")
@@ -493,7 +530,9 @@ def test_who_computes_entries_does_not_wait_for_others(process, tmp_path):
 def test_a_run_that_is_being_made_is_said_to_readers(process, tmp_path):
     holder = process(HOLDS, tmp_path / "run")
     for read in (run.read, open_artifact):
-        with pytest.raises(ArtifactError, match=f"run' is being written by process {holder.pid} on .*: wait for it"):
+        with pytest.raises(
+            ArtifactError, match=f"run' is being written by process {holder.pid} on .*: wait for it"
+        ):
             read(tmp_path / "run")
     holder.kill()
     holder.wait()
@@ -532,7 +571,9 @@ def test_what_is_replaced_while_it_is_read_is_said(tmp_path):
 
     (tmp_path / "run").mkdir()
     for error in (None, ArtifactError("'labels.txt' is missing")):
-        with pytest.raises(ArtifactError, match="another process replaced '.*run' while it was read"):
+        with pytest.raises(
+            ArtifactError, match="another process replaced '.*run' while it was read"
+        ):
             replaced(error)
     with pytest.raises(KeyboardInterrupt):
         replaced(KeyboardInterrupt())
@@ -582,7 +623,9 @@ with processes.with_parent():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux ends it at once")
 def test_a_process_ends_with_the_one_that_started_it_whatever_it_does():
-    parent = subprocess.Popen([sys.executable, "-c", FOLLOWS, DEAF], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", FOLLOWS, DEAF], stdout=subprocess.PIPE, text=True
+    )
     child = int(parent.stdout.readline())
     time.sleep(1)
     parent.kill()
@@ -624,7 +667,9 @@ def test_a_signal_that_asks_to_end_is_one_line_and_a_code(number, code, words, p
 
 
 def test_a_lease_that_another_machine_took_and_gave_back_is_lost(tmp_path):
-    """Before, only one that it still held: a run that was complete was replaced by another's part of one."""
+    """Before, only one that it still held: a run that was complete was replaced by another's part
+    of one.
+    """
     with locks.hold(tmp_path / "run") as lease:
         assert not lease.lost()
         (tmp_path / ".run.lock").unlink()
@@ -632,9 +677,11 @@ def test_a_lease_that_another_machine_took_and_gave_back_is_lost(tmp_path):
 
 
 def test_a_folder_that_a_link_leads_to_is_replaced_where_it_is(tmp_path):
-    """Before, the link gave way to a folder, and the next time the work was lost behind NotADirectoryError."""
-    from recipes.engine.workspace import workspace
-    from zoo.files import staged_folder
+    """Before, the link gave way to a folder, and the next time the work was lost behind
+    NotADirectoryError.
+    """
+    from graft.recipes.runs.workspace import workspace
+    from graft.zoo.files import staged_folder
 
     (tmp_path / "large").mkdir()
     (tmp_path / "x").symlink_to("large/x")

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from recipes.engine import evaluation, figures, head_evaluation, report, run, wording
-from recipes.engine.images import Images
+from graft.recipes.codecs.images import Images
+from graft.recipes.report import figures, report, wording
+from graft.recipes.runs import run
+from graft.recipes.tasks import evaluation, head_evaluation
+from graft.zoo.files import json_text
+from graft.zoo.heads import heads
 from tests.unit.test_report import Page, facts
-from zoo import heads
-from zoo.files import json_text
 
 TWO = heads.single_label(["healthy", "ill"])
 MANY = 1500
@@ -28,14 +30,22 @@ def answers(count, labels, seed=0, right=0.7):
 
 def test_the_figures_of_two_classes_are_those_of_scikit_learn():
     outputs, targets = answers(200, 2)
-    found, truth, said = evaluation.evaluate(TWO, outputs, targets), targets[:, 1] > 0, outputs[:, 1] > outputs[:, 0]
+    found, truth, said = (
+        evaluation.evaluate(TWO, outputs, targets),
+        targets[:, 1] > 0,
+        outputs[:, 1] > outputs[:, 0],
+    )
     assert found["positive_class"] == "ill"
     assert found["auc"] == pytest.approx(metrics.roc_auc_score(truth, outputs[:, 1]))
-    assert found["average_precision"] == pytest.approx(metrics.average_precision_score(truth, outputs[:, 1]))
+    assert found["average_precision"] == pytest.approx(
+        metrics.average_precision_score(truth, outputs[:, 1])
+    )
     assert found["sensitivity"] == pytest.approx(metrics.recall_score(truth, said))
     assert found["specificity"] == pytest.approx(metrics.recall_score(~truth, ~said))
     assert found["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(truth, said))
-    assert found["balanced_accuracy"] == pytest.approx((found["sensitivity"] + found["specificity"]) / 2)
+    assert found["balanced_accuracy"] == pytest.approx(
+        (found["sensitivity"] + found["specificity"]) / 2
+    )
     text = wording.further_text(found, "accuracy")
     assert text.startswith("balanced accuracy 0.")
     assert text.endswith("(positive class: 'ill')")
@@ -48,7 +58,9 @@ def test_many_classes_have_macro_f1_and_balanced_accuracy_but_no_positive_class(
     outputs, targets = outputs[keep], targets[keep]
     found = evaluation.evaluate(heads.single_label([*"abcdefghi"]), outputs, targets)
     truth, said = targets.argmax(-1), outputs.argmax(-1)
-    assert found["macro_f1"] == pytest.approx(metrics.f1_score(truth, said, average="macro", zero_division=0))
+    assert found["macro_f1"] == pytest.approx(
+        metrics.f1_score(truth, said, average="macro", zero_division=0)
+    )
     recalls = [np.mean(said[truth == c] == c) for c in np.unique(truth)]
     assert found["balanced_accuracy"] == pytest.approx(np.mean(recalls))
     assert not {"auc", "sensitivity", "positive_class"} & set(found)
@@ -68,10 +80,14 @@ def test_a_class_that_does_not_occur_has_no_figure(present):
 def test_several_labels_have_figures_of_their_own_names():
     head = heads.multi_label([*"abc"])
     targets = np.float32([[1, 0, 0], [0, 1, 1]])
-    found = head_evaluation.figures_of(head, np.float32([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1]]), targets)
+    found = head_evaluation.figures_of(
+        head, np.float32([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1]]), targets
+    )
     assert found["binary_accuracy"] == pytest.approx(5 / 6)
     assert found["exact_match"] == 0.5
-    assert "accuracy" not in found, "Keras's binary accuracy and the exact match would have one name"
+    assert "accuracy" not in found, (
+        "Keras's binary accuracy and the exact match would have one name"
+    )
 
 
 def test_json_for_people_is_json():
@@ -89,7 +105,9 @@ def test_json_for_people_is_json():
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """A run of 1,500 labels with long names, as the recipe for pictures writes it; nothing is trained."""
+    """A run of 1,500 labels with long names, as the recipe for pictures writes it; nothing is
+    trained.
+    """
     import keras
 
     labels = [f"category number {i:04d}, somewhat long" for i in range(MANY)]
@@ -98,12 +116,16 @@ def many(tmp_path_factory):
     def pictures(count):
         classes = np.arange(count) % MANY
         pixels = np.uint8(rng.integers(0, 255, (count, 8, 8, 3)))
-        return Images(pixels, np.eye(MANY, dtype=np.float32)[classes], tuple(map(str, range(count))), ())
+        return Images(
+            pixels, np.eye(MANY, dtype=np.float32)[classes], tuple(map(str, range(count))), ()
+        )
 
     keras.utils.set_random_seed(0)
     inputs = keras.Input((8, 8, 3), name="image")
-    backbone = keras.Model(inputs, keras.layers.Conv2D(8, 3, strides=2, name="stem")(inputs), name="tiny")
-    from zoo.stack import stack
+    backbone = keras.Model(
+        inputs, keras.layers.Conv2D(8, 3, strides=2, name="stem")(inputs), name="tiny"
+    )
+    from graft.zoo.graph.stack import stack
 
     model = stack(backbone, [head])
     parts = {"train": pictures(3 * MANY), "validation": pictures(MANY), "test": pictures(2 * MANY)}
@@ -111,7 +133,8 @@ def many(tmp_path_factory):
     for key in ("metrics", "confusion", "schema"):
         described.pop(key)
     splits = {
-        name: {"examples": len(p), "per_label": dict.fromkeys(labels, len(p) // MANY)} for name, p in parts.items()
+        name: {"examples": len(p), "per_label": dict.fromkeys(labels, len(p) // MANY)}
+        for name, p in parts.items()
     }
     described["data"] |= {"labels": labels, "splits": splits}
     history = [{"phase": "head", "seconds": 1.0, "loss": 7.0, "val_loss": 7.0}]
@@ -121,7 +144,7 @@ def many(tmp_path_factory):
 
 
 def test_run_json_of_1500_labels_stays_below_a_megabyte(many):
-    from recipes.engine import fit
+    from graft.recipes.train import fit
 
     folder, model, test = many
     assert (folder / "run.json").stat().st_size < 1_000_000
@@ -147,13 +170,18 @@ def test_pairs_are_the_most_frequent_ones():
     np.fill_diagonal(matrix, 5)
     matrix[3, 8], matrix[1200, 7] = 9, 4
     pairs = figures.confusion_table(matrix, [str(i) for i in range(MANY)], 120)["pairs"]
-    assert [(pair["truth"], pair["predicted"], pair["count"]) for pair in pairs] == [("3", "8", 9), ("1200", "7", 4)]
+    assert [(pair["truth"], pair["predicted"], pair["count"]) for pair in pairs] == [
+        ("3", "8", 9),
+        ("1200", "7", 4),
+    ]
 
 
 def test_a_run_of_before_holds_its_matrix(tmp_path):
     content = facts()
     (tmp_path / "run.json").write_text(json.dumps(content))
-    assert run.read_confusion(tmp_path, content)["matrix"].tolist() == content["confusion"]["matrix"]
+    assert (
+        run.read_confusion(tmp_path, content)["matrix"].tolist() == content["confusion"]["matrix"]
+    )
     assert run.read_confusion(tmp_path, {**content, "confusion": None}) is None
 
 

@@ -1,4 +1,6 @@
-"""What the table of measured files says: the figure of the task with its interval, and of which split."""
+"""What the table of measured files says: the figure of the task with its interval, and of which
+split.
+"""
 
 import csv
 import json
@@ -6,12 +8,14 @@ import json
 import numpy as np
 import pytest
 
-from export import evidence
-from recipes.commands import evaluate, measure
-from zoo import scores
+from graft.export import evidence
+from graft.recipes.commands import evaluate, measure
+from graft.zoo.heads import scores
 
 FACTS = {
-    "latency_ms": {name: {"median": 1.0, "p90": 1.5, "threads": 2} for name in ("one_thread", "all_threads")},
+    "latency_ms": {
+        name: {"median": 1.0, "p90": 1.5, "threads": 2} for name in ("one_thread", "all_threads")
+    },
     "peak_memory_bytes": 5_000_000,
 }
 
@@ -38,14 +42,18 @@ def artifact(tmp_path, monkeypatch):
     """A file, of which everything is known but its figure."""
     file = tmp_path / "model.onnx"
     file.write_bytes(b"x" * 1000)
-    monkeypatch.setattr("export.probe.measure", lambda path: FACTS)
-    monkeypatch.setattr("export.sessions.check_untrusted", lambda path, trust: None)
+    monkeypatch.setattr("graft.export.probe.measure", lambda path: FACTS)
+    monkeypatch.setattr("graft.export.sessions.check_untrusted", lambda path, trust: None)
     return file
 
 
 @pytest.mark.parametrize("kind", ["tags", "multi_label", "regression"])
-def test_a_file_is_measured_by_the_figure_of_its_task(kind, artifact, monkeypatch, tmp_path, capsys):
-    """Before, a tagger stood there with the accuracy of its tokens, several labels and values with nothing."""
+def test_a_file_is_measured_by_the_figure_of_its_task(
+    kind, artifact, monkeypatch, tmp_path, capsys
+):
+    """Before, a tagger stood there with the accuracy of its tokens, several labels and values with
+    nothing.
+    """
     score = scored(kind)
     monkeypatch.setattr(evaluate, "judge", lambda options: judged_as(score, options.split))
     out = tmp_path / "out"
@@ -76,14 +84,22 @@ def test_what_the_data_cannot_tell_is_not_known(artifact, monkeypatch, capsys):
 
 
 def test_several_tasks_have_no_one_figure(artifact, monkeypatch, capsys):
-    monkeypatch.setattr(evaluate, "judge", lambda options: ({"split": "test", "examples": 7, "tasks": {}}, None))
+    monkeypatch.setattr(
+        evaluate, "judge", lambda options: ({"split": "test", "examples": 7, "tasks": {}}, None)
+    )
     assert measure.command([str(artifact), "--data", "d", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert (row["figure"], row["accuracy"], row["examples"], row["split"]) == (None, None, 7, "test")
+    assert (row["figure"], row["accuracy"], row["examples"], row["split"]) == (
+        None,
+        None,
+        7,
+        "test",
+    )
 
 
 @pytest.mark.parametrize(
-    ("split", "said"), [("validation", "of the validation split"), ("all", "of data without splits")]
+    ("split", "said"),
+    [("validation", "of the validation split"), ("all", "of data without splits")],
 )
 def test_evaluate_names_the_split(split, said, monkeypatch, capsys):
     found = {"split": split, "examples": 60, "accuracy": 0.5, "per_class": {}}
@@ -95,11 +111,17 @@ def test_evaluate_names_the_split(split, said, monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["v$1_$2.onnx", "_hidden.onnx", r"a$\bad$.onnx"])
 def test_names_of_files_are_no_formulas(name, tmp_path):
     """Before, two dollars ended the command after everything was measured."""
-    from recipes.engine import trade_off
+    from graft.recipes.report import trade_off
 
     row = {
-        "path": name, "accuracy": 0.9, "low": 0.8, "high": 0.95, "latency_ms": 1.0, "size_bytes": 10**6, "format": "onnx",
+        "path": name,
+        "accuracy": 0.9,
+        "low": 0.8,
+        "high": 0.95,
+        "latency_ms": 1.0,
+        "size_bytes": 10**6,
+        "format": "onnx",
         "figure": "accuracy",
-    }  # fmt: skip
+    }
     trade_off.draw(tmp_path / "p.png", [row])
     assert (tmp_path / "p.png").stat().st_size > 1000

@@ -1,4 +1,6 @@
-"""What a model was trained on is known by its content, whatever it is called now; what looks the same is found."""
+"""What a model was trained on is known by its content, whatever it is called now; what looks the
+same is found.
+"""
 
 import io
 import json
@@ -7,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recipes.engine import membership, splits
-from recipes.engine.images import decode_splits
-from recipes.engine.sources import Example, Source, load
+from graft.recipes.codecs.images import decode_splits
+from graft.recipes.data import membership, splits
+from graft.recipes.data.sources import Example, Source, load
+from graft.zoo.errors import ArtifactError, DataError
 from tests.conftest import shapes_picture
-from zoo.errors import ArtifactError, DataError
 
 
 def scene(seed, size=96):
@@ -27,7 +29,9 @@ def saved_again(image, **options):
 
 
 def table(folder, tests, name="t.csv", count=24):
-    """A table of `count` pictures, of which those numbered `tests` are in its test split; the others are to train on."""
+    """A table of `count` pictures, of which those numbered `tests` are in its test split; the
+    others are to train on.
+    """
     for i in range(count):
         if not (folder / f"{i}.png").exists():
             Image.fromarray(shapes_picture(i % 3, i, 16)).save(folder / f"{i}.png")
@@ -65,7 +69,8 @@ def test_rows_that_moved_between_splits_are_refused(tmp_path):
     data, seen = trained_on(tmp_path, load(table(tmp_path, range(6))))
     moved = load(table(tmp_path, range(6, 12), "moved.csv"))
     with pytest.raises(
-        DataError, match=r"\d of 6 test examples are in the training data of this model, whatever .*'\d+.png'"
+        DataError,
+        match=r"\d of 6 test examples are in the training data of this model, whatever .*'\d+.png'",
     ):
         splits.reuse(moved, "test", data, seen)
     with pytest.raises(DataError, match="is not the data that this model was trained on"):
@@ -73,14 +78,17 @@ def test_rows_that_moved_between_splits_are_refused(tmp_path):
     assert splits.reuse(moved, "train", data, seen), "who asks for training data gets them"
 
 
-def test_the_fingerprint_sees_the_splits_that_the_data_have_and_one_of_before_still_counts(tmp_path):
+def test_the_fingerprint_sees_the_splits_that_the_data_have_and_one_of_before_still_counts(
+    tmp_path,
+):
     source = load(table(tmp_path, range(6)))
     moved = load(table(tmp_path, range(6, 12), "moved.csv"))
     plain = load(table(tmp_path, (), "plain.csv"))
     marks = [splits.fingerprint(part) for part in (source, moved, plain)]
     assert len(set(marks)) == 3
     assert splits.fingerprint(splits.complete(source, 3)[0]) == marks[0]
-    # What Graft wrote before: over all splits together, which is what it still writes where the data have none.
+    # What Graft wrote before: over all splits together, which is what it still writes where the
+    # data have none.
     assert splits.same_data(source, marks[2])
     assert splits.same_data(source, marks[0])
     assert not splits.same_data(source, marks[1])
@@ -93,7 +101,9 @@ def test_another_name_place_or_label_hides_nothing(tmp_path):
     (tmp_path / "other" / "test" / "b").mkdir(parents=True)
     (tmp_path / "other" / "test" / "b" / "new.jpg").write_bytes(trained.image.read_bytes())
     other = load(str(tmp_path / "other"), to_train=False)
-    with pytest.raises(DataError, match=r"1 of 1 test examples are in the training data .* 'test/b/new.jpg'"):
+    with pytest.raises(
+        DataError, match=r"1 of 1 test examples are in the training data .* 'test/b/new.jpg'"
+    ):
         splits.reuse(other, "test", data, seen)
 
 
@@ -114,10 +124,13 @@ def test_the_same_pixels_in_another_file_are_refused_and_a_lookalike_is_warned_o
         seen.refuse_decoded(found, "test")
         return " ".join(capsys.readouterr().err.split())
 
-    with pytest.raises(DataError, match=r"1 of 1 test examples are in the training data of this model"):
+    with pytest.raises(
+        DataError, match=r"1 of 1 test examples are in the training data of this model"
+    ):
         measured(scene(2), "bmp")
-    assert "1 of 1 test examples look (or read) the same as training examples (the first: 'test/a/x.jpg')" in measured(
-        saved_again(scene(2), quality=80), "jpg"
+    assert (
+        "1 of 1 test examples look (or read) the same as training examples (the first: "
+        "'test/a/x.jpg')" in measured(saved_again(scene(2), quality=80), "jpg")
     )
     assert "warning" not in measured(scene(77), "webp")
 
@@ -131,7 +144,10 @@ def test_duplicates_that_training_knew_are_a_warning(tmp_path, capsys):
     capsys.readouterr()
     assert len(splits.reuse(source, "test", data, seen)) == 6
     told = " ".join(capsys.readouterr().err.split())
-    assert "1 of 6 test examples are in its training data too, as training warned (the first: '0.png')" in told
+    assert (
+        "1 of 6 test examples are in its training data too, as training warned (the first: '0.png')"
+        in told
+    )
 
 
 def test_a_run_of_before_is_measured_with_a_warning(tmp_path, capsys):
@@ -139,7 +155,10 @@ def test_a_run_of_before_is_measured_with_a_warning(tmp_path, capsys):
     del data["membership"]
     assert membership.beside(tmp_path / "run", data) is None
     told = " ".join(capsys.readouterr().err.split())
-    assert "was trained on is not recorded (an older Graft wrote it): whether some of these are among them" in told
+    assert (
+        "was trained on is not recorded (an older Graft wrote it): whether some of these are among "
+        "them" in told
+    )
     assert membership.beside(tmp_path / "own.keras", None) is None
     assert membership.beside(tmp_path / "own.keras", {}) is None
     assert capsys.readouterr().err == "", "of a model of one's own nothing is claimed"
@@ -168,7 +187,9 @@ def test_what_was_seen_without_labels_is_a_warning(tmp_path, capsys):
     images = decode_splits(complete, 16)
     (tmp_path / "run").mkdir()
     record = membership.write(
-        tmp_path / "run", {**images, "unlabelled": images["test"], "test": images["validation"]}, None
+        tmp_path / "run",
+        {**images, "unlabelled": images["test"], "test": images["validation"]},
+        None,
     )
     seen = membership.beside(tmp_path / "run", {"membership": record})
     seen.refuse(complete.splits["test"], "test")
@@ -199,10 +220,17 @@ def test_what_a_backbone_was_trained_on_counts_as_seen(tmp_path, capsys):
 def test_images_that_look_the_same_in_two_splits_are_warned_of(capsys):
     train = tuple(Example(np.asarray(scene(i)), "ab"[i % 2], f"train {i}") for i in range(8))
     again = saved_again(scene(3), quality=50).resize((60, 60))
-    test = (Example(np.asarray(again), "b", "test 0"), Example(np.asarray(scene(50)), "a", "test 1"))
-    blank = tuple(Example(np.full((9, 9, 3), grey, np.uint8), "a", f"blank {grey}") for grey in (0, 90, 255))
+    test = (
+        Example(np.asarray(again), "b", "test 0"),
+        Example(np.asarray(scene(50)), "a", "test 1"),
+    )
+    blank = tuple(
+        Example(np.full((9, 9, 3), grey, np.uint8), "a", f"blank {grey}") for grey in (0, 90, 255)
+    )
     source = Source(
-        "made", ("a", "b"), {"train": train + blank[:1], "validation": test[1:], "test": test[:1] + blank[1:]}
+        "made",
+        ("a", "b"),
+        {"train": train + blank[:1], "validation": test[1:], "test": test[:1] + blank[1:]},
     )
     decode_splits(source, 64)
     told = " ".join(capsys.readouterr().err.split())
@@ -214,7 +242,12 @@ def test_images_that_look_the_same_in_two_splits_are_warned_of(capsys):
 
 def test_looks_are_found_whatever_the_stretch(monkeypatch):
     looks = np.stack([membership.look_of(np.asarray(scene(i, 32))) for i in range(40)])
-    others = np.stack([membership.look_of(np.asarray(saved_again(scene(i, 32), quality=90))) for i in range(0, 60, 2)])
+    others = np.stack(
+        [
+            membership.look_of(np.asarray(saved_again(scene(i, 32), quality=90)))
+            for i in range(0, 60, 2)
+        ]
+    )
     expected = [(i, i // 2) for i in range(0, 40, 2)]
     for pairs in (1, 64, 2**20):
         monkeypatch.setattr(membership, "COMPARED", pairs)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recipes.engine import membership, sentences, sources, splits, tables, tasks
-from recipes.engine.reading import Tally
-from recipes.engine.sources import Example, Source
-from zoo import vision
-from zoo.errors import DataError
+from graft.recipes.data import membership, sentences, sources, splits, tables, tasks
+from graft.recipes.data.reading import Tally
+from graft.recipes.data.sources import Example, Source
+from graft.zoo import vision
+from graft.zoo.errors import DataError
 
 
 @pytest.fixture
@@ -37,8 +37,17 @@ def whole(source) -> Source:
 @pytest.mark.parametrize("later", ['another "quoted" one', '"quoted" for good', 'it was "fine"'])
 def test_quotes_that_are_none_of_the_table_swallow_no_rows(write, delimiter, later):
     """Before, four rows became one text, and three labels were gone without a word."""
-    rows = [("text", "label"), ('"hello there I say', "pos"), ("fine", "neg"), ("bad film", "neg"), (later, "pos")]
-    path = write("t.tsv" if delimiter == "\t" else "t.csv", "".join(delimiter.join(row) + "\n" for row in rows))
+    rows = [
+        ("text", "label"),
+        ('"hello there I say', "pos"),
+        ("fine", "neg"),
+        ("bad film", "neg"),
+        (later, "pos"),
+    ]
+    path = write(
+        "t.tsv" if delimiter == "\t" else "t.csv",
+        "".join(delimiter.join(row) + "\n" for row in rows),
+    )
     with pytest.raises(DataError, match=r"line \d"):
         sentences.load(str(path), need=("label",))
 
@@ -61,7 +70,9 @@ def test_a_folder_is_listed_for_the_first_missing_file_alone(write, tmp_path, mo
     asked = []
     why = tables.Pictures._why
     monkeypatch.setattr(tables.Pictures, "_why", lambda *given: asked.append(given) or why(*given))
-    with pytest.raises(DataError, match=r"line 2: .*: is '0.png' meant\? \(and 99 more rows without a file\)"):
+    with pytest.raises(
+        DataError, match=r"line 2: .*: is '0.png' meant\? \(and 99 more rows without a file\)"
+    ):
         sources.load(str(write("t.csv", "path,label\n" + "a/0,x\n" * 100)))
     assert len(asked) == 1
 
@@ -70,13 +81,19 @@ def test_unlabelled_pictures_are_those_of_train_however_deep_it_lies(tmp_path):
     for i, name in enumerate(("train/cat/0", "train/dog/1", "test/cat/2", "test/dog/3")):
         picture(tmp_path / f"wrap/dataset/{name}.png", i)
     found = sources.load_unlabelled(str(tmp_path / "wrap")).splits["train"]
-    assert [example.name for example in found] == ["dataset/train/cat/0.png", "dataset/train/dog/1.png"]
+    assert [example.name for example in found] == [
+        "dataset/train/cat/0.png",
+        "dataset/train/dog/1.png",
+    ]
 
 
 def test_a_row_does_not_contradict_the_name_of_its_file(write, tmp_path):
     rows = "text,label,split\n" + "".join(f"text {i},{'ab'[i % 2]},{{}}\n" for i in range(6))
     write("t/train.csv", rows.format("", "", "train", "train", "", "test"))
-    with pytest.raises(DataError, match="train.csv', line 7: the column 'split' says test, the name of the file train"):
+    with pytest.raises(
+        DataError,
+        match="train.csv', line 7: the column 'split' says test, the name of the file train",
+    ):
         sentences.load(str(tmp_path / "t"), need=("label",))
     write("t/train.csv", rows.format(*["train"] * 6))
     write("t/test.csv", rows.format("", "test", "test", "", "", ""))
@@ -100,7 +117,11 @@ def test_labels_that_may_be_missing_are_named_in_every_kind_of_task(write, tmp_p
 
 @pytest.mark.parametrize(
     ("kinds", "one", "other"),
-    [("marks:multi_label", "x;y", "y; x"), ("price:regression", "1", "1.0"), ("price:regression", "1e3", "1000")],
+    [
+        ("marks:multi_label", "x;y", "y; x"),
+        ("price:regression", "1", "1.0"),
+        ("price:regression", "1e3", "1000"),
+    ],
 )
 def test_answers_that_say_the_same_are_no_contradiction(write, tmp_path, capsys, kinds, one, other):
     picture(tmp_path / "0.png")
@@ -116,7 +137,9 @@ def test_twins_among_the_labels_of_every_task_are_named(write, tmp_path, capsys)
         picture(tmp_path / f"{i}.png", i)
     table = write("t.csv", "path,kind,marks,price\n0.png,a,HUND;cat,1\n1.png,b,hund,1.0\n")
     kinds = tasks.parse(["kind", "marks:multi_label", "price:regression"])
-    splits.warn_of_concerns(whole(tasks.load(str(table), kinds, to_train=False)), "", "mobilenet_v2", 0)
+    splits.warn_of_concerns(
+        whole(tasks.load(str(table), kinds, to_train=False)), "", "mobilenet_v2", 0
+    )
     warned = " ".join(capsys.readouterr().err.split())
     assert "the labels 'HUND' (1) and 'hund' (1) of 'marks' differ only in case" in warned
     assert "'1.0'" not in warned
@@ -139,7 +162,9 @@ def test_a_list_of_words_has_no_empty_one(write, text):
     row = {"text": text, "label": "x", "tags": ["O"] * len(text)}
     path = write("t.jsonl", json.dumps(row) + "\n")
     for need in (("label",), ("tags",)):
-        with pytest.raises(DataError, match="line 1: the list in the column 'text' has an empty part"):
+        with pytest.raises(
+            DataError, match="line 1: the list in the column 'text' has an empty part"
+        ):
             sentences.load(str(path), need=need)
 
 
@@ -147,7 +172,9 @@ def test_a_list_of_words_has_no_empty_one(write, text):
 def test_one_content_under_two_labels_stays_in_one_split(seed):
     """Before, each label drew by itself: one file stood in train and in test with 4 of 6 seeds."""
     pixels = [np.full((2, 2, 3), i, np.uint8) for i in range(24)]
-    examples = [Example(pixels[i % 12], "ab"[i // 12], f"{'ab'[i // 12]}/{i % 12}") for i in range(24)]
+    examples = [
+        Example(pixels[i % 12], "ab"[i // 12], f"{'ab'[i // 12]}/{i % 12}") for i in range(24)
+    ]
     extra = [Example(np.full((2, 2, 3), 50 + i, np.uint8), "b", f"b/x{i}") for i in range(12)]
     made, _ = splits.complete(Source("made", ("a", "b"), {"train": (*examples, *extra)}), seed)
     assert splits.duplicates_across(made) == []

@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from recipes.engine import lr_finder
-from recipes.engine.optimizer import OptimizerSettings, make_optimizer, rate_of
-from recipes.engine.settings import FitSettings
+from graft.recipes.train import lr_finder
+from graft.recipes.train.optimizer import OptimizerSettings, make_optimizer, rate_of
+from graft.recipes.train.settings import FitSettings
+from graft.zoo.errors import ConfigError
+from graft.zoo.graph.blocks import find_blocks
+from graft.zoo.graph.stack import backbone_of
 from tests.tiny import HEAD, builder, normalization
-from zoo.blocks import find_blocks
-from zoo.errors import ConfigError
-from zoo.stack import backbone_of
 
 
 def one_update(optimizer, variables, gradient=1.0):
@@ -23,15 +23,20 @@ def test_each_block_learns_at_a_share_of_the_one_above_it():
     model = builder(normalization)()
     blocks = find_blocks(backbone_of(model))
     variables = model.trainable_weights
-    optimizer = make_optimizer(variables, 0.1, 100, OptimizerSettings(), blocks=blocks, layer_decay=0.5)
+    optimizer = make_optimizer(
+        variables, 0.1, 100, OptimizerSettings(), blocks=blocks, layer_decay=0.5
+    )
     moved = dict(zip(map(id, variables), one_update(optimizer, variables), strict=True))
-    # Adam's first update is the rate, whatever the gradient; the first rate of the warm-up is a tenth of the peak.
+    # Adam's first update is the rate, whatever the gradient; the first rate of the warm-up is a
+    # tenth of the peak.
     head = [moved[id(v)] for v in model.get_layer("probabilities_dense").trainable_weights]
     np.testing.assert_allclose(head, 0.01, rtol=1e-3)
     for n, block in enumerate(reversed(blocks), 1):
         own = [moved[id(v)] for layer in block.layers for v in layer.trainable_weights]
         np.testing.assert_allclose(own, 0.01 * 0.5**n, rtol=1e-3, err_msg=block.name)
-    assert rate_of(optimizer) == pytest.approx(0.01 + 0.09 / 10, rel=1e-3), "after one of ten steps of warm-up"
+    assert rate_of(optimizer) == pytest.approx(0.01 + 0.09 / 10, rel=1e-3), (
+        "after one of ten steps of warm-up"
+    )
 
 
 def test_gradients_are_clipped_at_their_norm():
@@ -39,7 +44,10 @@ def test_gradients_are_clipped_at_their_norm():
     seen = []
     optimizer = make_optimizer([variable], 0.1, 100, OptimizerSettings(clip_norm=1.0))
     update = optimizer.update_step
-    optimizer.update_step = lambda gradient, *args: (seen.append(np.asarray(gradient)), update(gradient, *args))
+    optimizer.update_step = lambda gradient, *args: (
+        seen.append(np.asarray(gradient)),
+        update(gradient, *args),
+    )
     one_update(optimizer, [variable], gradient=100.0)
     assert np.linalg.norm(seen[0]) == pytest.approx(1.0, rel=1e-5)
 
@@ -50,7 +58,8 @@ def test_accumulated_steps_are_one_update_of_their_mean():
     optimizer.apply([np.float32([1, -3, 2])], [variable])
     np.testing.assert_array_equal(variable.numpy(), 0)
     optimizer.apply([np.float32([1, 1, -3])], [variable])
-    # Adam's first update is the rate in the direction of the gradient's sign: of the mean (1, -1, -0.5), at the peak.
+    # Adam's first update is the rate in the direction of the gradient's sign: of the mean (1, -1,
+    # -0.5), at the peak.
     np.testing.assert_allclose(variable.numpy(), [-0.1, 0.1, 0.1], rtol=1e-3)
 
 
@@ -61,7 +70,9 @@ def test_the_average_takes_the_place_of_the_weights_after_an_epoch():
     for _ in range(20):
         one_update(optimizer, [variable])
         values.append(float(variable.numpy()[0]))
-    plain = make_optimizer([other := keras.Variable(np.zeros(1, "float32"))], 0.1, 100, OptimizerSettings())
+    plain = make_optimizer(
+        [other := keras.Variable(np.zeros(1, "float32"))], 0.1, 100, OptimizerSettings()
+    )
     for step in range(20):
         one_update(plain, [other])
         value = float(other.numpy()[0])

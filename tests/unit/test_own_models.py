@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from export import to_onnx
-from recipes.engine import own_model
-from zoo.errors import ArtifactError, ConfigError, GraftError
-from zoo.keras_file import Meaning, foreign_file, load_keras, load_own
+from graft.export.convert import onnx as to_onnx
+from graft.recipes.runs import own_model
+from graft.zoo.backbones.own import Meaning, foreign_file, load_keras, load_own
+from graft.zoo.errors import ArtifactError, ConfigError, GraftError
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (6, 16, 16, 3)).astype("float32")
@@ -17,7 +17,9 @@ ABC = ("a", "b", "c")
 
 @pytest.fixture
 def saved(tmp_path):
-    """Saves a Sequential model of layers on 16 x 16 pictures, or any model; returns (path, model)."""
+    """Saves a Sequential model of layers on 16 x 16 pictures, or any model; returns (path,
+    model).
+    """
 
     def save(*parts, shape=(16, 16, 3), dtype=None):
         keras.utils.set_random_seed(0)
@@ -54,7 +56,10 @@ def test_a_sequential_model_is_a_functional_one(saved):
 def test_logits_are_asked_about_and_get_their_softmax(saved):
     """Before, they were values, and the labels nobody's."""
     path, model = saved(*body(3))
-    with pytest.raises(ConfigError, match=r"no softmax or sigmoid behind: say what the numbers are, --outputs logits"):
+    with pytest.raises(
+        ConfigError,
+        match=r"no softmax or sigmoid behind: say what the numbers are, --outputs logits",
+    ):
         load_own(path, Meaning(ABC))
     own = load_own(path, Meaning(ABC, "logits"))
     assert own.kind == "single_label"
@@ -74,7 +79,9 @@ def test_one_unit_and_two_labels(saved, activation, outputs):
     """Before, a logit of 8 was a probability of 8.0."""
     path, model = saved(*body(1, activation))
     own = load_own(path, Meaning(("no", "yes"), outputs))
-    second = np.asarray(model(PIXELS)) if activation else np.asarray(keras.ops.sigmoid(model(PIXELS)))
+    second = (
+        np.asarray(model(PIXELS)) if activation else np.asarray(keras.ops.sigmoid(model(PIXELS)))
+    )
     assert (own.kind, own.labels) == ("single_label", ("no", "yes"))
     assert own.model.output.shape == (None, 2)
     np.testing.assert_allclose(own.model(PIXELS), np.hstack([1 - second, second]), atol=1e-6)
@@ -82,9 +89,10 @@ def test_one_unit_and_two_labels(saved, activation, outputs):
     assert one.kind == "multi_label"
     np.testing.assert_allclose(one.model(PIXELS), second, atol=1e-6)
     sure = load_own(
-        saved(*body(1, activation)[:-1], layers.Dense(1, activation, bias_initializer=keras.initializers.Constant(30)))[
-            0
-        ],
+        saved(
+            *body(1, activation)[:-1],
+            layers.Dense(1, activation, bias_initializer=keras.initializers.Constant(30)),
+        )[0],
         Meaning(("no", "yes"), outputs),
     )
     assert 0 < np.asarray(sure.model(PIXELS))[:, 0].max() < 1e-9, "1 - p would be 0"
@@ -97,9 +105,13 @@ def test_one_value_stays_one_value(saved):
     np.testing.assert_allclose(own.model(PIXELS), model(PIXELS), atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "scale", "offset"), [("0..1", 1 / 255, 0), ("-1..1", 1 / 127.5, -1)])
+@pytest.mark.parametrize(
+    ("name", "scale", "offset"), [("0..1", 1 / 255, 0), ("-1..1", 1 / 127.5, -1)]
+)
 def test_other_pixels_are_made_inside(saved, name, scale, offset):
-    path, model = saved(layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(), layers.Dense(3, "softmax"))
+    path, model = saved(
+        layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(), layers.Dense(3, "softmax")
+    )
     own = load_own(path, Meaning(ABC, input_range=name))
     np.testing.assert_allclose(own.model(PIXELS), model(PIXELS * scale + offset), atol=1e-5)
 
@@ -136,11 +148,17 @@ def two_outputs():
     [
         (two_inputs, "it has 2 inputs"),
         (two_outputs, "it has 2 outputs"),
-        (lambda: alone((16, 16, 3), layers.Conv2D(3, 1, activation="softmax")), r"it answers \(16, 16, 3\)"),
+        (
+            lambda: alone((16, 16, 3), layers.Conv2D(3, 1, activation="softmax")),
+            r"it answers \(16, 16, 3\)",
+        ),
         (lambda: alone((None, None, 3), layers.GlobalAveragePooling2D()), "fix the size"),
         (lambda: alone((16, 16, 1), layers.GlobalAveragePooling2D()), "for grey pictures"),
         (lambda: alone((7,), layers.Dense(3)), r"its input is \(7,\)"),
-        (lambda: keras.Sequential([layers.Flatten(), layers.Dense(3)]), "does not know the shape of its input"),
+        (
+            lambda: keras.Sequential([layers.Flatten(), layers.Dense(3)]),
+            "does not know the shape of its input",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
@@ -167,7 +185,8 @@ def test_classes_that_no_file_holds(saved):
     model(PIXELS)
     path, _ = saved(model)
     with pytest.raises(
-        ArtifactError, match=r"is a subclassed model: its class 'Subclassed'.*makes a functional model of it"
+        ArtifactError,
+        match=r"is a subclassed model: its class 'Subclassed'.*makes a functional model of it",
     ):
         load_own(path, Meaning(ABC))
     path, _ = saved(Doubled(), layers.GlobalAveragePooling2D(), layers.Dense(3, "softmax"))
@@ -177,7 +196,9 @@ def test_classes_that_no_file_holds(saved):
 
 def test_labels_that_do_not_fit(saved):
     path, _ = saved(*body(3, "softmax"))
-    with pytest.raises(ArtifactError, match="are missing: give --labels FILE, one label a line, 3 of them"):
+    with pytest.raises(
+        ArtifactError, match="are missing: give --labels FILE, one label a line, 3 of them"
+    ):
         load_own(path, Meaning())
     with pytest.raises(ArtifactError, match="has 2 labels, but 3 outputs"):
         load_own(path, Meaning(("a", "b")))
@@ -217,8 +238,13 @@ def test_a_model_that_is_right_by_chance_is_asked_for_its_pixels(capsys):
 
     own_model.warn_near_chance("m.keras", answers, pixels, targets, "0..255")
     said = " ".join(capsys.readouterr().err.split())
-    assert "right on 50.0% of 40 pictures, no better than chance (50.0%): does it expect pixels from 0 to 255?" in said
+    assert (
+        "right on 50.0% of 40 pictures, no better than chance (50.0%): does it expect pixels from "
+        "0 to 255?" in said
+    )
     assert "with --input-range -1..1 it is right on 100.0%" in said
-    own_model.warn_near_chance("m.keras", lambda given: answers(given / 127.5 - 1), pixels, targets, "0..255")
+    own_model.warn_near_chance(
+        "m.keras", lambda given: answers(given / 127.5 - 1), pixels, targets, "0..255"
+    )
     own_model.warn_near_chance("m.keras", answers, pixels[::2], targets[::2], "0..255")
     assert not capsys.readouterr().err

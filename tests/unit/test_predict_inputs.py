@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recipes.commands import predict
-from recipes.engine.predict_inputs import BadInput, picture_files, texts
+from graft.recipes.commands import predict
+from graft.recipes.runs.predict_inputs import BadInput, picture_files, texts
 
 TOO_LONG = "x" * 300 + ".png"
 
@@ -89,9 +89,9 @@ class _Session:
 
 
 def test_the_command_answers_the_good_pictures(tmp_path, monkeypatch, capsys):
-    import export.sessions
+    from graft.export import sessions
 
-    monkeypatch.setattr(export.sessions, "open_artifact", lambda *_, **__: _Session())
+    monkeypatch.setattr(sessions, "open_artifact", lambda *_, **__: _Session())
     good, out = str(tmp_path / "good.png"), tmp_path / "out.csv"
     Image.new("RGB", (8, 8)).save(good)
     assert predict.command(["model.onnx", good, TOO_LONG, good, "--out", str(out)]) == 1
@@ -120,7 +120,9 @@ def test_a_broken_row_takes_no_row_before_it_away(write, name, content, why):
     assert why in bad
 
 
-@pytest.mark.parametrize("name", ["no.csv", "a.pdf", "utf16.csv", "latin.txt", "empty.csv", "other.csv"])
+@pytest.mark.parametrize(
+    "name", ["no.csv", "a.pdf", "utf16.csv", "latin.txt", "empty.csv", "other.csv"]
+)
 def test_a_bad_file_takes_no_other_text_away(write, tmp_path, name):
     write("a.pdf", "x")
     write("utf16.csv", "text\none\n".encode("utf-16-le"))

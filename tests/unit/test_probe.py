@@ -2,15 +2,20 @@
 
 import pytest
 
-from export import probe, to_onnx
-from export.manifest import Description
-from zoo.errors import ArtifactError
+from graft.export import probe
+from graft.export.convert import onnx as to_onnx
+from graft.export.manifest import Description
+from graft.zoo.errors import ArtifactError
 
 
 @pytest.fixture(scope="module")
 def file(tiny_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("probe") / "m.onnx"
-    to_onnx.write(to_onnx.convert(tiny_model[1]), path, Description("tiny", ["ant", "bee", "cat"], {}, (0, 255)))
+    to_onnx.write(
+        to_onnx.convert(tiny_model[1]),
+        path,
+        Description("tiny", ["ant", "bee", "cat"], {}, (0, 255)),
+    )
     return path
 
 
@@ -34,7 +39,9 @@ def test_what_lies_where_the_user_works_is_not_taken_for_ours(file, tmp_path, mo
 def test_a_process_that_fails_says_why_in_one_line(file, tmp_path):
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(file.read_bytes()[:300])
-    with pytest.raises(ArtifactError, match=r"bad\.onnx' could not be timed in a process of its own: .*damaged"):
+    with pytest.raises(
+        ArtifactError, match=r"bad\.onnx' could not be timed in a process of its own: .*damaged"
+    ):
         probe.measure(bad)
 
 

@@ -1,4 +1,6 @@
-"""Smaller files: each precision is what its name says, and int8 that loses too much gives way, in order."""
+"""Smaller files: each precision is what its name says, and int8 that loses too much gives way, in
+order.
+"""
 
 import re
 import zipfile
@@ -7,21 +9,27 @@ import keras
 import numpy as np
 import pytest
 
-from export import contents, quantize, to_onnx, to_tflite
-from export.export import Examples, export_model
-from export.manifest import Description
-from export.quantize import Attempt
-from export.quantize_onnx import ONNXQuantizer
-from export.quantize_tflite import TFLiteQuantizer
-from export.runtimes import open_onnx, open_tflite
-from export.sessions import open_artifact
+from graft.export import contents
+from graft.export.convert import onnx as to_onnx
+from graft.export.convert import tflite as to_tflite
+from graft.export.export import Examples, export_model
+from graft.export.manifest import Description
+from graft.export.quantize import choose as quantize
+from graft.export.quantize.choose import Attempt
+from graft.export.quantize.onnx import ONNXQuantizer
+from graft.export.quantize.tflite import TFLiteQuantizer
+from graft.export.runtimes import open_onnx, open_tflite
+from graft.export.sessions import open_artifact
+from graft.zoo.errors import ArtifactError, ConfigError, ExportError, NotApplicable
+from graft.zoo.graph.stack import stack
+from graft.zoo.heads import heads
 from tests.conftest import tiny_backbone
-from zoo import heads
-from zoo.errors import ArtifactError, ConfigError, ExportError, NotApplicable
-from zoo.stack import stack
 
 LABELS = ["ant", "bee", "cat"]
-FORMATS = {"tflite": (to_tflite, TFLiteQuantizer, open_tflite), "onnx": (to_onnx, ONNXQuantizer, open_onnx)}
+FORMATS = {
+    "tflite": (to_tflite, TFLiteQuantizer, open_tflite),
+    "onnx": (to_onnx, ONNXQuantizer, open_onnx),
+}
 
 
 def pixels(count, seed=0):
@@ -93,7 +101,9 @@ def test_layers_can_stay_in_float(quantizer, tmp_path):
 
 def test_full_integers_take_the_pixel_less_128(model, tmp_path):
     made = TFLiteQuantizer(
-        to_tflite.convert(model), {"image": np.minimum(pixels(48, seed=1), 200)}, {"image": (0, 255)}
+        to_tflite.convert(model),
+        {"image": np.minimum(pixels(48, seed=1), 200)},
+        {"image": (0, 255)},
     )
     path = tmp_path / "m.tflite"
     to_tflite.write(made.int8(full=True), path, Description("m", LABELS, {}, (0, 255)))
@@ -114,9 +124,11 @@ def test_what_makes_no_sense_for_onnx_is_said(model):
 
 
 def test_a_dynamic_onnx_file_is_also_measured_one_example_at_a_time(tmp_path, monkeypatch):
-    """Its activations are scaled over a whole batch: beside a neighbour a hundred times as bright an answer is another."""
-    monkeypatch.setattr("export.probe.measure", lambda path: {})
-    monkeypatch.setattr("export.probe.latency", lambda path: 1.0)
+    """Its activations are scaled over a whole batch: beside a neighbour a hundred times as bright
+    an answer is another.
+    """
+    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.latency", lambda path: 1.0)
     keras.utils.set_random_seed(0)
     inputs = keras.Input((16, 16, 3), name="image")
     x = keras.layers.Dense(64, "relu")(keras.layers.Flatten()(inputs))
@@ -124,9 +136,14 @@ def test_a_dynamic_onnx_file_is_also_measured_one_example_at_a_time(tmp_path, mo
     images = pixels(16)
     images[:8] /= 100
     rows = export_model(
-        made, tmp_path / "out", description=Description("m", ["a", "b", "c"], {"kind": "regression"}, (0, 255)),
-        kind="regression", examples=Examples(images, None, {"split": None}), formats=("onnx",), precisions=("dynamic",),
-    )["files"]  # fmt: skip
+        made,
+        tmp_path / "out",
+        description=Description("m", ["a", "b", "c"], {"kind": "regression"}, (0, 255)),
+        kind="regression",
+        examples=Examples(images, None, {"split": None}),
+        formats=("onnx",),
+        precisions=("dynamic",),
+    )["files"]
     whole, small = (row["parity"] for row in rows)
     assert whole["batch_1_diff"] < 1e-3 * np.abs(images).max()
     alone = open_onnx(tmp_path / "out" / "model.dynamic.onnx").run
@@ -134,18 +151,25 @@ def test_a_dynamic_onnx_file_is_also_measured_one_example_at_a_time(tmp_path, mo
     one_by_one = np.concatenate([alone({"image": image[None]})["values"] for image in images])
     assert small["batch_1_diff"] == pytest.approx(np.abs(one_by_one - reference).max(), rel=1e-3)
     together = alone({"image": images})["values"]
-    assert np.abs(together[:8] - one_by_one[:8]).max() > 10 * np.abs(one_by_one[:8] - reference[:8]).max()
+    assert (
+        np.abs(together[:8] - one_by_one[:8]).max()
+        > 10 * np.abs(one_by_one[:8] - reference[:8]).max()
+    )
 
 
 def test_dynamic_without_convolutions(tmp_path):
     inputs = keras.Input((16, 16, 3), name="image")
-    x = keras.layers.Dense(64, "relu")(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs)))
+    x = keras.layers.Dense(64, "relu")(
+        keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    )
     made = keras.Model(inputs, keras.layers.Dense(3, "softmax", name="probabilities")(x))
     for kind, (converter, make, opener) in FORMATS.items():
         quantizer = (kind, make(converter.convert(made)), opener)
         small = quantizer[1].dynamic()
         assert len(small) < 0.5 * len(quantizer[1].content)
-        difference = run(quantizer, small, tmp_path) - run(quantizer, quantizer[1].content, tmp_path)
+        difference = run(quantizer, small, tmp_path) - run(
+            quantizer, quantizer[1].content, tmp_path
+        )
         assert 0 < np.abs(difference).max() < 0.05
 
 
@@ -194,7 +218,9 @@ def test_one_attempt_that_fails_takes_no_file_away():
     assert [a.precision for a in found] == ["int8", "dynamic"]
     assert smallest(found).precision == "dynamic"
     with pytest.raises(ExportError, match="gave up"):
-        quantize.attempts(Broken(), "int8", judge=lambda *_: Broken().int8([]), errors=lambda precision: [])
+        quantize.attempts(
+            Broken(), "int8", judge=lambda *_: Broken().int8([]), errors=lambda precision: []
+        )
 
 
 def test_a_layer_that_cannot_be_made_smaller_is_left_out():
@@ -204,7 +230,10 @@ def test_a_layer_that_cannot_be_made_smaller_is_left_out():
         return layers[0].encode()
 
     run = lambda content: np.full(3, {b"a": 1.0, b"c": 2.0}[content])  # noqa: E731
-    assert quantize.layer_errors(["a", "b", "c"], make, run, np.zeros(3)) == [("c", 2.0), ("a", 1.0)]
+    assert quantize.layer_errors(["a", "b", "c"], make, run, np.zeros(3)) == [
+        ("c", 2.0),
+        ("a", 1.0),
+    ]
 
 
 def smallest(found):
@@ -213,7 +242,12 @@ def smallest(found):
 
 def tried(passes, dynamic=True, precision="int8"):
     """The attempts when the files pass that the function `passes` likes."""
-    facts = {"figure": "accuracy", "drop_points": 9.0, "drop_interval": (8.0, 10.0), "max_abs_diff": 0.05}
+    facts = {
+        "figure": "accuracy",
+        "drop_points": 9.0,
+        "drop_interval": (8.0, 10.0),
+        "max_abs_diff": 0.05,
+    }
     facts["status"] = "fail"
     judge = lambda content, made: facts | {"passed": passes(content)}  # noqa: E731
     errors = [(layer, 1.0 / (i + 1)) for i, layer in enumerate(Recorded.layers)]
@@ -234,7 +268,10 @@ def test_what_is_tried_when_int8_fails_and_the_smallest_that_passes_is_taken():
     chosen = smallest(found)
     assert len(chosen.content) == min(len(a.content) for a in found[1:])
     text = quantize.explain(found, chosen, "size")
-    assert "int8 lost 9.0 points of accuracy (8.0 to 10.0); of 4 files tried 3 pass, the smallest is:" in text
+    assert (
+        "int8 lost 9.0 points of accuracy (8.0 to 10.0); of 4 files tried 3 pass, the smallest is:"
+        in text
+    )
 
 
 def test_the_quickest_file_that_passes_is_taken_unless_size_is_preferred():
@@ -258,7 +295,12 @@ def test_what_is_undecided_goes_on_being_looked_for_and_is_kept_before_what_fail
         drops = {b"int8" * 50: 2.0, b"dynamic" * 60: 1.5}
         drop = drops.get(content, 1.2)
         status = "fail" if content == b"int8" * 51 else "undecided"
-        facts = {"figure": "accuracy", "drop_points": drop, "drop_interval": (0.1, 4.0), "max_abs_diff": 0.05}
+        facts = {
+            "figure": "accuracy",
+            "drop_points": drop,
+            "drop_interval": (0.1, 4.0),
+            "max_abs_diff": 0.05,
+        }
         return facts | {"status": status, "passed": False}
 
     found = quantize.attempts(Recorded(), "int8", judge, lambda precision: [("layer0", 1.0)])
@@ -300,7 +342,9 @@ def test_float16_that_differs_too_much_keeps_layers_too():
     ]
     chosen = smallest(found)
     assert chosen is found[2]
-    assert quantize.explain(found, chosen, "size").startswith("float16 differed by 0.050; of 3 files tried")
+    assert quantize.explain(found, chosen, "size").startswith(
+        "float16 differed by 0.050; of 3 files tried"
+    )
 
 
 def test_nothing_passes():
@@ -327,7 +371,7 @@ def test_an_attempt_for_the_manifest():
 
 
 def test_an_export_with_all_precisions(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
     examples = pixels(40, seed=4)
     targets = np.eye(3)[model(examples).numpy().argmax(-1)]
     content = export_model(
@@ -343,15 +387,26 @@ def test_an_export_with_all_precisions(model, tmp_path, monkeypatch):
     )
     paths = [row["path"] for row in content["files"] if row["path"]]
     assert paths == [
-        "model.tflite", "model.float16.tflite", "model.dynamic.tflite", "model.int8.tflite", "model.int8-full.tflite",
-        "model.onnx", "model.float16.onnx", "model.int8.onnx",
-    ]  # fmt: skip
+        "model.tflite",
+        "model.float16.tflite",
+        "model.dynamic.tflite",
+        "model.int8.tflite",
+        "model.int8-full.tflite",
+        "model.onnx",
+        "model.float16.onnx",
+        "model.int8.onnx",
+    ]
     assert all(row["passed"] for row in content["files"])
-    assert [row["requested"] for row in content["files"] if "skipped" in row] == ["dynamic", "int8-full"]
+    assert [row["requested"] for row in content["files"] if "skipped" in row] == [
+        "dynamic",
+        "int8-full",
+    ]
     assert content["calibration"] == {"examples": 48, "split": "train", "names": ["a"]}
     assert content["measured_on"] == {"examples": 40, "split": "validation"}
     with zipfile.ZipFile(tmp_path / "out" / "model.dynamic.tflite") as archive:
-        assert {item.date_time for item in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}, "twice the same bytes"
+        assert {item.date_time for item in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}, (
+            "twice the same bytes"
+        )
     for path in paths:
         session = open_artifact(tmp_path / "out" / path)
         assert list(session.labels) == LABELS
@@ -359,7 +414,7 @@ def test_an_export_with_all_precisions(model, tmp_path, monkeypatch):
 
 
 def test_a_file_that_loses_too_much_stays_and_fails(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
     noise = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3))
     monkeypatch.setattr(ONNXQuantizer, "float16", lambda self, layers=None: _shuffled(self.content))
     examples = pixels(60, seed=4)
@@ -390,7 +445,7 @@ def _shuffled(content):
 
 
 def test_a_quantizer_whose_file_does_not_run_is_a_row(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
     monkeypatch.setattr(TFLiteQuantizer, "dynamic", lambda self: self.content[:2000])
     rows = export_model(
         model,
@@ -415,16 +470,25 @@ def test_a_library_that_fails_is_named(model, kind):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_network_that_collapses_in_int8_is_saved_by_two_layers_in_float(kind, tmp_path, monkeypatch):
-    """One channel is 3,000 times as large as the others between two convolutions, and as much smaller behind them: the same
-    function in float32, but 256 steps that cover that channel leave nothing of the others."""
-    monkeypatch.setattr("export.probe.measure", lambda path: {})
+def test_a_network_that_collapses_in_int8_is_saved_by_two_layers_in_float(
+    kind, tmp_path, monkeypatch
+):
+    """One channel is 3,000 times as large as the others between two convolutions, and as much
+    smaller behind them: the same function in float32, but 256 steps that cover that channel leave
+    nothing of the others.
+    """
+    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
     keras.utils.set_random_seed(1)
     x = inputs = keras.Input((16, 16, 3), name="image")
     x = keras.layers.Rescaling(1 / 127.5, -1)(x)
     for i in range(6):
         x = keras.layers.Conv2D(
-            8, 3, strides=2 if i in (0, 3) else 1, activation="relu", padding="same", name=f"conv{i}"
+            8,
+            3,
+            strides=2 if i in (0, 3) else 1,
+            activation="relu",
+            padding="same",
+            name=f"conv{i}",
         )(x)
     x = keras.layers.Flatten(name="features")(x)
     dense = keras.layers.Dense(3, name="dense")
@@ -459,37 +523,55 @@ def test_a_network_that_collapses_in_int8_is_saved_by_two_layers_in_float(kind, 
     worst = [attempt for attempt in others if "the worst" in attempt["strategy"]]
     assert worst[-1]["passed"]
     assert worst[-1]["drop_points"] < 15
-    assert {"conv2", "conv3"} == {re.search(r"conv\d", entry["layer"])[0] for entry in row["layer_errors"][:2]}
+    assert {"conv2", "conv3"} == {
+        re.search(r"conv\d", entry["layer"])[0] for entry in row["layer_errors"][:2]
+    }
     assert row["passed"]
-    # Of two files that pass the smaller one is taken; of so small a network that is the one with 16-bit weights in ONNX.
+    # Of two files that pass the smaller one is taken; of so small a network that is the one with
+    # 16-bit weights in ONNX.
     assert row["precision"] == {"tflite": "int8-mixed", "onnx": "float16"}[kind]
     assert row["path"] == f"model.{row['precision']}.{kind}"
-    assert {"tflite": "the only one that passes is", "onnx": "the smallest is"}[kind] in row["reason"]
+    assert {"tflite": "the only one that passes is", "onnx": "the smallest is"}[kind] in row[
+        "reason"
+    ]
 
 
 @pytest.mark.parametrize(("turned", "offset"), [(1, False), (0, True), (1, True)])
 def test_a_gemm_is_quantized_as_a_product(turned, offset):
-    """onnxruntime's dynamic quantization passes a Gemm over; the projections of a BERT's attention are such."""
+    """onnxruntime's dynamic quantization passes a Gemm over; the projections of a BERT's attention
+    are such.
+    """
     import onnx
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 
-    from export.quantize_onnx import ONNXQuantizer
+    from graft.export.quantize.onnx import ONNXQuantizer
 
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(32, 64) if turned else (64, 32)).astype(np.float32)
     inputs = ["x", "w", "b"] if offset else ["x", "w"]
-    node = helper.make_node("Gemm", inputs, ["y"], "gemm", transB=turned, beta=1.0 if offset else 0.0)
+    node = helper.make_node(
+        "Gemm", inputs, ["y"], "gemm", transB=turned, beta=1.0 if offset else 0.0
+    )
     graph = helper.make_graph(
-        [node], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 64])],
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 64])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 32])],
-        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(rng.normal(size=32).astype(np.float32), "b")],
-    )  # fmt: skip
-    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
+        [
+            numpy_helper.from_array(weight, "w"),
+            numpy_helper.from_array(rng.normal(size=32).astype(np.float32), "b"),
+        ],
+    )
+    content = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+    ).SerializeToString()
     small = ONNXQuantizer(content).dynamic()
     operators = {n.op_type for n in onnx.load_from_string(small).graph.node}
     assert "MatMulInteger" in operators
     assert "Gemm" not in operators
     x = rng.normal(size=(5, 64)).astype(np.float32)
-    before, after = (onnxruntime.InferenceSession(c).run(None, {"x": x})[0] for c in (content, small))
+    before, after = (
+        onnxruntime.InferenceSession(c).run(None, {"x": x})[0] for c in (content, small)
+    )
     assert np.abs(before - after).max() < 0.05 * before.std()

@@ -1,4 +1,6 @@
-"""What a person would reasonably mean is read; what is not read is counted; what cannot be right is one line."""
+"""What a person would reasonably mean is read; what is not read is counted; what cannot be right is
+one line.
+"""
 
 import gzip
 import json
@@ -9,10 +11,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recipes.engine import answers, folders, images, labels, reading, sentences, sources, splits, tables, tasks
-from recipes.engine.reading import LeftOut
-from recipes.engine.sources import Example, Source
-from zoo.errors import ConfigError, DataError, GraftError
+from graft.recipes.codecs import images
+from graft.recipes.data import (
+    answers,
+    folders,
+    labels,
+    reading,
+    sentences,
+    sources,
+    splits,
+    tables,
+    tasks,
+)
+from graft.recipes.data.reading import LeftOut
+from graft.recipes.data.sources import Example, Source
+from graft.zoo.errors import ConfigError, DataError, GraftError
 
 
 @pytest.fixture
@@ -74,13 +87,23 @@ def test_what_pillow_cannot_open_here_is_counted(fill, monkeypatch):
 
 def test_what_is_left_out_is_counted_by_reason_and_warned_of_once(fill, capsys):
     root = fill(
-        *classes(), "d/red/a.heic", "d/red/b.HEIC", "d/blue/c.svg", "d/loose.png", "d/red/._x.jpg", "d/Thumbs.db"
+        *classes(),
+        "d/red/a.heic",
+        "d/red/b.HEIC",
+        "d/blue/c.svg",
+        "d/loose.png",
+        "d/red/._x.jpg",
+        "d/Thumbs.db",
     )
     (root / "d/red/README").write_text("x")
     source = load(root / "d")
     assert left(source) == {
-        ".heic": 2, ".svg": 1, "outside of class folders": 1, "hidden": 1, "without an ending": 1,
-    }  # fmt: skip
+        ".heic": 2,
+        ".svg": 1,
+        "outside of class folders": 1,
+        "hidden": 1,
+        "without an ending": 1,
+    }
     warned = warnings_of(capsys)
     assert warned.count("warning:") == 1
     assert "5 of 9 found in" in warned
@@ -88,8 +111,19 @@ def test_what_is_left_out_is_counted_by_reason_and_warned_of_once(fill, capsys):
 
 
 def test_hidden_folders_and_those_of_systems_are_never_read(fill, capsys):
-    hidden = [".Trash-1000/0.png", ".ipynb_checkpoints/1-checkpoint.png", "__MACOSX/2.png", "@eaDir/x/3.png", "._4.png"]
-    root = fill(*classes(), *(f"d/red/{name}" for name in hidden), "d/__MACOSX/red/5.png", "d/.cache/red/6.png")
+    hidden = [
+        ".Trash-1000/0.png",
+        ".ipynb_checkpoints/1-checkpoint.png",
+        "__MACOSX/2.png",
+        "@eaDir/x/3.png",
+        "._4.png",
+    ]
+    root = fill(
+        *classes(),
+        *(f"d/red/{name}" for name in hidden),
+        "d/__MACOSX/red/5.png",
+        "d/.cache/red/6.png",
+    )
     source = load(root / "d")
     assert names(source) == ["blue/0.png", "blue/1.png", "red/0.png", "red/1.png"]
     assert left(source) == {"hidden": 7}
@@ -109,8 +143,12 @@ def test_linked_folders_are_read_and_circles_end(fill):
     (root / "deep/7.png").write_bytes(b"another")
     source = load(root / "d")
     assert [name for name in names(source) if name.startswith("blue")] == [
-        "blue/0.png", "blue/1.png", "blue/again/9.png", "blue/again/deep/7.png", "blue/again/deep/8.png",
-    ]  # fmt: skip
+        "blue/0.png",
+        "blue/1.png",
+        "blue/again/9.png",
+        "blue/again/deep/7.png",
+        "blue/again/deep/8.png",
+    ]
     assert source.labels == ("blue", "green", "red")
     assert left(source)["linked folders that hold themselves"] >= 2
     assert left(source)["linked folders that are read already"] >= 1
@@ -152,15 +190,33 @@ def test_a_folder_that_means_nothing_is_passed_through(fill):
             [*classes("d/part1/"), *classes("d/part2/")],
             "'part1' and 'part2' in .* hold the same folders .'blue', 'red'.",
         ),
-        ([*classes("d/cat/", ("train", "test")), *classes("d/dog/", ("train", "test"))], "splits stand above classes"),
-        ([*classes("d/train/"), "d/test/0.png", "d/test/1.png"], "the test folder .* holds 2 pictures directly"),
+        (
+            [*classes("d/cat/", ("train", "test")), *classes("d/dog/", ("train", "test"))],
+            "splits stand above classes",
+        ),
+        (
+            [*classes("d/train/"), "d/test/0.png", "d/test/1.png"],
+            "the test folder .* holds 2 pictures directly",
+        ),
         (["d/0.png", "d/1.png", "d/2.png"], "holds 3 pictures directly, and no class folders"),
-        (classes("d/flowers/"), "holds one class only .'flowers'.: .* if 'blue' and 'red' in it are the classes, give"),
-        (["d/train/0.png", "d/test/1.png"], "the test folder .* holds 1 picture directly, and no class folders"),
+        (
+            classes("d/flowers/"),
+            "holds one class only .'flowers'.: .* if 'blue' and 'red' in it are the classes, give",
+        ),
+        (
+            ["d/train/0.png", "d/test/1.png"],
+            "the test folder .* holds 1 picture directly, and no class folders",
+        ),
         ([*classes("d/train/"), "d/holdout/blue/0.png"], "mixes split folders with 'holdout'"),
         ([*classes("d/", ("cat", "dog")), "d/test/1.png"], "mixes split folders with 'cat'"),
-        ([*classes(), "d/green/0.heic"], "green' holds no pictures .there are 1 .heic .green/0.heic.."),
-        (classes("d/", ("HUND", "hund"), 1), "'HUND' .* has one picture to train on .or is 'hund' meant. .*case"),
+        (
+            [*classes(), "d/green/0.heic"],
+            "green' holds no pictures .there are 1 .heic .green/0.heic..",
+        ),
+        (
+            classes("d/", ("HUND", "hund"), 1),
+            "'HUND' .* has one picture to train on .or is 'hund' meant. .*case",
+        ),
     ],
 )
 def test_folders_that_cannot_be_right_are_one_line(fill, made, message):
@@ -214,13 +270,18 @@ READ = {
     "percent signs": (ROWS.replace("/", "%2F"), "percent signs"),
     "blanks around names": (ROWS.replace("path,label", " path , label "), ""),
     "blanks and quotes": (
-        ROWS.replace(",", ', "').replace("x\n", 'x"\n').replace("y\n", 'y"\n').replace("l\n", 'l"\n'),
+        ROWS.replace(",", ', "')
+        .replace("x\n", 'x"\n')
+        .replace("y\n", 'y"\n')
+        .replace("l\n", 'l"\n'),
         "",
     ),
     "capitals": (ROWS.replace("path,label", "Path,LABEL"), "the column 'Path' is taken for 'path'"),
     "blank rows": (ROWS + "\n,\n", "1 of 5 found in"),
     "some without a split": (
-        ROWS.replace("\n", ",train\n").replace("label,train", "label,split").replace("b/1.png,y,train", "b/1.png,y,"),
+        ROWS.replace("\n", ",train\n")
+        .replace("label,train", "label,split")
+        .replace("b/1.png,y,train", "b/1.png,y,"),
         "rows that name no split are taken for training: 1 of",
     ),
     "another column of splits": (
@@ -242,24 +303,45 @@ def test_tables_as_people_save_them_are_read(write, capsys, content, said):
 
 REFUSED = {
     "short": (ROWS + "a/0.png\n", "line 6: 1 cells, the header has 2"),
-    "long": (ROWS + "a/0.png,x,y\n", "line 6: 3 cells, the header has 2: a cell with commas in it needs quotes"),
+    "long": (
+        ROWS + "a/0.png,x,y\n",
+        "line 6: 3 cells, the header has 2: a cell with commas in it needs quotes",
+    ),
     "short with splits": ("path,label,split\na/0.png,x\n", "line 2: 2 cells, the header has 3"),
-    "filename": (ROWS.replace("path", "filename"), "no column 'path': .*: --path-column filename says"),
+    "filename": (
+        ROWS.replace("path", "filename"),
+        "no column 'path': .*: --path-column filename says",
+    ),
     "image": (ROWS.replace("path", "image_path"), "--path-column image_path"),
     "class": (ROWS.replace("label", "class"), "no column 'label': .*: --label-column class"),
     "category": (ROWS.replace("label", "Category"), "--label-column Category"),
     "a comment": ("# of May\n" + ROWS, "has no column 'path': it has # of May"),
-    "no header": (ROWS.split("\n", 1)[1], "no column 'path': .*line 1 of a table names its columns"),
+    "no header": (
+        ROWS.split("\n", 1)[1],
+        "no column 'path': .*line 1 of a table names its columns",
+    ),
     "twice": (ROWS.replace("path,label", "label,label"), "two columns are called 'label'"),
     "a folder": (ROWS.replace("b/1.png", "b"), "line 5: .*/b' is a folder"),
-    "missing": (ROWS.replace(".png", ".gif"), "line 2: there is no file .*a/0.gif.* .and 3 more rows without a file"),
-    "without the ending": (ROWS.replace("b/1.png", "b/1"), "line 5: there is no file .*: is '1.png' meant"),
+    "missing": (
+        ROWS.replace(".png", ".gif"),
+        "line 2: there is no file .*a/0.gif.* .and 3 more rows without a file",
+    ),
+    "without the ending": (
+        ROWS.replace("b/1.png", "b/1"),
+        "line 5: there is no file .*: is '1.png' meant",
+    ),
     "the web": (ROWS.replace("b/1.png", "https://x.org/1.png"), "is an address of the web"),
     "zero bytes": (ROWS.encode("utf-16-le"), "zero bytes, as UTF-16 without a byte order mark"),
     "compressed": (gzip.compress(ROWS.encode()), "is compressed: unpack it first"),
     "a workbook": (b"PK\x03\x04rest", "a workbook of Excel"),
-    "a quote": (ROWS + 'a/0.png,"x\nb/0.png,y\n', "line 6: is a quote opened there or before that nobody closes"),
-    "nan": (ROWS.replace(",x", ",nan"), "line 2: 'nan' in the column 'label' cannot be told from a missing value"),
+    "a quote": (
+        ROWS + 'a/0.png,"x\nb/0.png,y\n',
+        "line 6: is a quote opened there or before that nobody closes",
+    ),
+    "nan": (
+        ROWS.replace(",x", ",nan"),
+        "line 2: 'nan' in the column 'label' cannot be told from a missing value",
+    ),
 }
 
 
@@ -314,7 +396,10 @@ def test_labels_in_json_lines_are_what_they_are(write, given, expected):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"label": ["x", "y"]}, "line 1: the column 'label' holds a list of 2, expected one value; .*--multi-label"),
+        (
+            {"label": ["x", "y"]},
+            "line 1: the column 'label' holds a list of 2, expected one value; .*--multi-label",
+        ),
         ({"label": {"name": "x"}}, "line 1: the column 'label' holds a JSON object"),
         ({"label": [["x"]]}, "line 1: the column 'label' holds a list in a list"),
         ({"label": []}, "line 1: the column 'label' is empty"),
@@ -343,11 +428,27 @@ def test_json_of_other_forms_is_told_apart(write):
 
 
 def test_several_labels_and_none_in_json_lines(write):
-    rows = [{"text": "x", "label": label} for label in (["a", "b"], [], None, "", ["b"], "a;b;a", 0, float("nan"))]
+    rows = [
+        {"text": "x", "label": label}
+        for label in (["a", "b"], [], None, "", ["b"], "a;b;a", 0, float("nan"))
+    ]
     source = sentences.load(str(write("t.jsonl", jsonl(rows))), need=("label",), several=True)
-    assert [s.labels for s in source.splits["train"]] == [("a", "b"), (), (), (), ("b",), ("a", "b"), ("0",), ()]
+    assert [s.labels for s in source.splits["train"]] == [
+        ("a", "b"),
+        (),
+        (),
+        (),
+        ("b",),
+        ("a", "b"),
+        ("0",),
+        (),
+    ]
     with pytest.raises(DataError, match="the label 'a;b' holds ';'"):
-        sentences.load(str(write("u.jsonl", jsonl([{"text": "x", "label": ["a;b"]}]))), need=("label",), several=True)
+        sentences.load(
+            str(write("u.jsonl", jsonl([{"text": "x", "label": ["a;b"]}]))),
+            need=("label",),
+            several=True,
+        )
 
 
 def test_tasks_read_cells_by_the_same_rules(write, capsys):
@@ -360,19 +461,26 @@ def test_tasks_read_cells_by_the_same_rules(write, capsys):
     ]
     source = tasks.load(str(write("t.jsonl", jsonl(rows))), kinds, to_train=False)
     assert [e.cells for e in source.splits["train"]] == [
-        ("0", "u;v", "1.5"), ("10", "", "2"), ("False", "v", ""), ("9", "", ""),
-    ]  # fmt: skip
+        ("0", "u;v", "1.5"),
+        ("10", "", "2"),
+        ("False", "v", ""),
+        ("9", "", ""),
+    ]
     header = "path,kind,marks,price,split\n"
     for content, message in (
         (header + "a/0.png,dog\n", "line 2: 2 cells, the header has 5"),
         ("path,kind,marks\na/0.png,x,y\n", "has no column 'price': .*: --tasks price=COLUMN"),
-        (header + "a/0.png,x,y,much,\n", "line 2, column 'price': 'much' of task 'price' is no number"),
+        (
+            header + "a/0.png,x,y,much,\n",
+            "line 2, column 'price': 'much' of task 'price' is no number",
+        ),
         (header + "a/9.png,x,y,1,\na/8.png,x,y,1,\n", "line 2: there is no file .*.and 1 more"),
     ):
         with pytest.raises(DataError, match=message):
             tasks.load(str(write("t.csv", content)), kinds)
     with pytest.raises(
-        DataError, match="a list of 2, expected one answer to task 'kind': --tasks kind=kind:multi_label"
+        DataError,
+        match="a list of 2, expected one answer to task 'kind': --tasks kind=kind:multi_label",
     ):
         tasks.load(str(write("t.jsonl", jsonl([{**rows[0], "kind": ["a", "b"]}]))), kinds)
     capsys.readouterr()
@@ -395,7 +503,12 @@ def test_tasks_read_cells_by_the_same_rules(write, capsys):
 
 
 def test_only_line_feeds_end_a_line():
-    assert tables.lines("a\u2028b\nc\x85d\x0ce\r\n\n f\x0bg\x1ch") == ["a\u2028b", "c\x85d\x0ce", "", " f\x0bg\x1ch"]
+    assert tables.lines("a\u2028b\nc\x85d\x0ce\r\n\n f\x0bg\x1ch") == [
+        "a\u2028b",
+        "c\x85d\x0ce",
+        "",
+        " f\x0bg\x1ch",
+    ]
     assert tables.lines("a\rb\r") == ["a", "b"]
     assert tables.lines("") == []
     assert tables.lines("\n") == [""]
@@ -403,7 +516,9 @@ def test_only_line_feeds_end_a_line():
 
 
 def test_where_a_line_has_tabs_they_separate(write):
-    content = "see O\nNew York\tB-LOC\n10\u00a0000\tX\tB-NUM \n\u00a0\tO\nin   O\nO\u2028slo B-LOC\n"
+    content = (
+        "see O\nNew York\tB-LOC\n10\u00a0000\tX\tB-NUM \n\u00a0\tO\nin   O\nO\u2028slo B-LOC\n"
+    )
     (sentence,) = sentences.load(str(write("t.conll", content)), need=("tags",)).splits["train"]
     assert sentence.words == ("see", "New York", "10\u00a0000", "\u00a0", "in", "O\u2028slo")
     assert sentence.tags == ("O", "B-LOC", "B-NUM", "O", "O", "B-LOC")
@@ -436,7 +551,9 @@ def test_folders_of_texts_name_what_is_not_read(write, tmp_path, capsys):
 def test_integers_sort_as_numbers_everywhere(write):
     assert labels.sort_labels(["10", "9", "-1", "9"]) == ["-1", "9", "10"]
     assert labels.sort_labels(["10", "9", "a"]) == ["10", "9", "a"]
-    table = "text,label\n" + "".join(f"text {i},{label}\n" for label in (10, 9, 100) for i in range(2))
+    table = "text,label\n" + "".join(
+        f"text {i},{label}\n" for label in (10, 9, 100) for i in range(2)
+    )
     assert sentences.load(str(write("t.csv", table)), need=("label",)).labels == ("9", "10", "100")
     kinds = tasks.parse(["kind", "marks:multi_label"])
     table = "path,kind,marks\n" + "".join(f"a/{i}.png,{i + 9},{i + 9};100\n" for i in (0, 1))
@@ -448,14 +565,24 @@ def of(labels, same=()) -> Source:
     pixels = [np.full((2, 2, 3), i, np.uint8) for i in range(len(labels))]
     for i, j in same:
         pixels[i] = pixels[j]
-    made = tuple(Example(p, label, f"{i}.png") for i, (p, label) in enumerate(zip(pixels, labels, strict=True)))
-    return Source("made", tuple(sorted(set(labels))), {"train": made, "validation": made[:0], "test": made[:0]})
+    made = tuple(
+        Example(p, label, f"{i}.png")
+        for i, (p, label) in enumerate(zip(pixels, labels, strict=True))
+    )
+    return Source(
+        "made",
+        tuple(sorted(set(labels))),
+        {"train": made, "validation": made[:0], "test": made[:0]},
+    )
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["HUND", "HUND", "hund", "cat"], "the labels 'HUND' (2) and 'hund' (1) differ only in case"),
+        (
+            ["HUND", "HUND", "hund", "cat"],
+            "the labels 'HUND' (2) and 'hund' (1) differ only in case",
+        ),
         (["k\u00e4se", "ka\u0308se"], "differ only in Unicode form (NFC and NFD)"),
         (["hot dog", "hot  dog"], "differ only in blanks"),
         (["a", "A", "b", "B"], "(and 1 more such groups)"),
@@ -469,7 +596,10 @@ def test_labels_that_may_be_meant_to_be_one_are_warned_of(capsys, given, said):
 def test_the_same_content_under_two_labels_is_warned_of(capsys):
     splits.warn_of_concerns(of("abab", [(1, 0), (3, 2)]), "", "mobilenet_v2", 0)
     warned = warnings_of(capsys)
-    assert "'1.png' (b) has the same content as '0.png' (a) but another label (and 1 more): correct" in warned
+    assert (
+        "'1.png' (b) has the same content as '0.png' (a) but another label (and 1 more): correct"
+        in warned
+    )
     splits.warn_of_concerns(of("aabb", [(1, 0)]), "", "mobilenet_v2", 0)
     warned = warnings_of(capsys)
     assert "'1.png' repeats '0.png' in the same split" in warned
@@ -485,8 +615,12 @@ def test_the_same_text_with_other_tags_and_the_same_picture_with_more_answers(wr
     assert "'line 3' (O, O) has the same content as 'line 2' (O, B-x) but another label" in warned
     assert "the labels 'X' (1) and 'x' (2) of tags differ only in case" in warned
     kinds = tasks.parse(["kind", "colour"])
-    source = tasks.load(str(write("t.csv", "path,kind,colour\na/0.png,x,\na/0.png,,y\n")), kinds, to_train=False)
-    splits.warn_of_concerns(Source("t", (), {**source.splits, "validation": (), "test": ()}), "", "mobilenet_v2", 0)
+    source = tasks.load(
+        str(write("t.csv", "path,kind,colour\na/0.png,x,\na/0.png,,y\n")), kinds, to_train=False
+    )
+    splits.warn_of_concerns(
+        Source("t", (), {**source.splits, "validation": (), "test": ()}), "", "mobilenet_v2", 0
+    )
     assert "another label" not in warnings_of(capsys)
 
 
@@ -511,12 +645,16 @@ def test_the_record_and_the_line_add_up(fill, capsys):
 
 
 def test_complete_splits_stay_where_they_were(write):
-    """Labels sort as numbers in a model; the splits of an older run were drawn in the order of characters."""
+    """Labels sort as numbers in a model; the splits of an older run were drawn in the order of
+    characters.
+    """
     examples = tuple(
-        Example(np.full((1, 1, 3), i, np.uint8), str(label), f"{label}-{i}") for i, label in enumerate([2, 10] * 10)
+        Example(np.full((1, 1, 3), i, np.uint8), str(label), f"{label}-{i}")
+        for i, label in enumerate([2, 10] * 10)
     )
     drawn = [
-        splits.complete(Source("x", order, {"train": examples}), 0)[0].splits for order in (("2", "10"), ("10", "2"))
+        splits.complete(Source("x", order, {"train": examples}), 0)[0].splits
+        for order in (("2", "10"), ("10", "2"))
     ]
     assert drawn[0] == drawn[1]
 
@@ -554,7 +692,16 @@ def test_several_labels_of_tfds_are_refused(value):
 
 def test_errors_are_ours(write, tmp_path):
     """Hostile cells: whatever a table names, it is one line."""
-    for name in ("a\0b", "x" * 5000, "../" * 50, "~nobody/x.png", "file://", "a/0.png/x", "%00", "\u202e.png"):
+    for name in (
+        "a\0b",
+        "x" * 5000,
+        "../" * 50,
+        "~nobody/x.png",
+        "file://",
+        "a/0.png/x",
+        "%00",
+        "\u202e.png",
+    ):
         with pytest.raises(GraftError):
             load(write("t.jsonl", jsonl([{"path": name, "label": "x"}])))
     shutil.rmtree(tmp_path / "a")

@@ -1,4 +1,6 @@
-"""The report of a run: what it says, that it loads nothing, that labels cannot break it; and Grad-CAM."""
+"""The report of a run: what it says, that it loads nothing, that labels cannot break it; and
+Grad-CAM.
+"""
 
 import base64
 import csv
@@ -12,16 +14,20 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from export.evidence import wilson
-from recipes.engine import card, evaluation, explain, figures, headline, report, report_training, text_run, wording
-from zoo.errors import ArtifactError, ConfigError
+from graft.export.evidence import wilson
+from graft.recipes.report import card, explain, figures, headline, report, report_training, wording
+from graft.recipes.runs import text_run
+from graft.recipes.tasks import evaluation
+from graft.zoo.errors import ArtifactError, ConfigError
 
 LABELS = ["ant", "<script>alert(1)</script>", "a & \"b\" 'c'", "日本"]
 VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """A parsed report: tags with their attributes, the text, and what a browser would have to mend."""
+    """A parsed report: tags with their attributes, the text, and what a browser would have to
+    mend.
+    """
 
     def __init__(self, text):
         super().__init__()
@@ -57,48 +63,90 @@ class Page(HTMLParser):
 
 def facts(labels=LABELS, matrix=None):
     """A run.json of a small run; `matrix` is the confusion on the test split."""
-    matrix = np.diag([9] * len(labels)) + np.eye(len(labels), k=1, dtype=int) if matrix is None else matrix
+    matrix = (
+        np.diag([9] * len(labels)) + np.eye(len(labels), k=1, dtype=int)
+        if matrix is None
+        else matrix
+    )
     per_class = {
-        label: {"precision": 0.9, "recall": 0.75 + i / 100, "f1": 0.8 + i / 100, "examples": int(row.sum())}
+        label: {
+            "precision": 0.9,
+            "recall": 0.75 + i / 100,
+            "f1": 0.8 + i / 100,
+            "examples": int(row.sum()),
+        }
         for i, (label, row) in enumerate(zip(labels, matrix, strict=True))
     }
     accuracy = float(np.trace(matrix) / matrix.sum())
-    measured = {"examples": int(matrix.sum()), "accuracy": accuracy, "loss": 0.3, "per_class": per_class}
+    measured = {
+        "examples": int(matrix.sum()),
+        "accuracy": accuracy,
+        "loss": 0.3,
+        "per_class": per_class,
+    }
     phase = {
-        "blocks": 0, "trainable_parameters": 10, "total_parameters": 2270794, "epochs": 2, "epochs_run": 2,
-        "learning_rate": 1e-3, "batch_norm": "inference", "seconds": 3.0, "best_epoch": 2,
+        "blocks": 0,
+        "trainable_parameters": 10,
+        "total_parameters": 2270794,
+        "epochs": 2,
+        "epochs_run": 2,
+        "learning_rate": 1e-3,
+        "batch_norm": "inference",
+        "seconds": 3.0,
+        "best_epoch": 2,
         "best_validation_accuracy": 0.8,
-    }  # fmt: skip
+    }
     splits = {
         name: {"examples": n * len(labels), "per_label": dict.fromkeys(labels, n)}
         for name, n in {"train": 20, "validation": 5, "test": 10}.items()
     }
     return {
-        "schema": 1, "recipe": "image-classification", "command": "graft train <x>",
+        "schema": 1,
+        "recipe": "image-classification",
+        "command": "graft train <x>",
         "config": {"epochs": 4, "compare_scratch": False},
-        "seed": 7, "versions": {"keras": "3.15.1"}, "machine": "Linux", "created": "2025-01-02T03:04:05+00:00",
+        "seed": 7,
+        "versions": {"keras": "3.15.1"},
+        "machine": "Linux",
+        "created": "2025-01-02T03:04:05+00:00",
         "backbone": {
-            "name": "tiny", "parameters": 5, "paper": "A 2020", "licence": "MIT",
+            "name": "tiny",
+            "parameters": 5,
+            "paper": "A 2020",
+            "licence": "MIT",
             "weights": {"spec": "bundled", "file": "w.h5", "sha256": "ab12"},
         },
         "data": {
-            "source": "/somewhere/zoo", "fingerprint": "f00d", "labels": labels, "splits": splits, "image_size": 24,
-            "made_splits": ["validation"], "split_seed": 3, "skipped": [], "duplicates_across_splits": 0,
+            "source": "/somewhere/zoo",
+            "fingerprint": "f00d",
+            "labels": labels,
+            "splits": splits,
+            "image_size": 24,
+            "made_splits": ["validation"],
+            "split_seed": 3,
+            "skipped": [],
+            "duplicates_across_splits": 0,
             "decode": {"library": "Pillow", "range": [0, 255]},
         },
-        "schedule": {"name": "fine_tune", "phases": [{"name": n, "train": "head", **phase} for n in ("head", "top")]},
+        "schedule": {
+            "name": "fine_tune",
+            "phases": [{"name": n, "train": "head", **phase} for n in ("head", "top")],
+        },
         "metrics": {"validation": measured, "test": measured},
         "confusion": {"split": "test", "matrix": matrix.tolist()},
         "seconds": {"train": 151.0},
         "verdict": None,
-    }  # fmt: skip
+    }
 
 
 def verdict(*gains):
     return {
         "text": "what the seeds say",
         "transfer": {"accuracy": [0.9] * len(gains), "seconds": [10.0] * len(gains)},
-        "scratch": {"accuracy": [0.9 - gain / 100 for gain in gains], "seconds": [20.0] * len(gains)},
+        "scratch": {
+            "accuracy": [0.9 - gain / 100 for gain in gains],
+            "seconds": [20.0] * len(gains),
+        },
         "gain_points": list(gains),
     }
 
@@ -106,7 +154,18 @@ def verdict(*gains):
 def write_history(run, rows):
     with open(run / "history.csv", "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["epoch", "phase", "seconds", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy"])
+        writer.writerow(
+            [
+                "epoch",
+                "phase",
+                "seconds",
+                "learning_rate",
+                "loss",
+                "accuracy",
+                "val_loss",
+                "val_accuracy",
+            ]
+        )
         writer.writerows(rows)
 
 
@@ -126,14 +185,30 @@ def make_run(folder, content, size=24):
     )
     np.savez(folder / "samples.npz", images=pictures, labels=np.arange(count))
     np.savez(
-        folder / "mistakes.npz", images=pictures[:2], truth=np.array([0, 1]), predicted=np.array([1, 0]),
-        probability=np.array([0.987, 0.6]), names=np.array(["test/<b>.png", "test/\udcff.png"]),
+        folder / "mistakes.npz",
+        images=pictures[:2],
+        truth=np.array([0, 1]),
+        predicted=np.array([1, 0]),
+        probability=np.array([0.987, 0.6]),
+        names=np.array(["test/<b>.png", "test/\udcff.png"]),
         heatmaps=np.float32([[[0, 0], [0, 1]], [[0, 0], [0, 0]]]),
-    )  # fmt: skip
+    )
     (folder / "export").mkdir(exist_ok=True)
     parity = {"max_abs_diff": 1.2e-6, "logits_diff": 1e-5, "agreement": 1.0, "examples": 64}
-    good = {"format": "tflite", "path": "model.tflite", "size_bytes": 9_112_345, "seconds": 6.1, "parity": parity}
-    weightless = {**good, "format": "onnx", "path": "model.onnx", "size_bytes": 200, "passed": False}
+    good = {
+        "format": "tflite",
+        "path": "model.tflite",
+        "size_bytes": 9_112_345,
+        "seconds": 6.1,
+        "parity": parity,
+    }
+    weightless = {
+        **good,
+        "format": "onnx",
+        "path": "model.onnx",
+        "size_bytes": 200,
+        "passed": False,
+    }
     missing = {"format": "savedmodel", "passed": False, "error": "no <such> operator"}
     files = [{**good, "passed": True}, weightless, missing]
     (folder / "export" / "manifest.json").write_text(json.dumps({"schema": 2, "files": files}))
@@ -159,17 +234,42 @@ def whole(tmp_path_factory):
 
 def test_the_page_says_what_the_run_was(whole):
     accuracy = "92.3 %"  # 36 of 39
-    assert f"Of 39 test images, {accuracy} were labelled correctly (95 % interval 79.7 to 97.3 %)" in whole.text
+    assert (
+        f"Of 39 test images, {accuracy} were labelled correctly (95 % interval 79.7 to 97.3 %)"
+        in whole.text
+    )
     for words in (
-        "Image classification on zoo", "2 min 31 s", "2.27 M", "9.11 MB", "▲ Transfer gained",
-        "What the seeds say.", "+9.0 points", "by seed: +9.0, +8.0, +10.0", "taken from the training data, split seed 3",
-        "2 images stand in more than one split", "1 unreadable image left out", "train/<broken>.jpg",
-        "98.7 % sure", "1.2e-06", "100.0 % of 64", "✓ pass", "✗ FAIL", "no <such> operator", "graft train <x>", "f00d",
-        "ab12", "keras 3.15.1", "7, splits 3", "1,200 .heic, 4 <hidden>", "1,204",
-    ):  # fmt: skip
+        "Image classification on zoo",
+        "2 min 31 s",
+        "2.27 M",
+        "9.11 MB",
+        "▲ Transfer gained",
+        "What the seeds say.",
+        "+9.0 points",
+        "by seed: +9.0, +8.0, +10.0",
+        "taken from the training data, split seed 3",
+        "2 images stand in more than one split",
+        "1 unreadable image left out",
+        "train/<broken>.jpg",
+        "98.7 % sure",
+        "1.2e-06",
+        "100.0 % of 64",
+        "✓ pass",
+        "✗ FAIL",
+        "no <such> operator",
+        "graft train <x>",
+        "f00d",
+        "ab12",
+        "keras 3.15.1",
+        "7, splits 3",
+        "1,200 .heic, 4 <hidden>",
+        "1,204",
+    ):
         assert words in whole.text, words
     assert "200 B" in whole.text, "the failed file keeps its row"
-    assert "Exported file9.11 MB" in whole.text.replace(" 9.11", "9.11"), "a failed file is not the smallest one"
+    assert "Exported file9.11 MB" in whole.text.replace(" 9.11", "9.11"), (
+        "a failed file is not the smallest one"
+    )
 
 
 def test_untrusted_text_stays_text(whole):
@@ -220,7 +320,9 @@ def test_colours_have_contrast(whole):
     schemes = re.findall(r":root \{(.*?)\}", whole.style, re.DOTALL)[:2]
     assert len(schemes) == 2
     for scheme in schemes:
-        colours = {name: rgb(value) for name, value in re.findall(r"--([\w-]+):\s*([^;/]+);", scheme)}
+        colours = {
+            name: rgb(value) for name, value in re.findall(r"--([\w-]+):\s*([^;/]+);", scheme)
+        }
         for behind in ("page", "surface"):
             for name in ("ink", "muted", "accent", "good", "bad"):
                 assert contrast(colours[name], colours[behind]) >= 4.5, (name, behind)
@@ -229,7 +331,10 @@ def test_colours_have_contrast(whole):
                 assert contrast(colours[name], colours[behind]) >= 3, (name, behind)
         for share in np.linspace(0, 1, 11):
             for tint in ("right", "wrong"):
-                mixed = [share * a + (1 - share) * b for a, b in zip(colours[tint], colours["page"], strict=True)]
+                mixed = [
+                    share * a + (1 - share) * b
+                    for a, b in zip(colours[tint], colours["page"], strict=True)
+                ]
                 assert contrast(colours["ink"], mixed) >= 4.5, (tint, share)
 
 
@@ -301,9 +406,13 @@ def shown(tmp_path, content, manifest=None):
 
 def compared(text, decision, gains, interval):
     return {
-        "text": text, "decision": decision, "gain_points": gains, "interval": interval, "seeds": len(gains),
+        "text": text,
+        "decision": decision,
+        "gain_points": gains,
+        "interval": interval,
+        "seeds": len(gains),
         "examples": 300,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(
@@ -317,7 +426,9 @@ def compared(text, decision, gains, interval):
 )
 def test_the_decision_of_a_verdict_goes_before_its_gains(tmp_path, decision, heading):
     content = facts()
-    content["verdict"] = verdict(9.0, 8.0) | compared("what was decided", decision, [9.0, 8.0], [-1.25, 18.0])
+    content["verdict"] = verdict(9.0, 8.0) | compared(
+        "what was decided", decision, [9.0, 8.0], [-1.25, 18.0]
+    )
     text = shown(tmp_path, content).text
     assert heading in text
     assert "What was decided." in text
@@ -326,11 +437,19 @@ def test_the_decision_of_a_verdict_goes_before_its_gains(tmp_path, decision, hea
 
 def test_one_seed_of_an_older_run_claims_nothing(tmp_path):
     content = facts()
-    content["verdict"] = verdict(9.0) | {"text": "transfer gained +9.0 points (1 seed) and cost 0.1 minutes a run"}
+    content["verdict"] = verdict(9.0) | {
+        "text": "transfer gained +9.0 points (1 seed) and cost 0.1 minutes a run"
+    }
     content["sharing"] = [
-        {"task": "kind", "key": "accuracy", "together": [0.9], "alone": [0.8], "gain_points": [10.0],
-         "text": "kind: sharing gained +10.0 points (1 seed)"}
-    ]  # fmt: skip
+        {
+            "task": "kind",
+            "key": "accuracy",
+            "together": [0.9],
+            "alone": [0.8],
+            "gain_points": [10.0],
+            "text": "kind: sharing gained +10.0 points (1 seed)",
+        }
+    ]
     text = shown(tmp_path, content).text
     assert "transfer gained" not in text.lower()
     assert "Transfer: +9.0 points on one seed, which cannot tell a gain from chance." in text
@@ -368,7 +487,8 @@ def test_warnings_of_a_run_stand_at_the_top(tmp_path):
             ["test", "validation"],
             {},
             [
-                "what is left of the data after validation and test were taken from it, split seed 3",
+                "what is left of the data after validation and test were taken from it, split seed "
+                "3",
                 "taken from the training data, split seed 3",
                 "taken from the training data, split seed 3",
             ],
@@ -377,13 +497,18 @@ def test_warnings_of_a_run_stand_at_the_top(tmp_path):
             ["validation"],
             {"per_class": 20},
             [
-                "what is left of the data after validation was taken from it, split seed 3; of that 20 of each label, "
+                "what is left of the data after validation was taken from it, split seed 3; of "
+                "that 20 of each label, "
                 "drawn by the same seed",
                 "taken from the training data, split seed 3",
                 "given",
             ],
         ),
-        ([], {"fraction": 0.25}, ["given; of that 25 % of each label, drawn by split seed 3", "given", "given"]),
+        (
+            [],
+            {"fraction": 0.25},
+            ["given; of that 25 % of each label, drawn by split seed 3", "given", "given"],
+        ),
     ],
 )
 def test_the_origin_of_a_split_says_what_was_taken_from_it(tmp_path, made, config, origins):
@@ -400,28 +525,46 @@ def adapted(accuracy, seeds=(0,)):
     """run.json of a domain adaptation; `accuracy` is the kept method's on the target, or None."""
     content = facts()
     content["data"]["target"] = {
-        "source": "/home/alice/new photos", "unlabelled": 200, "measured": 200 if accuracy else 0,
-        "measured_are_unlabelled": False, "skipped": ["'/home/alice/new photos/a b.jpg' cannot be read"],
-    }  # fmt: skip
+        "source": "/home/alice/new photos",
+        "unlabelled": 200,
+        "measured": 200 if accuracy else 0,
+        "measured_are_unlabelled": False,
+        "skipped": ["'/home/alice/new photos/a b.jpg' cannot be read"],
+    }
     rows = [
-        {"method": method, "seed": seed, "seconds": 5.0, "accuracy": accuracy and accuracy - less, "labelled": 0.9,
-         "information": 1.0, "iwv": 0.8, "test": 0.95}
+        {
+            "method": method,
+            "seed": seed,
+            "seconds": 5.0,
+            "accuracy": accuracy and accuracy - less,
+            "labelled": 0.9,
+            "information": 1.0,
+            "iwv": 0.8,
+            "test": 0.95,
+        }
         for method, less in (("source_only", 0.1), ("cdan", 0.0))
         for seed in seeds
-    ]  # fmt: skip
+    ]
     said = {"text": "cdan gained +10.0 points (1 seed)", "gain_points": [10.0] * len(seeds)}
     content["adaptation"] = {
-        "baseline": "source_only", "measured_on": "target", "rows": rows, "per_class": [],
-        "chosen": {"method": "cdan", "seed": 0, "criterion": "information"}, "chosen_by": "information",
+        "baseline": "source_only",
+        "measured_on": "target",
+        "rows": rows,
+        "per_class": [],
+        "chosen": {"method": "cdan", "seed": 0, "criterion": "information"},
+        "chosen_by": "information",
         "verdicts": {"cdan": said} if accuracy else {},
         "oracle": {"method": "cdan", "seed": 0, "accuracy": accuracy} if accuracy else None,
-    }  # fmt: skip
+    }
     return content | {"recipe": "domain-adaptation", "test_accuracy_by_seed": [0.95] * len(seeds)}
 
 
 def test_domain_adaptation_headlines_the_target(tmp_path):
     text = shown(tmp_path, adapted(0.7)).text
-    assert "Of 200 target images, 70.0 % were labelled correctly (95 % interval 63.3 to 75.9 %)." in text
+    assert (
+        "Of 200 target images, 70.0 % were labelled correctly (95 % interval 63.3 to 75.9 %)."
+        in text
+    )
     assert "Of 39 source test images, 92.3 % were labelled correctly" in text
     assert text.index("Target accuracy") < text.index("Source test accuracy")
     assert "◆ One seed cannot tell" in text
@@ -435,8 +578,13 @@ def test_domain_adaptation_headlines_the_target(tmp_path):
 
 def test_a_target_without_labels_has_no_accuracy(tmp_path):
     text = shown(tmp_path, adapted(None)).text
-    assert "How accurate the model is on the target is not known: no label of the target was given." in text
-    assert "On the labelled source: of 39 source test images, 92.3 % were labelled correctly" in text
+    assert (
+        "How accurate the model is on the target is not known: no label of the target was given."
+        in text
+    )
+    assert (
+        "On the labelled source: of 39 source test images, 92.3 % were labelled correctly" in text
+    )
     assert "Target accuracy" not in text
     assert "Accuracy on the target not known" in re.sub(r"(target)(not)", r"\1 \2", text)
 
@@ -445,17 +593,28 @@ def test_the_page_and_the_card_hold_no_folders_of_this_machine(tmp_path):
     content = adapted(0.7)
     content |= {
         "command": "graft train domain-adaptation --data /home/alice/my photos --out=/srv/runs/x --weights ~/w.h5",
-        "config": {"data": "/home/alice/my photos", "out": "/srv/runs/x", "fit": {"table": ["/srv/t.csv"]}},
+        "config": {
+            "data": "/home/alice/my photos",
+            "out": "/srv/runs/x",
+            "fit": {"table": ["/srv/t.csv"]},
+        },
     }
     content["data"] |= {
-        "source": "/home/alice/my photos", "skipped": ["'/home/alice/my photos/cat/1 2.jpg' is no picture (/srv/x)"],
-    }  # fmt: skip
+        "source": "/home/alice/my photos",
+        "skipped": ["'/home/alice/my photos/cat/1 2.jpg' is no picture (/srv/x)"],
+    }
     content["backbone"]["weights"] |= {"spec": "/home/alice/w.h5", "file": "/home/alice/w.h5"}
     run = make_run(tmp_path / "run", content)
     manifest = json.loads((run / "export" / "manifest.json").read_text())
     manifest["files"][2]["error"] = "cannot write '/srv/runs/x/savedmodel'"
-    manifest |= {"measured_on": {"split": "validation", "examples": 64, "source": "/home/alice/my photos"}}
-    manifest |= {"machine": "Linux", "inputs": [], "outputs": [{"name": "probabilities", "kind": "single_label"}]}
+    manifest |= {
+        "measured_on": {"split": "validation", "examples": 64, "source": "/home/alice/my photos"}
+    }
+    manifest |= {
+        "machine": "Linux",
+        "inputs": [],
+        "outputs": [{"name": "probabilities", "kind": "single_label"}],
+    }
     (run / "export" / "manifest.json").write_text(json.dumps(manifest | {"calibration": None}))
     report.write(run)
     card.write(run, run / "export")
@@ -503,7 +662,10 @@ def test_text_of_a_run_neither_links_nor_formats_a_card(tmp_path):
     [
         ("https://a.b/c/d.h5 and 1/2 m/s and/or <b>", "https://a.b/c/d.h5 and 1/2 m/s and/or <b>"),
         ("--data ../photos runs/a train/x.png", "--data ../photos runs/a train/x.png"),
-        ("net@/srv/w.h5 ../home/bob/photos/x.jpg --x=../home/bob/p/q.csv", "net@w.h5 x.jpg --x=q.csv"),
+        (
+            "net@/srv/w.h5 ../home/bob/photos/x.jpg --x=../home/bob/p/q.csv",
+            "net@w.h5 x.jpg --x=q.csv",
+        ),
         (r"C:\Users\bob\x.h5 is gone", "x.h5 is gone"),
         ("/ is full", "/ is full"),
     ],
@@ -513,30 +675,65 @@ def test_only_folders_of_the_machine_are_cut(text, short):
 
 
 def test_nothing_is_lost_by_minus_nought():
-    assert [wording.points(value) for value in (-0.04, 0.0, -0.06, 12.345)] == ["+0.0", "+0.0", "-0.1", "+12.3"]
+    assert [wording.points(value) for value in (-0.04, 0.0, -0.06, 12.345)] == [
+        "+0.0",
+        "+0.0",
+        "-0.1",
+        "+12.3",
+    ]
 
 
 def measured(output, figure, key, value, status="pass", **more):
     return {
-        "output": output, "figure": figure, "key": key, "value": value, "interval": None, "reference": value,
-        "drop_points": 0.25, "drop_interval": [-0.5, 1.5], "calibration_error": None, "examples": 64, "truth": "labels",
-        "status": status, "passed": status == "pass", "undecided": status == "undecided", "enough_examples": None,
-    } | more  # fmt: skip
+        "output": output,
+        "figure": figure,
+        "key": key,
+        "value": value,
+        "interval": None,
+        "reference": value,
+        "drop_points": 0.25,
+        "drop_interval": [-0.5, 1.5],
+        "calibration_error": None,
+        "examples": 64,
+        "truth": "labels",
+        "status": status,
+        "passed": status == "pass",
+        "undecided": status == "undecided",
+        "enough_examples": None,
+    } | more
 
 
 def files_of(*rows):
     """A manifest of schema 3."""
-    parity = {"max_abs_diff": 1e-6, "batch_1_diff": 3.5e-5, "agreement": 1.0, "examples": 64, "passed": True}
+    parity = {
+        "max_abs_diff": 1e-6,
+        "batch_1_diff": 3.5e-5,
+        "agreement": 1.0,
+        "examples": 64,
+        "passed": True,
+    }
     whole = [
-        {"format": "tflite", "path": f"model{i}.tflite", "precision": "float32", "size_bytes": 1000 - i, "seconds": 1.0,
-         "parity": parity, "sha256": "ab", **row}
+        {
+            "format": "tflite",
+            "path": f"model{i}.tflite",
+            "precision": "float32",
+            "size_bytes": 1000 - i,
+            "seconds": 1.0,
+            "parity": parity,
+            "sha256": "ab",
+            **row,
+        }
         for i, row in enumerate(rows)
-    ]  # fmt: skip
+    ]
     return {
-        "schema": 3, "files": whole, "measured_on": {"split": "validation", "examples": 64}, "machine": "Linux",
-        "inputs": [{"name": "image"}], "outputs": [{"name": "probabilities", "kind": "single_label"}],
+        "schema": 3,
+        "files": whole,
+        "measured_on": {"split": "validation", "examples": 64},
+        "machine": "Linux",
+        "inputs": [{"name": "image"}],
+        "outputs": [{"name": "probabilities", "kind": "single_label"}],
         "calibration": None,
-    }  # fmt: skip
+    }
 
 
 def row_of(accuracy, **more):
@@ -544,7 +741,9 @@ def row_of(accuracy, **more):
 
 
 def test_a_file_is_passed_undecided_or_failed_with_its_interval(tmp_path):
-    undecided = measured("probabilities", "accuracy", "accuracy", 0.9, "undecided", enough_examples=1200)
+    undecided = measured(
+        "probabilities", "accuracy", "accuracy", 0.9, "undecided", enough_examples=1200
+    )
     files = files_of(
         row_of(measured("probabilities", "accuracy", "accuracy", 0.9, interval=[0.8, 0.95])),
         row_of(undecided),
@@ -560,33 +759,55 @@ def test_a_file_is_passed_undecided_or_failed_with_its_interval(tmp_path):
     assert "3.5e-05" in table, "the larger difference, that of single examples"
     assert "Exported file1 kB" in text.replace("file 1", "file1"), "passed ones alone count"
     lines = card.write(tmp_path, tmp_path / "export").read_text().splitlines()
-    assert any(line.endswith("| latency | check |") and "| validation accuracy |" in line for line in lines)
+    assert any(
+        line.endswith("| latency | check |") and "| validation accuracy |" in line for line in lines
+    )
     assert [line.rsplit("| ", 1)[1] for line in lines if line.startswith("| `model")] == [
-        "pass |", "undecided: 64 validation images cannot tell; about 1,200 would |", "FAIL |",
-    ]  # fmt: skip
+        "pass |",
+        "undecided: 64 validation images cannot tell; about 1,200 would |",
+        "FAIL |",
+    ]
 
 
 def test_every_task_of_a_file_has_its_name_and_its_figure(tmp_path):
-    """Not the agreement of the numbers with Keras, called accuracy, while the images' task stands at 56.7 %."""
+    """Not the agreement of the numbers with Keras, called accuracy, while the images' task stands
+    at 56.7 %.
+    """
     content = facts()
     kind, price = content["metrics"]["test"], {"examples": 39, "r2": 0.81, "per_class": {}}
     both = {"examples": 39, "tasks": {"kind": kind, "price": price}}
     heads = [{"name": "accuracy", "key": "accuracy"}, {"name": "R²", "key": "r2"}]
-    content |= {"recipe": "multitask", "metrics": {"test": both}, "measure": {**heads[0], "heads": heads}}
+    content |= {
+        "recipe": "multitask",
+        "metrics": {"test": both},
+        "measure": {**heads[0], "heads": heads},
+    }
     content |= {"test_by_seed": [both], "test_accuracy_by_seed": [0.9]}
     outputs = {
         "kind": measured("kind", "accuracy", "accuracy", 0.567, "undecided", interval=[0.5, 0.6]),
         "price": measured("price", "R²", "r2", 0.81, interval=[-0.22, 0.9]),
     }
     files = files_of(row_of(outputs["kind"], accuracy_of_outputs=outputs))
-    files["outputs"] = [{"name": "kind", "kind": "single_label"}, {"name": "price", "kind": "regression"}]
+    files["outputs"] = [
+        {"name": "kind", "kind": "single_label"},
+        {"name": "price", "kind": "regression"},
+    ]
     files["preprocessing"] = {"outputs": {name: {"kind": "regression"} for name in outputs}}
     text = shown(tmp_path, content, files).text
     table = text[text.index("Exported files") :]
-    for words in ("Validation figure", "kind", "accuracy 56.7 %", "price", "R² 0.81", "-0.22 to 0.90"):
+    for words in (
+        "Validation figure",
+        "kind",
+        "accuracy 56.7 %",
+        "price",
+        "R² 0.81",
+        "-0.22 to 0.90",
+    ):
         assert words in table, words
     written = card.write(tmp_path, tmp_path / "export").read_text()
-    assert "| `model0.tflite` | kind | float32 | 0.00 MB | accuracy 56.7 % (50.0 to 60.0) |" in written
+    assert (
+        "| `model0.tflite` | kind | float32 | 0.00 MB | accuracy 56.7 % (50.0 to 60.0) |" in written
+    )
     assert "| `model0.tflite` | price | float32 | 0.00 MB | R² 0.81 (-0.22 to 0.90) |" in written
 
 
@@ -594,7 +815,11 @@ def test_a_phase_names_the_figure_that_it_watched(tmp_path):
     content = facts()
     _, second = content["schedule"]["phases"]
     del second["best_validation_accuracy"]
-    second |= {"watched": "entity F1", "best_validation_watched": 0.456, "best_validation_loss": 1.5}
+    second |= {
+        "watched": "entity F1",
+        "best_validation_watched": 0.456,
+        "best_validation_loss": 1.5,
+    }
     text = shown(tmp_path, content).text
     assert "Best validation accuracy" not in text
     assert "Kept epoch, on validation images" in text
@@ -602,23 +827,38 @@ def test_a_phase_names_the_figure_that_it_watched(tmp_path):
     assert "entity F1 45.6 %" in text
 
 
-KEPT = {"phase": "head", "epoch": 2, "of_all": 2, "watched": "validation loss", "value": 1.25, "rule": "best"}
+KEPT = {
+    "phase": "head",
+    "epoch": 2,
+    "of_all": 2,
+    "watched": "validation loss",
+    "value": 1.25,
+    "rule": "best",
+}
 
 
 def test_the_kept_epoch_is_marked_and_said(tmp_path):
     """Before, nothing said which epoch of which phase the model is."""
     seen = page(make_run(tmp_path / "run", facts() | {"kept": KEPT}))
-    assert "The upright line marks what was kept: epoch 2 of head, the best one by validation loss 1.25." in seen.text
-    curves = [a["aria-label"] for a in seen.all("div") if "against the epoch" in a.get("aria-label", "")]
+    assert (
+        "The upright line marks what was kept: epoch 2 of head, the best one by validation loss "
+        "1.25." in seen.text
+    )
+    curves = [
+        a["aria-label"] for a in seen.all("div") if "against the epoch" in a.get("aria-label", "")
+    ]
     assert len(curves) == 2
     assert all(label.endswith(" Kept: epoch 2.") for label in curves)
     share = {"watched": "validation entity F1", "value": 0.456, "rule": "last", "adapted": "adabn"}
     told = report_training.kept_epoch({"kept": KEPT | share})["text"]
     assert told.replace("\u202f", " ") == (
-        "epoch 2 of head, the last one, which no validation figure chose (validation entity F1 45.6 %); adabn adapted it "
+        "epoch 2 of head, the last one, which no validation figure chose (validation entity F1 "
+        "45.6 %); adabn adapted it "
         "afterwards"
     )
-    assert "upright line" not in page(make_run(tmp_path / "older", facts())).text, "a run of an older Graft"
+    assert "upright line" not in page(make_run(tmp_path / "older", facts())).text, (
+        "a run of an older Graft"
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"epoch": "2"}, {"value": None}, {"of_all": None}, {"phase": 3}])
@@ -635,7 +875,9 @@ def test_a_damaged_kept_epoch_is_one_line(wrong, tmp_path):
 def test_a_tagger_has_the_accuracy_of_its_tags_and_an_entity_f1():
     assert wording.metric_name("accuracy", "f1") == "token accuracy"
     assert wording.metric_name("slots_accuracy", "f1") == "slots: token accuracy"
-    assert wording.metric_name("like_binary_accuracy", "average_precision") == "like: binary accuracy"
+    assert (
+        wording.metric_name("like_binary_accuracy", "average_precision") == "like: binary accuracy"
+    )
     assert wording.metric_name("token_accuracy", "f1") == "token accuracy"
     assert wording.metric_name("kind_accuracy", "accuracy") == "kind: accuracy"
     assert wording.metric_name("my_task_loss", "") == "my_task: loss"
@@ -666,10 +908,19 @@ def test_swept_learning_rates_and_the_price_of_a_phase_are_shown(tmp_path):
     first, second = content["schedule"]["phases"][:2]
     sweep = {"rates": [1e-6, 1e-4, 1e-2], "losses": [2.0, 1.5, 3.0], "suggested": 1.2e-4}
     first |= {"rate_finder": sweep, "images_per_second": 1234.5, "cached": True}
-    second |= {"rate_finder": {**sweep, "suggested": None}, "images_per_second": 12.0, "cached": False}
+    second |= {
+        "rate_finder": {**sweep, "suggested": None},
+        "images_per_second": 12.0,
+        "cached": False,
+    }
     shown = page(make_run(tmp_path / "run", content))
     assert not shown.broken
-    for part in (f"{first['name']}: 1.2e-04", "1,234 images/s", "frozen blocks cached", "12 images/s"):
+    for part in (
+        f"{first['name']}: 1.2e-04",
+        "1,234 images/s",
+        "frozen blocks cached",
+        "12 images/s",
+    ):
         assert part in shown.text
     labels = [attributes.get("aria-label", "") for attributes in shown.all("div")]
     assert "Loss against the learning rate. Suggested: 1.2e-04." in labels
@@ -677,7 +928,9 @@ def test_swept_learning_rates_and_the_price_of_a_phase_are_shown(tmp_path):
 
 
 def test_many_labels_and_large_pictures_stay_small(tmp_path):
-    """A hundred labels are all shown; of a thousand, those that matter; below two megabytes either way."""
+    """A hundred labels are all shown; of a thousand, those that matter; below two megabytes either
+    way.
+    """
     for count in (100, 1000):
         labels = [f"label number {i}" for i in range(count)]
         matrix = np.diag(np.full(count, 30))
@@ -733,10 +986,13 @@ def test_a_figure_that_is_not_known_breaks_nothing(tmp_path, capsys):
     both = {"examples": 40, "tasks": {"kind": content["metrics"]["test"], "age": age}}
     heads = [{"name": "accuracy", "key": "accuracy"}, {"name": "R²", "key": "r2"}]
     content |= {
-        "recipe": "multitask", "metrics": {"validation": both, "test": both}, "measure": {**heads[0], "heads": heads},
-        "test_by_seed": [both, both], "test_accuracy_by_seed": [0.9, 0.9],
+        "recipe": "multitask",
+        "metrics": {"validation": both, "test": both},
+        "measure": {**heads[0], "heads": heads},
+        "test_by_seed": [both, both],
+        "test_accuracy_by_seed": [0.9, 0.9],
         "sharing": [evaluation.sharing("age", "r2", [None, None], [None, None])],
-    }  # fmt: skip
+    }
     run = make_run(tmp_path / "run", content)
     page = Page(report.write(run).read_text())
     assert "On test images: kind accuracy 92.3 % (39 answers), age R² – (1 answer)." in page.text
@@ -754,7 +1010,9 @@ def test_wilson_interval():
         assert low - 1e-12 <= right / examples <= high + 1e-12
         for p in (low, high):
             if 1e-9 < p < 1 - 1e-9:
-                assert abs(right / examples - p) == pytest.approx(1.959964 * np.sqrt(p * (1 - p) / examples), rel=1e-6)
+                assert abs(right / examples - p) == pytest.approx(
+                    1.959964 * np.sqrt(p * (1 - p) / examples), rel=1e-6
+                )
 
 
 @pytest.mark.parametrize(
@@ -776,7 +1034,14 @@ def test_durations(seconds, words):
 
 @pytest.mark.parametrize(
     ("size", "words"),
-    [(None, "–"), (0, "0 B"), (999, "999 B"), (999_400, "999 kB"), (999_900, "1 MB"), (9_112_345, "9.11 MB")],
+    [
+        (None, "–"),
+        (0, "0 B"),
+        (999, "999 B"),
+        (999_400, "999 kB"),
+        (999_900, "1 MB"),
+        (9_112_345, "9.11 MB"),
+    ],
 )
 def test_sizes(size, words):
     assert wording.byte_size(size).replace("\u202f", " ") == words
@@ -784,7 +1049,13 @@ def test_sizes(size, words):
 
 def test_a_curve_draws_both_lines_and_takes_the_colours_of_the_page():
     nan = float("nan")
-    svg = figures.curve("loss", [3, 2, 1], [3, nan, 2], ["$a$", "$a$", "second phase that has a very long name"], False)
+    svg = figures.curve(
+        "loss",
+        [3, 2, 1],
+        [3, nan, 2],
+        ["$a$", "$a$", "second phase that has a very long name"],
+        False,
+    )
     root = ET.fromstring(svg)
     words = ["".join(node.itertext()) for node in root.iter() if node.tag.endswith("text")]
     assert {"$a$", "2", "training", "validation", "epoch"} <= set(words)
@@ -798,7 +1069,9 @@ def test_a_curve_draws_both_lines_and_takes_the_colours_of_the_page():
     ET.fromstring(figures.curve("loss", [0.5], [0.5], ["a"], True))
     assert "kept" not in svg
     marked = ET.fromstring(figures.curve("loss", [3, 2], [3, 2], ["a", "a"], False, kept=2))
-    assert "kept" in {"".join(node.itertext()) for node in marked.iter() if node.tag.endswith("text")}
+    assert "kept" in {
+        "".join(node.itertext()) for node in marked.iter() if node.tag.endswith("text")
+    }
 
 
 def test_pictures_are_small_files_of_the_right_shape():
@@ -831,24 +1104,30 @@ def test_the_hottest_place_in_words():
 
 
 def red_and_blue(scale):
-    """A classifier of red against blue whose feature map is the picture in patches; logits grow with `scale`."""
+    """A classifier of red against blue whose feature map is the picture in patches; logits grow
+    with `scale`.
+    """
     import keras
 
-    from zoo.heads import single_label
-    from zoo.stack import stack
+    from graft.zoo.graph.stack import stack
+    from graft.zoo.heads.heads import single_label
 
     inputs = keras.Input((32, 32, 3), name="image")
     colours = keras.layers.Conv2D(2, 1, use_bias=False, name="colours")
     patches = keras.layers.AveragePooling2D(4, name="patches")(colours(inputs))
     model = stack(keras.Model(inputs, patches, name="patches_net"), [single_label(["red", "blue"])])
     colours.set_weights([np.float32([[[[1, 0], [0, 0], [0, 1]]]])])
-    model.get_layer("probabilities_dense").set_weights([scale * np.eye(2, dtype="float32"), np.zeros(2, "float32")])
+    model.get_layer("probabilities_dense").set_weights(
+        [scale * np.eye(2, dtype="float32"), np.zeros(2, "float32")]
+    )
     return model
 
 
 @pytest.fixture(scope="module")
 def two_patches():
-    """A red patch at the upper left (map cell 1, 2), a smaller blue one at the lower right (6, 5)."""
+    """A red patch at the upper left (map cell 1, 2), a smaller blue one at the lower right (6,
+    5).
+    """
     picture = np.zeros((1, 32, 32, 3), "float32")
     picture[0, 4:8, 8:12, 0] = 255
     picture[0, 24:27, 20:23, 2] = 255
@@ -878,7 +1157,11 @@ def test_grad_cam_takes_more_pictures_than_a_step_and_none(monkeypatch, two_patc
     model = red_and_blue(0.1)
     many = np.concatenate([two_patches, np.zeros_like(two_patches), two_patches])
     maps = explain.grad_cam(model, many, np.array([0, 0, 1]))
-    assert [figures.hottest_place(heat) for heat in maps] == ["upper left", "nowhere", "lower right"]
+    assert [figures.hottest_place(heat) for heat in maps] == [
+        "upper left",
+        "nowhere",
+        "lower right",
+    ]
     assert explain.grad_cam(model, many[:0], np.array([], int)).shape == (0, 8, 8)
 
 
@@ -892,15 +1175,17 @@ def test_grad_cam_after_saving_and_of_a_real_architecture(tmp_path, tiny_model):
     assert set(maps.max((1, 2)).tolist()) <= {0.0, 1.0}
     assert maps.min() >= 0
     model.save(tmp_path / "model.keras")
-    again = explain.grad_cam(keras.models.load_model(tmp_path / "model.keras"), pictures, np.array([0, 1, 2]))
+    again = explain.grad_cam(
+        keras.models.load_model(tmp_path / "model.keras"), pictures, np.array([0, 1, 2])
+    )
     np.testing.assert_allclose(again, maps, atol=1e-6)
 
 
 def test_grad_cam_refuses_what_it_cannot_explain(two_patches):
     import keras
 
-    from zoo.heads import embedding, single_label
-    from zoo.stack import stack
+    from graft.zoo.graph.stack import stack
+    from graft.zoo.heads.heads import embedding, single_label
 
     model = red_and_blue(0.1)
     with pytest.raises(ConfigError, match="class -1 to 2"):

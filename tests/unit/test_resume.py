@@ -1,4 +1,6 @@
-"""A training that is interrupted after any epoch and resumed ends with the weights of one that ran through."""
+"""A training that is interrupted after any epoch and resumed ends with the weights of one that ran
+through.
+"""
 
 import dataclasses
 import errno
@@ -10,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recipes.engine import workspace
-from recipes.engine.checkpoint import Checkpoint, Checkpoints, epochs_in
-from recipes.engine.fit import train
-from recipes.engine.schedule import Phase
-from recipes.engine.settings import FitSettings
+from graft.recipes.runs import workspace
+from graft.recipes.train.checkpoint import Checkpoint, Checkpoints, epochs_in
+from graft.recipes.train.fit import train
+from graft.recipes.train.schedule import Phase
+from graft.recipes.train.settings import FitSettings
+from graft.zoo.errors import ArtifactError, ConfigError, DiskFull, TrainingError
+from graft.zoo.files import staged_file
+from graft.zoo.graph.stack import backbone_of
 from tests.tiny import HEAD, builder, normalization, pictures
-from zoo.errors import ArtifactError, ConfigError, DiskFull, TrainingError
-from zoo.files import staged_file
-from zoo.stack import backbone_of
 
 PHASES = (Phase("head", "head", 2, 0.01), Phase("all", "all", 2, 0.01, batch_norm="train"))
 SEEDS = [3, 4]
@@ -31,7 +33,9 @@ def data():
 
 
 def run(data, folder, store=None, settings=PLAIN, seeds=SEEDS):
-    return train(builder(normalization), HEAD, PHASES, data, seeds, settings, folder=folder, store=store)
+    return train(
+        builder(normalization), HEAD, PHASES, data, seeds, settings, folder=folder, store=store
+    )
 
 
 class Killed(BaseException):
@@ -59,14 +63,25 @@ def test_early_stopping_is_remembered(data, tmp_path, monkeypatch):
     monkeypatch.setattr("tests.unit.test_resume.PHASES", (still,))
     settings = FitSettings(batch_size=8, patience=3)
     _, (expected,) = run(data, None, settings=settings, seeds=[0])
-    interrupted_after(monkeypatch, expected.phases[0]["epochs_run"], data, tmp_path, settings=settings, seeds=[0])
+    interrupted_after(
+        monkeypatch, expected.phases[0]["epochs_run"], data, tmp_path, settings=settings, seeds=[0]
+    )
     _, (got,) = run(data, tmp_path, settings=settings, seeds=[0])
     assert got.phases[0]["epochs_run"] == expected.phases[0]["epochs_run"] < 30
     assert got.phases[0]["best_epoch"] == expected.phases[0]["best_epoch"]
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
-    state = Checkpoint(1, 2, [np.ones(3)], [np.arange(2)], [np.zeros((1, 2))], {"wait": 1}, [{"loss": 0.5}], [{"a": 1}])
+    state = Checkpoint(
+        1,
+        2,
+        [np.ones(3)],
+        [np.arange(2)],
+        [np.zeros((1, 2))],
+        {"wait": 1},
+        [{"loss": 0.5}],
+        [{"a": 1}],
+    )
     Checkpoints(tmp_path).save(7, state)
     got = Checkpoints(tmp_path).load(7)
     for name, value in vars(state).items():
@@ -100,7 +115,9 @@ def test_what_no_seed_changed_is_held_and_written_once(data, tmp_path):
 
 def test_a_damaged_checkpoint_is_said(tmp_path):
     (tmp_path / "seed-0.npz").write_bytes(b"PK\x03\x04 not much")
-    with pytest.raises(ArtifactError, match=r"seed-0.npz' cannot be read .*train anew with --overwrite"):
+    with pytest.raises(
+        ArtifactError, match=r"seed-0.npz' cannot be read .*train anew with --overwrite"
+    ):
         Checkpoints(tmp_path).load(0)
 
 
@@ -119,7 +136,8 @@ def test_a_loss_that_is_not_a_number_stops(data, tmp_path):
         return model
 
     with pytest.raises(
-        TrainingError, match=r"loss is nan in phase 'head', epoch 1, by step 3, with a peak learning rate of 1.0e-02"
+        TrainingError,
+        match=r"loss is nan in phase 'head', epoch 1, by step 3, with a peak learning rate of 1.0e-02",
     ):
         train(build, HEAD, PHASES, data, [0], settings, folder=tmp_path)
 
@@ -147,7 +165,8 @@ def test_an_interrupted_run_is_kept_and_resumed(tmp_path, capsys):
     assert "--resume goes on with it" in capsys.readouterr().err
     assert not out.exists()
     with pytest.raises(
-        ConfigError, match="was begun and interrupted: --resume goes on with it, --overwrite starts anew"
+        ConfigError,
+        match="was begun and interrupted: --resume goes on with it, --overwrite starts anew",
     ):
         begin(out)
     begin(out, resume=True, keep=False, error=None)
@@ -208,7 +227,8 @@ def test_resume_with_other_settings_names_them(tmp_path):
     with pytest.raises(Killed):
         begin(out)
     with pytest.raises(
-        ConfigError, match=r"other settings: learning_rate \(0.1 then, 0.2 now\), views \(4 then, 2 now\)"
+        ConfigError,
+        match=r"other settings: learning_rate \(0.1 then, 0.2 now\), views \(4 then, 2 now\)",
     ):
         begin(out, resume=True, learning_rate=0.2, fit={"views": 2})
     with pytest.raises(ConfigError, match="content or splits of the data"):
@@ -235,7 +255,10 @@ def test_the_disk_filling_up_keeps_what_was_done(tmp_path):
 
 @pytest.mark.parametrize(
     ("keep", "told"),
-    [(True, "free some space; --resume then goes on after the last finished epoch"), (False, "no epoch was finished")],
+    [
+        (True, "free some space; --resume then goes on after the last finished epoch"),
+        (False, "no epoch was finished"),
+    ],
 )
 def test_a_file_that_fills_the_disk_is_named_with_what_is_kept(keep, told, tmp_path):
     """The file itself cannot know: it says of itself that nothing was left behind."""
@@ -291,10 +314,13 @@ def test_an_interrupted_training_that_was_to_replace_a_run_goes_on(tmp_path):
     with pytest.raises(Killed):
         begin(out, overwrite=True)
     with pytest.raises(
-        ConfigError, match="exists already: .*--resume goes on with the training that was to replace it"
+        ConfigError,
+        match="exists already: .*--resume goes on with the training that was to replace it",
     ):
         begin(out)
-    assert not workspace.finished(out, SETTINGS | {"resume": True}), "it is the one before that is complete"
+    assert not workspace.finished(out, SETTINGS | {"resume": True}), (
+        "it is the one before that is complete"
+    )
     begin(out, resume=True, keep=False, error=None)
     assert [p.name for p in out.iterdir()] == ["run.json"]
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
@@ -309,8 +335,10 @@ def test_what_a_killed_overwrite_left_without_an_epoch_is_swept_by_resume(tmp_pa
 
 
 def test_a_complete_run_without_a_report_gets_one(tmp_path, monkeypatch, capsys):
-    """Graft wrote it after the run took its place, until a kill between the two had left some without."""
-    from recipes.engine import report
+    """Graft wrote it after the run took its place, until a kill between the two had left some
+    without.
+    """
+    from graft.recipes.report import report
 
     out, written = tmp_path / "run", []
     out.mkdir()
@@ -327,7 +355,9 @@ def test_a_complete_run_without_a_report_gets_one(tmp_path, monkeypatch, capsys)
 
 
 def other_backbone():
-    """The same model with another kernel in its stem, as another file of weights under the same path gives."""
+    """The same model with another kernel in its stem, as another file of weights under the same
+    path gives.
+    """
     model = builder(normalization)()
     model.layers[2].kernel.assign(model.layers[2].kernel * -1.0)
     return model
@@ -337,16 +367,22 @@ def test_a_backbone_that_changed_meanwhile_is_refused(data, tmp_path, monkeypatc
     frozen = PHASES[:1]
     monkeypatch.setattr("tests.unit.test_resume.PHASES", frozen)
     interrupted_after(monkeypatch, 1, data, tmp_path)
-    with pytest.raises(ConfigError, match="the weights of the backbone are not those that this training began with"):
+    with pytest.raises(
+        ConfigError, match="the weights of the backbone are not those that this training began with"
+    ):
         train(other_backbone, HEAD, frozen, data, SEEDS, PLAIN, folder=tmp_path)
     capsys.readouterr()
     known = metadata.version
     monkeypatch.setattr(
-        "recipes.engine.checkpoint.metadata.version", lambda name: "0.1" if name == "graft-zoo" else known(name)
+        "graft.recipes.train.checkpoint.metadata.version",
+        lambda name: "0.1" if name == "graft-zoo" else known(name),
     )
     run(data, tmp_path)
     told = " ".join(capsys.readouterr().err.split())
-    assert f"begun with other versions: graft-zoo ({known('graft-zoo')} then, 0.1 now): its result may differ" in told
+    assert (
+        f"begun with other versions: graft-zoo ({known('graft-zoo')} then, 0.1 now): its result "
+        "may differ" in told
+    )
 
 
 def begun_by(content, folder):
@@ -370,9 +406,15 @@ ORIGINS = [
         None,
         r"begun by an older Graft \(checkpoints of format 1, this one goes on with 2\): train anew with --overwrite",
     ),
-    ('{"backbone": "1f", "versions": {"keras": "3"}}', "begun by an older Graft .*: train anew with --overwrite"),
+    (
+        '{"backbone": "1f", "versions": {"keras": "3"}}',
+        "begun by an older Graft .*: train anew with --overwrite",
+    ),
     (OLDER, "begun by an older Graft .*: train anew with --overwrite"),
-    ({"format": 3}, r"begun by a newer Graft \(checkpoints of format 3, .*: update graft-zoo, or train anew with"),
+    (
+        {"format": 3},
+        r"begun by a newer Graft \(checkpoints of format 3, .*: update graft-zoo, or train anew with",
+    ),
     ({"format": "2"}, "origin.json' is damaged: train anew with --overwrite"),
     ({"format": True}, "origin.json' is damaged: train anew with --overwrite"),
     ({"versions": 3}, "origin.json' is damaged: train anew with --overwrite"),
@@ -392,9 +434,12 @@ def test_checkpoints_of_another_graft_are_refused(content, told, tmp_path):
 
 @pytest.mark.parametrize("part", ["transfer", "supervised_only", "shape alone"])
 @pytest.mark.parametrize(("content", "told"), ORIGINS[:4])
-def test_a_run_of_another_graft_is_refused_before_anything_is_done(content, told, part, tmp_path, capsys):
-    """Before, that other settings or data were given was said of what another Graft had only written otherwise; and
-    afterwards that --resume goes on."""
+def test_a_run_of_another_graft_is_refused_before_anything_is_done(
+    content, told, part, tmp_path, capsys
+):
+    """Before, that other settings or data were given was said of what another Graft had only
+    written otherwise; and afterwards that --resume goes on.
+    """
     out = tmp_path / "run"
     with pytest.raises(Killed):
         begin(out)
@@ -408,8 +453,12 @@ def test_a_run_of_another_graft_is_refused_before_anything_is_done(content, told
     assert (out / "run.json").exists()
 
 
-@pytest.mark.parametrize(("content", "goes"), [(None, True), (OLDER, True), ({"format": 3}, False), ({}, False)])
-def test_a_cell_of_a_grid_that_an_older_graft_began_is_trained_anew(content, goes, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("content", "goes"), [(None, True), (OLDER, True), ({"format": 3}, False), ({}, False)]
+)
+def test_a_cell_of_a_grid_that_an_older_graft_began_is_trained_anew(
+    content, goes, tmp_path, capsys
+):
     """Nobody can give --overwrite to one cell, and to the grid it would cost all others."""
     out = tmp_path / "run"
     with pytest.raises(Killed):
@@ -419,7 +468,8 @@ def test_a_cell_of_a_grid_that_an_older_graft_began_is_trained_anew(content, goe
     workspace.drop_older(out)
     assert _folder(out).exists() == (not goes)
     assert (
-        "begun by an older Graft and interrupted: it is trained anew" in " ".join(capsys.readouterr().err.split())
+        "begun by an older Graft and interrupted: it is trained anew"
+        in " ".join(capsys.readouterr().err.split())
     ) == goes
 
 
@@ -430,7 +480,9 @@ def test_a_finished_seed_that_lacks_something_is_damaged(data, tmp_path):
     checkpoints.check_origin(backbone_of(model).get_weights())
     weights = model.get_weights()
     checkpoints.finish(3, {"history": [], "phases": [], "seconds": 1.0}, weights, weights)
-    with pytest.raises(ArtifactError, match=r"seed-3-done.npz' is damaged .*: train anew with --overwrite"):
+    with pytest.raises(
+        ArtifactError, match=r"seed-3-done.npz' is damaged .*: train anew with --overwrite"
+    ):
         run(data, tmp_path)
 
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, r2_score
 
-from export import evidence
-from recipes.engine import head_evaluation
-from recipes.grid import transferability
-from zoo import heads, neighbours, scores, spans
+from graft.export import evidence
+from graft.recipes.grid import transferability
+from graft.recipes.tasks import head_evaluation
+from graft.zoo.heads import heads, neighbours, scores, spans
 
 
 def made(kind, n=60, seed=0):
@@ -79,9 +79,14 @@ def test_equal_targets_do_not_vary_whatever_their_size(value):
 def tagged(n=60, seed=0):
     """(true, predicted) tags of `n` sentences, most of them without an entity."""
     rng = np.random.default_rng(seed)
-    draw = lambda share: [["B-a" if place else "O" for place in row] for row in rng.random((n, 6)) < share]  # noqa: E731
+
+    def draw(share):
+        return [["B-a" if place else "O" for place in row] for row in rng.random((n, 6)) < share]
+
     truth = draw(0.1)
-    return truth, [true if rng.random() < 0.6 else guess for true, guess in zip(truth, draw(0.1), strict=True)]
+    return truth, [
+        true if rng.random() < 0.6 else guess for true, guess in zip(truth, draw(0.1), strict=True)
+    ]
 
 
 @pytest.mark.parametrize("n", [2, 3, 20, 61])
@@ -89,8 +94,14 @@ def tagged(n=60, seed=0):
 def test_leaving_one_out_is_exact(kind, n):
     """As under weights of 0, of which there are n times n."""
     for seed in range(5):
-        made_of = scores.entity_f1(*tagged(n, seed)) if kind == "tags" else scores.score(kind, *made(kind, n, seed))
-        np.testing.assert_allclose(made_of.without(), made_of.under(1 - np.eye(n)), rtol=1e-9, atol=1e-9)
+        made_of = (
+            scores.entity_f1(*tagged(n, seed))
+            if kind == "tags"
+            else scores.score(kind, *made(kind, n, seed))
+        )
+        np.testing.assert_allclose(
+            made_of.without(), made_of.under(1 - np.eye(n)), rtol=1e-9, atol=1e-9
+        )
 
 
 def test_one_label_that_is_called_first_is_left_out_too():
@@ -126,7 +137,9 @@ def test_entities_are_counted_as_everywhere():
     guess = [["B-a", "O", "O"], ["O", "B-b"], ["B-b", "O", "B-a"]]
     assert scores.entity_f1(truth, guess).value == pytest.approx(spans.scores(truth, guess)["f1"])
     assert np.isnan(scores.entity_f1([["O"]], [["O"]]).value), "no entity, nothing to find"
-    assert np.isnan(scores.entity_f1([["O"]], [["B-a"]]).value), "nor does it depend on what was found"
+    assert np.isnan(scores.entity_f1([["O"]], [["B-a"]]).value), (
+        "nor does it depend on what was found"
+    )
     assert scores.entity_f1([["O", "O"]], [["B-a", "O"]]).instead.value == 0.5
 
 
@@ -138,7 +151,9 @@ def test_who_is_alone_in_a_class_does_not_ask():
 
 
 def twins(seed=0):
-    """(vectors of length 1, of which each stands there three times, one-hot targets that differ among them)."""
+    """(vectors of length 1, of which each stands there three times, one-hot targets that differ
+    among them).
+    """
     rng = np.random.default_rng(seed)
     vectors = np.repeat(rng.normal(size=(30, 16)), 3, 0)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -156,13 +171,22 @@ def test_a_tie_counts_by_chance_whatever_the_rounding(count):
     """Before, the first of equally near vectors was asked, and rounding chose which one that is."""
     vectors, targets = twins()
     found = scores.recall(vectors, targets, count).right
-    for other in (rounded_otherwise(vectors), vectors.astype(np.float64), rounded_otherwise(vectors, 2)):
+    for other in (
+        rounded_otherwise(vectors),
+        vectors.astype(np.float64),
+        rounded_otherwise(vectors, 2),
+    ):
         np.testing.assert_allclose(scores.recall(other, targets, count).right, found, atol=1e-9)
     order = np.random.default_rng(3).permutation(90)
-    np.testing.assert_allclose(scores.recall(vectors[order], targets[order], count).right, found[order], atol=1e-9)
+    np.testing.assert_allclose(
+        scores.recall(vectors[order], targets[order], count).right, found[order], atol=1e-9
+    )
     classes = targets.argmax(-1)
     if count == 1:
-        wanted = [np.mean(np.delete(classes[i // 3 * 3 : i // 3 * 3 + 3], i % 3) == classes[i]) for i in range(90)]
+        wanted = [
+            np.mean(np.delete(classes[i // 3 * 3 : i // 3 * 3 + 3], i % 3) == classes[i])
+            for i in range(90)
+        ]
         np.testing.assert_allclose(found, wanted)
 
 
@@ -192,7 +216,10 @@ def test_there_is_one_recall_at_1():
 
 
 def test_a_head_and_a_gate_know_one_figure():
-    for kind, head in (("multi_label", heads.multi_label("abcd")), ("regression", heads.regression("ab"))):
+    for kind, head in (
+        ("multi_label", heads.multi_label("abcd")),
+        ("regression", heads.regression("ab")),
+    ):
         outputs, targets = made(kind)
         said = head_evaluation.figures_of(head, outputs, targets)[scores.figure_of(kind)["key"]]
         assert said == pytest.approx(scores.score(kind, outputs, targets).value)
@@ -239,8 +266,12 @@ def test_the_nearest_are_those_of_a_stable_sort_whatever_the_stretch(monkeypatch
     for held in (1, 100, 2**22):
         monkeypatch.setattr(neighbours, "COMPARED", held)
         for count in (1, 5, 200):
-            np.testing.assert_array_equal(neighbours.nearest_others(vectors, count), expected[:, : min(count, 59)])
-    np.testing.assert_array_equal(neighbours.nearest_others(vectors, 5, np.array([7, 3])), expected[[7, 3], :5])
+            np.testing.assert_array_equal(
+                neighbours.nearest_others(vectors, count), expected[:, : min(count, 59)]
+            )
+    np.testing.assert_array_equal(
+        neighbours.nearest_others(vectors, 5, np.array([7, 3])), expected[[7, 3], :5]
+    )
     assert neighbours.nearest_others(vectors[:1], 5).shape == (1, 0)
 
 

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from recipes.grid import plan, search
-from recipes.grid.grid import Grid
-from zoo.errors import ConfigError
+from graft.recipes.grid import plan, search
+from graft.recipes.grid.grid import Grid
+from graft.zoo.errors import ConfigError
 
 TRAINING = """
 import json, sys, time
@@ -39,7 +39,9 @@ def planned(schedules=("fine_tune",)):
 
 @pytest.fixture
 def grid(tmp_path, monkeypatch):
-    """(a grid with one finished cell, a function that says what the trials reach and how slowly)."""
+    """(a grid with one finished cell, a function that says what the trials reach and how
+    slowly).
+    """
     pytest.importorskip("optuna")
     made = Grid(planned(), tmp_path, None, None, 1, None, "")
     cell = tmp_path / "cells" / "mobilenet_v2-fine_tune-0"
@@ -50,7 +52,9 @@ def grid(tmp_path, monkeypatch):
         content = {"schedule": {"phases": phases}, "measure": {"name": key, "key": key}}
         (cell / "run.json").write_text(json.dumps(content))
         script = TRAINING.format(accuracies=accuracies, pauses=pauses, key=key, diverged=diverged)
-        monkeypatch.setattr(plan, "command", lambda p, c, out: [sys.executable, "-c", script, str(out)])
+        monkeypatch.setattr(
+            plan, "command", lambda p, c, out: [sys.executable, "-c", script, str(out)]
+        )
 
     monkeypatch.setattr(search, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(search, "FIRST", 2)
@@ -59,10 +63,20 @@ def grid(tmp_path, monkeypatch):
 
 
 ROWS = [
-    {"cell": f"mobilenet_v2-{s}-0", "backbone": "mobilenet_v2", "schedule": s, "fraction": 1.0, "seed": 0, "status": "done",
-     "validation": 0.7, "test": 0.7, "train_seconds": 1.0, "cached_seconds": 0.0}
+    {
+        "cell": f"mobilenet_v2-{s}-0",
+        "backbone": "mobilenet_v2",
+        "schedule": s,
+        "fraction": 1.0,
+        "seed": 0,
+        "status": "done",
+        "validation": 0.7,
+        "test": 0.7,
+        "train_seconds": 1.0,
+        "cached_seconds": 0.0,
+    }
     for s in ("fine_tune", "scratch")
-]  # fmt: skip
+]
 
 
 def states(folder):
@@ -75,10 +89,13 @@ def test_a_hopeless_trial_is_stopped_and_a_dead_one_is_passed_over(grid, capsys)
     trials([0.8, 0.9, 0.1, None], [0.1, 0.1, 3.0, 0.0])
     search.run(made, ROWS, 4)
     assert states(made.out) == ["complete", "complete", "pruned", "fail"]
-    assert not (made.out / "search" / "mobilenet_v2-fine_tune" / "trial-2").exists()  # it did not come to its end
+    assert not (
+        made.out / "search" / "mobilenet_v2-fine_tune" / "trial-2"
+    ).exists()  # it did not come to its end
     said = capsys.readouterr().out
     assert (
-        "the best of 4 settings for mobilenet_v2 + fine_tune reaches 90.0 % on validation data (70.0 % in the grid "
+        "the best of 4 settings for mobilenet_v2 + fine_tune reaches 90.0 % on validation data "
+        "(70.0 % in the grid "
         "with the same seed)" in said
     )
     assert "50.0 % on test data" in said

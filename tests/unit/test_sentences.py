@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from recipes.engine import sentences, splits
-from recipes.engine.sentences import Columns, load
-from zoo.errors import DataError, GraftError, UnknownName
+from graft.recipes.data import sentences, splits
+from graft.recipes.data.sentences import Columns, load
+from graft.zoo.errors import DataError, GraftError, UnknownName
 
 GOOD = "text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40))
 
@@ -24,8 +24,12 @@ def write(tmp_path):
 
 def test_tables_of_all_kinds_hold_the_same(write):
     rows = [("one, two", "a"), ('a "quoted" word', "b"), ("line\u0085end", "a"), ("ünï", "b")]
-    as_csv = "text,label\n" + "".join('"{}",{}\n'.format(t.replace('"', '""'), label) for t, label in rows)
-    as_tsv = "text\tlabel\n" + "".join('"{}"\t{}\n'.format(t.replace('"', '""'), label) for t, label in rows)
+    as_csv = "text,label\n" + "".join(
+        '"{}",{}\n'.format(t.replace('"', '""'), label) for t, label in rows
+    )
+    as_tsv = "text\tlabel\n" + "".join(
+        '"{}"\t{}\n'.format(t.replace('"', '""'), label) for t, label in rows
+    )
     import json
 
     as_jsonl = "".join(json.dumps({"text": t, "label": label}) + "\n" for t, label in rows)
@@ -36,9 +40,15 @@ def test_tables_of_all_kinds_hold_the_same(write):
 
 
 def test_columns_and_splits_have_names(write):
-    path = write("x.csv", "review,stars,split\ngood,5,train\nbad,1,train\nfine,5,train\nawful,1,train\nok,5,dev\n")
+    path = write(
+        "x.csv",
+        "review,stars,split\ngood,5,train\nbad,1,train\nfine,5,train\nawful,1,train\nok,5,dev\n",
+    )
     source = load(path, need=("label",), columns=Columns("review", "stars"))
-    assert {name: len(part) for name, part in source.splits.items()} == {"train": 4, "validation": 1}
+    assert {name: len(part) for name, part in source.splits.items()} == {
+        "train": 4,
+        "validation": 1,
+    }
 
 
 def test_several_labels_in_a_cell_and_none(write):
@@ -76,23 +86,49 @@ def test_intents_and_slots_in_three_files(write, tmp_path):
 CASES = {
     "empty text": ("x.csv", GOOD + ",a\n", "line 42: the column 'text' is empty"),
     "only whitespace": ("x.csv", GOOD + "   ,a\n", "line 42: the column 'text' is empty"),
-    "NaN": ("x.csv", GOOD + "hello,NaN\n", "line 42: 'NaN' in the column 'label' cannot be told from a missing value"),
-    "NaN in JSON": ("x.jsonl", '{"text": NaN, "label": "a"}\n', "line 1: the column 'text' is empty"),
-    "null in JSON": ("x.jsonl", '{"text": "x", "label": null}\n', "line 1: the column 'label' is empty"),
+    "NaN": (
+        "x.csv",
+        GOOD + "hello,NaN\n",
+        "line 42: 'NaN' in the column 'label' cannot be told from a missing value",
+    ),
+    "NaN in JSON": (
+        "x.jsonl",
+        '{"text": NaN, "label": "a"}\n',
+        "line 1: the column 'text' is empty",
+    ),
+    "null in JSON": (
+        "x.jsonl",
+        '{"text": "x", "label": null}\n',
+        "line 1: the column 'label' is empty",
+    ),
     "no JSON": ("x.jsonl", "{text}\n", "line 1: not JSON"),
-    "two delimiters": ("x.csv", GOOD.replace(",", ";|"), "line 1: the cells seem to be separated by semicolons or bars"),
-    "another encoding": ("x.csv", GOOD.encode() + "caf\xe9,a\n".encode("latin-1"), "line 42, column 4: byte 0xe9"),
+    "two delimiters": (
+        "x.csv",
+        GOOD.replace(",", ";|"),
+        "line 1: the cells seem to be separated by semicolons or bars",
+    ),
+    "another encoding": (
+        "x.csv",
+        GOOD.encode() + "caf\xe9,a\n".encode("latin-1"),
+        "line 42, column 4: byte 0xe9",
+    ),
     "too many cells": ("x.csv", GOOD + "one, two,a\n", "line 42: 3 cells, the header has 2"),
-    "no such column": ("x.csv", "review,label\nx,a\n", "has no column 'text': it has review, label"),
+    "no such column": (
+        "x.csv",
+        "review,label\nx,a\n",
+        "has no column 'text': it has review, label",
+    ),
     "one class": ("x.csv", "text,label\nx,a\ny,a\n", "holds one class only (a)"),
     "label in test only": (
-        "x.csv", "text,label,split\n" + "x,a,train\ny,b,train\n" * 3 + "z,c,test\n", "the label 'c' of"
+        "x.csv",
+        "text,label,split\n" + "x,a,train\ny,b,train\n" * 3 + "z,c,test\n",
+        "the label 'c' of",
     ),
     "one label like several": ("x.csv", "text,label\n" + "x,a;b\ny,c\n" * 3, "the label 'a;b' of"),
     "unknown split": ("x.csv", "text,label,split\nx,a,trian\n", "split 'trian'; expected train"),
     "nothing": ("x.csv", "text,label\n", "holds no sentences"),
     "another kind of file": ("x.pdf", "text", "is no data source: expected one of .csv"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("name", "content", "said"), CASES.values(), ids=CASES)
@@ -110,7 +146,11 @@ TAGGED = {
         "line 3: 'I-place' of 'Oslo' stands behind 'B-per'",
     ),
     "no IOB2 at all": ("x.conll", "Oslo place\n", "line 1: the tag 'place' of 'Oslo' is not IOB2"),
-    "one column": ("x.conll", "a O\nOslo\n", "line 2: 'Oslo' is one column, expected a word and its tag"),
+    "one column": (
+        "x.conll",
+        "a O\nOslo\n",
+        "line 2: 'Oslo' is one column, expected a word and its tag",
+    ),
     "different lengths": ("x.csv", "text,tags\na b,O O\na b,O\n", "line 3: 2 words but 1 tags"),
     "tag in test only": (
         "x.csv",
@@ -154,12 +194,18 @@ def test_missing_splits_are_made_by_label_and_found_again(write):
 def test_commands_are_what_their_card_says():
     source = load("commands", need=("label", "tags"))
     everything = [s for part in source.splits.values() for s in part]
-    assert {name: len(part) for name, part in source.splits.items()} == {"train": 288, "validation": 96, "test": 96}
+    assert {name: len(part) for name, part in source.splits.items()} == {
+        "train": 288,
+        "validation": 96,
+        "test": 96,
+    }
     assert len(source.labels) == 8
     assert len({tag[2:] for tag in sentences.tag_names(source)} - {""}) == 15
     assert len({s.text for s in everything}) == 480
     forms = [
-        " ".join(w if t == "O" else t[2:] for w, t in zip(s.words, s.tags, strict=True) if t[0] != "I")
+        " ".join(
+            w if t == "O" else t[2:] for w, t in zip(s.words, s.tags, strict=True) if t[0] != "I"
+        )
         for s in everything
     ]
     assert len(set(forms)) == 480, "two sentences are the same but for their slots"

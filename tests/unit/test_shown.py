@@ -1,4 +1,6 @@
-"""Labels, names of files and texts are shown, never obeyed: on the terminal, in tables, in Markdown."""
+"""Labels, names of files and texts are shown, never obeyed: on the terminal, in tables, in
+Markdown.
+"""
 
 import csv
 import io
@@ -6,14 +8,14 @@ import sys
 
 import pytest
 
-from recipes.engine import progress
-from recipes.engine.predict_outputs import cells_of, table
-from recipes.engine.report_training import read_history
-from recipes.engine.schedule import table as schedule_table
-from recipes.grid.ledger import read_rows
-from zoo.errors import ArtifactError
-from zoo.files import write_table
-from zoo.shown import csv_cell, csv_text, markdown, markdown_code, one_line, shown
+from graft.recipes.grid.ledger import read_rows
+from graft.recipes.report.report_training import read_history
+from graft.recipes.runs.predict_outputs import cells_of, table
+from graft.recipes.train.schedule import table as schedule_table
+from graft.zoo import terminal as progress
+from graft.zoo.errors import ArtifactError
+from graft.zoo.files import write_table
+from graft.zoo.shown import csv_cell, csv_text, markdown, markdown_code, one_line, shown
 
 NASTY = "[red]\x1b[2J\x9bm\tx\ny\u202e\u2028\udcff"
 SHOWN = r"[red]\x1b[2J\x9bm\tx\ny\u202e\u2028\udcff"
@@ -32,7 +34,19 @@ def test_an_error_is_one_line():
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "'=1", "''=1"]
+    "text",
+    [
+        "=1+1",
+        "+cmd|' /C calc'!A0",
+        "-2+3",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "\n=1",
+        "\uff1d1",
+        "'=1",
+        "''=1",
+    ],
 )
 def test_a_spreadsheet_computes_no_cell(text):
     assert csv_cell(text) == f"'{text}"
@@ -48,9 +62,23 @@ def test_numbers_and_other_cells_stay(value):
 
 def test_tables_that_are_read_again_say_the_same(tmp_path):
     write_table(tmp_path / "history.csv", [{"phase": "=evil()", "loss": -1.5, "=x_loss": 2.0}])
-    assert (tmp_path / "history.csv").read_text().splitlines() == ["phase,loss,'=x_loss", "'=evil(),-1.5,2.0"]
-    assert read_history(tmp_path / "history.csv") == {"phase": ["=evil()"], "loss": [-1.5], "=x_loss": [2.0]}
-    row = {"cell": "@cell", "backbone": "-b@c", "schedule": "full", "status": "done", "cause": "", "test": -0.5}
+    assert (tmp_path / "history.csv").read_text().splitlines() == [
+        "phase,loss,'=x_loss",
+        "'=evil(),-1.5,2.0",
+    ]
+    assert read_history(tmp_path / "history.csv") == {
+        "phase": ["=evil()"],
+        "loss": [-1.5],
+        "=x_loss": [2.0],
+    }
+    row = {
+        "cell": "@cell",
+        "backbone": "-b@c",
+        "schedule": "full",
+        "status": "done",
+        "cause": "",
+        "test": -0.5,
+    }
     write_table(tmp_path / "bench.csv", [row])
     assert read_rows(tmp_path / "bench.csv") == [row | {"cause": None}]
 
@@ -61,12 +89,18 @@ def test_predictions_in_a_table_are_no_formulas(tmp_path):
         write(answer)
     with (tmp_path / "a.csv").open(newline="") as file:
         assert next(iter(csv.DictReader(file))) == {
-            "input": "'=1.png", "label": "'@evil", "probability": "1.0", "score_@evil": "1.0",
-        }  # fmt: skip
+            "input": "'=1.png",
+            "label": "'@evil",
+            "probability": "1.0",
+            "score_@evil": "1.0",
+        }
 
 
 def test_markdown_neither_formats_nor_links():
-    text = markdown("[a](javascript:x) `b` *c* | <d> \\ &e https://evil.example www.evil.example ![f](g)\n# h \x1b")
+    text = markdown(
+        "[a](javascript:x) `b` *c* | <d> \\ &e https://evil.example www.evil.example ![f](g)\n# h "
+        "\x1b"
+    )
     for piece in ("[a]", " `b`", "*c*", "|", "<", "https://", "www.", "\n", "\x1b"):
         assert piece not in text.replace("\\" + piece[:1], "") or piece in ("|",)
     assert r"\[a\](javascript:x)" in text
@@ -89,9 +123,15 @@ def test_messages_are_neither_markup_nor_commands(capsys):
 
 def test_tables_are_neither_markup_nor_commands(capsys):
     row = {
-        "name": f"[/x]{NASTY}", "blocks": 0, "total_blocks": 3, "trainable_parameters": 1, "total_parameters": 2,
-        "epochs": 1, "learning_rate": 0.1, "batch_norm": "inference",
-    }  # fmt: skip
+        "name": f"[/x]{NASTY}",
+        "blocks": 0,
+        "total_blocks": 3,
+        "trainable_parameters": 1,
+        "total_parameters": 2,
+        "epochs": 1,
+        "learning_rate": 0.1,
+        "batch_norm": "inference",
+    }
     progress.say(schedule_table(f"[/t]{NASTY}", [row]))
     drawn = capsys.readouterr().err
     assert "\x1b" not in drawn

@@ -1,4 +1,6 @@
-"""Folders, tables and built-in names become the same plain records; every defect is one line that names the place."""
+"""Folders, tables and built-in names become the same plain records; every defect is one line that
+names the place.
+"""
 
 import json
 import os
@@ -8,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recipes.engine import splits, tasks
-from recipes.engine.images import decode_examples, decode_pictures
-from recipes.engine.sources import Example, Source, load
-from zoo import vision
-from zoo.errors import ConfigError, DataError, UnknownName
+from graft.recipes.codecs.images import decode_examples, decode_pictures
+from graft.recipes.data import splits, tasks
+from graft.recipes.data.sources import Example, Source, load
+from graft.zoo import vision
+from graft.zoo.errors import ConfigError, DataError, UnknownName
 
 
 def picture(path, shade=0):
@@ -35,8 +37,13 @@ def test_class_folders(tmp_path):
     source = load(str(tmp_path))
     assert source.labels == ("a", "b")
     assert [example.name for example in source.splits["train"]] == [
-        "a/0.png", "a/1.png", "a/deeper/x.JPG", "b/0.png", "b/1.png", "b/2.png",
-    ]  # fmt: skip
+        "a/0.png",
+        "a/1.png",
+        "a/deeper/x.JPG",
+        "b/0.png",
+        "b/1.png",
+        "b/2.png",
+    ]
 
 
 def test_a_name_that_is_no_utf8_can_be_written_down(tmp_path):
@@ -62,22 +69,33 @@ def test_split_folders_go_by_label_name_not_by_position(tmp_path):
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
 def test_tables(tmp_path, suffix):
     fill(tmp_path / "pictures", {"a": 2, "b": 2})
-    rows = [(f"pictures/{label}/{i}.png", label, split) for label in "ab" for i, split in ((0, ""), (1, "train"))]
+    rows = [
+        (f"pictures/{label}/{i}.png", label, split)
+        for label in "ab"
+        for i, split in ((0, ""), (1, "train"))
+    ]
     rows.append(("pictures/a/0.png", "a", "val"))
     table = tmp_path / f"data.{suffix}"
     if suffix == "jsonl":
-        table.write_text("\n".join(json.dumps(dict(zip(("path", "label", "split"), r, strict=True))) for r in rows))
+        table.write_text(
+            "\n".join(
+                json.dumps(dict(zip(("path", "label", "split"), r, strict=True))) for r in rows
+            )
+        )
     else:
         mark = "," if suffix == "csv" else "\t"
         # As spreadsheets save it: with a byte order mark.
         text = "\n".join(mark.join(r) for r in [("path", "label", "split"), *rows])
         table.write_text(text, encoding="utf-8-sig")
     source = load(str(table))
-    assert {split: len(examples) for split, examples in source.splits.items()} == {"train": 4, "validation": 1}
+    assert {split: len(examples) for split, examples in source.splits.items()} == {
+        "train": 4,
+        "validation": 1,
+    }
 
 
 def test_pictures_without_labels_are_those_of_the_train_split(tmp_path):
-    from recipes.engine.sources import load_unlabelled
+    from graft.recipes.data.sources import load_unlabelled
 
     def names(spec):
         return [example.name for example in load_unlabelled(str(spec)).splits["train"]]
@@ -99,18 +117,27 @@ def test_pictures_without_labels_are_those_of_the_train_split(tmp_path):
     assert names(tmp_path / "a") == ["deep/er.png", "loose.png"]
     assert names(tmp_path / "b") == ["train/x/1.png"]
     assert names(tmp_path / "c") == ["bus/2.png", "train/1.png"]  # vehicles
-    for table, rows in (("e.csv", "a/loose.png,train\nnowhere.png,test\n"), ("f.csv", "a/loose.png,test\n")):
+    for table, rows in (
+        ("e.csv", "a/loose.png,train\nnowhere.png,test\n"),
+        ("f.csv", "a/loose.png,test\n"),
+    ):
         (tmp_path / table).write_text(f"path,split\n{rows}")
     assert names(tmp_path / "e.csv") == ["a/loose.png"]
     for spec in ("d", "f.csv"):
-        with pytest.raises(DataError, match=f"'.*{spec}' has no train split to learn from, only test: name the folder"):
+        with pytest.raises(
+            DataError,
+            match=f"'.*{spec}' has no train split to learn from, only test: name the folder",
+        ):
             names(tmp_path / spec)
 
 
 def test_other_column_names(tmp_path):
     fill(tmp_path, {"a": 2, "b": 2})
     (tmp_path / "t.csv").write_text("file,kind\na/0.png,x\na/1.png,x\nb/0.png,y\nb/1.png,y\n")
-    assert load(str(tmp_path / "t.csv"), path_column="file", label_column="kind").labels == ("x", "y")
+    assert load(str(tmp_path / "t.csv"), path_column="file", label_column="kind").labels == (
+        "x",
+        "y",
+    )
 
 
 def test_digits_are_built_in():
@@ -147,10 +174,19 @@ def folder_with(counts, *empty):
         (folder_with({"a": 2}, "b"), "class folder .*b' holds no pictures"),
         (folder_with({"a": 2}), "holds one class only"),
         (folder_with({"a": 2, "b": 1}), "class 'b' .* has one picture"),
-        (folder_with({"train/a": 2, "train/b": 2, "test/c": 1}), "class 'c' .* has no picture to train on"),
+        (
+            folder_with({"train/a": 2, "train/b": 2, "test/c": 1}),
+            "class 'c' .* has no picture to train on",
+        ),
         (folder_with({"test/a": 2, "test/b": 2}), "no train split"),
-        (folder_with({"train/a": 2, "train/b": 2, "stray/a": 2}), "mixes split folders with 'stray'"),
-        (folder_with({"val/a": 2, "validation/b": 2, "train/a": 2}), "two folders for the split 'validation'"),
+        (
+            folder_with({"train/a": 2, "train/b": 2, "stray/a": 2}),
+            "mixes split folders with 'stray'",
+        ),
+        (
+            folder_with({"val/a": 2, "validation/b": 2, "train/a": 2}),
+            "two folders for the split 'validation'",
+        ),
         (bad_table("path,kind\na/0.png,x\n"), "no column 'label': it has path, kind"),
         (bad_table("file,label\na/0.png,x\n"), "no column 'path'"),
         (bad_table("path,label\na/0.png,x\na/1.png,\n"), "line 3: the column 'label' is empty"),
@@ -168,7 +204,7 @@ def test_bad_sources_are_one_line(tmp_path, make, message):
 
 def test_a_quote_that_nobody_closes_and_half_a_character(tmp_path, monkeypatch):
     (tmp_path / "t.csv").write_text('path,label\na.png,"x\n' + "b.png,y\n" * 50)
-    monkeypatch.setattr("recipes.engine.tables.LONGEST_CELL", 100)
+    monkeypatch.setattr("graft.recipes.data.tables.LONGEST_CELL", 100)
     with pytest.raises(DataError, match="is a quote opened there or before that nobody closes"):
         load(str(tmp_path / "t.csv"))
     (tmp_path / "t.jsonl").write_text('{"path": "a.png", "label": "\\ud83d"}\n')
@@ -210,8 +246,14 @@ def test_missing_splits_are_stratified_and_repeatable():
     source = of({"a": 40, "b": 20})
     full, made = splits.complete(source, 3)
     assert made == ("test", "validation")
-    per_label = {s: {x: sum(e.label == x for e in full.splits[s]) for x in "ab"} for s in full.splits}
-    assert per_label == {"train": {"a": 28, "b": 14}, "validation": {"a": 6, "b": 3}, "test": {"a": 6, "b": 3}}
+    per_label = {
+        s: {x: sum(e.label == x for e in full.splits[s]) for x in "ab"} for s in full.splits
+    }
+    assert per_label == {
+        "train": {"a": 28, "b": 14},
+        "validation": {"a": 6, "b": 3},
+        "test": {"a": 6, "b": 3},
+    }
     names = [{e.name for e in full.splits[s]} for s in full.splits]
     assert len(set.union(*names)) == 60
     shuffled = Source("made", source.labels, {"train": source.splits["train"][::-1]})
@@ -224,18 +266,28 @@ def test_missing_splits_are_stratified_and_repeatable():
 def test_the_same_picture_is_never_in_two_splits_that_are_made():
     source = of({"a": 30, "b": 30})
     twice = [Example(e.image, e.label, f"copy of {e.name}") for e in source.splits["train"]]
-    full, _ = splits.complete(Source("made", source.labels, {"train": (*source.splits["train"], *twice)}), 0)
+    full, _ = splits.complete(
+        Source("made", source.labels, {"train": (*source.splits["train"], *twice)}), 0
+    )
     assert splits.duplicates_across(full) == []
-    assert {name: len(part) for name, part in full.splits.items()} == {"train": 88, "validation": 16, "test": 16}
+    assert {name: len(part) for name, part in full.splits.items()} == {
+        "train": 88,
+        "validation": 16,
+        "test": 16,
+    }
 
 
 def test_splits_are_made_of_training_data_only():
-    with pytest.raises(DataError, match="has no train split from which to make the missing validation split"):
+    with pytest.raises(
+        DataError, match="has no train split from which to make the missing validation split"
+    ):
         splits.complete(of({"a": 9}, "test"), 0)
 
 
 def test_existing_splits_stay():
-    source = Source("made", ("a", "b"), {**of({"a": 9, "b": 9}).splits, **of({"a": 2}, "test").splits})
+    source = Source(
+        "made", ("a", "b"), {**of({"a": 9, "b": 9}).splits, **of({"a": 2}, "test").splits}
+    )
     full, made = splits.complete(source, 0)
     assert made == ("validation",)
     assert full.splits["test"] == source.splits["test"]
@@ -261,10 +313,16 @@ def test_duplicates_across_splits_are_counted_and_warned_of(tmp_path, capsys):
     fill(tmp_path / "test", {"a": 1, "b": 1}, 0)  # the shade starts anew: a/0 again; b/0 equals a/1
     fill(tmp_path / "validation", {"a": 1}, 90)
     source = load(str(tmp_path))
-    assert splits.duplicates_across(source) == [("test/a/0.png", "train/a/0.png"), ("test/b/0.png", "train/a/1.png")]
+    assert splits.duplicates_across(source) == [
+        ("test/a/0.png", "train/a/0.png"),
+        ("test/b/0.png", "train/a/1.png"),
+    ]
     assert splits.warn_of_concerns(source, "", "mobilenet_v2", 0) == 2
     warned = " ".join(capsys.readouterr().err.split())
-    assert "'test/a/0.png' has the same content as 'train/a/0.png' of another split (and 1 more)" in warned
+    assert (
+        "'test/a/0.png' has the same content as 'train/a/0.png' of another split (and 1 more)"
+        in warned
+    )
     assert "the validation split has no example of 'b'" in warned
 
 
@@ -287,11 +345,19 @@ def test_a_backbone_that_has_seen_what_is_held_out_is_warned_of(tmp_path, capsys
 def test_the_fingerprint_follows_content_and_label_but_not_order():
     source = of({"a": 4, "b": 4})
     reference = splits.fingerprint(source)
-    assert splits.fingerprint(Source("x", source.labels, {"train": source.splits["train"][::-1]})) == reference
+    assert (
+        splits.fingerprint(Source("x", source.labels, {"train": source.splits["train"][::-1]}))
+        == reference
+    )
     assert splits.fingerprint(splits.complete(source, 1)[0]) == reference
     first, *rest = source.splits["train"]
-    for changed in (Example(first.image + 1, "a", first.name), Example(first.image, "b", first.name)):
-        assert splits.fingerprint(Source("x", source.labels, {"train": (changed, *rest)})) != reference
+    for changed in (
+        Example(first.image + 1, "a", first.name),
+        Example(first.image, "b", first.name),
+    ):
+        assert (
+            splits.fingerprint(Source("x", source.labels, {"train": (changed, *rest)})) != reference
+        )
 
 
 def test_evaluation_gets_the_same_test_split_or_is_refused():
@@ -313,7 +379,9 @@ def test_bad_pictures_stop_or_are_skipped_and_counted(tmp_path):
     (tmp_path / "a" / "1.png").write_bytes(b"")
     (tmp_path / "b" / "2.png").write_bytes(b"nonsense")
     source = load(str(tmp_path))
-    with pytest.raises(DataError, match="a/1.png' is not a readable picture .* \\(and 1 more\\): mend or remove it"):
+    with pytest.raises(
+        DataError, match="a/1.png' is not a readable picture .* \\(and 1 more\\): mend or remove it"
+    ):
         decode_examples(source.splits["train"], source.labels, 8)
     images = decode_examples(source.splits["train"], source.labels, 8, skip_bad=True)
     assert len(images) == 4
@@ -322,14 +390,18 @@ def test_bad_pictures_stop_or_are_skipped_and_counted(tmp_path):
     assert images.classes.tolist() == [0, 0, 1, 1]
     with pytest.raises(DataError, match="the label 'b' is not one of the model's 1"):
         decode_examples(source.splits["train"], ("a",), 8)
-    only_bad = [example for example in source.splits["train"] if example.name in ("a/1.png", "b/2.png")]
+    only_bad = [
+        example for example in source.splits["train"] if example.name in ("a/1.png", "b/2.png")
+    ]
     with pytest.raises(DataError, match="none of the 2 pictures"):
         decode_examples(only_bad, source.labels, 8, skip_bad=True)
 
 
 @pytest.fixture
 def odd_folder(tmp_path):
-    """Two class folders of pictures, and in one of them all that has the name of a picture and is none."""
+    """Two class folders of pictures, and in one of them all that has the name of a picture and is
+    none.
+    """
     fill(tmp_path, {"a": 4, "b": 4})
     odd = tmp_path / "a"
     os.mkfifo(odd / "pipe.png")
@@ -361,8 +433,13 @@ def test_what_has_the_name_of_a_picture_and_is_none_is_one_bad_picture(odd_folde
     images = decode_examples(examples, source.labels, 8, skip_bad=True)
     assert len(images) == 8
     for name, cause in ODD.items():
-        assert any(name in message and cause in message for message in images.skipped), (name, images.skipped)
-    with pytest.raises(DataError, match=rf"\(and {len(ODD) - 1} more\): mend or remove it, or pass --skip-bad"):
+        assert any(name in message and cause in message for message in images.skipped), (
+            name,
+            images.skipped,
+        )
+    with pytest.raises(
+        DataError, match=rf"\(and {len(ODD) - 1} more\): mend or remove it, or pass --skip-bad"
+    ):
         decode_examples(examples, source.labels, 8)
 
 
@@ -373,14 +450,19 @@ def test_a_table_may_name_them_too(odd_folder):
     source = load(str(table))
     assert len(decode_examples(source.splits["train"], source.labels, 8, skip_bad=True)) == 4
     table.write_text("path,kind,grey:\n" + "".join(f"{name},{name[0]},1\n" for name in names))
-    source = tasks.load(str(table), (tasks.Task("kind", "kind"), tasks.Task("grey", "grey:", "regression")))
+    source = tasks.load(
+        str(table), (tasks.Task("kind", "kind"), tasks.Task("grey", "grey:", "regression"))
+    )
     targets = {"kind": np.zeros((len(names), 2))}
     assert len(decode_pictures(source.splits["train"], targets, 8, skip_bad=True)) == 4
 
 
 @pytest.mark.parametrize(
     ("error", "cause"),
-    [(MemoryError(), "the memory does not suffice"), (PermissionError(13, "no"), "permission denied")],
+    [
+        (MemoryError(), "the memory does not suffice"),
+        (PermissionError(13, "no"), "permission denied"),
+    ],
 )
 def test_what_cannot_be_read_now_is_one_bad_picture(tmp_path, monkeypatch, error, cause):
     fill(tmp_path, {"a": 3, "b": 3})

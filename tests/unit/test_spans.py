@@ -7,19 +7,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.engine.head_evaluation import figures_of, headline
-from recipes.engine.sentences import Sentence
-from recipes.engine.texts import encode
-from zoo.heads import tags
-from zoo.spans import scores, spans
-from zoo.text import word_piece
+from graft.recipes.codecs.texts import encode
+from graft.recipes.data.sentences import Sentence
+from graft.recipes.tasks.head_evaluation import figures_of, headline
+from graft.zoo.heads.heads import tags
+from graft.zoo.heads.spans import scores, spans
+from graft.zoo.text import word_piece
 
 WORDS = word_piece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "x"], lowercase=True)
 TAGS = ("O", "B-per", "I-per", "B-place", "I-place")
 
 
 def test_spans_of_a_sentence():
-    assert spans(["B-per", "I-per", "O", "B-place", "B-place"]) == {("per", 0, 2), ("place", 3, 4), ("place", 4, 5)}
+    assert spans(["B-per", "I-per", "O", "B-place", "B-place"]) == {
+        ("per", 0, 2),
+        ("place", 3, 4),
+        ("place", 4, 5),
+    }
     assert spans([]) == set()
 
 
@@ -44,7 +48,10 @@ def test_the_figures_are_those_of_seqeval(pairs):
     ours = scores(truth, guess)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = [f(truth, guess) for f in (seqeval.precision_score, seqeval.recall_score, seqeval.f1_score)]
+        theirs = [
+            f(truth, guess)
+            for f in (seqeval.precision_score, seqeval.recall_score, seqeval.f1_score)
+        ]
     mine = [ours["precision"], ours["recall"], ours["f1"]]
     if any(map(spans, truth + guess)):
         assert mine == pytest.approx(theirs)
@@ -62,8 +69,18 @@ def test_without_any_entity_nothing_can_be_said():
 def test_figures_of_sentences_without_entities_are_not_known():
     head = tags(("O", "B-per"))
     targets = encode(
-        [Sentence("x", "", "1", ("x",), ("O",))], WORDS, [head], (), inputs=("token_ids",), max_length=8
+        [Sentence("x", "", "1", ("x",), ("O",))],
+        WORDS,
+        [head],
+        (),
+        inputs=("token_ids",),
+        max_length=8,
     ).targets
     found = figures_of(head, np.array([[1.0, 0.0]] * len(targets.values)), targets)
-    assert (found["f1"], found["precision"], found["recall"], found["accuracy"]) == (None, None, None, 1.0)
+    assert (found["f1"], found["precision"], found["recall"], found["accuracy"]) == (
+        None,
+        None,
+        None,
+        1.0,
+    )
     assert headline([head], found) is None

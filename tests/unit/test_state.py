@@ -1,18 +1,20 @@
-"""What Keras derives from weights survives every copy of them, and a file is judged beside the model as it was given."""
+"""What Keras derives from weights survives every copy of them, and a file is judged beside the
+model as it was given.
+"""
 
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from export import graph
-from export.export import Examples, export_model
-from export.manifest import Description
-from recipes.engine import run
+from graft.export.convert import graph
+from graft.export.export import Examples, export_model
+from graft.export.manifest import Description
+from graft.recipes.runs import run
+from graft.zoo.backbones.own import build_backbone, kind_of
+from graft.zoo.errors import CheckFailed
+from graft.zoo.graph import state
 from tests.tiny import pictures
-from zoo import state
-from zoo.errors import CheckFailed
-from zoo.keras_file import build_backbone, kind_of
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.uniform(0, 255, (64, 16, 16, 3)).astype("float32")
@@ -43,7 +45,9 @@ def test_a_backbone_of_ones_own_keeps_its_normalization(tmp_path):
     np.testing.assert_allclose(copy(PIXELS), wanted, atol=1e-5)
     fresh = build_backbone(tmp_path / "own.keras", "own", fresh=True)
     normalized = keras.Model(fresh.inputs[0], fresh.layers[1].output)(PIXELS)
-    assert abs(float(np.mean(normalized))) < 0.1, "random weights, but the pixels that it is made for"
+    assert abs(float(np.mean(normalized))) < 0.1, (
+        "random weights, but the pixels that it is made for"
+    )
 
 
 def test_setting_weights_derives_again():
@@ -85,12 +89,14 @@ def exported(model, folder, **settings):
 
 
 def test_files_are_judged_beside_the_model_as_it_was_given(tmp_path, monkeypatch):
-    monkeypatch.setattr("export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
     (row,) = exported(adapted("mixed_bfloat16"), tmp_path / "whole")
     assert row["status"] == "pass", row
     assert row["parity"]["batch_1_diff"] is not None
 
-    monkeypatch.setattr("export.export.as_float32", lambda model: keras.models.clone_model(graph.as_float32(model)))
+    monkeypatch.setattr(
+        "export.export.as_float32", lambda model: keras.models.clone_model(graph.as_float32(model))
+    )
     (row,) = exported(adapted("mixed_bfloat16"), tmp_path / "lossy")
     assert row["status"] == "fail"
 
@@ -149,14 +155,24 @@ def test_the_kind_of_a_model_is_read_from_its_graph(activation, units, kind):
 
 
 def test_what_went_wrong_in_a_training_is_said():
-    from zoo import heads
+    from graft.zoo.heads import heads
 
     head = heads.regression(["price"], name="price")
     exploded = {"seed": 0, "trainings": {"transfer": [{"seed": 0, "diverged": {"all": 4e15}}]}}
     found = run.concerns(exploded, {"r2": -0.4}, [head])
     assert found["diverged"]
-    assert "'transfer' diverged in phase 'all' (seed 0): its loss ended at 4e+15" in found["warnings"][0]
-    assert "'price' is worse than always answering the mean (R² -0.40 on the test split)" in found["warnings"][1]
-    sound = {"seed": 0, "trainings": {"transfer": [{"seed": 0, "diverged": {}}]}, "warnings": ["texts are cut"]}
+    assert (
+        "'transfer' diverged in phase 'all' (seed 0): its loss ended at 4e+15"
+        in found["warnings"][0]
+    )
+    assert (
+        "'price' is worse than always answering the mean (R² -0.40 on the test split)"
+        in found["warnings"][1]
+    )
+    sound = {
+        "seed": 0,
+        "trainings": {"transfer": [{"seed": 0, "diverged": {}}]},
+        "warnings": ["texts are cut"],
+    }
     fine = run.concerns(sound, {"tasks": {"price": {"r2": 0.4}}}, [head])
     assert fine == {"warnings": ["texts are cut"], "diverged": False}

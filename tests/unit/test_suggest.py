@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from recipes.commands import suggest as command
-from recipes.grid import suggest
-from zoo import backbone_table
-from zoo.errors import ConfigError
+from graft.recipes.commands import suggest as command
+from graft.recipes.grid import suggest
+from graft.zoo.backbones import table as backbone_table
+from graft.zoo.errors import ConfigError
 
 
 @pytest.fixture
@@ -31,7 +31,10 @@ def test_a_ranking_of_one_is_refused_before_the_data_is_read(nothing_downloaded)
 def test_two_backbones_on_the_machine_are_ranked(nothing_downloaded):
     row = backbone_table.find("mobilenet_v2")
     (nothing_downloaded / row.download.file.format(size=224)).touch()
-    assert {entry.name for entry in suggest.default_entries()} == {"mobilenet_v2", "mobilenet_v2_0.35"}
+    assert {entry.name for entry in suggest.default_entries()} == {
+        "mobilenet_v2",
+        "mobilenet_v2_0.35",
+    }
 
 
 class Clock:

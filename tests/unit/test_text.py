@@ -1,4 +1,6 @@
-"""Tokenizers: the same ids in Python, in KerasHub and in TensorFlow's operators, and files that hold all of it."""
+"""Tokenizers: the same ids in Python, in KerasHub and in TensorFlow's operators, and files that
+hold all of it.
+"""
 
 import io
 import json
@@ -8,15 +10,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.engine import text_session
+from graft.recipes.runs import text_session
+from graft.zoo import text
+from graft.zoo.errors import WeightsError
+from graft.zoo.words import given_words
 from tests.conftest import WORDS
-from zoo import text
-from zoo.errors import WeightsError
-from zoo.words import given_words
 
 PIECES = list(
     dict.fromkeys(
-        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *"abcdefgrstu.,!'", *(f"##{c}" for c in "abcdefgrst")]
+        [
+            "[PAD]",
+            "[UNK]",
+            "[CLS]",
+            "[SEP]",
+            "[MASK]",
+            *WORDS,
+            *"abcdefgrstu.,!'",
+            *(f"##{c}" for c in "abcdefgrst"),
+        ]
     )
 )
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -66,22 +77,37 @@ def test_a_word_without_a_piece_has_no_tag(bert):
     tags[:, 0] = 0.9
     tags[np.flatnonzero(firsts == 2)] = [0.1, 0.9]
     sentence, places = given_words(words)
-    found = text_session.said({"kind": "tags", "labels": ["O", "B-fruit"]}, tags, places, firsts, sentence)
+    found = text_session.said(
+        {"kind": "tags", "labels": ["O", "B-fruit"]}, tags, places, firsts, sentence
+    )
     assert found["words"] == ["red", "apple"]
-    assert [(entity["type"], entity["text"]) for entity in found["entities"]] == [("fruit", "apple")]
+    assert [(entity["type"], entity["text"]) for entity in found["entities"]] == [
+        ("fruit", "apple")
+    ]
 
 
 def test_a_file_of_hugging_face_loses_its_truncation_and_padding():
     settings = json.loads(text.word_piece(PIECES, lowercase=True).json)
-    settings["truncation"] = {"max_length": 4, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    settings["truncation"] = {
+        "max_length": 4,
+        "strategy": "LongestFirst",
+        "stride": 0,
+        "direction": "Right",
+    }
     settings["padding"] = {
-        "strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
+        "strategy": {"Fixed": 9},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
         "pad_token": "[PAD]",
-    }  # fmt: skip
+    }
     special = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     settings["added_tokens"] = [{"id": 3, "content": "[SEP]", "special": True, **special}]
     found = text.from_json(json.dumps(settings))
-    assert ids(found, "red green [SEP] apple") == ids(text.word_piece(PIECES, lowercase=True), "red green [SEP] apple")
+    assert ids(found, "red green [SEP] apple") == ids(
+        text.word_piece(PIECES, lowercase=True), "red green [SEP] apple"
+    )
     assert found.pad_id == 0
 
 
@@ -102,20 +128,34 @@ def test_what_is_shipped_gives_the_same_ids(bert, given_text):
     """The json is the tokenizer: written, read by the library alone, it gives what training saw."""
     from tokenizers import Tokenizer
 
-    assert Tokenizer.from_str(bert.json).encode(given_text).ids == ids(bert, given_text, max_length=10_000)[0]
+    assert (
+        Tokenizer.from_str(bert.json).encode(given_text).ids
+        == ids(bert, given_text, max_length=10_000)[0]
+    )
 
 
 def test_operators_of_tensorflow_give_the_same_ids(bert):
-    from export.text_graph import tokenizer_graph
+    from graft.export.convert.text_graph import tokenizer_graph
 
     texts = [
-        "red apple.", "R\u00c9D \u00e4pple!", "\u7d05\u3044 apple", "red\u00a0apple\u3000a",
-        "a\u200bred \x85 \x07 ball", "\U0001f600 red's",
-        "", "  ", "x" * 10_000, "[CLS] red [SEP]", "red\tgreen\nblue", "\u00bd apple",
-    ]  # fmt: skip
+        "red apple.",
+        "R\u00c9D \u00e4pple!",
+        "\u7d05\u3044 apple",
+        "red\u00a0apple\u3000a",
+        "a\u200bred \x85 \x07 ball",
+        "\U0001f600 red's",
+        "",
+        "  ",
+        "x" * 10_000,
+        "[CLS] red [SEP]",
+        "red\tgreen\nblue",
+        "\u00bd apple",
+    ]
     made = tokenizer_graph(bert, 64)(np.array([t.encode() for t in texts]))
     lengths = made["padding_mask"].numpy().sum(-1)
-    assert [row[:n].tolist() for row, n in zip(made["token_ids"].numpy(), lengths, strict=True)] == ids(bert, *texts)
+    assert [
+        row[:n].tolist() for row, n in zip(made["token_ids"].numpy(), lengths, strict=True)
+    ] == ids(bert, *texts)
     cut = tokenizer_graph(bert, 5)(np.array([b"red green blue apple ball"]))
     assert cut["token_ids"].numpy().tolist() == ids(bert, "red green blue apple ball", max_length=5)
 
@@ -167,13 +207,33 @@ def test_unigrams_agree_with_keras_hub():
     rng = np.random.default_rng(0)
     lines = [" ".join(rng.choice(WORDS, 6)) for _ in range(300)]
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=model, vocab_size=45, model_type="unigram", pad_id=0, bos_id=1, eos_id=2,
-        unk_id=3, pad_piece="[PAD]", bos_piece="[CLS]", eos_piece="[SEP]", unk_piece="[UNK]", minloglevel=2,
-    )  # fmt: skip
-    ours = text.sentencepiece_unigram(model.getvalue(), start="[CLS]", end="[SEP]", pad="[PAD]", tail=("[MASK]",))
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        vocab_size=45,
+        model_type="unigram",
+        pad_id=0,
+        bos_id=1,
+        eos_id=2,
+        unk_id=3,
+        pad_piece="[PAD]",
+        bos_piece="[CLS]",
+        eos_piece="[SEP]",
+        unk_piece="[UNK]",
+        minloglevel=2,
+    )
+    ours = text.sentencepiece_unigram(
+        model.getvalue(), start="[CLS]", end="[SEP]", pad="[PAD]", tail=("[MASK]",)
+    )
     theirs = keras_hub.models.DebertaV3Tokenizer(proto=model.getvalue())
-    for given_text in ("the red apple", "  round   box ", "\uff52\uff45\uff44 stone", "a blue ball falls"):
-        assert ids(ours, given_text) == [[1, *np.asarray(theirs(given_text)).tolist(), 2]], given_text
+    for given_text in (
+        "the red apple",
+        "  round   box ",
+        "\uff52\uff45\uff44 stone",
+        "a blue ball falls",
+    ):
+        assert ids(ours, given_text) == [[1, *np.asarray(theirs(given_text)).tolist(), 2]], (
+            given_text
+        )
     with pytest.raises(WeightsError, match="cannot be read"):
         text.sentencepiece_unigram(b"nothing of the kind", start="[CLS]", end="[SEP]", pad="[PAD]")
 
@@ -185,11 +245,22 @@ def test_xlm_roberta_counts_other_special_tokens():
     model = io.BytesIO()
     lines = [" ".join(np.random.default_rng(i).choice(WORDS, 6)) for i in range(300)]
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=model, vocab_size=45, model_type="unigram", unk_id=0, bos_id=1, eos_id=2,
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        vocab_size=45,
+        model_type="unigram",
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
         minloglevel=2,
-    )  # fmt: skip
+    )
     ours = text.sentencepiece_unigram(
-        model.getvalue(), start="<s>", end="</s>", pad="<pad>", head=("<s>", "<pad>", "</s>", "<unk>"), tail=("<mask>",)
+        model.getvalue(),
+        start="<s>",
+        end="</s>",
+        pad="<pad>",
+        head=("<s>", "<pad>", "</s>", "<unk>"),
+        tail=("<mask>",),
     )
     theirs = keras_hub.models.XLMRobertaTokenizer(proto=model.getvalue())
     for given_text in ("the red apple", "a blue ball @ falls"):
@@ -200,5 +271,19 @@ def test_xlm_roberta_counts_other_special_tokens():
 def test_words_of_a_text():
     said = "don't call @anna-b at 7:45 (it's 3.5\u00a0km), #ok?"
     assert text.split_words(said) == [
-        "don", "'t", "call", "@anna-b", "at", "7:45", "(", "it", "'s", "3.5", "km", ")", ",", "#ok", "?",
-    ]  # fmt: skip
+        "don",
+        "'t",
+        "call",
+        "@anna-b",
+        "at",
+        "7:45",
+        "(",
+        "it",
+        "'s",
+        "3.5",
+        "km",
+        ")",
+        ",",
+        "#ok",
+        "?",
+    ]

@@ -1,12 +1,14 @@
-"""Counted words beside every text classifier: what is counted, which model is better, and that it is said plainly."""
+"""Counted words beside every text classifier: what is counted, which model is better, and that it
+is said plainly.
+"""
 
 import numpy as np
 import pytest
 
-from recipes.engine import tfidf
-from recipes.engine.texts import token_texts
-from zoo import heads
-from zoo.scores import score
+from graft.recipes.codecs.texts import token_texts
+from graft.recipes.tasks import tfidf
+from graft.zoo.heads import heads
+from graft.zoo.heads.scores import score
 
 HEAD = heads.single_label(["bad", "good"])
 ENGLISH = {
@@ -56,7 +58,9 @@ def test_the_training_texts_say_what_is_counted(texts, counted):
 
 
 def test_vowel_signs_stay_inside_their_words():
-    model = tfidf.fit((["हिन्दी में", "नमस्ते"], np.eye(2)), (["हिन्दी", "नमस्ते"], np.eye(2)), "single_label")
+    model = tfidf.fit(
+        (["हिन्दी में", "नमस्ते"], np.eye(2)), (["हिन्दी", "नमस्ते"], np.eye(2)), "single_label"
+    )
     assert {"हिन्दी", "में", "नमस्ते"} <= set(model.vectorizer.vocabulary_)
 
 
@@ -81,7 +85,11 @@ def test_c_is_chosen_on_the_validation_split():
     for c in tfidf.GRID:
         features = model.vectorizer.transform(train[0])
         one = tfidf.CountedWords(
-            model.vectorizer, (tfidf._learn(features, train[1][:, 1] > 0, c),), "single_label", c, ""
+            model.vectorizer,
+            (tfidf._learn(features, train[1][:, 1] > 0, c),),
+            "single_label",
+            c,
+            "",
         )
         assert score("single_label", one.predict(validation[0]), validation[1]).value <= reached
 
@@ -93,7 +101,9 @@ def test_several_labels_and_labels_that_always_or_never_hold():
     assert outputs.shape == (20, 4)
     np.testing.assert_array_equal(outputs >= 0.5, targets >= 0.5)
     np.testing.assert_array_equal(outputs[:, 2:], targets[:, 2:])
-    alone = tfidf.fit((texts, targets[:, :1]), (texts, targets[:, :1]), "multi_label").predict(texts)
+    alone = tfidf.fit((texts, targets[:, :1]), (texts, targets[:, :1]), "multi_label").predict(
+        texts
+    )
     np.testing.assert_array_equal(alone >= 0.5, targets[:, :1] >= 0.5)
 
 
@@ -110,7 +120,9 @@ def test_many_labels_have_fewer_terms_and_too_many_are_left(monkeypatch):
 
 
 def compared(outputs, count=60):
-    """`compare` on texts of which counted words get all right; `outputs` make answers of the targets."""
+    """`compare` on texts of which counted words get all right; `outputs` make answers of the
+    targets.
+    """
     part = encoded(*table(ENGLISH, count // 6))
     floor = tfidf.measure([HEAD], {"train": part, "validation": part, "test": part})
     return tfidf.compare(floor, outputs(part.targets))
@@ -121,7 +133,8 @@ def test_counted_words_that_are_better_are_said_to_be_better():
     assert made["decision"] == "lost"
     assert (made["trained"], made["value"], made["examples"]) == (0.5, 1.0, 60)
     assert made["text"].startswith(
-        "counted words (TF-IDF + logistic regression) are better than the model: test accuracy 1.000 against 0.500, "
+        "counted words (TF-IDF + logistic regression) are better than the model: test accuracy "
+        "1.000 against 0.500, "
         "+50.0 points (95 % interval +3"
     )
     assert made["text"].endswith("60 test examples): take them, or another encoder (--backbone)")
@@ -151,7 +164,10 @@ def test_a_model_that_is_better_is_said_to_be_better():
 
 def test_heads_that_choose_no_label_of_a_text_have_no_floor():
     part = encoded(*table(ENGLISH))
-    assert tfidf.measure([heads.embedding(4)], {"train": part, "validation": part, "test": part}) is None
+    assert (
+        tfidf.measure([heads.embedding(4)], {"train": part, "validation": part, "test": part})
+        is None
+    )
 
 
 def test_the_target_of_an_adaptation_is_what_counts():

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from recipes.grid import transferability
-from recipes.grid.transferability import h_score, knn_accuracy, leep, log_me, scores
+from graft.recipes.grid import transferability
+from graft.recipes.grid.transferability import h_score, knn_accuracy, leep, log_me, scores
 
 SPREAD = (0.2, 1.0, 3.0)
 
@@ -26,7 +26,11 @@ def test_tighter_clouds_score_higher(score):
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from(SPREAD), st.sampled_from([log_me, h_score, knn_accuracy]))
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from(SPREAD),
+    st.sampled_from([log_me, h_score, knn_accuracy]),
+)
 def test_neither_names_of_classes_nor_rotations_nor_order_matter(seed, spread, score):
     rows, labels = features(seed, spread)
     rng = np.random.default_rng(seed + 1)
@@ -39,14 +43,19 @@ def test_neither_names_of_classes_nor_rotations_nor_order_matter(seed, spread, s
 
 
 def test_log_me_is_the_largest_evidence():
-    """Against the density of the targets itself, at the best of a fine grid of prior and noise precisions."""
+    """Against the density of the targets itself, at the best of a fine grid of prior and noise
+    precisions.
+    """
     rows, labels = features(3, 1.0, n=30, d=4)
     best = []
     for c in range(3):
         y = np.float64(labels == c)
         best.append(
             max(
-                stats.multivariate_normal.logpdf(y, cov=rows @ rows.T / alpha + np.eye(len(y)) / beta) / len(y)
+                stats.multivariate_normal.logpdf(
+                    y, cov=rows @ rows.T / alpha + np.eye(len(y)) / beta
+                )
+                / len(y)
                 for alpha in np.geomspace(1e-2, 1e4, 61)
                 for beta in np.geomspace(1e-1, 1e3, 61)
             )
@@ -57,7 +66,9 @@ def test_log_me_is_the_largest_evidence():
 def test_log_me_with_more_features_than_examples():
     rows, labels = features(0, 1.0, n=20, d=64)
     assert np.isfinite(log_me(rows, labels))
-    padded = np.concatenate([rows, np.zeros((20, 30))], -1)  # features that say nothing change nothing
+    padded = np.concatenate(
+        [rows, np.zeros((20, 30))], -1
+    )  # features that say nothing change nothing
     assert log_me(padded, labels) == pytest.approx(log_me(rows, labels), abs=1e-6)
 
 

@@ -1,23 +1,25 @@
-"""What the best epoch is chosen by: each figure over the whole validation set, in the units of its task."""
+"""What the best epoch is chosen by: each figure over the whole validation set, in the units of its
+task.
+"""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from recipes.adapt import catalogue, selection
-from recipes.engine import fit
-from recipes.engine.images import Images
-from recipes.engine.optimizer import group_size
-from recipes.engine.schedule import Phase
-from recipes.engine.settings import FitSettings
-from recipes.engine.texts import Ragged, Tagged, token_texts
-from recipes.engine.validation import Validation, Watched
+from graft.recipes.adapt import catalogue, selection
+from graft.recipes.codecs.images import Images
+from graft.recipes.codecs.texts import Ragged, Tagged, token_texts
+from graft.recipes.train import fit
+from graft.recipes.train.optimizer import group_size
+from graft.recipes.train.schedule import Phase
+from graft.recipes.train.settings import FitSettings
+from graft.recipes.train.validation import Validation, Watched
+from graft.zoo.errors import TrainingError
+from graft.zoo.graph.stack import backbone_of, stack
+from graft.zoo.heads import heads
+from graft.zoo.heads.heads import Tasks
 from tests.tiny import GREY, HEAD, PLACE, builder, normalization, pictures, tasked, two_domains
-from zoo import heads
-from zoo.errors import TrainingError
-from zoo.heads import Tasks
-from zoo.stack import backbone_of, stack
 
 QUIET = FitSettings(batch_size=8, cache="off")
 
@@ -40,15 +42,23 @@ def test_each_head_names_what_it_is_watched_by():
     assert Validation(HEAD, data).watched == Watched("validation loss", "min")
     assert Validation(HEAD, data, np.ones(3, np.float32)).watched.name == "validation weighted loss"
     assert Validation(vectors, data).watched == Watched("validation recall at 1", "max")
-    assert Validation(slots, tagged([["O", "B-x"]])).watched == Watched("validation entity F1", "max")
-    assert Validation(slots, tagged([["O", "O"]])).watched == Watched("validation accuracy", "max"), "no entity"
+    assert Validation(slots, tagged([["O", "B-x"]])).watched == Watched(
+        "validation entity F1", "max"
+    )
+    assert Validation(slots, tagged([["O", "O"]])).watched == Watched(
+        "validation accuracy", "max"
+    ), "no entity"
     alone = Images(data.pixels[:3], data.targets[:3], data.names[:3], ())
-    assert Validation(vectors, alone).watched == Watched("validation loss", "min"), "no two of a class"
+    assert Validation(vectors, alone).watched == Watched("validation loss", "min"), (
+        "no two of a class"
+    )
     assert Validation(Tasks((PLACE, GREY)), tasked(12)).watched.mode == "min"
 
 
 def test_an_embedding_is_measured_over_the_whole_set():
-    """Before, a loss over batches in order of length chose the epoch: here no batch of 2 holds a pair."""
+    """Before, a loss over batches in order of length chose the epoch: here no batch of 2 holds a
+    pair.
+    """
     data = pictures(12)
     outputs = np.eye(3, 4, dtype=np.float32)[data.classes]
     found = Validation(heads.embedding(4), data).figures(outputs)
@@ -57,12 +67,19 @@ def test_an_embedding_is_measured_over_the_whole_set():
 
 def test_learned_weights_have_no_say_and_those_of_the_user_have():
     data = tasked(30, 1, gaps=0.2)
-    outputs = {"place": np.full((30, 3), 1 / 3, np.float32), "grey": np.full((30, 1), 120, np.float32)}
+    outputs = {
+        "place": np.full((30, 3), 1 / 3, np.float32),
+        "grey": np.full((30, 1), 120, np.float32),
+    }
     found = Validation(Tasks((PLACE, GREY), None), data).figures(outputs)
     assert found["val_loss"] == pytest.approx(found["val_place_loss"] + found["val_grey_loss"])
-    assert found["val_place_loss"] == pytest.approx(np.log(3), abs=1e-5), "of the known answers alone"
+    assert found["val_place_loss"] == pytest.approx(np.log(3), abs=1e-5), (
+        "of the known answers alone"
+    )
     weighted = Validation(Tasks((PLACE, GREY), (2.0, 0.5)), data).figures(outputs)
-    assert weighted["val_watched"] == pytest.approx(2 * found["val_place_loss"] + 0.5 * found["val_grey_loss"])
+    assert weighted["val_watched"] == pytest.approx(
+        2 * found["val_place_loss"] + 0.5 * found["val_grey_loss"]
+    )
 
 
 def test_class_weights_weigh_what_is_watched():
@@ -88,7 +105,9 @@ def test_the_best_epoch_of_all_phases_is_kept():
     assert result.kept["row"] == int(np.argmin(losses))
     assert result.validation_loss == min(losses)
     outputs = fit.predict(model, data["validation"], [result.weights])[0]
-    assert Validation(HEAD, data["validation"]).figures(outputs)["val_loss"] == pytest.approx(min(losses), abs=1e-4)
+    assert Validation(HEAD, data["validation"]).figures(outputs)["val_loss"] == pytest.approx(
+        min(losses), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
@@ -97,7 +116,9 @@ def test_methods_and_baseline_keep_the_same_epoch(keep):
     data = two_domains()
     phases = (Phase("all", "all", 6, 0.05, batch_norm="train"),)
     for method in (None, catalogue.maker("pseudo_label", 1.0, None)):
-        _, (result,) = fit.train(builder(normalization), HEAD, phases, data, [0], QUIET, method=method, keep=keep)
+        _, (result,) = fit.train(
+            builder(normalization), HEAD, phases, data, [0], QUIET, method=method, keep=keep
+        )
         losses = [row["val_loss"] for row in result.history]
         wanted = int(np.argmin(losses)) if keep == "best" else 5
         assert result.kept["row"] == wanted
@@ -164,10 +185,14 @@ def test_answers_that_are_no_numbers_are_not_judged():
 def watching(monkeypatch, values, phases, keep="best", **settings):
     """A training whose watched validation figure is each of `values` in turn."""
     left, figures = list(values), Validation.figures
-    monkeypatch.setattr(Validation, "figures", lambda *given: figures(*given) | {"val_watched": left.pop(0)})
+    monkeypatch.setattr(
+        Validation, "figures", lambda *given: figures(*given) | {"val_watched": left.pop(0)}
+    )
     data = {"train": pictures(24), "validation": pictures(9, 1)}
     phases = [Phase(f"phase {i}", "head", epochs, 0.01) for i, epochs in enumerate(phases)]
-    _, (result,) = fit.train(builder(normalization), HEAD, phases, data, [0], replace(QUIET, **settings), keep=keep)
+    _, (result,) = fit.train(
+        builder(normalization), HEAD, phases, data, [0], replace(QUIET, **settings), keep=keep
+    )
     return result
 
 
@@ -190,7 +215,8 @@ def test_an_epoch_without_a_number_is_not_kept(monkeypatch, values, phases, keep
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_a_training_without_any_number_ends_with_one_line(monkeypatch, keep):
     with pytest.raises(
-        TrainingError, match=r"validation loss is no number .* 3 epochs; .*--learning-rate .*--clip-norm 1"
+        TrainingError,
+        match=r"validation loss is no number .* 3 epochs; .*--learning-rate .*--clip-norm 1",
     ) as e:
         watching(monkeypatch, [np.nan, np.inf, np.nan], (2, 1), keep)
     assert e.value.exit_code == 1
@@ -208,14 +234,18 @@ def test_what_was_accumulated_is_never_lost(accumulate):
 
 
 def test_a_group_that_is_whole_is_the_same_with_and_without_a_rest():
-    """Two epochs of 6 steps in groups of 4: an update of 4 steps and one of the mean of 2, in each epoch."""
+    """Two epochs of 6 steps in groups of 4: an update of 4 steps and one of the mean of 2, in each
+    epoch.
+    """
     import keras
 
-    from recipes.engine.optimizer import OptimizerSettings, flush, make_optimizer
+    from graft.recipes.train.optimizer import OptimizerSettings, flush, make_optimizer
 
     assert (group_size(8, 6), group_size(4, 6), group_size(1, 6)) == (6, 4, 1)
     variable = keras.Variable([0.0])
-    optimizer = make_optimizer([variable], 0.1, 16, OptimizerSettings(accumulate=4), steps_per_epoch=8)
+    optimizer = make_optimizer(
+        [variable], 0.1, 16, OptimizerSettings(accumulate=4), steps_per_epoch=8
+    )
     optimizer.build([variable])
     seen = []
     for step in range(6):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo import vision
-from zoo.errors import DataError
-from zoo.vision import decode
+from graft.zoo import vision
+from graft.zoo.errors import DataError
+from graft.zoo.vision import decode
 
 
 @pytest.fixture
@@ -20,7 +20,8 @@ def scene() -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    ("mode", "suffix"), [("RGB", "png"), ("P", "png"), ("RGBA", "png"), ("CMYK", "tif"), ("P", "gif")]
+    ("mode", "suffix"),
+    [("RGB", "png"), ("P", "png"), ("RGBA", "png"), ("CMYK", "tif"), ("P", "gif")],
 )
 def test_modes_give_the_same_colours(scene, tmp_path, mode, suffix):
     path = tmp_path / f"scene.{suffix}"
@@ -96,7 +97,12 @@ def test_a_large_jpeg_keeps_its_content(scene, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "cause"),
-    [(b"", "empty"), (b"not a picture at all", "no known image format"), ("cut", "truncated"), (None, "no such file")],
+    [
+        (b"", "empty"),
+        (b"not a picture at all", "no known image format"),
+        ("cut", "truncated"),
+        (None, "no such file"),
+    ],
 )
 def test_unreadable_files_are_named_with_their_cause(scene, tmp_path, content, cause):
     path = tmp_path / "broken.jpg"
@@ -114,7 +120,9 @@ def test_unreadable_files_are_named_with_their_cause(scene, tmp_path, content, c
 
 @pytest.mark.filterwarnings("error")
 def test_what_counts_is_what_decoding_takes(tmp_path):
-    """A JPEG of 200 megapixels is decoded at 1/8; what a header of a few bytes claims is not allocated."""
+    """A JPEG of 200 megapixels is decoded at 1/8; what a header of a few bytes claims is not
+    allocated.
+    """
     Image.new("L", (16320, 12240), 99).save(tmp_path / "p200.jpg")
     assert decode(tmp_path / "p200.jpg", 32).tolist() == np.full((32, 32, 3), 99).tolist()
     too_large = {
@@ -125,16 +133,24 @@ def test_what_counts_is_what_decoding_takes(tmp_path):
     }
     for name, content in too_large.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=rf"{name}' is too large to be decoded: .*make it smaller"):
+        with pytest.raises(
+            DataError, match=rf"{name}' is too large to be decoded: .*make it smaller"
+        ):
             decode(tmp_path / name, 32)
 
 
 def test_passes_over_a_jpeg_are_paid_for(tmp_path, monkeypatch):
-    """A progressive one is held as a whole, and so is one whose colours come one after the other."""
+    """A progressive one is held as a whole, and so is one whose colours come one after the
+    other.
+    """
     rng = np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).resize((1600, 1200))
     costs = {}
-    kinds = {"plain": {}, "whole": {"progressive": True}, "full": {"progressive": True, "subsampling": 0}}
+    kinds = {
+        "plain": {},
+        "whole": {"progressive": True},
+        "full": {"progressive": True, "subsampling": 0},
+    }
     for name, options in kinds.items():
         photo.save(tmp_path / f"{name}.jpg", **options)
         monkeypatch.setattr(vision, "LARGEST_BYTES", 0)
@@ -185,7 +201,9 @@ def test_floats_and_wide_integers_keep_their_range(tmp_path):
         hot[0, 0] = 70000
         for image in (pixels, hot):
             Image.fromarray(image).save(tmp_path / "x.tif")
-            np.testing.assert_allclose(decode(tmp_path / "x.tif", 24)[1, :, 0], 255 * ramp[0], atol=1.5, err_msg=name)
+            np.testing.assert_allclose(
+                decode(tmp_path / "x.tif", 24)[1, :, 0], 255 * ramp[0], atol=1.5, err_msg=name
+            )
     holes = np.float32(ramp)
     holes[:12] = np.nan
     Image.fromarray(holes).save(tmp_path / "holes.tif")
@@ -205,7 +223,9 @@ def test_strips_change_nothing(monkeypatch):
         np.testing.assert_allclose(decode(image, 16), whole, atol=1)
 
 
-@pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"])
+@pytest.mark.parametrize(
+    "content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"]
+)
 def test_a_program_is_no_picture(tmp_path, content):
     (tmp_path / "x.jpg").write_bytes(content)
     with pytest.raises(DataError, match="EPS files are programs"):

@@ -1,4 +1,6 @@
-"""Weights: where they come from and what is refused. The downloads come from a server of our own on this machine."""
+"""Weights: where they come from and what is refused. The downloads come from a server of our own on
+this machine.
+"""
 
 import contextlib
 import hashlib
@@ -13,11 +15,11 @@ import h5py
 import numpy as np
 import pytest
 
-import zoo.weights
-from zoo.backbone_table import find
-from zoo.backbones import build
-from zoo.errors import GraftError, WeightsError
-from zoo.weights import describe, load, resolve, sha256
+from graft.zoo.backbones import weights
+from graft.zoo.backbones.build import build
+from graft.zoo.backbones.table import find
+from graft.zoo.backbones.weights import describe, load, resolve, sha256
+from graft.zoo.errors import GraftError, WeightsError
 
 ROW = find("mobilenet_0.25")
 
@@ -68,7 +70,9 @@ def altered(source, target, change):
 
 def as_float16(file):
     places = []
-    file.visititems(lambda place, item: places.append(place) if isinstance(item, h5py.Dataset) else None)
+    file.visititems(
+        lambda place, item: places.append(place) if isinstance(item, h5py.Dataset) else None
+    )
     for place in places:
         values = file[place][...].astype("float16")
         del file[place]
@@ -86,7 +90,9 @@ def in_a_model(backbone):
 def with_a_classifier(backbone):
     import keras
 
-    return keras.Model(backbone.input, keras.layers.Dense(3)(keras.layers.Flatten()(backbone.output)))
+    return keras.Model(
+        backbone.input, keras.layers.Dense(3)(keras.layers.Flatten()(backbone.output))
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -104,7 +110,8 @@ def test_a_model_around_the_backbone(backbone, blank, tmp_path, around, name):
     path = tmp_path / name
     model.save_weights(path) if name == "m.weights.h5" else model.save(path)
     if name == "m.h5" and around is in_a_model:
-        # The old layout keeps an inner model as one heap of arrays, in an order that depends on what was frozen.
+        # The old layout keeps an inner model as one heap of arrays, in an order that depends on
+        # what was frozen.
         assert "does not fit backbone 'mobilenet_0.25'" in refusal(blank, path)
     else:
         load(blank, ROW, path)
@@ -115,7 +122,9 @@ def test_a_model_around_the_backbone(backbone, blank, tmp_path, around, name):
 def test_a_file_of_keras_applications_with_its_top(blank, tmp_path, name):
     import keras
 
-    model = keras.applications.MobileNet(alpha=0.25, weights=None, input_shape=(32, 32, 3), classes=7)
+    model = keras.applications.MobileNet(
+        alpha=0.25, weights=None, input_shape=(32, 32, 3), classes=7
+    )
     path = tmp_path / name
     model.save_weights(path) if name == "top.weights.h5" else model.save(path)
     load(blank, ROW, path)
@@ -128,7 +137,9 @@ def test_float16_numbers_are_cast(backbone, blank, weights_file, tmp_path):
     load(blank, ROW, altered(weights_file, tmp_path / "half.weights.h5", as_float16))
     for variable, other in zip(blank.weights, backbone.weights, strict=True):
         assert variable.dtype == "float32"
-        np.testing.assert_array_equal(variable, np.asarray(other).astype("float16").astype("float32"))
+        np.testing.assert_array_equal(
+            variable, np.asarray(other).astype("float16").astype("float32")
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -148,14 +159,20 @@ def refusal(model, path) -> str:
     before = [np.array(variable) for variable in model.weights]
     with pytest.raises(WeightsError) as caught:
         load(model, ROW, path)
-    assert all(np.array_equal(value, variable) for value, variable in zip(before, model.weights, strict=True))
+    assert all(
+        np.array_equal(value, variable)
+        for value, variable in zip(before, model.weights, strict=True)
+    )
     return str(caught.value)
 
 
 def test_another_architecture_names_the_first_layer_and_both_shapes(weights_file):
     text = complaint(find("mobilenet_v2_0.35"), weights_file)
     assert "does not fit backbone 'mobilenet_v2_0.35'" in text
-    assert "layer 'Conv1' has shape (3, 3, 3, 16), in the file (called 'conv1' there) shape (3, 3, 3, 8)" in text
+    assert (
+        "layer 'Conv1' has shape (3, 3, 3, 16), in the file (called 'conv1' there) shape (3, 3, 3, "
+        "8)" in text
+    )
 
 
 def test_another_width_names_the_first_layer_and_both_shapes(weights_file):
@@ -182,14 +199,26 @@ def put(place, values):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (delete("layers/conv2d_13"), "the file has no layer 'conv_pw_13', which has shape (1, 1, 256, 256)"),
-        (delete("layers/batch_normalization_2/vars/3"), "layer 'conv_pw_1_bn' has shapes (16,), (16,), (16,), (16,), in"),
+        (
+            delete("layers/conv2d_13"),
+            "the file has no layer 'conv_pw_13', which has shape (1, 1, 256, 256)",
+        ),
+        (
+            delete("layers/batch_normalization_2/vars/3"),
+            "layer 'conv_pw_1_bn' has shapes (16,), (16,), (16,), (16,), in",
+        ),
         (put("layers/conv2d_1/vars/1", np.zeros(16)), "in the file shapes (1, 1, 8, 16), (16,)"),
-        (put("layers/conv2d/vars/0", np.zeros((3, 3, 3, 8), "int8")), "layer 'conv1' has float32 numbers, in the file int8"),
-        (put("layers/conv2d/vars/0", np.full((3, 3, 3, 8), np.nan)), "holds numbers that are not finite"),
+        (
+            put("layers/conv2d/vars/0", np.zeros((3, 3, 3, 8), "int8")),
+            "layer 'conv1' has float32 numbers, in the file int8",
+        ),
+        (
+            put("layers/conv2d/vars/0", np.full((3, 3, 3, 8), np.nan)),
+            "holds numbers that are not finite",
+        ),
         (delete("layers"), "holds no Keras weights"),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_lacks_something(blank, weights_file, tmp_path, change, expected):
     assert expected in refusal(blank, altered(weights_file, tmp_path / "bad.weights.h5", change))
 
@@ -199,7 +228,9 @@ def test_a_legacy_file_that_ends_early(backbone, blank, tmp_path):
 
     cut = keras.Model(backbone.input, backbone.get_layer("conv_pw_12_relu").output)
     cut.save(tmp_path / "cut.h5")
-    assert "the file has no layer 'conv_dw_13', which has shape (3, 3, 256, 1)" in refusal(blank, tmp_path / "cut.h5")
+    assert "the file has no layer 'conv_dw_13', which has shape (3, 3, 256, 1)" in refusal(
+        blank, tmp_path / "cut.h5"
+    )
 
 
 def test_files_that_cannot_be_read(blank, weights_file, tmp_path):
@@ -215,7 +246,10 @@ def test_files_that_cannot_be_read(blank, weights_file, tmp_path):
 
 def test_a_missing_file_and_a_folder(tmp_path):
     missing = tmp_path / "nothing.h5"
-    assert f"there is no weights file '{missing}': expected imagenet, none, or the path" in complaint(ROW, missing)
+    assert (
+        f"there is no weights file '{missing}': expected imagenet, none, or the path"
+        in complaint(ROW, missing)
+    )
     assert "are a folder" in complaint(ROW, tmp_path)
     assert "there is no weights file 'imagnet'" in complaint(ROW, "imagnet")
 
@@ -232,12 +266,16 @@ def test_none():
 def test_describe_names_file_and_hash(weights_file):
     digest = hashlib.sha256(weights_file.read_bytes()).hexdigest()
     assert sha256(weights_file) == digest
-    assert describe(ROW, str(weights_file)) == {"spec": str(weights_file), "file": str(weights_file), "sha256": digest}
+    assert describe(ROW, str(weights_file)) == {
+        "spec": str(weights_file),
+        "file": str(weights_file),
+        "sha256": digest,
+    }
 
 
 def test_bundled(backbone, weights_file, tmp_path, monkeypatch):
     row = replace(ROW, weights=("bundled", "imagenet", "none"))
-    monkeypatch.setattr(zoo.weights, "BUNDLED", tmp_path)
+    monkeypatch.setattr(weights, "BUNDLED", tmp_path)
     assert "this installation is incomplete" in complaint(row, "bundled")
     shutil.copy(weights_file, tmp_path / "mobilenet_0.25.weights.h5")
     assert same(build(row, image_size=32, weights="bundled"), backbone)
@@ -262,7 +300,9 @@ def cache(tmp_path, monkeypatch):
 
 @contextlib.contextmanager
 def serving(body: bytes, announced: int | None = None, silent: float = 0.0):
-    """A server that answers with `body`; it may announce another length, or say nothing for a while first."""
+    """A server that answers with `body`; it may announce another length, or say nothing for a while
+    first.
+    """
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -271,7 +311,9 @@ def serving(body: bytes, announced: int | None = None, silent: float = 0.0):
             time.sleep(silent)
             with contextlib.suppress(OSError):
                 self.send_response(200)
-                self.send_header("Content-Length", str(len(body) if announced is None else announced))
+                self.send_header(
+                    "Content-Length", str(len(body) if announced is None else announced)
+                )
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -323,13 +365,16 @@ def test_no_network_and_nothing_cached(cache):
     assert "the ImageNet weights of 'mobilenet_0.25' cannot be had" in text
     assert f"cache '{cache / 'mobilenet_2_5_224_tf_no_top.h5'}' does not hold it" in text
     assert "downloading http://127.0.0.1:9/weights_224.h5 failed" in text
-    assert "or give other weights, none or the path of a file: --weights WEIGHTS of `graft train`, " in text
+    assert (
+        "or give other weights, none or the path of a file: --weights WEIGHTS of `graft train`, "
+        in text
+    )
     assert "--backbones mobilenet_0.25@WEIGHTS of `graft suggest` and `graft bench`" in text
     assert list(cache.iterdir()) == []
 
 
 def test_a_server_that_says_nothing(cache, monkeypatch):
-    monkeypatch.setattr(zoo.weights, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(weights, "SILENCE_SECONDS", 0.2)
     start = time.monotonic()
     with serving(b"late", silent=2.0) as (url, _):
         assert "timed out" in complaint(at(url), "imagenet")

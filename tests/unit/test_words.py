@@ -1,9 +1,11 @@
-"""How a text is cut into words: the rule is the one that comes nearest to the words of the training file."""
+"""How a text is cut into words: the rule is the one that comes nearest to the words of the training
+file.
+"""
 
 import pytest
 
-from zoo.errors import ArtifactError
-from zoo.words import choose_word_rule, cut_words, given_words, written_text
+from graft.zoo.errors import ArtifactError
+from graft.zoo.words import choose_word_rule, cut_words, given_words, written_text
 
 MAIL = [("send", "bob@post.com", "today"), ("send", "$42.50", "today")]
 
@@ -14,10 +16,18 @@ MAIL = [("send", "bob@post.com", "today"), ("send", "$42.50", "today")]
         (MAIL, "send bob@post.com today", ["send", "bob@post.com", "today"]),
         (MAIL, 'mail "bob@post.com", now!', ["mail", '"', "bob@post.com", '"', ",", "now", "!"]),
         ([("go", "to", "Rome."), ("stay,", "please")], "go to Oslo.", ["go", "to", "Oslo."]),
-        ([("He", "saw", "Rome", ".")], "He saw U.K., now.", ["He", "saw", "U.K", ".", ",", "now", "."]),
+        (
+            [("He", "saw", "Rome", ".")],
+            "He saw U.K., now.",
+            ["He", "saw", "U.K", ".", ",", "now", "."],
+        ),
         ([("John", "'s", "car")], "Ann's house", ["Ann", "'s", "house"]),
         ([("don't", "go")], "can't go", ["can't", "go"]),
-        ([("see", "https://a.org/b?c=1", ".")], "see https://b.org/x?y=2.", ["see", "https://b.org/x?y=2", "."]),
+        (
+            [("see", "https://a.org/b?c=1", ".")],
+            "see https://b.org/x?y=2.",
+            ["see", "https://b.org/x?y=2", "."],
+        ),
         ([("AC/DC", "&", "C++")], "C++ & R/S", ["C++", "&", "R/S"]),
     ],
 )
@@ -31,7 +41,9 @@ def test_texts_are_cut_as_the_training_file_is(sentences, text, expected):
 
 
 def test_words_that_no_rule_finds_are_counted():
-    rule = choose_word_rule([("I", "do", "n't", "know"), ("go", "on"), tuple("\u6211\u7231\u5317\u4eac")])
+    rule = choose_word_rule(
+        [("I", "do", "n't", "know"), ("go", "on"), tuple("\u6211\u7231\u5317\u4eac")]
+    )
     assert (rule.sentences, rule.lost) == (3, 2)
     assert "2 of 3 training sentences" in rule.warning
     assert "--words" in rule.warning

@@ -1,0 +1,1 @@
+"""Our measurements: scripts, and in results/ their tables."""

@@ -1,0 +1,1 @@
+"""A Keras model as the bytes of a SavedModel, TFLite or ONNX file."""

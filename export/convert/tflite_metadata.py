@@ -1,0 +1,152 @@
+"""TFLite metadata: what MediaPipe Tasks, Android Studio and other tools read to know what a file
+takes and gives.
+
+The metadata are a flatbuffer of their own inside the model, of the schema that TensorFlow Lite
+publishes as `metadata_schema.fbs` (file identifier M001); associated files such as the labels are a
+zip archive at the file's end. Written field by field with `flatbuffers`, because the only package
+that carries the generated classes is MediaPipe, whose 150 MB no user of Graft needs; a test
+compares with those classes.
+"""
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+
+import flatbuffers
+import numpy as np
+
+from graft.export.manifest import Description
+
+__all__ = ["describe"]
+
+LABELS, VOCABULARY = "labels.txt", "vocab.txt"
+# Numbers of the schema: what an input's colours and an associated file are, and which properties a
+# table holds.
+RGB = 1
+AXIS_LABELS, VOCABULARY_FILE = 2, 5
+FEATURE_PROPERTIES, IMAGE_PROPERTIES = 1, 2
+NORMALIZATION, BERT_TOKENIZER = 1, 4
+BERT_INPUTS = {"token_ids": "ids", "padding_mask": "mask", "segment_ids": "segment_ids"}
+"""What MediaPipe calls the inputs of a BERT; those of other models keep their own names."""
+
+
+def describe(content: bytes, description: Description) -> bytes:
+    """`content`, a .tflite model, with metadata and associated files (`labels.txt`,
+    `preprocessing.json`, a tokenizer's).
+
+    An input with a range is a picture: RGB, and a normalization with mean 0 and deviation 1,
+        because scaling is inside the
+    graph and MediaPipe refuses a float image model that says nothing of it. Weights end up inside
+    the flatbuffer, whatever wrote it: some tools put them behind it, where older runtimes do not
+    look. A tokenizer of BERT's kind is described as MediaPipe's TextClassifier reads it.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    for buffer in model.buffers:
+        if buffer.data is not None:
+            buffer.data = np.frombuffer(
+                bytes(buffer.data), np.uint8
+            )  # packed at once, not byte by byte
+    graph = model.subgraphs[0]
+    names = {
+        i.tensorIndex: i.name.decode() for d in model.signatureDefs for i in (*d.inputs, *d.outputs)
+    }
+    builder = flatbuffers.Builder(1024)
+    attached = description.attached
+    of_bert = VOCABULARY in attached and set(BERT_INPUTS) == {names[i] for i in graph.inputs}
+    named = {i: BERT_INPUTS[names[i]] if of_bert else names[i] for i in graph.inputs}
+    inputs = [_input(builder, named[i], description.input_range) for i in graph.inputs]
+    outputs = [_output(builder, names[i], description.labels_of(names[i])) for i in graph.outputs]
+    subgraph = {2: _list(builder, inputs), 3: _list(builder, outputs)}
+    if of_bert:
+        subgraph[5] = _list(builder, [_bert_tokenizer(builder)])
+    parts = _table(builder, subgraph)
+    root = {
+        0: _text(builder, description.name),
+        1: _text(builder, f"Written by {description.producer}"),
+        3: _list(builder, [parts]),
+    }
+    root[7] = _text(builder, "1.0.0")
+    builder.Finish(_table(builder, root), b"M001")
+
+    model.buffers.append(schema.BufferT(data=np.frombuffer(bytes(builder.Output()), np.uint8)))
+    entry = schema.MetadataT(name=b"TFLITE_METADATA", buffer=len(model.buffers) - 1)
+    model.metadata = [m for m in model.metadata or () if m.name != entry.name] + [entry]
+    target = io.BytesIO()
+    target.write(flatbuffer_utils.convert_object_to_bytearray(model))
+    with zipfile.ZipFile(target, "a") as archive:
+        for name, text in attached.items():
+            archive.writestr(
+                zipfile.ZipInfo(name), text
+            )  # without the time: the same model gives the same bytes
+    return target.getvalue()
+
+
+def _input(builder, name: str, value_range: tuple[float, float] | None) -> int:
+    if value_range is None:
+        return _table(builder, {0: _text(builder, name), 3: _features(builder)})
+    picture = _table(builder, {0: np.int8(RGB)})
+    unit = _table(builder, {0: _floats(builder, [0.0]), 1: _floats(builder, [1.0])})
+    units = _list(builder, [_table(builder, {0: np.uint8(NORMALIZATION), 1: unit})])
+    low, high = value_range
+    stats = _table(builder, {0: _floats(builder, [high]), 1: _floats(builder, [low])})
+    content = _table(builder, {0: np.uint8(IMAGE_PROPERTIES), 1: picture})
+    return _table(builder, {0: _text(builder, name), 3: content, 4: units, 5: stats})
+
+
+def _output(builder, name: str, labels: Sequence[str]) -> int:
+    fields = {0: _text(builder, name), 3: _features(builder)}
+    if labels:
+        fields[5] = _table(builder, {0: _floats(builder, [1.0]), 1: _floats(builder, [0.0])})
+        fields[6] = _list(builder, [_file(builder, LABELS, "Labels, one a line", AXIS_LABELS)])
+    return _table(builder, fields)
+
+
+def _bert_tokenizer(builder) -> int:
+    file = _file(
+        builder, VOCABULARY, "Word pieces, one a line, in the order of their ids", VOCABULARY_FILE
+    )
+    options = _table(builder, {0: _list(builder, [file])})
+    return _table(builder, {0: np.uint8(BERT_TOKENIZER), 1: options})
+
+
+def _file(builder, name: str, description: str, kind: int) -> int:
+    return _table(
+        builder, {0: _text(builder, name), 1: _text(builder, description), 2: np.int8(kind)}
+    )
+
+
+def _features(builder) -> int:
+    return _table(builder, {0: np.uint8(FEATURE_PROPERTIES), 1: _table(builder, {})})
+
+
+def _table(builder, fields: Mapping[int, "int | np.int8 | np.uint8"]) -> int:
+    """A table with `fields` by slot: offsets of what was written before are ints, numbers have
+    numpy's type.
+    """
+    builder.StartObject(max(fields, default=-1) + 1)
+    for slot, value in fields.items():
+        if isinstance(value, np.int8):
+            builder.PrependInt8Slot(slot, int(value), 0)
+        elif isinstance(value, np.uint8):
+            builder.PrependUint8Slot(slot, int(value), 0)
+        else:
+            builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+    return builder.EndObject()
+
+
+def _text(builder, text: str) -> int:
+    return builder.CreateString(text)
+
+
+def _floats(builder, values: Sequence[float]) -> int:
+    return builder.CreateNumpyVector(np.asarray(values, np.float32))
+
+
+def _list(builder, offsets: Sequence[int]) -> int:
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
+    return builder.EndVector()

@@ -1,0 +1,118 @@
+"""Random changes to images while they train, by (seed, step) alone. Never in the graph that ships.
+
+Every image of a batch has draws of its own: operations, strengths, and the weight it is mixed with.
+One permutation of the batch says which image is mixed with which. (MixUp's reference code draws one
+weight a batch; its paper, Zhang et al. 2018, arXiv:1710.09412, has one for each pair, as here.)
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+from graft.zoo.errors import ConfigError
+
+__all__ = ["MIXERS", "Augmentation", "augmenter", "describe"]
+
+Augmentation = Literal[
+    "flip", "crop", "zoom", "color", "grayscale", "randaugment", "mixup", "cutmix"
+]
+MIXERS = ("mixup", "cutmix")
+"""Those that join two pictures and their targets."""
+
+PIXELS = (0, 255)
+SEEDS_A_STEP = 64
+"""No augmentation draws more random tensors than this for a batch."""
+
+
+def _layers(augment: Sequence[str], seed: int):
+    """(layers that see pictures alone, the one that mixes pictures and targets or None)."""
+    import keras
+
+    from graft.recipes.codecs.rand_augment import RandAugment
+
+    for name in augment:
+        if name not in get_args(Augmentation):
+            raise ConfigError(
+                f"no augmentation is called '{name}': expected some of "
+                f"{', '.join(get_args(Augmentation))}"
+            )
+    if set(MIXERS) <= set(augment):
+        raise ConfigError("mixup and cutmix both mix whole pictures: choose one of them")
+    layer = keras.layers
+    single = {
+        "flip": lambda: [layer.RandomFlip("horizontal", seed=seed)],
+        "crop": lambda: [
+            layer.RandomTranslation(0.08, 0.08, fill_mode="reflect", seed=seed + 1),
+            layer.RandomZoom((-0.25, 0.0), fill_mode="reflect", seed=seed + 2),
+        ],
+        "zoom": lambda: [
+            layer.RandomTranslation(0.2, 0.2, fill_mode="reflect", seed=seed + 7),
+            layer.RandomZoom((-0.6, 0.0), fill_mode="reflect", seed=seed + 8),
+        ],
+        "color": lambda: [
+            layer.RandomColorJitter(
+                PIXELS,
+                brightness_factor=0.2,
+                contrast_factor=0.2,
+                saturation_factor=0.2,
+                hue_factor=0.05,
+                seed=seed + 3,
+            )
+        ],
+        "grayscale": lambda: [layer.RandomGrayscale(0.2, seed=seed + 9)],
+        "randaugment": lambda: [RandAugment(PIXELS, num_ops=2, factor=0.4, seed=seed + 4)],
+    }
+    mixers = {
+        "mixup": lambda: layer.MixUp(alpha=0.2, seed=seed + 5),
+        # Exactly 1, the exponent of the paper: of a range Keras draws one exponent a batch.
+        "cutmix": lambda: layer.CutMix((1.0, 1.0), seed=seed + 6),
+    }
+    layers = [made for name in single if name in augment for made in single[name]()]
+    return layers, next((mixers[name]() for name in mixers if name in augment), None)
+
+
+def describe(augment: Sequence[Augmentation], seed: int) -> list:
+    """All that the changes of `augmenter` follow from, as JSON can hold it: what depends on them is
+    anew when it changes.
+    """
+    layers, mixer = _layers(augment, seed)
+    parts = [*layers, *filter(None, [mixer])]
+    # The name of a layer counts up in one process and says nothing.
+    configs = [
+        [type(layer).__name__, {k: v for k, v in layer.get_config().items() if k != "name"}]
+        for layer in parts
+    ]
+    return [configs, PIXELS, SEEDS_A_STEP]
+
+
+def augmenter(augment: Sequence[Augmentation], seed: int) -> Callable:
+    """A function for tf.data: (step, pixels, targets) -> (pixels, targets), changed at random by
+    (seed, step).
+
+    Raises:
+        ConfigError: an unknown augmentation, or more than one of mixup and cutmix.
+    """
+    import tensorflow as tf
+
+    layers, mixer = _layers(augment, seed)
+    generators = [
+        generator
+        for layer in [*layers, *filter(None, [mixer])]
+        for part in layer._flatten_layers(include_self=True, recursive=True)
+        for generator in part._seed_generators
+    ]
+    first = [generator.state.numpy() for generator in generators]
+
+    def apply(step, pixels, targets):
+        for generator, state in zip(generators, first, strict=True):
+            generator.state.assign(
+                tf.cast(state, tf.uint32) + tf.cast([0, step * SEEDS_A_STEP], tf.uint32)
+            )
+        for layer in layers:
+            pixels = layer(pixels, training=True)
+        pixels = tf.clip_by_value(pixels, *map(float, PIXELS))
+        if mixer is not None:
+            mixed = mixer({"images": pixels, "labels": targets}, training=True)
+            pixels, targets = mixed["images"], mixed["labels"]
+        return pixels, targets
+
+    return apply

@@ -1,0 +1,406 @@
+"""Splits: what is missing is made from the training data, stratified, by seed."""
+
+import hashlib
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from graft.recipes.data.labels import warn_of_twins
+from graft.recipes.data.membership import Membership, seen_by_backbone
+from graft.recipes.data.reading import added
+from graft.recipes.data.sources import SPLITS, Example, Source
+from graft.zoo.errors import ArtifactError, ConfigError, DataError
+from graft.zoo.files import read_json
+from graft.zoo.terminal import warn
+
+__all__ = [
+    "SHARE",
+    "complete",
+    "duplicates_across",
+    "fingerprint",
+    "reuse",
+    "same_data",
+    "take",
+    "take_per_label",
+    "take_share",
+    "warn_of_concerns",
+]
+
+SHARE = 0.15
+"""The share of each class that goes from the training data into a split that is missing (at least
+one example).
+"""
+
+
+def complete(source: Source, split_seed: int) -> tuple[Source, tuple[str, ...]]:
+    """`source` with all of train, validation and test, and the names of the splits that had to be
+    made.
+
+    A missing split takes 15 % of each class of the training data (rounded, at least one example).
+    What goes where depends on the names of the examples and on `split_seed` alone, not on the order
+    in which a disk lists them. Examples of the same content stay together.
+
+    Raises:
+        DataError: a class has too few examples to leave two for training, or there are none to take
+            any from.
+    """
+    missing = tuple(split for split in ("test", "validation") if split not in source.splits)
+    if not missing:
+        return source, ()
+    if "train" not in source.splits:
+        raise DataError(
+            f"'{source.name}' has no train split from which to make the missing "
+            f"{' and '.join(missing)} split"
+        )
+    rng = np.random.default_rng(split_seed)
+    by_label = _by_content(source.splits["train"])
+    made: dict[str, list[Example]] = {split: [] for split in missing}
+    train: list[Example] = []
+    for label in sorted(by_label):
+        same: dict[str, list[Example]] = defaultdict(list)
+        for example in sorted(by_label[label], key=lambda example: example.name):
+            same[example.digest].append(example)
+        groups = list(same.values())
+        order = [groups[i] for i in rng.permutation(len(groups))]
+        count = max(1, round(SHARE * len(order)))
+        if len(order) - count * len(missing) < 2:
+            which = f"class '{label}' of '{source.name}'" if label else f"'{source.name}'"
+            raise DataError(
+                f"{which} has {len(order)} different examples, too few to make the missing "
+                f"{' and '.join(missing)} split and leave 2 to train on: add more, or give the "
+                "splits as folders"
+            )
+        for split in missing:
+            made[split] += itertools.chain(*order[:count])
+            order = order[count:]
+        train += itertools.chain(*order)
+    splits = {**source.splits, **made, "train": train}
+    return replace(source, splits={s: tuple(splits[s]) for s in SPLITS}, made=missing), missing
+
+
+def reuse(
+    source: Source, split: str, training_data: Mapping | None, seen: Membership | None = None
+) -> tuple[Example, ...]:
+    """The examples of `split` for measuring a model, the same ones that its training kept apart.
+
+    `training_data` is the `data` record of its run (or manifest): whether the split was made, by
+    which seed, of which content. `seen` says which examples it was trained on, where that was
+    recorded.
+
+    Raises:
+        DataError: the split has to be made, and it is unknown how the training made it, or the data
+            has changed since; or the model was trained on some of the examples.
+    """
+    chosen = _chosen(source, split, training_data)
+    if seen is not None and split != "train":
+        seen.refuse(chosen, split)
+    return chosen
+
+
+def _chosen(source: Source, split: str, training_data: Mapping | None) -> tuple[Example, ...]:
+    if split in source.splits and (split != "train" or {*source.splits} == {*SPLITS}):
+        return source.splits[split]
+    if not training_data:
+        raise DataError(
+            f"'{source.name}' has no {split} split of its own, and nothing beside the model tells "
+            "how its training made "
+            f"one: give a source with a '{split}' folder, or evaluate the run"
+        )
+    made, seed = training_data.get("made_splits"), training_data.get("split_seed")
+    known = isinstance(made, list) and isinstance(training_data.get("fingerprint"), str)
+    if not known or not isinstance(seed, int) or seed < 0:
+        raise ArtifactError(
+            "what the model's run or manifest says of its training data is damaged: restore it"
+        )
+    if split in training_data["made_splits"] and not same_data(
+        source, training_data["fingerprint"]
+    ):
+        raise DataError(
+            f"'{source.name}' is not the data that this model was trained on (the content differs, "
+            "or what is in which "
+            f"split), so its {split} split might hold training examples: restore the data, or give "
+            "a source with splits of "
+            "its own"
+        )
+    return complete(source, training_data["split_seed"])[0].splits[split]
+
+
+def take(source: Source, per_class: int | None, fraction: float | None, seed: int) -> Source:
+    """`source` with the part of its training examples that was asked for: so many of each label, or
+    a share of them.
+
+    Raises:
+        ConfigError: both were asked for, or one that cannot be had.
+    """
+    if per_class is not None and fraction is not None:
+        raise ConfigError(
+            "--per-class and --fraction both say how much to train on: choose one of them"
+        )
+    if per_class is not None:
+        return take_per_label(source, per_class, seed)
+    return source if fraction is None else take_share(source, fraction, seed)
+
+
+def take_per_label(source: Source, count: int, seed: int) -> Source:
+    """`source` with only `count` training examples of each label, drawn by `seed`.
+
+    Raises:
+        ConfigError: `count` is below 2 or above what some label has, or the examples have no one
+            label.
+    """
+    rng = np.random.default_rng(seed)
+    chosen: list[Example] = []
+    for label, group in sorted(_by_label(source.splits["train"]).items()):
+        if not label:
+            raise ConfigError("--per-class needs one label an example: take a --fraction of these")
+        if not 2 <= count <= len(group):
+            raise ConfigError(
+                f"--per-class {count} cannot be had of '{label}', which has {len(group)} training "
+                "examples: expected 2 to "
+                f"{len(group)}"
+            )
+        chosen += [group[i] for i in sorted(rng.permutation(len(group))[:count])]
+    return _with_training(source, chosen, f"not drawn by --per-class {count}")
+
+
+def take_share(source: Source, share: float, seed: int) -> Source:
+    """`source` with only a `share` of the training examples of each label (at least 2), drawn by
+    `seed`.
+
+    A smaller share is part of a larger one.
+
+    Raises:
+        ConfigError: `share` is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(f"--fraction is a share above 0 and at most 1, not {share:g}")
+    rng = np.random.default_rng(seed)
+    chosen: list[Example] = []
+    for _, group in sorted(_by_label(source.splits["train"]).items()):
+        order = rng.permutation(len(group))
+        chosen += [group[i] for i in sorted(order[: max(2, round(share * len(group)))])]
+    return _with_training(source, chosen, f"not drawn by --fraction {share:g}")
+
+
+def _with_training(source: Source, chosen: Sequence[Example], reason: str) -> Source:
+    """`source` with the `chosen` of its training examples; the others are left out for this
+    `reason`.
+    """
+    kept = set(map(id, chosen))
+    others = [example.name for example in source.splits["train"] if id(example) not in kept]
+    splits = {**source.splits, "train": tuple(chosen)}
+    return replace(source, splits=splits, left_out=added(source.left_out, reason, others))
+
+
+def fingerprint(source: Source) -> str:
+    """A sha256 over every label, name and content, and the split that the data put each example in.
+
+    Splits that were made of the training data count as such: the data are the same, whatever seed
+    made them.
+    """
+    lines = []
+    for split, examples in source.splits.items():
+        given = "" if split == "train" or split in source.made else f"\0{split}"
+        lines += [
+            f"{example.target}\0{example.name}\0{example.digest}{given}" for example in examples
+        ]
+    return _hash_of_lines(lines)
+
+
+def same_data(source: Source, recorded: str) -> bool:
+    """Whether `recorded` is the fingerprint of `source`, perhaps as an older Graft made it: of all
+    splits together.
+    """
+    if fingerprint(source) == recorded:
+        return True
+    everything = itertools.chain(*source.splits.values())
+    return _hash_of_lines(f"{e.target}\0{e.name}\0{e.digest}" for e in everything) == recorded
+
+
+def _hash_of_lines(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def duplicates_across(source: Source) -> list[tuple[str, str]]:
+    """Pairs of names: an example of validation or test, and the same content in an earlier
+    split.
+    """
+    seen: dict[str, tuple[str, str]] = {}
+    pairs = []
+    for split in SPLITS:
+        for example in source.splits.get(split, ()):
+            first, name = seen.setdefault(example.digest, (split, example.name))
+            if first != split:
+                pairs.append((example.name, name))
+    return pairs
+
+
+def warn_of_concerns(source: Source, fingerprint: str, backbone: str, split_seed: int) -> int:
+    """Warn of what does not stop a training: labels that may be meant to be one, a class that a
+    split lacks, the same content in two splits, twice in one or under two labels, a `backbone` that
+    a run trained on the same data (by their `fingerprint`), split by another seed.
+
+    Returns the number of duplicates across splits.
+    """
+    theirs = _splits_of_run(backbone, fingerprint)
+    if theirs not in (None, split_seed):
+        warn(
+            f"'{backbone}' was trained on these data split by --split-seed {theirs}: it has seen "
+            "some of what --split-seed "
+            f"{split_seed} holds out, and figures are too good; give --split-seed {theirs}"
+        )
+    else:
+        _warn_of_what_a_backbone_has_seen(source, backbone)
+    everything = [example for split in source.splits.values() for example in split]
+    for of, counts in _labels_by_task(everything).items():
+        warn_of_twins(counts, of)
+    warn_of_twins(
+        Counter(tag[2:] for e in everything for tag in getattr(e, "tags", ()) if tag[0] == "B"),
+        " of tags",
+    )
+    for split in SPLITS[1:]:
+        there = {label for example in source.splits[split] for label in example.labels}
+        lacking = [label for label in source.labels if label not in there]
+        if lacking:
+            warn(
+                f"the {split} split has no example of '{lacking[0]}'{_more(len(lacking))}: it is "
+                "not measured"
+            )
+    duplicates = duplicates_across(source)
+    if duplicates:
+        first, second = duplicates[0]
+        warn(
+            f"'{first}' has the same content as '{second}' of another split{_more(len(duplicates))}"
+        )
+    _warn_of_repeats(source)
+    return len(duplicates)
+
+
+def _labels_by_task(examples: Sequence[Example]) -> dict[str, Counter]:
+    """How many examples each label has, by what it is a label of: "", or " of 'TASK'" where there
+    are several tasks.
+    """
+    counts: dict[str, Counter] = defaultdict(Counter)
+    for example in examples:
+        for task, labels in getattr(example, "labels_by_task", {"": example.labels}).items():
+            counts[f" of '{task}'" if task else ""].update(labels)
+    return counts
+
+
+def _warn_of_what_a_backbone_has_seen(source: Source, backbone: str) -> None:
+    before = seen_by_backbone(backbone)
+    if before is None:
+        return
+    held_out = [example for split in SPLITS[1:] for example in source.splits[split]]
+    seen = before.trained_on(held_out)
+    if seen:
+        warn(
+            f"'{backbone}' was trained on {len(seen)} of the {len(held_out)} validation and test "
+            "examples (the first: "
+            f"'{seen[0].name}'): figures are too good; give it splits that keep them apart"
+        )
+
+
+def _warn_of_repeats(source: Source) -> None:
+    """Warn of examples whose content stands there before: under another label, or in the same split
+    under the same one.
+    """
+    first: dict[str, Example] = {}
+    in_split: set[tuple[str, str]] = set()
+    contradicted, repeated = [], []
+    for split, examples in source.splits.items():
+        for example in examples:
+            before = first.setdefault(example.digest, example)
+            if _contradict(before, example):
+                contradicted.append((before, example))
+            elif (split, example.digest) in in_split:
+                repeated.append((before, example))
+            in_split.add((split, example.digest))
+    if contradicted:
+        before, example = contradicted[0]
+        warn(
+            f"'{example.name}' ({_said(example)}) has the same content as '{before.name}' "
+            f"({_said(before)}) but another "
+            f"label{_more(len(contradicted))}: correct one of them"
+        )
+    if repeated:
+        before, example = repeated[0]
+        warn(
+            f"'{example.name}' repeats '{before.name}' in the same split{_more(len(repeated))}: "
+            "each counts by itself"
+        )
+
+
+def _answers(example) -> tuple[str, ...]:
+    """What is to be learned from an example, part by part; "" where a part is not known."""
+    return getattr(example, "cells", None) or (example.target,)
+
+
+def _contradict(one, other) -> bool:
+    pairs = zip(_answers(one), _answers(other), strict=True)
+    return any(mine and theirs and not _same_answer(mine, theirs) for mine, theirs in pairs)
+
+
+def _same_answer(one: str, other: str) -> bool:
+    """Whether two cells say the same: several labels in any order, a number in any form."""
+    if one == other or {p.strip() for p in one.split(";")} == {p.strip() for p in other.split(";")}:
+        return True
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return False
+
+
+def _said(example) -> str:
+    return (
+        ", ".join(
+            filter(
+                None, [*getattr(example, "cells", example.labels), *getattr(example, "tags", ())]
+            )
+        )
+        or "no label"
+    )
+
+
+def _splits_of_run(backbone: str, fingerprint: str) -> int | None:
+    """By which seed the run that `backbone` is of has made splits of the data of this
+    `fingerprint`; None: it has not.
+    """
+    place = Path(backbone).expanduser()
+    file = (place.parent if place.suffix == ".keras" else place) / "run.json"
+    known = read_json(file, dict).get("data") if file.is_file() else None
+    if not isinstance(known, dict) or not isinstance(known.get("split_seed"), int):
+        return None
+    return (
+        known["split_seed"]
+        if known.get("fingerprint") == fingerprint and known.get("made_splits")
+        else None
+    )
+
+
+def _more(count: int) -> str:
+    return f" (and {count - 1} more)" if count > 1 else ""
+
+
+def _by_content(examples: Sequence[Example]) -> dict[str, list[Example]]:
+    """`examples` by label, those of the same content under the label of the first of them by name:
+    what is under two labels would be drawn once for each, and stand in two splits.
+    """
+    first: dict[str, str] = {}
+    for example in sorted(examples, key=lambda example: example.name):
+        first.setdefault(example.digest, example.group)
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        groups[first[example.digest]].append(example)
+    return groups
+
+
+def _by_label(examples: Iterable[Example]) -> dict[str, list[Example]]:
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        groups[example.group].append(example)
+    return groups

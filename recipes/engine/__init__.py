@@ -1,1 +1,0 @@
-"""What recipes share: data, schedules, the fit loop, the run directory, the report."""

@@ -1,0 +1,1 @@
+"""Arrays -> batches: gathering, the prefix cache, its store and its views."""

@@ -1,0 +1,340 @@
+"""Pixels, token ids or cached features -> batches for training. Augmentation happens here, never in
+the graph that ships.
+
+What a step sees follows from (seed, step) alone: a training that is resumed in its fifth epoch, and
+one that reads cached features instead of pixels, get the batches of the one that ran through.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.recipes.codecs.augmentation import MIXERS, Augmentation, augmenter
+from graft.recipes.codecs.images import Images
+from graft.recipes.codecs.texts import Texts
+from graft.recipes.feed.gather import Features, gather_examples, gather_features
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+__all__ = [
+    "Order",
+    "balanced_weights",
+    "evaluation_batches",
+    "feature_batches",
+    "joint_batches",
+    "known_only",
+    "paired_batches",
+    "texts_of",
+    "timed",
+    "training_batches",
+]
+
+STRONG: Augmentation = "randaugment"
+"""What a strongly changed version of a picture goes through beside the other changes."""
+
+DRAWS_APART = 7919
+"""Between the seeds of two draws: more than the layers of an augmentation, whose seeds follow each
+other.
+"""
+BUCKET_STEPS = 32
+"""Texts are sorted by length within so many shuffled batches: little padding, and yet another mix
+in every epoch.
+"""
+
+
+@dataclass(frozen=True)
+class Order:
+    """In which order training sees `count` examples.
+
+    Attributes:
+        count: examples.
+        batch_size: examples a step. A last batch that is not full is left out, because a
+            BatchNormalization that trains would take its statistics from a handful of pictures;
+            shuffling gives each example the same chance.
+        seed: gives every epoch its own order.
+        epochs: how many epochs there are.
+        first: the epoch to begin with, for a training that is resumed.
+        skip: steps of that epoch to leave out.
+        draw: another number gives other random changes to the same examples.
+        chunk, window: what is too large for memory is shuffled in two steps, so that a disk reads
+            long stretches: the order of the chunks (so many rows that lie together), then the rows
+            within `window` consecutive chunks. A window of 0 shuffles everything.
+        lengths: of each example, where batches shall hold examples of similar length; `(count,)`.
+    """
+
+    count: int
+    batch_size: int
+    seed: int
+    epochs: int = 1
+    first: int = 0
+    chunk: int = 1
+    window: int = 0
+    lengths: np.ndarray | None = None
+    skip: int = 0
+    draw: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch."""
+        return max(1, self.count // self.batch_size)
+
+    def dataset(self) -> "tf.data.Dataset":
+        """`(step, indices (b,))` for all steps of all epochs, counted from the first step of epoch
+        0.
+        """
+        import tensorflow as tf
+
+        def epoch(number):
+            keys = tf.random.stateless_uniform([self.count], [self.seed, number], dtype=tf.float64)
+            if self.window:
+                chunks = -(-self.count // self.chunk)
+                ranks = tf.argsort(tf.random.stateless_uniform([chunks], [~self.seed, number]))
+                own = tf.gather(ranks, tf.range(self.count) // self.chunk)
+                keys += tf.cast(own // self.window, tf.float64)
+            shuffled = tf.argsort(keys)[: self.steps * size]
+            if self.lengths is not None:
+                buckets = tf.range(self.steps * size) // (BUCKET_STEPS * size)
+                own = tf.cast(tf.gather(tf.constant(self.lengths), shuffled), tf.int64)
+                by_length = tf.cast(buckets, tf.int64) * (1 + int(max(self.lengths))) + own
+                shuffled = tf.gather(shuffled, tf.argsort(by_length, stable=True))
+            batches = tf.reshape(shuffled, [self.steps, size])
+            if self.lengths is not None:
+                mixed = tf.argsort(tf.random.stateless_uniform([self.steps], [self.seed, ~number]))
+                batches = tf.gather(batches, mixed)
+            return tf.data.Dataset.from_tensor_slices(
+                (number * self.steps + tf.range(self.steps), batches)
+            )
+
+        size = min(self.batch_size, self.count)
+        return (
+            tf.data.Dataset.range(self.first, self.epochs, output_type=tf.int32)
+            .flat_map(epoch)
+            .skip(self.skip)
+        )
+
+
+def training_batches(
+    images: Images | Texts,
+    order: Order,
+    *,
+    augment: Sequence[Augmentation] = (),
+    class_weights: np.ndarray | None = None,
+) -> "tf.data.Dataset":
+    """Batches of all epochs of `order`: `(inputs, targets[, weights (b,)])`.
+
+    Inputs are pixels, float32 `(b, h, w, 3)` in [0, 255], or for texts a dict of int32 `(b,
+    length)`.
+
+    Raises:
+        ConfigError: an unknown augmentation, or more than one of mixup and cutmix.
+    """
+    import tensorflow as tf
+
+    gather = gather_examples(images)
+    batches = order.dataset().map(
+        lambda step, indices: (step, *gather(indices)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    if augment:
+        apply = augmenter(augment, order.seed + DRAWS_APART * order.draw)
+        # One call at a time: the layers draw from a seeded state, and two at once would race for
+        # it.
+        batches = batches.map(apply)
+    else:
+        batches = batches.map(lambda step, pixels, targets: (pixels, targets))
+    return _weighted(batches, class_weights).prefetch(2)
+
+
+def feature_batches(
+    features: Features, order: Order, *, class_weights: np.ndarray | None = None
+) -> "tf.data.Dataset":
+    """The same for cached features: `(tensors of the cut, targets[, weights])`; each step draws one
+    of the views for each example.
+    """
+    import tensorflow as tf
+
+    gather = gather_features(features)
+
+    def read(step, indices):
+        drawn = tf.random.stateless_uniform(
+            tf.shape(indices), [order.seed, step], 0, features.views, tf.int32
+        )
+        return gather(indices, drawn)
+
+    batches = order.dataset().map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return _weighted(batches, class_weights).prefetch(2)
+
+
+def joint_batches(
+    labelled: "tf.data.Dataset",
+    unlabelled: Images | Features,
+    order: Order,
+    augment: Sequence[Augmentation],
+    strong: bool = False,
+) -> "tf.data.Dataset":
+    """`labelled` batches with others beside their inputs: {"labelled", "unlabelled"}, and with
+    `strong` the same pictures after more changes as "strong".
+
+    The others follow `order`. Two pictures without labels are never joined: what the model says of
+    one of them would be learned as the label of both. Sentences of all kinds are padded to one
+    length.
+    """
+    import tensorflow as tf
+
+    single = [name for name in augment if name not in MIXERS]
+    if isinstance(unlabelled, Features):
+        others = feature_batches(unlabelled, order).map(lambda inputs, _: {"unlabelled": inputs})
+    else:
+        others = training_batches(unlabelled, order, augment=single).map(
+            lambda inputs, _: {"unlabelled": inputs}
+        )
+    if strong:
+        # No flip but the user's: whoever leaves it out knows that mirrored digits are none.
+        much = tuple(dict.fromkeys((*single, STRONG)))
+        changed = training_batches(unlabelled, order, augment=much).map(
+            lambda inputs, _: {"strong": inputs}
+        )
+        others = tf.data.Dataset.zip((others, changed)).map(lambda weak, other: {**weak, **other})
+    joined = tf.data.Dataset.zip((labelled, others)).map(
+        lambda batch, beside: ({"labelled": batch[0], **beside}, *batch[1:])
+    )
+    texts = texts_of(unlabelled)
+    if texts is None:
+        return joined
+    return joined.map(lambda inputs, *targets: (_of_one_length(inputs, texts.pad_id), *targets))
+
+
+def texts_of(examples: Images | Texts | Features) -> Texts | None:
+    """The sentences that `examples` are, or that they are features of; None of pictures."""
+    return examples if isinstance(examples, Texts) else getattr(examples, "texts", None)
+
+
+def paired_batches(
+    images: Images, order: Order, augment: Sequence[Augmentation]
+) -> "tf.data.Dataset":
+    """Two differently changed versions of each picture: `(pixels (2b, h, w, 3), one-hot (2b, b))`.
+
+    Row i and row b + i are of one picture, and have the same target.
+    """
+    import tensorflow as tf
+
+    batches = [
+        training_batches(images, replace(order, draw=draw), augment=augment).map(
+            lambda pixels, _: pixels
+        )
+        for draw in range(2)
+    ]
+    size = min(order.batch_size, order.count)
+    targets = tf.tile(tf.eye(size), [2, 1])
+    paired = tf.data.Dataset.zip(tuple(batches)).map(lambda *pair: (tf.concat(pair, 0), targets))
+    # Keras warns of an end that it did not foresee.
+    return paired.apply(
+        tf.data.experimental.assert_cardinality(
+            (order.epochs - order.first) * order.steps - order.skip
+        )
+    )
+
+
+def evaluation_batches(examples: Images | Texts | Features, batch_size: int) -> "tf.data.Dataset":
+    """All examples once, in order: batches `(inputs, targets)` as `training_batches` and
+    `feature_batches` give them.
+    """
+    import tensorflow as tf
+
+    indices = tf.data.Dataset.range(len(examples), output_type=tf.int32).batch(batch_size)
+    if isinstance(examples, Features):
+        gather = gather_features(examples)
+        batches = indices.map(
+            lambda i: gather(i, tf.zeros_like(i)), num_parallel_calls=2, deterministic=True
+        )
+    else:
+        batches = indices.map(gather_examples(examples), num_parallel_calls=2, deterministic=True)
+    return batches.prefetch(2)
+
+
+def known_only(batches: "tf.data.Dataset") -> "tf.data.Dataset":
+    """Batches of tasks with gaps as Keras takes them: `(inputs, targets by task, what each row
+    counts by task)`. Of a row without an answer that is 0, and over the whole split 1 on
+    average.
+    """
+
+    def apart(inputs, targets):
+        return inputs, *({name: pair[part] for name, pair in targets.items()} for part in (0, 1))
+
+    return batches.map(apart)
+
+
+def timed(batches: "tf.data.Dataset", waited: "tf.Variable") -> "tf.data.Dataset":
+    """The same batches; `waited` (float64) grows by the seconds that whoever asks for a batch waits
+    for it.
+    """
+    import tensorflow as tf
+
+    # zip asks its parts one after the other: the clock is read when the batch is asked for, and
+    # again when it is there.
+    asked = tf.data.Dataset.counter().map(lambda _: tf.timestamp())
+
+    def note(start, batch):
+        with tf.control_dependencies(tf.nest.flatten(batch)):
+            added = waited.assign_add(tf.timestamp() - start)
+        with tf.control_dependencies([added]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    return tf.data.Dataset.zip((asked, batches)).map(note).with_options(options)
+
+
+def balanced_weights(targets: np.ndarray) -> np.ndarray:
+    """A weight for each label, inverse to how often it occurs in the one-hot `targets`, 1 on
+    average: `(labels,)`.
+    """
+    counts = targets.sum(0)
+    return np.float32(len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1)))
+
+
+def _weighted(batches: "tf.data.Dataset", class_weights: np.ndarray | None) -> "tf.data.Dataset":
+    import tensorflow as tf
+
+    if class_weights is None:
+        return batches
+    weights = tf.constant(class_weights, tf.float32)
+    return batches.map(
+        lambda inputs, targets: (inputs, targets, tf.linalg.matvec(targets, weights))
+    )
+
+
+def _of_one_length(kinds: dict, pad_id: int) -> dict:
+    """The inputs of each kind of sentences `(b, length[, ...])`, all as long as the longest: token
+    ids end with `pad_id`, masks and features with 0.
+    """
+    import tensorflow as tf
+
+    def has_length(tensor) -> bool:
+        return tensor.shape.rank > 1 and tensor.shape[1] is None
+
+    lengths = [tf.shape(tensor)[1] for tensor in tf.nest.flatten(kinds) if has_length(tensor)]
+    if not lengths:  # features of whole sentences
+        return kinds
+
+    def pad(tensor, fill: int):
+        if not has_length(tensor):
+            return tensor
+        more = tf.reduce_max(lengths) - tf.shape(tensor)[1]
+        return tf.pad(
+            tensor, [[0, 0], [0, more], *[[0, 0]] * (tensor.shape.rank - 2)], constant_values=fill
+        )
+
+    def level(part):
+        if isinstance(part, dict):
+            return {
+                name: pad(tensor, pad_id if name == "token_ids" else 0)
+                for name, tensor in part.items()
+            }
+        return tf.nest.map_structure(lambda tensor: pad(tensor, 0), part)
+
+    return {kind: level(part) for kind, part in kinds.items()}

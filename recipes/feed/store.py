@@ -1,0 +1,296 @@
+"""What was computed once is found again: folders named by a hash of all that their content depends
+on.
+
+An entry appears whole or not at all, so that a process killed while it writes leaves nothing that
+could be read. Each entry knows the sizes of its files and a hash of their content, which is
+compared when a process first uses it: one that was truncated or overwritten is noticed, removed and
+made anew.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from graft.zoo import locks
+from graft.zoo.errors import ConfigError
+from graft.zoo.files import disk_full
+from graft.zoo.terminal import say, warn
+
+__all__ = ["Rows", "Store", "hash_of"]
+
+LIMIT_BYTES = 16 * 1024**3
+"""What a store keeps; beyond it the entries that were not used for longest are removed."""
+LOOK_SECONDS = 0.5
+"""How often to look whether what another process computes is there."""
+ENTRY = "entry.json"
+FORMAT = 2
+"""Of entry.json. Entries of an older one are removed: nothing says whether they hold what was
+written.
+"""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one shape in a plain binary file, `(count, *shape)`; also as a growing file while it
+    is written.
+    """
+
+    path: Path
+    count: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def row_bytes(self) -> int:
+        """The size of one row."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the file."""
+        return self.count * self.row_bytes
+
+    def load(self) -> np.ndarray:
+        """All rows, in memory."""
+        return np.fromfile(self.path, self.dtype).reshape(self.count, *self.shape)
+
+    def reader(self):
+        """A function: indices `(n,)` -> rows `(n, *shape)`, which reads only those rows and keeps
+        nothing in memory.
+
+        Plain reads, not a memory map: mapped pages would count as the process's memory.
+        """
+        file = self.path.open(
+            "rb"
+        )  # stays open: an entry that is evicted meanwhile can still be read
+        size = self.row_bytes
+
+        def read(indices: np.ndarray) -> np.ndarray:
+            rows = np.empty((len(indices), *self.shape), self.dtype)
+            flat = rows.reshape(len(indices), -1).view(np.uint8)
+            for row, index in enumerate(indices):
+                os.preadv(file.fileno(), [memoryview(flat[row])], int(index) * size)
+            return rows
+
+        return read
+
+
+class Store:
+    """A folder of entries. Several processes may share it."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self._used: set[str] = set()
+        self._verified: set[str] = set()
+        self._alone = False
+        self._remove_older()
+        for part in self.folder.glob(".part-*"):
+            if locks.abandoned(part, part.name.split("-")[1]):
+                shutil.rmtree(part, ignore_errors=True)
+        for file in self.folder.glob(".*.lock"):
+            lease = locks.Lease(file)
+            with contextlib.suppress(ConfigError):  # no lease, whoever put it there
+                if lease.take() is None:  # of a process that was killed
+                    lease.release()
+
+    @contextlib.contextmanager
+    def alone(self, keys: Iterable[str]) -> Iterator[None]:
+        """Compute the entries `keys` while the block runs, and nobody else; waits while another
+        process does so, after which they may be there.
+
+        Within such a block it does not wait again, or two processes could wait for each other: an
+        entry may be computed twice then.
+        """
+        if self._alone:
+            yield
+            return
+        with contextlib.ExitStack() as stack:
+            for key in sorted(set(keys)):  # in the same order in every process
+                stack.callback(self._wait_for(key).release)
+            self._alone = True
+            stack.callback(setattr, self, "_alone", False)
+            yield
+
+    def _wait_for(self, key: str) -> locks.Lease:
+        lease, known = locks.Lease(self.folder / f".{key}.lock"), None
+        while (holder := lease.take()) is not None:
+            if holder != known:
+                say(f"prefix cache: {holder} computes the same features: waiting for them")
+                known = holder
+            time.sleep(LOOK_SECONDS)
+        return lease
+
+    def find(self, key: str, verify: bool = False) -> tuple[Path, dict] | None:
+        """The folder of the entry `key` and what was noted about it; None if it is not there or was
+        damaged.
+
+        Whoever uses what its files hold asks to `verify` them: the first time they are read and
+        compared with their hashes.
+        """
+        folder = self.folder / key
+        try:
+            _refuse_pipes(folder, (ENTRY,))
+            entry = json.loads((folder / ENTRY).read_text(encoding="utf-8"))
+            _refuse_pipes(folder, entry["sizes"])
+            facts = entry["facts"]
+            intact = entry["hash"] == hash_of(entry["sizes"], entry["hashes"], facts)
+            intact = intact and all(
+                (folder / name).stat().st_size == size for name, size in entry["sizes"].items()
+            )
+            if intact and verify and key not in self._verified:
+                intact = all(
+                    _hash_of_file(folder / name) == known for name, known in entry["hashes"].items()
+                )
+        except FileNotFoundError:
+            if not folder.exists():
+                return None
+            intact = False
+        except Exception:  # damaged content shows in any exception
+            intact = False
+        if not intact:
+            warn(f"the cache entry '{folder}' is damaged: it is made anew")
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(folder / ENTRY)
+        self._used.add(key)
+        if verify:
+            self._verified.add(key)
+        return folder, facts
+
+    @contextlib.contextmanager
+    def add(self, key: str) -> Iterator[tuple[Path, dict]]:
+        """Yield an empty folder to write files into and a dict for facts; on success they become
+        the entry `key`.
+
+        Raises:
+            ConfigError: the disk is full.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            facts: dict = {}
+            with locks.marked(f".part-{locks.machine()}-", self.folder) as part:
+                yield part, facts
+                (part / ENTRY).write_text(json.dumps(_described(part, facts)), encoding="utf-8")
+                with contextlib.suppress(OSError):  # another process was faster
+                    os.replace(part, self.folder / key)
+        except Exception as error:
+            if not disk_full(error):
+                raise
+            raise ConfigError(
+                f"no space left on the disk for the cache in '{self.folder}': free some space, "
+                "delete that folder, or pass "
+                "--cache off"
+            ) from error
+        self._used.add(key)
+        self._evict()
+
+    def free_bytes(self) -> int:
+        """The space left on the disk."""
+        existing = next(
+            folder for folder in (self.folder, *self.folder.absolute().parents) if folder.exists()
+        )
+        return shutil.disk_usage(existing).free
+
+    def _remove_older(self) -> None:
+        """Remove the entries that an older Graft wrote, and say how much that was."""
+        removed = 0
+        for file in self.folder.glob(f"*/{ENTRY}"):
+            if not file.is_file():  # whoever reads a pipe waits for ever
+                continue
+            try:
+                entry = json.loads(file.read_text(encoding="utf-8"))
+                older = "sizes" in entry and entry.get("format", 1) < FORMAT
+            except Exception:  # damaged: whoever looks for it says so
+                continue
+            if older:
+                with contextlib.suppress(OSError):
+                    removed += sum(part.stat().st_size for part in file.parent.iterdir())
+                shutil.rmtree(file.parent, ignore_errors=True)
+        if removed:
+            say(
+                f"prefix cache: {removed / 1e9:.2f} GB that an older Graft kept in '{self.folder}' "
+                "cannot be used: removed"
+            )
+
+    def _evict(self) -> None:
+        entries = []
+        for path in self.folder.glob(f"[!.]*/{ENTRY}"):
+            with contextlib.suppress(OSError):
+                entries.append(
+                    (
+                        path.stat().st_mtime,
+                        path.parent,
+                        sum(f.stat().st_size for f in path.parent.iterdir()),
+                    )
+                )
+        total = sum(size for _, _, size in entries)
+        for _, folder, size in sorted(entries, key=lambda entry: entry[0]):
+            if total > LIMIT_BYTES and folder.name not in self._used:
+                shutil.rmtree(folder, ignore_errors=True)
+                total -= size
+
+
+def _described(folder: Path, facts: dict) -> dict:
+    """The content of entry.json for the files in `folder`."""
+    files = sorted(path for path in folder.iterdir() if path.name != ENTRY)
+    sizes = {path.name: path.stat().st_size for path in files}
+    hashes = {path.name: _hash_of_file(path) for path in files}
+    facts = json.loads(json.dumps(facts))  # as they will be read
+    return {
+        "format": FORMAT,
+        "sizes": sizes,
+        "hashes": hashes,
+        "facts": facts,
+        "hash": hash_of(sizes, hashes, facts),
+    }
+
+
+def _refuse_pipes(folder: Path, names: Iterable[str]) -> None:
+    """Refuse what is there but is no file: whoever reads a pipe waits for ever.
+
+    Raises:
+        ValueError: one of the `names` in `folder` is such.
+    """
+    for name in names:
+        if (folder / name).exists() and not (folder / name).is_file():
+            raise ValueError(f"{name} is no file")
+
+
+def _hash_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def hash_of(*parts: object) -> str:
+    """A sha256 over JSON-like values, strings, and arrays (type, shape and content), 32 hexadecimal
+    digits.
+    """
+    digest = hashlib.sha256()
+
+    def update(part: object) -> None:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).ravel().view(np.uint8))
+        elif (
+            isinstance(part, Sequence)
+            and not isinstance(part, str)
+            and any(isinstance(p, np.ndarray) for p in part)
+        ):
+            for item in part:
+                update(item)
+        else:
+            digest.update(json.dumps(part, sort_keys=True, default=str).encode())
+        digest.update(b"\0")
+
+    for part in parts:
+        update(part)
+    return digest.hexdigest()[:32]

@@ -1,0 +1,104 @@
+"""The options that all recipes for text share."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tyro.conf import OmitArgPrefixes
+
+from graft.recipes.data.sentences import Columns
+from graft.recipes.train.settings import FitSettings, check_numbers, check_seeds
+from graft.zoo import locks
+from graft.zoo.errors import ConfigError
+
+__all__ = ["TextConfig"]
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """What every recipe for text takes."""
+
+    data: str
+    """A .csv, .tsv or .jsonl table, a .conll file of tagged words, a folder with one for each
+    split, tfds:NAME, or the built-in `commands`.
+    """
+    out: Path
+    """The run directory to make."""
+    backbone: str = "graft_mini_en"
+    """A name from `graft zoo`, or the folder of a KerasHub preset, of a Hugging Face model or of
+    another run for texts.
+    """
+    weights: str | None = None
+    """preset, bundled, folder (what `graft zoo` lists for the backbone) or none. Default: the
+    backbone's own.
+    """
+    schedule: str = "fine_tune"
+    """feature_extraction, fine_tune, gradual_unfreeze, probe_then_tune, full, lora, bias or
+    scratch.
+    """
+    epochs: int | None = None
+    """Epochs in total, spread over the schedule's phases. Default: the schedule's own."""
+    learning_rate: float | None = None
+    """Peak rate of the last phase; the other phases are scaled alike. Default: the schedule's
+    own.
+    """
+    blocks: int | None = None
+    """Blocks that the last phase trains, from the top. Default: the schedule's own."""
+    layer_decay: float | None = None
+    """Each block learns at this share of the rate of the one above it. Default: the schedule's
+    own.
+    """
+    max_length: int = 128
+    """Tokens; longer texts are cut, and counted."""
+    dropout: float = 0.1
+    """Before the head, 0 to 1."""
+    fit: OmitArgPrefixes[FitSettings] = field(default_factory=lambda: FitSettings(weight_decay=0.01, clip_norm=1.0))
+    per_class: int | None = None
+    """Train on so many examples of each class only (drawn by --split-seed)."""
+    fraction: float | None = None
+    """Train on this share of the training examples only, of each class alike (drawn by
+    --split-seed).
+    """
+    seeds: int = 1
+    """Train so many times, with consecutive seeds; the run keeps the one whose best epoch has the
+    best validation figure (that by which epochs are chosen: a loss, for tags entity F1, for vectors
+    recall at 1).
+    """
+    seed: int = 0
+    """The first (or only) seed."""
+    split_seed: int = 0
+    """For splits that are missing in the data and have to be made."""
+    compare_scratch: bool = False
+    """Also train from random weights, and write the verdict."""
+    scratch_epochs: int | None = None
+    """Epochs for that. Default: as many as the schedule has."""
+    text_column: str = "text"
+    label_column: str = "label"
+    tags_column: str = "tags"
+    """The columns of a table."""
+    overwrite: bool = False
+    """Replace an existing run directory, once the new one is complete."""
+    resume: bool = False
+    """Go on with a run that was interrupted, after its last finished epoch."""
+
+    @property
+    def columns(self) -> Columns:
+        """What the columns of a table are called."""
+        return Columns(self.text_column, self.label_column, self.tags_column)
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            ConfigError: a value outside its range, an option that is for pictures, or somebody else
+                is making the run.
+        """
+        locks.refuse_held(self.out)
+        check_numbers(self)
+        self.fit.check(self.epochs)
+        check_seeds(self.seed, self.split_seed, self.seeds)
+        if self.fit.augment:
+            raise ConfigError(f"--augment {self.fit.augment[0]} changes pictures: leave it away "
+                "for texts")
+        if self.max_length < 8:
+            raise ConfigError("the longest text must be allowed at least 8 tokens, not "
+                f"{self.max_length}")

@@ -1,0 +1,1 @@
+"""Kinds of answers: what is learned, how it is measured and compared."""

@@ -1,0 +1,332 @@
+"""What counting words gives: TF-IDF and logistic regression, the floor under every text classifier.
+
+Term frequencies, weighted by how rare a term is (Salton and Buckley 1988,
+doi:10.1016/0306-4573(88)90021-0), and a logistic regression for each label; of one label the most
+probable is taken. Terms are words and pairs of words; where the training texts are written without
+spaces, as Chinese, Japanese and Thai, up to four characters in a row. Nothing in it is random, and
+the test split chooses nothing: the strength of the regularization is chosen on the validation
+split.
+"""
+
+import re
+import sys
+import unicodedata
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.recipes.codecs.texts import Texts
+from graft.recipes.data.sources import SPLITS
+from graft.recipes.tasks import comparison, evaluation
+from graft.recipes.tasks.head_evaluation import figures_of, measure_of
+from graft.zoo.heads import scores
+from graft.zoo.heads.heads import Head
+from graft.zoo.terminal import say
+from graft.zoo.text import scripts
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+__all__ = ["NAME", "CountedWords", "Floor", "compare", "fit", "measure"]
+
+NAME = "TF-IDF + logistic regression"
+KINDS = ("single_label", "multi_label")
+WORDS, CHARACTERS = "words and pairs of words", "one to four characters in a row"
+"""What is counted."""
+
+GRID = (1.0, 3.0, 10.0, 30.0, 100.0)
+"""Inverse strengths of the regularization to choose from, scikit-learn's C."""
+ONE_C = 10.0
+"""Where trying all of them takes too long."""
+MOST_TERMS = 200_000
+MOST_WEIGHTS = 8_000_000
+"""Terms times labels; with many labels only the most frequent terms are counted."""
+GRID_UP_TO, WORK_UP_TO = 5 * 10**6, 4 * 10**8
+"""Counted terms of all training texts times labels; a million take about a second for one C."""
+
+UNSPACED = (
+    "CJK",
+    "HIRAGANA",
+    "KATAKANA",
+    "THAI",
+    "LAO",
+    "KHMER",
+    "MYANMAR",
+    "TIBETAN",
+    "YI",
+    "JAVANESE",
+    "BALINESE",
+)
+"""Scripts without spaces between words, as Unicode names them."""
+UNSPACED_SHARE = 0.2
+"""Of the letters: a character of these scripts says more than a letter of others."""
+LONGEST_WORD = 20
+"""Letters in a word on average, above which texts have no words, whatever their script: sequences,
+codes.
+"""
+
+
+@dataclass(frozen=True)
+class CountedWords:
+    """A trained model.
+
+    Attributes:
+        vectorizer: texts -> weighted counts.
+        columns: a classifier for each label, where one of two labels holds for the second alone;
+            or, where a label holds of all or of none of the training texts, 1.0 or 0.0.
+        kind: "single_label" or "multi_label".
+        C: inverse strength of the regularization.
+        counted: WORDS or CHARACTERS.
+    """
+
+    vectorizer: "TfidfVectorizer"
+    columns: tuple["LogisticRegression | float", ...]
+    kind: str
+    C: float
+    counted: str
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        """Probabilities `(n, labels)`; of one label those of each row sum to 1."""
+        features = self.vectorizer.transform(texts)
+        found = [
+            np.full(len(texts), column)
+            if isinstance(column, float)
+            else column.predict_proba(features)[:, 1]
+            for column in self.columns
+        ]
+        rows = np.stack(found, -1)
+        if self.kind == "single_label" and len(found) == 1:
+            return np.hstack([1 - rows, rows])
+        return (
+            rows / np.maximum(rows.sum(-1, keepdims=True), 1e-12)
+            if self.kind == "single_label"
+            else rows
+        )
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Counted words on the splits of a run.
+
+    Attributes:
+        head: whose answers were learned.
+        model: None where there are too many texts and labels.
+        validation: the figure that `head` is judged by, on the validation split; NaN where it is
+            not known.
+        outputs: probabilities of the test texts, `(n, labels)`.
+        targets: what is right for them, `(n, labels)`.
+        where: what the test texts are called: "test", or "target".
+    """
+
+    head: Head
+    model: CountedWords | None
+    validation: float
+    outputs: np.ndarray
+    targets: np.ndarray
+    where: str
+
+
+def fit(
+    train: tuple[Sequence[str], np.ndarray], validation: tuple[Sequence[str], np.ndarray], kind: str
+) -> CountedWords | None:
+    """Count the terms of the training texts and learn from them.
+
+    Args:
+        train: texts, and targets `(n, labels)` as a head of this kind takes them.
+        validation: the same, to choose C by.
+        kind: "single_label" or "multi_label".
+
+    Returns:
+        The model with the best figure on the validation texts, of equal ones the most regularized;
+        None where there are so many texts and labels that it would take many minutes.
+    """
+    from threadpoolctl import threadpool_limits
+
+    texts, targets = train[0], np.asarray(train[1]) >= 0.5
+    vectorizer, features, counted = _count(texts, targets.shape[1])
+    learned = targets.T[1:] if kind == "single_label" and targets.shape[1] == 2 else targets.T
+    work = features.nnz * len(learned)
+    if work > WORK_UP_TO:
+        return None
+    models = (
+        CountedWords(
+            vectorizer, tuple(_learn(features, column, c) for column in learned), kind, c, counted
+        )
+        for c in (GRID if work <= GRID_UP_TO else (ONE_C,))
+    )
+    # Threads that wait for one another made it ten times slower.
+    with threadpool_limits(1):
+        return max(models, key=lambda model: np.nan_to_num(_figure(model, validation), nan=-1.0))
+
+
+def measure(
+    heads: Sequence[Head], texts: Mapping[str, Texts], target: Texts | None = None
+) -> Floor | None:
+    """Train on the training texts of a run and answer its test texts, before anything else is
+    trained.
+
+    Args:
+        heads: of the run; the first that chooses labels of a text is learned.
+        texts: "train", "validation" and "test".
+        target: the test texts, where the model is for others than those of the "test" split.
+
+    Returns:
+        None where no head chooses labels of a text.
+    """
+    head = next((head for head in heads if head.kind in KINDS), None)
+    if head is None:
+        return None
+    known = {split: (texts[split].sentences, _targets(head, texts[split])) for split in SPLITS}
+    model = fit(known["train"], known["validation"], head.kind)
+    sentences, targets = (
+        known["test"] if target is None else (target.sentences, _targets(head, target))
+    )
+    outputs = np.zeros_like(targets) if model is None else model.predict(sentences)
+    validation = np.nan if model is None else _figure(model, known["validation"])
+    if model is not None:
+        say(
+            f"counted words ({NAME}, {model.counted}): validation {measure_of(head)['name']} "
+            f"{validation:.3f}"
+        )
+    return Floor(head, model, validation, outputs, targets, "test" if target is None else "target")
+
+
+def compare(floor: Floor, outputs: np.ndarray) -> dict:
+    """What run.json says of counted words and of a trained model, whose answers to the same texts
+    are `outputs`.
+    """
+    head, model = floor.head, floor.model
+    facts = {"model": NAME, "head": head.name, "where": floor.where, **measure_of(head)}
+    if model is None:
+        text = (
+            f"counted words ({NAME}) were not measured: too many texts times labels "
+            f"({len(head.labels):,} labels)"
+        )
+        return {**facts, "text": text, "decision": None}
+    ours = evaluation.unit_scores(head, outputs, floor.targets)
+    theirs = evaluation.unit_scores(head, floor.outputs, floor.targets)
+    measured = {
+        key: value
+        for key, value in figures_of(head, floor.outputs, floor.targets).items()
+        if key != "per_class"
+    }
+    value, trained = measured[facts["key"]], figures_of(head, outputs, floor.targets)[facts["key"]]
+    made = comparison.paired(ours, theirs, None if None in (trained, value) else (trained, value))
+    return {
+        **facts,
+        "counted": model.counted,
+        "terms": len(model.vectorizer.vocabulary_),
+        "C": model.C,
+        "validation": None if np.isnan(floor.validation) else floor.validation,
+        "value": value,
+        "trained": trained,
+        "metrics": measured,
+        "decision": made.decision,
+        "mean_points": None if np.isnan(made.mean) else made.mean,
+        "interval": made.interval,
+        "examples": made.examples,
+        "method": made.method,
+        "text": _sentence(made, f"{floor.where} {facts['name']}", trained, value),
+    }
+
+
+def _sentence(
+    made: comparison.Comparison, figure: str, trained: float | None, counted: float | None
+) -> str:
+    """Which is better, and by how much."""
+    if trained is None or counted is None:
+        return (
+            f"the model and counted words ({NAME}) cannot be compared: too few test examples for "
+            f"{figure}"
+        )
+    if made.decision == "lost":
+        return (
+            f"counted words ({NAME}) are better than the model: {figure} {counted:.3f} against "
+            f"{trained:.3f}, "
+            f"{_difference(made, -1)}: take them, or another encoder (--backbone)"
+        )
+    against = f"{figure} {trained:.3f} against {counted:.3f}, {_difference(made, 1)}"
+    if made.decision == "gained":
+        return f"the model is better than counted words ({NAME}): {against}"
+    return f"the model and counted words ({NAME}) cannot be told apart: {against}"
+
+
+def _difference(made: comparison.Comparison, sign: int) -> str:
+    """ "+4.0 points (95 % interval +1.0 to +7.0, 500 test examples)"; with `sign` -1 as the other
+    side sees it.
+    """
+    interval = sorted(sign * bound + 0.0 for bound in made.interval or ())
+    within = f"95 % interval {interval[0]:+.1f} to {interval[1]:+.1f}, " if interval else ""
+    return (
+        f"{round(sign * made.mean, 1) + 0.0:+.1f} points ({within}{made.examples:,} test examples)"
+    )
+
+
+def _targets(head: Head, texts: Texts) -> np.ndarray:
+    return texts.targets[head.name] if isinstance(texts.targets, Mapping) else texts.targets
+
+
+def _figure(model: CountedWords, known: tuple[Sequence[str], np.ndarray]) -> float:
+    texts, targets = known
+    return scores.score(model.kind, model.predict(texts), np.asarray(targets)).value
+
+
+def _learn(features, truth: np.ndarray, c: float) -> "LogisticRegression | float":
+    """A classifier of the `features` `(n, terms)` of texts of which a label holds where `truth`
+    `(n,)` is.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if truth.all() or not truth.any():
+        return float(truth[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # the last digit of a weight that has not settled changes no answer
+        # liblinear: on sparse counts ten times quicker than the default.
+        return LogisticRegression(C=c, solver="liblinear", max_iter=1000).fit(features, truth)
+
+
+def _count(texts: Sequence[str], labels: int) -> tuple:
+    """(vectorizer, counts of the training `texts`, what was counted)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    most = min(MOST_TERMS, max(1000, MOST_WEIGHTS // labels))
+    if not _has_no_words(texts):
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), token_pattern=_word(), max_features=most)
+        try:
+            return vectorizer, vectorizer.fit_transform(texts), WORDS
+        except ValueError:  # no text has a word of two letters: emoji, digits, marks
+            pass
+    vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), max_features=most)
+    return vectorizer, vectorizer.fit_transform(texts), CHARACTERS
+
+
+def _has_no_words(texts: Sequence[str]) -> bool:
+    """Whether the texts are written without spaces between words."""
+    if (
+        sum(share for script, share in scripts(texts).items() if script in UNSPACED)
+        >= UNSPACED_SHARE
+    ):
+        return True
+    words = [len(word) for text in texts for word in re.findall(_word(), text)]
+    return bool(words) and np.mean(words) > LONGEST_WORD
+
+
+@cache
+def _word() -> str:
+    """A pattern of words: two letters or more in a row, as scikit-learn has it, with the vowel
+    signs of Indic scripts and the points of Arabic and Hebrew inside; to a regular expression these
+    are no letters.
+    """
+    marks = (
+        chr(code)
+        for code in range(sys.maxunicode + 1)
+        if unicodedata.category(chr(code)).startswith("M")
+    )
+    return rf"(?u)\w[\w{''.join(marks)}]+"

@@ -1,0 +1,1 @@
+"""The fit loop: phases, schedules, optimizer, checkpoints, budgets."""

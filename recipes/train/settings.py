@@ -1,0 +1,161 @@
+"""What holds for a whole training: the options of the fit loop that every recipe shares."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from graft.recipes.codecs.augmentation import Augmentation
+from graft.recipes.feed.cache import CacheSettings, Mode
+from graft.recipes.train.budget import seconds_of
+from graft.recipes.train.optimizer import OptimizerSettings
+from graft.zoo.errors import ConfigError
+
+__all__ = ["FitSettings", "check_numbers", "check_seeds"]
+
+LARGEST_SEED = 2**32 - 1
+"""NumPy's."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What holds for all phases of a training."""
+
+    batch_size: int = 32
+    """Examples a step."""
+    augment: tuple[Augmentation, ...] = ()
+    """Random changes to training pictures; write `--augment` alone for none."""
+    views: int = 8
+    """With random changes: how many versions of each picture the prefix cache holds."""
+    cache: Mode = "auto"
+    """Compute what frozen blocks give once: off, memory, disk (read as needed), or auto (whichever
+    is cheaper).
+    """
+    cache_gb: float = 1.0
+    """Memory for cached features; `auto` leaves larger ones on the disk."""
+    cache_dtype: Literal["float16", "float32"] = "float16"
+    """What cached features are stored in."""
+    weight_decay: float = 1e-4
+    """AdamW's, on kernels only."""
+    clip_norm: float | None = None
+    """Clip gradients at this global norm."""
+    accumulate: int = 1
+    """Average the gradients of so many steps before an update."""
+    ema: float | None = None
+    """Momentum of a moving average of the weights (0.99, say), which takes their place after each
+    epoch.
+    """
+    class_weights: bool = False
+    """Weight each class by the inverse of its frequency."""
+    budget: str | None = None
+    """Train for so long instead of so many epochs: 90s, 3m, 1h. The phases share it, and rates fall
+    with the time left.
+    """
+    patience: int = 0
+    """Stop a phase after so many epochs without a better value of the validation figure by which
+    the best epoch is kept; 0: never. Not for domain adaptation, where no validation labels are the
+    target's: there the last epoch is kept.
+    """
+    mixed_precision: bool = False
+    """Compute in bfloat16 while training, which newer GPUs and CPUs are quick at; the saved model
+    is float32.
+    """
+    multi_gpu: bool = False
+    """Share each batch between all GPUs of this machine."""
+    find_lr: bool = False
+    """Before each phase, sweep over learning rates: the report shows the curves and what they
+    suggest.
+    """
+    tensorboard: bool = False
+    """Write TensorBoard logs into the run directory."""
+
+    def check(self, epochs: int | None = None) -> None:
+        """Refuse what cannot work, beside the `epochs` that were asked for. Not done at
+        construction, because tyro puts such errors into a box of its own.
+
+        Raises:
+            ConfigError: a value outside its range; epochs and a budget of time.
+        """
+        check_numbers(self)
+        if epochs is not None and self.budget_seconds is not None:
+            raise ConfigError(
+                "--epochs and --budget both say how long to train: choose one of them"
+            )
+        if self.ema is not None and self.accumulate > 1:
+            raise ConfigError(
+                "--ema averages after each epoch, --accumulate does not end its updates there: "
+                "choose one"
+            )
+        if self.multi_gpu and self.accumulate > 1:
+            raise ConfigError(
+                "--accumulate is not made for --multi-gpu yet: choose a larger --batch-size, which "
+                "is shared"
+            )
+        for option, least in (("batch_size", 1), ("patience", 0)):
+            if getattr(self, option) < least:
+                text = option.replace("_", " ")
+                raise ConfigError(
+                    f"the {text} must be at least {least}, not {getattr(self, option)}"
+                )
+        self.optimizer, self.caching, self.budget_seconds  # noqa: B018  (their own checks)
+
+    def refuse(self, option: str, where: str) -> None:
+        """Refuse a flag that a training of this kind would not look at.
+
+        Raises:
+            ConfigError: it is set; names it.
+        """
+        if getattr(self, option):
+            raise ConfigError(
+                f"--{option.replace('_', '-')} is not made for {where} yet: leave it away"
+            )
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The budget in seconds."""
+        return None if self.budget is None else seconds_of(self.budget)
+
+    @property
+    def optimizer(self) -> OptimizerSettings:
+        """What the optimizer needs of it."""
+        return OptimizerSettings(self.weight_decay, self.clip_norm, self.accumulate, self.ema)
+
+    @property
+    def caching(self) -> CacheSettings:
+        """What the prefix cache needs of it."""
+        return CacheSettings(self.cache, self.views, int(self.cache_gb * 1024**3), self.cache_dtype)
+
+
+def check_numbers(config: object) -> None:
+    """Refuse NaN and infinity in any option of a Config or of the settings inside it: every
+    comparison with NaN is false, so no other check would notice.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            check_numbers(value)
+            continue
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"--{field.name.replace('_', '-')} is a number, not {number}")
+
+
+def check_seeds(seed: int, split_seed: int = 0, seeds: int = 1) -> None:
+    """Refuse seeds that no random generator takes, and a training with none.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    if seeds < 1:
+        raise ConfigError(f"--seeds is a number of trainings, 1 or more, not {seeds}")
+    for option, first, last in (
+        ("seed", seed, seed + seeds - 1),
+        ("split-seed", split_seed, split_seed),
+    ):
+        if first < 0 or last > LARGEST_SEED:
+            raise ConfigError(
+                f"--{option} is a whole number from 0 to {LARGEST_SEED - seeds + 1}, not {first}"
+            )

@@ -1,0 +1,173 @@
+"""From a row of the catalogue to a Keras graph: preprocessing and backbone, flat, with its
+weights.
+"""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graft.zoo.backbones.table import OWN, Backbone, Preprocessing
+from graft.zoo.errors import ConfigError
+from graft.zoo.graph.state import clone
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["build", "preprocess"]
+
+RGB_MEAN = (0.485, 0.456, 0.406)
+RGB_STDDEV = (0.229, 0.224, 0.225)
+"""Of the ImageNet training set, pixels scaled to [0, 1]."""
+
+BGR_MEAN = (103.939, 116.779, 123.68)
+"""Of the ImageNet training set, pixels in [0, 255], blue first: what the Caffe models subtract."""
+
+
+def build(
+    row: Backbone, *, image_size: int | None = None, weights: str = "imagenet"
+) -> "keras.Model":
+    """A flat functional model called `row.name`: pixels -> preprocessing -> backbone, without
+    pooling and classifier.
+
+    Input `image`: float32 `(batch, image_size, image_size, 3)`, RGB, 0 to 255. Output: the last
+        feature map,
+    `(batch, height, width, row.feature_dim)`. `image_size` None means `row.image_size`. `weights`
+    is a SPEC of `zoo.backbones.weights`: "imagenet", "none", "bundled" or a path. The graph is the
+    same for all of them.
+
+    Raises:
+        ConfigError: `image_size` is below `row.min_image_size` or no whole number, or Keras is set
+            to channels first.
+        WeightsError: the weights cannot be had or belong to another architecture.
+    """
+    size = _checked_size(row, image_size)
+    from graft.zoo.backbones.weights import load, resolve
+
+    # Before Keras is imported and the graph built: a missing file answers at once.
+    path = resolve(row, weights, image_size=size)
+    if row.family == OWN:
+        from graft.zoo.backbones.own import build_backbone
+
+        return build_backbone(Path(row.target), row.name, fresh=path is None)
+
+    import keras
+
+    from graft.zoo.graph.cuts import flatten
+
+    if keras.config.image_data_format() != "channels_last":
+        raise ConfigError(
+            "Keras is set to 'channels_first' images: put 'channels_last' into its keras.json"
+        )
+    image = keras.Input((size, size, 3), dtype="float32", name="image")
+    pixels = (
+        _before_efficientnet(image)
+        if row.family == "efficientnet"
+        else preprocess(image, row.preprocessing)
+    )
+    function = getattr(keras.applications, row.target.partition(":")[2])
+    # Never weights="imagenet" here: EfficientNet would build another graph. The name stays Keras's
+    # own, because EfficientNetV2 chooses its preprocessing by it.
+    model = function(
+        include_top=False,
+        weights=None,
+        input_tensor=pixels,
+        input_shape=(size, size, 3),
+        **dict(row.arguments),
+    )
+    if path is not None:
+        load(model, row, path)
+    if row.family == "efficientnet":
+        _normalize_like_imagenet(model, row, path)
+    model = keras.Model(image, model.output, name=row.name)
+    flat = flatten(model)
+    if flat is model:
+        return model
+    # The layers also remember the graph before flatten, and get_layer(...).output would answer from
+    # that one.
+    return clone(flat)
+
+
+def preprocess(image: "keras.KerasTensor", mode: Preprocessing) -> "keras.KerasTensor":
+    """Pixels `(batch, h, w, 3)`, RGB, 0 to 255 -> what Keras's `preprocess_input` of that `mode`
+    gives.
+
+    Nothing random, and only what every export format has: a gather over the channels, a product and
+    a sum. It computes in float32 under mixed precision too, so that only its result is rounded.
+    """
+    import keras
+
+    if mode == "in_graph":
+        return image
+    if mode == "tf":
+        return keras.layers.Rescaling(
+            1 / 127.5, offset=-1.0, dtype="float32", name="preprocessing"
+        )(image)
+    if mode == "torch":
+        scale = [1 / (255 * deviation) for deviation in RGB_STDDEV]
+        offset = [-mean / deviation for mean, deviation in zip(RGB_MEAN, RGB_STDDEV, strict=True)]
+        return keras.layers.Rescaling(scale, offset=offset, dtype="float32", name="preprocessing")(
+            image
+        )
+    blue_first = keras.ops.take(image, [2, 1, 0], axis=-1)
+    offset = [-mean for mean in BGR_MEAN]
+    return keras.layers.Rescaling(1.0, offset=offset, dtype="float32", name="preprocessing")(
+        blue_first
+    )
+
+
+def _checked_size(row: Backbone, image_size: int | None) -> int:
+    if image_size is None:
+        return row.image_size
+    if isinstance(image_size, bool) or not isinstance(image_size, int):
+        raise ConfigError(f"the image size is a whole number of pixels, not {image_size!r}")
+    if row.family == OWN and image_size != row.image_size:
+        raise ConfigError(
+            f"'{row.target}' takes pictures of {row.image_size} pixels, not {image_size}: leave "
+            "--image-size"
+        )
+    if image_size < row.min_image_size:
+        raise ConfigError(
+            f"image size {image_size} is too small for backbone '{row.name}': "
+            f"it needs at least {row.min_image_size} pixels ({row.image_size} by default)"
+        )
+    return image_size
+
+
+def _before_efficientnet(image: "keras.KerasTensor") -> "keras.KerasTensor":
+    """What makes one EfficientNet graph for all weights.
+
+    The ImageNet files keep the deviation d where Keras's Normalization expects the variance
+    (tensorflow issue 49930), so that it gives (x - m) / sqrt(d) for x in [0, 1]. With
+    weights="imagenet", and only then, Keras divides by sqrt(d) once more behind it. Scaling x - m
+    in front of it instead gives the same numbers.
+    """
+    import keras
+
+    scale = [1 / math.sqrt(deviation) for deviation in RGB_STDDEV]
+    offset = [255 * mean * (1 - factor) for mean, factor in zip(RGB_MEAN, scale, strict=True)]
+    return keras.layers.Rescaling(scale, offset=offset, dtype="float32", name="preprocessing")(
+        image
+    )
+
+
+def _normalize_like_imagenet(model: "keras.Model", row: Backbone, path: Path | None) -> None:
+    """Without a file, give Normalization the numbers of the ImageNet files; with one, see that its
+    mean is theirs.
+    """
+    import keras
+    import numpy as np
+
+    from graft.zoo.errors import WeightsError
+
+    layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
+    if path is None:
+        layer.adapt_mean.assign(RGB_MEAN)
+        layer.adapt_variance.assign(RGB_STDDEV)
+        layer.finalize_state()
+    elif not np.allclose(layer.adapt_mean, RGB_MEAN, atol=1e-3):
+        raise WeightsError(
+            f"'{path}' holds an EfficientNet with a normalization of its own (mean "
+            f"{np.asarray(layer.adapt_mean)}, "
+            f"ImageNet's is {RGB_MEAN}): give weights that started from ImageNet, or its .keras "
+            "file as --backbone"
+        )

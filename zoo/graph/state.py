@@ -1,0 +1,80 @@
+"""Weights that are set or copied, and what Keras derives from them.
+
+Some layers compute with constants that they derive from their variables: `Normalization` divides by
+what `finalize_state` made of its mean and variance. `set_weights` changes the variables alone, and
+a clone has the constants of a fresh layer. Every place that sets or copies weights goes through
+here.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["clone", "derive", "set_weights"]
+
+
+def set_weights(model: "keras.Model", values: Sequence[np.ndarray]) -> None:
+    """Set all variables of `model`, in the order of `model.get_weights()`, and derive again what
+    follows from them.
+    """
+    model.set_weights(values)
+    derive(model)
+
+
+def derive(model: "keras.Model") -> None:
+    """Let each layer of `model` compute anew what it derives from its variables.
+
+    Functions that were traced before keep the constants of then: derive before tracing.
+    """
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        if not layer.variables:  # what Discretization derives comes with its configuration
+            continue
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
+        elif _loads_its_own_way(layer):
+            store: dict = {}
+            layer.save_own_variables(store)
+            layer.load_own_variables(store)
+
+
+def clone(model: "keras.Model", inputs=None, fresh: bool = False) -> "keras.Model":
+    """A copy of a functional `model` with weights of its own, those of `model`; `inputs` takes the
+    place of its inputs.
+
+    With `fresh` the weights are new random ones, but preprocessing that was adapted to data
+    (`Normalization`) is kept: it is part of what the model expects to be fed.
+    """
+    import keras
+
+    copy = keras.models.clone_model(model, input_tensors=inputs)
+    if not fresh:
+        set_weights(copy, model.get_weights())
+        return copy
+    for old, new in zip(_layers(model), _layers(copy), strict=True):
+        if hasattr(old, "adapt") and old.variables:
+            for variable, value in zip(new.variables, old.variables, strict=True):
+                variable.assign(value)
+    derive(copy)
+    return copy
+
+
+def _layers(model: "keras.Model") -> list:
+    return list(model._flatten_layers(include_self=False, recursive=True))
+
+
+def _loads_its_own_way(layer: "keras.layers.Layer") -> bool:
+    """Whether a layer that is not Keras's says itself how its variables are loaded: it may derive
+    something then.
+    """
+    import keras
+
+    for kind in type(layer).__mro__:
+        if "load_own_variables" in vars(kind):
+            return kind is not keras.layers.Layer and not kind.__module__.startswith(
+                ("keras.", "keras_hub.")
+            )
+    return False
