@@ -32,12 +32,12 @@ __all__ = [
     "read_json",
     "read_text",
     "recover",
+    "remove",
     "replace_folder",
     "settle",
     "staged_file",
     "staged_folder",
     "sweep",
-    "through_links",
     "unchanged",
     "write_table",
     "write_text",
@@ -66,11 +66,12 @@ def staged_file(target: Path, mend: str = NOTHING_LEFT) -> Iterator[Path]:
     The temporary keeps the suffix of `target`, because several libraries choose the format by it.
     `mend` says what the user can do when the disk is full.
     """
-    target = Path(target)
+    target = locks.resolved(Path(target))  # a link stays one: what it leads to is replaced
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep(target)
     with _part(target) as folder, one_line_if_full(target, mend):
         yield folder / target.name
+        locks.refuse_lost(target)
         os.replace(folder / target.name, target)
 
 
@@ -79,7 +80,7 @@ def staged_folder(
     target: Path, overwrite: bool = False, mend: str = "--overwrite replaces it"
 ) -> Iterator[Path]:
     """Yield an empty folder beside `target`; on success it becomes `target`, on any failure it is
-    removed.
+    removed. Where `target` is a link, that is done where it leads.
 
     An existing `target` is an error unless `overwrite`; then it stays untouched until the new one
     is complete.
@@ -87,9 +88,10 @@ def staged_folder(
     Raises:
         ConfigError: `target` exists and `overwrite` is false; `mend` says what the user can do.
     """
-    target = through_links(target)
+    check_free(Path(target), overwrite, mend)
+    target = locks.resolved(target)
     sweep(target)
-    check_free(target, overwrite, mend)
+    check_free(target, overwrite, mend)  # what was swept may have taken its place
     target.parent.mkdir(parents=True, exist_ok=True)
     with _part(target) as folder, one_line_if_full(target):
         folder.chmod(0o755)
@@ -108,7 +110,8 @@ def sweep(target: Path) -> None:
     """Mend what a process left that was killed while it wrote `target`: what was complete takes its
     place, what was to be replaced goes back where nothing did, the rest is removed.
     """
-    target = through_links(target)
+    target = locks.resolved(target)
+    locks.sweep_new(target.parent)
     pattern = re.compile(re.escape(f".{target.name}.") + r"([0-9a-f]{8})-[a-z0-9_]{8}")
     try:
         names = [
@@ -122,19 +125,18 @@ def sweep(target: Path) -> None:
         match, part = pattern.fullmatch(name), target.with_name(name)
         if match and locks.abandoned(part, match[1]):
             settle(part, target)
-            _remove(part)
+            remove(part)
 
 
 def settle(folder: Path, target: Path) -> None:
     """Finish a `replace_folder` that was cut short."""
-    target = through_links(target)
-    old = folder.with_name(folder.name + OLD)
-    if not old.exists():
+    old, target = folder.with_name(folder.name + OLD), locks.resolved(target)
+    if not os.path.lexists(old):
         return
     if not target.exists():
         os.replace(folder if folder.exists() else old, target)
-    _remove(old)
-    _remove(folder)
+    remove(old)
+    remove(folder)
 
 
 def recover(target: Path) -> None:
@@ -143,6 +145,7 @@ def recover(target: Path) -> None:
     """
     if target.exists() or not target.name:
         return
+    target = locks.resolved(target)
     run = target.with_name(f".{target.name}.part")  # see recipes/runs/workspace.py
     with contextlib.suppress(OSError):  # of a disk that cannot be written to
         found = [
@@ -184,9 +187,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _remove(path: Path) -> None:
-    whole = path.is_dir() and not path.is_symlink()
-    shutil.rmtree(path, ignore_errors=True) if whole else path.unlink(missing_ok=True)
+def remove(path: Path) -> None:
+    """Remove what is at `path`, if anything is: a folder with all it holds, a file, or a link but
+    not what it leads to.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def check_free(target: Path, overwrite: bool, mend: str = "--overwrite replaces it") -> None:
@@ -234,20 +242,16 @@ def write_text(target: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def through_links(target: Path) -> Path:
-    """Where `target` leads if it is a link, as to a larger disk: what is made in its place is made
-    there.
-    """
-    return Path(os.path.realpath(target)) if os.path.islink(target) else Path(target)
-
-
 def replace_folder(folder: Path, target: Path) -> None:
     """Rename `folder` to `target`, in the place of what may be there; `settle` finishes it after a
-    kill. Where `target` is a link, `folder` takes the place that it leads to.
+    kill. Where `target` is a link it stays one, and what it leads to is replaced.
+
+    Raises:
+        ConfigError: this process has lost the lease of `target`.
     """
-    target = through_links(target)
-    old = folder.with_name(folder.name + OLD)
-    _remove(old)
+    locks.refuse_lost(target)
+    old, target = folder.with_name(folder.name + OLD), locks.resolved(target)
+    remove(old)
     if target.exists():
         os.replace(target, old)
     try:
@@ -256,7 +260,7 @@ def replace_folder(folder: Path, target: Path) -> None:
         if old.exists() and not target.exists():
             os.replace(old, target)
         raise
-    _remove(old)
+    remove(old)
 
 
 def write_table(target: Path, rows: Sequence[Mapping]) -> None:

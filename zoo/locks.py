@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import stat
 import sys
@@ -41,7 +42,10 @@ __all__ = [
     "machine",
     "marked",
     "refuse_held",
+    "refuse_lost",
     "refuse_unfinished",
+    "resolved",
+    "sweep_new",
 ]
 
 BEAT_SECONDS = 10.0
@@ -58,13 +62,18 @@ SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """How to open what others may have put there: through no link, and without waiting for the other
 end of a pipe.
 """
+_held_here: "dict[Lease, Path]" = {}
+"""The leases that `hold` has given out in this process, and the places that they are for, where the
+links lead.
+"""
 BEGINNING = b'{"process"'
 """Of what a lease says."""
 MOST_BYTES = 64 * 1024
 """What is read of a lease."""
 MEND = "wait, or give another --out"
 NEW = ".new-"
-"""Before the name of a folder that is not marked yet."""
+"""Before the name of a folder that is not marked yet, and empty."""
+NEW_NAME = re.compile(re.escape(NEW) + r"[a-z0-9_]{8}")
 
 
 @dataclass(frozen=True)
@@ -144,8 +153,11 @@ class Lease:
 
     def lost(self) -> bool:
         """Whether another machine has taken the lease meanwhile, because this process stood still
-        for STALE_SECONDS; it may be done by now, and have removed it.
+        for STALE_SECONDS; it may have given it back since, and the file be gone.
         """
+        descriptor = self._descriptor  # another thread may give the lease back meanwhile
+        if descriptor is None or not _same(descriptor, self.file):
+            return True
         return _holder(self.file) != self._ours
 
     def release(self) -> None:
@@ -155,17 +167,16 @@ class Lease:
             return
         if not self.lost():
             self.file.unlink(missing_ok=True)
-        os.close(self._descriptor)
-        self._descriptor = None
-        for folder in (
-            self._made
-        ):  # of a command that came to nothing: no folder stays that was made for its lease
+        descriptor, self._descriptor = self._descriptor, None
+        os.close(descriptor)
+        # Of a command that came to nothing no folder stays that was made for its lease.
+        for folder in self._made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
     def _open(self) -> tuple[int, bool]:
         """(the open lease file, whether it was made now)."""
-        parent = self.file.parent
+        parent = resolved(self.file.parent)
         while True:
             missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
             parent.mkdir(parents=True, exist_ok=True)
@@ -196,7 +207,8 @@ class Lease:
     def _beat(self) -> None:
         while not self._released.wait(BEAT_SECONDS):
             with contextlib.suppress(OSError):
-                os.utime(self.file)
+                if not self.lost():  # another one's is left to go stale
+                    os.utime(self.file)
 
 
 @contextlib.contextmanager
@@ -209,13 +221,48 @@ def hold(place: Path, mend: str = MEND) -> Iterator[Lease]:
             where its lease would be.
     """
     lease = Lease(_lease_file(place))
+    sweep_new(lease.file.parent)
     holder = lease.take()
     if holder is not None:
         raise _held(place, holder, mend)
+    _held_here[lease] = resolved(place)
     try:
         yield lease
     finally:
+        del _held_here[lease]
         lease.release()
+
+
+def refuse_lost(target: Path) -> None:
+    """Refuse to put anything at `target` that belongs to a place of which this process has lost the
+    lease: what is there, and what is being made beside it, is another one's.
+
+    Raises:
+        ConfigError: so it is; names the place.
+    """
+    for lease, place in list(_held_here.items()):
+        if not _belongs(resolved(target), place) or not lease.lost():
+            continue
+        if lease.file.exists():
+            raise ConfigError(
+                f"'{place}' is being written by another machine, because this process stood still"
+            )
+        raise ConfigError(
+            f"another machine has written '{place}' meanwhile, because this process stood still, "
+            "or somebody removed "
+            f"'{lease.file}': '{place}' is as it was left"
+        )
+
+
+def _belongs(target: Path, place: Path) -> bool:
+    """Whether `target` is `place`, or in it, or in one of the hidden folders beside it in which it
+    is made.
+    """
+    if target == place or place in target.parents:
+        return True
+    if place.parent not in target.parents:
+        return False
+    return target.relative_to(place.parent).parts[0].startswith(f".{place.name}.")
 
 
 def holder_of(place: Path) -> Holder | None:
@@ -262,8 +309,22 @@ def _held(place: Path, holder: Holder, mend: str) -> ConfigError:
     return ConfigError(f"'{place}' is being written by {holder}: {mend}")
 
 
+def resolved(place: Path) -> Path:
+    """Where the links lead that `place` is or is in; nothing need be there.
+
+    Raises:
+        ConfigError: they lead nowhere but to each other.
+    """
+    try:
+        return Path(place).resolve()
+    except (RuntimeError, OSError) as error:
+        raise ConfigError(
+            f"'{place}' is a link that leads to itself: remove it, or give another --out"
+        ) from error
+
+
 def _lease_file(place: Path) -> Path:
-    place = Path(place).resolve()  # one place, whatever links lead to it
+    place = resolved(place)  # one place, whatever links lead to it
     return place.with_name(f".{place.name}.lock") if place.name else place / ".lock"
 
 
@@ -273,7 +334,6 @@ def marked(prefix: str, parent: Path) -> Iterator[Path]:
     as being written while the block runs; see `abandoned`. It may be renamed meanwhile, and is
     removed in the end.
     """
-    _sweep_unmarked(Path(parent))
     folder = Path(tempfile.mkdtemp(prefix=NEW, dir=parent))
     descriptor = None
     try:
@@ -292,15 +352,23 @@ def marked(prefix: str, parent: Path) -> Iterator[Path]:
             os.close(descriptor)
 
 
-def _sweep_unmarked(parent: Path) -> None:
-    """Remove what a process left that was killed before it had marked its folder: an empty one, and
-    older than any could be that is being made.
+def sweep_new(parent: Path) -> None:
+    """Remove from `parent` the folders that a process was about to mark (see `marked`) when it was
+    killed. They are empty: what holds anything is somebody's.
     """
-    for folder in parent.glob(f"{NEW}????????"):
-        # What holds something is none of these; another one may have got its name meanwhile.
-        with contextlib.suppress(OSError):
-            if time.time() - folder.lstat().st_mtime > LEFT_SECONDS:
-                folder.rmdir()
+    try:
+        names = [entry.name for entry in os.scandir(parent) if NEW_NAME.fullmatch(entry.name)]
+    except OSError:
+        return
+    for name in names:
+        with contextlib.suppress(OSError):  # not empty, no folder, or gone
+            descriptor = _opened_folder(parent / name)
+            try:
+                age = _now(parent) - os.fstat(descriptor).st_mtime
+                if _lock(descriptor) is not False and age > STALE_SECONDS:  # or it may be just made
+                    os.rmdir(parent / name)
+            finally:
+                os.close(descriptor)
 
 
 def abandoned(folder: Path, of: str) -> bool:

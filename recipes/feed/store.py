@@ -92,6 +92,7 @@ class Store:
         self._verified: set[str] = set()
         self._alone = False
         self._remove_older()
+        locks.sweep_new(self.folder)
         for part in self.folder.glob(".part-*"):
             if locks.abandoned(part, part.name.split("-")[1]):
                 shutil.rmtree(part, ignore_errors=True)
@@ -175,7 +176,7 @@ class Store:
             ConfigError: the disk is full.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            locks.resolved(self.folder).mkdir(parents=True, exist_ok=True)
             facts: dict = {}
             with locks.marked(f".part-{locks.machine()}-", self.folder) as part:
                 yield part, facts

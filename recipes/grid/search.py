@@ -14,6 +14,7 @@ from graft.recipes.grid import analysis, plan
 from graft.recipes.grid.jobs import cause_of, end
 from graft.recipes.grid.rows import divergence, measure_of, whole_run
 from graft.recipes.train.checkpoint import epochs_in
+from graft.zoo import locks
 from graft.zoo.errors import ConfigError
 from graft.zoo.files import one_line_if_damaged, read_json, write_table
 from graft.zoo.terminal import progress, say, tell
@@ -134,7 +135,7 @@ def _trial(
     folder = _folder(grid, study, trial)
     options = _settings(trial, content)
     command = [*plan.command(grid.plan, cell, folder), *options]
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    locks.resolved(folder.parent).mkdir(parents=True, exist_ok=True)
     log = folder.with_suffix(".log")
     environment = probe.environment()
     with log.open("wb") as file:
@@ -198,6 +199,7 @@ def _report(trial: "optuna.Trial", folder: Path, key: str) -> None:
     """Tell Optuna of the epochs that a trial has finished: the figure `key` that trials are judged
     by in the end, of which more is better whatever the task.
     """
+    folder = locks.resolved(folder)
     checkpoints = folder.with_name(f".{folder.name}.part") / "checkpoint" / "transfer"
     known = len(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
     figures = [row.get(f"val_{key}") for row in epochs_in(checkpoints)]

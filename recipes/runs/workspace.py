@@ -13,7 +13,7 @@ from graft.zoo.terminal import say
 from graft.recipes.feed.store import Store
 from graft.zoo import locks
 from graft.zoo.errors import ArtifactError, ConfigError, DiskFull, GraftError
-from graft.zoo.files import disk_full, read_json, replace_folder, settle, through_links, write_text
+from graft.zoo.files import disk_full, read_json, remove, replace_folder, settle, write_text
 
 __all__ = ["drop_older", "finished", "settle_run", "store_beside", "workspace"]
 
@@ -79,22 +79,18 @@ def workspace(out: Path, settings: Mapping, fingerprint: str) -> Iterator[Path]:
         _begin(out, folder, {**settings, "content or splits of the data": fingerprint})  # before: the content alone
         try:
             yield folder
-            if lease.lost():
-                raise ConfigError(
-                    f"'{out}' is being written by another machine, or was, because this process "
-                    "stood still"
-                )
             # The checkpoints go last: if the folder cannot take its place, --resume still finds
             # everything.
             replace_folder(folder, out)
             complete = True
             _tidy(out)
         except BaseException as error:
-            _tell(error, out, folder, complete)
+            if not lease.lost():
+                _tell(error, out, folder, complete)
             raise
         finally:
-            if not _has_checkpoint(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+            if not lease.lost() and not _has_checkpoint(folder):
+                remove(folder)
 
 
 def settle_run(out: Path) -> None:
@@ -106,7 +102,7 @@ def settle_run(out: Path) -> None:
     if (out / SETTINGS).exists() and (out / "run.json").exists():
         _tidy(out)
     if folder.exists() and not _has_checkpoint(folder):
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
 
 
 def drop_older(out: Path) -> None:
@@ -120,7 +116,7 @@ def drop_older(out: Path) -> None:
     folder = _folder_of(out)
     if is_older(folder / "checkpoint"):
         with locks.hold(out):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
         say(f"'{out}' was begun by an older Graft and interrupted: it is trained anew")
 
 
@@ -151,7 +147,7 @@ def _tell(error: BaseException, out: Path, folder: Path, complete: bool) -> None
 
 
 def _folder_of(out: Path) -> Path:
-    out = through_links(out).absolute()
+    out = locks.resolved(out)  # on the disk that a link leads to, which may have been made for it
     return out.with_name(f".{out.name}.part")
 
 
@@ -180,7 +176,7 @@ def _begin(out: Path, folder: Path, known: Mapping) -> None:
         return
     if resume:
         say(f"'{out}' has no checkpoint: starting from the beginning")
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     folder.mkdir(parents=True)
     write_text(folder / SETTINGS, json.dumps(known))
 

@@ -142,7 +142,7 @@ def test_predict_and_evaluate_on_small_files_import_no_tensorflow(artifacts, pho
     picture = next(photo_folder.rglob("*.png"))
     code = (
         "import sys\n"
-        "from recipes.commands import predict, evaluate\n"
+        "from graft.recipes.commands import predict, evaluate\n"
         f"predict.command([{str(artifacts[kind])!r}, {str(picture)!r}])\n"
         f"evaluate.command([{str(artifacts[kind])!r}, '--data', {str(photo_folder)!r}])\n"
         "print([m for m in ('tensorflow', 'keras', 'torch', 'jax') if m in sys.modules])"

@@ -16,14 +16,14 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import numpy as np, tempfile
-from recipes.engine.fit import train
-from recipes.engine.schedule import Phase
-from recipes.engine.settings import FitSettings
-from recipes.engine.store import Store
-from recipes.adapt import catalogue
+from graft.recipes.train.fit import train
+from graft.recipes.train.schedule import Phase
+from graft.recipes.train.settings import FitSettings
+from graft.recipes.feed.store import Store
+from graft.recipes.adapt import catalogue
 from tests.tiny import builder, pictures, squeeze_excite, two_domains
-from zoo.heads import single_label
-from zoo.stack import backbone_of, stack
+from graft.zoo.heads.heads import single_label
+from graft.zoo.graph.stack import backbone_of, stack
 
 head = single_label(["left", "right", "top"], dropout=0.0)  # each device would draw its own
 build = builder(squeeze_excite)

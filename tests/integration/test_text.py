@@ -91,7 +91,7 @@ def test_small_files_need_neither_tensorflow_nor_keras(colours, sentences_csv):
         path = str(colours / "export" / file)
         code = (
             "import sys\n"
-            "from recipes.commands import predict, evaluate\n"
+            "from graft.recipes.commands import predict, evaluate\n"
             f"predict.command([{path!r}, 'a red box'])\n"
             f"evaluate.command([{path!r}, '--data', {str(sentences_csv)!r}])\n"
             "print([m for m in ('tensorflow', 'keras', 'keras_hub', 'tensorflow_text', 'torch') if "

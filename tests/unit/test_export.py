@@ -185,7 +185,7 @@ def test_savedmodel_holds_each_variable_once(model, exported):
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
 def test_small_files_open_without_tensorflow(exported, kind):
     code = (
-        "import sys, numpy as np\nfrom export.sessions import open_artifact\n"
+        "import sys, numpy as np\nfrom graft.export.sessions import open_artifact\n"
         f"print(open_artifact({str(exported[0] / FILES[kind])!r}).predict(np.zeros((2, 16, 16, 3), "
         "'float32')).shape)\n"
         "print([m for m in ('tensorflow', 'keras') if m in sys.modules])"

@@ -20,6 +20,7 @@ from graft.recipes import image_classification
 from graft.recipes.codecs import images
 from graft.recipes.commands import bench
 from graft.recipes.feed.store import Store
+from graft.recipes.grid import jobs
 from graft.recipes.runs import run, workspace
 from graft.zoo import files, locks
 from graft.zoo.errors import ArtifactError, ConfigError
@@ -49,7 +50,7 @@ def process():
 HOLDS = """
 import sys, time
 from pathlib import Path
-from zoo import locks
+from graft.zoo import locks
 with locks.hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -238,7 +239,7 @@ def test_a_lease_is_touched_while_it_is_held(monkeypatch, tmp_path):
 WRITES = """
 import sys, time
 from pathlib import Path
-from recipes.engine.store import Store
+from graft.recipes.feed.store import Store
 store = Store(Path(sys.argv[1]))
 with store.alone(["k"]), store.add("k") as (folder, facts):
     (folder / "0.bin").write_bytes(b"x" * 10)
@@ -293,7 +294,7 @@ def test_an_entry_is_taken_over_from_a_process_that_died(process, tmp_path):
 STAGES = """
 import os, signal, sys
 from pathlib import Path
-from zoo import files
+from graft.zoo import files
 target, place = Path(sys.argv[1]), sys.argv[2]
 replace, count = os.replace, 0
 def trap(*arguments):
@@ -377,7 +378,7 @@ def test_a_full_disk_for_decoded_pictures_is_one_line(monkeypatch):
 
 FOLLOWER = """
 import time
-from zoo import processes
+from graft.zoo import processes
 with processes.with_parent():
     time.sleep(60)
 """
@@ -459,8 +460,85 @@ def test_a_lease_that_another_machine_took_over_is_left_to_it(tmp_path):
 
     with pytest.raises(ConfigError, match="is being written by another machine"):
         stand_still()
-    assert [path.name for path in tmp_path.iterdir()] == [".run.lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".run.lock", ".run.part"], (
+        "the other one works in it"
+    )
     assert locks.holder_of(out).host == "elsewhere"
+
+
+def _other_machine_makes(out):
+    """Takes the lease over, makes the run, and gives the lease back."""
+    out.with_name(f".{out.name}.lock").unlink()
+    out.mkdir()
+    (out / "whole").touch()
+
+
+@pytest.mark.parametrize("taken_again", [False, True])
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_a_complete_run_of_another_machine_is_not_replaced(
+    checkpoint, taken_again, tmp_path, capsys
+):
+    out = tmp_path / "run"
+
+    def stand_still():
+        with workspace.workspace(out, {"overwrite": True, "resume": False}, "x") as folder:
+            (folder / "run.json").touch()
+            if checkpoint:
+                (folder / "checkpoint" / "0").mkdir(parents=True)
+                (folder / "checkpoint" / "0" / "1.npz").touch()
+            _other_machine_makes(out)
+            if taken_again:
+                told(tmp_path / ".run.lock")
+
+    with pytest.raises(ConfigError, match="another machine"):
+        stand_still()
+    assert [path.name for path in out.iterdir()] == ["whole"]
+    assert (tmp_path / ".run.part" / "run.json").exists(), "perhaps the other one's"
+    assert "--resume" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("inside", ["", "run.json", "cells/a/run.json"])
+def test_nothing_takes_a_place_whose_lease_is_lost(inside, tmp_path):
+    out = tmp_path / "link"
+    (tmp_path / "big").mkdir()
+    out.symlink_to("big/run")
+    target = out / inside if inside else out
+
+    def stand_still():
+        with locks.hold(out):
+            staged = (
+                files.staged_file(target) if inside else files.staged_folder(target, overwrite=True)
+            )
+            with staged as path:
+                path.touch()
+                (tmp_path / "big" / ".run.lock").unlink()
+
+    with pytest.raises(ConfigError, match="another machine has written '.*run' meanwhile"):
+        stand_still()
+    assert not (tmp_path / "big" / "run" / inside).is_file()
+
+
+def test_a_training_whose_lease_is_lost_ends_at_its_next_file(tmp_path):
+    def stand_still():
+        with workspace.workspace(tmp_path / "run", SETTINGS, "x") as folder:
+            _other_machine_makes(tmp_path / "run")
+            files.write_text(tmp_path / "beside.json", "{}")  # of no lost place
+            files.write_text(folder / "checkpoint" / "state.json", "{}")
+            pytest.fail("it would train on for nothing")
+
+    with pytest.raises(ConfigError, match="another machine"):
+        stand_still()
+    assert (tmp_path / "beside.json").exists()
+
+
+def test_a_lost_lease_is_not_touched(monkeypatch, tmp_path):
+    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.02)
+    file = tmp_path / ".run.lock"
+    with locks.hold(tmp_path / "run"):
+        told(file)
+        os.utime(file, (0, 0))
+        time.sleep(0.2)
+        assert file.stat().st_mtime == 0
 
 
 def test_looking_who_holds_a_place_takes_nothing(process, tmp_path):
@@ -510,6 +588,59 @@ def test_a_folder_in_the_making_has_its_name_only_once_it_is_marked(monkeypatch,
         assert folder.name.startswith(".part-")
     assert seen[0].startswith(".new-")
     assert not list(tmp_path.iterdir())
+
+
+KILLED_EARLY = """
+import os, signal, sys
+from pathlib import Path
+from graft.zoo import locks
+def killed(*_):
+    print("killed", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+os.rename = killed
+with locks.marked(".part-", Path(sys.argv[1])):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    "sweeps", [Store, lambda place: files.sweep(place / "run"), lambda place: _hold(place / "run")]
+)
+def test_a_folder_of_a_process_that_was_killed_before_it_named_it_is_swept(
+    sweeps, process, tmp_path
+):
+    process(KILLED_EARLY, tmp_path).wait()
+    (left,) = tmp_path.iterdir()
+    sweeps(tmp_path)
+    assert left.exists(), "it may be just made"
+    os.utime(left, (0, time.time() - 2 * locks.STALE_SECONDS))
+    sweeps(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def _hold(place):
+    with locks.hold(place):
+        pass
+
+
+def test_only_empty_folders_of_ours_that_nobody_holds_are_swept(tmp_path):
+    long_ago = (0, time.time() - 2 * locks.STALE_SECONDS)
+    (tmp_path / "elsewhere").mkdir()
+    for name in (".new-mine", ".new-abcdefgh.d", ".new-abcd0000", ".new-abcd1111"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".new-abcd0000" / "thesis.txt").touch()
+    (tmp_path / ".new-abcd2222").symlink_to("elsewhere")
+    os.mkfifo(tmp_path / ".new-abcd3333")
+    for path in tmp_path.iterdir():
+        os.utime(path, long_ago)
+    before = sorted(tmp_path.iterdir())
+    descriptor = os.open(tmp_path / ".new-abcd1111", os.O_RDONLY)
+    assert locks._lock(descriptor)
+    locks.sweep_new(tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
+    os.close(descriptor)
+    locks.sweep_new(tmp_path)
+    assert sorted(tmp_path.iterdir()) == [path for path in before if path.name != ".new-abcd1111"]
 
 
 def test_who_computes_entries_does_not_wait_for_others(process, tmp_path):
@@ -597,6 +728,94 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_one_before(monkeypatch, 
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Links to another disk
+
+
+def _stage(out):
+    return files.staged_folder(out, overwrite=True)
+
+
+def _work(out):
+    return workspace.workspace(out, {"overwrite": True, "resume": False}, "x")
+
+
+@pytest.fixture(params=[_stage, _work])
+def making(request):
+    return request.param
+
+
+def test_a_run_goes_where_a_link_leads_each_time(making, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "big" / "run").mkdir(parents=True)
+    out = tmp_path / "runs" / "run"
+    out.symlink_to("../big/run")
+    for name in ("first", "second", "third"):
+        with making(out) as folder:
+            assert folder.parent == tmp_path / "big", "on the disk that has the space"
+            (folder / name).touch()
+        assert out.is_symlink()
+        assert [path.name for path in (tmp_path / "big" / "run").iterdir()] == [name]
+        assert [path.name for path in out.parent.iterdir()] == ["run"]
+        assert [path.name for path in (tmp_path / "big").iterdir()] == ["run"]
+
+
+def test_what_a_link_leads_to_is_made(making, tmp_path):
+    out = tmp_path / "run"
+    out.symlink_to("big/there")
+    with making(out) as folder:
+        (folder / "new").touch()
+    assert out.is_symlink()
+    assert (tmp_path / "big" / "there" / "new").exists()
+
+
+def test_a_cache_and_a_grid_are_made_where_their_links_lead(tmp_path):
+    for name in ("cache", "bench"):
+        (tmp_path / name).symlink_to(f"big/{name}")
+    store = Store(tmp_path / "cache")
+    with store.alone(["k"]), store.add("k") as (folder, _):
+        (folder / "0.bin").touch()
+    assert (tmp_path / "big" / "cache" / "k").exists()
+    jobs.run(jobs.Job("x", (sys.executable, "-c", ""), tmp_path / "bench" / "log"))
+    assert (tmp_path / "big" / "bench" / "log").exists()
+
+
+def test_a_link_to_itself_is_refused_at_once(making, tmp_path):
+    (tmp_path / "run").symlink_to("run")
+    with (
+        pytest.raises(ConfigError, match="run' is a link that leads to itself"),
+        making(tmp_path / "run"),
+    ):
+        pytest.fail("nothing may be trained for it")
+
+
+def test_a_link_that_was_put_aside_is_removed_and_not_what_it_leads_to(tmp_path):
+    """As an older Graft left them."""
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big" / "kept").touch()
+    (tmp_path / "run").mkdir()
+    for name in (".run.part.old", ".run.part"):
+        (tmp_path / name).symlink_to("big")
+    for _ in range(2):
+        with _work(tmp_path / "run") as folder:
+            (folder / "run.json").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["big", "run"]
+    assert (tmp_path / "big" / "kept").exists()
+
+
+def test_a_training_that_a_link_leads_to_is_resumed_and_read(tmp_path):
+    (tmp_path / "big").mkdir()
+    (tmp_path / "run").symlink_to("big/run")
+    for name in (".run.part.old", ".run.part"):
+        (tmp_path / "big" / name).mkdir()
+        (tmp_path / "big" / name / "run.json").write_text(
+            json.dumps({"schema": 1, "of": name, "recipe": "x", "config": {}, "data": {}})
+        )
+    assert run.read(tmp_path / "run")["of"] == ".run.part"
+    assert [path.name for path in (tmp_path / "big").iterdir()] == ["run"]
+    assert (tmp_path / "run").is_symlink()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Ends
 
 
@@ -614,7 +833,7 @@ def test_a_disk_that_cannot_reserve_space_is_written_to(code, monkeypatch):
 
 DEAF = """
 import signal, time
-from zoo import processes
+from graft.zoo import processes
 with processes.with_parent():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(60)
@@ -636,7 +855,7 @@ def test_a_process_ends_with_the_one_that_started_it_whatever_it_does():
 
 SLEEPS = """
 import signal, time
-from recipes.commands import __main__, zoo
+from graft.recipes.commands import __main__, zoo
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, and a shell's &, have them ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
 def command(arguments):
@@ -680,20 +899,17 @@ def test_a_folder_that_a_link_leads_to_is_replaced_where_it_is(tmp_path):
     """Before, the link gave way to a folder, and the next time the work was lost behind
     NotADirectoryError.
     """
-    from graft.recipes.runs.workspace import workspace
-    from graft.zoo.files import staged_folder
-
     (tmp_path / "large").mkdir()
     (tmp_path / "x").symlink_to("large/x")
     settings = {"overwrite": False, "resume": False}
     for number in range(3):
-        with workspace(tmp_path / "x", settings, "f") as folder:
+        with workspace.workspace(tmp_path / "x", settings, "f") as folder:
             (folder / "run.json").write_text(str(number))
         settings = {"overwrite": True, "resume": False}
         assert (tmp_path / "x").is_symlink()
         assert (tmp_path / "large/x/run.json").read_text() == str(number)
     for number in range(3):
-        with staged_folder(tmp_path / "x", overwrite=True) as folder:
+        with files.staged_folder(tmp_path / "x", overwrite=True) as folder:
             (folder / "a").write_text(str(number))
         assert (tmp_path / "large/x/a").read_text() == str(number)
     assert (tmp_path / "x").is_symlink()
@@ -708,6 +924,17 @@ def test_what_was_left_before_it_was_marked_is_swept(tmp_path):
     (full / "notes.txt").write_text("mine")
     for folder in (left, full):
         os.utime(folder, (1, 1))
-    with locks.marked(".run.", tmp_path):
+    with files.staged_folder(tmp_path / "run"):
         pass
-    assert sorted(path.name for path in tmp_path.iterdir()) == [young.name, full.name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [young.name, full.name, "run"]
+
+
+def test_a_link_to_a_file_stays_one(tmp_path):
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "report.html"
+    link.symlink_to(tmp_path / "disk" / "report.html")
+    for text in ("one", "two"):
+        files.write_text(link, text)
+        assert link.is_symlink()
+        assert (tmp_path / "disk" / "report.html").read_text() == text
+    assert [file.name for file in (tmp_path / "disk").iterdir()] == ["report.html"]

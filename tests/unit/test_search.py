@@ -13,7 +13,7 @@ from graft.zoo.errors import ConfigError
 TRAINING = """
 import json, sys, time
 from pathlib import Path
-from recipes.engine.checkpoint import Checkpoint, Checkpoints
+from graft.recipes.train.checkpoint import Checkpoint, Checkpoints
 
 out = Path(sys.argv[1])
 number = int(out.name.partition("-")[2])

@@ -95,7 +95,8 @@ def test_files_are_judged_beside_the_model_as_it_was_given(tmp_path, monkeypatch
     assert row["parity"]["batch_1_diff"] is not None
 
     monkeypatch.setattr(
-        "export.export.as_float32", lambda model: keras.models.clone_model(graph.as_float32(model))
+        "graft.export.export.as_float32",
+        lambda model: keras.models.clone_model(graph.as_float32(model)),
     )
     (row,) = exported(adapted("mixed_bfloat16"), tmp_path / "lossy")
     assert row["status"] == "fail"
