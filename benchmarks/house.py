@@ -3,9 +3,9 @@
     python benchmarks/house.py              # this checkout
     python benchmarks/house.py ROOT ...     # others too, to compare; a column each
 
-`tests/unit/test_house.py` keeps the promises with the same functions. A line of code is one on which a token of code
-stands: blank lines, comments and docstrings (those of attributes too) do not count. What a line holds depends on the
-line length of the formatter; statements do not.
+`tests/unit/test_house.py` keeps the promises with the same functions. A line of code is one on
+which a token of code stands: blank lines, comments and docstrings (those of attributes too) do not
+count. What a line holds depends on the line length of the formatter; statements do not.
 """
 
 import ast
@@ -98,7 +98,9 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg
 
 
 def untyped(file: Path) -> list[str]:
-    """`LINE NAME` of each parameter without a type and of each function without a type of what it returns."""
+    """`LINE NAME` of each parameter without a type and of each function without a type of what it
+    returns.
+    """
     found = []
     for function in functions(file):
         found += [f"{p.lineno} {p.arg}" for p in parameters(function) if p.annotation is None]
@@ -108,8 +110,10 @@ def untyped(file: Path) -> list[str]:
 
 
 def told_apart(root: Path) -> list[str]:
-    """`FILE:LINE` of each place outside of the rooms that may know where modalities or kinds of answers are told apart: an
-    `isinstance` of one of `CLASSES`, a comparison with one of `KINDS`."""
+    """`FILE:LINE` of each place outside of the rooms that may know where modalities or kinds of
+    answers are told apart: an `isinstance` of one of `CLASSES`, a comparison with one of
+    `KINDS`.
+    """
     found = []
     for file in sources(root):
         place = file.relative_to(root).as_posix()
@@ -136,7 +140,9 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def imports(root: Path) -> dict[Path, set[Path]]:
-    """File -> the files of ours that it imports, anywhere: at its top, in a function, for types alone."""
+    """File -> the files of ours that it imports, anywhere: at its top, in a function, for types
+    alone.
+    """
     modules = {}
     for file in sources(root, (*ROOMS, "benchmarks")):
         parts = list(file.relative_to(root).with_suffix("").parts)

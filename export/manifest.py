@@ -12,6 +12,7 @@ from pathlib import Path
 
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files import inside, one_line_if_damaged, read_json, write_text
+from graft.zoo.heads.table import find_kind
 from graft.zoo.text import Tokenizer
 
 __all__ = [
@@ -90,9 +91,15 @@ class Description:
         """`labels` if they are those of this output: of several heads they are the first one's, and
         values have none.
         """
-        facts = self.preprocessing.get("outputs", {}).get(output)
-        own = facts is None or (facts["labels"] == self.labels and facts["kind"] != "regression")
+        facts = self.preprocessing.get("tasks", {}).get(output)
+        if facts is None:
+            return self.labels
+        own = facts["labels"] == self.labels and find_kind(facts["kind"]).named
         return self.labels if own else []
+
+    def labels_of_units(self, output: str) -> list[str]:
+        """What the units of an output are called, values too."""
+        return self.preprocessing.get("tasks", {}).get(output, {}).get("labels", self.labels)
 
     @property
     def attached(self) -> dict[str, str]:
@@ -155,7 +162,7 @@ def read(folder: Path) -> dict:
     with one_line_if_damaged(path, HINT):
         content = content if schema >= 3 else _upgraded(content)
         _check_files(content, Path(folder))
-    return content
+        return content if "tasks" in content else {**content, "tasks": _older_tasks(content)}
 
 
 def _check_files(content: Mapping, folder: Path) -> None:
@@ -181,6 +188,18 @@ def _check_files(content: Mapping, folder: Path) -> None:
     ):
         if not isinstance(content.get(name), kind | None):
             raise TypeError(f"its '{name}' is {type(content[name]).__name__}")
+
+
+def _older_tasks(content: Mapping) -> dict[str, dict]:
+    """What each output means, of a manifest that says it elsewhere."""
+    described = content.get("preprocessing", {}).get("outputs", {})
+    return {
+        output["name"]: {
+            "kind": output.get("kind", "single_label"),
+            "labels": described.get(output["name"], {}).get("labels", content.get("labels", [])),
+        }
+        for output in content.get("outputs", ())
+    }
 
 
 def _upgraded(content: dict) -> dict:

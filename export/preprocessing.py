@@ -6,31 +6,51 @@ from collections.abc import Mapping, Sequence
 
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files import parse_json
+from graft.zoo.heads.table import KINDS, find_kind, kind_names
 
-__all__ = ["HINT", "KINDS", "read_preprocessing"]
+__all__ = ["HINT", "read_preprocessing"]
 
-KINDS = ("single_label", "multi_label", "tags", "embedding", "regression")
-"""What the numbers of an output can mean."""
-NAMED = ("single_label", "multi_label", "tags")
-"""Those of which each unit has a name."""
 LONGEST = 1_000_000
 HINT = "export again"
 
 
+Shapes = Mapping[str, Sequence[int | None]]
+"""Output -> its shape without batch."""
+
+
 def read_preprocessing(
-    text: str, where: object, outputs: Mapping[str, Sequence[int | None]], *, texts: bool = False
+    text: str, where: object, outputs: Shapes, labels: Sequence[str] = (), *, texts: bool = False
 ) -> dict:
-    """What the JSON `text` of the artifact `where` says, checked against the shapes of its
-    `outputs`; of `texts` it says how they become ids.
+    """What the JSON `text` of an artifact says, checked against the shapes of its outputs.
+
+    Args:
+        text: the content of preprocessing.json.
+        where: what messages call the artifact.
+        outputs: the shapes of its outputs, by name.
+        labels: those of its labels.txt.
+        texts: whether it has to say how texts become ids.
+
+    Returns:
+        The content, with "modality" and with "tasks": `{output: {"kind", "labels", ...}}`, as an
+        older Graft did not write it everywhere. Of several outputs without a word "tasks" is empty.
 
     Raises:
         ArtifactError: it is damaged, lacks something, or describes other outputs; names the field.
     """
     content = parse_json(text, f"{where}: preprocessing.json", dict, HINT)
-    _check(content.get("kind", KINDS[0]) in KINDS, where, "kind", f"one of {', '.join(KINDS)}")
-    described = content.get("outputs")
-    if described is not None or texts:
-        _check_outputs(described, where, outputs)
+    field = "outputs" if "outputs" in content and "tasks" not in content else "tasks"
+    tasks = content.get(field)
+    if tasks is None and not texts and len(outputs) == 1:
+        kind = content.get("kind", KINDS[0].name)
+        known = kind in kind_names()
+        _check(known, where, "kind", f"one of {', '.join(kind_names())}")
+        content["tasks"] = {name: {"kind": kind, "labels": list(labels)} for name in outputs}
+    elif tasks is not None or texts:
+        _check_tasks(tasks, where, field, outputs)
+        content["tasks"] = tasks
+    else:
+        content["tasks"] = {}
+    content.setdefault("modality", "text" if texts else "image")
     for name in ("image_size", "max_length"):
         value = content.get(name)
         _check(value is None or _is_count(value), where, name, "a whole number")
@@ -39,32 +59,21 @@ def read_preprocessing(
     return content
 
 
-def _check_outputs(
-    described: object, where: object, outputs: Mapping[str, Sequence[int | None]]
-) -> None:
-    _check(
-        isinstance(described, dict) and set(described) >= set(outputs),
-        where,
-        "outputs",
-        "what each output means",
-    )
+def _check_tasks(tasks: object, where: object, field: str, outputs: Shapes) -> None:
+    there = isinstance(tasks, dict) and set(tasks) >= set(outputs)
+    _check(there, where, field, "what each output means")
     for name, shape in outputs.items():
-        facts = described[name]
-        _check(
-            isinstance(facts, dict) and facts.get("kind") in KINDS,
-            where,
-            f"outputs.{name}.kind",
-            "a known kind",
-        )
-        labels = facts.get("labels")
+        facts = tasks[name]
+        known = isinstance(facts, dict) and facts.get("kind") in kind_names()
+        _check(known, where, f"{field}.{name}.kind", "a known kind")
+        kind, labels = find_kind(facts["kind"]), facts.get("labels")
         are_texts = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-        _check(are_texts, where, f"outputs.{name}.labels", "a list of names")
+        _check(are_texts, where, f"{field}.{name}.labels", "a list of names")
         units = shape[-1] if len(shape) else None
-        fits = facts["kind"] not in NAMED or units is None or len(labels) == units
-        _check(fits, where, f"outputs.{name}.labels", f"{units} names, one for each unit")
-        if facts["kind"] == "tags":
-            tagged = all(label == "O" or label[:2] in ("B-", "I-") for label in labels)
-            _check(tagged, where, f"outputs.{name}.labels", "O, B-NAME and I-NAME")
+        fits = not kind.named or units is None or len(labels) == units
+        _check(fits, where, f"{field}.{name}.labels", f"{units} names, one for each unit")
+        fault = kind.fault_of_labels(labels)
+        _check(fault is None, where, f"{field}.{name}.labels", str(fault))
 
 
 def _check_texts(content: Mapping, where: object) -> None:

@@ -86,6 +86,11 @@ class Session:
     run: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
     @property
+    def tasks(self) -> Mapping[str, Mapping]:
+        """`{"kind", "labels", ...}` of each output; empty where the artifact does not say it."""
+        return self.preprocessing["tasks"]
+
+    @property
     def input_shape(self) -> tuple[int | None, ...]:
         """The shape of the first input, without batch."""
         return next(iter(self.inputs.values()))
@@ -179,7 +184,7 @@ def open_artifact(
         )
     with unchanged(path):
         session = _open(path, threads, trust)
-    if len(session.outputs) > 1 and "outputs" not in session.preprocessing and not (timed or trust):
+    if not session.tasks and not (timed or trust):
         raise ArtifactError(
             f"'{path}' does not say what its {len(session.outputs)} outputs mean: export again"
         )
@@ -343,7 +348,7 @@ def _session(kind: str, path: Path, runtime: Runtime) -> Session:
     tokenizer = runtime.attached.get("tokenizer.json")
     texts = runtime.integers and tokenizer is not None
     described = runtime.attached.get("preprocessing.json", "{}")
-    preprocessing = read_preprocessing(described, path, runtime.outputs, texts=texts)
+    preprocessing = read_preprocessing(described, path, runtime.outputs, labels, texts=texts)
     if texts:
         _check_token_inputs(runtime, path)
         tokenizer = checked(tokenizer, preprocessing["tokenizer"]["pad_id"], path)

@@ -1,4 +1,4 @@
-"""Multi-task: several questions about the same pictures, one backbone, a head for each.
+"""Multi-task: several questions about the same images, one backbone, a head for each.
 
     graft train multitask --data table.csv --tasks kind colour price:regression:0.5 --out runs/things
     python recipes/multitask.py --data table.csv --tasks kind colour --compare-single --out runs/things
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from graft.recipes.runs.image_settings import ImageConfig
+from graft.recipes.runs.options import ImageConfig
 
 
 @dataclass(frozen=True)
@@ -53,118 +53,39 @@ class Config(ImageConfig):
 
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
-    from graft.recipes.data import answers, splits, tasks
-    from graft.recipes.report import report
-    from graft.recipes.runs import run, task_run, text_run, workspace
-    from graft.recipes.train import divergence, fit, schedule
-    from graft.zoo.backbones import build as backbones
-    from graft.zoo.backbones import table as backbone_table
+    from graft.recipes.data.prepared import PreparedData
+    from graft.recipes.runs import experiment
+    from graft.recipes.runs.backbones import ImageBackbone
+    from graft.recipes.runs.supervised import Supervised
+    from graft.recipes.tasks import answers, columns
     from graft.zoo.errors import ConfigError
-    from graft.zoo.graph.stack import stack
-    from graft.zoo.graph.state import set_weights
-    from graft.zoo.heads.heads import Tasks
-    from graft.zoo.quiet import load_tensorflow
-    from graft.zoo.terminal import say
 
     config.check()
-    given = tasks.parse(config.tasks)
-    tasks.check(config.fit)
-    if config.weighting == "uncertainty" and any(task.weight != 1 for task in given):
+    asked = columns.parse_columns(config.tasks, config.dropout)
+    config.fit.check_several_tasks()
+    if config.weighting == "uncertainty" and any(column.weight != 1 for column in asked):
         raise ConfigError(
             "--weighting uncertainty finds the weights by itself: leave those in --tasks away"
         )
-    row = backbone_table.find(config.backbone)
-    spec = schedule.weights_for(
-        config.schedule, config.weights, backbone_table.default_weights(row)
+    backbone = ImageBackbone.chosen(config)
+    phases = backbone.phases(config)
+    source = columns.load_task_table(config.data, asked, path_column=config.path_column)
+    data = PreparedData.of(source, config)
+    answers.check_splits(data.source, asked)
+    tasks = columns.tasks_of_table(
+        data.source,
+        asked,
+        learned=config.weighting == "uncertainty",
+        balanced=config.weighting == "gradnorm",
     )
-    phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
-    source, made = splits.complete(
-        tasks.load(config.data, given, path_column=config.path_column), config.split_seed
-    )
-    answers.check_splits(source, given)
-    fingerprint = splits.fingerprint(source)
-    heads = tasks.heads_of(given, source, config.dropout)
-    fixed = None if config.weighting == "uncertainty" else tuple(task.weight for task in given)
-    together = Tasks(heads, fixed, balanced=config.weighting == "gradnorm")
-    size = config.image_size or row.image_size
-
-    def build(head=together, spec: str = spec):
-        return stack(
-            backbones.build(row, image_size=size, weights=spec),
-            head if head is together else [head],
-        )
-
-    if workspace.finished(config.out, run.plain(config)):
-        return config.out
-    with workspace.workspace(config.out, run.plain(config), fingerprint) as folder:
-        load_tensorflow()
-        described = fit.describe_phases(build(), phases)
-        duplicates = splits.warn_of_concerns(
-            source, fingerprint, config.backbone, config.split_seed
-        )
-        images = task_run.decode_splits(source, heads, size, config.skip_bad)
-        say(
-            schedule.table(
-                f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget
-            )
-        )
-        seeds, store = (
-            range(config.seed, config.seed + config.seeds),
-            workspace.store_beside(config.out),
-        )
-
-        def train(name: str, head, images, phases=phases, settings=config.fit):
-            model, trained = fit.train(
-                lambda: build(head),
-                head,
-                phases,
-                images,
-                seeds,
-                settings,
-                store=store,
-                folder=folder,
-                name=name,
-            )
-            outputs = fit.predict(model, images["test"], [result.weights for result in trained])
-            figures = [tasks.figures(head.heads, output, images["test"]) for output in outputs]
-            return trained, figures, tasks.unit_scores(head.heads, outputs, images["test"])
-
-        trained, measured, units = train("together", together, images)
-        arms = {"together": trained}
-        sharing = []
-        for head in heads if config.compare_single else ():
-            own = task_run.alone(images, head)
-            length = task_run.as_long(phases, config.fit, images["train"], own["train"])
-            called = divergence.ALONE.format(task=head.name)
-            arms[called], single, single_units = train(called, head, own, *length)
-            pair = units[head.name], single_units[head.name]
-            sharing.append(task_run.sharing(head, measured, single, pair))
-        best = fit.best_of(trained)
-        model = build(spec="none")
-        set_weights(model, best.weights)
-        facts = {
-            "recipe": "multitask",
-            **run.environment(),
-            "config": run.plain(config),
-            **run.shipped(best, config.schedule, described),
-            "backbone": run.describe_backbone(row, spec, model),
-            "data": task_run.describe_data(
-                source, images, heads, made, config.split_seed, fingerprint, duplicates
-            ),
-            **task_run.judged(heads, measured),
-            "trainings": divergence.trainings(arms),
-            "verdict": None,
-            "sharing": sharing,
-        }
-        task_run.write(folder, model, heads, given, images, best.history, facts)
-        report.write(folder)
-    text_run.summarize(config.out)
-    return config.out
+    training = Supervised(alone=config.compare_single)
+    problem = experiment.Problem("multitask", data, tasks, backbone, phases, training)
+    return experiment.run(problem, config)
 
 
 if __name__ == "__main__":
     import tyro
 
-    from graft.recipes.runs.run import exit_code
+    from graft.recipes.runs.writing import exit_code
 
     raise SystemExit(exit_code(main(tyro.cli(Config))))

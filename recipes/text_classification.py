@@ -14,7 +14,7 @@ Expected results: benchmarks/results/text.md.
 from dataclasses import dataclass
 from pathlib import Path
 
-from graft.recipes.runs.text_settings import TextConfig
+from graft.recipes.runs.options import TextConfig
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,38 @@ class Config(TextConfig):
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
     from graft.recipes.data import sentences
-    from graft.recipes.runs import text_run
+    from graft.recipes.data.prepared import PreparedData
+    from graft.recipes.runs import experiment
+    from graft.recipes.runs.backbones import TextBackbone
+    from graft.recipes.runs.supervised import Supervised
+    from graft.recipes.tasks.group import Tasks
+    from graft.recipes.tasks.labels import MultiLabelTask, SingleLabelTask
     from graft.zoo.heads import heads
 
+    config.check()
+    backbone = TextBackbone.chosen(config)
     source = sentences.load(
         config.data, need=("label",), columns=config.columns, several=config.multi_label
     )
+    data = PreparedData.of(source, config)
     if config.multi_label:
-        head = heads.multi_label(source.labels, dropout=config.dropout)
+        head = heads.multi_label(data.labels, dropout=config.dropout)
+        tasks = Tasks((MultiLabelTask(head, "labels"),))
     else:
         head = heads.single_label(
-            source.labels, dropout=config.dropout, label_smoothing=config.label_smoothing
+            data.labels, dropout=config.dropout, label_smoothing=config.label_smoothing
         )
-    return text_run.train_text("text-classification", config, source, head)
+        tasks = Tasks((SingleLabelTask(head),))
+    config.check_tasks(tasks)
+    training = Supervised(config.compare_scratch)
+    phases = backbone.phases(config, len(data.splits["train"]))
+    problem = experiment.Problem("text-classification", data, tasks, backbone, phases, training)
+    return experiment.run(problem, config)
 
 
 if __name__ == "__main__":
     import tyro
 
-    from graft.recipes.runs.run import exit_code
+    from graft.recipes.runs.writing import exit_code
 
     raise SystemExit(exit_code(main(tyro.cli(Config))))

@@ -13,7 +13,7 @@ Expected results: benchmarks/results/text.md.
 from dataclasses import dataclass
 from pathlib import Path
 
-from graft.recipes.runs.text_settings import TextConfig
+from graft.recipes.runs.options import TextConfig
 
 
 @dataclass(frozen=True)
@@ -35,28 +35,37 @@ class Config(TextConfig):
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
     from graft.recipes.data import sentences
-    from graft.recipes.runs import text_run
+    from graft.recipes.data.prepared import PreparedData
+    from graft.recipes.runs import experiment
+    from graft.recipes.runs.backbones import TextBackbone
+    from graft.recipes.runs.supervised import Supervised
+    from graft.recipes.tasks.group import Tasks
+    from graft.recipes.tasks.labels import SingleLabelTask
+    from graft.recipes.tasks.tagging import TaggingTask
     from graft.zoo.errors import ConfigError
     from graft.zoo.heads import heads
 
     if config.uncertainty and config.task_weights != (1.0, 1.0):
         raise ConfigError("--uncertainty finds the weights by itself: leave --task-weights away")
+    config.check()
+    backbone = TextBackbone.chosen(config)
     source = sentences.load(config.data, need=("label", "tags"), columns=config.columns)
-    intent = heads.single_label(source.labels, name="intent", dropout=config.dropout)
+    data = PreparedData.of(source, config)
+    of_intent, of_slots = config.task_weights
+    intent = heads.single_label(data.labels, name="intent", dropout=config.dropout)
     slots = heads.tags(sentences.tag_names(source), name="slots", dropout=config.dropout)
-    tasks = heads.Tasks((intent, slots), None if config.uncertainty else config.task_weights)
-    return text_run.train_text(
-        "text-multitask",
-        config,
-        source,
-        tasks,
-        alone=(intent, slots) if config.compare_single else (),
-    )
+    both = SingleLabelTask(intent, weight=of_intent), TaggingTask(slots, weight=of_slots)
+    tasks = Tasks(both, learned=config.uncertainty)
+    training = Supervised(config.compare_scratch, config.compare_single)
+    config.check_tasks(tasks)
+    phases = backbone.phases(config, len(data.splits["train"]))
+    problem = experiment.Problem("text-multitask", data, tasks, backbone, phases, training)
+    return experiment.run(problem, config)
 
 
 if __name__ == "__main__":
     import tyro
 
-    from graft.recipes.runs.run import exit_code
+    from graft.recipes.runs.writing import exit_code
 
     raise SystemExit(exit_code(main(tyro.cli(Config))))

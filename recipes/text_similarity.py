@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
-from graft.recipes.runs.text_settings import TextConfig
+from graft.recipes.runs.options import TextConfig
 from graft.recipes.train.settings import FitSettings
 
 
@@ -38,17 +38,30 @@ class Config(TextConfig):
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
     from graft.recipes.data import sentences
-    from graft.recipes.runs import text_run
+    from graft.recipes.data.prepared import PreparedData
+    from graft.recipes.runs import experiment
+    from graft.recipes.runs.backbones import TextBackbone
+    from graft.recipes.runs.supervised import Supervised
+    from graft.recipes.tasks.group import Tasks
+    from graft.recipes.tasks.vectors import EmbeddingTask
     from graft.zoo.heads import heads
 
+    config.check()
+    backbone = TextBackbone.chosen(config)
     source = sentences.load(config.data, need=("label",), columns=config.columns)
+    data = PreparedData.of(source, config)
     head = heads.embedding(config.dimension, temperature=config.temperature, dropout=config.dropout)
-    return text_run.train_text("text-similarity", config, source, head)
+    tasks = Tasks((EmbeddingTask(head, names=data.labels),))
+    training = Supervised(config.compare_scratch)
+    config.check_tasks(tasks)
+    phases = backbone.phases(config, len(data.splits["train"]))
+    problem = experiment.Problem("text-similarity", data, tasks, backbone, phases, training)
+    return experiment.run(problem, config)
 
 
 if __name__ == "__main__":
     import tyro
 
-    from graft.recipes.runs.run import exit_code
+    from graft.recipes.runs.writing import exit_code
 
     raise SystemExit(exit_code(main(tyro.cli(Config))))

@@ -14,7 +14,7 @@ Expected results: benchmarks/results/text.md.
 from dataclasses import dataclass
 from pathlib import Path
 
-from graft.recipes.runs.text_settings import TextConfig
+from graft.recipes.runs.options import TextConfig
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,29 @@ class Config(TextConfig):
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
     from graft.recipes.data import sentences
-    from graft.recipes.runs import text_run
+    from graft.recipes.data.prepared import PreparedData
+    from graft.recipes.runs import experiment
+    from graft.recipes.runs.backbones import TextBackbone
+    from graft.recipes.runs.supervised import Supervised
+    from graft.recipes.tasks.group import Tasks
+    from graft.recipes.tasks.tagging import TaggingTask
     from graft.zoo.heads import heads
 
+    config.check()
+    backbone = TextBackbone.chosen(config)
     source = sentences.load(config.data, need=("tags",), columns=config.columns)
+    data = PreparedData.of(source, config)
     head = heads.tags(sentences.tag_names(source), dropout=config.dropout)
-    return text_run.train_text("token-classification", config, source, head)
+    tasks, training = Tasks((TaggingTask(head),)), Supervised(config.compare_scratch)
+    config.check_tasks(tasks)
+    phases = backbone.phases(config, len(data.splits["train"]))
+    problem = experiment.Problem("token-classification", data, tasks, backbone, phases, training)
+    return experiment.run(problem, config)
 
 
 if __name__ == "__main__":
     import tyro
 
-    from graft.recipes.runs.run import exit_code
+    from graft.recipes.runs.writing import exit_code
 
     raise SystemExit(exit_code(main(tyro.cli(Config))))

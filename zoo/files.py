@@ -34,6 +34,7 @@ __all__ = [
     "recover",
     "remove",
     "replace_folder",
+    "save_arrays",
     "settle",
     "staged_file",
     "staged_folder",
@@ -418,3 +419,9 @@ def disk_full(error: Exception) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
+
+
+def save_arrays(target: Path, **arrays: np.ndarray) -> None:
+    """Write a compressed NumPy archive, whole or not at all."""
+    with staged_file(target) as path:
+        np.savez_compressed(path, **arrays)

@@ -15,8 +15,8 @@ from graft.recipes.data.membership import warn_of_alike
 from graft.recipes.data.reading import LeftOut, added
 from graft.recipes.data.sentences import Sentence
 from graft.recipes.data.sources import SPLITS, Example, Source
-from graft.recipes.feed.store import hash_of
 from graft.zoo.errors import ConfigError, DataError
+from graft.zoo.hashing import hash_of
 from graft.zoo.heads.heads import Head
 from graft.zoo.terminal import say, warn
 from graft.zoo.text import Tokenizer

@@ -6,9 +6,13 @@ weight a batch; its paper, Zhang et al. 2018, arXiv:1710.09412, has one for each
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from graft.zoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 __all__ = ["MIXERS", "Augmentation", "augmenter", "describe"]
 
@@ -23,7 +27,9 @@ SEEDS_A_STEP = 64
 """No augmentation draws more random tensors than this for a batch."""
 
 
-def _layers(augment: Sequence[str], seed: int):
+def _layers(
+    augment: Sequence[str], seed: int
+) -> tuple[list["keras.layers.Layer"], "keras.layers.Layer | None"]:
     """(layers that see pictures alone, the one that mixes pictures and targets or None)."""
     import keras
 
@@ -84,9 +90,17 @@ def describe(augment: Sequence[Augmentation], seed: int) -> list:
     return [configs, PIXELS, SEEDS_A_STEP]
 
 
-def augmenter(augment: Sequence[Augmentation], seed: int) -> Callable:
-    """A function for tf.data: (step, pixels, targets) -> (pixels, targets), changed at random by
-    (seed, step).
+def augmenter(
+    augment: Sequence[Augmentation], seed: int, moving: Sequence[str] = ()
+) -> Callable[["tf.Tensor", "tf.Tensor", dict], tuple["tf.Tensor", dict]]:
+    """A function for tf.data: (step, images, targets by task) -> (images, targets), changed at
+    random by (seed, step).
+
+    Args:
+        augment: the changes.
+        seed: of a training, or of cached views.
+        moving: tasks whose targets are maps `(b, h, w, channels)` of the size of the images: what
+            moves the images moves them too, to the nearest pixel.
 
     Raises:
         ConfigError: an unknown augmentation, or more than one of mixup and cutmix.
@@ -94,25 +108,36 @@ def augmenter(augment: Sequence[Augmentation], seed: int) -> Callable:
     import tensorflow as tf
 
     layers, mixer = _layers(augment, seed)
+    parts = [*layers, *([mixer] if mixer is not None else [])]
     generators = [
         generator
-        for layer in [*layers, *filter(None, [mixer])]
+        for layer in parts
         for part in layer._flatten_layers(include_self=True, recursive=True)
         for generator in part._seed_generators
     ]
     first = [generator.state.numpy() for generator in generators]
 
-    def apply(step, pixels, targets):
+    def changed(layer: Any, images: tf.Tensor, targets: dict) -> tuple[tf.Tensor, dict]:
+        if not moving:
+            return layer(images, training=True), targets
+        # Keras moves one map beside the images: those of all tasks lie behind each other in it.
+        maps = tf.concat([targets[name] for name in moving], -1)
+        found = layer({"images": images, "segmentation_masks": maps}, training=True)
+        sizes = [targets[name].shape[-1] for name in moving]
+        moved = tf.split(tf.cast(found["segmentation_masks"], maps.dtype), sizes, -1)
+        return found["images"], targets | dict(zip(moving, moved, strict=True))
+
+    def apply(step: tf.Tensor, images: tf.Tensor, targets: dict) -> tuple[tf.Tensor, dict]:
         for generator, state in zip(generators, first, strict=True):
-            generator.state.assign(
-                tf.cast(state, tf.uint32) + tf.cast([0, step * SEEDS_A_STEP], tf.uint32)
-            )
+            counted = tf.cast([0, step * SEEDS_A_STEP], tf.uint32)
+            generator.state.assign(tf.cast(state, tf.uint32) + counted)
         for layer in layers:
-            pixels = layer(pixels, training=True)
-        pixels = tf.clip_by_value(pixels, *map(float, PIXELS))
+            images, targets = changed(layer, images, targets)
+        images = tf.clip_by_value(images, *map(float, PIXELS))
         if mixer is not None:
-            mixed = mixer({"images": pixels, "labels": targets}, training=True)
-            pixels, targets = mixed["images"], mixed["labels"]
-        return pixels, targets
+            ((name, labels),) = targets.items()
+            mixed = mixer({"images": images, "labels": labels}, training=True)
+            images, targets = mixed["images"], {name: mixed["labels"]}
+        return images, targets
 
     return apply

@@ -1,56 +1,63 @@
-"""Every picture is decoded once, into one uint8 array a split. No TensorFlow here."""
+"""Images: every one is decoded once, into one uint8 array a split. No TensorFlow until they are
+read.
+"""
 
-import errno
 import functools
-import math
 import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from graft.recipes.data import reading
-from graft.recipes.data.membership import empty_traces, trace, warn_of_alike
-from graft.recipes.data.sources import Example, Source
-from graft.recipes.feed.store import hash_of
-from graft.zoo.errors import ConfigError, DataError
-from graft.zoo.files import disk_full
-from graft.zoo.terminal import progress, say, warn
-from graft.zoo.vision import decode
+from graft.recipes.codecs.asked import Fed, Shown
+from graft.recipes.codecs.examples import Reader
+from graft.recipes.codecs.pixels import allocate_pixels
+from graft.recipes.codecs.targets import (
+    Target,
+    Targets,
+    known_rows,
+    take_targets,
+    target_reader,
+)
+from graft.recipes.data.membership import empty_traces, pixel_traces, trace
+from graft.recipes.data.records import Record
+from graft.zoo.errors import DataError
+from graft.zoo.hashing import hash_of
+from graft.zoo.terminal import progress, warn
+from graft.zoo.vision import DECODE, decode
 
-__all__ = ["Images", "decode_examples", "decode_pictures", "decode_splits", "take"]
+if TYPE_CHECKING:
+    import tensorflow as tf
 
-NO_FALLOCATE = (errno.EINVAL, errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What file systems say that cannot reserve space."""
-IN_MEMORY_BYTES = 2 * 1024**3
-"""A larger split goes into a memory-mapped temporary file, which the operating system deletes with
-the process.
-"""
+__all__ = ["ImageCodec", "Images"]
 
 
 @dataclass(frozen=True)
 class Images:
-    """The pictures of one split.
+    """The images of one split; see `examples.Examples`.
 
     Attributes:
         pixels: uint8 `(n, image_size, image_size, 3)`, RGB.
-        targets: float32 one-hot rows `(n, labels)`, zeros for a picture without a label; of several
-            tasks such rows by their names, NaN where an answer is not known.
-        names: what to call each picture.
+        targets: what is to be learned, by task.
+        names: what to call each image.
         skipped: one message for each file that could not be read.
-        traces: by which each picture is known again, whatever it is called, by kind; see
-            `membership.py`.
+        known_by: by which each image is known again, whatever it is called, by kind; empty for
+            images that were made, not read.
     """
 
     pixels: np.ndarray
-    targets: np.ndarray | Mapping[str, np.ndarray]
+    targets: Targets
     names: tuple[str, ...]
-    skipped: tuple[str, ...]
-    traces: Mapping[str, np.ndarray] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+    known_by: Mapping[str, np.ndarray] = field(default_factory=dict)
+    moving: tuple[str, ...] = ()
+
+    positions: ClassVar[None] = None
+    pads: ClassVar[Mapping[str, int]] = {}
+    row_bytes: ClassVar[None] = None
+    augmented: ClassVar[bool] = False
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -60,161 +67,204 @@ class Images:
         """A hash of all pixels, in their order."""
         return hash_of(self.pixels)
 
+    def traces(self) -> Mapping[str, np.ndarray]:
+        """By which each image is known again."""
+        return self.known_by or pixel_traces(self.pixels)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> "Images":
+        """Some of them, in this order; what is too large for memory goes into a file again."""
+        if len(rows) == len(self) and (np.diff(rows) == 1).all():
+            return self
+        pixels = allocate_pixels((len(rows), *self.pixels.shape[1:]))
+        for to, i in enumerate(rows):
+            pixels[to] = self.pixels[i]
+        names = tuple(self.names[i] for i in rows)
+        known_by = {kind: part[rows] for kind, part in self.known_by.items()}
+        targets = take_targets(self.targets, rows)
+        return Images(pixels, targets, names, self.skipped, known_by, self.moving)
+
+    def stretch(self, part: slice) -> "Images":
+        """A stretch of them, which shares their memory."""
+        targets = {name: target[part] for name, target in self.targets.items()}
+        return Images(self.pixels[part], targets, self.names[part], moving=self.moving)
+
+    def reader(self, seed: int) -> Reader:
+        """What reads pixels and targets of a batch; the seed changes nothing."""
+        pixels, targets = self.input_reader(), target_reader(self.targets)
+        return lambda step, indices: (pixels(indices), targets(indices))
+
+    def input_reader(self) -> Callable[["tf.Tensor"], "tf.Tensor"]:
+        """indices -> pixels, float32 `(b, h, w, 3)` in [0, 255]. A memory-mapped array is read
+        batch by batch, never as a whole.
+        """
+        import tensorflow as tf
+
+        if not isinstance(self.pixels, np.memmap):
+            held = tf.constant(self.pixels)
+            return lambda indices: tf.cast(tf.gather(held, indices), tf.float32)
+
+        def gather(indices: tf.Tensor) -> tf.Tensor:
+            pixels = tf.numpy_function(
+                lambda i: self.pixels[i], [indices], tf.uint8, stateful=False
+            )
+            pixels.set_shape((None, *self.pixels.shape[1:]))
+            return tf.cast(pixels, tf.float32)
+
+        return gather
+
+
+@dataclass(frozen=True)
+class ImageCodec:
+    """Image files or pixels -> `Images` of one size.
+
+    Attributes:
+        image_size: the side in pixels; images are stretched to a square.
+        skip_bad: whether files that cannot be read are left out.
+    """
+
+    image_size: int
+    skip_bad: bool = False
+
+    modality: ClassVar[str] = "image"
+    noun: ClassVar[str] = "image"
+    input_range: ClassVar[tuple[float, float] | None] = (0, 255)
+    same_as: ClassVar[str] = "looks the same as"
+    one_label: ClassVar[bool] = True
+
+    @classmethod
+    def described(cls, content: Mapping, skip_bad: bool = True) -> "ImageCodec":
+        """The codec that preprocessing.json describes."""
+        return cls(content["image_size"], skip_bad)
+
     @property
-    def classes(self) -> np.ndarray:
-        """The index of each picture's label, `(n,)`."""
-        return self.targets.argmax(-1)
+    def facts(self) -> dict:
+        """What run.json says of it."""
+        return {"image_size": self.image_size, "decode": DECODE}
 
+    @property
+    def attached(self) -> dict[str, str]:
+        """The text files that belong to it, by name."""
+        return {}
 
-def decode_examples(
-    examples: Sequence[Example],
-    labels: Sequence[str],
-    image_size: int,
-    *,
-    skip_bad: bool = False,
-    title: str = "decode",
-) -> Images:
-    """Decode all `examples` at `image_size`, in parallel, with a progress bar.
+    def describe(self, images: Images | None = None) -> dict:
+        """How an image goes into the model, for preprocessing.json."""
+        return {"modality": self.modality, **DECODE, "image_size": self.image_size}
 
-    Raises:
-        DataError: an unreadable picture (the first is named, the others counted), unless
-            `skip_bad`; a label that is not in `labels`; or nothing left.
-    """
-    index = {label: i for i, label in enumerate(labels)}
-    strangers = sorted({example.label for example in examples} - {*index, ""})
-    if strangers:
-        raise DataError(
-            f"the label '{strangers[0]}' is not one of the model's {len(labels)}: "
-            f"{', '.join(labels)}"
+    def facts_of(self, images: Images) -> dict:
+        """What run.json says of a split beside its size."""
+        return {}
+
+    def notes(self, parts: Mapping[str, Images]) -> list[str]:
+        """What is to be said of the splits before a training."""
+        return []
+
+    def doubts(self, images: Images) -> list[str]:
+        """What is to be said of examples that a model is measured on."""
+        return []
+
+    def only(self, task: Any, records: Sequence[Record], images: Images) -> Images:
+        """The images whose answer to one task is known, with this target alone.
+
+        Raises:
+            DataError: there are none.
+        """
+        target = images.targets[task.name]
+        rows = np.flatnonzero(known_rows(target))
+        if not len(rows):
+            raise DataError(
+                f"no image has an answer to task '{task.name}': it cannot be trained by itself"
+            )
+        return replace(images, targets={task.name: target}).take(rows)
+
+    def encode(
+        self, records: Sequence[Record], tasks: Sequence[Any], title: str = "decode"
+    ) -> Images:
+        """Decode all `records`, in parallel, with a progress bar called `title`.
+
+        Args:
+            records: of which only `image`, `name`, `digest` and what the tasks ask for are looked
+                at.
+            tasks: what is to be learned; see `recipes/tasks/task.py`.
+
+        Raises:
+            DataError: an unreadable image (the first is named, the others counted), unless
+                `skip_bad`; an answer that a task does not know; or nothing left.
+        """
+        targets = {task.name: task.targets(records) for task in tasks}
+        pixels = allocate_pixels((len(records), self.image_size, self.image_size, 3))
+        traces, bad = empty_traces(len(records)), {}
+
+        def one(i: int) -> None:
+            try:
+                decoded = decode(records[i].image, self.image_size)
+            except DataError as error:
+                bad[i] = str(error)
+                return
+            pixels[i] = decoded
+            trace(traces, i, records[i].digest, decoded)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool, progress(title, len(records)) as advance:
+            for _ in pool.map(one, range(len(records))):
+                advance()
+        good = self._good(bad, len(records), title)
+        for to, i in enumerate(good if bad else ()):
+            pixels[to] = pixels[i]  # in its place: an array of rows would be held in memory whole
+        return Images(
+            pixels[: len(good)],
+            take_targets(targets, good),
+            tuple(records[i].name for i in good),
+            tuple(bad[i] for i in sorted(bad)),
+            {kind: rows[good] for kind, rows in traces.items()},
+            tuple(task.name for task in tasks if task.moves),
         )
-    targets = np.zeros((len(examples), len(labels)), np.float32)
-    for row, example in zip(targets, examples, strict=True):
-        if example.label:
-            row[index[example.label]] = 1.0
-    return decode_pictures(examples, targets, image_size, skip_bad=skip_bad, title=title)
 
+    def _good(self, bad: Mapping[int, str], count: int, title: str) -> list[int]:
+        """The numbers of the records that could be read."""
+        if bad and not self.skip_bad:
+            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+            raise DataError(f"{bad[min(bad)]}{more}: mend or remove it, or pass --skip-bad")
+        good = [i for i in range(count) if i not in bad]
+        if not good:
+            raise DataError(f"none of the {count} images for '{title}' can be read")
+        if bad:
+            warn(
+                f"{title}: {len(bad)} of {count} images cannot be read and are left out, the "
+                "first: "
+                f"{bad[min(bad)]}"
+            )
+        return good
 
-def decode_pictures(
-    examples: Sequence,
-    targets: np.ndarray | Mapping[str, np.ndarray],
-    image_size: int,
-    *,
-    skip_bad: bool = False,
-    title: str = "decode",
-) -> Images:
-    """The same where the targets are known; of `examples` only `image`, `name` and `digest` are
-    looked at.
-    """
-    pixels, traces = (
-        _allocate((len(examples), image_size, image_size, 3)),
-        empty_traces(len(examples)),
-    )
-    bad: dict[int, str] = {}
+    def arrays(self, images: Images, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """What a run keeps of some images, by name."""
+        return {"images": images.pixels[rows]}
 
-    def one(i: int) -> None:
-        try:
-            decoded = decode(examples[i].image, image_size)
-        except DataError as error:
-            bad[i] = str(error)
-            return
-        pixels[i] = decoded
-        trace(traces, i, examples[i].digest, decoded)
+    def inputs_of(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What a model is fed of what `arrays` gave."""
+        return arrays["images"]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress(title, len(examples)) as advance:
-        for _ in pool.map(one, range(len(examples))):
-            advance()
-    if bad and not skip_bad:
-        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        raise DataError(f"{bad[min(bad)]}{more}: mend or remove it, or pass --skip-bad")
-    good = [i for i in range(len(examples)) if i not in bad]
-    if not good:
-        raise DataError(f"none of the {len(examples)} pictures for '{title}' can be read")
-    if bad:
-        warn(
-            f"{title}: {len(bad)} of {len(examples)} pictures cannot be read and are left out, the "
-            f"first: {bad[min(bad)]}"
-        )
-    by_name = (
-        {name: rows[good] for name, rows in targets.items()}
-        if isinstance(targets, Mapping)
-        else targets[good]
-    )
-    for to, i in enumerate(
-        good if bad else ()
-    ):  # in its place: an array of rows would be held in memory as a whole
-        pixels[to] = pixels[i]
-    return Images(
-        pixels[: len(good)],
-        by_name,
-        tuple(examples[i].name for i in good),
-        tuple(bad[i] for i in sorted(bad)),
-        {kind: rows[good] for kind, rows in traces.items()},
-    )
+    def all_inputs(self, images: Images) -> np.ndarray:
+        """What a model is fed of a split."""
+        return images.pixels
 
+    def target_arrays(self, images: Images, rows: np.ndarray) -> dict[str, Target]:
+        """The targets of some images as arrays, by task."""
+        return {name: target[rows] for name, target in images.targets.items()}
 
-def take(images: Images, rows: np.ndarray) -> Images:
-    """Those of `images` whose numbers are `rows`; what is too large for memory goes into a file
-    again.
+    def originals(self, images: Images) -> None:
+        """The examples as they came, where files may take them so; images go in as pixels."""
 
-    The targets are one array.
-    """
-    if len(rows) == len(images) and (np.diff(rows) == 1).all():
-        return images
-    pixels = _allocate((len(rows), *images.pixels.shape[1:]))
-    for to, i in enumerate(rows):
-        pixels[to] = images.pixels[i]
-    traces = {kind: part[rows] for kind, part in images.traces.items()}
-    return Images(
-        pixels, images.targets[rows], tuple(images.names[i] for i in rows), images.skipped, traces
-    )
+    def widened(self, target: np.ndarray, by_position: bool) -> np.ndarray:
+        """The targets that a run keeps, as a model answers."""
+        return target
 
+    def batch(self, images: Images, rows: range, length: int | None = None) -> np.ndarray:
+        """What an artifact is fed of some images, float32."""
+        return np.float32(images.pixels[rows.start : rows.stop])
 
-def decode_splits(source: Source, image_size: int, *, skip_bad: bool = False) -> dict[str, Images]:
-    """The pictures of every split of `source`, and a line that says how many; see
-    `decode_examples`. Warns of those that look the same in two splits.
-    """
-    decoded = {
-        split: decode_examples(
-            examples, source.labels, image_size, skip_bad=skip_bad, title=f"decode {split}"
-        )
-        for split, examples in source.splits.items()
-    }
-    say(reading.summary(source, decoded, "image"))
-    warn_of_alike(decoded)
-    return decoded
+    def without_padding(self, values: np.ndarray, batch: np.ndarray) -> np.ndarray:
+        """The rows of an output of a batch that count: all."""
+        return values
 
-
-def _allocate(shape: tuple[int, ...]) -> np.ndarray:
-    size = math.prod(shape)
-    if size <= IN_MEMORY_BYTES:
-        return np.zeros(shape, np.uint8)
-    place = Path(tempfile.gettempdir())
-    try:
-        with tempfile.NamedTemporaryFile(prefix="graft-pixels-", dir=place) as file:
-            _reserve(file, size)
-            return np.memmap(file.name, np.uint8, "r+", shape=shape)
-    except OSError as error:
-        if not disk_full(error):
-            raise
-        raise ConfigError(
-            f"no space left in '{place}' for {size / 1e9:.1f} GB of decoded pictures: free some, "
-            "set TMPDIR to a "
-            "folder of another disk, or give a smaller --image-size"
-        ) from error
-
-
-def _reserve(file: BinaryIO, size: int) -> None:
-    """Make sure that `file` can hold `size` bytes: who writes to a mapped page that the disk has no
-    room for is killed.
-    """
-    if hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-            return
-        except OSError as error:
-            if error.errno not in NO_FALLOCATE:
-                raise
-    block = bytes(1024**2)
-    for start in range(0, size, len(block)):
-        file.write(block[: size - start])
-    file.flush()
+    def feed(self, items: Sequence[np.ndarray], length: int | None = None) -> Fed:
+        """Decoded images of one size as a batch for a model."""
+        return Fed(np.float32(np.stack(items)), [Shown()] * len(items))

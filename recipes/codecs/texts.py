@@ -1,99 +1,52 @@
-"""Sentences -> token ids, once, in one flat array a split; sorted by length, so that batches in
-order need little padding.
-
-No TensorFlow here.
+"""Texts: token ids, once, in one flat array a split; sorted by length, so that batches in order
+need little padding. No TensorFlow until they are read.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from graft.recipes.data.sentences import Sentence
-from graft.recipes.data.sources import Source
-from graft.recipes.feed.store import hash_of
-from graft.zoo.errors import DataError
-from graft.zoo.heads.heads import Head
-from graft.zoo.terminal import warn
+from graft.recipes.codecs.asked import Fed, Shown, Text
+from graft.recipes.codecs.examples import Positions, Reader
+from graft.recipes.codecs.targets import (
+    UNNAMED,
+    Ragged,
+    Tagged,
+    Target,
+    Targets,
+    padded_target,
+    ragged_rows,
+    take_targets,
+    target_reader,
+)
+from graft.recipes.data.membership import short_digest, words_digest
+from graft.recipes.data.records import Record
+from graft.zoo.hashing import hash_of
 from graft.zoo.text import Tokenizer
-from graft.zoo.words import WordRule, choose_word_rule
+from graft.zoo.words import WordRule, choose_word_rule, cut_words
 
-__all__ = [
-    "Ragged",
-    "Tagged",
-    "Targets",
-    "Texts",
-    "encode",
-    "encode_splits",
-    "padded",
-    "padded_targets",
-    "token_inputs",
-    "token_texts",
-]
+if TYPE_CHECKING:
+    import tensorflow as tf
 
-UNNAMED = -1
-"""The target of a piece that has none: a special token, a later piece of a word, padding."""
+__all__ = ["TextCodec", "Texts", "padded", "sorted_texts", "token_inputs"]
 
-
-@dataclass(frozen=True)
-class Ragged:
-    """Rows of different lengths, one after the other: row i is `values[starts[i]:starts[i +
-    1]]`.
-    """
-
-    values: np.ndarray
-    starts: np.ndarray
-
-    @classmethod
-    def of(cls, rows: Sequence[np.ndarray]) -> "Ragged":
-        """From arrays `(length,)` of one type."""
-        starts = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum([len(row) for row in rows], out=starts[1:])
-        return cls(np.concatenate(rows) if rows else np.zeros(0, np.int32), starts)
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return self.values[self.starts[i] : self.starts[i + 1]]
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """Of each row, `(n,)`."""
-        return np.diff(self.starts)
-
-
-@dataclass(frozen=True)
-class Tagged(Ragged):
-    """The tags that a model learns, one for each piece, and beside them those it is judged by, one
-    for each word: words that were cut off, or that have no piece, are words that it got wrong if
-    they have a tag.
-
-    Attributes:
-        begun: the word that each piece begins, -1 if none.
-        whole: the tag of each word.
-        words: of each sentence.
-    """
-
-    begun: Ragged
-    whole: Ragged
-    words: tuple[tuple[str, ...], ...]
-
-
-Targets = np.ndarray | Ragged | Mapping[str, "np.ndarray | Ragged"]
-"""Rows of floats `(n, units)`; or int32 for each piece, -1 where it has none; or one of these for
-each head by name.
-"""
+MOST_UNKNOWN = 0.2
+"""Share of unknown tokens above which texts count as ones that cannot be read."""
+MOSTLY = 0.5
+"""Share of unknown tokens above which a text is one that the tokenizer cannot read."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """The sentences of one split, as ids.
+    """The sentences of one split, as ids; see `examples.Examples`.
 
     Attributes:
         ids: int32, special tokens included.
-        targets: what is to be learned.
+        targets: what is to be learned, by task.
         names: what to call each sentence.
         sentences: the text of each, or its words joined by blanks.
         inputs: which of token_ids, padding_mask and segment_ids the model takes.
@@ -110,8 +63,13 @@ class Texts:
     inputs: tuple[str, ...]
     pad_id: int
     max_length: int
-    truncated: int
+    truncated: int = 0
     unknown_share: float = 0.0
+
+    skipped: ClassVar[tuple[str, ...]] = ()
+    row_bytes: ClassVar[None] = None
+    augmented: ClassVar[bool] = False
+    moving: ClassVar[tuple[str, ...]] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -122,58 +80,75 @@ class Texts:
         return hash_of(self.ids.values, self.ids.starts)
 
     @cached_property
-    def word_rule(self) -> WordRule | None:
-        """How a text is cut into words like those that are tagged here; None where none are."""
-        parts = self.targets.values() if isinstance(self.targets, Mapping) else [self.targets]
-        words = next((part.words for part in parts if isinstance(part, Tagged)), None)
-        return None if words is None else choose_word_rule(words)
+    def positions(self) -> Positions:
+        """Their tokens."""
+        return Positions(self.ids.lengths, self.ids.starts, self.max_length)
 
     @property
-    def classes(self) -> np.ndarray:
-        """The index of each sentence's label, `(n,)`, where there is one."""
-        return self.targets.argmax(-1)
+    def pads(self) -> Mapping[str, int]:
+        """What fills a batch: ids, of other inputs 0."""
+        return {"token_ids": self.pad_id}
+
+    @cached_property
+    def word_rule(self) -> WordRule | None:
+        """How a text is cut into words like those that are tagged here; None where none are."""
+        tagged = [part for part in self.targets.values() if isinstance(part, Tagged)]
+        return choose_word_rule(tagged[0].words) if tagged else None
+
+    def traces(self) -> Mapping[str, np.ndarray]:
+        """By which each sentence is known again: its content, and its words."""
+        contents = [
+            hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+            for text in self.sentences
+        ]
+        return {
+            "contents": np.array(list(map(short_digest, contents)), np.uint64),
+            "looks": np.array(list(map(words_digest, self.sentences)), np.uint64),
+        }
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> "Texts":
+        """Some of them, in this order."""
+        return Texts(
+            self.ids.take(rows),
+            take_targets(self.targets, rows),
+            tuple(self.names[i] for i in rows),
+            tuple(self.sentences[i] for i in rows),
+            self.inputs,
+            self.pad_id,
+            self.max_length,
+            self.truncated,
+            self.unknown_share,
+        )
+
+    def reader(self, seed: int) -> Reader:
+        """What reads inputs and targets of a batch; the seed changes nothing."""
+        inputs, targets = self.input_reader(), target_reader(self.targets)
+        return lambda step, indices: (
+            inputs(indices),
+            targets(indices, self.positions.batch_length(indices)),
+        )
+
+    def input_reader(self) -> Callable[["tf.Tensor"], dict[str, "tf.Tensor"]]:
+        """indices -> token_ids, padding_mask and segment_ids, int32 `(b, length)`, by name."""
+        import tensorflow as tf
+
+        ids = ragged_rows(self.ids)
+
+        def gather(indices: tf.Tensor) -> dict[str, tf.Tensor]:
+            mask = self.positions.mask(indices)
+            inputs = {
+                "token_ids": ids(indices, self.positions.batch_length(indices), self.pad_id),
+                "padding_mask": mask,
+                "segment_ids": tf.zeros_like(mask),
+            }
+            return {name: inputs[name] for name in self.inputs}
+
+        return gather
 
 
-def token_texts(
-    rows: Sequence[np.ndarray],
-    targets: Targets,
-    names: Sequence[str],
-    sentences: Sequence[str],
-    *,
-    inputs: Sequence[str],
-    pad_id: int,
-    max_length: int,
-    truncated: int = 0,
-    unknown_share: float = 0.0,
-) -> Texts:
-    """`Texts` of `rows` (ids of each sentence), shortest first; everything else is put into the
-    same order.
-    """
-    order = np.argsort([len(row) for row in rows], kind="stable")
-
-    def sort(values):
-        if isinstance(values, Mapping):
-            return {name: sort(v) for name, v in values.items()}
-        if isinstance(values, Tagged):
-            pieces = sort(Ragged(values.values, values.starts))
-            return Tagged(
-                pieces.values, pieces.starts, *map(sort, (values.begun, values.whole, values.words))
-            )
-        if isinstance(values, Ragged):
-            return Ragged.of([values[i] for i in order])
-        return values[order] if isinstance(values, np.ndarray) else tuple(values[i] for i in order)
-
-    return Texts(
-        Ragged.of([rows[i] for i in order]),
-        sort(targets),
-        sort(tuple(names)),
-        sort(tuple(sentences)),
-        tuple(inputs),
-        pad_id,
-        max_length,
-        truncated,
-        unknown_share,
-    )
+def sorted_texts(texts: Texts) -> Texts:
+    """The same, shortest first."""
+    return texts.take(np.argsort(texts.ids.lengths, kind="stable"))
 
 
 def padded(
@@ -200,113 +175,186 @@ def token_inputs(
     return {name: everything[name] for name in inputs}
 
 
-def padded_targets(
-    texts: Texts, indices: Sequence[int], length: int | None = None
-) -> dict[str, np.ndarray]:
-    """The targets of some sentences by the name of the head ("" where there is one).
+@dataclass(frozen=True)
+class TextCodec:
+    """Sentences -> `Texts` of one tokenizer.
 
-    `(n, units)`, or of tags `(n, length)`.
+    Attributes:
+        tokenizer: text -> ids.
+        inputs: which of token_ids, padding_mask and segment_ids the model takes.
+        max_length: the most tokens of a sentence.
+        words: the rule by which a text is cut into words to tag; None: there are none.
     """
-    length = length or max(len(texts.ids[i]) for i in indices)
 
-    def rows(targets) -> np.ndarray:
-        if isinstance(targets, np.ndarray):
-            return targets[list(indices)]
-        found = np.full((len(indices), length), UNNAMED, np.int32)
-        for row, i in zip(found, indices, strict=True):
-            row[: len(targets[i])] = targets[i][:length]
-        return found
+    tokenizer: Tokenizer
+    inputs: tuple[str, ...]
+    max_length: int
+    words: str | None = None
 
-    parts = texts.targets if isinstance(texts.targets, Mapping) else {"": texts.targets}
-    return {name: rows(part) for name, part in parts.items()}
+    modality: ClassVar[str] = "text"
+    noun: ClassVar[str] = "sentence"
+    input_range: ClassVar[tuple[float, float] | None] = None
+    same_as: ClassVar[str] = "has the same words as"
+    one_label: ClassVar[bool] = False
 
+    @classmethod
+    def described(cls, content: Mapping, tokenizer: Tokenizer) -> "TextCodec":
+        """The codec that preprocessing.json describes, with its tokenizer."""
+        return cls(tokenizer, tuple(content["inputs"]), content["max_length"])
 
-def encode(
-    sentences: Sequence[Sentence],
-    tokenizer: Tokenizer,
-    heads: Sequence[Head],
-    labels: Sequence[str],
-    *,
-    inputs: Sequence[str],
-    max_length: int,
-) -> Texts:
-    """The ids of `sentences` and, for each of `heads`, what it is to learn: one array, or a dict
-    where there are several.
+    @property
+    def facts(self) -> dict:
+        """What run.json says of it."""
+        return {"max_length": self.max_length}
 
-    Tags go to the first piece of each word. `labels` are what an embedding is trained by; other
-    heads have their own.
+    @property
+    def attached(self) -> dict[str, str]:
+        """The text files that belong to it, by name."""
+        pieces = "".join(f"{piece}\n" for piece in self.tokenizer.vocabulary)
+        return {"tokenizer.json": self.tokenizer.json, "vocab.txt": pieces}
 
-    Raises:
-        DataError: a label or tag that the head does not have.
-    """
-    firsts = None
-    if any(head.kind == "tags" for head in heads):
-        ids, firsts, cut = tokenizer.encode_words([s.words for s in sentences], max_length)
-    else:
-        ids, cut = tokenizer.encode([s.text for s in sentences], max_length)
-    targets = {
-        head.name: _targets(head, sentences, head.labels or labels, firsts) for head in heads
-    }
-    return token_texts(
-        ids,
-        targets if len(heads) > 1 else targets[heads[0].name],
-        [s.name for s in sentences],
-        [s.text for s in sentences],
-        inputs=inputs,
-        pad_id=tokenizer.pad_id,
-        max_length=max_length,
-        truncated=cut,
-        unknown_share=tokenizer.unknown_share(ids),
-    )
+    def facts_of(self, texts: Texts) -> dict:
+        """What run.json says of a split beside its size."""
+        return {"truncated": texts.truncated, "unknown_share": texts.unknown_share}
 
-
-def encode_splits(
-    source: Source, tokenizer: Tokenizer, heads: Sequence[Head], **settings
-) -> dict[str, Texts]:
-    """`encode` for every split of `source`; says how many sentences were cut."""
-    splits = {
-        name: encode(sentences, tokenizer, heads, source.labels, **settings)
-        for name, sentences in source.splits.items()
-    }
-    cut, count = sum(texts.truncated for texts in splits.values()), sum(map(len, splits.values()))
-    if cut:
-        longest = settings["max_length"]
-        warn(
-            f"{cut:,} of {count:,} sentences ({cut / count:.1%}) are longer than {longest} tokens "
-            "and were cut: --max-length"
-        )
-    return splits
-
-
-def _targets(
-    head: Head, sentences: Sequence[Sentence], labels: Sequence[str], firsts
-) -> np.ndarray | Ragged:
-    index = {label: i for i, label in enumerate(labels)}
-
-    def number(label: str, sentence: Sentence) -> int:
-        if label not in index:
-            raise DataError(
-                f"{sentence.name}: the label '{label}' is not one of the model's {len(labels)}: "
-                f"{', '.join(labels)}"
+    def notes(self, parts: Mapping[str, Texts]) -> list[str]:
+        """What is to be said of the splits before a training: how many sentences were cut, and how words
+        were.
+        """
+        cut = sum(texts.truncated for texts in parts.values())
+        count = sum(map(len, parts.values()))
+        found = []
+        if cut:
+            found.append(
+                f"{cut:,} of {count:,} sentences ({cut / count:.1%}) are longer than "
+                f"{self.max_length} tokens and were cut: --max-length"
             )
-        return index[label]
+        rule = parts["train"].word_rule
+        return [*found, rule.warning] if rule is not None and rule.warning else found
 
-    if head.kind == "tags":
-        whole = [
-            np.array([number(tag, sentence) for tag in sentence.tags], np.int32)
-            for sentence in sentences
+    def doubts(self, texts: Texts) -> list[str]:
+        """What is to be said of examples that a model is measured on: that it cannot read them."""
+        if texts.unknown_share <= MOST_UNKNOWN:
+            return []
+        return [
+            f"{texts.unknown_share:.1%} of the tokens of these texts are unknown ([UNK]) to the model's "
+            "tokenizer"
         ]
-        # -1, no word, takes what is appended.
-        rows = [
-            np.append(tags, np.int32(UNNAMED))[words]
-            for tags, words in zip(whole, firsts, strict=True)
-        ]
-        pieces = Ragged.of(rows)
-        words = tuple(sentence.words for sentence in sentences)
-        return Tagged(pieces.values, pieces.starts, Ragged.of(firsts), Ragged.of(whole), words)
-    targets = np.zeros((len(sentences), len(labels)), np.float32)
-    for i, sentence in enumerate(sentences):
-        named = sentence.labels if head.kind == "multi_label" else (sentence.label,)
-        for label in named if sentence.label else ():  # one without a label has a row of zeros
-            targets[i, number(label, sentence)] = 1
-    return targets
+
+    def only(self, task: Any, records: Sequence[Record], texts: Texts) -> Texts:
+        """The sentences with the target of one task alone, encoded as that task has them."""
+        return self.encode(records, [task])
+
+    def describe(self, texts: Texts | None = None) -> dict:
+        """How a text goes into the model, for preprocessing.json. `words` is the rule of
+        `zoo/words.py` that cuts a text into words to tag, False where there are none.
+        """
+        rule = None if texts is None else texts.word_rule
+        return {
+            "modality": self.modality,
+            "tokenizer": {
+                "file": "tokenizer.json",
+                "kind": self.tokenizer.kind,
+                "pad_id": self.tokenizer.pad_id,
+            },
+            "max_length": self.max_length,
+            "inputs": list(self.inputs),
+            "words": rule.name if rule else False,
+        }
+
+    def encode(
+        self, records: Sequence[Record], tasks: Sequence[Any], title: str = "encode"
+    ) -> Texts:
+        """The ids of the sentences and what the tasks ask of them, shortest first. Tags go to the
+        first piece of each word.
+
+        Raises:
+            DataError: an answer that a task does not know.
+        """
+        firsts = None
+        if any(task.kind.by_position for task in tasks):
+            words = [record.words for record in records]
+            ids, firsts, cut = self.tokenizer.encode_words(words, self.max_length)
+        else:
+            ids, cut = self.tokenizer.encode([record.text for record in records], self.max_length)
+        texts = Texts(
+            Ragged.of(ids),
+            {task.name: task.targets(records, firsts) for task in tasks},
+            tuple(record.name for record in records),
+            tuple(record.text for record in records),
+            tuple(self.inputs),
+            self.tokenizer.pad_id,
+            self.max_length,
+            cut,
+            self.tokenizer.unknown_share(ids),
+        )
+        return sorted_texts(texts)
+
+    def arrays(self, texts: Texts, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """What a run keeps of some sentences, by input."""
+        return padded(texts, rows)
+
+    def inputs_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What a model is fed of what `arrays` gave, at the full length."""
+        return {
+            name: _widened(arrays[name], self.max_length, self._fill(name)) for name in self.inputs
+        }
+
+    def all_inputs(self, texts: Texts) -> dict[str, np.ndarray]:
+        """What a model is fed of a split, at the full length."""
+        return padded(texts, range(len(texts)), self.max_length)
+
+    def target_arrays(self, texts: Texts, rows: Sequence[int]) -> dict[str, Target]:
+        """The targets of some sentences as arrays, by task."""
+        length = max(len(texts.ids[i]) for i in rows)
+        return {name: padded_target(part, rows, length) for name, part in texts.targets.items()}
+
+    def originals(self, texts: Texts) -> tuple[str, ...]:
+        """The sentences as they came: the SavedModel takes them so."""
+        return texts.sentences
+
+    def widened(self, target: np.ndarray, by_position: bool) -> np.ndarray:
+        """The targets that a run keeps, as a model answers: tags at the full length."""
+        return _widened(target, self.max_length, UNNAMED) if by_position else target
+
+    def batch(self, texts: Texts, rows: range, length: int | None = None) -> dict[str, np.ndarray]:
+        """What an artifact is fed of some sentences, `length` tokens where that is fixed."""
+        return padded(texts, rows, length)
+
+    def without_padding(self, values: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The rows of an output of a batch that count: of tokens those that are no padding."""
+        return values[batch["padding_mask"] > 0] if values.ndim == 3 else values
+
+    def feed(self, items: Sequence[Text], length: int | None = None) -> Fed:
+        """Texts as a batch for a model, `length` tokens where that is fixed."""
+        tokenizer = self.tokenizer
+        words: list[Sequence[tuple[str, int, int]]] = [()] * len(items)
+        begun: Sequence[np.ndarray | None] = [None] * len(items)
+        asked: Sequence = [item.text for item in items]
+        if self.words:
+            words = [
+                cut_words(item.text, self.words) if item.words is None else item.words
+                for item in items
+            ]
+            asked = [[word for word, _, _ in row] for row in words]
+            ids, begun, cut = tokenizer.encode_words(asked, self.max_length)
+        else:
+            ids, cut = tokenizer.encode(asked, self.max_length)
+        by_words = bool(self.words)
+        longer = tokenizer.longer(asked, self.max_length, by_words) if cut else [False] * len(items)
+        shown = []
+        for i, item in enumerate(items):
+            marks = {
+                "truncated": longer[i],
+                "unreadable": tokenizer.unknown_share([ids[i]]) > MOSTLY,
+            }
+            true = {name: True for name, value in marks.items() if value}
+            shown.append(Shown(item.text, words[i], begun[i], true))
+        return Fed(token_inputs(ids, self.inputs, tokenizer.pad_id, length), shown)
+
+    def _fill(self, name: str) -> int:
+        return self.tokenizer.pad_id if name == "token_ids" else 0
+
+
+def _widened(values: np.ndarray, length: int, fill: int) -> np.ndarray:
+    return np.pad(values, [(0, 0), (0, length - values.shape[1])], constant_values=fill)

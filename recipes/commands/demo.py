@@ -34,7 +34,7 @@ def command(arguments: Sequence[str]) -> int:
     import tyro
 
     from graft.recipes.commands import export
-    from graft.recipes.runs import run
+    from graft.recipes.report.run_file import read_run
 
     options = tyro.cli(Options, args=arguments, prog="graft demo")
     if options.text and options.adapt:
@@ -49,7 +49,7 @@ def command(arguments: Sequence[str]) -> int:
     out = options.out or Path("runs", "-".join(filter(None, ("demo", kind))))
     shown(out, options.overwrite)
     manifest = export.export(export.Options(run=out))
-    facts = run.read(out)
+    facts = read_run(out)
     return 0 if all(row["passed"] for row in manifest["files"]) and _won(facts) else 1
 
 

@@ -1,6 +1,6 @@
 """`graft evaluate ARTIFACT --data SOURCE`: accuracy of a run or a file on labelled data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -9,16 +9,13 @@ import numpy as np
 from tyro.conf import Positional
 
 if TYPE_CHECKING:
-    from graft.export.sessions import Session
-    from graft.recipes.codecs.images import Images
-    from graft.recipes.codecs.texts import Texts
     from graft.recipes.data.membership import Membership
-    from graft.recipes.data.sources import Source
+    from graft.recipes.data.records import Source
+    from graft.recipes.runs.session import OpenedModel
+    from graft.recipes.tasks.group import Tasks
     from graft.zoo.heads.scores import Score
 
 __all__ = ["Options", "command", "evaluate", "judge", "provenance"]
-
-BATCH = 64
 
 ALL = "all"
 """What is said of the split where the data have none and all of them are measured."""
@@ -38,7 +35,7 @@ class Options:
     json: bool = False
     """Print JSON."""
     skip_bad: bool = False
-    """Leave unreadable pictures out and count them, instead of stopping."""
+    """Leave unreadable images out and count them, instead of stopping."""
     path_column: str = "path"
     text_column: str = "text"
     label_column: str = "label"
@@ -63,6 +60,7 @@ def command(arguments: Sequence[str]) -> None:
     """Print the figures to stdout."""
     import tyro
 
+    from graft.recipes.report.run_file import figures_by_task
     from graft.zoo.shown import shown
     from graft.zoo.terminal import json_shown, tell
 
@@ -71,7 +69,7 @@ def command(arguments: Sequence[str]) -> None:
     if options.json:
         print(json_shown(result))
         return
-    for task, figures in result.get("tasks", {"": result}).items():
+    for task, figures in figures_by_task(result["tasks"]).items():
         values = (
             f"{name} {'not known' if value is None else f'{value:.4f}'}"
             for name, value in figures.items()
@@ -95,9 +93,8 @@ def command(arguments: Sequence[str]) -> None:
 
 
 def evaluate(options: Options) -> dict:
-    """All figures of an artifact on a split: of `recipes.tasks.evaluation.evaluate`, with the
-    pictures that were skipped, or of `recipes.tasks.head_evaluation.figures`. "split" is the one
-    that was measured, "all" where the data have none.
+    """All figures of an artifact on a split, as `recipes.tasks.group.Tasks.figures` has them, with what
+    was skipped or cut. "split" is the one that was measured, "all" where the data have none.
     """
     return judge(options)[0]
 
@@ -108,149 +105,86 @@ def judge(options: Options) -> "tuple[dict, Score | None]":
     """
     from graft.export.sessions import open_artifact
     from graft.recipes.runs import own_model
+    from graft.recipes.runs.session import OpenedModel
     from graft.zoo.files import unchanged
 
     meaning = own_model.meaning_of(
         options.artifact, options.labels, options.outputs, options.input_range
     )
     session = open_artifact(options.artifact, meaning=meaning, trust=options.trust)
+    model = OpenedModel.of(session, options.skip_bad)
     with unchanged(options.artifact):  # what it was trained on is read beside it later
-        return _texts(session, options) if session.integers else _pictures(session, options)
+        return _judged(model, options)
 
 
-def _texts(session: "Session", options: Options) -> "tuple[dict, Score | None]":
-    from graft.recipes.codecs import hints, texts
-    from graft.recipes.data import sentences
-    from graft.recipes.runs import text_session
-    from graft.recipes.tasks import head_evaluation
+def _judged(model: "OpenedModel", options: Options) -> "tuple[dict, Score | None]":
+    from graft.export.sessions import is_own
+    from graft.recipes.runs import own_model
+    from graft.recipes.runs.sources import load_labelled
     from graft.zoo.terminal import warn
 
-    text_session.check_session(session)
-    heads = text_session.heads_of(session.preprocessing)
-    columns = sentences.Columns(options.text_column, options.label_column, options.tags_column)
-    source = text_session.labelled(heads, options.data, columns)
-    split, chosen, seen = _chosen(source, options)
-    encoded = texts.encode(
-        chosen,
-        session.tokenizer,
-        heads,
-        source.labels,
-        inputs=session.inputs,
-        max_length=text_session.longest(session),
-    )
-    _refuse_what_was_trained_on(seen, chosen, encoded, options.split)
-    if encoded.unknown_share > hints.MOST_UNKNOWN:
-        warn(
-            f"{encoded.unknown_share:.1%} of the tokens of these texts are unknown ([UNK]) to the "
-            "model's tokenizer"
-        )
-    outputs = text_session.outputs(session, encoded)
-    found = head_evaluation.figures(heads, outputs, encoded)
-    score = (
-        head_evaluation.score_of(heads[0], outputs, encoded.targets) if len(heads) == 1 else None
-    )
-    return {"split": split, **found, "truncated": encoded.truncated}, score
-
-
-def _pictures(session: "Session", options: Options) -> "tuple[dict, Score | None]":
-    from graft.export import evidence
-    from graft.export.sessions import is_own
-    from graft.recipes.codecs import images
-    from graft.recipes.data import sources
-    from graft.recipes.runs import own_model
-    from graft.recipes.tasks import evaluation, head_evaluation
-    from graft.zoo.heads.heads import single_label
-
-    if "outputs" in session.preprocessing:
-        return _tasks(session, options), None
-    columns = {"path_column": options.path_column, "label_column": options.label_column}
-    source = sources.load(options.data, **columns, to_train=False)
-    labels = _labels(session, source, options)
-    split, examples, seen = _chosen(source, options)
-    pixels = images.decode_examples(
-        examples, labels, session.input_shape[0], skip_bad=options.skip_bad
-    )
-    _refuse_what_was_trained_on(seen, examples, pixels, options.split)
-    batches = (
-        (np.float32(pixels.pixels[i : i + BATCH]), pixels.targets[i : i + BATCH])
-        for i in range(0, len(pixels), BATCH)
-    )
-    head, one = single_label(labels), len(labels) != len(session.labels)
-
-    def figures(outputs: np.ndarray, targets: np.ndarray) -> "tuple[dict, Score]":
-        outputs = np.hstack([1 - outputs, outputs]) if one else outputs
-        return evaluation.evaluate(head, outputs, targets), head_evaluation.score_of(
-            head, outputs, targets
-        )
-
-    result, score = evidence.measure(session, batches, figures)
-    if is_own(options.artifact) and not one:
+    codec = model.codec
+    source = load_labelled(options.data, codec.modality, model.tasks, vars(options))
+    tasks, widened = _tasks(model, source, options)
+    split, records, seen = _chosen(source, codec.noun, options)
+    examples = codec.encode(records, tasks, "decode")
+    if seen is not None:
+        seen.refuse(records, options.split)
+        seen.refuse_decoded(examples, options.split)
+    for doubt in codec.doubts(examples):
+        warn(doubt)
+    outputs = {name: widened(rows) for name, rows in model.outputs(examples).items()}
+    figures, first = tasks.figures(outputs, examples.targets), tasks.first
+    if is_own(options.artifact) and tasks is model.tasks:
+        targets = examples.targets[first.name]
         own_model.warn_near_chance(
-            options.artifact, session.predict, pixels.pixels, pixels.targets, options.input_range
+            options.artifact, model.session.predict, examples.pixels, targets, options.input_range
         )
-    return {"split": split, **result, "skipped": list(pixels.skipped)}, score
+    score = None
+    if len(tasks) == 1:
+        score = first.score(outputs[first.name], examples.targets[first.name])
+    more = codec.facts_of(examples) | {"skipped": list(examples.skipped)}
+    return {"split": split, **figures, **more}, score
 
 
-def _labels(session: "Session", source: "Source", options: Options) -> tuple[str, ...]:
-    """What the answers choose from; of one probability its label and the other one of the data.
+def _tasks(
+    model: "OpenedModel", source: "Source", options: Options
+) -> "tuple[Tasks, Callable[[np.ndarray], np.ndarray]]":
+    """(what the model is measured by, what makes answers to that of its own): of one probability its
+    label and the other one of the data.
 
     Raises:
-        ConfigError: the answers choose no label.
+        ConfigError: its answers choose no label.
     """
     from graft.recipes.runs.own_model import other_label
+    from graft.recipes.tasks.group import Tasks
+    from graft.recipes.tasks.labels import SingleLabelTask
     from graft.zoo.errors import ConfigError
+    from graft.zoo.heads.heads import single_label
 
-    kind = session.preprocessing.get("kind", "single_label")
-    if kind == "single_label":
-        return session.labels
-    if kind == "multi_label" and (both := other_label(session.labels, source.labels)):
-        return both
-    answers = "values" if kind == "regression" else "several labels at once"
-    if kind == "multi_label" and len(session.labels) == 1:
+    (task, *others), labels = model.tasks, model.session.labels
+    if others or task.column or task.from_one_label or not model.codec.one_label:
+        return model.tasks.with_names(source.labels), lambda rows: rows
+    both = other_label(labels, source.labels) if task.kind.named else None
+    if both:
+        two = Tasks((SingleLabelTask(single_label(both, name=task.name)),))
+        return two, lambda rows: np.hstack([1 - rows, rows])
+    if task.kind.named and len(labels) == 1:
         raise ConfigError(
-            f"'{options.artifact}' gives the probability of '{session.labels[0]}' alone, the data "
-            "have "
-            f"{', '.join(source.labels)}: to measure it both names have to be known, --labels "
-            "NO,YES of its .keras file"
+            f"'{options.artifact}' gives the probability of '{labels[0]}' alone, the data have "
+            f"{', '.join(source.labels)}: to measure it both names have to be known, --labels NO,YES of "
+            "its .keras file"
         )
+    answers = "several labels at once" if task.kind.named else "values"
     raise ConfigError(
-        f"'{options.artifact}' answers with {answers}: of models that Graft has not trained, those "
-        "that choose one label "
-        "can be evaluated"
+        f"'{options.artifact}' answers with {answers}: of models that Graft has not trained, those that "
+        "choose one label can be evaluated"
     )
 
 
-def _tasks(session: "Session", options: Options) -> dict:
-    """Several tasks on pictures; empty cells are not asked."""
-    from graft.recipes.codecs import images
-    from graft.recipes.data import tasks
-    from graft.recipes.runs import task_run, text_session
-
-    described = session.preprocessing
-    given = task_run.tasks_in(described)
-    source = tasks.load(options.data, given, path_column=options.path_column, to_train=False)
-    split, examples, seen = _chosen(source, options)
-    heads = text_session.heads_of(described)
-    pixels = images.decode_pictures(
-        examples,
-        tasks.targets_of(heads, examples),
-        session.input_shape[0],
-        skip_bad=options.skip_bad,
-    )
-    _refuse_what_was_trained_on(seen, examples, pixels, options.split)
-    parts = [
-        session.predict(np.float32(pixels.pixels[i : i + BATCH]))
-        for i in range(0, len(pixels), BATCH)
-    ]
-    outputs = {name: np.concatenate([part[name] for part in parts]) for name in session.outputs}
-    return {
-        "split": split,
-        **tasks.figures(heads, outputs, pixels),
-        "skipped": list(pixels.skipped),
-    }
-
-
-def _chosen(source: "Source", options: Options) -> tuple[str, tuple, "Membership | None"]:
+def _chosen(
+    source: "Source", noun: str, options: Options
+) -> tuple[str, tuple, "Membership | None"]:
     """(the split that is measured, its examples, what the model has seen where that is recorded).
 
     Of a model of one's own all are measured, where the data have no splits.
@@ -263,21 +197,12 @@ def _chosen(source: "Source", options: Options) -> tuple[str, tuple, "Membership
     if known is None and {*source.splits} == {"train"} and is_own(options.artifact):
         examples = source.splits["train"]
         warn(
-            f"'{options.data}' has no {options.split} split, so all {len(examples):,} pictures are "
-            "measured: figures are "
-            "too good if the model was trained on some of them"
+            f"'{options.data}' has no {options.split} split, so all {len(examples):,} {noun}s are "
+            "measured: figures are too good if the model was trained on some of them"
         )
         return ALL, examples, None
     seen = membership.beside(options.artifact, known) if options.split != "train" else None
     return options.split, splits.reuse(source, options.split, known), seen
-
-
-def _refuse_what_was_trained_on(
-    seen: "Membership | None", examples: Sequence, found: "Images | Texts", split: str
-) -> None:
-    if seen is not None:
-        seen.refuse(examples, split)
-        seen.refuse_decoded(found, split)
 
 
 def provenance(artifact: Path) -> dict | None:

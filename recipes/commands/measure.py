@@ -182,14 +182,14 @@ def _row(file: Path, options: Options) -> dict:
 
 def _judged(result: Mapping, score: "Score | None") -> dict:
     """The columns of a row that are about a figure, of what `evaluate.judge` gives."""
-    from graft.export import evidence
+    from graft.export.intervals import interval
 
     columns = {"split": result["split"], "examples": result["examples"]}
     if score is None:  # several tasks: `graft evaluate` tells theirs
         return columns
     columns["figure"] = score.name
     if not math.isnan(score.value):
-        low, high = evidence.interval(score) or (score.value,) * 2
+        low, high = interval(score) or (score.value,) * 2
         columns |= {"accuracy": score.value, "low": low, "high": high}
     return columns
 

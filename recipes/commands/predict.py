@@ -1,19 +1,18 @@
-"""`graft predict ARTIFACT INPUT...`: labels and probabilities for pictures or texts."""
+"""`graft predict ARTIFACT INPUT...`: labels and probabilities for images or texts."""
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from tyro.conf import Positional
 
 if TYPE_CHECKING:
-    from graft.export.sessions import Session
     from graft.recipes.runs.predict_inputs import BadInput
-    from graft.recipes.runs.text_session import Text
+    from graft.recipes.runs.session import OpenedModel
 
 __all__ = ["Options", "command"]
 
@@ -22,7 +21,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Options:
-    """Label pictures or texts with a run, a .keras file, a SavedModel folder, a .tflite or a .onnx
+    """Label images or texts with a run, a .keras file, a SavedModel folder, a .tflite or a .onnx
     file.
     """
 
@@ -65,7 +64,7 @@ class Options:
 
 
 def command(arguments: Sequence[str]) -> int:
-    """Print a line a picture or text (tab separated), or JSON, to stdout, each batch as it is done;
+    """Print a line a image or text (tab separated), or JSON, to stdout, each batch as it is done;
     what cannot be read is named on stderr. 1 if something could not be read, unless that is to be
     skipped.
     """
@@ -73,6 +72,7 @@ def command(arguments: Sequence[str]) -> int:
 
     from graft.export.sessions import open_artifact
     from graft.recipes.runs import own_model, predict_outputs
+    from graft.recipes.runs.session import OpenedModel
     from graft.zoo.errors import ConfigError
     from graft.zoo.terminal import tell_row
 
@@ -84,21 +84,19 @@ def command(arguments: Sequence[str]) -> int:
     meaning = own_model.meaning_of(
         options.artifact, options.labels, options.outputs, options.input_range
     )
-    session = open_artifact(options.artifact, meaning=meaning, trust=options.trust)
-    answers = _texts(session, options) if session.integers else _pictures(session, options)
-    tasks = session.outputs if len(session.outputs) > 1 else ()
+    model = OpenedModel.of(open_artifact(options.artifact, meaning=meaning, trust=options.trust))
     with contextlib.ExitStack() as stack:
         writers: list[Callable[[Mapping], None]] = []
         if options.json:
             writers.append(stack.enter_context(predict_outputs.json_list()))
         else:
             writers.append(
-                lambda answer: tell_row(*predict_outputs.cells_of(answer, tasks, options.top))
+                lambda answer: tell_row(*predict_outputs.cells_of(answer, model.tasks, options.top))
             )
         if options.out is not None:
-            table = predict_outputs.table(options.out, tasks, session.integers)
+            table = predict_outputs.table(options.out, model.tasks, model.session.integers)
             writers.append(_opened_at_first(table, stack))
-        done, bad = _write(answers, writers)
+        done, bad = _write(_answers(model, options), writers)
     return _exit_code(done, bad, options)
 
 
@@ -156,86 +154,52 @@ def _exit_code(done: int, bad: int, options: Options) -> int:
     return 1 if bad and not options.skip_bad else 0
 
 
-def _texts(session: "Session", options: Options) -> Iterator["Mapping | BadInput"]:
-    from graft.recipes.runs import predict_inputs, text_session
+def _answers(model: "OpenedModel", options: Options) -> Iterator["Mapping | BadInput"]:
+    """What the model says of each input, in order."""
+    from graft.recipes.runs import predict_inputs
     from graft.zoo.errors import ConfigError
+
+    of_words = model.session.preprocessing.get("words")
+    if options.words and not of_words:
+        takes = f"takes {model.codec.noun}s" if of_words is None else "reads texts as they are"
+        raise ConfigError(f"--words is for models that tag words: '{options.artifact}' {takes}")
+    marks: Counter = Counter()
+    items = predict_inputs.read_items(
+        model.codec.modality,
+        options.inputs,
+        size=model.session.input_shape[0],
+        column=options.text_column,
+        words=options.words,
+    )
+    for batch in _batches(items):
+        good = [item for item in batch if not isinstance(item, predict_inputs.BadInput)]
+        said = iter(model.answer([item.content for item in good]) if good else ())
+        for item in batch:
+            if isinstance(item, predict_inputs.BadInput):
+                yield item
+                continue
+            answer = {"input": item.name, **next(said)}
+            marks.update(["all", *(mark for mark in ("truncated", "unreadable") if mark in answer)])
+            yield answer
+    _warn_of_marks(model, marks)
+
+
+def _warn_of_marks(model: "OpenedModel", marks: Mapping[str, int]) -> None:
+    """Say how many texts were cut, and how many the tokenizer could not read."""
     from graft.zoo.terminal import warn
 
-    text_session.check_session(session)
-    if options.words and not session.preprocessing["words"]:
-        raise ConfigError(
-            f"--words is for models that tag words: '{options.artifact}' reads texts as they are"
-        )
-    cut = unreadable = done = 0
-    for batch in _batches(predict_inputs.texts(options.inputs, options.text_column, options.words)):
-        good: list[Text] = [text for text in batch if not isinstance(text, predict_inputs.BadInput)]
-        answers = iter(text_session.predict_batch(session, good) if good else ())
-        for text in batch:
-            answer = text if isinstance(text, predict_inputs.BadInput) else next(answers)
-            cut += isinstance(answer, Mapping) and "truncated" in answer
-            unreadable += isinstance(answer, Mapping) and "unreadable" in answer
-            yield answer
-        done += len(good)
-    if cut:
+    if marks["truncated"]:
         warn(
-            f"{cut:,} of {done:,} texts are longer than the {text_session.longest(session)} tokens "
-            "that the model reads: "
-            'what lies behind was not looked at ("truncated" in --json)'
+            f"{marks['truncated']:,} of {marks['all']:,} texts are longer than the "
+            f"{model.codec.max_length} tokens that the model reads: what lies behind was not looked at "
+            '("truncated" in --json)'
         )
-    if unreadable:
+    if marks["unreadable"]:
         warn(
-            f"{unreadable:,} of {done:,} texts are mostly unknown ([UNK]) to the model's "
-            "tokenizer: do not trust what it "
-            'says of them ("unreadable" in --json)'
+            f"{marks['unreadable']:,} of {marks['all']:,} texts are mostly unknown ([UNK]) to the "
+            "model's tokenizer: do not trust what it says of them "
+            '("unreadable" in --json)'
         )
-
-
-def _pictures(session: "Session", options: Options) -> Iterator["Mapping | BadInput"]:
-    from graft.recipes.runs import predict_inputs
-    from graft.zoo.errors import ConfigError, DataError
-    from graft.zoo.vision import decode
-
-    if options.words:
-        raise ConfigError(f"--words is for models of texts: '{options.artifact}' takes pictures")
-    size = session.input_shape[0]
-    for batch in _batches(predict_inputs.picture_files(options.inputs)):
-        found: list[np.ndarray | predict_inputs.BadInput] = []
-        for file in batch:
-            try:
-                found.append(
-                    file
-                    if isinstance(file, predict_inputs.BadInput)
-                    else np.float32(decode(file, size))
-                )
-            except DataError as error:
-                found.append(predict_inputs.BadInput(str(error)))
-            except OSError as error:  # of the look at what kept it from being read
-                found.append(
-                    predict_inputs.BadInput(f"'{file}' cannot be read: {error.strerror or error}")
-                )
-        pixels = [part for part in found if isinstance(part, np.ndarray)]
-        answers = iter(_said(session, np.stack(pixels)) if pixels else ())
-        for file, part in zip(batch, found, strict=True):
-            yield {"input": str(file), **next(answers)} if isinstance(part, np.ndarray) else part
-
-
-def _said(session: "Session", pixels: np.ndarray) -> Iterator[dict]:
-    """What the heads say of each picture; of several by their names."""
-    from graft.recipes.runs.text_session import said
-
-    scores = session.predict(pixels)
-    if isinstance(scores, dict):
-        described = session.preprocessing["outputs"]
-        for i in range(len(pixels)):
-            yield {name: said(described[name], rows[i]) for name, rows in scores.items()}
-        return
-    described = session.preprocessing.get("outputs", {}).get(session.outputs[0])
-    head = described or {
-        "kind": session.preprocessing.get("kind", "single_label"),
-        "labels": session.labels,
-    }
-    for row in scores:
-        yield said(head, row)
 
 
 def _batches(items: Iterable) -> Iterator[list]:

@@ -39,6 +39,6 @@ def command(arguments: Sequence[str]) -> int:
     recipe = importlib.import_module(f"graft.recipes.{name.replace('-', '_')}")
     folder = recipe.main(tyro.cli(recipe.Config, args=options, prog=f"graft train {name}"))
 
-    from graft.recipes.runs.run import exit_code
+    from graft.recipes.runs.writing import exit_code
 
     return exit_code(folder)

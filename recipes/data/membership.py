@@ -16,17 +16,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from graft.zoo.errors import ArtifactError, DataError
 from graft.zoo.files import read_arrays, read_json, staged_file
 from graft.zoo.terminal import warn
-
-if TYPE_CHECKING:
-    from graft.recipes.codecs.images import Images
-    from graft.recipes.codecs.texts import Texts
 
 __all__ = [
     "FILE",
@@ -35,9 +31,12 @@ __all__ = [
     "beside",
     "empty_traces",
     "look_of",
+    "pixel_traces",
     "seen_by_backbone",
+    "short_digest",
     "trace",
     "warn_of_alike",
+    "words_digest",
     "write",
 ]
 
@@ -65,10 +64,21 @@ COMPARED = 2**20
 
 
 class _Contained(Protocol):
-    """An example of a source."""
+    """A record of a source."""
 
     name: str
-    digest: str
+
+    @property
+    def digest(self) -> str: ...
+
+
+class _Encoded(Protocol):
+    """An encoded split."""
+
+    names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+    def traces(self) -> Mapping[str, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -101,14 +111,14 @@ class Membership:
         """
         self._refuse(_contents(examples), examples, split, "contents")
 
-    def refuse_decoded(self, found: "Images | Texts", split: str) -> None:
+    def refuse_decoded(self, found: _Encoded, split: str) -> None:
         """The same for `examples` once they are decoded, whatever file they came in; warn of those
         that look the same.
 
         Raises:
             DataError: the count, an example, and what to do.
         """
-        own = _arrays_of(found)
+        own = found.traces()
         names = [_Named(name) for name in found.names]
         if "pixels" in own and len(self.of("train", "pixels")):
             self._refuse(own["pixels"], names, split, "pixels")
@@ -171,12 +181,12 @@ def trace(traces: Mapping[str, np.ndarray], row: int, digest: str, pixels: np.nd
     """Fill the `row` of an image in `traces`, given the digest of its content and its decoded
     pixels.
     """
-    traces["contents"][row] = _short(digest)
+    traces["contents"][row] = short_digest(digest)
     traces["pixels"][row] = _hash8(pixels.tobytes())
     traces["looks"][row] = look_of(pixels)
 
 
-def write(folder: Path, splits: "Mapping[str, Images | Texts]", backbone: str | None) -> dict:
+def write(folder: Path, splits: Mapping[str, _Encoded], backbone: str | None) -> dict:
     """Write `folder`/splits.npz: what a run has seen, and what the run had whose weights its
     `backbone` brought along.
 
@@ -188,7 +198,7 @@ def write(folder: Path, splits: "Mapping[str, Images | Texts]", backbone: str | 
     arrays = {
         f"{name}_{kind}": rows
         for name, part in splits.items()
-        for kind, rows in _arrays_of(part).items()
+        for kind, rows in part.traces().items()
     }
     before = seen_by_backbone(backbone)
     for kind in ("contents", "pixels"):
@@ -346,15 +356,15 @@ def _same(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
     return same
 
 
-def warn_of_alike(splits: "Mapping[str, Images | Texts]") -> int:
+def warn_of_alike(splits: Mapping[str, _Encoded], same: str = "looks the same as") -> int:
     """Warn of validation and test examples that look the same as one of an earlier split but are
-    not the same file; returns how many there are.
+    not the same file; returns how many there are. `same` says it of two examples.
     """
     pairs, earlier = [], []
     for split in ("train", "validation", "test"):
         if split not in splits:
             continue
-        part, own = splits[split], _arrays_of(splits[split])
+        part, own = splits[split], splits[split].traces()
         if "looks" not in own:
             continue
         seen: set[int] = set()
@@ -366,11 +376,6 @@ def warn_of_alike(splits: "Mapping[str, Images | Texts]") -> int:
                     pairs.append((part.names[i], other.names[j]))
         earlier.append((part, own))
     if pairs:
-        same = (
-            "has the same words as"
-            if hasattr(splits["train"], "sentences")
-            else "looks the same as"
-        )
         more = f" (and {len(pairs) - 1} more)" if len(pairs) > 1 else ""
         warn(
             f"'{pairs[0][0]}' {same} '{pairs[0][1]}' of another split{more}: the figures may be "
@@ -379,25 +384,12 @@ def warn_of_alike(splits: "Mapping[str, Images | Texts]") -> int:
     return len(pairs)
 
 
-def _arrays_of(found: "Images | Texts") -> dict[str, np.ndarray]:
-    """What is kept of the examples of a split, by kind."""
-    if hasattr(found, "sentences"):
-        digests = [
-            hashlib.blake2b(t.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-            for t in found.sentences
-        ]
-        return {
-            "contents": np.array(list(map(_short, digests)), np.uint64),
-            "looks": np.array(list(map(_words_of, found.sentences)), np.uint64),
-        }
-    if found.traces:
-        return dict(found.traces)
-    return {
-        "contents": np.array([_hash8(rows.tobytes()) for rows in found.pixels], np.uint64)
-    }  # made, not read
+def pixel_traces(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """Those of images that were made, not read, of their pixels `(n, h, w, 3)`."""
+    return {"contents": np.array([_hash8(rows.tobytes()) for rows in pixels], np.uint64)}
 
 
-def _words_of(text: str) -> int:
+def words_digest(text: str) -> int:
     """A hash of the words of a text, whatever their case and what stands between them; 0 if it has
     none.
     """
@@ -410,10 +402,10 @@ def _counted(seen: np.ndarray, examples: Sequence, split: str) -> str:
 
 
 def _contents(examples: Sequence[_Contained]) -> np.ndarray:
-    return np.array([_short(example.digest) for example in examples], np.uint64)
+    return np.array([short_digest(example.digest) for example in examples], np.uint64)
 
 
-def _short(digest: str) -> int:
+def short_digest(digest: str) -> int:
     """The first 8 bytes of a hexadecimal digest as a number."""
     return int(digest[:16], 16)
 

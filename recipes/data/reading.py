@@ -12,7 +12,7 @@ from typing import Protocol
 
 from graft.zoo.terminal import warn
 
-__all__ = ["HIDDEN", "LeftOut", "Tally", "added", "listed", "record", "summary"]
+__all__ = ["HIDDEN", "LeftOut", "Tally", "added", "listed", "record", "record_of", "summary"]
 
 HIDDEN = "hidden"
 """The reason of what an operating system or an editor keeps for itself: counted, and no cause for a
@@ -123,12 +123,17 @@ def record(source: _Source, parts: Mapping[str, Sequence]) -> dict:
         source: what was read.
         parts: its splits as they were used, in which unreadable ones are missing.
     """
-    used, left_out = sum(map(len, parts.values())), _all_left_out(source, parts)
+    return record_of(source.left_out, parts)
+
+
+def record_of(left_out: Iterable[LeftOut], parts: Mapping[str, Sequence]) -> dict:
+    """The same of what was left out."""
+    used, everything = sum(map(len, parts.values())), _all_left_out(left_out, parts)
     return {
-        "found": used + sum(part.count for part in left_out),
+        "found": used + sum(part.count for part in everything),
         "used": used,
         "left_out": [
-            {"reason": p.reason, "count": p.count, "example": p.example} for p in left_out
+            {"reason": p.reason, "count": p.count, "example": p.example} for p in everything
         ],
     }
 
@@ -142,7 +147,7 @@ def summary(source: _Source, parts: Mapping[str, Sequence], noun: str, classes: 
         noun: what an example is called.
         classes: what is told apart; by default the number of labels.
     """
-    used, left_out = sum(map(len, parts.values())), _all_left_out(source, parts)
+    used, left_out = sum(map(len, parts.values())), _all_left_out(source.left_out, parts)
     classes = classes or (f"{len(source.labels):,} classes" if len(source.labels) > 1 else "")
     head = ", ".join(filter(None, [f"{used:,} {noun}{'' if used == 1 else 's'}", classes]))
     sizes = " / ".join(f"{len(part):,}" for part in parts.values())
@@ -151,10 +156,12 @@ def summary(source: _Source, parts: Mapping[str, Sequence], noun: str, classes: 
     return f"{text}; {count:,} left out: {listed(left_out)}" if count else text
 
 
-def _all_left_out(source: _Source, parts: Mapping[str, Sequence]) -> tuple[LeftOut, ...]:
+def _all_left_out(
+    left_out: Iterable[LeftOut], parts: Mapping[str, Sequence]
+) -> tuple[LeftOut, ...]:
     """With those that turned out to be unreadable."""
-    skipped = [message for part in parts.values() for message in getattr(part, "skipped", ())]
-    return added(source.left_out, UNREADABLE, skipped)
+    skipped = [message for part in parts.values() for message in part.skipped]
+    return added(left_out, UNREADABLE, skipped)
 
 
 def _count(into: dict[str, LeftOut], reason: str, name: str, count: int) -> None:

@@ -5,22 +5,22 @@ Plain records, no tensors. One loader for all text recipes: a sentence has a lab
 words, or both.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from graft.recipes.data import tables
 from graft.recipes.data.folders import is_hidden, split_names
 from graft.recipes.data.labels import sort_labels, twin_hint
 from graft.recipes.data.reading import Tally, listed
-from graft.recipes.data.sources import SPLITS, Source, another_form, load_tfds, nothing_there
+from graft.recipes.data.records import SPLITS, Columns, Sentence, Source
+from graft.recipes.data.sources import another_form, load_tfds, nothing_there
 from graft.zoo.errors import ConfigError, DataError
 
 __all__ = ["BUILT_IN", "Columns", "Sentence", "load", "tag_names"]
 
+COLUMNS = Columns()
 BUILT_IN = ("commands",)
 TAGGED = (".conll", ".bio", ".iob2", ".txt")
 """Files of one word a line with its tag behind it, sentences separated by empty lines."""
@@ -28,57 +28,11 @@ JOINT = ("seq.in", "seq.out", "label")
 """Files of a folder for intents and slots: words, tags and label of each sentence, a line each."""
 
 
-@dataclass(frozen=True)
-class Columns:
-    """What the columns of a table are called."""
-
-    text: str = "text"
-    label: str = "label"
-    tags: str = "tags"
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """One sentence.
-
-    Attributes:
-        text: as it came; words joined by blanks where it came as words.
-        label: its label; of several labels, these joined by ";"; "" if it has none.
-        name: what messages and the report call it.
-        words, tags: of the same length, or both empty.
-        group: what splits are stratified by.
-    """
-
-    text: str
-    label: str
-    name: str
-    words: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    group: str = ""
-
-    @property
-    def target(self) -> str:
-        """All that is to be learned from it, as text."""
-        return f"{self.label}\0{' '.join(self.tags)}"
-
-    @property
-    def digest(self) -> str:
-        """A hash of the text."""
-        return hashlib.blake2b(
-            self.text.encode("utf-8", "surrogatepass"), digest_size=16
-        ).hexdigest()
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The single labels in `label`."""
-        return tuple(dict.fromkeys(part.strip() for part in self.label.split(";") if part.strip()))
-
-
 def load(
     spec: str,
     *,
     need: Sequence[str],
-    columns: Columns = Columns(),
+    columns: Columns = COLUMNS,
     several: bool = False,
     option: str = "--data",
     to_train: bool = True,

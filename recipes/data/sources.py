@@ -7,9 +7,7 @@ split. What is not read is counted, and warned of.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +15,9 @@ import numpy as np
 from graft.recipes.data import folders, tables
 from graft.recipes.data.labels import sort_labels, twin_hint
 from graft.recipes.data.reading import LeftOut, Tally, listed
+from graft.recipes.data.records import SPLITS, Example, Source
 from graft.recipes.data.tables import SPLIT_NAMES
 from graft.zoo.errors import ConfigError, DataError, UnknownName
-from graft.zoo.vision import content_digest
 
 __all__ = [
     "BUILT_IN",
@@ -34,62 +32,9 @@ __all__ = [
     "tfds_label",
 ]
 
-SPLITS = ("train", "validation", "test")
 BUILT_IN = ("digits", "glyphs")
 INPUTS = ("image", "text", "sentence", "review", "question")
 """What data sets of TensorFlow Datasets call their input, where they do not say which it is."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One picture: a file or uint8 pixels `(h, w, 3)`. `name` is what messages and the report call
-    it; one without a label has "" for it.
-    """
-
-    image: Path | np.ndarray
-    label: str
-    name: str
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Its label, alone."""
-        return (self.label,)
-
-    @property
-    def group(self) -> str:
-        """What splits are stratified by."""
-        return self.label
-
-    @property
-    def target(self) -> str:
-        """All that is to be learned from it, as text."""
-        return self.label
-
-    @cached_property
-    def digest(self) -> str:
-        """A hash of the content; a file is read once, though splits, fingerprint and duplicates all
-        ask.
-        """
-        return content_digest(self.image)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Examples by split. A source without splits has all of them under "train".
-
-    Attributes:
-        name: what it was called.
-        labels: every name that occurs in any split, sorted; none where they are not asked for.
-        splits: the examples.
-        left_out: what was found and is not among them, by reason.
-        made: the splits that were made of its training data.
-    """
-
-    name: str
-    labels: tuple[str, ...]
-    splits: Mapping[str, tuple[Example, ...]]
-    left_out: tuple[LeftOut, ...] = ()
-    made: tuple[str, ...] = ()
 
 
 def load(

@@ -12,7 +12,7 @@ import numpy as np
 from graft.recipes.data.labels import warn_of_twins
 from graft.recipes.data.membership import Membership, seen_by_backbone
 from graft.recipes.data.reading import added
-from graft.recipes.data.sources import SPLITS, Example, Source
+from graft.recipes.data.records import SPLITS, Record, Source
 from graft.zoo.errors import ArtifactError, ConfigError, DataError
 from graft.zoo.files import read_json
 from graft.zoo.terminal import warn
@@ -58,10 +58,10 @@ def complete(source: Source, split_seed: int) -> tuple[Source, tuple[str, ...]]:
         )
     rng = np.random.default_rng(split_seed)
     by_label = _by_content(source.splits["train"])
-    made: dict[str, list[Example]] = {split: [] for split in missing}
-    train: list[Example] = []
+    made: dict[str, list[Record]] = {split: [] for split in missing}
+    train: list[Record] = []
     for label in sorted(by_label):
-        same: dict[str, list[Example]] = defaultdict(list)
+        same: dict[str, list[Record]] = defaultdict(list)
         for example in sorted(by_label[label], key=lambda example: example.name):
             same[example.digest].append(example)
         groups = list(same.values())
@@ -84,7 +84,7 @@ def complete(source: Source, split_seed: int) -> tuple[Source, tuple[str, ...]]:
 
 def reuse(
     source: Source, split: str, training_data: Mapping | None, seen: Membership | None = None
-) -> tuple[Example, ...]:
+) -> tuple[Record, ...]:
     """The examples of `split` for measuring a model, the same ones that its training kept apart.
 
     `training_data` is the `data` record of its run (or manifest): whether the split was made, by
@@ -101,7 +101,7 @@ def reuse(
     return chosen
 
 
-def _chosen(source: Source, split: str, training_data: Mapping | None) -> tuple[Example, ...]:
+def _chosen(source: Source, split: str, training_data: Mapping | None) -> tuple[Record, ...]:
     if split in source.splits and (split != "train" or {*source.splits} == {*SPLITS}):
         return source.splits[split]
     if not training_data:
@@ -153,7 +153,7 @@ def take_per_label(source: Source, count: int, seed: int) -> Source:
             label.
     """
     rng = np.random.default_rng(seed)
-    chosen: list[Example] = []
+    chosen: list[Record] = []
     for label, group in sorted(_by_label(source.splits["train"]).items()):
         if not label:
             raise ConfigError("--per-class needs one label an example: take a --fraction of these")
@@ -179,14 +179,14 @@ def take_share(source: Source, share: float, seed: int) -> Source:
     if not 0 < share <= 1:
         raise ConfigError(f"--fraction is a share above 0 and at most 1, not {share:g}")
     rng = np.random.default_rng(seed)
-    chosen: list[Example] = []
+    chosen: list[Record] = []
     for _, group in sorted(_by_label(source.splits["train"]).items()):
         order = rng.permutation(len(group))
         chosen += [group[i] for i in sorted(order[: max(2, round(share * len(group)))])]
     return _with_training(source, chosen, f"not drawn by --fraction {share:g}")
 
 
-def _with_training(source: Source, chosen: Sequence[Example], reason: str) -> Source:
+def _with_training(source: Source, chosen: Sequence[Record], reason: str) -> Source:
     """`source` with the `chosen` of its training examples; the others are left out for this
     `reason`.
     """
@@ -256,12 +256,8 @@ def warn_of_concerns(source: Source, fingerprint: str, backbone: str, split_seed
     else:
         _warn_of_what_a_backbone_has_seen(source, backbone)
     everything = [example for split in source.splits.values() for example in split]
-    for of, counts in _labels_by_task(everything).items():
+    for of, counts in _label_counts(everything).items():
         warn_of_twins(counts, of)
-    warn_of_twins(
-        Counter(tag[2:] for e in everything for tag in getattr(e, "tags", ()) if tag[0] == "B"),
-        " of tags",
-    )
     for split in SPLITS[1:]:
         there = {label for example in source.splits[split] for label in example.labels}
         lacking = [label for label in source.labels if label not in there]
@@ -280,14 +276,12 @@ def warn_of_concerns(source: Source, fingerprint: str, backbone: str, split_seed
     return len(duplicates)
 
 
-def _labels_by_task(examples: Sequence[Example]) -> dict[str, Counter]:
-    """How many examples each label has, by what it is a label of: "", or " of 'TASK'" where there
-    are several tasks.
-    """
+def _label_counts(records: Sequence[Record]) -> dict[str, Counter]:
+    """How many records each label has, by what it is a label of."""
     counts: dict[str, Counter] = defaultdict(Counter)
-    for example in examples:
-        for task, labels in getattr(example, "labels_by_task", {"": example.labels}).items():
-            counts[f" of '{task}'" if task else ""].update(labels)
+    for record in records:
+        for of, labels in record.label_groups.items():
+            counts[of].update(labels)
     return counts
 
 
@@ -309,7 +303,7 @@ def _warn_of_repeats(source: Source) -> None:
     """Warn of examples whose content stands there before: under another label, or in the same split
     under the same one.
     """
-    first: dict[str, Example] = {}
+    first: dict[str, Record] = {}
     in_split: set[tuple[str, str]] = set()
     contradicted, repeated = [], []
     for split, examples in source.splits.items():
@@ -335,13 +329,8 @@ def _warn_of_repeats(source: Source) -> None:
         )
 
 
-def _answers(example) -> tuple[str, ...]:
-    """What is to be learned from an example, part by part; "" where a part is not known."""
-    return getattr(example, "cells", None) or (example.target,)
-
-
-def _contradict(one, other) -> bool:
-    pairs = zip(_answers(one), _answers(other), strict=True)
+def _contradict(one: Record, other: Record) -> bool:
+    pairs = zip(one.parts, other.parts, strict=True)
     return any(mine and theirs and not _same_answer(mine, theirs) for mine, theirs in pairs)
 
 
@@ -355,15 +344,8 @@ def _same_answer(one: str, other: str) -> bool:
         return False
 
 
-def _said(example) -> str:
-    return (
-        ", ".join(
-            filter(
-                None, [*getattr(example, "cells", example.labels), *getattr(example, "tags", ())]
-            )
-        )
-        or "no label"
-    )
+def _said(record: Record) -> str:
+    return ", ".join(filter(None, record.shown)) or "no label"
 
 
 def _splits_of_run(backbone: str, fingerprint: str) -> int | None:
@@ -386,21 +368,21 @@ def _more(count: int) -> str:
     return f" (and {count - 1} more)" if count > 1 else ""
 
 
-def _by_content(examples: Sequence[Example]) -> dict[str, list[Example]]:
+def _by_content(examples: Sequence[Record]) -> dict[str, list[Record]]:
     """`examples` by label, those of the same content under the label of the first of them by name:
     what is under two labels would be drawn once for each, and stand in two splits.
     """
     first: dict[str, str] = {}
     for example in sorted(examples, key=lambda example: example.name):
         first.setdefault(example.digest, example.group)
-    groups: dict[str, list[Example]] = defaultdict(list)
+    groups: dict[str, list[Record]] = defaultdict(list)
     for example in examples:
         groups[first[example.digest]].append(example)
     return groups
 
 
-def _by_label(examples: Iterable[Example]) -> dict[str, list[Example]]:
-    groups: dict[str, list[Example]] = defaultdict(list)
+def _by_label(examples: Iterable[Record]) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = defaultdict(list)
     for example in examples:
         groups[example.group].append(example)
     return groups

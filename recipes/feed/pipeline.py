@@ -5,16 +5,15 @@ What a step sees follows from (seed, step) alone: a training that is resumed in 
 one that reads cached features instead of pixels, get the batches of the one that ran through.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graft.recipes.codecs.augmentation import MIXERS, Augmentation, augmenter
-from graft.recipes.codecs.images import Images
-from graft.recipes.codecs.texts import Texts
-from graft.recipes.feed.gather import Features, gather_examples, gather_features
+from graft.recipes.codecs.examples import Examples
+from graft.recipes.codecs.targets import as_keras_takes, has_gaps
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -22,12 +21,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Order",
     "balanced_weights",
-    "evaluation_batches",
-    "feature_batches",
+    "input_batches",
     "joint_batches",
-    "known_only",
     "paired_batches",
-    "texts_of",
     "timed",
     "training_batches",
 ]
@@ -87,7 +83,7 @@ class Order:
         """
         import tensorflow as tf
 
-        def epoch(number):
+        def epoch(number: "tf.Tensor") -> "tf.data.Dataset":
             keys = tf.random.stateless_uniform([self.count], [self.seed, number], dtype=tf.float64)
             if self.window:
                 chunks = -(-self.count // self.chunk)
@@ -117,104 +113,81 @@ class Order:
 
 
 def training_batches(
-    images: Images | Texts,
+    examples: Examples,
     order: Order,
     *,
     augment: Sequence[Augmentation] = (),
     class_weights: np.ndarray | None = None,
 ) -> "tf.data.Dataset":
-    """Batches of all epochs of `order`: `(inputs, targets[, weights (b,)])`.
+    """Batches of all epochs of `order`: `(inputs, targets[, weights])`, as Keras takes them.
 
-    Inputs are pixels, float32 `(b, h, w, 3)` in [0, 255], or for texts a dict of int32 `(b,
-    length)`.
+    Args:
+        examples: encoded ones, or cached features of them; of these each step draws one of the
+            views for each example.
+        order: in which they are seen.
+        augment: random changes of images; those of cached features are made already.
+        class_weights: of one task `(labels,)`: what an example of each label counts.
 
     Raises:
         ConfigError: an unknown augmentation, or more than one of mixup and cutmix.
     """
     import tensorflow as tf
 
-    gather = gather_examples(images)
+    read, gaps = examples.reader(order.seed), has_gaps(examples.targets)
     batches = order.dataset().map(
-        lambda step, indices: (step, *gather(indices)),
+        lambda step, indices: (step, *read(step, indices)),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
-    if augment:
-        apply = augmenter(augment, order.seed + DRAWS_APART * order.draw)
+    if augment and not examples.augmented:
+        apply = augmenter(augment, order.seed + DRAWS_APART * order.draw, examples.moving)
         # One call at a time: the layers draw from a seeded state, and two at once would race for
         # it.
         batches = batches.map(apply)
     else:
-        batches = batches.map(lambda step, pixels, targets: (pixels, targets))
-    return _weighted(batches, class_weights).prefetch(2)
-
-
-def feature_batches(
-    features: Features, order: Order, *, class_weights: np.ndarray | None = None
-) -> "tf.data.Dataset":
-    """The same for cached features: `(tensors of the cut, targets[, weights])`; each step draws one
-    of the views for each example.
-    """
-    import tensorflow as tf
-
-    gather = gather_features(features)
-
-    def read(step, indices):
-        drawn = tf.random.stateless_uniform(
-            tf.shape(indices), [order.seed, step], 0, features.views, tf.int32
-        )
-        return gather(indices, drawn)
-
-    batches = order.dataset().map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        batches = batches.map(lambda step, inputs, targets: (inputs, targets))
+    batches = batches.map(lambda inputs, targets: as_keras_takes(inputs, targets, gaps))
     return _weighted(batches, class_weights).prefetch(2)
 
 
 def joint_batches(
     labelled: "tf.data.Dataset",
-    unlabelled: Images | Features,
+    unlabelled: Examples,
     order: Order,
     augment: Sequence[Augmentation],
     strong: bool = False,
 ) -> "tf.data.Dataset":
     """`labelled` batches with others beside their inputs: {"labelled", "unlabelled"}, and with
-    `strong` the same pictures after more changes as "strong".
+    `strong` the same images after more changes as "strong".
 
-    The others follow `order`. Two pictures without labels are never joined: what the model says of
-    one of them would be learned as the label of both. Sentences of all kinds are padded to one
+    The others follow `order`. Two images without labels are never joined: what the model says of
+    one of them would be learned as the label of both. Examples with positions are padded to one
     length.
     """
     import tensorflow as tf
 
     single = [name for name in augment if name not in MIXERS]
-    if isinstance(unlabelled, Features):
-        others = feature_batches(unlabelled, order).map(lambda inputs, _: {"unlabelled": inputs})
-    else:
-        others = training_batches(unlabelled, order, augment=single).map(
-            lambda inputs, _: {"unlabelled": inputs}
-        )
+    others = training_batches(unlabelled, order, augment=single).map(
+        lambda inputs, *_: {"unlabelled": inputs}
+    )
     if strong:
         # No flip but the user's: whoever leaves it out knows that mirrored digits are none.
         much = tuple(dict.fromkeys((*single, STRONG)))
         changed = training_batches(unlabelled, order, augment=much).map(
-            lambda inputs, _: {"strong": inputs}
+            lambda inputs, *_: {"strong": inputs}
         )
         others = tf.data.Dataset.zip((others, changed)).map(lambda weak, other: {**weak, **other})
     joined = tf.data.Dataset.zip((labelled, others)).map(
         lambda batch, beside: ({"labelled": batch[0], **beside}, *batch[1:])
     )
-    texts = texts_of(unlabelled)
-    if texts is None:
+    if unlabelled.positions is None:
         return joined
-    return joined.map(lambda inputs, *targets: (_of_one_length(inputs, texts.pad_id), *targets))
-
-
-def texts_of(examples: Images | Texts | Features) -> Texts | None:
-    """The sentences that `examples` are, or that they are features of; None of pictures."""
-    return examples if isinstance(examples, Texts) else getattr(examples, "texts", None)
+    pads = unlabelled.pads
+    return joined.map(lambda inputs, *targets: (_of_one_length(inputs, pads), *targets))
 
 
 def paired_batches(
-    images: Images, order: Order, augment: Sequence[Augmentation]
+    images: Examples, order: Order, augment: Sequence[Augmentation]
 ) -> "tf.data.Dataset":
     """Two differently changed versions of each picture: `(pixels (2b, h, w, 3), one-hot (2b, b))`.
 
@@ -224,7 +197,7 @@ def paired_batches(
 
     batches = [
         training_batches(images, replace(order, draw=draw), augment=augment).map(
-            lambda pixels, _: pixels
+            lambda pixels, *_: pixels
         )
         for draw in range(2)
     ]
@@ -239,33 +212,13 @@ def paired_batches(
     )
 
 
-def evaluation_batches(examples: Images | Texts | Features, batch_size: int) -> "tf.data.Dataset":
-    """All examples once, in order: batches `(inputs, targets)` as `training_batches` and
-    `feature_batches` give them.
-    """
+def input_batches(examples: Examples, batch_size: int) -> "tf.data.Dataset":
+    """The inputs of all examples once, in order, unchanged."""
     import tensorflow as tf
 
+    read = examples.input_reader()
     indices = tf.data.Dataset.range(len(examples), output_type=tf.int32).batch(batch_size)
-    if isinstance(examples, Features):
-        gather = gather_features(examples)
-        batches = indices.map(
-            lambda i: gather(i, tf.zeros_like(i)), num_parallel_calls=2, deterministic=True
-        )
-    else:
-        batches = indices.map(gather_examples(examples), num_parallel_calls=2, deterministic=True)
-    return batches.prefetch(2)
-
-
-def known_only(batches: "tf.data.Dataset") -> "tf.data.Dataset":
-    """Batches of tasks with gaps as Keras takes them: `(inputs, targets by task, what each row
-    counts by task)`. Of a row without an answer that is 0, and over the whole split 1 on
-    average.
-    """
-
-    def apart(inputs, targets):
-        return inputs, *({name: pair[part] for name, pair in targets.items()} for part in (0, 1))
-
-    return batches.map(apart)
+    return indices.map(read, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
 def timed(batches: "tf.data.Dataset", waited: "tf.Variable") -> "tf.data.Dataset":
@@ -278,7 +231,7 @@ def timed(batches: "tf.data.Dataset", waited: "tf.Variable") -> "tf.data.Dataset
     # again when it is there.
     asked = tf.data.Dataset.counter().map(lambda _: tf.timestamp())
 
-    def note(start, batch):
+    def note(start: "tf.Tensor", batch: Any) -> Any:
         with tf.control_dependencies(tf.nest.flatten(batch)):
             added = waited.assign_add(tf.timestamp() - start)
         with tf.control_dependencies([added]):
@@ -308,20 +261,20 @@ def _weighted(batches: "tf.data.Dataset", class_weights: np.ndarray | None) -> "
     )
 
 
-def _of_one_length(kinds: dict, pad_id: int) -> dict:
+def _of_one_length(kinds: dict, pads: Mapping[str, int]) -> dict:
     """The inputs of each kind of sentences `(b, length[, ...])`, all as long as the longest: token
     ids end with `pad_id`, masks and features with 0.
     """
     import tensorflow as tf
 
-    def has_length(tensor) -> bool:
+    def has_length(tensor: "tf.Tensor") -> bool:
         return tensor.shape.rank > 1 and tensor.shape[1] is None
 
     lengths = [tf.shape(tensor)[1] for tensor in tf.nest.flatten(kinds) if has_length(tensor)]
     if not lengths:  # features of whole sentences
         return kinds
 
-    def pad(tensor, fill: int):
+    def pad(tensor: "tf.Tensor", fill: int) -> "tf.Tensor":
         if not has_length(tensor):
             return tensor
         more = tf.reduce_max(lengths) - tf.shape(tensor)[1]
@@ -329,12 +282,9 @@ def _of_one_length(kinds: dict, pad_id: int) -> dict:
             tensor, [[0, 0], [0, more], *[[0, 0]] * (tensor.shape.rank - 2)], constant_values=fill
         )
 
-    def level(part):
+    def level(part: Any) -> Any:
         if isinstance(part, dict):
-            return {
-                name: pad(tensor, pad_id if name == "token_ids" else 0)
-                for name, tensor in part.items()
-            }
+            return {name: pad(tensor, pads.get(name, 0)) for name, tensor in part.items()}
         return tf.nest.map_structure(lambda tensor: pad(tensor, 0), part)
 
     return {kind: level(part) for kind, part in kinds.items()}

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,10 @@ import numpy as np
 from graft.zoo import locks
 from graft.zoo.errors import ConfigError
 from graft.zoo.files import disk_full
+from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import say, warn
 
-__all__ = ["Rows", "Store", "hash_of"]
+__all__ = ["Rows", "Store"]
 
 LIMIT_BYTES = 16 * 1024**3
 """What a store keeps; beyond it the entries that were not used for longest are removed."""
@@ -269,29 +270,3 @@ def _refuse_pipes(folder: Path, names: Iterable[str]) -> None:
 def _hash_of_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def hash_of(*parts: object) -> str:
-    """A sha256 over JSON-like values, strings, and arrays (type, shape and content), 32 hexadecimal
-    digits.
-    """
-    digest = hashlib.sha256()
-
-    def update(part: object) -> None:
-        if isinstance(part, np.ndarray):
-            digest.update(f"{part.dtype}{part.shape}".encode())
-            digest.update(np.ascontiguousarray(part).ravel().view(np.uint8))
-        elif (
-            isinstance(part, Sequence)
-            and not isinstance(part, str)
-            and any(isinstance(p, np.ndarray) for p in part)
-        ):
-            for item in part:
-                update(item)
-        else:
-            digest.update(json.dumps(part, sort_keys=True, default=str).encode())
-        digest.update(b"\0")
-
-    for part in parts:
-        update(part)
-    return digest.hexdigest()[:32]

@@ -8,14 +8,11 @@ before it takes the next: an epoch on them costs little beside a pass.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from graft.recipes.feed.cache import PrefixCache
-from graft.recipes.feed.gather import Features
-from graft.recipes.train.budget import Clock
-
-if TYPE_CHECKING:
-    import keras
+from graft.recipes.feed.clock import Clock
+from graft.recipes.feed.features import Features
+from graft.recipes.feed.frozen import Cut
 
 __all__ = ["Views"]
 
@@ -30,11 +27,10 @@ class Views:
 
     def __init__(self, cache: PrefixCache, clock: Clock, taken: int, seconds: float | None):
         self.cache, self.clock, self.taken, self.seconds = cache, clock, taken, seconds
-        self.passing, self._cuts = 0.0, ()
+        self.passing = 0.0
+        self._cuts: Sequence[Cut] = ()
 
-    def begin(
-        self, cut: Sequence["keras.KerasTensor"], later: Sequence[Sequence["keras.KerasTensor"]]
-    ) -> None:
+    def begin(self, cut: Cut, later: Sequence[Cut]) -> None:
         """Have the validation examples and the first view for the phase at `cut`, and for `later`
         ones.
 
@@ -47,7 +43,7 @@ class Views:
             self.clock.charged += spared
 
     def stretches(
-        self, cut: Sequence["keras.KerasTensor"], first: int, epochs: int
+        self, cut: Cut, first: int, epochs: int
     ) -> Iterator[tuple[int, int, dict[str, Features]]]:
         """Yield (an epoch, the one where it ends, what it sees of each split at `cut`) from epoch
         `first` on.
@@ -65,7 +61,7 @@ class Views:
         if first < epochs:
             yield first, epochs, self._features(cut, range(self.taken))
 
-    def _features(self, cut, views: Sequence[int]) -> dict[str, Features]:
+    def _features(self, cut: Cut, views: Sequence[int]) -> dict[str, Features]:
         return {
             name: self.cache.features(cut, name, views if count > 1 else (0,))
             for name, count in self.cache.views.items()

@@ -305,8 +305,8 @@ def weights_of(grid: Plan) -> dict[str, str]:
     """What each backbone starts from: a word, of a file half its SHA-256, of a folder a hash of its
     files.
     """
-    from graft.recipes.feed.store import hash_of
     from graft.zoo.backbones.weights import sha256
+    from graft.zoo.hashing import hash_of
 
     found = {}
     for entry in grid.entries:

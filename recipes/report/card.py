@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graft.recipes.report import headline, wording
+from graft.recipes.report.report import NOUNS
 from graft.recipes.report.report_files import figure_names, file_rows, measured_noun
-from graft.recipes.runs.run import read as read_run
+from graft.recipes.report.run_file import read_run, task_figures
+from graft.recipes.tasks.table import find_task
 from graft.zoo.files import one_line_if_damaged, write_text
+from graft.zoo.heads.table import find_kind
 from graft.zoo.shown import markdown, markdown_code, shown
 
 if TYPE_CHECKING:
@@ -89,14 +92,18 @@ def write(run: Path, folder: Path) -> Path:
 def _card(template: "Template", run: Path, facts: Mapping, exported: Mapping) -> str:
     # The card goes with the files to other people: names, not the folders of this machine.
     facts = wording.shareable(facts)
-    noun = "sentence" if facts.get("modality") == "text" else "image"
+    noun = NOUNS[facts["modality"]]
     files = file_rows(exported, noun)
     measured = headline.measures(facts)
     return template.render(
         run=facts,
-        text=facts.get("modality") == "text",
+        of_texts="tokenizer" in exported["preprocessing"],
+        meanings={
+            name: find_task(facts["kind"]).meaning for name, facts in exported["tasks"].items()
+        },
+        named=[name for name, facts in exported["tasks"].items() if find_kind(facts["kind"]).named],
         noun=noun,
-        sort=SORTS[facts["recipe"]],
+        sort=SORTS.get(facts["recipe"], "A model"),
         hub_task=HUB_TASKS.get(facts["recipe"], facts["recipe"]),
         measures=[measure for measure in measured if measure.value is not None],
         further=_further(facts),
@@ -161,7 +168,7 @@ def _licence(backbone: Mapping) -> Mapping:
 def _further(facts: Mapping) -> list[str]:
     """The figures of each task beside the one that it is judged by, a line each."""
     test = facts["metrics"]["test"]
-    parts = zip(test.get("tasks", {"": test}).items(), headline.heads_of(facts), strict=False)
+    parts = zip(task_figures(test).items(), headline.heads_of(facts), strict=False)
     lines = [
         (task, wording.further_text(measured, head["key"])) for (task, measured), head in parts
     ]
@@ -172,10 +179,9 @@ def _further(facts: Mapping) -> list[str]:
 
 def _per_class(test: Mapping) -> dict:
     """Label by label; of several tasks one after the other."""
-    if "tasks" not in test:
-        return test["per_class"]
+    tables = task_figures(test)
     return {
-        f"{task}: {label}": row
-        for task, part in test["tasks"].items()
+        f"{task}: {label}" if task else label: row
+        for task, part in tables.items()
         for label, row in part["per_class"].items()
     }

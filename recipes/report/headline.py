@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graft.export.evidence import wilson
+from graft.export.intervals import wilson
+from graft.recipes.report.run_file import figures_by_task, task_figures
 from graft.recipes.report.wording import as_measured, percent
 
 __all__ = ["Measure", "adapts_to_target", "heads_of", "lead", "measured_split", "measures"]
@@ -47,7 +48,7 @@ class Measure:
 
 def heads_of(facts: Tree) -> list[Tree]:
     """`{"name", "key"}` of the figure that each task is judged by."""
-    return facts.get("measure", {}).get("heads", [{"name": "accuracy", "key": "accuracy"}])
+    return [task["figure"] for task in facts["tasks"].values()]
 
 
 def measured_split(facts: Tree) -> str | None:
@@ -69,7 +70,7 @@ def measures(facts: Tree) -> list[Measure]:
         return []
     where = f"source {split}" if adapts_to_target(facts) else split
     metrics = facts["metrics"][split]
-    tasks = list(metrics["tasks"].items()) if "tasks" in metrics else [("", metrics)]
+    tasks = task_figures(metrics).items()
     found = [
         _measure(where, task, head, measured, _by_seed(facts, split, task, head["key"]))
         for (task, measured), head in zip(tasks, heads_of(facts), strict=True)
@@ -146,9 +147,9 @@ def _measure(where: str, task: str, head: Tree, measured: Tree, by_seed: Sequenc
 def _by_seed(facts: Tree, split: str, task: str, key: str) -> list:
     if split != "test":
         return []
-    if facts.get("test_by_seed"):
-        return [(of["tasks"][task] if task else of)[key] for of in facts["test_by_seed"]]
-    return facts.get("test_accuracy_by_seed") or []
+    return [
+        figures_by_task(figures["tasks"])[task][key] for figures in facts.get("test_by_seed", ())
+    ]
 
 
 def _of_target(facts: Tree) -> list[Measure]:

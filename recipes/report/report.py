@@ -18,8 +18,7 @@ from graft.recipes.report import figures, headline, wording
 from graft.recipes.report import report_comparisons as comparisons
 from graft.recipes.report import report_training as training
 from graft.recipes.report.report_files import figure_names, file_rows, measured_noun
-from graft.recipes.runs.run import read as read_run
-from graft.recipes.runs.run import read_confusion
+from graft.recipes.report.run_file import read_confusion, read_run, task_figures
 from graft.zoo.errors import ArtifactError, GraftError
 from graft.zoo.files import read_arrays, read_json, write_text
 
@@ -36,6 +35,9 @@ SAMPLE_SIDE, MISTAKE_SIDE = 96, 144
 """Pixels; together these keep the page below two megabytes."""
 
 Tree = Mapping[str, Any]
+
+NOUNS = {"image": "image", "text": "sentence"}
+"""What an example is called, by modality."""
 
 
 def write(run: Path) -> Path:
@@ -91,7 +93,7 @@ def _page(context: Tree) -> str:
 def _context(run: Path, facts: Tree) -> Tree:
     facts = wording.shareable(facts)
     text = _text(facts, _if_there(read_json, run / "texts.json"))
-    noun = "sentence" if text or facts.get("modality") == "text" else "image"
+    noun = NOUNS[facts["modality"]]
     labels = facts["data"]["labels"]
     split = headline.measured_split(facts)
     exported = manifest.read(run / "export") if (run / "export" / manifest.NAME).is_file() else None
@@ -248,7 +250,7 @@ def _per_class(metrics: Tree | None, labels: Sequence[str]) -> list[Tree]:
     if not metrics:
         return []
     tables = []
-    for task, measured in metrics.get("tasks", {"": metrics}).items():
+    for task, measured in task_figures(metrics).items():
         per_class = measured["per_class"]
         if per_class:
             order = labels if set(per_class) <= set(labels) else per_class
@@ -262,7 +264,7 @@ def _further(facts: Tree, split: str | None) -> list[Tree]:
     """The figures of each task beside the one that it is judged by."""
     if split is None:
         return []
-    tasks = facts["metrics"][split].get("tasks", {"": facts["metrics"][split]})
+    tasks = task_figures(facts["metrics"][split])
     found = [
         {
             "task": task,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graft.recipes.report import figures, headline, wording
+from graft.recipes.report.run_file import task_figures
 from graft.zoo.errors import ArtifactError
 from graft.zoo.shown import csv_text
 
@@ -20,7 +21,7 @@ Tree = Mapping[str, Any]
 def _kinds(facts: Tree) -> dict[str, str]:
     """The key of the figure that each task is judged by, by task; of one alone under ""."""
     split = headline.measured_split(facts)
-    tasks = facts["metrics"][split].get("tasks", {"": None}) if split else {"": None}
+    tasks = task_figures(facts["metrics"][split]) if split else {"": None}
     return {task: head["key"] for task, head in zip(tasks, headline.heads_of(facts), strict=False)}
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from graft.export.sessions import is_own
-from graft.zoo.terminal import warn
 from graft.zoo.backbones.own import INPUT_RANGES, Meaning
 from graft.zoo.labels import parse_labels, read_labels
+from graft.zoo.terminal import warn
 
 __all__ = ["meaning_of", "other_label", "warn_near_chance"]
 
@@ -23,7 +23,9 @@ MOST_TRIED = 256
 BATCH = 32
 
 
-def meaning_of(artifact: Path, labels: str | None, outputs: str | None, input_range: str) -> Meaning:
+def meaning_of(
+    artifact: Path, labels: str | None, outputs: str | None, input_range: str
+) -> Meaning:
     """What the options say of `artifact`, with the labels read; warns of what was guessed or left
     out in reading them. Where none are given and it is a .keras file of one's own, those of
     labels.txt beside it.

@@ -1,4 +1,4 @@
-"""What `graft predict` is asked about: pictures by file, folder, pattern or a list from stdin;
+"""What `graft predict` is asked about: images by file, folder, pattern or a list from stdin;
 texts as they are, from tables, files of lines or stdin. One that cannot be read is a `BadInput`,
 and the next ones follow.
 """
@@ -13,27 +13,45 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from graft.recipes.codecs.asked import Text, check_text
 from graft.recipes.data import tables
 from graft.recipes.data.reading import Tally, listed
-from graft.recipes.runs.text_session import Text, check_text
 from graft.zoo.errors import DataError
+from graft.zoo.vision import decode
 
-__all__ = ["BadInput", "picture_files", "texts"]
+__all__ = ["Asked", "BadInput", "image_files", "read_items", "texts"]
 
 LINES = (".txt",)
 """Files of one text a line."""
 
 NAMES_OF_FILES = (
-    *tables.SUFFIXES, *LINES, ".json", ".conll", ".bio", ".iob2", ".xlsx", ".xls", ".parquet", ".pdf", ".docx", ".md",
-    ".html", ".xml", ".gz", ".zip",
+    *tables.SUFFIXES,
+    *LINES,
+    ".json",
+    ".conll",
+    ".bio",
+    ".iob2",
+    ".xlsx",
+    ".xls",
+    ".parquet",
+    ".pdf",
+    ".docx",
+    ".md",
+    ".html",
+    ".xml",
+    ".gz",
+    ".zip",
 )
 """What looks like the name of a file, and not like a text."""
 
 STDIN = "-"
 
 MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 """Byte order marks and what they stand for; that of UTF-16 is the beginning of the other one."""
@@ -46,17 +64,67 @@ class BadInput:
     why: str
 
 
-def picture_files(inputs: Sequence[str]) -> Iterator[Path | BadInput]:
-    """The files of pictures that `inputs` name, in order: files, folders at any depth, patterns
+@dataclass(frozen=True)
+class Asked:
+    """An input that can be labelled: what the answer calls it, and what a codec takes of it."""
+
+    name: str
+    content: Any
+
+
+def read_items(
+    modality: str, inputs: Sequence[str], *, size: int | None, column: str, words: bool
+) -> Iterator[Asked | BadInput]:
+    """What a model of this modality is asked about, in order.
+
+    Args:
+        modality: of the model.
+        inputs: the arguments of the command.
+        size: of images, in pixels.
+        column: of tables of texts.
+        words: whether texts are words already.
+    """
+    return READERS[modality](inputs, size, column, words)
+
+
+def _images(
+    inputs: Sequence[str], size: int, column: str, words: bool
+) -> Iterator[Asked | BadInput]:
+    for file in image_files(inputs):
+        yield file if isinstance(file, BadInput) else _decoded_image(file, size)
+
+
+def _texts(
+    inputs: Sequence[str], size: int | None, column: str, words: bool
+) -> Iterator[Asked | BadInput]:
+    for text in texts(inputs, column, words):
+        yield text if isinstance(text, BadInput) else Asked(text.text, text)
+
+
+READERS: dict[str, Callable[..., Iterator[Asked | BadInput]]] = {"image": _images, "text": _texts}
+"""By modality."""
+
+
+def _decoded_image(file: Path, size: int) -> Asked | BadInput:
+    try:
+        return Asked(str(file), decode(file, size))
+    except DataError as error:
+        return BadInput(str(error))
+    except OSError as error:  # of the look at what kept it from being read
+        return BadInput(f"'{file}' cannot be read: {error.strerror or error}")
+
+
+def image_files(inputs: Sequence[str]) -> Iterator[Path | BadInput]:
+    """The files of images that `inputs` name, in order: files, folders at any depth, patterns
     such as `photos/*.jpg`, and `-` for a list of any of these from stdin, one a line.
     """
     for item in inputs:
         if item == STDIN:
             for _, line in _stdin_lines():
                 if line.strip():
-                    yield from _pictures(os.fsdecode(line))
+                    yield from _images_of(os.fsdecode(line))
         else:
-            yield from _pictures(item)
+            yield from _images_of(item)
 
 
 def texts(inputs: Sequence[str], text_column: str, words: bool) -> Iterator[Text | BadInput]:
@@ -77,7 +145,9 @@ def texts(inputs: Sequence[str], text_column: str, words: bool) -> Iterator[Text
             yield BadInput(f"{source} cannot be read: {_cause(error)}")
 
 
-def _rows_of(item: str, where: str, column: str) -> Iterable[tuple[str, str | list[str]] | BadInput]:
+def _rows_of(
+    item: str, where: str, column: str
+) -> Iterable[tuple[str, str | list[str]] | BadInput]:
     """(what messages call it, what it holds) for each text of an argument; `where` is what the
     argument itself is called.
 
@@ -90,7 +160,10 @@ def _rows_of(item: str, where: str, column: str) -> Iterable[tuple[str, str | li
     if file is None:
         return [(where, item)]
     if file.suffix.lower() in LINES:
-        return ((f"'{file}', line {i}", text) for i, text in enumerate(tables.lines(tables.read_text(file)), 1))
+        return (
+            (f"'{file}', line {i}", text)
+            for i, text in enumerate(tables.lines(tables.read_text(file)), 1)
+        )
     return _cells(file, column)
 
 
@@ -117,23 +190,27 @@ def _json_words(given: str) -> list[str] | None:
         found = json.loads(given)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, list) and found and all(isinstance(word, str) for word in found) else None
+    return (
+        found
+        if isinstance(found, list) and found and all(isinstance(word, str) for word in found)
+        else None
+    )
 
 
-def _pictures(item: str) -> Iterator[Path | BadInput]:
+def _images_of(item: str) -> Iterator[Path | BadInput]:
     try:
-        yield from _found_pictures(item)
+        yield from _found_images(item)
     # A name too long, a folder that may not be entered; a zero byte in a pattern.
     except (OSError, ValueError) as error:
         yield BadInput(f"'{item}' cannot be read: {_cause(error)}")
 
 
-def _found_pictures(item: str) -> Iterator[Path | BadInput]:
+def _found_images(item: str) -> Iterator[Path | BadInput]:
     from graft.recipes.data.folders import suffixes
 
     path = Path(item)
     if _holds(path.is_dir, item):
-        yield from _pictures_in(path)
+        yield from _images_in(path)
     elif glob.has_magic(item) and not _holds(path.exists, item):
         found = sorted(glob.glob(os.path.expanduser(item), recursive=True))
         if not found:
@@ -141,7 +218,7 @@ def _found_pictures(item: str) -> Iterator[Path | BadInput]:
         for name in found:
             # What a pattern takes in by the way is no bad input.
             if Path(name).suffix.lower() in suffixes() or os.path.isdir(name):
-                yield from _pictures(name)
+                yield from _images_of(name)
     else:
         yield path
 
@@ -160,17 +237,17 @@ def _holds(asked: Callable[[], bool], item: str) -> bool:
         raise
 
 
-def _pictures_in(folder: Path) -> Iterator[Path | BadInput]:
-    from graft.recipes.data.folders import pictures_below
+def _images_in(folder: Path) -> Iterator[Path | BadInput]:
+    from graft.recipes.data.folders import images_below
 
     tally, closed = Tally(), []
-    found = pictures_below(folder, folder, tally, onerror=closed.append)
+    found = images_below(folder, folder, tally, onerror=closed.append)
     yield from found
     for error in closed:
         yield BadInput(f"'{error.filename}' cannot be read: {_cause(error)}")
     if not found and not closed:
         others = f" (there are {listed(tally.left_out, examples=True)})" if tally.left_out else ""
-        yield BadInput(f"the folder '{folder}' holds no pictures{others}")
+        yield BadInput(f"the folder '{folder}' holds no images{others}")
 
 
 def _cause(error: Exception) -> str:
@@ -200,15 +277,23 @@ def _file_named(item: str) -> Path | None:
     if exists and path.is_file() and suffix in (*tables.SUFFIXES, *LINES):
         return path
     if exists and (looks or os.sep in item):
-        kind = "a folder" if path.is_dir() else f"a '{suffix}' file" if suffix else "a file without an ending"
+        kind = (
+            "a folder"
+            if path.is_dir()
+            else f"a '{suffix}' file"
+            if suffix
+            else "a file without an ending"
+        )
         raise DataError(
             f"'{item}' is {kind}: expected texts, a table ({', '.join(tables.SUFFIXES)}) or a .txt "
             "file of one text a line; "
             f"{through}"
         )
     if exists:
-        warn(f"'{item}' is also the name of a {'folder' if path.is_dir() else 'file'} here: taken "
-            "for a text")
+        warn(
+            f"'{item}' is also the name of a {'folder' if path.is_dir() else 'file'} here: taken "
+            "for a text"
+        )
     elif looks:
         raise DataError(f"there is no file '{item}'; {through}")
     return None
@@ -259,7 +344,9 @@ def _stdin_lines() -> Iterator[tuple[int, str | bytes]]:
     if isinstance(first, bytes):
         encoding = next((encoding for mark, encoding in MARKS if first.startswith(mark)), None)
         if encoding is not None:
-            yield from enumerate(tables.lines(_decoded_whole(b"".join([first, *lines]), encoding)), 1)
+            yield from enumerate(
+                tables.lines(_decoded_whole(b"".join([first, *lines]), encoding)), 1
+            )
             return
         first = first.removeprefix(codecs.BOM_UTF8)
     if not first.endswith(_like(first, "\n")):  # it is all there is

@@ -8,12 +8,12 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from graft.recipes.train.checkpoint import is_older, refuse_other_formats
-from graft.zoo.terminal import say
 from graft.recipes.feed.store import Store
+from graft.recipes.train.checkpoint import is_older, refuse_other_formats
 from graft.zoo import locks
 from graft.zoo.errors import ArtifactError, ConfigError, DiskFull, GraftError
 from graft.zoo.files import disk_full, read_json, remove, replace_folder, settle, write_text
+from graft.zoo.terminal import say
 
 __all__ = ["drop_older", "finished", "settle_run", "store_beside", "workspace"]
 
@@ -46,12 +46,18 @@ def finished(out: Path, settings: Mapping) -> bool:
             return False
         content = read_json(out / "run.json", dict)
         _refuse_changes(out, content.get("config", {}), settings)
-        lacking = not (out / "report.html").exists() and content.get("recipe") not in (None, *OWN_REPORT)
+        lacking = not (out / "report.html").exists() and content.get("recipe") not in (
+            None,
+            *OWN_REPORT,
+        )
         if lacking:
             from graft.recipes.report import report
 
             report.write(out)
-    say(f"'{out}' is complete: nothing to resume" + (" but its report, which is written now" if lacking else ""))
+    say(
+        f"'{out}' is complete: nothing to resume"
+        + (" but its report, which is written now" if lacking else "")
+    )
     return True
 
 
@@ -76,7 +82,9 @@ def workspace(out: Path, settings: Mapping, fingerprint: str) -> Iterator[Path]:
     with locks.hold(out) as lease:
         settle_run(out)
         folder, complete = _folder_of(out), False
-        _begin(out, folder, {**settings, "content or splits of the data": fingerprint})  # before: the content alone
+        _begin(
+            out, folder, {**settings, "content or splits of the data": fingerprint}
+        )  # before: the content alone
         try:
             yield folder
             # The checkpoints go last: if the folder cannot take its place, --resume still finds
@@ -137,7 +145,9 @@ def _tell(error: BaseException, out: Path, folder: Path, complete: bool) -> None
     else:
         told = f"no epoch was finished: nothing is left of '{out}'"
     full = isinstance(error, DiskFull)
-    if full or (isinstance(error, Exception) and not isinstance(error, GraftError) and disk_full(error)):
+    if full or (
+        isinstance(error, Exception) and not isinstance(error, GraftError) and disk_full(error)
+    ):
         later = f"; {resume} then goes on after the last finished epoch" if kept else f" ({told})"
         raise DiskFull(error.place if full else out, f"free some space{later}") from error
     if isinstance(error, KeyboardInterrupt):
@@ -163,14 +173,22 @@ def _begin(out: Path, folder: Path, known: Mapping) -> None:
     """
     overwrite, resume, begun = known["overwrite"], known["resume"], _has_checkpoint(folder)
     if out.exists() and not (overwrite or (resume and _replaces(folder))):
-        more = "; --resume goes on with the training that was to replace it" if _replaces(folder) else ""
-        raise ConfigError(f"'{out}' exists already: --overwrite replaces it, or give another "
-            f"--out{more}")
+        more = (
+            "; --resume goes on with the training that was to replace it"
+            if _replaces(folder)
+            else ""
+        )
+        raise ConfigError(
+            f"'{out}' exists already: --overwrite replaces it, or give another --out{more}"
+        )
     if begun and not (overwrite or resume):
-        raise ConfigError(f"'{out}' was begun and interrupted: --resume goes on with it, "
-            "--overwrite starts anew")
+        raise ConfigError(
+            f"'{out}' was begun and interrupted: --resume goes on with it, --overwrite starts anew"
+        )
     if resume and begun:
-        refuse_other_formats(folder / "checkpoint")  # first: settings and data may have been written otherwise too
+        refuse_other_formats(
+            folder / "checkpoint"
+        )  # first: settings and data may have been written otherwise too
         _refuse_changes(out, read_json(folder / SETTINGS, dict), known)
         say(f"resuming '{out}'")
         return
@@ -195,7 +213,8 @@ def _has_checkpoint(folder: Path) -> bool:
 def _refuse_changes(out: Path, before: Mapping, now: Mapping) -> None:
     before, now = json.loads(json.dumps(before)), json.loads(json.dumps(now))
     if not isinstance(before, dict) or any(
-        isinstance(value, dict) and not isinstance(before.get(name, {}), dict) for name, value in now.items()
+        isinstance(value, dict) and not isinstance(before.get(name, {}), dict)
+        for name, value in now.items()
     ):
         raise ArtifactError(f"the settings of '{out}' are damaged: make it anew with --overwrite")
     changed = [
@@ -214,6 +233,7 @@ def _refuse_changes(out: Path, before: Mapping, now: Mapping) -> None:
 
 def _changed(group: str, before: Mapping, now: Mapping) -> str:
     return ", ".join(
-        f"{n} ({before[group].get(n)!r} then, {v!r} "
-        "now)" for n, v in now[group].items() if before[group].get(n) != v
+        f"{n} ({before[group].get(n)!r} then, {v!r} now)"
+        for n, v in now[group].items()
+        if before[group].get(n) != v
     )

@@ -12,30 +12,23 @@ import re
 import sys
 import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.recipes.codecs.texts import Texts
-from graft.recipes.data.sources import SPLITS
-from graft.recipes.tasks import comparison, evaluation
-from graft.recipes.tasks.head_evaluation import figures_of, measure_of
-from graft.zoo.heads import scores
-from graft.zoo.heads.heads import Head
-from graft.zoo.terminal import say
+from graft.zoo.heads.kind import Kind
 from graft.zoo.text import scripts
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-__all__ = ["NAME", "CountedWords", "Floor", "compare", "fit", "measure"]
+__all__ = ["NAME", "CountedWords", "count_words", "figure_of"]
 
 NAME = "TF-IDF + logistic regression"
-KINDS = ("single_label", "multi_label")
 WORDS, CHARACTERS = "words and pairs of words", "one to four characters in a row"
 """What is counted."""
 
@@ -79,14 +72,14 @@ class CountedWords:
         vectorizer: texts -> weighted counts.
         columns: a classifier for each label, where one of two labels holds for the second alone;
             or, where a label holds of all or of none of the training texts, 1.0 or 0.0.
-        kind: "single_label" or "multi_label".
+        kind: of the answers: one label, or any number.
         C: inverse strength of the regularization.
         counted: WORDS or CHARACTERS.
     """
 
     vectorizer: "TfidfVectorizer"
     columns: tuple["LogisticRegression | float", ...]
-    kind: str
+    kind: Kind
     C: float
     counted: str
 
@@ -100,46 +93,24 @@ class CountedWords:
             for column in self.columns
         ]
         rows = np.stack(found, -1)
-        if self.kind == "single_label" and len(found) == 1:
+        if self.kind.confident and len(found) == 1:
             return np.hstack([1 - rows, rows])
-        return (
-            rows / np.maximum(rows.sum(-1, keepdims=True), 1e-12)
-            if self.kind == "single_label"
-            else rows
-        )
+        if not self.kind.confident:
+            return rows
+        return rows / np.maximum(rows.sum(-1, keepdims=True), 1e-12)
 
 
-@dataclass(frozen=True)
-class Floor:
-    """Counted words on the splits of a run.
-
-    Attributes:
-        head: whose answers were learned.
-        model: None where there are too many texts and labels.
-        validation: the figure that `head` is judged by, on the validation split; NaN where it is
-            not known.
-        outputs: probabilities of the test texts, `(n, labels)`.
-        targets: what is right for them, `(n, labels)`.
-        where: what the test texts are called: "test", or "target".
-    """
-
-    head: Head
-    model: CountedWords | None
-    validation: float
-    outputs: np.ndarray
-    targets: np.ndarray
-    where: str
-
-
-def fit(
-    train: tuple[Sequence[str], np.ndarray], validation: tuple[Sequence[str], np.ndarray], kind: str
+def count_words(
+    train: tuple[Sequence[str], np.ndarray],
+    validation: tuple[Sequence[str], np.ndarray],
+    kind: Kind,
 ) -> CountedWords | None:
     """Count the terms of the training texts and learn from them.
 
     Args:
         train: texts, and targets `(n, labels)` as a head of this kind takes them.
         validation: the same, to choose C by.
-        kind: "single_label" or "multi_label".
+        kind: of the answers: one label, or any number.
 
     Returns:
         The model with the best figure on the validation texts, of equal ones the most regularized;
@@ -149,7 +120,7 @@ def fit(
 
     texts, targets = train[0], np.asarray(train[1]) >= 0.5
     vectorizer, features, counted = _count(texts, targets.shape[1])
-    learned = targets.T[1:] if kind == "single_label" and targets.shape[1] == 2 else targets.T
+    learned = targets.T[1:] if kind.confident and targets.shape[1] == 2 else targets.T
     work = features.nnz * len(learned)
     if work > WORK_UP_TO:
         return None
@@ -161,119 +132,13 @@ def fit(
     )
     # Threads that wait for one another made it ten times slower.
     with threadpool_limits(1):
-        return max(models, key=lambda model: np.nan_to_num(_figure(model, validation), nan=-1.0))
+        return max(models, key=lambda model: np.nan_to_num(figure_of(model, validation), nan=-1.0))
 
 
-def measure(
-    heads: Sequence[Head], texts: Mapping[str, Texts], target: Texts | None = None
-) -> Floor | None:
-    """Train on the training texts of a run and answer its test texts, before anything else is
-    trained.
-
-    Args:
-        heads: of the run; the first that chooses labels of a text is learned.
-        texts: "train", "validation" and "test".
-        target: the test texts, where the model is for others than those of the "test" split.
-
-    Returns:
-        None where no head chooses labels of a text.
-    """
-    head = next((head for head in heads if head.kind in KINDS), None)
-    if head is None:
-        return None
-    known = {split: (texts[split].sentences, _targets(head, texts[split])) for split in SPLITS}
-    model = fit(known["train"], known["validation"], head.kind)
-    sentences, targets = (
-        known["test"] if target is None else (target.sentences, _targets(head, target))
-    )
-    outputs = np.zeros_like(targets) if model is None else model.predict(sentences)
-    validation = np.nan if model is None else _figure(model, known["validation"])
-    if model is not None:
-        say(
-            f"counted words ({NAME}, {model.counted}): validation {measure_of(head)['name']} "
-            f"{validation:.3f}"
-        )
-    return Floor(head, model, validation, outputs, targets, "test" if target is None else "target")
-
-
-def compare(floor: Floor, outputs: np.ndarray) -> dict:
-    """What run.json says of counted words and of a trained model, whose answers to the same texts
-    are `outputs`.
-    """
-    head, model = floor.head, floor.model
-    facts = {"model": NAME, "head": head.name, "where": floor.where, **measure_of(head)}
-    if model is None:
-        text = (
-            f"counted words ({NAME}) were not measured: too many texts times labels "
-            f"({len(head.labels):,} labels)"
-        )
-        return {**facts, "text": text, "decision": None}
-    ours = evaluation.unit_scores(head, outputs, floor.targets)
-    theirs = evaluation.unit_scores(head, floor.outputs, floor.targets)
-    measured = {
-        key: value
-        for key, value in figures_of(head, floor.outputs, floor.targets).items()
-        if key != "per_class"
-    }
-    value, trained = measured[facts["key"]], figures_of(head, outputs, floor.targets)[facts["key"]]
-    made = comparison.paired(ours, theirs, None if None in (trained, value) else (trained, value))
-    return {
-        **facts,
-        "counted": model.counted,
-        "terms": len(model.vectorizer.vocabulary_),
-        "C": model.C,
-        "validation": None if np.isnan(floor.validation) else floor.validation,
-        "value": value,
-        "trained": trained,
-        "metrics": measured,
-        "decision": made.decision,
-        "mean_points": None if np.isnan(made.mean) else made.mean,
-        "interval": made.interval,
-        "examples": made.examples,
-        "method": made.method,
-        "text": _sentence(made, f"{floor.where} {facts['name']}", trained, value),
-    }
-
-
-def _sentence(
-    made: comparison.Comparison, figure: str, trained: float | None, counted: float | None
-) -> str:
-    """Which is better, and by how much."""
-    if trained is None or counted is None:
-        return (
-            f"the model and counted words ({NAME}) cannot be compared: too few test examples for "
-            f"{figure}"
-        )
-    if made.decision == "lost":
-        return (
-            f"counted words ({NAME}) are better than the model: {figure} {counted:.3f} against "
-            f"{trained:.3f}, "
-            f"{_difference(made, -1)}: take them, or another encoder (--backbone)"
-        )
-    against = f"{figure} {trained:.3f} against {counted:.3f}, {_difference(made, 1)}"
-    if made.decision == "gained":
-        return f"the model is better than counted words ({NAME}): {against}"
-    return f"the model and counted words ({NAME}) cannot be told apart: {against}"
-
-
-def _difference(made: comparison.Comparison, sign: int) -> str:
-    """ "+4.0 points (95 % interval +1.0 to +7.0, 500 test examples)"; with `sign` -1 as the other
-    side sees it.
-    """
-    interval = sorted(sign * bound + 0.0 for bound in made.interval or ())
-    within = f"95 % interval {interval[0]:+.1f} to {interval[1]:+.1f}, " if interval else ""
-    return (
-        f"{round(sign * made.mean, 1) + 0.0:+.1f} points ({within}{made.examples:,} test examples)"
-    )
-
-
-def _targets(head: Head, texts: Texts) -> np.ndarray:
-    return texts.targets[head.name] if isinstance(texts.targets, Mapping) else texts.targets
-
-
-def _figure(model: CountedWords, known: tuple[Sequence[str], np.ndarray]) -> float:
+def figure_of(model: CountedWords, known: tuple[Sequence[str], np.ndarray]) -> float:
+    """The figure of its answers to texts with targets."""
     texts, targets = known
-    return scores.score(model.kind, model.predict(texts), np.asarray(targets)).value
+    return model.kind.score(model.predict(texts), np.asarray(targets)).value
 
 
 def _learn(features, truth: np.ndarray, c: float) -> "LogisticRegression | float":

@@ -7,12 +7,12 @@ arXiv:1905.04753).
 """
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graft.recipes.feed.clock import Clock
 from graft.zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,27 +33,6 @@ HEAD_PASSES = 5
 tenth of a second, and what more than a hundred of them do to a head is overfitting; the time is
 left to the phases behind it.
 """
-
-
-class Clock:
-    """Seconds of one training.
-
-    Attributes:
-        charged: what the features that it found in the cache had cost.
-    """
-
-    def __init__(self, own: float = 0.0, charged: float = 0.0):
-        self._start, self.charged = time.perf_counter() - own, charged
-
-    @property
-    def own(self) -> float:
-        """What passed, also before an interruption."""
-        return time.perf_counter() - self._start
-
-    @property
-    def used(self) -> float:
-        """What counts: `own` and `charged`."""
-        return self.own + self.charged
 
 
 def seconds_of(text: str) -> float:

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from graft.recipes.feed.store import hash_of
 from graft.zoo.errors import ArtifactError, ConfigError
 from graft.zoo.files import one_line_if_damaged, read_arrays, read_json, staged_file, write_text
+from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import warn
 
 __all__ = ["Checkpoint", "Checkpoints", "epochs_in", "is_older", "refuse_other_formats"]

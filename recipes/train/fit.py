@@ -6,25 +6,24 @@ uses its statistics, dropout and stochastic depth are off. Their values come fro
 or are computed in every step; what lies behind them trains.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.recipes.codecs.images import Images
-from graft.recipes.codecs.texts import Texts
+from graft.recipes.codecs.examples import Examples
 from graft.recipes.feed.cache import PrefixCache
+from graft.recipes.feed.frozen import Cut
 from graft.recipes.feed.store import Store
 from graft.recipes.feed.views import Views
-from graft.recipes.train import divergence
 from graft.recipes.train.budget import Clock
-from graft.recipes.train.checkpoint import ANEW, Checkpoints
+from graft.recipes.train.checkpoint import ANEW, Checkpoint, Checkpoints
 from graft.recipes.train.device import mirrored
 from graft.recipes.train.schedule import Phase
-from graft.recipes.train.settings import FitSettings
-from graft.recipes.train.training import Training
+from graft.recipes.train.settings import TrainPlan
+from graft.recipes.train.training import PhaseTurn, Training
 from graft.recipes.train.validation import Watched, forward, outputs_of
 from graft.zoo.errors import ConfigError
 from graft.zoo.files import one_line_if_damaged
@@ -33,7 +32,7 @@ from graft.zoo.graph.blocks import count_trained, find_blocks, freeze
 from graft.zoo.graph.cuts import narrowest_cut
 from graft.zoo.graph.stack import backbone_of
 from graft.zoo.graph.state import set_weights
-from graft.zoo.heads.heads import Head, Tasks
+from graft.zoo.heads.head import Heads
 from graft.zoo.terminal import say
 
 if TYPE_CHECKING:
@@ -41,7 +40,23 @@ if TYPE_CHECKING:
 
     from graft.recipes.train.joint import Method
 
-__all__ = ["Trained", "best_of", "describe_phases", "forward", "outputs_of", "predict", "train"]
+__all__ = [
+    "TrainPlan",
+    "Trained",
+    "best_of",
+    "describe_phases",
+    "exploded",
+    "forward",
+    "loss_scale",
+    "outputs_of",
+    "predict",
+    "train",
+]
+
+EXPLODED = 100.0
+"""A loss above it is no loss of a model that learns: to say the same of all examples costs the
+logarithm of the labels.
+"""
 
 FILLING = 0.4
 """The share of a budget of time that may go into cached features."""
@@ -87,103 +102,70 @@ def best_of(trained: "Sequence[Trained]") -> Trained:
 
 
 def train(
-    build: Callable[[], "keras.Model"],
-    head: Head | Tasks,
-    phases: Sequence[Phase],
-    images: Mapping[str, Images | Texts],
-    seeds: Sequence[int],
-    settings: FitSettings,
+    plan: TrainPlan,
+    examples: Mapping[str, Examples],
     *,
+    name: str = "training",
     store: Store | None = None,
     folder: Path | None = None,
-    name: str = "training",
-    method: "Callable[[int, int], Method] | None" = None,
-    pairs: bool = False,
-    keep: Literal["best", "last"] = "best",
 ) -> tuple["keras.Model", list[Trained]]:
-    """Train `build()` through `phases` once for each seed; the graph is traced once a phase, not
-    once a seed.
+    """Train the model of `plan` through its phases once for each seed; the graph is traced once a
+    phase, not once a seed.
 
-    `images` holds the "train" and "validation" pictures or sentences. `build` makes the stacked
-    model, fresh weights included; it is called under each seed. Features of frozen blocks are kept
-    in `store`; without one nothing is cached. Checkpoints (and TensorBoard's logs) go into
-    `folder`, under `name`; if it holds those of an interrupted training, this one goes on from
-    there. `method` makes, of the width of what the last dense layer receives and the number of
-    labels, what the last phase learns from the "unlabelled" ones of `images`. With `pairs` no
-    labels are used: the head learns which two versions are of one picture.
+    Args:
+        plan: what is trained and how.
+        examples: the "train" and "validation" examples, with a method "unlabelled" ones too.
+        name: of the training.
+        store: keeps features of frozen blocks; without one nothing is cached.
+        folder: checkpoints (and TensorBoard's logs) go into it, under `name`; if it holds those of
+            an interrupted training, this one goes on from there.
 
-    Kept is the epoch, of all phases, with the best watched figure on the whole validation set
-    (`validation.Validation`), with a `method` and without; with `keep` "last" the last epoch of the
-    last phase, where nothing labelled says which is best.
-
-    Returns the model, holding the weights of the last seed, and the results, in the order of
-    `seeds`. The seconds of the first seed include tracing, and computing features that were not in
-    the store.
+    Returns:
+        The model, holding the weights of the last seed, and the results, in the order of the seeds.
+        The seconds of the first seed include tracing, and computing features that were not in the
+        store.
 
     Raises:
         ConfigError: no seeds; a cache that cannot be had.
         TrainingError: the loss is not a number, or no epoch has a watched figure that is one.
     """
-    if not seeds:
+    if not plan.seeds:
         raise ConfigError("the number of seeds must be at least 1")
-    settings.check()
-    images = {
-        name: images[name] for name in ("train", "validation", *(("unlabelled",) if method else ()))
-    }
-    with mirrored(settings.multi_gpu):
+    plan.settings.check()
+    wanted = ("train", "validation", *(("unlabelled",) if plan.method else ()))
+    examples = {name: examples[name] for name in wanted}
+    with mirrored(plan.settings.multi_gpu):
         checkpoints = Checkpoints(folder and folder / "checkpoint" / name)
         logs = folder and folder / "tensorboard" / name
-        return _train(
-            build,
-            head,
-            phases,
-            images,
-            seeds,
-            settings,
-            store,
-            checkpoints,
-            logs,
-            method,
-            pairs,
-            keep,
-        )
+        return _train(plan, examples, store, checkpoints, logs)
 
 
 def _train(
-    build, head, phases, images, seeds, settings, store, checkpoints, logs, make_method, pairs, keep
-):
+    plan: TrainPlan,
+    examples: Mapping[str, Examples],
+    store: Store | None,
+    checkpoints: Checkpoints,
+    logs: Path | None,
+) -> tuple["keras.Model", list[Trained]]:
     import keras
 
     from graft.recipes.train.joint import hidden_of
 
-    keras.utils.set_random_seed(seeds[0])
-    model = build()
-    beginning = model.get_weights()
+    keras.utils.set_random_seed(plan.seeds[0])
+    model = plan.build()
+    initial = model.get_weights()
     checkpoints.check_origin(backbone_of(model).get_weights())
-    blocks = find_blocks(backbone_of(model))
-    if any(phase.adapt == "lora" for phase in phases):
+    if any(phase.adapt == "lora" for phase in plan.phases):
         add_lora(backbone_of(model))
-    trained = [count_trained(blocks, phase.train) for phase in phases]
-    cuts = [
-        None if n == len(blocks) else narrowest_cut(model, blocks[len(blocks) - n - 1].cut)
-        for n in trained
-    ]
-    cache, planned, budget = None, [False] * len(phases), settings.budget_seconds
     method, shape = None, None
-    if make_method is not None:
+    if plan.method is not None:
         shape = hidden_of(model).shape[-1], model.outputs[0].shape[-1]
-        method = make_method(*shape)
-    if store is not None and method is not None and method.strong:
-        if settings.cache != "off" and any(cuts):
-            say("prefix cache off: strongly changed versions are drawn anew in every step")
-    elif store is not None:
-        cache = PrefixCache(store, model, images, settings.augment, settings.caching)
-        epochs = [phase.epochs if budget is None else None for phase in phases]
-        planned = cache.plan(list(zip(epochs, cuts, strict=True)))
-    training = Training(model, blocks, head, phases, images, settings, logs, method, pairs, keep)
+        method = plan.method(*shape)
+    training = Training(model, plan, examples, logs, method)
+    way = _Way.of(training, store)
     results = []
-    for index, seed in enumerate(seeds):
-        finished = checkpoints.finished(seed, beginning)
+    for index, seed in enumerate(plan.seeds):
+        finished = checkpoints.finished(seed, initial)
         if finished is not None:
             facts, weights = finished
             with one_line_if_damaged(f"seed-{seed}-done.npz", ANEW):
@@ -191,22 +173,11 @@ def _train(
             continue
         keras.utils.set_random_seed(seed)
         if index:
-            reset(model, build().get_weights())
+            reset(model, plan.build().get_weights())
             if method is not None:
-                method.set_weights(make_method(*shape).get_weights())
+                method.set_weights(plan.method(*shape).get_weights())
         training.seed_dropout(seed)
-        state = training.restore(checkpoints.load(seed))
-        clock = Clock(state.seconds, state.charged)
-        views = Views(cache, clock, state.views, None if budget is None else FILLING * budget)
-        for number in range(state.phase, len(phases)):
-            start = clock.own
-            own = views if planned[number] else None
-            if own is not None:
-                later = zip(cuts[number + 1 :], planned[number + 1 :], strict=True)
-                own.begin(cuts[number], [cut for cut, yes in later if yes])
-            state = training.run_phase(
-                number, trained[number], cuts[number], own, seed, state, checkpoints, clock, start
-            )
+        state = way.walk(seed, training.restore(checkpoints.load(seed)), checkpoints)
         training.keep(state)
         facts = {
             "history": [{"epoch": i, **row} for i, row in enumerate(state.history, 1)],
@@ -215,21 +186,76 @@ def _train(
             "charged": state.charged,
             "validation_loss": state.history[state.kept["row"]]["val_loss"],
             "kept": state.kept,
-            "diverged": divergence.exploded(state.history, divergence.loss_scale(head, method)),
+            "diverged": exploded(state.history, loss_scale(plan.tasks.heads, method)),
         }
         # What stays as it was is one array for all seeds, or thirty models of one frozen encoder
         # fill the memory.
-        pairs_of = zip(beginning, merged_weights(model), strict=True)
-        results.append(
-            Trained(
-                seed, [old if np.array_equal(old, new) else new for old, new in pairs_of], **facts
-            )
-        )
-        checkpoints.finish(seed, facts, results[-1].weights, beginning)
+        pairs = zip(initial, merged_weights(model), strict=True)
+        weights = [old if np.array_equal(old, new) else new for old, new in pairs]
+        results.append(Trained(seed, weights, **facts))
+        checkpoints.finish(seed, facts, weights, initial)
     if lora_layers(model):
-        model = build()
+        model = plan.build()
     set_weights(model, results[-1].weights)
     return model, results
+
+
+@dataclass(frozen=True)
+class _Way:
+    """The way of a training through its phases: how many blocks train in each, the cut before them,
+    and whether that phase trains on cached features.
+    """
+
+    training: Training
+    trained: list[int]
+    cuts: list[Cut | None]
+    cached: list[bool]
+    cache: PrefixCache | None
+
+    @classmethod
+    def of(cls, training: Training, store: Store | None) -> "_Way":
+        plan, model, blocks = training.plan, training.model, training.blocks
+        trained = [count_trained(blocks, phase.train) for phase in plan.phases]
+        cuts = [
+            None if n == len(blocks) else narrowest_cut(model, blocks[len(blocks) - n - 1].cut)
+            for n in trained
+        ]
+        settings = plan.settings
+        if store is not None and training.method is not None and training.method.strong:
+            if settings.cache != "off" and any(cuts):
+                say("prefix cache off: strongly changed versions are drawn anew in every step")
+            store = None
+        if store is None:
+            return cls(training, trained, cuts, [False] * len(cuts), None)
+        cache = PrefixCache(store, model, training.examples, settings.augment, settings.caching)
+        timed = settings.budget_seconds is not None
+        epochs = [None if timed else phase.epochs for phase in plan.phases]
+        cached = cache.plan(list(zip(epochs, cuts, strict=True)))
+        return cls(training, trained, cuts, cached, cache)
+
+    def walk(self, seed: int, state: Checkpoint, checkpoints: Checkpoints) -> Checkpoint:
+        """Train the phases that are left of one seed; returns the state after the last one."""
+        budget = self.training.settings.budget_seconds
+        clock = Clock(state.seconds, state.charged)
+        views = Views(self.cache, clock, state.views, None if budget is None else FILLING * budget)
+        for number in range(state.phase, len(self.cuts)):
+            start = clock.own
+            own = views if self.cached[number] else None
+            if own is not None:
+                later = zip(self.cuts[number + 1 :], self.cached[number + 1 :], strict=True)
+                own.begin(self.cuts[number], [cut for cut, cached in later if cached])
+            turn = PhaseTurn(
+                number=number,
+                trained=self.trained[number],
+                cut=self.cuts[number],
+                views=own,
+                seed=seed,
+                checkpoints=checkpoints,
+                clock=clock,
+                start=start,
+            )
+            state = self.training.run_phase(turn, state)
+        return state
 
 
 def describe_phases(model: "keras.Model", phases: Sequence[Phase]) -> list[dict]:
@@ -259,17 +285,33 @@ def describe_phases(model: "keras.Model", phases: Sequence[Phase]) -> list[dict]
 
 
 def predict(
-    model: "keras.Model", images: Images | Texts, weights: Sequence[list[np.ndarray]] = ()
+    model: "keras.Model", examples: Examples, weights: Sequence[list[np.ndarray]] = ()
 ) -> list:
     """The outputs for all examples, in order, `(n, units)`, once for each list of `weights` (or for
     the model as it is).
 
-    Of an output with a row a token, `(tokens, units)`: those of all sentences, one after the other,
-    without padding. Of a model with several outputs, a dict. Faster than `model.predict` on a CPU,
-    and traced once.
+    Of an output with a row a position, `(positions, units)`: those of all examples, one after the
+    other, without padding. Of a model with several outputs, a dict. Faster than `model.predict` on
+    a CPU, and traced once.
     """
     call, outputs = forward(model), []
     for values in weights or [model.get_weights()]:
         set_weights(model, values)
-        outputs.append(outputs_of(call, images))
+        outputs.append(outputs_of(call, examples))
     return outputs
+
+
+def exploded(history: Sequence[Mapping], scale: float) -> dict[str, float]:
+    """The loss at the end of each phase that exploded, by the phase's name; `history` has a row an
+    epoch, with losses in units of `scale`.
+    """
+    last = {row["phase"]: row["loss"] for row in history}
+    return {phase: float(loss) for phase, loss in last.items() if not loss <= EXPLODED * scale}
+
+
+def loss_scale(heads: Heads, method: "Method | None" = None) -> float:
+    """In what units the loss of a training counts: what the losses that it is the sum of weigh
+    together.
+    """
+    own = float(len(heads.heads) if heads.weights is None else sum(heads.weights))
+    return own + (method.strength if method is not None else 0.0)

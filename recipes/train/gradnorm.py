@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from graft.zoo.graph.cuts import find_cuts, nodes_of, split
-from graft.zoo.heads.heads import Tasks
+from graft.zoo.heads.head import Heads
 
 __all__ = ["GradNorm", "shared_by_all"]
 
@@ -26,7 +26,7 @@ class GradNorm(keras.Model):
 
     The size of each task's gradient is taken at the last tensor that all tasks share, not at the
     weights that made it: they may be frozen. The weights sum to the number of tasks; they begin
-    with those of `tasks`.
+    with those of `group`.
 
     Attributes:
         balance: what it learns beside the weights of `model`. Each phase begins with it anew, as
@@ -34,15 +34,15 @@ class GradNorm(keras.Model):
             with which they do. It resumes with it.
     """
 
-    def __init__(self, model: keras.Model, tasks: Tasks):
+    def __init__(self, model: keras.Model, group: Heads):
         super().__init__(name=model.name)
-        self.inner, self.names = model, [head.name for head in tasks.heads]
+        self.inner, self.names = model, [head.name for head in group.heads]
         shared = shared_by_all(model)
         # Where nothing but the inputs is shared, as behind cached features, they are what the
         # gradients are taken at.
         self.before, self.after = split(model, shared) if shared else (None, model)
-        self.losses_of = [head.loss() for head in tasks.heads]
-        start = ops.convert_to_tensor(tasks.weights or (1.0,) * len(self.names), "float32")
+        self.losses_of = [head.loss() for head in group.heads]
+        start = ops.convert_to_tensor(group.weights or (1.0,) * len(self.names), "float32")
         start = start * len(self.names) / ops.sum(start)
         self.task_weights = self.add_weight(
             shape=(len(self.names),),

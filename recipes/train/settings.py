@@ -2,16 +2,24 @@
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from graft.recipes.codecs.augmentation import Augmentation
-from graft.recipes.feed.cache import CacheSettings, Mode
+from graft.recipes.codecs.augmentation import MIXERS, Augmentation
+from graft.recipes.feed.entries import CacheSettings, Mode
+from graft.recipes.tasks.group import Tasks
 from graft.recipes.train.budget import seconds_of
 from graft.recipes.train.optimizer import OptimizerSettings
+from graft.recipes.train.schedule import Phase
 from graft.zoo.errors import ConfigError
 
-__all__ = ["FitSettings", "check_numbers", "check_seeds"]
+if TYPE_CHECKING:
+    import keras
+
+    from graft.recipes.train.joint import Method
+
+__all__ = ["FitSettings", "Keep", "TrainPlan", "check_numbers", "check_seeds"]
 
 LARGEST_SEED = 2**32 - 1
 """NumPy's."""
@@ -99,6 +107,24 @@ class FitSettings:
                 )
         self.optimizer, self.caching, self.budget_seconds  # noqa: B018  (their own checks)
 
+    def check_several_tasks(self) -> None:
+        """Refuse what several tasks cannot be trained with.
+
+        Raises:
+            ConfigError: names the option.
+        """
+        mixer = next((name for name in self.augment if name in MIXERS), None)
+        if mixer is not None:
+            raise ConfigError(
+                f"--augment {mixer} mixes the answers of two images, which several tasks cannot: leave "
+                "it out"
+            )
+        if self.class_weights:
+            raise ConfigError(
+                "--class-weights is for one task: leave it away, or give a task more weight"
+            )
+        self.refuse("mixed_precision", "several tasks")
+
     def refuse(self, option: str, where: str) -> None:
         """Refuse a flag that a training of this kind would not look at.
 
@@ -124,6 +150,37 @@ class FitSettings:
     def caching(self) -> CacheSettings:
         """What the prefix cache needs of it."""
         return CacheSettings(self.cache, self.views, int(self.cache_gb * 1024**3), self.cache_dtype)
+
+
+Keep = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What is trained and how: what stays the same through phases and seeds.
+
+    Attributes:
+        build: makes the stacked model, fresh weights included; it is called under each seed.
+        tasks: of the model, in the order of its heads.
+        phases: of the schedule.
+        seeds: one training each.
+        settings: of the fit loop.
+        method: makes, of the width of what the last dense layer receives and the number of labels,
+            what the last phase learns from unlabelled examples; None: nothing.
+        pairs: no labels are used: the head learns which two versions are of one image.
+        keep: the epoch that is kept: of all phases the one with the best watched figure on the
+            whole validation set, or where nothing labelled says which is best the "last" of the
+            last phase.
+    """
+
+    build: "Callable[[], keras.Model]"
+    tasks: Tasks
+    phases: Sequence[Phase]
+    seeds: Sequence[int]
+    settings: FitSettings
+    method: "Callable[[int, int], Method] | None" = None
+    pairs: bool = False
+    keep: Keep = "best"
 
 
 def check_numbers(config: object) -> None:

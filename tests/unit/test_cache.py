@@ -14,7 +14,8 @@ from keras import layers
 from graft.recipes.feed import cache as cache_module
 from graft.recipes.feed.cache import CacheSettings, PrefixCache
 from graft.recipes.feed.pipeline import Order
-from graft.recipes.feed.store import Rows, Store, hash_of
+from graft.recipes.feed.store import Rows, Store
+from graft.zoo.hashing import hash_of
 from graft.recipes.train.fit import train
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings

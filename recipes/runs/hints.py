@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from graft.recipes.codecs.texts import Texts
+from graft.recipes.codecs.targets import Targets
+from graft.recipes.codecs.texts import MOST_UNKNOWN, Texts
+from graft.recipes.tasks.group import Tasks
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.backbones.encoders import ENCODERS, FAMILIES, Encoder
-from graft.zoo.heads.heads import Head
 from graft.zoo.terminal import say
 from graft.zoo.text import scripts
 
-__all__ = ["MOST_UNKNOWN", "class_weights", "unknown_tokens"]
+__all__ = ["class_weights", "unknown_tokens"]
 
-MOST_UNKNOWN = 0.2
-"""Share of unknown tokens above which a text counts as one that cannot be read."""
 UNEQUAL = 4
 """Times as many training examples of the largest class as of the smallest from which weights are
 worth a try.
@@ -61,22 +60,23 @@ def _instead(row: Encoder) -> str:
     )
 
 
-def class_weights(head: Head, targets: np.ndarray, settings: FitSettings) -> list[str]:
-    """A hint at `--class-weights`, said and returned, where the training `targets` `(n, labels)` of
-    a head that chooses one label are of very unequal classes and the option is not on; else
-    nothing.
+def class_weights(tasks: Tasks, targets: Targets, settings: FitSettings) -> list[str]:
+    """A hint at `--class-weights`, said and returned, where the training `targets` of a single task
+    that chooses one label are of very unequal classes and the option is not on; else nothing.
     """
-    if head.kind != "single_label" or settings.class_weights:
+    task = tasks.first
+    if len(tasks) > 1 or not task.chooses or settings.class_weights:
         return []
+    labels, targets = task.labels, targets[task.name]
     counts = np.asarray(targets).sum(0).round().astype(int)
     counted = np.flatnonzero(counts)
     most, least = counted[counts[counted].argmax()], counted[counts[counted].argmin()]
     if counts[most] < UNEQUAL * counts[least]:
         return []
     text = (
-        f"'{head.labels[most]}' has {counts[most] / counts[least]:,.1f} times as many training "
+        f"'{labels[most]}' has {counts[most] / counts[least]:,.1f} times as many training "
         "examples as "
-        f"'{head.labels[least]}' ({counts[most]:,} and {counts[least]:,}): --class-weights weights "
+        f"'{labels[least]}' ({counts[most]:,} and {counts[least]:,}): --class-weights weights "
         "each class by the "
         "inverse of its frequency; look at the balanced accuracy, not at the accuracy alone"
     )

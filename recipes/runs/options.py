@@ -1,16 +1,70 @@
-"""The options that all recipes for text share."""
+"""What every recipe for images takes, and what every recipe for text takes."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
-from graft.recipes.data.sentences import Columns
+from graft.recipes.data.records import Columns
+from graft.recipes.tasks.group import Tasks
 from graft.recipes.train.settings import FitSettings, check_numbers, check_seeds
 from graft.zoo import locks
 from graft.zoo.errors import ConfigError
 
-__all__ = ["TextConfig"]
+__all__ = ["ImageConfig", "TextConfig"]
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """What every recipe for images takes."""
+
+    data: str
+    """A folder of class folders (or of splits), a .csv/.tsv/.jsonl table, tfds:NAME, or a built-in
+    one: digits, glyphs.
+    """
+    out: Path
+    """The run directory to make."""
+    backbone: str = "mobilenet_v2"
+    """A name from `graft zoo`, or a .keras file: a model of your own, or of another run."""
+    weights: str | None = None
+    """imagenet, bundled, none, or a path to a weights file. Default: imagenet; those in a .keras
+    file.
+    """
+    schedule: str = "fine_tune"
+    """feature_extraction, fine_tune, gradual_unfreeze, probe_then_tune, full or scratch."""
+    epochs: int | None = None
+    """Epochs in total, spread over the schedule's phases. Default: the schedule's own."""
+    learning_rate: float | None = None
+    """Peak rate of the last phase; the other phases are scaled alike. Default: the schedule's
+    own.
+    """
+    image_size: int | None = None
+    """Height and width in pixels. Default: the backbone's."""
+    fit: OmitArgPrefixes[FitSettings] = field(
+        default_factory=lambda: FitSettings(augment=("flip", "crop"))
+    )
+    seed: int = 0
+    """The first (or only) seed."""
+    skip_bad: bool = False
+    """Leave unreadable images out and count them, instead of stopping."""
+    path_column: str = "path"
+    """The column of a table with the image's file."""
+    overwrite: bool = False
+    """Replace an existing run directory, once the new one is complete."""
+    resume: bool = False
+    """Go on with a run that was interrupted, after its last finished epoch."""
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            ConfigError: a value outside its range, or somebody else is making the run.
+        """
+        locks.refuse_held(self.out)
+        check_numbers(self)
+        self.fit.check(self.epochs)
+        # Not every recipe trains several times or makes splits.
+        check_seeds(self.seed, getattr(self, "split_seed", 0), getattr(self, "seeds", 1))
 
 
 @dataclass(frozen=True)
@@ -51,7 +105,9 @@ class TextConfig:
     """Tokens; longer texts are cut, and counted."""
     dropout: float = 0.1
     """Before the head, 0 to 1."""
-    fit: OmitArgPrefixes[FitSettings] = field(default_factory=lambda: FitSettings(weight_decay=0.01, clip_norm=1.0))
+    fit: OmitArgPrefixes[FitSettings] = field(
+        default_factory=lambda: FitSettings(weight_decay=0.01, clip_norm=1.0)
+    )
     per_class: int | None = None
     """Train on so many examples of each class only (drawn by --split-seed)."""
     fraction: float | None = None
@@ -89,7 +145,7 @@ class TextConfig:
         """Refuse what cannot work.
 
         Raises:
-            ConfigError: a value outside its range, an option that is for pictures, or somebody else
+            ConfigError: a value outside its range, an option that is for images, or somebody else
                 is making the run.
         """
         locks.refuse_held(self.out)
@@ -97,8 +153,23 @@ class TextConfig:
         self.fit.check(self.epochs)
         check_seeds(self.seed, self.split_seed, self.seeds)
         if self.fit.augment:
-            raise ConfigError(f"--augment {self.fit.augment[0]} changes pictures: leave it away "
-                "for texts")
+            raise ConfigError(
+                f"--augment {self.fit.augment[0]} changes images: leave it away for texts"
+            )
         if self.max_length < 8:
-            raise ConfigError("the longest text must be allowed at least 8 tokens, not "
-                f"{self.max_length}")
+            raise ConfigError(
+                f"the longest text must be allowed at least 8 tokens, not {self.max_length}"
+            )
+
+    def check_tasks(self, tasks: Tasks) -> None:
+        """Refuse options that these tasks cannot be trained with.
+
+        Raises:
+            ConfigError: names the option.
+        """
+        if self.fit.class_weights and not (len(tasks) == 1 and tasks.first.chooses):
+            raise ConfigError(
+                "--class-weights is for one label a sentence: leave it away for tags, vectors and "
+                "several labels"
+            )
+        self.fit.refuse("mixed_precision", "encoders of texts")

@@ -1,19 +1,9 @@
 """Which trainings exploded, and what is to be said of the comparisons that rest on them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from graft.zoo.heads.heads import Head, Tasks
-
-if TYPE_CHECKING:
-    from graft.recipes.train.joint import Method
-
-__all__ = ["ALONE", "Training", "cautioned", "exploded", "loss_scale", "trainings", "warnings_of"]
-
-EXPLODED = 100.0
-"""A loss above it is no loss of a model that learns: to say the same of all examples costs the
-logarithm of the labels.
-"""
+__all__ = ["ALONE", "Training", "cautioned", "trainings", "warnings_of"]
 
 VERDICT = ("transfer", "scratch")
 """The trainings that a verdict compares."""
@@ -26,23 +16,6 @@ class Training(Protocol):
 
     seed: int
     diverged: Mapping[str, float]
-
-
-def loss_scale(head: Head | Tasks, method: "Method | None" = None) -> float:
-    """In what units the loss of a training counts: what the losses that it is the sum of weigh
-    together.
-    """
-    weights = getattr(head, "weights", None)
-    own = float(sum(weights)) if weights is not None else float(len(head.heads))
-    return own + (method.strength if method is not None else 0.0)
-
-
-def exploded(history: Sequence[Mapping], scale: float) -> dict[str, float]:
-    """The loss at the end of each phase that exploded, by the phase's name; `history` has a row an
-    epoch, with losses in units of `scale`.
-    """
-    last = {row["phase"]: row["loss"] for row in history}
-    return {phase: float(loss) for phase, loss in last.items() if not loss <= EXPLODED * scale}
 
 
 def trainings(arms: Mapping[str, Sequence[Training]]) -> dict[str, list[dict]]:

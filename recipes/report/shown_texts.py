@@ -8,18 +8,17 @@ much the answer would change if that token's vector shrank.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graft.recipes.codecs.texts import Texts, padded
-from graft.recipes.data.sources import Source
-from graft.recipes.tasks import evaluation, head_evaluation
+from graft.recipes.data.records import Source
+from graft.recipes.tasks import verdicts
+from graft.recipes.tasks.task import Task
 from graft.zoo.graph.blocks import find_blocks
 from graft.zoo.graph.cuts import split
 from graft.zoo.graph.stack import backbone_of
-from graft.zoo.heads.heads import Head
-from graft.zoo.text import Tokenizer
 
 if TYPE_CHECKING:
     import keras
@@ -35,47 +34,40 @@ LEAST_SENTENCES = 2
 BATCH = 32
 
 
-def for_report(
-    model: "keras.Model",
-    heads: Sequence[Head],
-    outputs,
-    texts: Mapping[str, Texts],
-    tokenizer: Tokenizer,
-    source: Source,
-) -> dict:
-    """`{"lengths": {split: [count]}, "samples", "mistakes", "telling"}`; `outputs` are those on the
-    test split.
+def for_report(model: "keras.Model", experiment: Any, outputs: Mapping[str, np.ndarray]) -> dict:
+    """`{"lengths": {split: [count]}, "samples", "mistakes", "telling"}`.
+
+    Args:
+        model: as it ships.
+        experiment: with `problem.tasks`, `problem.data`, `codec` and `examples`.
+        outputs: of the test sentences, by task.
     """
-    test = texts["test"]
+    examples, data = experiment.examples, experiment.problem.data
+    test, task = examples["test"], experiment.problem.tasks.first
+    rows, target = outputs[task.name], test.targets[task.name]
     shown = {
-        "lengths": {name: np.bincount(part.ids.lengths).tolist() for name, part in texts.items()},
-        "samples": _samples(source),
+        "lengths": {name: np.bincount(examples[name].ids.lengths).tolist() for name in data.splits},
+        "samples": _samples(data.source),
         "mistakes": [],
         "telling": {},
     }
-    head = heads[0]
-    rows, targets = (
-        (outputs, test.targets)
-        if len(heads) == 1
-        else (outputs[head.name], test.targets[head.name])
-    )
-    pieces = tokenizer.vocabulary
-    if head.kind == "single_label":
-        worst = evaluation.worst_mistakes(rows, targets, MISTAKES)
-        marks = saliency(model, head.name, test, worst, rows[worst].argmax(-1))
+    pieces = experiment.codec.tokenizer.vocabulary
+    if task.chooses:
+        worst = verdicts.worst_mistakes(rows, target, MISTAKES)
+        marks = saliency(model, task.name, test, worst, rows[worst].argmax(-1))
         shown["mistakes"] = [
             {
                 "name": test.names[i],
-                "truth": head.labels[targets[i].argmax()],
-                "predicted": head.labels[rows[i].argmax()],
+                "truth": task.labels[target[i].argmax()],
+                "predicted": task.labels[rows[i].argmax()],
                 "probability": float(rows[i].max()),
                 "tokens": _tokens(test.ids[i], mark, pieces),
             }
             for i, mark in zip(worst, marks, strict=True)
         ]
-        shown["telling"] = _telling(model, head, test, rows, pieces)
-    elif head.kind == "tags":
-        shown["mistakes"] = _tag_mistakes(head, rows, test)
+        shown["telling"] = _telling(model, task, test, rows, pieces)
+    elif task.kind.by_position:
+        shown["mistakes"] = _tag_mistakes(task, rows, test)
     return shown
 
 
@@ -129,7 +121,7 @@ def _tokens(ids: np.ndarray, marks: np.ndarray, pieces: Sequence[str]) -> list[d
 
 
 def _telling(
-    model, head: Head, test: Texts, rows: np.ndarray, pieces: Sequence[str]
+    model: "keras.Model", task: Task, test: Texts, rows: np.ndarray, pieces: Sequence[str]
 ) -> dict[str, list[dict]]:
     """For each label the words that spoke most for it, on average over the test sentences that were
     given it.
@@ -138,7 +130,7 @@ def _telling(
     units = rows[chosen].argmax(-1)
     marks: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for i, unit, mark in zip(
-        chosen, units, saliency(model, head.name, test, chosen, units), strict=True
+        chosen, units, saliency(model, task.name, test, chosen, units), strict=True
     ):
         for word in _tokens(test.ids[i], mark, pieces):
             marks[int(unit)][word["text"]].append(word["mark"])
@@ -150,15 +142,15 @@ def _telling(
             if len(m) >= LEAST_SENTENCES and word.isalnum()
         }
         best = sorted((w for w in means if means[w] > 0), key=means.get, reverse=True)[:TELLING]
-        telling[head.labels[unit]] = [
+        telling[task.labels[unit]] = [
             {"text": w, "mark": round(means[w], 3), "sentences": len(words[w])} for w in best
         ]
     return telling
 
 
-def _tag_mistakes(head: Head, rows: np.ndarray, test: Texts) -> list[dict]:
+def _tag_mistakes(task: Task, rows: np.ndarray, test: Texts) -> list[dict]:
     """Sentences with the most wrong tags, word by word."""
-    truth, predicted = head_evaluation.tag_sequences(head, rows, test.targets)
+    truth, predicted = task.sequences(rows, test.targets[task.name])
     wrong = [
         sum(t != p for t, p in zip(a, b, strict=True))
         for a, b in zip(truth, predicted, strict=True)
@@ -169,7 +161,9 @@ def _tag_mistakes(head: Head, rows: np.ndarray, test: Texts) -> list[dict]:
             "name": test.names[i],
             "words": [
                 {"text": word, "truth": t, "predicted": p}
-                for word, t, p in zip(test.targets.words[i], truth[i], predicted[i], strict=True)
+                for word, t, p in zip(
+                    test.targets[task.name].words[i], truth[i], predicted[i], strict=True
+                )
             ],
         }
         for i in worst

@@ -1,0 +1,187 @@
+"""The backbone of a run: a row of a table with its weights, how it is built, fed and scheduled."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graft.recipes.codecs.images import ImageCodec
+from graft.recipes.codecs.texts import TextCodec, Texts
+from graft.recipes.runs import hints
+from graft.recipes.runs.options import ImageConfig, TextConfig
+from graft.recipes.train import schedule
+from graft.recipes.train.schedule import Phase
+from graft.zoo.backbones import encoders
+from graft.zoo.backbones import table as backbone_table
+from graft.zoo.backbones import weights as backbone_weights
+from graft.zoo.backbones.encoders import Encoder
+from graft.zoo.backbones.table import Backbone
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["ImageBackbone", "TextBackbone"]
+
+LEAST_UPDATES = 100
+"""Of a phase of a text encoder whose epochs nobody asked for."""
+
+
+@dataclass(frozen=True)
+class ImageBackbone:
+    """A backbone for images.
+
+    Attributes:
+        row: of the table.
+        weights: what it begins with: "imagenet", "bundled", "none" or a path.
+        image_size: the side of its input in pixels.
+        skip_bad: whether images that cannot be read are left out.
+    """
+
+    row: Backbone
+    weights: str
+    image_size: int
+    skip_bad: bool
+
+    @classmethod
+    def chosen(cls, config: ImageConfig) -> "ImageBackbone":
+        """What a recipe asks for.
+
+        Raises:
+            UnknownName, ConfigError: there is no such backbone, or weights that it does not have.
+        """
+        row = backbone_table.find(config.backbone)
+        default = backbone_table.default_weights(row)
+        spec = schedule.weights_for(config.schedule, config.weights, default)
+        return cls(row, spec, config.image_size or row.image_size, config.skip_bad)
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.row.name
+
+    def build(self, weights: str | None = None) -> "keras.Model":
+        """The graph, with other `weights` where they are given."""
+        from graft.zoo.backbones.build import build
+
+        return build(self.row, image_size=self.image_size, weights=weights or self.weights)
+
+    def codec(self, model: "keras.Model") -> ImageCodec:
+        """What feeds a model that stands on it."""
+        return ImageCodec(self.image_size, self.skip_bad)
+
+    def phases(self, config: Any) -> tuple[Phase, ...]:
+        """The schedule that a recipe asks for."""
+        return schedule.resolve(
+            config.schedule,
+            config.epochs,
+            config.learning_rate,
+            getattr(config, "layer_decay", None),
+            getattr(config, "blocks", None),
+        )
+
+    def scratch(self, config: Any, phases: Sequence[Phase]) -> tuple[Phase, ...]:
+        """The schedule of a training from random weights that is compared with `phases`."""
+        return schedule.resolve("scratch", sum(phase.epochs for phase in phases))
+
+    def concerns(self, examples: Mapping[str, Any]) -> list[str]:
+        """What is wrong with examples for it, in sentences."""
+        return []
+
+    def describe(self, model: "keras.Model") -> dict:
+        """What a model is made of, where its weights came from, and its size with the heads."""
+        size = model.inputs[0].shape[1]
+        return {
+            "name": self.row.name,
+            "parameters": model.count_params(),
+            "paper": self.row.paper,
+            "licence": self.row.licence,
+            "weights": backbone_weights.describe(self.row, self.weights, image_size=size),
+        }
+
+
+@dataclass(frozen=True)
+class TextBackbone:
+    """An encoder of texts.
+
+    Attributes:
+        row: of the table.
+        weights: what it begins with: "preset", "bundled", "folder" or "none".
+        max_length: the most tokens of a text.
+    """
+
+    row: Encoder
+    weights: str
+    max_length: int
+
+    @classmethod
+    def chosen(cls, config: TextConfig) -> "TextBackbone":
+        """What a recipe asks for.
+
+        Raises:
+            UnknownName, ConfigError: there is no such encoder, or weights that it does not have.
+        """
+        row = encoders.find(config.backbone)
+        spec = schedule.weights_for(config.schedule, config.weights, row.weights[0])
+        return cls(row, spec, min(config.max_length, row.max_length))
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.row.name
+
+    def build(self, weights: str | None = None) -> "keras.Model":
+        """The graph, with other `weights` where they are given."""
+        return encoders.build(self.row, weights or self.weights)
+
+    def codec(self, model: "keras.Model") -> TextCodec:
+        """What feeds a model that stands on it."""
+        names = tuple(tensor.name for tensor in model.inputs)
+        return TextCodec(encoders.tokenizer(self.row), names, self.max_length)
+
+    def phases(self, config: Any, examples: int) -> tuple[Phase, ...]:
+        """The schedule that a recipe asks for, to train on so many `examples`: a phase has `LEAST_UPDATES`
+        at least where nobody set its epochs.
+        """
+        known = {
+            name: schedule.for_width(own, self.row.feature_dim)
+            for name, own in schedule.TEXT_SCHEDULES.items()
+        }
+        phases = schedule.resolve(
+            config.schedule,
+            config.epochs,
+            config.learning_rate,
+            config.layer_decay,
+            config.blocks,
+            known=known,
+        )
+        if config.epochs is not None:
+            return phases
+        steps = max(1, examples // config.fit.batch_size)
+        return schedule.lengthened(phases, steps, LEAST_UPDATES)
+
+    def scratch(self, config: Any, phases: Sequence[Phase]) -> tuple[Phase, ...]:
+        """The schedule of a training from random weights that is compared with `phases`."""
+        epochs = config.scratch_epochs or sum(phase.epochs for phase in phases)
+        from_nothing = schedule.resolve("scratch", epochs, known=schedule.TEXT_SCHEDULES)
+        return schedule.for_width(from_nothing, self.row.feature_dim)
+
+    def concerns(self, examples: Mapping[str, Texts]) -> list[str]:
+        """Texts that its tokenizer cannot read."""
+        learned = {
+            "training" if name == "train" else name: part
+            for name, part in examples.items()
+            if name not in ("validation", "test")
+        }
+        return hints.unknown_tokens(learned, self.row)
+
+    def describe(self, model: "keras.Model") -> dict:
+        """What a model is made of, where its weights came from, and its size with the heads."""
+        return {
+            "name": self.row.name,
+            "family": self.row.family,
+            "feature_dim": self.row.feature_dim,
+            "max_length": self.row.max_length,
+            "parameters": model.count_params(),
+            "paper": self.row.paper,
+            "licence": self.row.licence,
+            "weights": encoders.describe(self.row, self.weights),
+        }

@@ -1,0 +1,35 @@
+"""Cells of a table with a column for each task, as tasks read them."""
+
+from graft.recipes.data import tables
+from graft.recipes.tasks.task import Cell
+from graft.zoo.errors import DataError
+
+__all__ = ["is_no_label", "is_no_number", "one_value"]
+
+
+def is_no_number(cell: Cell) -> bool:
+    """Whether a cell says "nan" or the like."""
+    return str(cell.row[cell.column]).strip().lower() in tables.MISSING
+
+
+def is_no_label(cell: Cell) -> bool:
+    """The same where it may be a label, and is one in JSON lines; it is noted."""
+    if not is_no_number(cell) or cell.path.suffix.lower() == ".jsonl":
+        return False
+    note = f"'nan' in the column '{cell.column}' is read as an answer that is not known"
+    cell.tally.note(note, f"line {cell.line}")
+    return True
+
+
+def one_value(cell: Cell, hint: str = "") -> str:
+    """The text of a cell with one answer.
+
+    Raises:
+        DataError: it holds several; `hint` says what to do.
+    """
+    value = tables.cell(cell.path, cell.line, cell.row, cell.column)
+    if isinstance(value, list) and len(value) > 1:
+        raise DataError(
+            f"{cell.where}: a list of {len(value)}, expected one answer to task '{cell.task}'{hint}"
+        )
+    return value[0] if isinstance(value, list) else value

@@ -1,0 +1,330 @@
+"""A task: one kind of answer that is asked of each example, whole: what is learned, how it is measured,
+what is said of it. numpy and scikit-learn; a head's Keras side lies in `zoo/heads`.
+
+A new kind of answer is a file of this room with a subclass of `Task`, its `Kind` and head in `zoo/heads`,
+and a row in `table.py` (or an entry point of the group `graft.tasks` in another package).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from graft.recipes.codecs.asked import Shown
+from graft.recipes.codecs.targets import Target, known_rows
+from graft.recipes.data.reading import Tally
+from graft.recipes.data.records import Answer, Record
+from graft.zoo.errors import DataError
+from graft.zoo.heads import scores
+from graft.zoo.heads.head import Head
+from graft.zoo.heads.kind import Kind
+from graft.zoo.heads.scores import Score
+
+__all__ = ["Cell", "Column", "Task"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One thing to learn of a table.
+
+    Attributes:
+        name: of the output in every exported file.
+        column: of the table.
+        kind: of the answer, by its name.
+        weight: what its loss counts.
+        dropout: before the head.
+    """
+
+    name: str
+    column: str
+    kind: str
+    weight: float = 1.0
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table with a column for each task.
+
+    Attributes:
+        path, line, row: where it is.
+        task, column: what is asked in it.
+        tally: counts what is read otherwise than it is written.
+    """
+
+    path: Path
+    line: int
+    row: Mapping
+    task: str
+    column: str
+    tally: Tally
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"'{self.path}', line {self.line}, column '{self.column}'"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of answer.
+
+    Attributes:
+        head: what stands on the backbone for it.
+        answer: which of the answers of a record it learns.
+        weight: what its loss counts beside those of other tasks.
+        names: what targets are about where the units of the head have no labels.
+        column: of a table with a column for each task; "" for other data.
+        kind: what the numbers mean.
+        moves: whether targets are maps of the size of the image that move with it.
+        chooses: whether an answer is one of the labels.
+        counts_words: whether counted words can learn it, of texts.
+        from_one_label: whether a record with one label has its answer.
+        least_labels: how many labels a column has to have; 0: answers are no labels.
+        in_columns: whether it can be a column of a table.
+        meaning: what an output is, in words, for the model card.
+        watched: what the best epoch is chosen by, a key of `epoch_figures`; "loss" because it also sees
+            how sure a model is.
+        watched_instead: by what where that cannot be said of the validation set.
+    """
+
+    head: Head
+    answer: str = "label"
+    weight: float = 1.0
+    names: tuple[str, ...] = ()
+    column: str = ""
+
+    kind: ClassVar[Kind]
+    moves: ClassVar[bool] = False
+    chooses: ClassVar[bool] = False
+    counts_words: ClassVar[bool] = False
+    from_one_label: ClassVar[bool] = True
+    least_labels: ClassVar[int] = 0
+    in_columns: ClassVar[bool] = False
+    meaning: ClassVar[str]
+    watched: ClassVar[str] = "loss"
+    watched_instead: ClassVar[str] = "loss"
+
+    @classmethod
+    def described(cls, name: str, facts: Mapping) -> "Task":
+        """The task of an artifact, for its names, labels and figures.
+
+        Args:
+            name: of the output.
+            facts: what preprocessing.json says of it.
+        """
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """Of the output in every exported file."""
+        return self.head.name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What targets are about, in order."""
+        return self.head.labels or self.names
+
+    @property
+    def shown_labels(self) -> tuple[str, ...]:
+        """What a report counts examples by."""
+        return self.labels
+
+    @property
+    def measure(self) -> dict:
+        """`{"name", "key"}` of the figure that it is judged by."""
+        return {"name": self.kind.figure, "key": self.kind.key}
+
+    def describe(self) -> dict:
+        """What preprocessing.json says of it; see `described`."""
+        facts = {"kind": self.kind.name, "labels": list(self.head.labels), "answer": self.answer}
+        return facts | ({"column": self.column} if self.column else {})
+
+    @staticmethod
+    def where(name: str, facts: Mapping, answer: str) -> dict:
+        """Where the answers to a task of an artifact are found, as arguments: by default `answer`, of a
+        table with a column a task what the task is called.
+        """
+        column = facts.get("column", "")
+        return {"answer": facts.get("answer", name if column else answer), "column": column}
+
+    # What is read from a table with a column for each task
+
+    @classmethod
+    def read_cell(cls, cell: Cell) -> tuple[str, Answer | None]:
+        """(the text of a cell, the answer in it; None where it is not known).
+
+        Raises:
+            DataError: it holds no answer of this kind; names the cell.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def of_column(cls, column: Column, answers: Mapping[str, Sequence[Answer]]) -> "Task":
+        """The task of a column of which the splits have these `answers`.
+
+        Raises:
+            DataError: they are too few, or of one label only.
+        """
+        raise NotImplementedError
+
+    # What is learned
+
+    def targets(
+        self, records: Sequence[Record], pieces: Sequence[np.ndarray] | None = None
+    ) -> Target:
+        """What is to be learned of each record.
+
+        Args:
+            records: with answers.
+            pieces: of texts in words: for each the word that every piece begins, -1 if none.
+
+        Returns:
+            Rows of floats `(n, units)`; NaN where the answer is not known.
+
+        Raises:
+            DataError: an answer that the task does not know; names the record.
+        """
+        rows = np.full((len(records), len(self.labels)), np.nan, np.float32)
+        index = {label: i for i, label in enumerate(self.labels)}
+        for row, record in zip(rows, records, strict=True):
+            answer = record.answers.get(self.answer)
+            if answer is not None:
+                row[:] = self._row(answer, index, record)
+        return rows
+
+    def _row(self, answer: Answer, index: Mapping[str, int], record: Record) -> np.ndarray:
+        """The target of one record: 1 for each label that holds, else 0."""
+        row = np.zeros(len(index), np.float32)
+        for label in answer:
+            if label not in index:
+                raise DataError(
+                    f"{record.name}: the label '{label}' is not one of the model's {len(index)}: "
+                    f"{', '.join(index)}"
+                )
+            row[index[label]] = 1.0
+        return row
+
+    def holds(self, target: Target) -> np.ndarray:
+        """Whether an example is one of each of the shown labels, bool `(n, labels)`."""
+        return np.nan_to_num(target) > 0
+
+    def label_counts(self, target: Target) -> dict[str, int]:
+        """How many examples each of the shown labels has."""
+        return dict(zip(self.shown_labels, self.holds(target).sum(0).tolist(), strict=True))
+
+    def answers(self, target: Target) -> int:
+        """How many examples have an answer."""
+        return int(known_rows(target).sum())
+
+    # How it is measured
+
+    def score(self, outputs: np.ndarray, target: Target) -> Score:
+        """What answers score by the figure that it is judged by."""
+        return self.kind.score(outputs, target)
+
+    def figures(self, outputs: np.ndarray, target: Target) -> dict:
+        """All figures, with "examples" and "per_class", of the examples whose answer is known.
+
+        Raises:
+            DataError: of none it is known.
+        """
+        known = known_rows(target)
+        if not known.any():
+            raise DataError(
+                f"none of {len(known)} examples has an answer to task '{self.name}': it cannot be "
+                "measured"
+            )
+        return self._figures(*self._known(outputs, target))
+
+    def _figures(self, outputs: np.ndarray, target: Target) -> dict:
+        return {
+            "examples": len(target),
+            **self.head.score(outputs, target),
+            "per_class": self.per_label(outputs, target),
+        }
+
+    def per_label(self, outputs: np.ndarray, target: Target) -> dict:
+        """Label -> its precision, recall, F1 and examples; empty where answers are no labels."""
+        return {}
+
+    def unit_scores(self, outputs: np.ndarray, target: Target) -> np.ndarray:
+        """What each example whose answer is known contributes to the figure, `(n,)`; their mean is about
+        the figure.
+        """
+        return scores.unit_scores(self.score(*self._known(outputs, target)))
+
+    def _known(self, outputs: np.ndarray, target: Target) -> tuple[np.ndarray, Target]:
+        known = known_rows(target)
+        return (outputs, target) if known.all() else (outputs[known], target[known])
+
+    def confusion(self, outputs: np.ndarray, target: Target) -> list[list[int]] | None:
+        """Counts `[truth][prediction]`; None where answers are not one label of several."""
+        return None
+
+    def stated(self, figures: Mapping) -> float | None:
+        """The figure that it is judged by, among all figures."""
+        return figures[self.kind.key]
+
+    def export_scorer(self, target: Target) -> Any:
+        """What judges a file on these very examples, where the kind and the rows of targets alone do not
+        say it; None: they do.
+        """
+        return None
+
+    # How a training is watched
+
+    def watch(self, target: Target) -> str:
+        """What the best epoch is chosen by on a validation set."""
+        if self.head.score is None:  # vectors to be met: their loss is all there is to say
+            return "loss"
+        return self.watched if self._can_watch(target) else self.watched_instead
+
+    def _can_watch(self, target: Target) -> bool:
+        return True
+
+    def epoch_figures(
+        self, outputs: np.ndarray, target: Target, class_weights: np.ndarray | None = None
+    ) -> dict[str, float]:
+        """The loss in its own units over the whole validation set, and other figures; NaN for one that
+        cannot be said. Without any known answer the loss is 0.
+        """
+        outputs, target = self._known(outputs, target)
+        if not len(target):
+            return {self.watched: np.nan, self.kind.key: np.nan, "loss": 0.0}
+        weights = None if class_weights is None else target @ class_weights
+        losses = self._losses(outputs, target)
+        found = {"loss": float(np.average(losses, weights=weights))}
+        return found if self.head.score is None else found | self._others(outputs, target)
+
+    def _losses(self, outputs: np.ndarray, target: Target) -> np.ndarray:
+        """That of each example, `(n,)`."""
+        return np.asarray(self.head.loss().call(np.float32(target), np.float32(outputs)))
+
+    def _others(self, outputs: np.ndarray, target: Target) -> dict[str, float]:
+        made = self.score(outputs, target)
+        return {made.key: made.value}
+
+    # What is said
+
+    def said(self, row: np.ndarray, shown: Shown) -> dict:
+        """What it says of one example, as JSON has it.
+
+        Raises:
+            CheckFailed: numbers that are no answer of this kind.
+        """
+        raise NotImplementedError
+
+    def cells(self, said: Mapping, top: int) -> list[str]:
+        """The same for the terminal; of many labels the first `top`."""
+        raise NotImplementedError
+
+    def columns(self, said: Mapping) -> dict[str, Any]:
+        """The same as columns of a table."""
+        return dict(said)
+
+    def concern(self, figures: Mapping) -> str | None:
+        """What is wrong with figures of the test split, in a sentence."""
+        return None
