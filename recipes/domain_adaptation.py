@@ -1,4 +1,4 @@
-"""Domain adaptation: labelled pictures of one kind, unlabelled ones of another, a model for the
+"""Domain adaptation: labelled images of one kind, unlabelled ones of another, a model for the
 other.
 
     graft train domain-adaptation --data catalogue/ --target photos/ --methods cdan pseudo_label --out runs/photos
@@ -21,7 +21,7 @@ from pathlib import Path
 from tyro.conf import OmitArgPrefixes
 
 from graft.recipes.adapt.selection import Criterion
-from graft.recipes.runs.image_settings import ImageConfig
+from graft.recipes.runs.options import ImageConfig
 from graft.recipes.train.settings import FitSettings
 
 
@@ -34,7 +34,7 @@ class Config(ImageConfig):
     built-in name.
     """
     target: str = ""
-    """The target: a folder of pictures, a table, tfds:NAME, or a built-in name. Labels are not
+    """The target: a folder of images, a table, tfds:NAME, or a built-in name. Labels are not
     looked at.
     """
     methods: tuple[str, ...] = ("cdan", "pseudo_label", "adabn")
@@ -73,91 +73,39 @@ def main(config: Config) -> Path:
     """Train, adapt, choose, measure, write the run directory and print the outcome; returns the
     directory.
     """
-    from graft.recipes.adapt import catalogue, compare, domains, outcome
-    from graft.recipes.codecs import hints
-    from graft.recipes.data import splits
-    from graft.recipes.report import report
-    from graft.recipes.runs import run, workspace
-    from graft.recipes.train import fit, schedule
-    from graft.zoo.backbones import build as backbones
-    from graft.zoo.backbones import table as backbone_table
+    from graft.recipes.adapt import catalogue, compare, domains
+    from graft.recipes.adapt.methods_compared import MethodsCompared
+    from graft.recipes.runs import experiment
+    from graft.recipes.runs.backbones import ImageBackbone
+    from graft.recipes.tasks.group import Tasks
+    from graft.recipes.tasks.labels import SingleLabelTask
     from graft.zoo.errors import ConfigError
-    from graft.zoo.graph.stack import stack
     from graft.zoo.heads import heads
-    from graft.zoo.quiet import load_tensorflow
-    from graft.zoo.terminal import say
 
     config.check()
     config.fit.refuse("mixed_precision", "adaptation")
     catalogue.check(config.methods, tuple(catalogue.METHODS), config.strength, config.threshold)
     catalogue.check_length(config.fit)
     if not config.target:
-        raise ConfigError("--target is missing: the pictures without labels that the model is for")
-    row = backbone_table.find(config.backbone)
-    spec = schedule.weights_for(
-        config.schedule, config.weights, backbone_table.default_weights(row)
-    )
-    phases = schedule.resolve(config.schedule, config.epochs, config.learning_rate)
+        raise ConfigError("--target is missing: the images without labels that the model is for")
+    backbone = ImageBackbone.chosen(config)
+    phases = backbone.phases(config)
     catalogue.check_reach(config.methods, phases, config.hidden)
-    pair = domains.load(config)
-    head = heads.single_label(pair.source.labels, dropout=config.dropout, hidden=config.hidden)
-    size = config.image_size or row.image_size
-
-    def build(spec: str = spec):
-        return stack(backbones.build(row, image_size=size, weights=spec), [head])
-
-    if workspace.finished(config.out, run.plain(config)):
-        return config.out
-    with workspace.workspace(config.out, run.plain(config), pair.content) as folder:
-        load_tensorflow()
-        described = fit.describe_phases(build(), phases)
-        duplicates = splits.warn_of_concerns(
-            pair.source, pair.fingerprint, config.backbone, config.split_seed
-        )
-        images, measured = domains.decode(pair, size, config.skip_bad)
-        hinted = hints.class_weights(head, images["train"].targets, config.fit)
-        say(
-            schedule.table(
-                f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget
-            )
-        )
-        seeds = range(config.seed, config.seed + config.seeds)
-        methods = (config.methods, config.strength, config.threshold)
-        # No validation data of the target say which epoch is best there: of every training the last
-        # one is kept.
-        plan = compare.Plan("source_only", *methods, phases, seeds, config.fit, keep="last")
-        store = workspace.store_beside(config.out, config.fit.cache)
-        found = compare.train(plan, build, head, images, store, folder)
-        model = build("none")
-        chosen, adaptation = outcome.decide(
-            folder, found, model, images, measured, config.select, head.labels, "target", store
-        )
-        facts = outcome.facts_of(
-            "domain-adaptation", config, described, found, chosen, adaptation
-        ) | {
-            "backbone": run.describe_backbone(row, spec, model),
-            "data": run.describe_data(
-                pair.source,
-                {s: images[s] for s in pair.source.splits},
-                pair.made,
-                config.split_seed,
-                pair.fingerprint,
-                duplicates,
-            )
-            | {"target": domains.describe(pair, images, measured), "hints": hinted}
-            | {"calibration": {"split": "unlabelled", "source": pair.target}},
-        }
-        run.write_classifier(
-            folder, model, head, images, chosen.history, facts, calibration=images["unlabelled"]
-        )
-        report.write(folder)
-    outcome.summarize(config.out)
-    return config.out
+    data = domains.load(config)
+    head = heads.single_label(data.labels, dropout=config.dropout, hidden=config.hidden)
+    tasks = Tasks((SingleLabelTask(head),))
+    # No validation data of the target say which epoch is best there: of every training the last one
+    # is kept.
+    asked = (config.methods, config.strength, config.threshold)
+    plan = compare.Plan("source_only", *asked, keep="last")
+    training = MethodsCompared(plan, config.select, "target", calibration="unlabelled")
+    problem = experiment.Problem("domain-adaptation", data, tasks, backbone, phases, training)
+    return experiment.run(problem, config)
 
 
 if __name__ == "__main__":
     import tyro
 
-    from graft.recipes.runs.run import exit_code
+    from graft.recipes.runs.writing import exit_code
 
     raise SystemExit(exit_code(main(tyro.cli(Config))))

@@ -11,6 +11,10 @@ characters. Expected result: see zoo/bundled/mobilenet_v2_0.35.md.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,9 @@ def main(config: Config) -> Path:
 
     from graft.recipes.codecs.images import Images
     from graft.recipes.data.builtin import glyphs
-    from graft.recipes.runs import run
-    from graft.recipes.tasks import evaluation
+    from graft.recipes.runs import writing
+    from graft.recipes.tasks import verdicts
+    from graft.recipes.tasks.table import tasks_for
     from graft.recipes.train import fit, schedule
     from graft.recipes.train.settings import FitSettings, check_numbers
     from graft.zoo import locks
@@ -66,12 +71,12 @@ def main(config: Config) -> Path:
         schedule.Phase("pretrain", "all", config.epochs, config.learning_rate, batch_norm="train"),
     )
 
-    def render(count: int, seed: int, **options) -> Images:
+    def render(count: int, seed: int, **options: Any) -> Images:
         pixels, classes = glyphs.render(count, seed, config.image_size, **options)
-        targets = np.eye(len(glyphs.CLASSES), dtype=np.float32)[classes]
-        return Images(pixels, targets, tuple(map(str, range(count))), ())
+        targets = {head.name: np.eye(len(glyphs.CLASSES), dtype=np.float32)[classes]}
+        return Images(pixels, targets, tuple(map(str, range(count))))
 
-    def build():
+    def build() -> "keras.Model":
         return stack(backbones.build(row, image_size=config.image_size, weights="none"), [head])
 
     with locks.hold(config.out), staged_folder(config.out, config.overwrite) as folder:
@@ -87,7 +92,9 @@ def main(config: Config) -> Path:
         model = build()
         say(schedule.table(f"{row.name} on glyphs", fit.describe_phases(model, phases)))
         settings = FitSettings(batch_size=config.batch_size, weight_decay=config.weight_decay)
-        model, (trained,) = fit.train(build, head, phases, pixels, [config.seed], settings)
+        model, (trained,) = fit.train(
+            fit.TrainPlan(build, tasks_for(head), phases, [config.seed], settings), pixels
+        )
 
         path = folder / f"{row.name}.weights.h5"
         weights.save_float16(backbone_of(model), path)
@@ -104,13 +111,13 @@ def main(config: Config) -> Path:
         )
         figures = {
             "accuracy": {
-                name: evaluation.accuracy(fit.predict(model, images)[0], images.targets)
+                name: verdicts.accuracy(fit.predict(model, images)[0], images.targets[head.name])
                 for name, images in held_out.items()
             },
             "train_seconds": round(trained.seconds),
             "size_bytes": path.stat().st_size,
-            "config": run.plain(config),
-            **run.environment(),
+            "config": writing.plain(config),
+            **writing.environment(),
             **weights.describe(row, str(path)),
         }
         (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")

@@ -1,7 +1,8 @@
-"""The bundled text encoder: a small BERT, distilled from the sentence embeddings of a larger one.
+r"""The bundled text encoder: a small BERT, distilled from the sentence embeddings of a larger one.
 
-    GRAFT_DATA=... python benchmarks/text_corpus.py build/text graft train pretrain-text --corpus
-    build/text/corpus.txt --teacher all-MiniLM-L6-v2/ --out build/encoder
+    GRAFT_DATA=... python benchmarks/text_corpus.py build/text
+    graft train pretrain-text --corpus build/text/corpus.txt --teacher all-MiniLM-L6-v2/ \
+        --out build/encoder
 
 The vocabulary is learned from the corpus; the mean of the student's token vectors learns to point,
 after a linear map that is thrown away, where the teacher's mean points (Reimers and Gurevych 2020,
@@ -9,8 +10,18 @@ arXiv:2004.09813). The result is a preset of KerasHub, weights in float16. What 
 zoo/bundled/graft_mini_en/README.md.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from graft.recipes.codecs.texts import Texts
+
+PLACE = "place"
+"""The targets that say which line a text is."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +57,18 @@ def main(config: Config) -> Path:
     import keras_hub
     import numpy as np
 
-    from graft.recipes.codecs.texts import token_texts
-    from graft.recipes.runs import run
+    from graft.recipes.codecs.targets import Ragged
+    from graft.recipes.codecs.texts import Texts, sorted_texts
+    from graft.recipes.runs import writing
+    from graft.recipes.tasks.table import tasks_for
     from graft.recipes.train import fit, schedule
     from graft.recipes.train.settings import FitSettings, check_numbers
     from graft.zoo import locks, text
     from graft.zoo.backbones import encoders, weights
     from graft.zoo.files import staged_folder
     from graft.zoo.graph.stack import stack
-    from graft.zoo.heads import heads
+    from graft.zoo.heads.embedding import EMBEDDING
+    from graft.zoo.heads.head import Head
     from graft.zoo.terminal import say
 
     check_numbers(config)
@@ -64,26 +78,27 @@ def main(config: Config) -> Path:
     tokenizer = text.word_piece(pieces, lowercase=True)
     say(f"{len(lines):,} texts, {len(pieces):,} word pieces")
 
-    def encoded(tokenizer, inputs):
+    def encoded(tokenizer: text.Tokenizer, inputs: Sequence[str]) -> Texts:
         ids, cut = tokenizer.encode(lines, config.max_length)
-        places = np.arange(len(lines))
-        return token_texts(
-            ids,
+        places = {PLACE: np.arange(len(lines))}
+        texts = Texts(
+            Ragged.of(ids),
             places,
-            lines,
-            lines,
-            inputs=inputs,
-            pad_id=tokenizer.pad_id,
-            max_length=config.max_length,
-            truncated=cut,
+            tuple(lines),
+            tuple(lines),
+            tuple(inputs),
+            tokenizer.pad_id,
+            config.max_length,
+            cut,
         )
+        return sorted_texts(texts)
 
-    mean = heads.Head("mean", "embedding", (), lambda features: features, None, list, None)
+    mean = Head(PLACE, EMBEDDING, (), lambda features: features, None, list, None)
     teacher = encoders.build(teacher_row)
     asked = encoded(encoders.tokenizer(teacher_row), [t.name for t in teacher.inputs])
     vectors = fit.predict(stack(teacher, [mean]), asked)[0]
     wanted = np.zeros_like(vectors)
-    wanted[asked.targets] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    wanted[asked.targets[PLACE]] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
     keras.utils.set_random_seed(config.seed)
     backbone = keras_hub.models.BertBackbone(
@@ -99,9 +114,9 @@ def main(config: Config) -> Path:
     student = keras.Model(
         [backbone.input[name] for name in encoders.INPUTS], backbone.output["sequence_output"]
     )
-    head = heads.Head(
+    head = Head(
         "embedding",
-        "embedding",
+        EMBEDDING,
         (),
         lambda features: keras.layers.Dense(wanted.shape[-1], name="embedding")(features),
         lambda: keras.losses.CosineSimilarity(),
@@ -111,15 +126,16 @@ def main(config: Config) -> Path:
     examples = encoded(tokenizer, encoders.INPUTS)
     chosen = np.random.default_rng(config.seed).permutation(len(lines)) < 1000
     splits = {
-        name: _where(examples, part[examples.targets], wanted)
+        name: _where(examples, part[examples.targets[PLACE]], wanted)
         for name, part in (("train", ~chosen), ("validation", chosen))
     }
     phases = (schedule.Phase("distil", "all", config.epochs, config.learning_rate),)
     settings = FitSettings(batch_size=config.batch_size, weight_decay=0.01, clip_norm=1.0)
     with locks.hold(config.out), staged_folder(config.out, config.overwrite) as folder:
-        _, (trained,) = fit.train(
-            lambda: stack(student, [head]), head, phases, splits, [config.seed], settings
+        plan = fit.TrainPlan(
+            lambda: stack(student, [head]), tasks_for(head), phases, [config.seed], settings
         )
+        _, (trained,) = fit.train(plan, splits)
         backbone.save_to_preset(folder)
         keras_hub.models.BertTokenizer(
             vocabulary=pieces, lowercase=True, strip_accents=True
@@ -130,9 +146,9 @@ def main(config: Config) -> Path:
             "train_seconds": round(trained.seconds),
             "size_bytes": (folder / "model.weights.h5").stat().st_size,
             "texts": len(lines),
-            "config": run.plain(config),
+            "config": writing.plain(config),
             "teacher": encoders.describe(teacher_row, "folder"),
-            **run.environment(),
+            **writing.environment(),
             "sha256": weights.sha256(folder / "model.weights.h5"),
         }
         (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
@@ -143,22 +159,14 @@ def main(config: Config) -> Path:
     return config.out
 
 
-def _where(texts, chosen, wanted):
+def _where(texts: "Texts", chosen: "np.ndarray", wanted: "np.ndarray") -> "Texts":
     """The chosen ones of `texts`, with what the teacher says as targets."""
+    from dataclasses import replace
+
     import numpy as np
 
-    from graft.recipes.codecs.texts import token_texts
-
-    at = np.flatnonzero(chosen)
-    return token_texts(
-        [texts.ids[i] for i in at],
-        wanted[texts.targets[at]],
-        [texts.names[i] for i in at],
-        [texts.sentences[i] for i in at],
-        inputs=texts.inputs,
-        pad_id=texts.pad_id,
-        max_length=texts.max_length,
-    )
+    some = texts.take(np.flatnonzero(chosen))
+    return replace(some, targets={"embedding": wanted[some.targets[PLACE]]})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Self-supervised learning: many pictures without labels, a backbone that knows them better.
+"""Self-supervised learning: many images without labels, a backbone that knows them better.
 
     graft train self-supervised --data pile/ --out runs/pile
     graft train image-classification --backbone runs/pile/backbone.keras --data labelled/ --out runs/photos
 
 SimCLR (Chen et al. 2020, arXiv:2002.05709): the model learns which two differently changed versions
-are of one picture, by the normalized temperature-scaled cross-entropy over the batch, behind a
+are of one image, by the normalized temperature-scaled cross-entropy over the batch, behind a
 projection head that is thrown away. It begins with pretrained weights, so that a few hundred
-pictures are enough to move it. The run also sorts the pictures: crowds (k-means), nearest
+images are enough to move it. The run also sorts the images: crowds (k-means), nearest
 neighbours and a map, in report.html and clusters.csv.
 
 Expected results (`benchmarks/self_supervised.py digits`, three seeds): a backbone that knew print,
@@ -16,21 +16,25 @@ after 898 handwritten digits without labels and fine-tuned on ten labels a class
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tyro.conf import OmitArgPrefixes
 
-from graft.recipes.runs.image_settings import ImageConfig
+from graft.recipes.runs.options import ImageConfig
 from graft.recipes.train.settings import FitSettings
+
+if TYPE_CHECKING:
+    import keras
 
 EPOCHS = 30
 
 
 @dataclass(frozen=True)
 class Config(ImageConfig):
-    """Adapt a backbone to pictures without labels."""
+    """Adapt a backbone to images without labels."""
 
     data: str
-    """A folder of pictures, a table, tfds:NAME, or a built-in name. Labels are not looked at."""
+    """A folder of images, a table, tfds:NAME, or a built-in name. Labels are not looked at."""
     labels: bool = False
     """Say in the report how often nearest neighbours share the label; nothing is trained or chosen
     by it.
@@ -55,19 +59,16 @@ class Config(ImageConfig):
 
 
 def main(config: Config) -> Path:
-    """Train, look at the pictures, write the run directory and print the outcome; returns the
+    """Train, look at the images, write the run directory and print the outcome; returns the
     directory.
     """
-    import json
-
     from graft.recipes.adapt import domains, gallery, pretext
-    from graft.recipes.data import reading
-    from graft.recipes.runs import run, workspace
-    from graft.recipes.train import divergence, fit, schedule
-    from graft.zoo.backbones import build as backbones
-    from graft.zoo.backbones import table as backbone_table
-    from graft.zoo.files import staged_file, write_text
-    from graft.zoo.graph.stack import backbone_of, stack
+    from graft.recipes.runs import workspace, writing
+    from graft.recipes.runs.backbones import ImageBackbone
+    from graft.recipes.tasks.group import Tasks
+    from graft.recipes.tasks.vectors import EmbeddingTask
+    from graft.recipes.train import fit, schedule
+    from graft.zoo.graph.stack import stack
     from graft.zoo.heads import heads
     from graft.zoo.quiet import load_tensorflow
     from graft.zoo.terminal import say, tell
@@ -75,74 +76,41 @@ def main(config: Config) -> Path:
     config.check()
     pretext.check(config.fit)
     pretext.check_head(config.dimension, config.temperature)
-    row = backbone_table.find(config.backbone)
-    spec = schedule.weights_for(
-        config.schedule, config.weights, backbone_table.default_weights(row)
-    )
-    phases = schedule.resolve(
-        config.schedule, EPOCHS if config.epochs is None else config.epochs, config.learning_rate
-    )
+    backbone = ImageBackbone.chosen(config)
+    epochs = EPOCHS if config.epochs is None else config.epochs
+    phases = schedule.resolve(config.schedule, epochs, config.learning_rate)
     pretext.check_reach(phases)
     pile = domains.load_pile(config)
-    gallery.check(config.clusters, len(pile.pictures))
+    gallery.check(config.clusters, len(pile.images))
     head = heads.embedding(
-        config.dimension, temperature=config.temperature, hidden=row.feature_dim or 256
+        config.dimension, temperature=config.temperature, hidden=backbone.row.feature_dim or 256
     )
-    size = config.image_size or row.image_size
+    tasks = Tasks((EmbeddingTask(head, names=pile.labels),))
 
-    def build(spec: str = spec):
-        return stack(backbones.build(row, image_size=size, weights=spec), [head])
+    def build() -> "keras.Model":
+        return stack(backbone.build(), tasks.heads)
 
-    if workspace.finished(config.out, run.plain(config)):
+    if workspace.finished(config.out, writing.plain(config)):
         return config.out
-    with workspace.workspace(config.out, run.plain(config), pile.fingerprint) as folder:
+    with workspace.workspace(config.out, writing.plain(config), pile.fingerprint) as folder:
         load_tensorflow()
         import keras
 
         described = fit.describe_phases(build(), phases)
-        images = domains.decode_pile(pile, size, config.skip_bad, config.seed)
+        images = domains.decode_pile(pile, backbone.codec(build()), tasks, config.seed)
         gallery.check(config.clusters, len(images["all"]))  # some may have been left out
-        keras.utils.set_random_seed(
-            config.seed
-        )  # the backbone that is looked at is the one that training begins with
+        # The backbone that is looked at is the one that training begins with.
+        keras.utils.set_random_seed(config.seed)
         model = build()
-        before = pretext.figures(model, images, config.fit)
-        say(
-            schedule.table(
-                f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget
-            )
-        )
-        model, (trained,) = fit.train(
-            build, head, phases, images, [config.seed], config.fit, folder=folder, pairs=True
-        )
-        after = pretext.figures(model, images, config.fit)
-        features = pretext.features(model, images["all"])
-        seen = gallery.look(features, config.clusters, config.seed)
-        facts = {
-            "schema": run.SCHEMA,
-            "recipe": "self-supervised",
-            **run.environment(),
-            "config": run.plain(config),
-            **run.shipped(trained, config.schedule, described),
-            "backbone": run.describe_backbone(row, spec, model),
-            "data": {
-                "source": config.data,
-                "fingerprint": pile.fingerprint,
-                "pictures": len(images["all"]),
-                "skipped": list(images["all"].skipped),
-                **reading.record(pile, {"all": images["all"]}),
-            },
-            "out": str(config.out),
-            **pretext.compared(before, after, images),
-            "clusters": {"count": len(seen.typical), "silhouette": seen.silhouette},
-            "trainings": divergence.trainings({"self-supervised": [trained]}),
-        }
-        facts |= run.concerns(facts, {}, [])
-        with staged_file(folder / "backbone.keras") as path:
-            backbone_of(model).save(path)
-        run.write_history(folder, trained.history)
-        gallery.write(folder, seen, images["all"], facts, config.seed)
-        write_text(folder / "run.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+        before = pretext.figures(model, images, tasks.first, config.fit)
+        title = f"{config.schedule} of {backbone.name} ({backbone.weights})"
+        say(schedule.table(title, described, config.fit.budget))
+        plan = fit.TrainPlan(build, tasks, phases, [config.seed], config.fit, pairs=True)
+        model, (trained,) = fit.train(plan, images, folder=folder)
+        after = pretext.figures(model, images, tasks.first, config.fit)
+        facts = pretext.facts_of(config, backbone, model, trained, described)
+        facts |= pretext.compared(before, after, images)
+        pretext.write(folder, model, pile, images, facts | {"out": str(config.out)}, trained)
     tell(facts["said"])
     tell(f"backbone: {config.out / 'backbone.keras'}\nreport: {config.out / 'report.html'}")
     return config.out
@@ -151,6 +119,6 @@ def main(config: Config) -> Path:
 if __name__ == "__main__":
     import tyro
 
-    from graft.recipes.runs.run import exit_code
+    from graft.recipes.runs.writing import exit_code
 
     raise SystemExit(exit_code(main(tyro.cli(Config))))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graft.recipes.adapt.selection import Criterion
-from graft.recipes.runs.text_settings import TextConfig
+from graft.recipes.runs.options import TextConfig
 
 METHODS = ("dann", "cdan", "coral", "mmd", "pseudo_label")
 OTHERS = ("per_class", "fraction", "compare_scratch", "scratch_epochs", "blocks", "layer_decay")
@@ -63,17 +63,15 @@ def main(config: Config) -> Path:
     """Train, adapt, choose, measure, write the run directory and print the outcome; returns the
     directory.
     """
-    from graft.recipes.adapt import catalogue, compare, domains, outcome
-    from graft.recipes.data import splits
-    from graft.recipes.report import report
-    from graft.recipes.runs import run, text_run, workspace
-    from graft.recipes.tasks import tfidf
-    from graft.recipes.train import fit, schedule
-    from graft.zoo.backbones import encoders
+    from graft.recipes.adapt import catalogue, compare, domains
+    from graft.recipes.adapt.methods_compared import MethodsCompared
+    from graft.recipes.runs import experiment
+    from graft.recipes.runs.backbones import TextBackbone
+    from graft.recipes.tasks.group import Tasks
+    from graft.recipes.tasks.labels import SingleLabelTask
+    from graft.recipes.train import schedule
     from graft.zoo.errors import ConfigError
-    from graft.zoo.graph.stack import stack
     from graft.zoo.heads import heads
-    from graft.zoo.terminal import say
 
     config.check()
     config.fit.refuse("mixed_precision", "encoders of texts")
@@ -93,91 +91,25 @@ def main(config: Config) -> Path:
         )
     if not config.target:
         raise ConfigError("--target is missing: the texts without labels that the model is for")
-    row = encoders.find(config.backbone)
-    spec = config.weights or row.weights[0]
+    backbone = TextBackbone.chosen(config)
     phases = schedule.resolve(
         config.schedule, config.epochs, config.learning_rate, known=schedule.TEXT_SCHEDULES
     )
-    pair = domains.load_texts(config)
-    head = heads.single_label(pair.source.labels, dropout=config.dropout, hidden=config.hidden)
-    tokenizer, max_length = encoders.tokenizer(row), min(config.max_length, row.max_length)
-
-    def build(spec: str = spec):
-        return stack(encoders.build(row, spec), [head])
-
-    if workspace.finished(config.out, run.plain(config)):
-        return config.out
-    with workspace.workspace(config.out, run.plain(config), pair.content) as folder:
-        model = build()
-        described = fit.describe_phases(model, phases)
-        duplicates = splits.warn_of_concerns(
-            pair.source, pair.fingerprint, config.backbone, config.split_seed
-        )
-        texts, measured = domains.encode_both(
-            pair, tokenizer, head, inputs=[t.name for t in model.inputs], max_length=max_length
-        )
-        warnings, hinted = text_run.notice(head, texts, row, config)
-        own = {split: texts[split] for split in pair.source.splits}
-        floor = tfidf.measure([head], own, measured)
-        say(
-            schedule.table(
-                f"{config.schedule} of {row.name} ({spec})", described, config.fit.budget
-            )
-        )
-        seeds = range(config.seed, config.seed + config.seeds)
-        methods = (config.methods, config.strength, config.threshold)
-        # No validation data of the target say which epoch is best there: of every training the last
-        # one is kept.
-        plan = compare.Plan("source_only", *methods, phases, seeds, config.fit, keep="last")
-        store = workspace.store_beside(config.out, config.fit.cache)
-        found = compare.train(plan, build, head, texts, store, folder)
-        chosen, adaptation = outcome.decide(
-            folder, found, model, texts, measured, config.select, head.labels, "target", store
-        )
-        facts = outcome.facts_of(
-            "text-domain-adaptation", config, described, found, chosen, adaptation
-        ) | {
-            "modality": "text",
-            "backbone": text_run.describe_backbone(row, spec, model),
-            "data": text_run.describe_data(
-                pair.source,
-                own,
-                pair.made,
-                config,
-                pair.fingerprint,
-                duplicates,
-                max_length,
-                [head],
-            )
-            | {"target": domains.describe(pair, texts, measured), "hints": hinted},
-            "warnings": warnings,
-            "measure": {
-                "name": "accuracy",
-                "key": "accuracy",
-                "heads": [{"name": "accuracy", "key": "accuracy"}],
-            },
-        }
-        text_run.write(
-            folder,
-            model,
-            [head],
-            own,
-            tokenizer,
-            pair.source,
-            chosen.history,
-            facts,
-            floor,
-            measured,
-            unlabelled=texts["unlabelled"],
-        )
-        report.write(folder)
-    outcome.summarize(config.out)
-    return config.out
+    data = domains.load_texts(config)
+    head = heads.single_label(data.labels, dropout=config.dropout, hidden=config.hidden)
+    tasks = Tasks((SingleLabelTask(head),))
+    # No validation data of the target say which epoch is best there: of every training the last one
+    # is kept.
+    asked = (config.methods, config.strength, config.threshold)
+    plan = compare.Plan("source_only", *asked, keep="last")
+    training = MethodsCompared(plan, config.select, "target")
+    problem = experiment.Problem("text-domain-adaptation", data, tasks, backbone, phases, training)
+    return experiment.run(problem, config)
 
 
 if __name__ == "__main__":
     import tyro
 
-    from graft.recipes.runs.run import exit_code
+    from graft.recipes.runs.writing import exit_code
 
     raise SystemExit(exit_code(main(tyro.cli(Config))))

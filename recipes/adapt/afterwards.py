@@ -1,4 +1,4 @@
-"""Adapting a trained model with nothing but unlabelled pictures of the target: no source data are
+"""Adapting a trained model with nothing but unlabelled images of the target: no source data are
 needed any more.
 """
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.recipes.codecs.images import Images
+from graft.recipes.codecs.examples import Examples
 from graft.recipes.feed import pipeline
 from graft.zoo.errors import ConfigError
 from graft.zoo.terminal import progress
@@ -24,8 +24,8 @@ RANDOM = ("rate", "drop_path_rate", "stddev")
 """What Keras layers call how much they change at random: dropouts, stochastic depth, noise."""
 
 
-def adabn(model: "keras.Model", pictures: Images, batch_size: int, seed: int) -> None:
-    """Give every BatchNormalization of `model` the statistics of `pictures` (Li et al. 2018,
+def adabn(model: "keras.Model", images: Examples, batch_size: int, seed: int) -> None:
+    """Give every BatchNormalization of `model` the statistics of `images` (Li et al. 2018,
     arXiv:1603.04779).
 
     Raises:
@@ -35,10 +35,10 @@ def adabn(model: "keras.Model", pictures: Images, batch_size: int, seed: int) ->
     before = [(layer.trainable, layer.momentum) for layer in layers]
     for layer in layers:
         layer.trainable, layer.momentum = True, 0.0  # what it knows is the last batch
-    order = pipeline.Order(len(pictures), batch_size, seed)
+    order = pipeline.Order(len(images), batch_size, seed)
     sums = [[0.0, 0.0] for _ in layers]
     with _nothing_random(model), progress("adabn", order.steps) as advance:
-        for inputs, _ in pipeline.training_batches(pictures, order):
+        for inputs, *_ in pipeline.training_batches(images, order):
             model(inputs, training=True)
             for layer, own in zip(layers, sums, strict=True):
                 mean, variance = np.float64(layer.moving_mean), np.float64(layer.moving_variance)
@@ -54,10 +54,10 @@ def adabn(model: "keras.Model", pictures: Images, batch_size: int, seed: int) ->
         layer.moving_variance.assign(square - mean**2)
 
 
-def tent(model: "keras.Model", pictures: Images, batch_size: int, seed: int) -> None:
-    """Make `model` surer of `pictures` by the scales and offsets of its BatchNormalizations.
+def tent(model: "keras.Model", images: Examples, batch_size: int, seed: int) -> None:
+    """Make `model` surer of `images` by the scales and offsets of its BatchNormalizations.
 
-    These use each batch's own statistics meanwhile, and keep those of all `pictures` (Wang et al.
+    These use each batch's own statistics meanwhile, and keep those of all `images` (Wang et al.
     2021, arXiv:2006.10726).
 
     Raises:
@@ -76,17 +76,17 @@ def tent(model: "keras.Model", pictures: Images, batch_size: int, seed: int) -> 
         layer.trainable = True
 
     @tf.function
-    def step(inputs):
+    def step(inputs: "tf.Tensor") -> None:
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(entropy(model(inputs, training=True)))
         optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
 
-    order = pipeline.Order(len(pictures), batch_size, seed)
+    order = pipeline.Order(len(images), batch_size, seed)
     with _nothing_random(model), progress("tent", order.steps) as advance:
-        for inputs, _ in pipeline.training_batches(pictures, order):
+        for inputs, *_ in pipeline.training_batches(images, order):
             step(inputs)
             advance()
-    adabn(model, pictures, batch_size, seed)
+    adabn(model, images, batch_size, seed)
 
 
 @contextlib.contextmanager

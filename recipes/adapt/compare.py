@@ -4,25 +4,23 @@ came out.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graft.recipes.adapt import catalogue, selection
-from graft.recipes.codecs.images import Images
-from graft.recipes.codecs.texts import Texts
-from graft.recipes.feed.cache import CacheSettings, PrefixCache
+from graft.recipes.codecs.examples import Examples
+from graft.recipes.feed.cache import PrefixCache
+from graft.recipes.feed.entries import CacheSettings
 from graft.recipes.feed.store import Store
-from graft.recipes.tasks import evaluation
+from graft.recipes.tasks.task import Task
 from graft.recipes.train import fit
-from graft.recipes.train.schedule import Phase
-from graft.recipes.train.settings import FitSettings
+from graft.recipes.train.settings import Keep, TrainPlan
 from graft.zoo.graph.cuts import split
 from graft.zoo.graph.stack import FEATURES, backbone_of
 from graft.zoo.graph.state import set_weights
-from graft.zoo.heads.heads import Head
 from graft.zoo.terminal import say
 
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ __all__ = ["Candidate", "Plan", "measure", "train"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained, and how.
+    """Which methods are compared, and with what.
 
     Attributes:
         baseline: what the training without unlabelled examples is called.
@@ -41,18 +39,14 @@ class Plan:
         strength: what the methods' losses count.
         threshold: how sure a label that is taken has to be; None: the method's own.
         keep: the epoch that is kept of every training, the baseline's too: the "best" by validation
-            data, or the "last" where no validation data say which is best for what the model is
-            for.
+            data, or the "last" where no validation data say which is best for what the model is for.
     """
 
     baseline: str
     methods: Sequence[str]
     strength: float
     threshold: float | None
-    phases: Sequence[Phase]
-    seeds: Sequence[int]
-    settings: FitSettings
-    keep: Literal["best", "last"] = "best"
+    keep: Keep = "best"
 
 
 @dataclass
@@ -78,49 +72,42 @@ class Candidate:
 
 def train(
     plan: Plan,
-    build: Callable[[], "keras.Model"],
-    head: Head,
-    images: Mapping[str, Images | Texts],
+    how: TrainPlan,
+    examples: Mapping[str, Examples],
     store: Store | None,
     folder: Path | None,
 ) -> list[Candidate]:
-    """The baseline first, then method after method, each with all seeds. `images` hold "train",
-    "validation", "unlabelled".
+    """The baseline first, then method after method, each with all seeds.
+
+    Args:
+        plan: what is compared.
+        how: the baseline's training.
+        examples: "train", "validation" and "unlabelled".
+        store, folder: as for `fit.train`.
 
     Raises:
         ConfigError: what a method needs is not there.
     """
-    counts = {"labelled": len(images["train"]), "unlabelled": len(images["unlabelled"])}
-    catalogue.check_batch(plan.methods, plan.settings.batch_size, counts)
+    counts = {"labelled": len(examples["train"]), "unlabelled": len(examples["unlabelled"])}
+    catalogue.check_batch(plan.methods, how.settings.batch_size, counts)
     late = [name for name in plan.methods if catalogue.METHODS[name].kind == "afterwards"]
     if late:
         from graft.recipes.adapt import afterwards
 
-        model = build()
+        model = how.build()
         for name in late:
             afterwards.normalizations(model, name)  # refuses before anything is trained
     found: list[Candidate] = []
     for name in (plan.baseline, *plan.methods):
         say(f"method: {name}")
-        if name in catalogue.METHODS and catalogue.METHODS[name].kind == "afterwards":
-            found += _afterwards(name, plan, build(), images["unlabelled"], found)
+        if name in late:
+            found += _afterwards(name, plan, how, examples["unlabelled"], found)
             continue
-        method = (
-            None if name == plan.baseline else catalogue.maker(name, plan.strength, plan.threshold)
-        )
-        _, trained = fit.train(
-            build,
-            head,
-            plan.phases,
-            images,
-            plan.seeds,
-            plan.settings,
-            store=store,
-            folder=folder,
-            name=name,
-            method=method,
-            keep=plan.keep,
-        )
+        method = None
+        if name != plan.baseline:
+            method = catalogue.maker(name, plan.strength, plan.threshold)
+        asked = replace(how, method=method, keep=plan.keep)
+        _, trained = fit.train(asked, examples, name=name, store=store, folder=folder)
         found += [
             Candidate(
                 name,
@@ -140,44 +127,46 @@ def train(
 def measure(
     candidates: Sequence[Candidate],
     model: "keras.Model",
-    images: Mapping[str, Images | Texts],
-    measured: Images | Texts | None,
+    task: Task,
+    examples: Mapping[str, Examples],
     store: Store | None = None,
 ) -> Callable[[str], dict]:
     """Write each candidate's figures: what it can be chosen by, its accuracy on "test", and on the
-    labelled examples `measured`.
+    labelled examples "measured" where there are any.
 
     What a backbone that all candidates share makes of the examples is kept in `store`. Returns what
-    looked: the name of a part ("measured" for those) -> `features` (what the last dense layer
-    receives) `(n, width)` and `outputs` `(n, labels)` of its examples, with the weights that
-    `model` has then.
+    looked: the name of a part -> `features` (what the last dense layer receives) `(n, width)` and
+    `outputs` `(n, labels)` of its examples, with the weights that `model` has then.
     """
-    parts = {name: part for name, part in images.items() if name != "train"}
-    if measured is not None:
-        parts["measured"] = measured
+    parts = {name: part for name, part in examples.items() if name != "train"}
+    truth = {
+        name: part.targets[task.name].argmax(-1)
+        for name, part in parts.items()
+        if name != "unlabelled"
+    }
     look = _viewer(model, parts, candidates, store)
     for candidate in candidates:
         set_weights(model, candidate.weights)
         own, others = look("validation"), look("unlabelled")
-        truth = images["validation"].targets.argmax(-1)
-        right = np.float64(own["outputs"].argmax(-1) == truth)
+        right = np.float64(own["outputs"].argmax(-1) == truth["validation"])
         candidate.figures = {
             "labelled": float(right.mean()),
             "information": selection.information(others["outputs"]),
             "iwv": selection.importance_weighted(own["features"], right, others["features"]),
-            "test": evaluation.accuracy(look("test")["outputs"], images["test"].targets),
+            "test": float(np.mean(look("test")["outputs"].argmax(-1) == truth["test"])),
             "accuracy": None,
         }
-        if measured is not None:
-            outputs = look("measured")["outputs"]
-            candidate.figures["accuracy"] = evaluation.accuracy(outputs, measured.targets)
-            candidate.figures["right"] = outputs.argmax(-1) == measured.targets.argmax(-1)
-            candidate.figures["recall"] = _recalls(outputs, measured.targets)
+        if "measured" in parts:
+            said = look("measured")["outputs"].argmax(-1)
+            candidate.figures["right"] = said == truth["measured"]
+            candidate.figures["accuracy"] = float(np.mean(candidate.figures["right"]))
+            labels = len(task.labels)
+            candidate.figures["recall"] = _recalls(said, truth["measured"], labels)
     return look
 
 
 def _viewer(
-    model, parts: Mapping[str, Images | Texts], candidates: Sequence[Candidate], store: Store | None
+    model, parts: Mapping[str, Examples], candidates: Sequence[Candidate], store: Store | None
 ) -> Callable[[str], dict]:
     """What looks at the parts by name, traced once; where all candidates have one backbone, what
     that gives is computed once, and kept in the `store`, or without one in memory.
@@ -217,32 +206,35 @@ def _seeing(model: "keras.Model") -> "keras.Model":
 
 
 def _afterwards(
-    name: str, plan: Plan, model, pictures, found: Sequence[Candidate]
+    name: str,
+    plan: Plan,
+    how: TrainPlan,
+    unlabelled: Examples,
+    found: Sequence[Candidate],
 ) -> list[Candidate]:
     from graft.recipes.adapt import afterwards
 
-    adapted = []
+    adapt = getattr(afterwards, catalogue.METHODS[name].of)
+    model, adapted = how.build(), []
     for before in [candidate for candidate in found if candidate.method == plan.baseline]:
         start = time.perf_counter()
         set_weights(model, before.weights)
-        getattr(afterwards, catalogue.METHODS[name].of)(
-            model, pictures, plan.settings.batch_size, before.seed
-        )
-        seconds = before.seconds + time.perf_counter() - start
-        kept = {**before.kept, "adapted": name}
-        weights, diverged = model.get_weights(), before.diverged
+        adapt(model, unlabelled, how.settings.batch_size, before.seed)
         adapted.append(
-            Candidate(
-                name, before.seed, weights, before.history, before.phases, seconds, kept, diverged
+            replace(
+                before,
+                method=name,
+                weights=model.get_weights(),
+                seconds=before.seconds + time.perf_counter() - start,
+                kept={**before.kept, "adapted": name},
+                figures={},
             )
         )
     return adapted
 
 
-def _recalls(outputs: np.ndarray, targets: np.ndarray) -> list[float | None]:
+def _recalls(said: np.ndarray, truth: np.ndarray, labels: int) -> list[float | None]:
     """Of each label, the share of its examples that are found; None where it has none."""
-    truth, said = targets.argmax(-1), outputs.argmax(-1)
     return [
-        float(np.mean(said[truth == c] == c)) if (truth == c).any() else None
-        for c in range(targets.shape[-1])
+        float(np.mean(said[truth == c] == c)) if (truth == c).any() else None for c in range(labels)
     ]

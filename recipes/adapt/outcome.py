@@ -10,13 +10,11 @@ import numpy as np
 
 from graft.recipes.adapt import selection
 from graft.recipes.adapt.compare import Candidate, measure
-from graft.recipes.codecs.images import Images
-from graft.recipes.codecs.texts import Texts
-from graft.recipes.feed.store import Store
-from graft.recipes.runs import run
-from graft.recipes.tasks import evaluation
-from graft.recipes.train import divergence
-from graft.zoo.files import one_line_if_damaged
+from graft.recipes.codecs.examples import Examples
+from graft.recipes.report.run_file import read_run
+from graft.recipes.runs.problem import Experiment
+from graft.recipes.tasks import verdicts
+from graft.zoo.files import one_line_if_damaged, save_arrays
 from graft.zoo.graph.state import set_weights
 from graft.zoo.terminal import tell
 
@@ -28,7 +26,6 @@ __all__ = [
     "decide",
     "describe",
     "embed",
-    "facts_of",
     "summarize",
     "table",
     "write_map",
@@ -66,33 +63,34 @@ LEGEND = (
 
 
 def decide(
-    folder: Path,
+    experiment: Experiment,
     candidates: Sequence[Candidate],
-    model: "keras.Model",
-    images: Mapping[str, Images | Texts],
-    measured: Images | Texts | None,
+    examples: Mapping[str, Examples],
     criterion: selection.Criterion,
-    labels: Sequence[str],
     where: str,
-    store: Store | None = None,
 ) -> tuple[Candidate, dict]:
-    """Measure the `candidates` (the first is of the baseline), choose one, set `model` to it, write
-    the map.
+    """Measure the `candidates` (the first is of the baseline), choose one, write the map.
 
-    `where` says what the examples `measured` are called; what a backbone that all share makes of
-    them is kept in `store`. Returns the chosen one and what `describe` says.
+    Args:
+        experiment: that they were trained for.
+        candidates: of all methods and seeds.
+        examples: by split; "measured" are the labelled ones that the model is for.
+        criterion: what the choice is made by.
+        where: what the "measured" examples are called.
+
+    Returns:
+        The chosen one and what `describe` says.
     """
-    look = measure(candidates, model, images, measured, store)
-    chosen = candidates[
-        selection.choose([{"method": c.method, **c.figures} for c in candidates], criterion)
-    ]
+    task, model = experiment.problem.tasks.first, experiment.build("none", mixed=False)
+    look = measure(candidates, model, task, examples, experiment.store)
+    figures = [{"method": c.method, **c.figures} for c in candidates]
+    chosen = candidates[selection.choose(figures, criterion)]
     baseline = candidates[0].method
     plain = next(c for c in candidates if (c.method, c.seed) == (baseline, chosen.seed))
-    sides = {"validation": images["validation"]}
-    sides |= {"unlabelled": images["unlabelled"]} if measured is None else {"measured": measured}
-    write_map(folder, model, (plain, chosen), sides, look)
-    set_weights(model, chosen.weights)
-    return chosen, describe(candidates, chosen, criterion, labels, baseline, where)
+    other = "measured" if "measured" in examples else "unlabelled"
+    sides = {name: examples[name].targets[task.name] for name in ("validation", other)}
+    write_map(experiment.folder, model, (plain, chosen), sides, look)
+    return chosen, describe(candidates, chosen, criterion, task.labels, where)
 
 
 def describe(
@@ -100,12 +98,12 @@ def describe(
     chosen: Candidate,
     criterion: selection.Criterion,
     labels: Sequence[str],
-    baseline: str,
     where: str,
 ) -> dict:
     """The facts of a run: a row for each candidate, how the model was chosen, the verdict of every
     method.
     """
+    baseline = candidates[0].method
     rows = [
         {"method": c.method, "seed": c.seed, "seconds": c.seconds, **c.figures} for c in candidates
     ]
@@ -129,7 +127,7 @@ def describe(
         return [row[key] for row in rows if row["method"] == method]
 
     facts["verdicts"] = {
-        method: evaluation.adapting(
+        method: verdicts.adapting(
             method,
             baseline,
             of(method, "accuracy"),
@@ -156,33 +154,6 @@ def describe(
         for label, a, b in zip(labels, with_none, with_it, strict=True)
     ]
     return facts
-
-
-def facts_of(
-    recipe: str,
-    config,
-    schedule: Sequence[dict],
-    candidates: Sequence[Candidate],
-    chosen: Candidate,
-    adaptation: Mapping,
-) -> dict:
-    """What run.json holds of a run that compared methods, whatever its data are; `schedule`
-    describes the phases.
-    """
-    return {
-        "recipe": recipe,
-        **run.environment(),
-        "config": run.plain(config),
-        **run.shipped(chosen, config.schedule, schedule),
-        "test_accuracy_by_seed": [
-            c.figures["test"] for c in candidates if c.method == chosen.method
-        ],
-        "trainings": divergence.trainings(
-            {c.method: [o for o in candidates if o.method == c.method] for c in candidates}
-        ),
-        "verdict": None,
-        "adaptation": adaptation,
-    }
 
 
 def table(facts: Mapping) -> str:
@@ -227,7 +198,7 @@ def summarize(folder: Path) -> None:
     """Print the outcome of a run to stdout: the methods, the choice, what it gained, where things
     are.
     """
-    content = run.read(folder)
+    content = read_run(folder)
     with one_line_if_damaged(Path(folder) / "run.json"):
         _tell_outcome(Path(folder), content)
 
@@ -256,7 +227,7 @@ def write_map(
     folder: Path,
     model: "keras.Model",
     pair: tuple[Candidate, Candidate],
-    sides: Mapping[str, Images | Texts],
+    sides: Mapping[str, np.ndarray],
     look: Callable[[str], dict],
     seed: int = 0,
 ) -> None:
@@ -268,7 +239,7 @@ def write_map(
     rng = np.random.default_rng(seed)
     taken = [np.sort(rng.permutation(len(side))[:MAPPED]) for side in sides.values()]
     labels = [
-        np.where(side.targets.any(-1), side.targets.argmax(-1), -1)[rows]
+        np.where(np.isnan(side).any(-1), -1, side.argmax(-1))[rows]
         for side, rows in zip(sides.values(), taken, strict=True)
     ]
     places = {}
@@ -277,7 +248,7 @@ def write_map(
         features = [look(side)["features"][rows] for side, rows in zip(sides, taken, strict=True)]
         places[name] = np.concatenate(embed(features, seed))
     domain = np.repeat([0, 1], [len(rows) for rows in taken])
-    run.save_arrays(folder / "map.npz", **places, domain=domain, label=np.concatenate(labels))
+    save_arrays(folder / "map.npz", **places, domain=domain, label=np.concatenate(labels))
 
 
 def embed(features: Sequence[np.ndarray], seed: int = 0) -> list[np.ndarray]:

@@ -1,23 +1,42 @@
-"""What a backbone knows of pictures without labels, before and after it has learned from them."""
+"""What a backbone knows of images without labels, before and after it has learned from them."""
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graft.recipes.adapt import gallery
+from graft.recipes.adapt.domains import Pile
 from graft.recipes.codecs.augmentation import MIXERS
-from graft.recipes.codecs.images import Images, take
+from graft.recipes.codecs.images import Images
+from graft.recipes.data import reading
 from graft.recipes.feed import pipeline
+from graft.recipes.report.run_file import SCHEMA
+from graft.recipes.runs import divergence, writing
+from graft.recipes.tasks.task import Task
 from graft.recipes.train import fit
+from graft.recipes.train.fit import Trained
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.errors import ConfigError
-from graft.zoo.graph.stack import FEATURES
+from graft.zoo.files import staged_file, write_text
+from graft.zoo.graph.stack import FEATURES, backbone_of
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["check", "check_head", "check_reach", "compared", "features", "figures"]
+__all__ = [
+    "check",
+    "check_head",
+    "check_reach",
+    "compared",
+    "facts_of",
+    "features",
+    "figures",
+    "write",
+]
 
 TEMPERATURES = (1e-4, 1e4)
 """Below the first a softmax in float32 sees the nearest pair alone, above the last all pairs
@@ -26,7 +45,7 @@ alike.
 SEED = 1
 """Of the random changes by which models are compared; those of the validation loss have another."""
 LARGEST = 512
-"""Validation pictures among which the other version is to be found."""
+"""Validation images among which the other version is to be found."""
 PROBED = 2000
 """Pictures, at most, whose nearest neighbours are asked for their label: each is compared with
 each.
@@ -46,7 +65,7 @@ def check(settings: FitSettings) -> None:
     mixer = next((name for name in settings.augment if name in MIXERS), None)
     if mixer is not None:
         raise ConfigError(
-            f"--augment {mixer} joins two pictures, and pairs are versions of one: leave it out"
+            f"--augment {mixer} joins two images, and pairs are versions of one: leave it out"
         )
     # A batch is all first versions and then all second ones: each device would get one half of
     # every pair.
@@ -94,40 +113,100 @@ def check_reach(phases: Sequence[Phase]) -> None:
 
 
 def features(model: "keras.Model", images: Images) -> np.ndarray:
-    """The pooled features of all pictures, `(n, width)`."""
+    """The pooled features of all images, `(n, width)`."""
     import keras
 
     return fit.predict(keras.Model(model.input, model.get_layer(FEATURES).output), images)[0]
 
 
 def figures(
-    model: "keras.Model", images: Mapping[str, Images], settings: FitSettings
+    model: "keras.Model", images: Mapping[str, Images], task: Task, settings: FitSettings
 ) -> dict[str, float]:
-    """ "pairs": how often, of two changed versions of each validation picture, the second is the
+    """ "pairs": how often, of two changed versions of each validation image, the second is the
     nearest to the first among all second ones; "probe": where labels are known, how often nearest
-    neighbours share it, among PROBED pictures at most.
+    neighbours share it, among PROBED images at most.
     """
     from sklearn.preprocessing import normalize
 
-    from graft.recipes.grid.transferability import knn_accuracy
+    from graft.recipes.adapt.transferability import knn_accuracy
 
     validation = images["validation"]
     count = min(len(validation), LARGEST)
     order = pipeline.Order(count, count, SEED)
     ((pixels, _),) = pipeline.paired_batches(validation, order, settings.augment)
-    rows = features(
-        model,
-        Images(np.asarray(pixels), np.zeros((2 * count, 1), np.float32), ("",) * 2 * count, ()),
-    )
+    rows = features(model, Images(np.asarray(pixels), {}, ("",) * 2 * count))
     rows = normalize(rows)
     first, second = rows[:count], rows[count:]
     found = {"pairs": float(np.mean((first @ second.T).argmax(-1) == np.arange(count)))}
-    if validation.targets.any():
+    if task.labels:
         everything = images["all"]
         rows = np.sort(np.random.default_rng(SEED).permutation(len(everything))[:PROBED])
-        some = take(everything, rows)
-        found["probe"] = knn_accuracy(features(model, some), some.classes)
+        some = everything.take(rows)
+        found["probe"] = knn_accuracy(features(model, some), some.targets[task.name].argmax(-1))
     return found
+
+
+def facts_of(
+    config: Any, backbone: Any, model: "keras.Model", trained: Trained, described: Sequence[Mapping]
+) -> dict:
+    """What run.json says of a training on pairs.
+
+    Args:
+        config: of the recipe.
+        backbone: that learned.
+        model: with its weights.
+        trained: the training.
+        described: the phases.
+    """
+    return {
+        "schema": SCHEMA,
+        "recipe": "self-supervised",
+        "modality": "image",
+        "tasks": {},
+        **writing.environment(),
+        "config": writing.plain(config),
+        **writing.shipped(trained, config.schedule, described),
+        "backbone": backbone.describe(model),
+        "trainings": divergence.trainings({"self-supervised": [trained]}),
+    }
+
+
+def write(
+    folder: Path,
+    model: "keras.Model",
+    pile: Pile,
+    images: Mapping[str, Images],
+    facts: dict,
+    trained: Trained,
+) -> None:
+    """Write the run: the backbone, run.json, and what it makes of the images.
+
+    Args:
+        folder: of the run.
+        model: with the weights that ship.
+        pile: what was learned from.
+        images: "all" of them.
+        facts: for run.json.
+        trained: the training.
+    """
+    everything, config = images["all"], facts["config"]
+    seen = gallery.look(features(model, everything), config["clusters"], config["seed"])
+    facts = facts | {
+        "data": {
+            "source": config["data"],
+            "fingerprint": pile.fingerprint,
+            "pictures": len(everything),
+            "skipped": list(everything.skipped),
+            **reading.record(pile, {"all": everything}),
+        },
+        "clusters": {"count": len(seen.typical), "silhouette": seen.silhouette},
+    }
+    facts |= writing.concerns(facts, {}, [])
+    with staged_file(folder / "backbone.keras") as path:
+        backbone_of(model).save(path)
+    writing.write_history(folder, trained.history)
+    gallery.write(folder, seen, everything, facts, config["seed"])
+    write_text(folder / "run.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
 
 def compared(
@@ -139,7 +218,7 @@ def compared(
         "after": after["pairs"],
         "count": min(len(images["validation"]), LARGEST),
     }
-    said = f"The second version of a picture is found in {_change(before, after, 'pairs')}."
+    said = f"The second version of a image is found in {_change(before, after, 'pairs')}."
     probe = None
     if "probe" in after:
         probe = {"before": before["probe"], "after": after["probe"]}

@@ -119,7 +119,7 @@ def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str])
     modality, config = plan.kind(entries), plan.config_of(planned)
     source = plan.source_of(config, modality)
     fingerprint = splits.fingerprint(splits.complete(source, config.split_seed)[0])
-    precisions = options.quantize or (("dynamic",) if modality == "text" else ("int8",))
+    precisions = options.quantize or plan.SIDES[modality].precisions
     files = grid.Files(options.formats, precisions) if options.formats else None
     made = grid.Grid(
         planned, options.out, budget, files, options.workers, options.ray, grid.typed(typed)

@@ -104,7 +104,7 @@ def judge(options: Options) -> "tuple[dict, Score | None]":
     figure.
     """
     from graft.export.sessions import open_artifact
-    from graft.recipes.runs import own_model
+    from graft.recipes.commands import own_model
     from graft.recipes.runs.session import OpenedModel
     from graft.zoo.files import unchanged
 
@@ -119,7 +119,7 @@ def judge(options: Options) -> "tuple[dict, Score | None]":
 
 def _judged(model: "OpenedModel", options: Options) -> "tuple[dict, Score | None]":
     from graft.export.sessions import is_own
-    from graft.recipes.runs import own_model
+    from graft.recipes.commands import own_model
     from graft.recipes.runs.sources import load_labelled
     from graft.zoo.terminal import warn
 
@@ -156,7 +156,7 @@ def _tasks(
     Raises:
         ConfigError: its answers choose no label.
     """
-    from graft.recipes.runs.own_model import other_label
+    from graft.recipes.commands.own_model import other_label
     from graft.recipes.tasks.group import Tasks
     from graft.recipes.tasks.labels import SingleLabelTask
     from graft.zoo.errors import ConfigError

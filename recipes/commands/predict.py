@@ -71,7 +71,8 @@ def command(arguments: Sequence[str]) -> int:
     import tyro
 
     from graft.export.sessions import open_artifact
-    from graft.recipes.runs import own_model, predict_outputs
+    from graft.recipes.commands import own_model
+    from graft.recipes.runs import predict_outputs
     from graft.recipes.runs.session import OpenedModel
     from graft.zoo.errors import ConfigError
     from graft.zoo.terminal import tell_row

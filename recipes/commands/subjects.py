@@ -114,8 +114,9 @@ def check_run(path: Path) -> None:
 
 def of_keras_file(asked: Asked) -> "tuple[keras.Model, Subject]":
     """A Keras model of one's own, and what its files are checked with."""
+    from graft.recipes.commands import own_model
     from graft.recipes.commands.evaluate import provenance
-    from graft.recipes.runs import examples, own_model
+    from graft.recipes.runs import examples
     from graft.zoo.backbones.own import load_own
     from graft.zoo.heads.table import find_kind
     from graft.zoo.labels import read_labels
@@ -178,8 +179,8 @@ def _both_labels(data: str, labels: Sequence[str]) -> tuple[str, ...]:
     """`labels`, or of one label and data with two classes both names, the one that was given
     last.
     """
+    from graft.recipes.commands import own_model
     from graft.recipes.data import sources
-    from graft.recipes.runs import own_model
 
     both = own_model.other_label(labels, sources.load(data, to_train=False).labels)
     return both if both else tuple(labels)
@@ -187,7 +188,7 @@ def _both_labels(data: str, labels: Sequence[str]) -> tuple[str, ...]:
 
 def _ask_for_pixels(asked: Asked, model: "keras.Model", examples: Examples, name: str) -> None:
     """Warn where the model is right about as often as chance is: it may expect other pixels."""
-    from graft.recipes.runs import own_model
+    from graft.recipes.commands import own_model
 
     def answers(pixels: np.ndarray) -> np.ndarray:
         return np.asarray(model(pixels, training=False))

@@ -75,7 +75,7 @@ def suggest(options: Options) -> list[dict]:
 def _print(rows: Sequence[Mapping]) -> None:
     from rich.table import Table
 
-    from graft.recipes.grid.transferability import SCORES
+    from graft.recipes.adapt.transferability import SCORES
     from graft.recipes.report.wording import duration
     from graft.zoo.terminal import draw, table_row
 

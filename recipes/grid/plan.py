@@ -4,13 +4,13 @@
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from graft.export import probe
-from graft.zoo.errors import ConfigError, GraftError, UnknownName
+from graft.zoo.errors import ConfigError, GraftError
 
 if TYPE_CHECKING:
     from graft.recipes.data.sources import Source
@@ -34,7 +34,6 @@ __all__ = [
 
 BASELINE = "scratch"
 """The schedule that every other one is compared with; it is always in the grid."""
-RECIPES = {"image": "image-classification", "text": "text-classification"}
 OF_RUNS = ("model.keras", "backbone.keras")
 """What every run calls its models."""
 OF_CELLS = (
@@ -53,17 +52,6 @@ OF_TRANSFER = ("--learning-rate", "--layer-decay", "--blocks")
 """Options that suit a pretrained backbone: training from scratch keeps its own, or the baseline
 would be hobbled.
 """
-
-
-class _Data(Protocol):
-    """Where labelled examples are; of the columns of a table, pictures have a path and sentences a
-    text.
-    """
-
-    data: str
-    path_column: str
-    text_column: str
-    label_column: str
 
 
 @dataclass(frozen=True)
@@ -121,6 +109,11 @@ class Plan:
     options: tuple[str, ...]
 
     @property
+    def side(self) -> "Side":
+        """What a grid of this modality is like."""
+        return SIDES[kind(self.entries)]
+
+    @property
     def entries(self) -> tuple[Entry, ...]:
         """The backbones, each once."""
         return tuple(dict.fromkeys(cell.entry for cell in self.cells))
@@ -165,17 +158,9 @@ def absolute(name: str) -> str:
 
 def modality(entry: Entry) -> str:
     """ "image" or "text"."""
-    from graft.zoo.backbones import encoders
-    from graft.zoo.backbones import table as backbone_table
+    from graft.recipes.runs.backbones import modality_of
 
-    try:
-        return backbone_table.find(entry.backbone).modality
-    except UnknownName as error:
-        try:
-            encoders.find(entry.backbone)
-        except UnknownName as of_texts:
-            raise (error if error.nearest or not of_texts.nearest else of_texts) from None
-        return "text"
+    return modality_of(entry.backbone)
 
 
 def kind(entries: Sequence[Entry]) -> str:
@@ -217,7 +202,7 @@ def plan(
                 f"{option} stands behind --, but every training of a grid has its own: leave it "
                 "away there"
             )
-    recipe = RECIPES[kind(backbones)]
+    recipe = SIDES[kind(backbones)].recipe
     if not seeds:
         raise ConfigError("the number of seeds must be at least 1")
     fractions = [*fractions, 1.0]  # whose figures everything else is compared with
@@ -248,7 +233,8 @@ def check(grid: Plan) -> Mapping[str, object]:
     from graft.zoo.backbones import encoders, weights
     from graft.zoo.backbones import table as backbone_table
 
-    known = schedule.SCHEDULES if grid.recipe == RECIPES["image"] else schedule.TEXT_SCHEDULES
+    of_texts = grid.side.of_texts
+    known = schedule.TEXT_SCHEDULES if of_texts else schedule.SCHEDULES
     rows = {}
     for cell in grid.cells:
         config = config_of(grid, cell)
@@ -262,7 +248,7 @@ def check(grid: Plan) -> Mapping[str, object]:
         schedule.resolve(cell.schedule, *given, known=known)
         if cell.entry.name in rows:
             continue
-        if grid.recipe == RECIPES["text"]:
+        if of_texts:
             rows[cell.entry.name] = encoders.find(cell.entry.backbone)
             continue
         row = backbone_table.find(cell.entry.backbone)
@@ -288,17 +274,49 @@ def config_of(grid: Plan, cell: Cell | None = None):
     return tyro.cli(recipe.Config, args=arguments, prog="graft bench ... --")
 
 
-def source_of(asked: _Data, modality: str) -> "Source":
-    """The data that a Config or the options of a command ask for, as examples with a label, or with
+def source_of(asked: Any, modality: str) -> "Source":
+    """The data that a Config or the options of a command ask for, as records with a label, or with
     several.
     """
-    from graft.recipes.data import sentences, sources
+    return SIDES[modality].load(asked)
 
-    if modality == "text":
-        columns = sentences.Columns(asked.text_column, asked.label_column)
-        several = getattr(asked, "multi_label", False)
-        return sentences.load(asked.data, need=("label",), columns=columns, several=several)
+
+def _texts(asked: Any) -> "Source":
+    from graft.recipes.data import sentences
+
+    columns = sentences.Columns(asked.text_column, asked.label_column)
+    several = getattr(asked, "multi_label", False)
+    return sentences.load(asked.data, need=("label",), columns=columns, several=several)
+
+
+def _images(asked: Any) -> "Source":
+    from graft.recipes.data import sources
+
     return sources.load(asked.data, path_column=asked.path_column, label_column=asked.label_column)
+
+
+@dataclass(frozen=True)
+class Side:
+    """What a grid of one modality is like.
+
+    Attributes:
+        recipe: that trains its cells.
+        load: reads the data that a Config asks for.
+        precisions: of the smaller files that are exported by default.
+        of_texts: whether schedules and backbones are those of texts, which are not augmented.
+    """
+
+    recipe: str
+    load: "Callable[[Any], Source]"
+    precisions: tuple[str, ...]
+    of_texts: bool
+
+
+SIDES = {
+    "image": Side("image-classification", _images, ("int8",), False),
+    "text": Side("text-classification", _texts, ("dynamic",), True),
+}
+"""By modality."""
 
 
 def weights_of(grid: Plan) -> dict[str, str]:

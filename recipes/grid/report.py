@@ -6,7 +6,8 @@ import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from graft.recipes.grid import analysis, picture, transferability
+from graft.recipes.adapt import transferability
+from graft.recipes.grid import analysis, picture
 from graft.recipes.grid.ledger import columns
 from graft.recipes.grid.rows import DIVERGED, has_figures, missing_files
 from graft.zoo.files import staged_file, write_text

@@ -189,7 +189,7 @@ def _settings(trial: "optuna.Trial", content: Mapping) -> list[str]:
     ]
     if last["train"] not in ("head", "all"):
         options += ["--blocks", str(trial.suggest_int("blocks", 1, last["total_blocks"]))]
-    if content.get("modality") != "text":
+    if not plan.SIDES[content["modality"]].of_texts:
         chosen = trial.suggest_categorical("augment", AUGMENTATIONS)
         options += ["--augment", *(chosen.split() if chosen != "none" else ())]
     return options

@@ -5,13 +5,14 @@ trained.
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from graft.recipes.codecs import images
+from graft.recipes.adapt import transferability
 from graft.recipes.data import splits
 from graft.recipes.data.sources import Source
-from graft.recipes.grid import plan, transferability
+from graft.recipes.grid import plan
 from graft.zoo.errors import ConfigError
 from graft.zoo.terminal import progress
 
@@ -123,47 +124,23 @@ def _features(entry: plan.Entry, source, image_size: int | None, skip_bad: bool)
     """
     import keras
 
-    from graft.recipes.codecs import texts
     from graft.recipes.feed import pipeline
+    from graft.recipes.runs import backbones
+    from graft.recipes.tasks.table import tasks_for
     from graft.recipes.train import fit
-    from graft.zoo.backbones import build as backbones
-    from graft.zoo.backbones import encoders
-    from graft.zoo.backbones import table as backbone_table
     from graft.zoo.graph.stack import FEATURES, stack
     from graft.zoo.heads import heads
 
-    head, own = heads.single_label(source.labels), None
-    if plan.modality(entry) == "text":
-        row = encoders.find(entry.backbone)
-        model = stack(encoders.build(row, entry.weights or row.weights[0]), [head])
-        tokenizer = encoders.tokenizer(row)
-        examples = texts.encode(
-            source.splits["train"],
-            tokenizer,
-            [head],
-            source.labels,
-            inputs=[t.name for t in model.inputs],
-            max_length=128,
-        )
-        classes = examples.targets.argmax(-1)
-    else:
-        row = backbone_table.find(entry.backbone)
-        size = image_size or row.image_size
-        spec = entry.weights or backbone_table.default_weights(row)
-        model = stack(backbones.build(row, image_size=size, weights=spec), [head])
-        examples = images.decode_examples(
-            source.splits["train"],
-            source.labels,
-            size,
-            skip_bad=skip_bad,
-            title=f"decode for {entry.name}",
-        )
-        classes = examples.classes
-        if entry.backbone.endswith(".keras"):
-            own = _own_head(Path(entry.backbone), examples)
+    tasks, own = tasks_for(heads.single_label(source.labels)), None
+    backbone = backbones.found(entry.backbone, entry.weights, image_size, skip_bad)
+    model = stack(backbone.build(), tasks.heads)
+    codec = backbone.codec(model)
+    examples = codec.encode(source.splits["train"], tasks, f"decode for {entry.name}")
+    classes = examples.targets[tasks.first.name].argmax(-1)
+    if entry.backbone.endswith(".keras"):
+        own = _own_head(Path(entry.backbone), examples)
     forward = fit.forward(keras.Model(model._inputs_struct, model.get_layer(FEATURES).output))
-    batches = (inputs for inputs, _ in pipeline.evaluation_batches(examples, BATCH))
-    features, seconds = _pass_over(forward, batches)
+    features, seconds = _pass_over(forward, pipeline.input_batches(examples, BATCH))
     return features, classes, seconds, own
 
 
@@ -182,7 +159,7 @@ def _pass_over(forward: Callable, batches: Iterable) -> tuple[np.ndarray, float]
     """
     parts, seconds, shapes, first = [], [], set(), None
 
-    def timed(inputs) -> np.ndarray:
+    def timed(inputs: Any) -> np.ndarray:
         start = time.perf_counter()
         rows = np.asarray(forward(inputs))
         shape = _shape(inputs)
@@ -205,7 +182,7 @@ def _shape(inputs) -> tuple:
     return tuple(tuple(array.shape) for array in arrays)
 
 
-def _own_head(path: Path, examples) -> np.ndarray | None:
+def _own_head(path: Path, examples: Any) -> np.ndarray | None:
     """What a model of the user's says itself, where that is probabilities."""
     from graft.recipes.train import fit
     from graft.zoo.backbones.own import load_keras

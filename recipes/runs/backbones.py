@@ -15,14 +15,17 @@ from graft.zoo.backbones import table as backbone_table
 from graft.zoo.backbones import weights as backbone_weights
 from graft.zoo.backbones.encoders import Encoder
 from graft.zoo.backbones.table import Backbone
+from graft.zoo.errors import UnknownName
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["ImageBackbone", "TextBackbone"]
+__all__ = ["ImageBackbone", "TextBackbone", "found", "modality_of"]
 
 LEAST_UPDATES = 100
 """Of a phase of a text encoder whose epochs nobody asked for."""
+MAX_LENGTH = 128
+"""Tokens of a text where nobody says how many."""
 
 
 @dataclass(frozen=True)
@@ -185,3 +188,46 @@ class TextBackbone:
             "licence": self.row.licence,
             "weights": encoders.describe(self.row, self.weights),
         }
+
+
+def found(
+    name: str, weights: str | None, image_size: int | None = None, skip_bad: bool = False
+) -> ImageBackbone | TextBackbone:
+    """The backbone of this name, of whatever modality, with its default weights where none are given.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    return BY_MODALITY[modality_of(name)](name, weights, image_size, skip_bad)
+
+
+def modality_of(name: str) -> str:
+    """What a backbone is for.
+
+    Raises:
+        UnknownName: there is no such backbone; says the nearest name.
+    """
+    try:
+        return backbone_table.find(name).modality
+    except UnknownName as error:
+        try:
+            encoders.find(name)
+        except UnknownName as of_texts:
+            raise (error if error.nearest or not of_texts.nearest else of_texts) from None
+        return TextCodec.modality
+
+
+def _images(
+    name: str, weights: str | None, image_size: int | None, skip_bad: bool
+) -> ImageBackbone:
+    row = backbone_table.find(name)
+    spec = weights or backbone_table.default_weights(row)
+    return ImageBackbone(row, spec, image_size or row.image_size, skip_bad)
+
+
+def _texts(name: str, weights: str | None, image_size: int | None, skip_bad: bool) -> TextBackbone:
+    row = encoders.find(name)
+    return TextBackbone(row, weights or row.weights[0], min(MAX_LENGTH, row.max_length))
+
+
+BY_MODALITY = {"image": _images, "text": _texts}

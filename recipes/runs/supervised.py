@@ -11,7 +11,7 @@ from graft.recipes.feed.pipeline import Order
 from graft.recipes.report import wording
 from graft.recipes.report.run_file import figures_by_task, read_run
 from graft.recipes.runs import divergence
-from graft.recipes.runs.experiment import Arm, Experiment, Outcome
+from graft.recipes.runs.problem import Arm, Experiment, Outcome
 from graft.recipes.tasks import verdicts
 from graft.recipes.tasks.task import Task
 from graft.recipes.train import fit, schedule

@@ -38,6 +38,7 @@ from graft.recipes.report.run_file import CONFUSION, SCHEMA, read_run
 from graft.recipes.report.shown_examples import keep_shown_examples
 from graft.recipes.runs import divergence
 from graft.recipes.runs.examples import CALIBRATION
+from graft.recipes.runs.problem import Experiment, Outcome
 from graft.recipes.tasks.counted_words import compare_with_counted_words
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.train import fit
@@ -48,8 +49,6 @@ from graft.zoo.terminal import warn
 
 if TYPE_CHECKING:
     import keras
-
-    from graft.recipes.runs.experiment import Experiment, Outcome
 
 __all__ = [
     "Shipped",
@@ -153,8 +152,8 @@ def exit_code(folder: Path) -> int:
 def write_run(
     folder: Path,
     model: "keras.Model",
-    experiment: "Experiment",
-    outcome: "Outcome",
+    experiment: Experiment,
+    outcome: Outcome,
     found: Mapping[str, Any],
 ) -> None:
     """Measure `model` on the validation and test examples and write all files but the report.
@@ -211,7 +210,7 @@ def write_run(
     write_facts(folder, content)
 
 
-def _describe_data(experiment: "Experiment", found: Mapping[str, Any], outcome: "Outcome") -> dict:
+def _describe_data(experiment: Experiment, found: Mapping[str, Any], outcome: Outcome) -> dict:
     """The data as they were used: counts by split and label, what was made, skipped, cut or found
     twice.
     """
@@ -250,7 +249,7 @@ def _describe_data(experiment: "Experiment", found: Mapping[str, Any], outcome: 
     return described
 
 
-def describe_target(experiment: "Experiment") -> dict:
+def describe_target(experiment: Experiment) -> dict:
     """The unlabelled examples as they were used, and those of the target that were measured on."""
     data, examples = experiment.problem.data, experiment.examples
     unlabelled, measured = examples["unlabelled"], examples.get("measured")
@@ -278,7 +277,7 @@ def with_membership(folder: Path, facts: Mapping, examples: Mapping[str, Example
 
 
 def _counted_words(
-    model: "keras.Model", experiment: "Experiment", outputs: Mapping, floor: Any
+    model: "keras.Model", experiment: Experiment, outputs: Mapping, floor: Any
 ) -> dict | None:
     """What counted words say of the examples that the model is for."""
     if floor is None:
@@ -380,7 +379,7 @@ def write_history(folder: Path, rows: Sequence[dict]) -> None:
 
 
 def _write_examples(
-    folder: Path, experiment: "Experiment", calibrated: Examples, seed: int = 0
+    folder: Path, experiment: Experiment, calibrated: Examples, seed: int = 0
 ) -> None:
     """Validation examples for parity and `calibrated` ones for the export's checks."""
     rng = np.random.default_rng(seed)

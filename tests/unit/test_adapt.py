@@ -670,7 +670,7 @@ def test_a_large_pile_stays_on_the_disk(monkeypatch, bad, tmp_path):
 
 
 def test_nearest_neighbours_are_asked_of_a_sample(monkeypatch):
-    from graft.recipes.grid import transferability
+    from graft.recipes.adapt import transferability
 
     asked = []
     monkeypatch.setattr(

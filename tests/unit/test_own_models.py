@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from graft.export.convert import onnx as to_onnx
-from graft.recipes.runs import own_model
+from graft.recipes.commands import own_model
 from graft.zoo.backbones.own import Meaning, foreign_file, load_keras, load_own
 from graft.zoo.errors import ArtifactError, ConfigError, GraftError
 

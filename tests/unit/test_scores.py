@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, r2_score
 
 from graft.export import evidence
-from graft.recipes.grid import transferability
+from graft.recipes.adapt import transferability
 from graft.recipes.tasks import head_evaluation
 from graft.zoo.heads import heads, neighbours, scores, spans
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from graft.recipes.grid import transferability
-from graft.recipes.grid.transferability import h_score, knn_accuracy, leep, log_me, scores
+from graft.recipes.adapt import transferability
+from graft.recipes.adapt.transferability import h_score, knn_accuracy, leep, log_me, scores
 
 SPREAD = (0.2, 1.0, 3.0)
 

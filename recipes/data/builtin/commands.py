@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from graft import zoo
-from graft.recipes.data.sentences import Sentence
+from graft.recipes.data.records import Sentence
 from graft.zoo.text import split_words
 
 __all__ = ["load"]
