@@ -238,10 +238,10 @@ def _holds(asked: Callable[[], bool], item: str) -> bool:
 
 
 def _images_in(folder: Path) -> Iterator[Path | BadInput]:
-    from graft.recipes.data.folders import images_below
+    from graft.recipes.data.folders import pictures_below
 
     tally, closed = Tally(), []
-    found = images_below(folder, folder, tally, onerror=closed.append)
+    found = pictures_below(folder, folder, tally, onerror=closed.append)
     yield from found
     for error in closed:
         yield BadInput(f"'{error.filename}' cannot be read: {_cause(error)}")
