@@ -33,7 +33,8 @@ from graft.zoo.errors import (
     NotApplicable,
     UnknownName,
 )
-from graft.zoo.files import staged_folder, write_text
+from graft.zoo.files.staging import staged_folder
+from graft.zoo.files.writing import write_text
 from graft.zoo.graph.stack import MASK
 from graft.zoo.heads import scores
 from graft.zoo.heads.scores import Score

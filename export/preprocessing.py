@@ -5,7 +5,7 @@ file of anyone, so it is read into what the rest relies on, or refused.
 from collections.abc import Mapping, Sequence
 
 from graft.zoo.errors import ArtifactError
-from graft.zoo.files import parse_json
+from graft.zoo.files.reading import parse_json
 
 __all__ = ["HINT", "KINDS", "read_preprocessing"]
 

@@ -93,7 +93,7 @@ def main(config: Config) -> Path:
     catalogue.check_length(config.fit)
     if not config.target:
         raise ConfigError("--target is missing: the pictures without labels that the model is for")
-    row = backbone_table.find(config.backbone)
+    row = backbone_table.find_backbone(config.backbone)
     spec = schedule.weights_for(
         config.schedule, config.weights, backbone_table.default_weights(row)
     )
@@ -104,7 +104,7 @@ def main(config: Config) -> Path:
     size = config.image_size or row.image_size
 
     def build(spec: str = spec):
-        return stack(backbones.build(row, image_size=size, weights=spec), [head])
+        return stack(backbones.build_backbone(row, image_size=size, weights=spec), [head])
 
     if workspace.finished(config.out, run.plain(config)):
         return config.out

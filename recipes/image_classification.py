@@ -68,7 +68,7 @@ def main(config: Config) -> Path:
     from graft.zoo.terminal import say
 
     config.check()
-    row = backbone_table.find(config.backbone)
+    row = backbone_table.find_backbone(config.backbone)
     spec = schedule.weights_for(
         config.schedule, config.weights, backbone_table.default_weights(row)
     )
@@ -88,7 +88,7 @@ def main(config: Config) -> Path:
 
     def build(spec: str, mixed: bool = config.fit.mixed_precision):
         with optimizer.precision(mixed):
-            return stack(backbones.build(row, image_size=size, weights=spec), [head])
+            return stack(backbones.build_backbone(row, image_size=size, weights=spec), [head])
 
     if workspace.finished(config.out, run.plain(config)):
         return config.out

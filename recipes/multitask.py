@@ -73,7 +73,7 @@ def main(config: Config) -> Path:
         raise ConfigError(
             "--weighting uncertainty finds the weights by itself: leave those in --tasks away"
         )
-    row = backbone_table.find(config.backbone)
+    row = backbone_table.find_backbone(config.backbone)
     spec = schedule.weights_for(
         config.schedule, config.weights, backbone_table.default_weights(row)
     )
@@ -90,7 +90,7 @@ def main(config: Config) -> Path:
 
     def build(head=together, spec: str = spec):
         return stack(
-            backbones.build(row, image_size=size, weights=spec),
+            backbones.build_backbone(row, image_size=size, weights=spec),
             head if head is together else [head],
         )
 

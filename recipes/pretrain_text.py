@@ -50,18 +50,19 @@ def main(config: Config) -> Path:
     from graft.recipes.runs import run
     from graft.recipes.train import fit, schedule
     from graft.recipes.train.settings import FitSettings, check_numbers
-    from graft.zoo import locks, text
-    from graft.zoo.backbones import encoders, weights
-    from graft.zoo.files import staged_folder
+    from graft.zoo import vocabularies
+    from graft.zoo.backbones import encoder_table, encoders, weights
+    from graft.zoo.files import leases
+    from graft.zoo.files.staging import staged_folder
     from graft.zoo.graph.stack import stack
     from graft.zoo.heads import heads
     from graft.zoo.terminal import say
 
     check_numbers(config)
-    lines = text.read_vocabulary(config.corpus)
-    teacher_row = encoders.find(config.teacher)
-    pieces = text.learn_word_pieces(lines, config.vocabulary)
-    tokenizer = text.word_piece(pieces, lowercase=True)
+    lines = vocabularies.read_vocabulary(config.corpus)
+    teacher_row = encoders.find_encoder(config.teacher)
+    pieces = vocabularies.learn_word_pieces(lines, config.vocabulary)
+    tokenizer = vocabularies.word_piece_tokenizer(pieces, lowercase=True)
     say(f"{len(lines):,} texts, {len(pieces):,} word pieces")
 
     def encoded(tokenizer, inputs):
@@ -79,8 +80,8 @@ def main(config: Config) -> Path:
         )
 
     mean = heads.Head("mean", "embedding", (), lambda features: features, None, list, None)
-    teacher = encoders.build(teacher_row)
-    asked = encoded(encoders.tokenizer(teacher_row), [t.name for t in teacher.inputs])
+    teacher = encoders.build_encoder(teacher_row)
+    asked = encoded(encoders.load_tokenizer(teacher_row), [t.name for t in teacher.inputs])
     vectors = fit.predict(stack(teacher, [mean]), asked)[0]
     wanted = np.zeros_like(vectors)
     wanted[asked.targets] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
@@ -97,7 +98,8 @@ def main(config: Config) -> Path:
         dropout=0.0,
     )
     student = keras.Model(
-        [backbone.input[name] for name in encoders.INPUTS], backbone.output["sequence_output"]
+        [backbone.input[name] for name in encoder_table.ENCODER_INPUTS],
+        backbone.output["sequence_output"],
     )
     head = heads.Head(
         "embedding",
@@ -108,7 +110,7 @@ def main(config: Config) -> Path:
         list,
         None,
     )
-    examples = encoded(tokenizer, encoders.INPUTS)
+    examples = encoded(tokenizer, encoder_table.ENCODER_INPUTS)
     chosen = np.random.default_rng(config.seed).permutation(len(lines)) < 1000
     splits = {
         name: _where(examples, part[examples.targets], wanted)
@@ -116,7 +118,7 @@ def main(config: Config) -> Path:
     }
     phases = (schedule.Phase("distil", "all", config.epochs, config.learning_rate),)
     settings = FitSettings(batch_size=config.batch_size, weight_decay=0.01, clip_norm=1.0)
-    with locks.hold(config.out), staged_folder(config.out, config.overwrite) as folder:
+    with leases.hold_lease(config.out), staged_folder(config.out, config.overwrite) as folder:
         _, (trained,) = fit.train(
             lambda: stack(student, [head]), head, phases, splits, [config.seed], settings
         )
@@ -131,9 +133,9 @@ def main(config: Config) -> Path:
             "size_bytes": (folder / "model.weights.h5").stat().st_size,
             "texts": len(lines),
             "config": run.plain(config),
-            "teacher": encoders.describe(teacher_row, "folder"),
+            "teacher": encoders.describe_encoder(teacher_row, "folder"),
             **run.environment(),
-            "sha256": weights.sha256(folder / "model.weights.h5"),
+            "sha256": weights.file_sha256(folder / "model.weights.h5"),
         }
         (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     print(

@@ -66,7 +66,8 @@ def main(config: Config) -> Path:
     from graft.recipes.train import divergence, fit, schedule
     from graft.zoo.backbones import build as backbones
     from graft.zoo.backbones import table as backbone_table
-    from graft.zoo.files import staged_file, write_text
+    from graft.zoo.files.staging import staged_file
+    from graft.zoo.files.writing import write_text
     from graft.zoo.graph.stack import backbone_of, stack
     from graft.zoo.heads import heads
     from graft.zoo.quiet import load_tensorflow
@@ -75,7 +76,7 @@ def main(config: Config) -> Path:
     config.check()
     pretext.check(config.fit)
     pretext.check_head(config.dimension, config.temperature)
-    row = backbone_table.find(config.backbone)
+    row = backbone_table.find_backbone(config.backbone)
     spec = schedule.weights_for(
         config.schedule, config.weights, backbone_table.default_weights(row)
     )
@@ -91,7 +92,7 @@ def main(config: Config) -> Path:
     size = config.image_size or row.image_size
 
     def build(spec: str = spec):
-        return stack(backbones.build(row, image_size=size, weights=spec), [head])
+        return stack(backbones.build_backbone(row, image_size=size, weights=spec), [head])
 
     if workspace.finished(config.out, run.plain(config)):
         return config.out

@@ -80,7 +80,7 @@ def main(config: Config) -> Path:
         raise ConfigError(f"--updates is a number of steps, 1 or more, not {config.updates}")
     if config.epochs is not None and config.updates != Config.updates:
         raise ConfigError("--epochs and --updates both say how long to train: choose one of them")
-    row = backbone_table.find(config.backbone)
+    row = backbone_table.find_backbone(config.backbone)
     spec = schedule.weights_for(
         config.schedule, config.weights, backbone_table.default_weights(row)
     )
@@ -93,7 +93,7 @@ def main(config: Config) -> Path:
     size = config.image_size or row.image_size
 
     def build(spec: str = spec):
-        return stack(backbones.build(row, image_size=size, weights=spec), [head])
+        return stack(backbones.build_backbone(row, image_size=size, weights=spec), [head])
 
     if workspace.finished(config.out, run.plain(config)):
         return config.out

@@ -93,17 +93,17 @@ def main(config: Config) -> Path:
         )
     if not config.target:
         raise ConfigError("--target is missing: the texts without labels that the model is for")
-    row = encoders.find(config.backbone)
+    row = encoders.find_encoder(config.backbone)
     spec = config.weights or row.weights[0]
     phases = schedule.resolve(
         config.schedule, config.epochs, config.learning_rate, known=schedule.TEXT_SCHEDULES
     )
     pair = domains.load_texts(config)
     head = heads.single_label(pair.source.labels, dropout=config.dropout, hidden=config.hidden)
-    tokenizer, max_length = encoders.tokenizer(row), min(config.max_length, row.max_length)
+    tokenizer, max_length = encoders.load_tokenizer(row), min(config.max_length, row.max_length)
 
     def build(spec: str = spec):
-        return stack(encoders.build(row, spec), [head])
+        return stack(encoders.build_encoder(row, spec), [head])
 
     if workspace.finished(config.out, run.plain(config)):
         return config.out

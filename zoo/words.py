@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from graft.zoo.errors import ArtifactError
-from graft.zoo.text import WORD
+from graft.zoo.text import WORD_PATTERN
 
 __all__ = [
-    "PATTERN",
+    "DEFAULT_RULE",
     "WORD_RULES",
     "WordRule",
     "choose_word_rule",
@@ -50,7 +50,7 @@ def _by_blanks(text: str) -> Iterator[Span]:
 
 
 def _by_pattern(text: str) -> Iterator[Span]:
-    return (match.span() for match in WORD.finditer(text))
+    return (match.span() for match in WORD_PATTERN.finditer(text))
 
 
 def _by_punctuation(text: str) -> Iterator[Span]:
@@ -66,23 +66,23 @@ def _by_punctuation(text: str) -> Iterator[Span]:
         yield from reversed(behind)
 
 
-PATTERN = "pattern"
+DEFAULT_RULE = "pattern"
 WORD_RULES: Mapping[str, tuple[Callable[[str], Iterator[Span]], str]] = {
-    PATTERN: (_by_pattern, "into runs of letters and digits, and single other characters"),
+    DEFAULT_RULE: (_by_pattern, "into runs of letters and digits, and single other characters"),
     "punctuation": (_by_punctuation, "at blanks and around punctuation"),
     "blanks": (_by_blanks, "at blanks"),
 }
 """Each rule with what it does, in words; of rules that are equally near the first is taken."""
 
 
-def cut_words(text: str, rule: str | bool = PATTERN) -> list[tuple[str, int, int]]:
+def cut_words(text: str, rule: str | bool = DEFAULT_RULE) -> list[tuple[str, int, int]]:
     """`(word, start, end)` for each word of `text`, `text[start:end] == word`, by a rule of
     `WORD_RULES`; what artifacts of before say, True, is "pattern".
 
     Raises:
         ArtifactError: no such rule.
     """
-    rule = PATTERN if rule is True else rule
+    rule = DEFAULT_RULE if rule is True else rule
     if rule not in WORD_RULES:
         raise ArtifactError(
             f"the artifact cuts texts into words by the rule '{rule}', which this Graft does not "

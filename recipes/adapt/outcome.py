@@ -16,7 +16,7 @@ from graft.recipes.feed.store import Store
 from graft.recipes.runs import run
 from graft.recipes.tasks import evaluation
 from graft.recipes.train import divergence
-from graft.zoo.files import one_line_if_damaged
+from graft.zoo.files.guards import one_line_if_damaged
 from graft.zoo.graph.state import set_weights
 from graft.zoo.terminal import tell
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from graft.recipes.codecs.texts import Texts
 from graft.recipes.train.settings import FitSettings
-from graft.zoo.backbones.encoders import ENCODERS, FAMILIES, Encoder
+from graft.zoo.backbones.encoder_table import ENCODER_FAMILIES, ENCODERS, Encoder
 from graft.zoo.heads.heads import Head
 from graft.zoo.terminal import say
-from graft.zoo.text import scripts
+from graft.zoo.text import script_shares
 
 __all__ = ["MOST_UNKNOWN", "class_weights", "unknown_tokens"]
 
@@ -45,7 +45,8 @@ def unknown_tokens(parts: Mapping[str, Texts], row: Encoder) -> list[str]:
 def _letters(sentences: Sequence[str]) -> str:
     """ " (81 % of their letters are Arabic)", "" where most letters are Latin."""
     script, share = next(
-        iter(scripts(sentences[:: max(1, len(sentences) // LOOKED_AT)]).items()), ("LATIN", 0.0)
+        iter(script_shares(sentences[:: max(1, len(sentences) // LOOKED_AT)]).items()),
+        ("LATIN", 0.0),
     )
     name = "Chinese characters" if script == "CJK" else script.capitalize()
     return "" if script == "LATIN" else f" ({share:.0%} of their letters are {name})"
@@ -53,7 +54,9 @@ def _letters(sentences: Sequence[str]) -> str:
 
 def _instead(row: Encoder) -> str:
     others = [other.name for other in ENCODERS if other.multilingual and other.name != row.name]
-    readable = ", ".join(family.hugging_face for family in FAMILIES.values() if family.converted)
+    readable = ", ".join(
+        family.hugging_face for family in ENCODER_FAMILIES.values() if family.converted
+    )
     return (
         f"take a multilingual encoder, --backbone {', '.join(others)} (`graft zoo` lists them), or "
         "--backbone FOLDER with a "

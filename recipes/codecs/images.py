@@ -18,9 +18,9 @@ from graft.recipes.data.membership import empty_traces, trace, warn_of_alike
 from graft.recipes.data.sources import Example, Source
 from graft.recipes.feed.store import hash_of
 from graft.zoo.errors import ConfigError, DataError
-from graft.zoo.files import disk_full
+from graft.zoo.files.guards import is_disk_full
 from graft.zoo.terminal import progress, say, warn
-from graft.zoo.vision import decode
+from graft.zoo.vision import decode_image
 
 __all__ = ["Images", "decode_examples", "decode_pictures", "decode_splits", "take"]
 
@@ -113,7 +113,7 @@ def decode_pictures(
 
     def one(i: int) -> None:
         try:
-            decoded = decode(examples[i].image, image_size)
+            decoded = decode_image(examples[i].image, image_size)
         except DataError as error:
             bad[i] = str(error)
             return
@@ -194,7 +194,7 @@ def _allocate(shape: tuple[int, ...]) -> np.ndarray:
             _reserve(file, size)
             return np.memmap(file.name, np.uint8, "r+", shape=shape)
     except OSError as error:
-        if not disk_full(error):
+        if not is_disk_full(error):
             raise
         raise ConfigError(
             f"no space left in '{place}' for {size / 1e9:.1f} GB of decoded pictures: free some, "

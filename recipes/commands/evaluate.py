@@ -108,13 +108,13 @@ def judge(options: Options) -> "tuple[dict, Score | None]":
     """
     from graft.export.sessions import open_artifact
     from graft.recipes.runs import own_model
-    from graft.zoo.files import unchanged
+    from graft.zoo.files.staging import unchanged_folder
 
     meaning = own_model.meaning_of(
         options.artifact, options.labels, options.outputs, options.input_range
     )
     session = open_artifact(options.artifact, meaning=meaning, trust=options.trust)
-    with unchanged(options.artifact):  # what it was trained on is read beside it later
+    with unchanged_folder(options.artifact):  # what it was trained on is read beside it later
         return _texts(session, options) if session.integers else _pictures(session, options)
 
 
@@ -285,7 +285,8 @@ def provenance(artifact: Path) -> dict | None:
     beside a file.
     """
     from graft.zoo.errors import ArtifactError
-    from graft.zoo.files import MEND, read_json
+    from graft.zoo.files.guards import RESTORE_HINT
+    from graft.zoo.files.reading import read_json
 
     places = ((artifact, "run.json", "data"), (artifact.parent, "run.json", "data"))
     for folder, name, key in (*places, (artifact.parent, "manifest.json", "training_data")):
@@ -293,6 +294,6 @@ def provenance(artifact: Path) -> dict | None:
         if path.is_file():
             found = read_json(path, dict).get(key)
             if not isinstance(found, dict | None):
-                raise ArtifactError(f"'{path}' is damaged ('{key}' is no object): {MEND}")
+                raise ArtifactError(f"'{path}' is damaged ('{key}' is no object): {RESTORE_HINT}")
             return found
     return None

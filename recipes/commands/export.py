@@ -91,9 +91,9 @@ def export(options: Options) -> dict:
     """
     from graft.recipes.runs.workspace import settle_run
     from graft.recipes.train.settings import check_numbers
-    from graft.zoo import locks
     from graft.zoo.errors import ConfigError
-    from graft.zoo.files import recover, unchanged
+    from graft.zoo.files import leases
+    from graft.zoo.files.staging import recover_replaced, unchanged_folder
 
     check_numbers(options)
     if options.max_drop < 0:
@@ -115,7 +115,7 @@ def export(options: Options) -> dict:
     if of_a_run:
         _check_run(options.run)
     folder = options.out or (options.run if of_a_run else options.run.parent) / "export"
-    recover(options.run)
+    recover_replaced(options.run)
     if not options.run.exists():  # says so
         return _write(options, folder, of_a_run, stream)
     if (
@@ -123,20 +123,21 @@ def export(options: Options) -> dict:
         and options.run.resolve() in folder.resolve().parents
         and os.access(options.run.resolve().parent, os.W_OK)
     ):
-        with locks.hold(options.run):  # no training replaces it meanwhile
+        with leases.hold_lease(options.run):  # no training replaces it meanwhile
             settle_run(options.run)
             return _write(options, folder, of_a_run, stream)
-    with locks.hold(folder), unchanged(options.run):
+    with leases.hold_lease(folder), unchanged_folder(options.run):
         return _write(options, folder, of_a_run, stream)
 
 
 def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> dict:
     from graft.export.export import FOR_CALIBRATION, export_model
     from graft.recipes.report import card
-    from graft.zoo.files import check_free, one_line_if_damaged, sweep
+    from graft.zoo.files.guards import one_line_if_damaged
+    from graft.zoo.files.staging import refuse_existing, sweep_unfinished
     from graft.zoo.terminal import tell, warn
 
-    sweep(folder)
+    sweep_unfinished(folder)
     if of_a_run and not options.overwrite and _finish(options.run, folder):
         known = _as_asked(options, folder)
         if known is not None:
@@ -148,7 +149,7 @@ def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> di
                 ]
             tell("\n".join(told), stream)
             return known
-    check_free(folder, options.overwrite)
+    refuse_existing(folder, options.overwrite)
     asked = _from_run(options) if of_a_run else _from_keras(options)
     precisions = [precision for precision in options.quantize if precision != "none"]
     if not any(precision.startswith("int8") for precision in precisions):
@@ -182,7 +183,7 @@ def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> di
 def _report(run: Path, folder: Path) -> None:
     """Write the report of `run` anew, which then shows the files in `folder`."""
     from graft.recipes.report import report
-    from graft.zoo.files import one_line_if_full
+    from graft.zoo.files.guards import one_line_if_full
 
     told = f"'{folder}' is complete, `graft export {run}` writes the report that shows it"
     with (
@@ -244,7 +245,7 @@ def _finish(run: Path, folder: Path) -> bool:
 
 def _from_run(options: Options) -> dict:
     from graft.recipes.runs import run
-    from graft.zoo.files import one_line_if_damaged
+    from graft.zoo.files.guards import one_line_if_damaged
 
     content = run.read(options.run)
     with one_line_if_damaged(f"{options.run}: what the run keeps"):
@@ -301,7 +302,7 @@ def _origin(folder: Path, data: Mapping | None) -> dict:
 def _of_tasks(options: Options, content: Mapping, name: str) -> dict:
     from graft.export.manifest import Description
     from graft.recipes.runs import task_run
-    from graft.zoo.files import read_json
+    from graft.zoo.files.reading import read_json
 
     preprocessing = read_json(options.run / "preprocessing.json", dict)
     examples, calibration = task_run.examples_of(options.run, content, options.data)
@@ -316,11 +317,11 @@ def _of_tasks(options: Options, content: Mapping, name: str) -> dict:
 def _of_texts(options: Options, content: Mapping, name: str) -> dict:
     from graft.export.manifest import Description
     from graft.recipes.runs import text_export
-    from graft.zoo.files import read_json, read_text
-    from graft.zoo.text import checked
+    from graft.zoo.files.reading import read_json, read_text
+    from graft.zoo.text import check_tokenizer
 
     preprocessing = read_json(options.run / "preprocessing.json", dict)
-    tokenizer = checked(
+    tokenizer = check_tokenizer(
         read_text(options.run / "tokenizer.json"), preprocessing["tokenizer"]["pad_id"], options.run
     )
     examples, calibration = text_export.from_run(
@@ -339,12 +340,12 @@ def _of_texts(options: Options, content: Mapping, name: str) -> dict:
 
 def _check_run(path: Path) -> None:
     """Refuse what is neither a run nor a .keras file, by what it is."""
-    from graft.zoo.backbones.own import foreign_file
+    from graft.zoo.backbones.keras_file import describe_foreign_file
     from graft.zoo.errors import ArtifactError
 
     foreign = None
     if path.exists() and not (path / "run.json").is_file():
-        foreign = foreign_file(path)
+        foreign = describe_foreign_file(path)
         if (path / "saved_model.pb").is_file() or path.suffix in (".tflite", ".onnx"):
             foreign = "a finished file: export the .keras file or the run that it was made from"
     if foreign:
@@ -358,11 +359,11 @@ def _from_keras(options: Options) -> dict:
     from graft.recipes.commands.evaluate import provenance
     from graft.recipes.data import membership
     from graft.recipes.runs import export_data, own_model
-    from graft.zoo.backbones.own import load_own
     from graft.zoo.errors import ArtifactError
+    from graft.zoo.heads.own_outputs import load_own_model
     from graft.zoo.labels import read_labels
     from graft.zoo.terminal import warn
-    from graft.zoo.vision import DECODE
+    from graft.zoo.vision import DECODING
 
     if not options.run.is_file():
         raise ArtifactError(f"there is no file '{options.run}'")
@@ -374,7 +375,7 @@ def _from_keras(options: Options) -> dict:
         meaning = replace(meaning, labels=read_labels(beside).labels)
     if options.data is not None and meaning.labels is not None and len(meaning.labels) == 1:
         meaning = replace(meaning, labels=_both_labels(options, meaning.labels))
-    own, known = load_own(options.run, meaning, beside), provenance(options.run)
+    own, known = load_own_model(options.run, meaning, beside), provenance(options.run)
     shape = own.model.inputs[0].shape[1:]
     if options.data is None:
         examples, calibration = export_data.made_up(shape), None
@@ -389,7 +390,7 @@ def _from_keras(options: Options) -> dict:
         examples, calibration = export_data.from_source(options.data, own.labels, shape[0], seen)
     if own.kind == "single_label" and examples.targets is not None:
         _ask_for_pixels(options, own.model, examples)
-    preprocessing = DECODE | {"image_size": shape[0], "kind": own.kind}
+    preprocessing = DECODING | {"image_size": shape[0], "kind": own.kind}
     return {
         "model": own.model,
         **_origin(options.run.parent, known),

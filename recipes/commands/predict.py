@@ -193,7 +193,7 @@ def _texts(session: "Session", options: Options) -> Iterator["Mapping | BadInput
 def _pictures(session: "Session", options: Options) -> Iterator["Mapping | BadInput"]:
     from graft.recipes.runs import predict_inputs
     from graft.zoo.errors import ConfigError, DataError
-    from graft.zoo.vision import decode
+    from graft.zoo.vision import decode_image
 
     if options.words:
         raise ConfigError(f"--words is for models of texts: '{options.artifact}' takes pictures")
@@ -205,7 +205,7 @@ def _pictures(session: "Session", options: Options) -> Iterator["Mapping | BadIn
                 found.append(
                     file
                     if isinstance(file, predict_inputs.BadInput)
-                    else np.float32(decode(file, size))
+                    else np.float32(decode_image(file, size))
                 )
             except DataError as error:
                 found.append(predict_inputs.BadInput(str(error)))

@@ -33,7 +33,8 @@ from graft.recipes.feed import pipeline
 from graft.recipes.feed.gather import Features
 from graft.recipes.feed.store import Rows, Store, hash_of
 from graft.zoo.errors import ConfigError
-from graft.zoo.graph.cuts import nodes_of, split
+from graft.zoo.graph.cuts import split_at
+from graft.zoo.graph.nodes import nodes_of
 from graft.zoo.terminal import progress, say
 
 if TYPE_CHECKING:
@@ -249,7 +250,7 @@ class PrefixCache:
         """The inputs of the model that what lies behind `cut` needs beside it."""
         key = tuple(map(id, cut))
         if key not in self._needed_again:
-            names = {t.name for t in split(self.model, cut)[1].inputs[len(cut) :]}
+            names = {t.name for t in split_at(self.model, cut)[1].inputs[len(cut) :]}
             self._needed_again[key] = tuple(t for t in self.model.inputs if t.name in names)
         return self._needed_again[key]
 
@@ -401,7 +402,7 @@ class PrefixCache:
             model = keras.Model(self.model._inputs_struct, [t for cut in cuts for t in cut])
             places: list[int] = []
             if start is not None:
-                model = split(model, start)[1]
+                model = split_at(model, start)[1]
                 # Of the inputs beside `start`, `cuts` may need fewer than all that lies behind it.
                 needed = {t.name for t in model.inputs[len(start) :]}
                 again = [

@@ -9,7 +9,8 @@ from pathlib import Path
 from graft.recipes.grid import analysis, picture, transferability
 from graft.recipes.grid.ledger import columns
 from graft.recipes.grid.rows import DIVERGED, has_figures, missing_files
-from graft.zoo.files import staged_file, write_text
+from graft.zoo.files.staging import staged_file
+from graft.zoo.files.writing import write_text
 from graft.zoo.shown import markdown, markdown_code
 
 __all__ = ["shipped", "trust", "write"]

@@ -35,7 +35,7 @@ def on_this_machine(image_size: int | None = None) -> list[str]:
     from graft.zoo.backbones import table as backbone_table
     from graft.zoo.backbones import weights
 
-    cached = {row.name: weights.downloaded(row, image_size) for row in backbone_table.BACKBONES}
+    cached = {row.name: weights.is_downloaded(row, image_size) for row in backbone_table.BACKBONES}
     return [
         row.name if cached[row.name] else f"{row.name}@bundled"
         for row in backbone_table.BACKBONES
@@ -134,9 +134,9 @@ def _features(entry: plan.Entry, source, image_size: int | None, skip_bad: bool)
 
     head, own = heads.single_label(source.labels), None
     if plan.modality(entry) == "text":
-        row = encoders.find(entry.backbone)
-        model = stack(encoders.build(row, entry.weights or row.weights[0]), [head])
-        tokenizer = encoders.tokenizer(row)
+        row = encoders.find_encoder(entry.backbone)
+        model = stack(encoders.build_encoder(row, entry.weights or row.weights[0]), [head])
+        tokenizer = encoders.load_tokenizer(row)
         examples = texts.encode(
             source.splits["train"],
             tokenizer,
@@ -147,10 +147,10 @@ def _features(entry: plan.Entry, source, image_size: int | None, skip_bad: bool)
         )
         classes = examples.targets.argmax(-1)
     else:
-        row = backbone_table.find(entry.backbone)
+        row = backbone_table.find_backbone(entry.backbone)
         size = image_size or row.image_size
         spec = entry.weights or backbone_table.default_weights(row)
-        model = stack(backbones.build(row, image_size=size, weights=spec), [head])
+        model = stack(backbones.build_backbone(row, image_size=size, weights=spec), [head])
         examples = images.decode_examples(
             source.splits["train"],
             source.labels,
@@ -208,9 +208,9 @@ def _shape(inputs) -> tuple:
 def _own_head(path: Path, examples) -> np.ndarray | None:
     """What a model of the user's says itself, where that is probabilities."""
     from graft.recipes.train import fit
-    from graft.zoo.backbones.own import load_keras
+    from graft.zoo.backbones.keras_file import load_keras_model
 
-    (outputs,) = fit.predict(load_keras(path), examples)
+    (outputs,) = fit.predict(load_keras_model(path), examples)
     if isinstance(outputs, dict):  # several heads
         return None
     if (

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from graft.recipes.report import headline, wording
 from graft.recipes.report.report_files import figure_names, file_rows, measured_noun
 from graft.recipes.runs.run import read as read_run
-from graft.zoo.files import one_line_if_damaged, write_text
+from graft.zoo.files.guards import one_line_if_damaged
+from graft.zoo.files.writing import write_text
 from graft.zoo.shown import markdown, markdown_code, shown
 
 if TYPE_CHECKING:

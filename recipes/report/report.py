@@ -21,7 +21,8 @@ from graft.recipes.report.report_files import figure_names, file_rows, measured_
 from graft.recipes.runs.run import read as read_run
 from graft.recipes.runs.run import read_confusion
 from graft.zoo.errors import ArtifactError, GraftError
-from graft.zoo.files import read_arrays, read_json, write_text
+from graft.zoo.files.reading import read_arrays, read_json
+from graft.zoo.files.writing import write_text
 
 __all__ = ["write"]
 

@@ -16,7 +16,7 @@ from graft.recipes.codecs.texts import Texts, padded
 from graft.recipes.data.sources import Source
 from graft.recipes.tasks import evaluation, head_evaluation
 from graft.zoo.graph.blocks import find_blocks
-from graft.zoo.graph.cuts import split
+from graft.zoo.graph.cuts import split_at
 from graft.zoo.graph.stack import backbone_of
 from graft.zoo.heads.heads import Head
 from graft.zoo.text import Tokenizer
@@ -89,7 +89,7 @@ def saliency(
     import tensorflow as tf
 
     first = find_blocks(backbone_of(model))[0].cut
-    below, above = split(model, first)
+    below, above = split_at(model, first)
     names = [t.name for t in above.inputs][len(first) :]
     found = []
     for start in range(0, len(chosen), BATCH):

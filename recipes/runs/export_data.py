@@ -17,7 +17,7 @@ from graft.recipes.data import membership, sources, splits
 from graft.recipes.codecs.images import Images
 from graft.zoo.terminal import warn
 from graft.zoo.errors import ConfigError, DataError, UnknownName
-from graft.zoo.files import read_arrays
+from graft.zoo.files.reading import read_arrays
 from graft.zoo.heads.scores import figure_of
 
 __all__ = ["CALIBRATION", "from_run", "from_source", "made_up", "stated"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from tyro.conf import OmitArgPrefixes
 
 from graft.recipes.train.settings import FitSettings, check_numbers, check_seeds
-from graft.zoo import locks
+from graft.zoo.files import leases
 
 __all__ = ["ImageConfig"]
 
@@ -55,7 +55,7 @@ class ImageConfig:
         Raises:
             ConfigError: a value outside its range, or somebody else is making the run.
         """
-        locks.refuse_held(self.out)
+        leases.refuse_held(self.out)
         check_numbers(self)
         self.fit.check(self.epochs)
         # Not every recipe trains several times or makes splits.

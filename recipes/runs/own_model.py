@@ -9,7 +9,8 @@ import numpy as np
 
 from graft.export.sessions import is_own
 from graft.zoo.terminal import warn
-from graft.zoo.backbones.own import INPUT_RANGES, Meaning
+from graft.zoo.backbones.own import INPUT_RANGES
+from graft.zoo.heads.own_outputs import Meaning
 from graft.zoo.labels import parse_labels, read_labels
 
 __all__ = ["meaning_of", "other_label", "warn_near_chance"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from graft.zoo.terminal import json_shown
 from graft.zoo.errors import ConfigError
-from graft.zoo.files import check_free, staged_file
+from graft.zoo.files.staging import refuse_existing, staged_file
 from graft.zoo.shown import csv_cell
 
 __all__ = ["TABLES", "cells_of", "check_table", "json_list", "table"]
@@ -78,7 +78,7 @@ def check_table(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise ConfigError(f"--out '{path}' is a folder: give the name of a file that ends with "
             f"{' or '.join(TABLES)}")
-    check_free(path, overwrite)
+    refuse_existing(path, overwrite)
 
 
 @contextlib.contextmanager

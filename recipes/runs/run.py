@@ -34,15 +34,18 @@ from graft.recipes.codecs.images import Images
 from graft.zoo.terminal import tell, warn
 from graft.recipes.data.sources import SPLITS, Source
 from graft.recipes.codecs.texts import Texts
-from graft.zoo import locks
+from graft.zoo.files import leases
 from graft.zoo.backbones import weights
 from graft.zoo.backbones.table import Backbone
 from graft.zoo.errors import ArtifactError, CheckFailed
-from graft.zoo.files import MEND, json_text, one_line_if_damaged, read_arrays, read_json, recover, staged_file, write_table, write_text
+from graft.zoo.files.guards import RESTORE_HINT, one_line_if_damaged
+from graft.zoo.files.reading import read_arrays, read_json
+from graft.zoo.files.staging import recover_replaced, staged_file
+from graft.zoo.files.writing import format_json, write_csv, write_text
 from graft.zoo.heads.heads import Head
-from graft.zoo.backbones.own import load_keras
+from graft.zoo.backbones.keras_file import load_keras_model
 from graft.zoo.graph.stack import backbone_of
-from graft.zoo.vision import DECODE
+from graft.zoo.vision import DECODING
 
 if TYPE_CHECKING:
     import keras
@@ -100,15 +103,15 @@ def read(folder: Path) -> dict:
         ArtifactError: no such run, a damaged file, or one of a newer Graft.
     """
     path = Path(folder) / "run.json"
-    recover(Path(folder))
+    recover_replaced(Path(folder))
     if not path.is_file():
-        locks.refuse_unfinished(folder)
+        leases.refuse_unfinished(folder)
         raise ArtifactError(f"'{folder}' is no run: it holds no run.json; `graft train ... --out "
             "RUN` makes one")
     content = read_json(path, dict)
     schema = content.get("schema")
     if not isinstance(schema, int):
-        raise ArtifactError(f"'{path}' is damaged (no schema): {MEND}")
+        raise ArtifactError(f"'{path}' is damaged (no schema): {RESTORE_HINT}")
     if schema > SCHEMA:
         raise ArtifactError(f"'{path}' has schema {schema}, this Graft reads up to {SCHEMA}: "
             "update graft-zoo")
@@ -124,7 +127,7 @@ def _check_types(content: Mapping, path: Path) -> None:
             value = value.get(name) if isinstance(value, Mapping) else None
         if not isinstance(value, kind | None) or isinstance(value, bool):
             wanted = getattr(kind, "__name__", str(kind))
-            raise ArtifactError(f"'{path}' is damaged (expected '{place}' to be {wanted}): {MEND}")
+            raise ArtifactError(f"'{path}' is damaged (expected '{place}' to be {wanted}): {RESTORE_HINT}")
     with one_line_if_damaged(path):
         data = content.get("data") or {}
         labels = data.get("labels") or []
@@ -206,7 +209,7 @@ def describe_backbone(row: Backbone, spec: str, model: "keras.Model") -> dict:
         "parameters": model.count_params(),
         "paper": row.paper,
         "licence": row.licence,
-        "weights": weights.describe(row, spec, image_size=model.inputs[0].shape[1]),
+        "weights": weights.describe_weights(row, spec, image_size=model.inputs[0].shape[1]),
     }
 
 
@@ -236,7 +239,7 @@ def describe_data(
         **reading.record(source, pixels),
         "duplicates_across_splits": duplicates,
         "image_size": pixels["train"].pixels.shape[1],
-        "decode": DECODE,
+        "decode": DECODING,
     }
 
 
@@ -313,7 +316,7 @@ def write_facts(folder: Path, content: Mapping) -> None:
         labels = confusion.get("labels", content["data"]["labels"])
         named = {} if labels == content["data"]["labels"] else {"labels": labels}
         content = {**content, "confusion": {"split": confusion["split"], **named, "file": CONFUSION}}
-    write_text(folder / "run.json", json_text(content) + "\n")
+    write_text(folder / "run.json", format_json(content) + "\n")
 
 
 def read_confusion(folder: Path, content: Mapping) -> dict | None:
@@ -347,7 +350,7 @@ def write_model(folder: Path, model: "keras.Model", validation: Images | Texts) 
 
     with staged_file(folder / "model.keras") as path:
         model.save(path)
-    opened = load_keras(folder / "model.keras")
+    opened = load_keras_model(folder / "model.keras")
     pairs = zip(*(keras.tree.flatten(fit.predict(each, validation)[0]) for each in (model, opened)), strict=True)
     for before, after in pairs:
         if not np.allclose(before, after, rtol=1e-3, atol=1e-4, equal_nan=True):
@@ -406,7 +409,7 @@ def write_units(folder: Path, units: np.ndarray) -> None:
 
 def write_history(folder: Path, rows: Sequence[dict]) -> None:
     """Write history.csv, a row an epoch."""
-    write_table(folder / "history.csv", rows)
+    write_csv(folder / "history.csv", rows)
 
 
 def _write_examples(folder: Path, pixels: Mapping[str, Images], calibrated: Images, seed: int = 0) -> None:

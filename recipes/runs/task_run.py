@@ -27,9 +27,10 @@ from graft.recipes.data.sources import SPLITS, Source
 from graft.recipes.data.tasks import Task
 from graft.recipes.runs.text_session import heads_of
 from graft.zoo.errors import ConfigError, DataError, UnknownName
-from graft.zoo.files import read_arrays, read_json, write_text
+from graft.zoo.files.reading import read_arrays, read_json
+from graft.zoo.files.writing import write_text
 from graft.zoo.heads.heads import Head
-from graft.zoo.vision import DECODE
+from graft.zoo.vision import DECODING
 
 if TYPE_CHECKING:
     import keras
@@ -98,7 +99,7 @@ def preprocessing(heads: Sequence[Head], given: Sequence[Task], image_size: int)
     """
     return {
         "modality": "image",
-        **DECODE,
+        **DECODING,
         "image_size": image_size,
         "outputs": {
             head.name: {"kind": head.kind, "labels": list(head.labels), "column": task.column}
@@ -147,7 +148,7 @@ def describe_data(
         **reading.record(source, images),
         "duplicates_across_splits": duplicates,
         "image_size": images["train"].pixels.shape[1],
-        "decode": DECODE,
+        "decode": DECODING,
     }
 
 

@@ -16,7 +16,7 @@ from graft.recipes.tasks.head_evaluation import tag_sequences
 from graft.zoo.terminal import warn
 from graft.recipes.codecs.texts import Texts, padded, padded_targets
 from graft.zoo.errors import ConfigError, DataError, UnknownName
-from graft.zoo.files import read_arrays
+from graft.zoo.files.reading import read_arrays
 from graft.zoo.heads.heads import Head
 from graft.zoo.heads.scores import Score, entity_f1
 from graft.zoo.text import Tokenizer

@@ -28,9 +28,10 @@ from graft.recipes.report.text_report import for_report
 from graft.recipes.runs.text_settings import TextConfig
 from graft.recipes.codecs.texts import Texts, encode_splits, padded, padded_targets
 from graft.zoo.backbones import encoders
-from graft.zoo.backbones.encoders import Encoder
+from graft.zoo.backbones.encoder_table import Encoder
 from graft.zoo.errors import ConfigError
-from graft.zoo.files import one_line_if_damaged, write_text
+from graft.zoo.files.guards import one_line_if_damaged
+from graft.zoo.files.writing import write_text
 from graft.zoo.heads.heads import Head, Tasks
 from graft.zoo.graph.stack import stack
 from graft.zoo.graph.state import set_weights
@@ -53,7 +54,7 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
     """
     config.check()
     _check_options(config, head)
-    row = encoders.find(config.backbone)
+    row = encoders.find_encoder(config.backbone)
     spec = schedule.weights_for(config.schedule, config.weights, row.weights[0])
     phases = schedule.resolve(
         config.schedule,
@@ -71,11 +72,11 @@ def train_text(recipe: str, config: TextConfig, source: Source, head: Head | Tas
         phases = schedule.lengthened(phases, steps, LEAST_UPDATES)
     if workspace.finished(config.out, run.plain(config)):
         return config.out
-    tokenizer, max_length = encoders.tokenizer(row), min(config.max_length, row.max_length)
+    tokenizer, max_length = encoders.load_tokenizer(row), min(config.max_length, row.max_length)
     seeds = range(config.seed, config.seed + config.seeds)
 
     def build(spec: str, head: Head | Tasks = head) -> "keras.Model":
-        return stack(encoders.build(row, spec), head if isinstance(head, Tasks) else [head])
+        return stack(encoders.build_encoder(row, spec), head if isinstance(head, Tasks) else [head])
 
     with workspace.workspace(config.out, run.plain(config), fingerprint) as folder:
         heads = head.heads
@@ -203,7 +204,7 @@ def describe_backbone(row: Encoder, spec: str, model: "keras.Model") -> dict:
         "parameters": model.count_params(),
         "paper": row.paper,
         "licence": row.licence,
-        "weights": encoders.describe(row, spec),
+        "weights": encoders.describe_encoder(row, spec),
     }
 
 

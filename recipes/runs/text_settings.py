@@ -7,7 +7,7 @@ from tyro.conf import OmitArgPrefixes
 
 from graft.recipes.data.sentences import Columns
 from graft.recipes.train.settings import FitSettings, check_numbers, check_seeds
-from graft.zoo import locks
+from graft.zoo.files import leases
 from graft.zoo.errors import ConfigError
 
 __all__ = ["TextConfig"]
@@ -92,7 +92,7 @@ class TextConfig:
             ConfigError: a value outside its range, an option that is for pictures, or somebody else
                 is making the run.
         """
-        locks.refuse_held(self.out)
+        leases.refuse_held(self.out)
         check_numbers(self)
         self.fit.check(self.epochs)
         check_seeds(self.seed, self.split_seed, self.seeds)

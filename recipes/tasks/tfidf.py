@@ -26,7 +26,7 @@ from graft.recipes.tasks.head_evaluation import figures_of, measure_of
 from graft.zoo.heads import scores
 from graft.zoo.heads.heads import Head
 from graft.zoo.terminal import say
-from graft.zoo.text import scripts
+from graft.zoo.text import script_shares
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -310,7 +310,7 @@ def _count(texts: Sequence[str], labels: int) -> tuple:
 def _has_no_words(texts: Sequence[str]) -> bool:
     """Whether the texts are written without spaces between words."""
     if (
-        sum(share for script, share in scripts(texts).items() if script in UNSPACED)
+        sum(share for script, share in script_shares(texts).items() if script in UNSPACED)
         >= UNSPACED_SHARE
     ):
         return True

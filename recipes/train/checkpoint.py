@@ -22,7 +22,10 @@ import numpy as np
 
 from graft.recipes.feed.store import hash_of
 from graft.zoo.errors import ArtifactError, ConfigError
-from graft.zoo.files import one_line_if_damaged, read_arrays, read_json, staged_file, write_text
+from graft.zoo.files.guards import one_line_if_damaged
+from graft.zoo.files.reading import read_arrays, read_json
+from graft.zoo.files.staging import staged_file
+from graft.zoo.files.writing import write_text
 from graft.zoo.terminal import warn
 
 __all__ = ["Checkpoint", "Checkpoints", "epochs_in", "is_older", "refuse_other_formats"]

@@ -5,7 +5,8 @@ at once.
 import keras
 from keras import ops
 
-from graft.zoo.graph.cuts import find_cuts, nodes_of, split
+from graft.zoo.graph.cuts import find_cuts, split_at
+from graft.zoo.graph.nodes import nodes_of
 from graft.zoo.heads.heads import Tasks
 
 __all__ = ["GradNorm", "shared_by_all"]
@@ -40,7 +41,7 @@ class GradNorm(keras.Model):
         shared = shared_by_all(model)
         # Where nothing but the inputs is shared, as behind cached features, they are what the
         # gradients are taken at.
-        self.before, self.after = split(model, shared) if shared else (None, model)
+        self.before, self.after = split_at(model, shared) if shared else (None, model)
         self.losses_of = [head.loss() for head in tasks.heads]
         start = ops.convert_to_tensor(tasks.weights or (1.0,) * len(self.names), "float32")
         start = start * len(self.names) / ops.sum(start)

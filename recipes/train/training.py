@@ -28,9 +28,9 @@ from graft.recipes.train.validation import (
     outputs_of,
 )
 from graft.zoo.errors import ArtifactError, TrainingError
-from graft.zoo.graph.adapters import freeze_but
-from graft.zoo.graph.blocks import Block, count_trained, freeze
-from graft.zoo.graph.cuts import split, with_frozen_prefix
+from graft.zoo.graph.adapters import freeze_all_but
+from graft.zoo.graph.blocks import Block, count_trained, freeze_blocks
+from graft.zoo.graph.cuts import split_at, with_frozen_prefix
 from graft.zoo.graph.state import set_weights
 from graft.zoo.heads.heads import Head, Tasks, compile_arguments
 from graft.zoo.terminal import progress, say
@@ -159,8 +159,8 @@ class Training:
         the clock showed when it began.
         """
         phase = self.phases[number]
-        freeze(self.model, self.blocks, trained, phase.batch_norm)
-        freeze_but(self.blocks, phase.adapt)
+        freeze_blocks(self.model, self.blocks, trained, phase.batch_norm)
+        freeze_all_but(self.blocks, phase.adapt)
         key = (number, views is not None)
         if key not in self.compiled:
             method = self.method if phase is self.phases[-1] else None
@@ -305,7 +305,7 @@ class _Phase:
         self.head, self.blocks = training.head, training.blocks
         model = training.model
         if cut is not None:
-            model = split(model, cut)[1] if cached else with_frozen_prefix(model, cut)
+            model = split_at(model, cut)[1] if cached else with_frozen_prefix(model, cut)
         self.method, self.model = method, model
         self.forward = forward(model)
         if method is not None:

@@ -70,14 +70,14 @@ def test_patterns_and_lists(call, artifacts, shots, stdin):
 
 def test_results_come_as_they_are_made(call, artifacts, shots, monkeypatch):
     monkeypatch.setattr("graft.recipes.commands.predict.BATCH", 1)
-    decoded = vision.decode
+    decoded = vision.decode_image
 
     def stop_at_the_last(file, size):
         if file.name == "c.png":
             raise KeyboardInterrupt
         return decoded(file, size)
 
-    monkeypatch.setattr("graft.zoo.vision.decode", stop_at_the_last)
+    monkeypatch.setattr("graft.zoo.vision.decode_image", stop_at_the_last)
     code, out, _ = call("predict", artifacts["onnx"], shots, "--json")
     assert code == 130
     assert [row["input"] for row in json.loads(out)] == [str(shots / "a.png")]

@@ -17,26 +17,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from graft.zoo.errors import ConfigError
-from graft.zoo.graph.cuts import (
-    cuts_with_positions,
-    functional,
-    has_weights,
-    input_dependent,
-    is_layer,
-    nodes_of,
-)
+from graft.zoo.graph.cuts import cuts_with_positions
+from graft.zoo.graph.nodes import as_functional, has_weights, input_dependent, is_layer, nodes_of
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Block", "count_trained", "find_blocks", "freeze"]
+__all__ = ["Block", "count_trained", "find_blocks", "freeze_blocks"]
 
-LEAST_MERGES = 4
+MIN_MERGES = 4
 """With fewer merge cuts than this the blocks would be too coarse for a schedule; weighted layers
 are used instead.
 """
 
-NORMALIZATIONS = (
+NORMALIZATION_LAYERS = (
     "BatchNormalization",
     "GroupNormalization",
     "LayerNormalization",
@@ -78,8 +72,8 @@ def find_blocks(backbone: "keras.Model") -> tuple[Block, ...]:
     Raises:
         ConfigError: `backbone` holds nested models (call `flatten` first) or is not functional.
     """
-    if functional(backbone) is None or any(
-        functional(operation) for operation in backbone.operations
+    if as_functional(backbone) is None or any(
+        as_functional(operation) for operation in backbone.operations
     ):
         raise ConfigError(
             f"the model '{backbone.name}' holds nested models: pass it through flatten() first"
@@ -124,7 +118,7 @@ def count_trained(blocks: Sequence[Block], train: int | float | Literal["head", 
     )
 
 
-def freeze(
+def freeze_blocks(
     model: "keras.Model",
     blocks: Sequence[Block],
     trained: int,
@@ -176,7 +170,7 @@ def _block_ends(model, nodes) -> list[int]:
     for width in (1, 2):
         cuts = cuts_with_positions(model, width)
         ends = [position for position, _ in cuts if _closes_a_merge(nodes[position], computed)]
-        if len(ends) + _closes_a_merge(nodes[-1], computed) >= LEAST_MERGES:
+        if len(ends) + _closes_a_merge(nodes[-1], computed) >= MIN_MERGES:
             return [*ends, len(nodes) - 1]
     single = {position for position, _ in cuts_with_positions(model, 1)}
     return [*sorted(p for p in single if _has_kernel(nodes[p + 1].operation)), len(nodes) - 1]
@@ -198,7 +192,7 @@ def _closes_a_merge(node, computed: set[int]) -> bool:
 
 def _has_kernel(operation) -> bool:
     """Whether the operation holds weights that are not a normalization's."""
-    return has_weights(operation) and type(operation).__name__ not in NORMALIZATIONS
+    return has_weights(operation) and type(operation).__name__ not in NORMALIZATION_LAYERS
 
 
 def _merge_light_runs(nodes, ends: list[int]) -> list[int]:

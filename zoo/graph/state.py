@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["clone", "derive", "set_weights"]
+__all__ = ["clone_model", "refresh_derived_state", "set_weights"]
 
 
 def set_weights(model: "keras.Model", values: Sequence[np.ndarray]) -> None:
@@ -22,10 +22,10 @@ def set_weights(model: "keras.Model", values: Sequence[np.ndarray]) -> None:
     follows from them.
     """
     model.set_weights(values)
-    derive(model)
+    refresh_derived_state(model)
 
 
-def derive(model: "keras.Model") -> None:
+def refresh_derived_state(model: "keras.Model") -> None:
     """Let each layer of `model` compute anew what it derives from its variables.
 
     Functions that were traced before keep the constants of then: derive before tracing.
@@ -41,7 +41,7 @@ def derive(model: "keras.Model") -> None:
             layer.load_own_variables(store)
 
 
-def clone(model: "keras.Model", inputs=None, fresh: bool = False) -> "keras.Model":
+def clone_model(model: "keras.Model", inputs=None, fresh: bool = False) -> "keras.Model":
     """A copy of a functional `model` with weights of its own, those of `model`; `inputs` takes the
     place of its inputs.
 
@@ -58,7 +58,7 @@ def clone(model: "keras.Model", inputs=None, fresh: bool = False) -> "keras.Mode
         if hasattr(old, "adapt") and old.variables:
             for variable, value in zip(new.variables, old.variables, strict=True):
                 variable.assign(value)
-    derive(copy)
+    refresh_derived_state(copy)
     return copy
 
 
