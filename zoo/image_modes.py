@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["to_rgb"]
 
 STRIP_PIXELS = 2**22
-"""Pixels of a picture that are converted at a time."""
+"""Pixels of an image that are converted at a time."""
 WHITE_QUANTILE = 0.99
 """The share of the pixels that says how wide they are: one bright pixel, or a defect of the sensor,
 does not.
@@ -60,7 +60,7 @@ def _narrowed(strip: "Image.Image", white: float) -> "Image.Image":
 
 
 def _white_of(image: "Image.Image") -> float:
-    """The value that is white in a picture with more than 8 bits a pixel; `DECODING` says it in
+    """The value that is white in an image with more than 8 bits a pixel; `DECODING` says it in
     words.
     """
     # A PGM of 16 bits is opened with 32.
@@ -74,7 +74,7 @@ def _white_of(image: "Image.Image") -> float:
         values = values[np.abs(values) < NOT_MEASURED]  # which NaN is not either
     if not values.size:
         return 255.0
-    # The next lower value, so that in a small picture too no single pixel has a say.
+    # The next lower value, so that in a small image too no single pixel has a say.
     usual = float(np.percentile(values, 100 * WHITE_QUANTILE, method="lower"))
     whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
     return next((white for white in whites if usual <= 2 * white), whites[-1])

@@ -14,12 +14,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graft.zoo.errors import ArtifactError, WeightsError
 from graft.zoo.files.reading import parse_json
 from graft.zoo.quiet import native_silence
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+    from tokenizers import Tokenizer as FastTokenizer
 
 __all__ = ["Tokenizer", "check_tokenizer", "script_shares", "split_words", "tokenizer_from_json"]
 
@@ -44,7 +49,7 @@ class Tokenizer:
     pad_id: int
 
     @cached_property
-    def fast(self):
+    def fast(self) -> "FastTokenizer":
         """The `tokenizers.Tokenizer` behind it."""
         from tokenizers import Tokenizer as Fast
 
@@ -89,8 +94,14 @@ class Tokenizer:
         return sum(int(np.count_nonzero(row == self.unknown_id)) for row in ids) / tokens
 
     def encode(self, texts: Sequence[str], max_length: int) -> tuple[list[np.ndarray], int]:
-        """(the ids of each text, int32 `(pieces,)` with special tokens and at most `max_length`
-        long; how many were cut).
+        """The ids of texts.
+
+        Args:
+            texts: any.
+            max_length: the most ids of a text, special tokens included.
+
+        Returns:
+            (the ids of each text, int32 `(pieces,)`, how many texts were cut).
         """
         encodings = self._encode(list(texts), max_length, False)
         return [np.array(e.ids, np.int32) for e in encodings], sum(
@@ -100,11 +111,16 @@ class Tokenizer:
     def encode_words(
         self, sentences: Sequence[Sequence[str]], max_length: int
     ) -> tuple[list[np.ndarray], list[np.ndarray], int]:
-        """The same for sentences that are words already: (ids, the first piece of each word, how
-        many were cut).
+        """The ids of sentences that are words already.
 
-        The second item has for each piece the index of the word that begins with it, and -1 for
-        special tokens and for the later pieces of a word, int32 `(pieces,)`.
+        Args:
+            sentences: the words of each.
+            max_length: the most ids of a sentence, special tokens included.
+
+        Returns:
+            (the ids of each sentence, int32 `(pieces,)`; for each of them, int32 `(pieces,)`, the
+            index of the word that begins with it, -1 for special tokens and for the later pieces
+            of a word; how many sentences were cut).
         """
         encodings = self._encode([list(words) for words in sentences], max_length, True)
         firsts = []
@@ -129,7 +145,7 @@ class Tokenizer:
             bool(encoding.overflowing) for encoding in self._encode(list(texts), max_length, words)
         ]
 
-    def _encode(self, texts: list, max_length: int, words: bool):
+    def _encode(self, texts: list[Any], max_length: int, words: bool) -> "list[Encoding]":
         with _one_line_if_it_panics():
             self.fast.enable_truncation(max_length)
             return self.fast.encode_batch(texts, is_pretokenized=words)
@@ -189,7 +205,10 @@ def tokenizer_from_json(
     """The tokenizer that a Hugging Face `tokenizer.json` describes, without its truncation, padding
     and special spellings.
 
-    `pad` is the padding token; by default the usual names are tried.
+    Args:
+        content: of the file.
+        where: what a message calls it.
+        pad: the padding token; None: the usual names are tried.
 
     Raises:
         WeightsError: not such a file.
@@ -243,6 +262,6 @@ def script_shares(texts: Sequence[str]) -> dict[str, float]:
     return {script: count / found.total() for script, count in found.most_common()}
 
 
-def _pieces(model: Mapping) -> set[str]:
+def _pieces(model: Mapping[str, Any]) -> set[str]:
     vocabulary = model["vocab"]
     return set(vocabulary) if isinstance(vocabulary, dict) else {piece for piece, _ in vocabulary}

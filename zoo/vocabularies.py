@@ -2,9 +2,11 @@
 SentencePiece unigrams. Each becomes one `tokenizer.json` (`zoo.text`).
 """
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from graft.zoo.errors import WeightsError
 from graft.zoo.files.reading import read_text
@@ -22,9 +24,12 @@ __all__ = [
 def word_piece_tokenizer(
     vocabulary: Sequence[str], *, lowercase: bool, strip_accents: bool | None = None
 ) -> Tokenizer:
-    """BERT's tokenizer (Devlin et al. 2019, arXiv:1810.04805) over `vocabulary`, ids in order.
+    """BERT's tokenizer (Devlin et al. 2019, arXiv:1810.04805).
 
-    `strip_accents` None means: as `lowercase`, which is what BERT does.
+    Args:
+        vocabulary: the pieces in the order of their ids.
+        lowercase: whether it makes letters small.
+        strip_accents: whether it takes accents away; None: as `lowercase`, which is what BERT does.
 
     Raises:
         WeightsError: a special token is missing.
@@ -67,7 +72,11 @@ def byte_level_tokenizer(
     """GPT-2's and RoBERTa's tokenizer: byte pairs (Sennrich et al. 2016, arXiv:1508.07909) over
     bytes.
 
-    `merges` are lines "left right"; `start` and `end` stand around a text, None for none.
+    Args:
+        vocabulary: piece -> id.
+        merges: lines "left right", the first merge first.
+        start, end: tokens that stand around a text; None for none.
+        pad: the padding token.
 
     Raises:
         WeightsError: a special token is missing, or a merge makes a piece that is not in the
@@ -109,18 +118,20 @@ def unigram_tokenizer(
     """ALBERT's, XLM-R's and DeBERTa's tokenizer: a SentencePiece unigram model (Kudo 2018,
     arXiv:1804.10959).
 
-    `content` is the `.model` or `.spm` file. Where the network counts other special tokens than the
-    file does (XLM-R), `head` takes the place of the file's first three pieces; `tail` comes behind
-    all of them.
+    Args:
+        content: the `.model` or `.spm` file.
+        start, end: tokens that stand around a text.
+        pad: the padding token.
+        head: what takes the place of the file's first three pieces, where the network counts other
+            special tokens than the file does (XLM-R).
+        tail: pieces behind all others.
 
     Raises:
         WeightsError: not such a file, or another kind of SentencePiece model.
     """
-    import base64
-
     from sentencepiece import sentencepiece_model_pb2
 
-    proto = sentencepiece_model_pb2.ModelProto()
+    proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     try:
         proto.ParseFromString(content)
     except Exception as error:  # protobuf's DecodeError is not public in all its versions
@@ -139,13 +150,10 @@ def unigram_tokenizer(
         if token not in ids:
             raise WeightsError(f"the SentencePiece model of {len(pieces)} pieces has no '{token}'")
     spec = proto.normalizer_spec
-    steps = [
-        {
-            "type": "Precompiled",
-            "precompiled_charsmap": base64.b64encode(spec.precompiled_charsmap).decode(),
-        }
-    ]
-    steps = steps if spec.precompiled_charsmap else []
+    steps: list[dict[str, Any]] = []
+    if spec.precompiled_charsmap:
+        charsmap = base64.b64encode(spec.precompiled_charsmap).decode()
+        steps.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
     if spec.remove_extra_whitespaces:
         steps += [
             {"type": "Strip", "strip_left": True, "strip_right": True},
@@ -168,16 +176,15 @@ def learn_word_pieces(texts: Sequence[str], size: int) -> list[str]:
     from tokenizers import models, normalizers, pre_tokenizers, trainers
 
     fast = Fast(models.WordPiece(unk_token="[UNK]"))
-    fast.normalizer, fast.pre_tokenizer = (
-        normalizers.BertNormalizer(),
-        pre_tokenizers.BertPreTokenizer(),
-    )
+    fast.normalizer = normalizers.BertNormalizer()
+    fast.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     fast.train_from_iterator(
         texts,
         trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False),
     )
-    return sorted(fast.get_vocab(), key=fast.get_vocab().get)
+    vocabulary = fast.get_vocab()
+    return sorted(vocabulary, key=lambda piece: vocabulary[piece])
 
 
 def read_vocabulary(path: Path) -> list[str]:
@@ -187,9 +194,9 @@ def read_vocabulary(path: Path) -> list[str]:
     return read_text(path).removesuffix("\n").split("\n")
 
 
-def _template(ids: Mapping[str, int], start: str | None, end: str | None) -> dict:
+def _template(ids: Mapping[str, int], start: str | None, end: str | None) -> dict[str, Any]:
     around = [token for token in (start, end) if token]
-    single = [{"Sequence": {"id": "A", "type_id": 0}}]
+    single: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
     if start:
         single.insert(0, {"SpecialToken": {"id": start, "type_id": 0}})
     if end:
@@ -204,7 +211,13 @@ def _template(ids: Mapping[str, int], start: str | None, end: str | None) -> dic
     }
 
 
-def _content(model: Mapping, normalizer, pre_tokenizer, post_processor) -> str:
+def _content(
+    model: Mapping[str, Any],
+    normalizer: Mapping[str, Any] | None,
+    pre_tokenizer: Mapping[str, Any],
+    post_processor: Mapping[str, Any] | None,
+) -> str:
+    """The content of tokenizer.json."""
     return json.dumps(
         {
             "version": "1.0",

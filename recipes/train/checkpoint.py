@@ -268,7 +268,7 @@ class Checkpoints:
             f"{kind}/{i}": value for kind, values in lists.items() for i, value in enumerate(values)
         }
         with staged_file(
-            self.folder / name, mend="free some space"
+            self.folder / name, hint="free some space"
         ) as path:  # the workspace knows what is kept
             np.savez(
                 path,

@@ -41,7 +41,7 @@ def test_one_bad_picture_does_not_take_the_others_away(call, artifacts, shots):
         str(shots / "a.png"),
         str(shots / "c.png"),
     ]
-    assert "b.png' is not a readable picture" in lines[0]
+    assert "b.png' is not a readable image" in lines[0]
     assert "1 of 3 could not be read" in lines[1]
     code, out, lines = call(
         "predict", artifacts["onnx"], shots, shots / "no.png", "--skip-bad", "--json"

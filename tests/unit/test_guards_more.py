@@ -390,7 +390,7 @@ def test_no_picture_is_made_that_fills_the_memory(tmp_path):
         tmp_path / "m.keras", 60_000, lambda k, x: k.layers.GlobalMaxPooling2D()(x) * 1.0
     )
     with pytest.raises(
-        ConfigError, match=r"one picture is \(60000, 60000, 3\), more than 33,554,432 numbers"
+        ConfigError, match=r"one image is \(60000, 60000, 3\), more than 33,554,432 numbers"
     ):
         own_outputs.load_own_model(path, own_outputs.Meaning(labels=("a", "b", "c")))
     with pytest.raises(ConfigError, match="more than 33,554,432 numbers"):
@@ -405,6 +405,6 @@ def test_a_model_that_fills_the_memory_is_refused_in_a_line(tmp_path, monkeypatc
     monkeypatch.setattr("keras.Model.__call__", full)
     model = keras_file.load_keras_model(path)
     with pytest.raises(
-        ConfigError, match=r"m.keras' cannot answer a picture of \(8, 8, 3\): Unable to allocate"
+        ConfigError, match=r"m.keras' cannot answer an image of \(8, 8, 3\): Unable to allocate"
     ):
         own_outputs._kind_of_answers(path, model)

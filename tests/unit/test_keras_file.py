@@ -95,10 +95,10 @@ def test_what_cannot_be_a_backbone(foreign, tmp_path):
         load_keras_model(tmp_path / "other.keras")
     inputs = keras.Input((7,))
     keras.Model(inputs, layers.Dense(2)(inputs)).save(tmp_path / "table.keras")
-    with pytest.raises(ConfigError, match="expected square pictures"):
+    with pytest.raises(ConfigError, match="expected square images"):
         backbone_table.find_backbone(str(tmp_path / "table.keras"))
     row = backbone_table.find_backbone(str(foreign[0]))
-    with pytest.raises(ConfigError, match="takes pictures of 16 pixels, not 32"):
+    with pytest.raises(ConfigError, match="takes images of 16 pixels, not 32"):
         backbones.build_backbone(row, image_size=32, weights="own")
     with pytest.raises(WeightsError, match="has weights of its own"):
         backbones.build_backbone(row, weights="imagenet")

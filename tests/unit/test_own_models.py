@@ -154,7 +154,7 @@ def two_outputs():
             r"it answers \(16, 16, 3\)",
         ),
         (lambda: alone((None, None, 3), layers.GlobalAveragePooling2D()), "fix the size"),
-        (lambda: alone((16, 16, 1), layers.GlobalAveragePooling2D()), "for grey pictures"),
+        (lambda: alone((16, 16, 1), layers.GlobalAveragePooling2D()), "for grey images"),
         (lambda: alone((7,), layers.Dense(3)), r"its input is \(7,\)"),
         (
             lambda: keras.Sequential([layers.Flatten(), layers.Dense(3)]),

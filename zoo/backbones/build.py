@@ -122,7 +122,7 @@ def _checked_size(row: Backbone, image_size: int | None) -> int:
         raise ConfigError(f"the image size is a whole number of pixels, not {image_size!r}")
     if row.family == OWN_FAMILY and image_size != row.image_size:
         raise ConfigError(
-            f"'{row.target}' takes pictures of {row.image_size} pixels, not {image_size}: leave "
+            f"'{row.target}' takes images of {row.image_size} pixels, not {image_size}: leave "
             "--image-size"
         )
     if image_size < row.min_image_size:
@@ -167,7 +167,6 @@ def _normalize_like_imagenet(model: "keras.Model", row: Backbone, path: Path | N
     elif not np.allclose(layer.adapt_mean, RGB_MEAN, atol=1e-3):
         raise WeightsError(
             f"'{path}' holds an EfficientNet with a normalization of its own (mean "
-            f"{np.asarray(layer.adapt_mean)}, "
-            f"ImageNet's is {RGB_MEAN}): give weights that started from ImageNet, or its .keras "
-            "file as --backbone"
+            f"{np.asarray(layer.adapt_mean)}, ImageNet's is {RGB_MEAN}): give weights that started "
+            "from ImageNet, or its .keras file as --backbone"
         )

@@ -4,14 +4,11 @@ Graft's.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graft.zoo.backbones.encoder_table import ENCODER_FAMILIES, Encoder
 from graft.zoo.errors import ArtifactError, WeightsError
 from graft.zoo.files.reading import read_json
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["check_sizes", "encoder_of_folder", "encoder_of_run", "is_run", "read_config"]
 
@@ -39,26 +36,30 @@ def encoder_of_run(folder: Path) -> Encoder:
             f"the run '{folder}' holds no text encoder but '{facts.get('name')}': give the run of "
             "a recipe for texts"
         )
-    name, width, longest = folder.resolve().name, facts.get("feature_dim"), facts.get("max_length")
-    check_sizes(folder / "run.json", width, longest)
-    return Encoder(
-        name,
-        facts["family"],
-        0,
-        width,
-        longest,
-        ("folder",),
-        str(facts.get("licence")),
-        str(folder),
-    )
+    sizes = facts.get("feature_dim"), facts.get("max_length")
+    width, longest = check_sizes(folder / "run.json", *sizes)
+    licence = str(facts.get("licence"))
+    return _row(folder.resolve().name, folder, facts["family"], width, longest, licence)
 
 
-def check_sizes(where: Path, *sizes: object) -> None:
-    """Refuse what is no width or length."""
-    if not all(isinstance(size, int) and 0 < size <= MAX_SIZE for size in sizes):
+def _row(
+    name: str, folder: Path, family: str, width: int, longest: int, licence: str = "unknown"
+) -> Encoder:
+    return Encoder(name, family, 0, width, longest, ("folder",), licence, str(folder))
+
+
+def check_sizes(where: Path, *sizes: object) -> list[int]:
+    """`sizes`, which the file `where` says, as numbers.
+
+    Raises:
+        WeightsError: one of them is no width or length.
+    """
+    numbers = [size for size in sizes if isinstance(size, int) and 0 < size <= MAX_SIZE]
+    if len(numbers) < len(sizes):
         raise WeightsError(
             f"'{where}' is damaged: it says no width or length of an encoder, but {sizes}"
         )
+    return numbers
 
 
 def encoder_of_folder(folder: Path) -> Encoder:
@@ -77,28 +78,18 @@ def encoder_of_folder(folder: Path) -> Encoder:
     if family is None:
         raise WeightsError(
             f"'{folder}' holds a '{classes or 'nameless'}': expected a preset of one of KerasHub's "
-            "encoders "
-            f"({', '.join(f'{f.classes}Backbone' for f in ENCODER_FAMILIES.values())}), or a Hugging Face "
-            "folder"
+            f"encoders ({', '.join(f'{f.classes}Backbone' for f in ENCODER_FAMILIES.values())}), "
+            "or a Hugging Face folder"
         )
     settings = config.get("config")
     if not isinstance(settings, dict):
         raise WeightsError(f"'{folder / 'config.json'}' is damaged: it holds no 'config'")
-    width = settings.get("hidden_dim")
-    check_sizes(folder / "config.json", width, settings.get("max_sequence_length", 512))
-    return Encoder(
-        folder.name,
-        family,
-        0,
-        width,
-        settings.get("max_sequence_length", 512),
-        ("folder",),
-        "unknown",
-        str(folder),
-    )
+    sizes = settings.get("hidden_dim"), settings.get("max_sequence_length", 512)
+    width, longest = check_sizes(folder / "config.json", *sizes)
+    return _row(folder.name, folder, family, width, longest)
 
 
-def _hugging_face(folder: Path, config: Mapping) -> Encoder:
+def _hugging_face(folder: Path, config: Mapping[str, Any]) -> Encoder:
     kind = config["model_type"]
     family = next((name for name, f in ENCODER_FAMILIES.items() if f.hugging_face == kind), None)
     readable = ", ".join(f.hugging_face for f in ENCODER_FAMILIES.values() if f.converted)
@@ -106,24 +97,14 @@ def _hugging_face(folder: Path, config: Mapping) -> Encoder:
         named = f", or the KerasHub preset of {family}" if family else ""
         raise WeightsError(
             f"'{folder}' is a Hugging Face model of type '{kind}', which KerasHub cannot read, or "
-            "reads into other numbers: "
-            f"give one of type {readable}{named}"
+            f"reads into other numbers: give one of type {readable}{named}"
         )
     if not (folder / "model.safetensors").is_file():
         raise WeightsError(f"'{folder}' holds no model.safetensors: save the model in that format")
     width = config.get("hidden_size") or config.get("dim") or config.get("n_embd")
     longest = config.get("max_position_embeddings") or config.get("n_positions")
-    check_sizes(folder / "config.json", width, longest)
-    return Encoder(
-        folder.name or folder.resolve().name,
-        family,
-        0,
-        width,
-        longest,
-        ("folder",),
-        "unknown",
-        str(folder),
-    )
+    width, longest = check_sizes(folder / "config.json", width, longest)
+    return _row(folder.name or folder.resolve().name, folder, family, width, longest)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -137,6 +118,5 @@ def read_config(folder: Path) -> dict[str, Any]:
     except ArtifactError as error:
         raise WeightsError(
             f"'{folder}' is no encoder: it holds no readable config.json ({error}); give the "
-            "folder of a KerasHub preset or "
-            "of a Hugging Face model"
+            "folder of a KerasHub preset or of a Hugging Face model"
         ) from error

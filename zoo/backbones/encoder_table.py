@@ -9,11 +9,11 @@ compares); the licence is that of the checkpoint as its authors published it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+
+from graft.zoo.backbones.weights import BUNDLED_FOLDER
 
 __all__ = ["Encoder", "EncoderFamily"]
 
-BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled"
 ENCODER_INPUTS = ("token_ids", "padding_mask", "segment_ids")
 """Of an encoder, in this order; some families have no segments."""
 

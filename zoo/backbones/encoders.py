@@ -4,8 +4,9 @@ An encoder's graph takes `token_ids` and `padding_mask` (and, for some families,
 int32 `(batch, length)`, and gives a vector for each token, float32 `(batch, length, feature_dim)`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graft.zoo import text, vocabularies
 from graft.zoo.backbones.encoder_folders import (
@@ -18,13 +19,28 @@ from graft.zoo.backbones.encoder_folders import (
 )
 from graft.zoo.backbones.encoder_table import ENCODER_FAMILIES, ENCODER_INPUTS, ENCODERS, Encoder
 from graft.zoo.backbones.weight_files import opened_weights
+from graft.zoo.backbones.weights import file_sha256
 from graft.zoo.errors import UnknownName, WeightsError
 from graft.zoo.files.reading import read_json, read_text
 
 if TYPE_CHECKING:
     import keras
+    import keras_hub
 
 __all__ = ["build_encoder", "describe_encoder", "find_encoder", "load_tokenizer"]
+
+UNIGRAM_TOKENS: Mapping[str, dict[str, Any]] = {
+    "albert": {"start": "[CLS]", "end": "[SEP]", "pad": "<pad>"},
+    "deberta_v3": {"start": "[CLS]", "end": "[SEP]", "pad": "[PAD]", "tail": ("[MASK]",)},
+    "xlm_roberta": {
+        "start": "<s>",
+        "end": "</s>",
+        "pad": "<pad>",
+        "head": ("<s>", "<pad>", "</s>", "<unk>"),
+        "tail": ("<mask>",),
+    },
+}
+"""Of the families with a SentencePiece model, what `unigram_tokenizer` is called with."""
 
 
 def find_encoder(name: str) -> Encoder:
@@ -47,9 +63,14 @@ def find_encoder(name: str) -> Encoder:
 
 
 def build_encoder(row: Encoder, weights: str = "") -> "keras.Model":
-    """The flat functional graph of `row`, inputs by name, with a vector for each token.
+    """The graph of an encoder.
 
-    `weights` is "none" for random ones, or "" (or any of `row.weights`) for the row's own.
+    Args:
+        row: the encoder.
+        weights: "none" for random ones; "" or any of `row.weights` for its own.
+
+    Returns:
+        A flat functional model, inputs by name, with a vector for each token.
 
     Raises:
         WeightsError: they cannot be had.
@@ -102,8 +123,7 @@ def load_tokenizer(row: Encoder) -> text.Tokenizer:
     if rows is not None and not 0 <= rows - found.size < 128:
         raise WeightsError(
             f"the vocabulary of '{row.preset}' has {found.size} pieces, its weights have {rows}: "
-            "they are from different "
-            "models; restore the files that belong together"
+            "they are from different models; restore the files that belong together"
         )
     return found
 
@@ -112,14 +132,11 @@ def describe_encoder(row: Encoder, weights: str) -> dict[str, str | None]:
     """What a run records: `{"spec", "file", "sha256"}`, the last two None where the weights are no
     local file.
     """
-    from graft.zoo.backbones.weights import file_sha256
-
     file = None if weights == "none" else _weights_file(Path(row.preset))
-    return {
-        "spec": weights or row.weights[0],
-        "file": file and str(file),
-        "sha256": file and file_sha256(file),
-    }
+    spec = weights or row.weights[0]
+    if file is None:
+        return {"spec": spec, "file": None, "sha256": None}
+    return {"spec": spec, "file": str(file), "sha256": file_sha256(file)}
 
 
 def _hugging_face_tokenizer(folder: Path) -> text.Tokenizer:
@@ -141,7 +158,7 @@ def _hugging_face_tokenizer(folder: Path) -> text.Tokenizer:
     )
 
 
-def _of_keras_hub(made, row: Encoder) -> text.Tokenizer:
+def _of_keras_hub(made: "keras_hub.tokenizers.Tokenizer", row: Encoder) -> text.Tokenizer:
     """Ours from KerasHub's, so that both give the same ids."""
     if hasattr(made, "merges"):
         start = end = pad = None
@@ -152,24 +169,14 @@ def _of_keras_hub(made, row: Encoder) -> text.Tokenizer:
             dict(made.vocabulary), merges, start=start, end=end, pad=pad
         )
     if hasattr(made, "proto"):
-        special = {
-            "albert": {"start": "[CLS]", "end": "[SEP]", "pad": "<pad>"},
-            "deberta_v3": {"start": "[CLS]", "end": "[SEP]", "pad": "[PAD]", "tail": ("[MASK]",)},
-            "xlm_roberta": {
-                "start": "<s>",
-                "end": "</s>",
-                "pad": "<pad>",
-                "head": ("<s>", "<pad>", "</s>", "<unk>"),
-                "tail": ("<mask>",),
-            },
-        }[row.family]
-        return vocabularies.unigram_tokenizer(made.proto, **special)
+        return vocabularies.unigram_tokenizer(made.proto, **UNIGRAM_TOKENS[row.family])
     return vocabularies.word_piece_tokenizer(
         made.get_vocabulary(), lowercase=made.lowercase, strip_accents=made.strip_accents
     )
 
 
-def _from_preset(name: str, row: Encoder, **options):
+def _from_preset(name: str, row: Encoder, **options: Any) -> Any:
+    """What KerasHub's class `name` makes of the preset or the folder of `row`."""
     from graft.zoo.quiet import load_tensorflow
 
     load_tensorflow()
@@ -216,17 +223,9 @@ def _embedding_rows(row: Encoder) -> int | None:
     config = read_config(file.parent)
     settings = config.get("config", config)
     rows = settings.get("vocabulary_size") or settings.get("vocab_size")
-    if rows is not None:
-        check_sizes(file, rows)
-    return rows
+    return None if rows is None else check_sizes(file, rows)[0]
 
 
 def _weights_file(folder: Path) -> Path | None:
-    return next(
-        (
-            f
-            for n in ("model.weights.h5", "model.safetensors", RUN_MODEL)
-            if (f := folder / n).is_file()
-        ),
-        None,
-    )
+    names = ("model.weights.h5", "model.safetensors", RUN_MODEL)
+    return next((folder / name for name in names if (folder / name).is_file()), None)

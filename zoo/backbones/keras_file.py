@@ -7,7 +7,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files.archives import opened_archive, read_member
@@ -22,8 +22,7 @@ __all__ = ["describe_foreign_file", "load_keras_model"]
 
 FUNCTIONAL_HINT = (
     "where its class is known, `image = keras.Input((224, 224, 3)); keras.Model(image, "
-    "model.call(image)).save('m.keras')` "
-    "makes a functional model of it"
+    "model.call(image)).save('m.keras')` makes a functional model of it"
 )
 
 
@@ -45,13 +44,13 @@ def load_keras_model(path: Path) -> "keras.Model":
             f"'{path}' is damaged or no .keras file (a .keras file is a zip archive)"
         )
     with one_line_if_damaged(path, "expected a whole .keras file"):
-        most = check_keras_archive(path)
+        most_weights = check_keras_archive(path)
         with opened_archive(path) as archive:
             of_keras_hub = b"keras_hub" in read_member(archive, "config.json")
     if of_keras_hub:
         import keras_hub  # noqa: F401  (registers its layers)
     try:
-        with _limited_weights(path, most):
+        with _limited_weights(path, most_weights):
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras passes on whatever its layers raise
         text = str(error)
@@ -67,8 +66,7 @@ def load_keras_model(path: Path) -> "keras.Model":
     if model._functional is None:
         raise ArtifactError(
             f"'{path}' is a Sequential model that does not know the shape of its input: "
-            "`model.build((None, 224, 224, 3))` "
-            "with the size of your pictures, then save it again"
+            "`model.build((None, 224, 224, 3))` with the size of your images, then save it again"
         )
     return model._functional
 
@@ -84,7 +82,12 @@ def _limited_weights(path: Path, most: int) -> Iterator[None]:
 
     total, add_weight = 0, keras.Layer.add_weight
 
-    def add(layer, shape=None, *args, **settings):
+    def add(
+        layer: "keras.Layer",
+        shape: tuple[int, ...] | int | None = None,
+        *args: Any,
+        **settings: Any,
+    ) -> "keras.Variable":
         nonlocal total
         sides = [shape] if isinstance(shape, int) else (shape or ())
         total += math.prod(side for side in sides if isinstance(side, int))
@@ -102,7 +105,7 @@ def _limited_weights(path: Path, most: int) -> Iterator[None]:
         keras.Layer.add_weight = add_weight
 
 
-def _cause(error: BaseException | None, kind: type) -> BaseException | None:
+def _cause(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
     """`error`, or what it comes from, if that is of a kind."""
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
@@ -120,8 +123,7 @@ def _unknown_class(path: Path, name: str) -> str:
         )
     return (
         f"'{path}' needs '{name}', a class or function of your own, which the file does not hold: "
-        "build it from Keras's own "
-        "layers and save it again"
+        "build it from Keras's own layers and save it again"
     )
 
 

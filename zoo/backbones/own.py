@@ -39,11 +39,11 @@ MAX_VALUES_PER_EXAMPLE = 2**25
 
 
 def own_image_size(path: Path) -> int:
-    """The height and width of the pictures that the model in `path` takes, read without Keras.
+    """The height and width of the images that the model in `path` takes, read without Keras.
 
     Raises:
         ArtifactError: damaged, or no .keras file.
-        ConfigError: its input is no square picture of a fixed size.
+        ConfigError: its input is no square image of a fixed size.
     """
     path = Path(path)
     if not path.is_file():
@@ -62,12 +62,12 @@ def own_image_size(path: Path) -> int:
             raise TypeError(f"the shape of its input is {str(shape)[:100]}")
     if len(shape) != 4 or shape[1] != shape[2] or not shape[1] or shape[3] != 3:
         raise ConfigError(
-            f"the backbone '{path}' takes {shape}: expected square pictures (None, size, size, 3)"
+            f"the backbone '{path}' takes {shape}: expected square images (None, size, size, 3)"
         )
     if math.prod(shape[1:]) > MAX_VALUES_PER_EXAMPLE:
         raise ConfigError(
-            f"the backbone '{path}' takes {shape}: one such picture has more than {MAX_VALUES_PER_EXAMPLE:,} "
-            "numbers"
+            f"the backbone '{path}' takes {shape}: one such image has more than "
+            f"{MAX_VALUES_PER_EXAMPLE:,} numbers"
         )
     return shape[1]
 
@@ -116,7 +116,7 @@ def build_own_encoder(path: Path, name: str, *, fresh: bool = False) -> "keras.M
 
 
 def check_own_shapes(path: Path, model: "keras.Model") -> None:
-    """Refuse what is no model of square pictures with one answer."""
+    """Refuse what is no model of square images with one answer."""
     from graft.zoo.graph.nodes import as_functional
 
     if as_functional(model) is None:
@@ -125,7 +125,7 @@ def check_own_shapes(path: Path, model: "keras.Model") -> None:
         )
     inputs, outputs = ([tuple(t.shape) for t in side] for side in (model.inputs, model.outputs))
     expected = (
-        f"'{path}' cannot be used here: expected one input of square RGB pictures of a fixed size "
+        f"'{path}' cannot be used here: expected one input of square RGB images of a fixed size "
         "and one output"
     )
     if len(inputs) > 1:
@@ -141,35 +141,33 @@ def check_own_shapes(path: Path, model: "keras.Model") -> None:
         )
     if len(shape) == 3 and shape[2] in (3, None) and None in shape[:2]:
         raise ConfigError(
-            f"{expected}; its pictures are {shape}: fix the size, `image = keras.Input((224, 224, "
-            "3)); "
-            "keras.Model(image, model(image)).save('m.keras')`"
+            f"{expected}; its images are {shape}: fix the size, `image = keras.Input((224, 224, "
+            "3)); keras.Model(image, model(image)).save('m.keras')`"
         )
     if len(shape) != 3 or shape[0] != shape[1] or shape[2] != 3:
         grey = len(shape) == 3 and shape[0] == shape[1] and shape[2] == 1
         hint = (
-            f"; for grey pictures, `image = keras.Input({(*shape[:2], 3)}); keras.Model(image, "
+            f"; for grey images, `image = keras.Input({(*shape[:2], 3)}); keras.Model(image, "
             "model(keras.ops.mean(image, -1, keepdims=True))).save('m.keras')`"
         )
         raise ConfigError(f"{expected}; its input is {shape}{hint if grey else ''}")
     answer = outputs[0][1:]
     if None in answer or any(side != 1 for side in answer[:-1]):
         raise ConfigError(
-            f"{expected} `(units,)`; it answers {answer} for each picture, as one for segmentation "
-            "or detection: such "
-            "models are neither exported nor measured here"
+            f"{expected} `(units,)`; it answers {answer} for each image, as one for segmentation "
+            "or detection: such models are neither exported nor measured here"
         )
-    for side, values in (("picture", shape), ("answer", answer)):
+    for side, values in (("image", shape), ("answer", answer)):
         if math.prod(values) > MAX_VALUES_PER_EXAMPLE:
             raise ConfigError(
-                f"{expected}; one {side} is {values}, more than {MAX_VALUES_PER_EXAMPLE:,} numbers: save the "
-                "model for smaller ones"
+                f"{expected}; one {side} is {values}, more than {MAX_VALUES_PER_EXAMPLE:,} "
+                "numbers: save the model for smaller ones"
             )
 
 
 def with_pixel_input(path: Path, model: "keras.Model", input_range: str) -> "keras.Model":
     """`model` behind what makes its pixels of float pixels from 0 to 255; with one row of answers
-    for each picture.
+    for each image.
     """
     import keras
 

@@ -1,4 +1,4 @@
-"""The catalogue of backbones for pictures: one literal table, and the row behind a name.
+"""The catalogue of backbones for images: one literal table, and the row behind a name.
 
 Importing this module imports neither Keras nor NumPy, so that the catalogue can be listed at once.
 
@@ -120,7 +120,7 @@ FAMILIES: Mapping[str, Family] = {
 
 _V3_LARGE = "MobileNetV3Large"
 _V3_SMALL = "MobileNetV3Small"
-_MINIMAL = {"minimalistic": True}
+_MINIMAL: dict[str, float | bool] = {"minimalistic": True}
 
 _Row = tuple[str, str, dict[str, float | bool], int, int, int, float | None, float | None]
 
@@ -245,7 +245,7 @@ def find_backbone(name: str) -> Backbone:
     where it is.
 
     Raises:
-        ArtifactError, ConfigError: such a file is missing, damaged, or takes no square pictures.
+        ArtifactError, ConfigError: such a file is missing, damaged, or takes no square images.
         UnknownName: there is none; the message names the nearest.
     """
     if name.endswith(".keras"):
@@ -264,7 +264,7 @@ def default_weights(row: Backbone) -> str:
 
 
 def _own(path: Path) -> Backbone:
-    """A row for a model of the user's: its picture size is its own, its licence and figures are not
+    """A row for a model of the user's: its image size is its own, its licence and figures are not
     known.
     """
     from graft.zoo.backbones.own import own_image_size

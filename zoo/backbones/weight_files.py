@@ -5,6 +5,7 @@ before the first one is assigned, and read back afterwards.
 """
 
 import contextlib
+import io
 import itertools
 import re
 import zipfile
@@ -56,6 +57,12 @@ def load_weights(model: "keras.Model", row: Backbone, path: Path) -> None:
     refresh_derived_state(model)
 
 
+InnerModels = Literal["apart", "dissolved", "whole"]
+"""How a file keeps models inside the model; see `_slots`."""
+LEGACY_LAYOUTS: tuple[InnerModels, ...] = ("whole", "dissolved")
+KERAS_3_LAYOUTS: tuple[InnerModels, ...] = ("apart", "dissolved")
+
+
 @dataclass(frozen=True)
 class _Slot:
     """Variables that a file keeps together, and the place where Keras 3 puts them."""
@@ -88,7 +95,8 @@ def opened_weights(path: Path) -> Iterator["h5py.File"]:
 
     try:
         with contextlib.ExitStack() as stack:
-            source, size = path, path.stat().st_size
+            size = path.stat().st_size
+            source: Path | io.IOBase = path
             if zipfile.is_zipfile(path):
                 archive = stack.enter_context(opened_archive(path))
                 source = stack.enter_context(opened_member(archive, path, "model.weights.h5"))
@@ -114,7 +122,7 @@ def _readings(model: "keras.Model", file: "h5py.File") -> Iterator[_Reading]:
     if "layer_names" in legacy.attrs or "layer_names0" in legacy.attrs:
         entries = [(name, _legacy_arrays(legacy[name])) for name in _names(legacy, "layer_names")]
         entries = [entry for entry in entries if entry[1]]
-        for inner in ("whole", "dissolved"):
+        for inner in LEGACY_LAYOUTS:
             yield _match(_slots(model, inner), entries)
         return
     roots = [""] if "layers" in file else []
@@ -124,12 +132,12 @@ def _readings(model: "keras.Model", file: "h5py.File") -> Iterator[_Reading]:
         )
     )
     for root in roots:
-        for inner in ("apart", "dissolved"):
+        for inner in KERAS_3_LAYOUTS:
             slots = _slots(model, inner)
             yield _match(slots, [_arrays(file, f"{root}{slot.place}/vars") for slot in slots])
 
 
-def _slots(model: "keras.Model", inner: Literal["apart", "dissolved", "whole"]) -> list[_Slot]:
+def _slots(model: "keras.Model", inner: InnerModels) -> list[_Slot]:
     """The layers of `model` that hold weights, in order, each with its place in a file of Keras 3.
 
     Keras 3 calls a layer by its class and a number within its model. Models inside the model are
@@ -140,7 +148,7 @@ def _slots(model: "keras.Model", inner: Literal["apart", "dissolved", "whole"]) 
 
     slots: list[_Slot] = []
 
-    def walk(parent: "keras.Model", prefix: str, counts: Counter) -> None:
+    def walk(parent: "keras.Model", prefix: str, counts: Counter[str]) -> None:
         for layer in parent.layers:
             is_model = isinstance(layer, keras.Model)
             if is_model and inner == "dissolved":
@@ -193,10 +201,10 @@ def _names(group: "h5py.Group", attribute: str) -> list[str]:
 
 
 def _match(slots: list[_Slot], entries: list[tuple[str, list["h5py.Dataset"]]]) -> _Reading:
-    pairs: list = []
-    for slot, (name, arrays) in itertools.zip_longest(
-        slots, entries[: len(slots)], fillvalue=("", [])
-    ):
+    """How far `entries`, a name and arrays each, fit `slots`, one after the other."""
+    pairs: list[tuple[keras.Variable, h5py.Dataset]] = []
+    missing: list[tuple[str, list[h5py.Dataset]]] = [("", [])] * len(slots)
+    for slot, (name, arrays) in zip(slots, [*entries, *missing], strict=False):
         problem = _difference(slot, name, arrays)
         if problem:
             return _Reading(slots, pairs, problem)

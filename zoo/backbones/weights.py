@@ -18,17 +18,18 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graft.zoo.backbones.table import BACKBONES, Backbone
+from graft.zoo.backbones.table import BACKBONES, OWN_FAMILY, Backbone
 from graft.zoo.errors import WeightsError
 from graft.zoo.files.staging import staged_file
 
 if TYPE_CHECKING:
+    import h5py
     import keras
 
 __all__ = ["describe_weights", "file_sha256", "is_downloaded", "resolve_weights", "save_float16"]
 
 BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled"
-_OPTIONS = (
+_WEIGHTS_OPTIONS = (
     "--weights WEIGHTS of `graft train`, --backbones NAME@WEIGHTS of `graft suggest` and `graft "
     "bench`"
 )
@@ -40,10 +41,16 @@ DOWNLOAD_TIMEOUT_SECONDS = 10
 
 
 def resolve_weights(row: Backbone, spec: str, *, image_size: int | None = None) -> Path | None:
-    """The file behind `spec`, downloaded if need be; None for "none".
+    """The file of weights that a SPEC means, downloaded if need be.
 
-    `image_size` matters to rows whose ImageNet weights come in several sizes; None means
-    `row.image_size`.
+    Args:
+        row: the backbone.
+        spec: "imagenet", "bundled", "none" or a path.
+        image_size: height and width in pixels; it matters where ImageNet weights come in several
+            sizes. None: `row.image_size`.
+
+    Returns:
+        The file; None for "none".
 
     Raises:
         WeightsError: the file is missing, or cannot be downloaded, or the row has no such weights.
@@ -51,12 +58,11 @@ def resolve_weights(row: Backbone, spec: str, *, image_size: int | None = None) 
     spec = str(spec)
     if spec == "none":
         return None
-    if "own" in row.weights:
-        if spec != "own":
+    if OWN_FAMILY in row.weights:
+        if spec != OWN_FAMILY:
             raise WeightsError(
                 f"the backbone '{row.target}' has weights of its own, not '{spec}': name no "
-                "weights "
-                f"beside it ({_OPTIONS})"
+                f"weights beside it ({_WEIGHTS_OPTIONS})"
             )
         return Path(row.target)
     if spec in ("bundled", "imagenet") and spec not in row.weights:
@@ -103,7 +109,9 @@ def describe_weights(
         WeightsError: as `resolve_weights`.
     """
     path = resolve_weights(row, spec, image_size=image_size)
-    return {"spec": str(spec), "file": path and str(path), "sha256": path and file_sha256(path)}
+    if path is None:
+        return {"spec": str(spec), "file": None, "sha256": None}
+    return {"spec": str(spec), "file": str(path), "sha256": file_sha256(path)}
 
 
 def save_float16(model: "keras.Model", path: Path) -> None:
@@ -117,7 +125,7 @@ def save_float16(model: "keras.Model", path: Path) -> None:
     model.save_weights(whole, overwrite=True)
     with h5py.File(whole) as source, h5py.File(path, "w") as target:
 
-        def copy(name, item):
+        def copy(name: str, item: "h5py.Group | h5py.Dataset") -> None:
             if isinstance(item, h5py.Dataset):
                 target.create_dataset(
                     name, data=item[()].astype(np.float16 if item.ndim > 1 else np.float32)
@@ -136,15 +144,15 @@ def file_sha256(path: Path) -> str:
 
 
 def _no_such_weights(row: Backbone, spec: str) -> str:
-    having = [other.name for other in BACKBONES if spec in other.weights]
+    having_them = [other.name for other in BACKBONES if spec in other.weights]
     return (
-        f"backbone '{row.name}' has no weights '{spec}' (these have: {', '.join(having)}): "
+        f"backbone '{row.name}' has no weights '{spec}' (these have: {', '.join(having_them)}): "
         f"choose from {', '.join(row.weights)}, or give the path of a file"
     )
 
 
 def _size_of_weights(row: Backbone, image_size: int) -> int:
-    """Of the sizes that have weights of their own, the one for pictures of `image_size`."""
+    """Of the sizes that have weights of their own, the one for images of `image_size`."""
     return image_size if image_size in row.download.sizes else 224
 
 
@@ -163,10 +171,9 @@ def _imagenet(row: Backbone, image_size: int) -> Path:
         words = ", ".join(word for word in row.weights if word != "imagenet")
         raise WeightsError(
             f"the ImageNet weights of '{row.name}' cannot be had: Keras's cache '{cached}' "
-            f"{state}, and downloading "
-            f"{url} failed ({reason}). Copy that file to the place in the cache, or give other "
-            f"weights, {words} or "
-            f"the path of a file: {_OPTIONS.replace('NAME', row.name)}"
+            f"{state}, and downloading {url} failed ({reason}). Copy that file to the place in the "
+            f"cache, or give other weights, {words} or the path of a file: "
+            f"{_WEIGHTS_OPTIONS.replace('NAME', row.name)}"
         ) from error
     return cached
 

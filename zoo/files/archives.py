@@ -13,10 +13,14 @@ import struct
 import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graft.zoo.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 __all__ = [
     "check_archive",
@@ -31,7 +35,7 @@ __all__ = [
 MIN_UNPACKED_BYTES = 256 * 1024**2
 """What a file of any size may unpack to."""
 MAX_EXPANSION = 20
-"""Times its own size that a larger one may unpack to; weights and pictures reach 3."""
+"""Times its own size that a larger one may unpack to; weights and images reach 3."""
 MAX_MEMBERS = 100_000
 READ_BYTES = 1024**2
 
@@ -42,12 +46,12 @@ def max_unpacked_bytes(size: int) -> int:
 
 
 @contextlib.contextmanager
-def opened_archive(path: Path, known: "re.Pattern | None" = None) -> Iterator[zipfile.ZipFile]:
-    """Open the zip archive `path`, of which `check_archive` has nothing to say.
+def opened_archive(path: Path, known: "re.Pattern[str] | None" = None) -> Iterator[zipfile.ZipFile]:
+    """Open the zip archive `path`, in which `check_archive` finds nothing to refuse.
 
     Raises:
         ArtifactError: as `check_archive`.
-        zipfile.BadZipFile, and others: it is damaged; see `zoo.files.one_line_if_damaged`.
+        zipfile.BadZipFile, and others: it is damaged; see `one_line_if_damaged`.
     """
     with zipfile.ZipFile(path) as archive:
         check_archive(archive, path, Path(path).stat().st_size, known)
@@ -55,7 +59,7 @@ def opened_archive(path: Path, known: "re.Pattern | None" = None) -> Iterator[zi
 
 
 def check_archive(
-    archive: zipfile.ZipFile, where: object, size: int, known: "re.Pattern | None" = None
+    archive: zipfile.ZipFile, where: object, size: int, known: "re.Pattern[str] | None" = None
 ) -> None:
     """Refuse an archive of `size` bytes that unpacks to far more than it can hold, or holds what it
     should not.
@@ -64,8 +68,8 @@ def check_archive(
 
     Raises:
         ArtifactError: a member lies outside, is unknown, there twice, encrypted, or compressed in a
-            rare way; or all of them together are larger than `max_unpacked_bytes`, or the stored ones than
-            the archive.
+            rare way; or all of them together are larger than `max_unpacked_bytes`, or the stored
+            ones than the archive.
     """
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
@@ -82,13 +86,12 @@ def check_archive(
     if unpacked > max_unpacked_bytes(size):
         raise ArtifactError(
             f"'{where}' has {size:,} bytes and would unpack to {unpacked:,}: refused, more than "
-            f"{MAX_EXPANSION} times; do not "
-            "unpack it"
+            f"{MAX_EXPANSION} times; do not unpack it"
         )
 
 
 def _check_member(
-    member: zipfile.ZipInfo, where: object, seen: Collection[str], known: "re.Pattern | None"
+    member: zipfile.ZipInfo, where: object, seen: Collection[str], known: "re.Pattern[str] | None"
 ) -> None:
     name = member.filename
     parts = PurePosixPath(name.replace("\\", "/"))
@@ -162,15 +165,13 @@ class _StoredMember(io.RawIOBase):
     from the beginning.
     """
 
-    def __init__(self, path: Path, member: zipfile.ZipInfo):
+    def __init__(self, path: Path, member: zipfile.ZipInfo) -> None:
         self._file = Path(path).open("rb")  # noqa: SIM115  (closed with this file)
         self._file.seek(member.header_offset + 26)
         name, extra = struct.unpack("<HH", self._file.read(4))
-        self._start, self._size, self._place = (
-            member.header_offset + 30 + name + extra,
-            member.file_size,
-            0,
-        )
+        self._start = member.header_offset + 30 + name + extra
+        self._size = member.file_size
+        self._place = 0
 
     def readable(self) -> bool:
         return True
@@ -187,7 +188,7 @@ class _StoredMember(io.RawIOBase):
     def tell(self) -> int:
         return self._place
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         self._file.seek(self._start + self._place)
         count = self._file.readinto(memoryview(buffer)[: max(0, self._size - self._place)])
         self._place += count

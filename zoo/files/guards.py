@@ -46,18 +46,18 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def one_line_if_full(target: Path, mend: str = NOTHING_LEFT_HINT) -> Iterator[None]:
+def one_line_if_full(target: Path, hint: str = NOTHING_LEFT_HINT) -> Iterator[None]:
     """Turn whatever says that the disk is full into a DiskFull error of one line, which ends with
-    `mend`: that of the outermost block, which alone knows what is left.
+    `hint`: that of the outermost block, which alone knows what is left.
     """
     try:
         yield
     except DiskFull as error:
-        raise DiskFull(error.place, mend) from error
+        raise DiskFull(error.place, hint) from error
     except Exception as error:
         if isinstance(error, GraftError) or not is_disk_full(error):
             raise
-        raise DiskFull(target, mend) from error
+        raise DiskFull(target, hint) from error
 
 
 def is_disk_full(error: Exception) -> bool:

@@ -20,8 +20,15 @@ plugin to load.
 
 
 def check_hdf5(file: "h5py.File", where: object, size: int) -> int:
-    """Refuse an HDF5 file of `size` bytes that reaches outside of itself or is larger than it
-    looks; returns how many numbers its arrays have.
+    """Refuse an HDF5 file that reaches outside of itself or is larger than it looks.
+
+    Args:
+        file: open.
+        where: what a message calls it.
+        size: of the file, in bytes.
+
+    Returns:
+        How many numbers its arrays have.
 
     Raises:
         ArtifactError: a link that is no plain one, an array that is kept elsewhere or put together
@@ -39,8 +46,7 @@ def check_hdf5(file: "h5py.File", where: object, size: int) -> int:
             if kind is not h5py.HardLink:
                 raise ArtifactError(
                     f"'{where}': '{_place(group, name)}' is a link ({kind.__name__}) to another "
-                    "place or file: refused, "
-                    "because weights must be in the file itself"
+                    "place or file: refused, because weights must be in the file itself"
                 )
             item = group[name]
             if _address(item) in seen:
@@ -55,8 +61,7 @@ def check_hdf5(file: "h5py.File", where: object, size: int) -> int:
         if total > max_unpacked_bytes(size):
             raise ArtifactError(
                 f"'{where}' has {size:,} bytes, and its arrays say that they have {total:,}: "
-                "refused, more than "
-                f"{MAX_EXPANSION} times"
+                f"refused, more than {MAX_EXPANSION} times"
             )
     return numbers
 
@@ -67,14 +72,12 @@ def _check_dataset(item: "h5py.Dataset", where: object) -> None:
     if item.external:
         raise ArtifactError(
             f"'{where}': the array '{item.name}' is kept in another file "
-            f"('{item.external[0][0]}'): refused, because "
-            "weights must be in the file itself"
+            f"('{item.external[0][0]}'): refused, because weights must be in the file itself"
         )
     if item.is_virtual:
         raise ArtifactError(
             f"'{where}': the array '{item.name}' is put together from other files (a virtual "
-            "dataset): refused, because "
-            "weights must be in the file itself"
+            "dataset): refused, because weights must be in the file itself"
         )
     settings = item.id.get_create_plist()
     filters = {settings.get_filter(i)[0] for i in range(settings.get_nfilters())}
@@ -86,12 +89,13 @@ def _check_dataset(item: "h5py.Dataset", where: object) -> None:
         raise ArtifactError(f"'{where}': '{item.name}' holds no numbers: refused")
 
 
-def _address(item) -> tuple[int, int]:
+def _address(item: "h5py.Group | h5py.Dataset") -> tuple[int, int]:
+    """What an object has for itself alone, under whatever names."""
     import h5py
 
     information = h5py.h5o.get_info(item.id)
     return information.fileno, information.addr
 
 
-def _place(group, name: str) -> str:
+def _place(group: "h5py.Group", name: str) -> str:
     return f"{(group.name or '').rstrip('/')}/{name}"

@@ -11,7 +11,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files.archives import (
@@ -23,9 +23,6 @@ from graft.zoo.files.archives import (
     read_member,
 )
 from graft.zoo.files.hdf5 import check_hdf5
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["check_keras_archive", "json_objects"]
 
@@ -47,7 +44,7 @@ def check_keras_archive(path: Path) -> int:
     Raises:
         ArtifactError: as `check_archive` and `check_hdf5`, or its layers are far larger than the
             weights that are there, run code, or name other files.
-        zipfile.BadZipFile, and others: it is damaged; see `zoo.files.one_line_if_damaged`.
+        zipfile.BadZipFile, and others: it is damaged; see `one_line_if_damaged`.
     """
     import h5py
 
@@ -90,17 +87,17 @@ def _check_reach(config: object, where: object) -> None:
         what, settings = layer.get("class_name"), layer.get("config")
         if isinstance(what, str) and what in CODE_OBJECTS:
             raise ArtifactError(
-                f"'{where}' holds {CODE_OBJECTS[what]}: refused; replace the layer by a registered one"
+                f"'{where}' holds {CODE_OBJECTS[what]}: refused; replace the layer by a "
+                "registered one"
             )
-        for name in (
-            FILE_SETTINGS if isinstance(what, str) and isinstance(settings, Mapping) else ()
-        ):
+        if not isinstance(what, str) or not isinstance(settings, Mapping):
+            continue
+        for name in FILE_SETTINGS:
             if isinstance(settings.get(name), str) and len(settings[name]) <= MAX_FILE_NAME:
                 raise ArtifactError(
                     f"'{where}' names a file outside of itself ('{settings[name][:100]}', the "
-                    f"{name} of its {what} "
-                    f"'{settings.get('name')}'): refused; build the layer from what that file "
-                    "holds, and save it again"
+                    f"{name} of its {what} '{settings.get('name')}'): refused; build the layer "
+                    "from what that file holds, and save it again"
                 )
 
 
@@ -120,12 +117,11 @@ def _check_layers(config: object, where: object, numbers: int) -> None:
             with_others = "" if needed == total else f" and those before it, together {total:,}"
             raise ArtifactError(
                 f"'{where}' is damaged: its layer '{settings.get('name')}' would have {needed:,} "
-                f"weights{with_others}, and "
-                f"the file holds {numbers:,}"
+                f"weights{with_others}, and the file holds {numbers:,}"
             )
 
 
-def _fewest_weights(settings: Mapping, shape: list) -> int:
+def _fewest_weights(settings: Mapping[str, Any], shape: list[Any]) -> int:
     """How many weights a layer with these settings has at least, on an input of `shape`; a size
     that is not known is 1.
     """
@@ -140,10 +136,8 @@ def _fewest_weights(settings: Mapping, shape: list) -> int:
         _size(side) or 1 for side in (kernel if isinstance(kernel, list) else [kernel])
     )
     inputs = max(1, last // (size("groups") or 1)) * window
-    rows, width = (
-        size("vocabulary_size", "input_dim"),
-        size("output_dim", "hidden_dim", "embedding_dim"),
-    )
+    rows = size("vocabulary_size", "input_dim")
+    width = size("output_dim", "hidden_dim", "embedding_dim")
     bias = settings.get("use_bias") is not False
     return max(
         size("units") * max(last, 1 + bias),
@@ -162,7 +156,7 @@ def _fewest_weights(settings: Mapping, shape: list) -> int:
     )
 
 
-def _einsum_weights(settings: Mapping, shape: list) -> int:
+def _einsum_weights(settings: Mapping[str, Any], shape: list[Any]) -> int:
     """How many weights the kernel of an einsum has at least: its letters are sides of the input or
     of the output.
     """
@@ -191,11 +185,12 @@ def _einsum_weights(settings: Mapping, shape: list) -> int:
 
 def _size(value: object) -> int:
     """A setting as a size; 0 where it is none."""
-    real = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return int(value) if real and value > 0 else 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return 0
+    return max(0, int(value))
 
 
-def json_objects(value: object) -> Iterator[Mapping]:
+def json_objects(value: object) -> Iterator[Mapping[str, Any]]:
     """All objects in a JSON value."""
     waiting = [value]
     while waiting:

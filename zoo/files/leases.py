@@ -35,8 +35,8 @@ ATTEMPT_SECONDS = 0.05
 be just made, or only looked at.
 """
 _held_here: "dict[Lease, Path]" = {}
-"""The leases that `hold_lease` has given out in this process, and the places that they are for, where the
-links lead.
+"""The leases that `hold_lease` has given out in this process, and the places that they are for,
+where the links lead.
 """
 WAIT_HINT = "wait, or give another --out"
 
@@ -46,7 +46,7 @@ class Lease:
     removed after.
     """
 
-    def __init__(self, file: Path):
+    def __init__(self, file: Path) -> None:
         self.file = Path(file)
         self._descriptor: int | None = None
         self._ours: Holder | None = None
@@ -71,9 +71,8 @@ class Lease:
                 continue
             holder = read_holder(self.file)
             if holder is None and not made and look < LEASE_ATTEMPTS - 1:
-                os.close(
-                    descriptor
-                )  # of a machine whose locks this one does not see, it may be just made
+                # Of a machine whose locks this one does not see, it may be just made.
+                os.close(descriptor)
                 continue
             if holder is not None and may_be_alive(holder, self.file, known=free):
                 os.close(descriptor)
@@ -116,21 +115,17 @@ class Lease:
                 with contextlib.suppress(FileExistsError):
                     return os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
                 return open_lease_file(self.file, os.O_RDWR), False
-            except (
-                FileNotFoundError
-            ):  # whoever held it has just removed it, perhaps with its folder
-                continue
+            except FileNotFoundError:
+                continue  # whoever held it has just removed it, perhaps with its folder
             except PermissionError:
                 if not os.path.lexists(self.file):
                     raise
-                return open_lease_file(
-                    self.file, os.O_RDONLY
-                ), False  # another user's, who was killed
+                # It is another user's, who was killed.
+                return open_lease_file(self.file, os.O_RDONLY), False
 
     def _begin(self, descriptor: int) -> None:
-        with contextlib.suppress(
-            OSError
-        ):  # a full disk: who works on this machine knows all the same
+        # On a full disk those who work on this machine know all the same.
+        with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, json.dumps(this_process()).encode())
         self._descriptor, self._ours = descriptor, read_holder(self.file)
@@ -145,19 +140,21 @@ class Lease:
 
 
 @contextlib.contextmanager
-def hold_lease(place: Path, mend: str = WAIT_HINT) -> Iterator[Lease]:
-    """Hold the right to write `place` (a file or a folder, which need not exist) while the block
-    runs.
+def hold_lease(place: Path, hint: str = WAIT_HINT) -> Iterator[Lease]:
+    """Hold the right to write a place while the block runs.
+
+    Args:
+        place: a file or a folder, which need not exist.
+        hint: what the user can do where somebody else holds it.
 
     Raises:
-        ConfigError: somebody else holds it; names who, and says how to `mend` it. Or no lease is
-            where its lease would be.
+        ConfigError: somebody else holds it; names who. Or no lease is where its lease would be.
     """
     lease = Lease(_lease_file(place))
     sweep_unmarked(lease.file.parent)
     holder = lease.take()
     if holder is not None:
-        raise _held(place, holder, mend)
+        raise _held(place, holder, hint)
     _held_here[lease] = flock.resolve_links(place)
     try:
         yield lease
@@ -182,8 +179,7 @@ def refuse_lost_lease(target: Path) -> None:
             )
         raise ConfigError(
             f"another machine has written '{place}' meanwhile, because this process stood still, "
-            "or somebody removed "
-            f"'{lease.file}': '{place}' is as it was left"
+            f"or somebody removed '{lease.file}': '{place}' is as it was left"
         )
 
 
@@ -213,16 +209,16 @@ def find_holder(place: Path) -> Holder | None:
         os.close(descriptor)
 
 
-def refuse_held(place: Path, mend: str = WAIT_HINT) -> None:
+def refuse_held(place: Path, hint: str = WAIT_HINT) -> None:
     """Refuse early what `hold_lease` would refuse.
 
     Raises:
-        ConfigError: somebody holds `place`; names who, and says how to `mend` it. Or no lease is
-            where its lease would be.
+        ConfigError: somebody holds `place`; names who, and ends with `hint`. Or no lease is where
+            its lease would be.
     """
     holder = find_holder(place)
     if holder is not None:
-        raise _held(place, holder, mend)
+        raise _held(place, holder, hint)
     with contextlib.suppress(OSError):
         os.close(open_lease_file(_lease_file(place), os.O_RDONLY))
 
@@ -238,8 +234,8 @@ def refuse_unfinished(place: Path) -> None:
         raise ArtifactError(f"'{place}' is being written by {holder}: wait for it")
 
 
-def _held(place: Path, holder: Holder, mend: str) -> ConfigError:
-    return ConfigError(f"'{place}' is being written by {holder}: {mend}")
+def _held(place: Path, holder: Holder, hint: str) -> ConfigError:
+    return ConfigError(f"'{place}' is being written by {holder}: {hint}")
 
 
 def _lease_file(place: Path) -> Path:

@@ -25,9 +25,14 @@ UNMARKED_NAME = re.compile(re.escape(UNMARKED_PREFIX) + r"[a-z0-9_]{8}")
 
 @contextlib.contextmanager
 def marked_folder(prefix: str, parent: Path) -> Iterator[Path]:
-    """Yield an empty folder in `parent`, called `prefix` and some random characters, that is marked
-    as being written while the block runs; see `is_abandoned`. It may be renamed meanwhile, and is
-    removed in the end.
+    """Make a folder that is marked as being written while the block runs; see `is_abandoned`.
+
+    Args:
+        prefix: how its name begins; eight random characters follow.
+        parent: where it is made.
+
+    Yields:
+        The folder, which is empty. It may be renamed meanwhile, and is removed in the end.
     """
     folder = Path(tempfile.mkdtemp(prefix=UNMARKED_PREFIX, dir=parent))
     descriptor = None
@@ -48,8 +53,9 @@ def marked_folder(prefix: str, parent: Path) -> Iterator[Path]:
 
 
 def sweep_unmarked(parent: Path) -> None:
-    """Remove from `parent` the folders that a process was about to mark (see `marked_folder`) when it was
-    killed. They are empty: what holds anything is somebody's.
+    """Remove from `parent` the folders that a process was about to mark when it was killed.
+
+    See `marked_folder`. They are empty: what holds anything is somebody's.
     """
     try:
         names = [entry.name for entry in os.scandir(parent) if UNMARKED_NAME.fullmatch(entry.name)]
@@ -60,17 +66,19 @@ def sweep_unmarked(parent: Path) -> None:
             descriptor = _opened_folder(parent / name)
             try:
                 age = flock.disk_time(parent) - os.fstat(descriptor).st_mtime
-                if (
-                    flock.try_lock(descriptor) is not False and age > STALE_SECONDS
-                ):  # or it may be just made
+                # A younger one may be just made.
+                if flock.try_lock(descriptor) is not False and age > STALE_SECONDS:
                     os.rmdir(parent / name)
             finally:
                 os.close(descriptor)
 
 
-def is_abandoned(folder: Path, of: str) -> bool:
-    """Whether nobody writes into `folder` any more, which a process of the machine `of` (see
-    `machine_id`) has made; so it is where there is no such folder (any more).
+def is_abandoned(folder: Path, machine: str) -> bool:
+    """Whether nobody writes into a folder any more; true also where there is no such folder.
+
+    Args:
+        folder: what `marked_folder` has made.
+        machine: the `machine_id` of the process that made it.
     """
     try:
         descriptor = _opened_folder(folder)
@@ -80,7 +88,7 @@ def is_abandoned(folder: Path, of: str) -> bool:
         free = flock.try_lock(descriptor)
         if free is False:
             return False
-        if free and of == flock.machine_id():
+        if free and machine == flock.machine_id():
             return True
         changed = [path.lstat().st_mtime for path in (folder, *folder.rglob("*"))]
         return time.time() - max(changed) > ABANDONED_SECONDS

@@ -30,16 +30,25 @@ REPLACED_SUFFIX = ".old"
 
 
 @contextlib.contextmanager
-def staged_file(target: Path, mend: str = NOTHING_LEFT_HINT) -> Iterator[Path]:
-    """Yield a path beside `target`; on success it replaces `target`, on any failure it is removed.
+def staged_file(target: Path, hint: str = NOTHING_LEFT_HINT) -> Iterator[Path]:
+    """Write a file whole or not at all.
 
-    The temporary keeps the suffix of `target`, because several libraries choose the format by it.
-    `mend` says what the user can do when the disk is full.
+    Args:
+        target: the file; where it is a link it stays one, and what it leads to is replaced.
+        hint: what the user can do when the disk is full.
+
+    Yields:
+        A path beside `target`. On success it replaces `target`, on any failure it is removed. It
+        keeps the suffix of `target`, because several libraries choose the format by it.
+
+    Raises:
+        DiskFull: no space is left.
+        ConfigError: this process has lost the lease of `target`.
     """
-    target = flock.resolve_links(Path(target))  # a link stays one: what it leads to is replaced
+    target = flock.resolve_links(Path(target))
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep_unfinished(target)
-    with _part(target) as folder, one_line_if_full(target, mend):
+    with _part(target) as folder, one_line_if_full(target, hint):
         yield folder / target.name
         leases.refuse_lost_lease(target)
         os.replace(folder / target.name, target)
@@ -47,21 +56,28 @@ def staged_file(target: Path, mend: str = NOTHING_LEFT_HINT) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def staged_folder(
-    target: Path, overwrite: bool = False, mend: str = "--overwrite replaces it"
+    target: Path, overwrite: bool = False, hint: str = "--overwrite replaces it"
 ) -> Iterator[Path]:
-    """Yield an empty folder beside `target`; on success it becomes `target`, on any failure it is
-    removed. Where `target` is a link, that is done where it leads.
+    """Make a folder whole or not at all.
 
-    An existing `target` is an error unless `overwrite`; then it stays untouched until the new one
-    is complete.
+    Args:
+        target: the folder; where it is a link it stays one, and what it leads to is replaced.
+        overwrite: whether an existing `target` is replaced. It stays untouched until the new one
+            is complete.
+        hint: what the user can do where `target` exists and `overwrite` is false.
+
+    Yields:
+        An empty folder beside `target`. On success it becomes `target`, on any failure it is
+        removed.
 
     Raises:
-        ConfigError: `target` exists and `overwrite` is false; `mend` says what the user can do.
+        ConfigError: `target` exists and `overwrite` is false, or this process has lost its lease.
+        DiskFull: no space is left.
     """
-    refuse_existing(Path(target), overwrite, mend)
+    refuse_existing(Path(target), overwrite, hint)
     target = flock.resolve_links(target)
     sweep_unfinished(target)
-    refuse_existing(target, overwrite, mend)  # what was swept may have taken its place
+    refuse_existing(target, overwrite, hint)  # what was swept may have taken its place
     target.parent.mkdir(parents=True, exist_ok=True)
     with _part(target) as folder, one_line_if_full(target):
         folder.chmod(0o755)
@@ -136,7 +152,8 @@ def unchanged_folder(folder: Path) -> Iterator[None]:
     Raises:
         ArtifactError: another process has replaced it meanwhile.
     """
-    before, damage = _identity(folder), None
+    before = _identity(folder)
+    damage: Exception | None = None
     try:
         yield
     except Exception as error:  # what was found missing or damaged may be a mixture of two
@@ -167,19 +184,21 @@ def remove_path(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def refuse_existing(target: Path, overwrite: bool, mend: str = "--overwrite replaces it") -> None:
+def refuse_existing(target: Path, overwrite: bool, hint: str = "--overwrite replaces it") -> None:
     """Refuse what would be overwritten.
 
     Raises:
-        ConfigError: `target` exists and `overwrite` is false; `mend` says what the user can do.
+        ConfigError: `target` exists and `overwrite` is false; `hint` says what the user can do.
     """
     if target.exists() and not overwrite:
-        raise ConfigError(f"'{target}' exists already: {mend}, or give another --out")
+        raise ConfigError(f"'{target}' exists already: {hint}, or give another --out")
 
 
 def replace_folder(folder: Path, target: Path) -> None:
-    """Rename `folder` to `target`, in the place of what may be there; `settle_replacement` finishes it after a
-    kill. Where `target` is a link it stays one, and what it leads to is replaced.
+    """Rename `folder` to `target`, in the place of what may be there.
+
+    `settle_replacement` finishes it after a kill. Where `target` is a link it stays one, and what
+    it leads to is replaced.
 
     Raises:
         ConfigError: this process has lost the lease of `target`.

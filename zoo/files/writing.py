@@ -16,13 +16,8 @@ def format_json(value: Any, indent: str = "") -> str:
     """`value` as JSON for people to read: indented, but a list or an object that holds no others
     stands on one line, so that figures of thousands of labels stay short.
     """
-    parts = (
-        value.values()
-        if isinstance(value, Mapping)
-        else value
-        if isinstance(value, list | tuple)
-        else ()
-    )
+    parts = value.values() if isinstance(value, Mapping) else value
+    parts = parts if isinstance(value, Mapping | list | tuple) else ()
     if not any(isinstance(part, Mapping | list | tuple) for part in parts):
         return json.dumps(value, ensure_ascii=False)
     deeper = indent + "  "
@@ -47,7 +42,7 @@ def write_text(target: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def write_csv(target: Path, rows: Sequence[Mapping]) -> None:
+def write_csv(target: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write `rows` as CSV (UTF-8), whole or not at all: a column for each name that one of them
     has. Text that a spreadsheet would compute is marked as text.
     """

@@ -22,6 +22,7 @@ from graft.zoo.graph.nodes import as_functional, has_weights, input_dependent, i
 
 if TYPE_CHECKING:
     import keras
+    from keras.src.ops.node import Node
 
 __all__ = ["Block", "count_trained", "find_blocks", "freeze_blocks"]
 
@@ -113,8 +114,7 @@ def count_trained(blocks: Sequence[Block], train: int | float | Literal["head", 
         return train
     raise ConfigError(
         f"cannot train {train!r} of {len(blocks)} blocks: expected 'head', 'all', a number from 0 "
-        f"to {len(blocks)}, "
-        "or a fraction between 0 and 1"
+        f"to {len(blocks)}, or a fraction between 0 and 1"
     )
 
 
@@ -158,11 +158,7 @@ def freeze_blocks(
         )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The graph
-
-
-def _block_ends(model, nodes) -> list[int]:
+def _block_ends(model: "keras.Model", nodes: "Sequence[Node]") -> list[int]:
     """Positions in `nodes` after which a block ends, the last one included, before light blocks are
     merged.
     """
@@ -176,7 +172,7 @@ def _block_ends(model, nodes) -> list[int]:
     return [*sorted(p for p in single if _has_kernel(nodes[p + 1].operation)), len(nodes) - 1]
 
 
-def _closes_a_merge(node, computed: set[int]) -> bool:
+def _closes_a_merge(node: "Node", computed: set[int]) -> bool:
     """An attention layer, or a call that joins two or more computed tensors; a Multiply is a gate,
     not a merge.
     """
@@ -190,12 +186,12 @@ def _closes_a_merge(node, computed: set[int]) -> bool:
     return len(joined) >= 2 and type(operation).__name__ != "Multiply"
 
 
-def _has_kernel(operation) -> bool:
+def _has_kernel(operation: "keras.Operation") -> bool:
     """Whether the operation holds weights that are not a normalization's."""
     return has_weights(operation) and type(operation).__name__ not in NORMALIZATION_LAYERS
 
 
-def _merge_light_runs(nodes, ends: list[int]) -> list[int]:
+def _merge_light_runs(nodes: "Sequence[Node]", ends: list[int]) -> list[int]:
     """Drop the ends of runs that hold no weights, and the end before a run that holds normalization
     only.
     """
@@ -211,7 +207,7 @@ def _merge_light_runs(nodes, ends: list[int]) -> list[int]:
     return kept
 
 
-def _merge_shared_runs(nodes, ends: list[int]) -> list[int]:
+def _merge_shared_runs(nodes: "Sequence[Node]", ends: list[int]) -> list[int]:
     """Drop every end that lies between two uses of the same weight."""
     uses: dict[int, list[int]] = defaultdict(list)
     for position, node in enumerate(nodes):

@@ -4,16 +4,26 @@ A *cut* is a set of at most two tensors through which everything behind it is co
 and what lies before need not run again.
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from graft.zoo.errors import ConfigError
-from graft.zoo.graph.nodes import flatten, has_weights, input_dependent, is_layer, nodes_of, replay
+from graft.zoo.graph.nodes import (
+    call_again,
+    flatten,
+    has_weights,
+    input_dependent,
+    is_layer,
+    nodes_of,
+)
 
 if TYPE_CHECKING:
     import keras
 
 __all__ = ["cuts_with_positions", "find_cuts", "narrowest_cut", "split_at", "with_frozen_prefix"]
+
+T = TypeVar("T")
 
 ASSUMED_LENGTH = 32
 """What a dimension of no fixed size counts for: about so many tokens a sentence has."""
@@ -31,11 +41,16 @@ def find_cuts(model: "keras.Model", width: int = 1) -> list[tuple["keras.KerasTe
 def split_at(
     model: "keras.Model", cut: Sequence["keras.KerasTensor"]
 ) -> tuple["keras.Model", "keras.Model"]:
-    """`(prefix, suffix)` with `model(x) == suffix(prefix(x))`; both share their layers with
-    `model`.
+    """Take a functional model apart at a cut.
 
-    `prefix` returns the tensors of `cut`, then those graph inputs that the suffix needs again (a
-    padding mask).
+    Args:
+        model: a flat functional model.
+        cut: the one or two tensors that the second part is computed from.
+
+    Returns:
+        `(prefix, suffix)` with `model(x) == suffix(prefix(x))`; both share their layers with
+        `model`. `prefix` returns the tensors of `cut`, then those graph inputs that the suffix
+        needs again (a padding mask).
 
     Raises:
         ConfigError: something behind `cut` is computed from what lies before it, past the cut.
@@ -67,7 +82,7 @@ def split_at(
     ]
     entries += [keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name) for t in again]
     known = {id(old): new for old, new in zip(cut + again, entries, strict=True)}
-    outputs = keras.tree.pack_sequence_as(model._outputs_struct, replay(model.outputs, known))
+    outputs = keras.tree.pack_sequence_as(model._outputs_struct, call_again(model.outputs, known))
     return prefix, keras.Model(_alone(entries), outputs, name=f"{model.name}_suffix")
 
 
@@ -96,8 +111,6 @@ def narrowest_cut(
     its pooled features. An input that is needed again behind a cut (raw pixels that join late) is
     kept beside it and counts too.
     """
-    import math
-
     nodes = nodes_of(model.outputs)
     start = max(
         i
@@ -111,7 +124,7 @@ def narrowest_cut(
         found for position, found in cuts_with_positions(model, width=2) if start < position < stop
     ]
 
-    def values(found) -> int:
+    def values(found: "tuple[keras.KerasTensor, ...]") -> int:
         used = {
             id(t)
             for node in nodes_of(model.outputs, {id(t) for t in found})
@@ -123,13 +136,17 @@ def narrowest_cut(
     return min(candidates, key=values)
 
 
-def _alone(tensors: list):
+def _alone(tensors: list[T]) -> T | list[T]:
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def cuts_with_positions(model, width: int) -> Iterator[tuple[int, tuple]]:
-    """(position of the last call before the cut, its tensors) for every cut of at most `width`
-    tensors.
+def cuts_with_positions(
+    model: "keras.Model", width: int
+) -> "Iterator[tuple[int, tuple[keras.KerasTensor, ...]]]":
+    """Every cut of at most `width` tensors, in the order of computation.
+
+    Yields:
+        (position in `nodes_of(model.outputs)` of the last call before the cut, its tensors).
     """
     nodes = nodes_of(model.outputs)
     computed = input_dependent(model, nodes)
@@ -137,7 +154,7 @@ def cuts_with_positions(model, width: int) -> Iterator[tuple[int, tuple]]:
     for position, node in enumerate(nodes):
         for tensor in node.input_tensors:
             last_use[id(tensor)] = max(position, last_use.get(id(tensor), -1))
-    live: dict[int, object] = {}
+    live: dict[int, keras.KerasTensor] = {}
     for position, node in enumerate(nodes[:-1]):
         live.update((id(t), t) for t in node.output_tensors if id(t) in computed)
         live = {key: t for key, t in live.items() if last_use.get(key, -1) > position}
@@ -145,6 +162,6 @@ def cuts_with_positions(model, width: int) -> Iterator[tuple[int, tuple]]:
             yield position, tuple(live.values())
 
 
-def _is_fixed(operation) -> bool:
+def _is_fixed(operation: "keras.Operation") -> bool:
     """Whether the operation computes the same in every epoch: no weights, no random numbers."""
     return not is_layer(operation) or not operation.variables

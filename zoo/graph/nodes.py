@@ -1,60 +1,66 @@
-"""The calls that a functional Keras graph is made of: listed in order, called again, nested
-models dissolved.
+"""The calls that a functional Keras graph is made of: listed in order, called again, nested models
+dissolved.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from graft.zoo.errors import ConfigError
 
 if TYPE_CHECKING:
     import keras
+    from keras.src.ops.node import Node
 
 __all__ = [
     "as_functional",
+    "call_again",
     "flatten",
     "has_weights",
     "input_dependent",
     "is_layer",
     "nodes_of",
-    "replay",
 ]
 
 
 def flatten(model: "keras.Model") -> "keras.Model":
-    """The same graph with every nested functional or sequential model dissolved; weights are shared
-    with `model`.
+    """Dissolve every nested functional or sequential model of `model`.
 
-    A model without nested models is returned as it is. A layer whose name stands twice gets its
-    nested model's name in front.
+    Args:
+        model: a functional or sequential model.
+
+    Returns:
+        The same graph without nested models; the weights are shared with `model`. A model without
+        nested models is returned as it is. A layer whose name stands twice gets the name of its
+        nested model in front.
 
     Raises:
-        ConfigError: `model` is not functional (a subclass with its own `call`), so it has no graph
-            to look at.
+        ConfigError: `model` is a subclass with its own `call`, so it has no graph to look at.
     """
     import keras
 
-    model = as_functional(model)
-    if model is None:
+    functional = as_functional(model)
+    if functional is None:
         raise ConfigError(
             "blocks can be found in functional and sequential Keras models only; this model's "
             "call() is its own code"
         )
-    if not any(as_functional(operation) for operation in model.operations):
-        return model
-    inputs = [keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name) for t in model.inputs]
-    known = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
+    if not any(as_functional(operation) for operation in functional.operations):
+        return functional
+    inputs = [
+        keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name) for t in functional.inputs
+    ]
+    known = {id(old): new for old, new in zip(functional.inputs, inputs, strict=True)}
     names: set[str] = {t.name for t in inputs}
-    outputs = replay(model.outputs, known, dissolve=names)
+    outputs = call_again(functional.outputs, known, names)
     return keras.Model(
-        keras.tree.pack_sequence_as(model._inputs_struct, inputs),
-        keras.tree.pack_sequence_as(model._outputs_struct, outputs),
-        name=model.name,
+        keras.tree.pack_sequence_as(functional._inputs_struct, inputs),
+        keras.tree.pack_sequence_as(functional._outputs_struct, outputs),
+        name=functional.name,
     )
 
 
-def as_functional(operation):
-    """The functional model inside `operation`, or None; a built Sequential keeps one."""
+def as_functional(operation: "keras.Operation") -> "keras.Model | None":
+    """The functional model that `operation` is or, as a built Sequential, keeps; else None."""
     import keras
 
     if isinstance(operation, keras.Sequential):
@@ -68,21 +74,33 @@ def as_functional(operation):
     )
 
 
-def is_layer(operation) -> bool:
+def is_layer(operation: "keras.Operation") -> bool:
     """Whether `operation` is a layer, not a bare function of `keras.ops`."""
     import keras
 
     return isinstance(operation, keras.layers.Layer)
 
 
-def nodes_of(outputs: Sequence, stop: set[int] = frozenset()) -> list:
-    """The calls that compute `outputs`, each after those it needs; nothing before the tensors in
-    `stop`.
+def has_weights(operation: "keras.Operation") -> bool:
+    """Whether `operation` is a layer that holds any weight."""
+    return is_layer(operation) and bool(operation.weights)
 
-    Depth first: a branch is finished before the next one begins, so that few tensors are alive at a
-        time.
+
+def nodes_of(
+    outputs: "Sequence[keras.KerasTensor]", stop: Collection[int] = frozenset()
+) -> "list[Node]":
+    """The calls that compute `outputs`.
+
+    Args:
+        outputs: tensors of a graph.
+        stop: the `id` of tensors before which nothing is listed.
+
+    Returns:
+        Each call after those that it needs. Depth first: a branch is finished before the next one
+        begins, so that few tensors are alive at a time.
     """
-    order, seen = [], set()
+    order: list[Node] = []
+    seen: set[int] = set()
     stack = [(tensor, False) for tensor in reversed(outputs)]
     while stack:
         tensor, ready = stack.pop()
@@ -100,24 +118,47 @@ def nodes_of(outputs: Sequence, stop: set[int] = frozenset()) -> list:
     return order
 
 
-def replay(outputs: Sequence, known: dict[int, object], dissolve: set[str] | None = None) -> list:
-    """Call the operations behind `outputs` again, from the tensors in `known` (id of the old one ->
-    the new one).
+def input_dependent(model: "keras.Model", nodes: "Sequence[Node]") -> set[int]:
+    """The `id` of each tensor that is computed from an input of `model`; the inputs are not in it.
 
-    With `dissolve` (the layer names used so far) nested models are replaced by what they contain.
+    `nodes` are calls of the graph in the order of `nodes_of`.
+    """
+    inputs = {id(t) for t in model.inputs}
+    computed: set[int] = set()
+    for node in nodes:
+        if any(id(t) in inputs or id(t) in computed for t in node.input_tensors):
+            computed.update(id(t) for t in node.output_tensors)
+    return computed
+
+
+def call_again(
+    outputs: "Sequence[keras.KerasTensor]",
+    known: "dict[int, keras.KerasTensor]",
+    dissolve: set[str] | None = None,
+) -> "list[keras.KerasTensor]":
+    """Call the operations behind `outputs` again, on other tensors.
+
+    Args:
+        outputs: tensors of a graph.
+        known: `id` of a tensor -> what takes its place; what is computed here is added.
+        dissolve: None, or the layer names that are taken: nested models are then replaced by what
+            they contain, and the names of their layers are added.
+
+    Returns:
+        What takes the place of each of `outputs`.
     """
     import keras
 
-    for node in nodes_of(outputs, set(known)):
+    for node in nodes_of(outputs, known.keys()):
         operation = node.operation
         args, kwargs = node.arguments.fill_in(known)
-        inner = as_functional(operation) if dissolve is not None else None
-        if inner is not None:
+        inner = None if dissolve is None else as_functional(operation)
+        if inner is not None and dissolve is not None:
             fed = {
                 id(old): new for old, new in zip(inner.inputs, _tensors(args, kwargs), strict=True)
             }
             taken = set(dissolve)
-            results = replay(inner.outputs, fed, dissolve)
+            results = call_again(inner.outputs, fed, dissolve)
             for layer in {id(n.operation): n.operation for n in nodes_of(inner.outputs)}.values():
                 if layer.name in taken and as_functional(layer) is None:
                     layer.name = f"{operation.name}_{layer.name}"
@@ -130,24 +171,7 @@ def replay(outputs: Sequence, known: dict[int, object], dissolve: set[str] | Non
     return [known[id(tensor)] for tensor in outputs]
 
 
-def _tensors(args, kwargs) -> list:
+def _tensors(args: Sequence[Any], kwargs: Mapping[str, Any]) -> "list[keras.KerasTensor]":
     import keras
 
     return [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
-
-
-def has_weights(operation) -> bool:
-    """Whether `operation` is a layer that holds any weight."""
-    return is_layer(operation) and bool(operation.weights)
-
-
-def input_dependent(model, nodes) -> set[int]:
-    """Ids of the tensors that are computed from a graph input (the inputs themselves are not in
-    it).
-    """
-    inputs = {id(t) for t in model.inputs}
-    computed: set[int] = set()
-    for node in nodes:
-        if any(id(t) in inputs or id(t) in computed for t in node.input_tensors):
-            computed.update(id(t) for t in node.output_tensors)
-    return computed

@@ -36,12 +36,14 @@ def refresh_derived_state(model: "keras.Model") -> None:
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()
         elif _loads_its_own_way(layer):
-            store: dict = {}
+            store: dict[str, object] = {}
             layer.save_own_variables(store)
             layer.load_own_variables(store)
 
 
-def clone_model(model: "keras.Model", inputs=None, fresh: bool = False) -> "keras.Model":
+def clone_model(
+    model: "keras.Model", inputs: "keras.KerasTensor | None" = None, fresh: bool = False
+) -> "keras.Model":
     """A copy of a functional `model` with weights of its own, those of `model`; `inputs` takes the
     place of its inputs.
 
@@ -62,7 +64,7 @@ def clone_model(model: "keras.Model", inputs=None, fresh: bool = False) -> "kera
     return copy
 
 
-def _layers(model: "keras.Model") -> list:
+def _layers(model: "keras.Model") -> "list[keras.layers.Layer]":
     return list(model._flatten_layers(include_self=False, recursive=True))
 
 

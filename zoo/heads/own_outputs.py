@@ -60,12 +60,15 @@ class OwnModel:
 
 
 def load_own_model(path: Path, meaning: Meaning, labels_file: Path | None = None) -> OwnModel:
-    """The classifier or regression of pictures in the .keras file `path`, with what `meaning` says
-    built into its graph.
+    """The classifier or regression of images in a .keras file, as Graft's own models are.
 
     A softmax or sigmoid is put behind logits, the other label beside a single probability, a
-    scaling before the model, and a conversion before one that takes whole numbers. `labels_file` is
-    what a message names where the labels are missing.
+    scaling before the model, and a conversion before one that takes whole numbers.
+
+    Args:
+        path: the .keras file.
+        meaning: what it cannot say of itself.
+        labels_file: what a message names where the labels are missing.
 
     Raises:
         ArtifactError: no model that can be opened here; labels that are missing, or other ones than
@@ -105,25 +108,20 @@ def _kind_and_closing(
     if asked is None and seen == "regression" and (units > 1 or named == 2):
         raise ConfigError(
             f"'{path}' has {units} output{'s' * (units > 1)} with no softmax or sigmoid behind: "
-            "say what the numbers are, "
-            "--outputs logits if they are scores of labels (a "
-            f"{'softmax' if units > 1 else 'sigmoid'} is added), --outputs "
-            "values if they are values"
+            "say what the numbers are, --outputs logits if they are scores of labels (a "
+            f"{'softmax' if units > 1 else 'sigmoid'} is added), --outputs values if they are "
+            "values"
         )
     if asked == "values" or (asked is None and seen == "regression"):
         _check_count(path, units, named, (units,), labels_file, optional=True)
         return "regression", None
     if units == 1:
         _check_count(path, units, named, (1, 2), labels_file)
-        closings = {
-            (True, 1): "sigmoid",
-            (True, 2): "both",
-            (False, 1): None,
-            (False, 2): "other label",
-        }
-        return ("single_label" if named == 2 else "multi_label"), closings[asked == "logits", named]
+        if named == 2:
+            return "single_label", "both" if asked == "logits" else "other label"
+        return "multi_label", "sigmoid" if asked == "logits" else None
     _check_count(path, units, named, (units,), labels_file)
-    return ("single_label", "softmax") if asked == "logits" else (seen, None)
+    return ("single_label", "softmax") if asked == "logits" else (str(seen), None)
 
 
 def _check_count(
@@ -155,8 +153,7 @@ def _check_count(
         )
         raise ArtifactError(
             f"'{path}' has {named} label{'s' * (named != 1)}, but {units} "
-            f"output{'s' * (units != 1)}: one label "
-            f"for each output, in order{more}"
+            f"output{'s' * (units != 1)}: one label for each output, in order{more}"
         )
 
 
@@ -213,15 +210,15 @@ def _value_names(units: int) -> tuple[str, ...]:
 
 
 def _kind_of_answers(path: Path, model: "keras.Model") -> str:
-    """What a model's answers to random pictures look like."""
+    """What a model's answers to random images look like."""
     shape = model.inputs[0].shape[1:]
     count = max(1, min(8, MAX_VALUES_PER_EXAMPLE // max(1, math.prod(shape))))
     try:
-        pictures = np.random.default_rng(0).uniform(0, 255, (count, *shape)).astype("float32")
-        rows = np.asarray(model(pictures, training=False), np.float32)
+        images = np.random.default_rng(0).uniform(0, 255, (count, *shape)).astype("float32")
+        rows = np.asarray(model(images, training=False), np.float32)
     except Exception as error:  # its layers raise whatever they like, out of memory too
         raise ConfigError(
-            f"'{path}' cannot answer a picture of {shape}: {str(error)[:300]}"
+            f"'{path}' cannot answer an image of {shape}: {str(error)[:300]}"
         ) from error
     if rows.min() < 0 or rows.max() > 1:
         return "regression"
