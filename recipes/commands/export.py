@@ -254,7 +254,7 @@ def _from_run(options: Options) -> dict:
 
 def _of_run(options: Options, content: Mapping) -> dict:
     from graft.export.manifest import Description
-    from graft.export.sessions import load_keras
+    from graft.export.sessions import load_keras_model
     from graft.recipes.runs import export_data
     from graft.zoo.errors import ConfigError
 
@@ -279,7 +279,7 @@ def _of_run(options: Options, content: Mapping) -> dict:
             "calibration": calibration,
         }
     return {
-        "model": load_keras(options.run / "model.keras"),
+        "model": load_keras_model(options.run / "model.keras"),
         **_origin(options.run, data),
         **asked,
     }

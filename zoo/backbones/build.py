@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graft.zoo.backbones.table import OWN_FAMILY, Backbone, Preprocessing
-from graft.zoo.errors import ConfigError
+from graft.zoo.backbones.weight_files import load_weights
+from graft.zoo.backbones.weights import resolve_weights
+from graft.zoo.errors import ConfigError, WeightsError
+from graft.zoo.graph.nodes import flatten
 from graft.zoo.graph.state import clone_model
 
 if TYPE_CHECKING:
@@ -25,14 +28,18 @@ BGR_MEAN = (103.939, 116.779, 123.68)
 def build_backbone(
     row: Backbone, *, image_size: int | None = None, weights: str = "imagenet"
 ) -> "keras.Model":
-    """A flat functional model called `row.name`: pixels -> preprocessing -> backbone, without
-    pooling and classifier.
+    """Build a backbone with its preprocessing inside, without pooling and classifier.
 
-    Input `image`: float32 `(batch, image_size, image_size, 3)`, RGB, 0 to 255. Output: the last
-        feature map,
-    `(batch, height, width, row.feature_dim)`. `image_size` None means `row.image_size`. `weights`
-    is a SPEC of `zoo.backbones.weights`: "imagenet", "none", "bundled" or a path. The graph is the
-    same for all of them.
+    Args:
+        row: of the catalogue.
+        image_size: height and width in pixels; None: `row.image_size`.
+        weights: a SPEC of `zoo.backbones.weights`: "imagenet", "none", "bundled" or a path. The
+            graph is the same for all of them.
+
+    Returns:
+        A flat functional model called `row.name`. Its input `image` is float32
+        `(batch, image_size, image_size, 3)`, RGB, 0 to 255; its output is the last feature map,
+        `(batch, height, width, row.feature_dim)`.
 
     Raises:
         ConfigError: `image_size` is below `row.min_image_size` or no whole number, or Keras is set
@@ -40,9 +47,6 @@ def build_backbone(
         WeightsError: the weights cannot be had or belong to another architecture.
     """
     size = _checked_size(row, image_size)
-    from graft.zoo.backbones.weight_files import load_weights
-    from graft.zoo.backbones.weights import resolve_weights
-
     # Before Keras is imported and the graph built: a missing file answers at once.
     path = resolve_weights(row, weights, image_size=size)
     if row.family == OWN_FAMILY:
@@ -51,8 +55,6 @@ def build_backbone(
         return build_own_backbone(Path(row.target), row.name, fresh=path is None)
 
     import keras
-
-    from graft.zoo.graph.nodes import flatten
 
     if keras.config.image_data_format() != "channels_last":
         raise ConfigError(
@@ -88,11 +90,17 @@ def build_backbone(
 
 
 def preprocess_image(image: "keras.KerasTensor", mode: Preprocessing) -> "keras.KerasTensor":
-    """Pixels `(batch, h, w, 3)`, RGB, 0 to 255 -> what Keras's `preprocess_input` of that `mode`
-    gives.
+    """What Keras's `preprocess_input` of a mode gives, as a graph.
 
     Nothing random, and only what every export format has: a gather over the channels, a product and
     a sum. It computes in float32 under mixed precision too, so that only its result is rounded.
+
+    Args:
+        image: pixels `(batch, height, width, 3)`, RGB, 0 to 255.
+        mode: of the backbone.
+
+    Returns:
+        What the backbone takes, of the same shape.
     """
     import keras
 
@@ -156,8 +164,6 @@ def _normalize_like_imagenet(model: "keras.Model", row: Backbone, path: Path | N
     """
     import keras
     import numpy as np
-
-    from graft.zoo.errors import WeightsError
 
     layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
     if path is None:

@@ -22,6 +22,8 @@ from graft.zoo.backbones.weight_files import opened_weights
 from graft.zoo.backbones.weights import file_sha256
 from graft.zoo.errors import UnknownName, WeightsError
 from graft.zoo.files.reading import read_json, read_text
+from graft.zoo.graph.nodes import flatten
+from graft.zoo.quiet import load_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -81,12 +83,8 @@ def build_encoder(row: Encoder, weights: str = "") -> "keras.Model":
         from graft.zoo.backbones.own import build_own_encoder
 
         return build_own_encoder(Path(row.preset, RUN_MODEL), row.name, fresh=weights == "none")
-    from graft.zoo.quiet import load_tensorflow
-
     load_tensorflow()
     import keras
-
-    from graft.zoo.graph.nodes import flatten
 
     classes = ENCODER_FAMILIES[row.family].classes
     backbone = _from_preset(f"{classes}Backbone", row, load_weights=weights != "none")
@@ -177,8 +175,6 @@ def _of_keras_hub(made: "keras_hub.tokenizers.Tokenizer", row: Encoder) -> text.
 
 def _from_preset(name: str, row: Encoder, **options: Any) -> Any:
     """What KerasHub's class `name` makes of the preset or the folder of `row`."""
-    from graft.zoo.quiet import load_tensorflow
-
     load_tensorflow()
     import keras_hub
 

@@ -12,6 +12,7 @@ from graft.zoo.backbones.keras_file import FUNCTIONAL_HINT, load_keras_model
 from graft.zoo.errors import ArtifactError, ConfigError
 from graft.zoo.files.archives import opened_archive, read_member
 from graft.zoo.files.guards import one_line_if_damaged
+from graft.zoo.graph.nodes import as_functional, flatten
 from graft.zoo.graph.state import clone_model
 
 if TYPE_CHECKING:
@@ -85,7 +86,6 @@ def build_own_backbone(path: Path, name: str, *, fresh: bool = False) -> "keras.
     """
     import keras
 
-    from graft.zoo.graph.nodes import flatten
     from graft.zoo.graph.stack import FEATURES, backbone_of
 
     flat = flatten(load_keras_model(path))
@@ -108,7 +108,6 @@ def build_own_encoder(path: Path, name: str, *, fresh: bool = False) -> "keras.M
     """
     import keras
 
-    from graft.zoo.graph.nodes import flatten
     from graft.zoo.graph.stack import backbone_of
 
     copy = clone_model(backbone_of(clone_model(flatten(load_keras_model(path)))), fresh=fresh)
@@ -117,8 +116,6 @@ def build_own_encoder(path: Path, name: str, *, fresh: bool = False) -> "keras.M
 
 def check_own_shapes(path: Path, model: "keras.Model") -> None:
     """Refuse what is no model of square images with one answer."""
-    from graft.zoo.graph.nodes import as_functional
-
     if as_functional(model) is None:
         raise ConfigError(
             f"'{path}' is a subclassed model, whose call() is its own code: {FUNCTIONAL_HINT}"
@@ -170,8 +167,6 @@ def with_pixel_input(path: Path, model: "keras.Model", input_range: str) -> "ker
     for each image.
     """
     import keras
-
-    from graft.zoo.graph.nodes import flatten
 
     (given,) = model.inputs
     whole, answer = "int" in given.dtype, model.outputs[0].shape[1:]

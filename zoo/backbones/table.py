@@ -3,10 +3,9 @@
 Importing this module imports neither Keras nor NumPy, so that the catalogue can be listed at once.
 
 Where the columns come from: parameters, feature dimension and minimum size are what Keras 3.15
-    builds (a test builds
-every row); the ImageNet files are those that keras.applications itself downloads (a test compares
-them); accuracy is the published figure of the named source; the licence is the one of the ImageNet
-weights as the documentation of keras.applications or their original authors state it.
+builds (a test builds every row); accuracy is the published figure of the named source; the licence
+is the one of the ImageNet weights as the documentation of keras.applications or their original
+authors state it.
 """
 
 from collections.abc import Mapping
@@ -241,8 +240,13 @@ BACKBONES: tuple[Backbone, ...] = tuple(
 
 
 def find_backbone(name: str) -> Backbone:
-    """The row called `name`; of a .keras file (a model of your own, or of a run) a row that says
-    where it is.
+    """The row of a backbone.
+
+    Args:
+        name: of a row, or a .keras file: a model of your own, or of a run.
+
+    Returns:
+        The row; of a .keras file one that says where it is.
 
     Raises:
         ArtifactError, ConfigError: such a file is missing, damaged, or takes no square images.

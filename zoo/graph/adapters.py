@@ -90,8 +90,11 @@ def merged_weights(model: "keras.Model") -> list[np.ndarray]:
 
 
 def reset_adapters(model: "keras.Model", weights: Sequence[np.ndarray]) -> None:
-    """Set `model` to `weights`, those of the same model without additions, and the additions to new
-    random ones.
+    """Set a model to weights of the same model without additions, and the additions anew.
+
+    Args:
+        model: with additions.
+        weights: in the order of `merged_weights`.
     """
     import keras
 

@@ -67,8 +67,13 @@ class Block:
 
 
 def find_blocks(backbone: "keras.Model") -> tuple[Block, ...]:
-    """The blocks of a flat functional model, from input to output; every weight belongs to exactly
-    one.
+    """Find the blocks of a backbone.
+
+    Args:
+        backbone: a flat functional model.
+
+    Returns:
+        Its blocks from input to output; every weight belongs to exactly one.
 
     Raises:
         ConfigError: `backbone` holds nested models (call `flatten` first) or is not functional.
@@ -98,8 +103,14 @@ def find_blocks(backbone: "keras.Model") -> tuple[Block, ...]:
 
 
 def count_trained(blocks: Sequence[Block], train: int | float | Literal["head", "all"]) -> int:
-    """How many blocks from the top `train` means: "head" 0, "all" every one, a number itself, a
-    fraction its share.
+    """How many blocks, counted from the top, a phase trains.
+
+    Args:
+        blocks: of the backbone.
+        train: "head" for none, "all" for every one, a number of blocks, or a fraction of them.
+
+    Returns:
+        0 to `len(blocks)`; of a fraction at least 1.
 
     Raises:
         ConfigError: a number outside 0 to `len(blocks)`, a fraction outside (0, 1), another word.
@@ -124,12 +135,17 @@ def freeze_blocks(
     trained: int,
     batch_norm: Literal["inference", "train"] = "inference",
 ) -> None:
-    """Train the top `trained` of `blocks` and all that is not in a block (the heads); freeze the
-    rest.
+    """Train the top blocks and all that is not in a block (the heads); freeze the rest.
 
-    `batch_norm="inference"` also freezes every BatchNormalization inside the trained blocks:
-    statistics, scale and offset. Whatever was frozen or thawed before does not matter. Compile
-    again afterwards: Keras fixes the set of trained variables in `compile`.
+    Whatever was frozen or thawed before does not matter. Compile again afterwards: Keras fixes the
+    set of trained variables in `compile`.
+
+    Args:
+        model: what holds the blocks.
+        blocks: of its backbone, from input to output.
+        trained: how many of them train, counted from the top.
+        batch_norm: "inference" also freezes every BatchNormalization inside the trained blocks,
+            statistics, scale and offset; "train" trains them.
     """
     # Keras ignores an assignment that changes nothing, so a parent that is already "trainable"
     # would not pass the value on to its children. Each layer is therefore set to the opposite

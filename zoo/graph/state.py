@@ -44,11 +44,16 @@ def refresh_derived_state(model: "keras.Model") -> None:
 def clone_model(
     model: "keras.Model", inputs: "keras.KerasTensor | None" = None, fresh: bool = False
 ) -> "keras.Model":
-    """A copy of a functional `model` with weights of its own, those of `model`; `inputs` takes the
-    place of its inputs.
+    """Copy a functional model.
 
-    With `fresh` the weights are new random ones, but preprocessing that was adapted to data
-    (`Normalization`) is kept: it is part of what the model expects to be fed.
+    Args:
+        model: what is copied.
+        inputs: what takes the place of its inputs; None: new ones.
+        fresh: whether the weights are new random ones, not those of `model`. Preprocessing that was
+            adapted to data (`Normalization`) is kept: it is part of what the model expects.
+
+    Returns:
+        A model with weights of its own.
     """
     import keras
 

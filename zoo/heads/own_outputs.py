@@ -17,6 +17,7 @@ from graft.zoo.backbones.own import (
     with_pixel_input,
 )
 from graft.zoo.errors import ArtifactError, ConfigError
+from graft.zoo.graph.nodes import as_functional, flatten
 
 if TYPE_CHECKING:
     import keras
@@ -230,13 +231,13 @@ def _kind_of_answers(path: Path, model: "keras.Model") -> str:
 
 
 def kind_of_outputs(model: "keras.Model") -> str | None:
-    """What the numbers of a model's only output mean, by the operation that makes them:
-    "single_label" (softmax), "multi_label" (sigmoid: each unit for itself), "regression" (any other
-    activation: values, or logits). None: it cannot be seen from the graph.
+    """What the numbers of a model's only output mean, by the operation that makes them.
+
+    Returns:
+        "single_label" (softmax), "multi_label" (sigmoid: each unit for itself) or "regression" (any
+        other activation: values, or logits). None: it cannot be seen from the graph.
     """
     import keras
-
-    from graft.zoo.graph.nodes import as_functional, flatten
 
     if len(model.outputs) != 1:
         return None
