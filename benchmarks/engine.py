@@ -73,7 +73,7 @@ class Bench:
 
     def __init__(self, options: Options):
         self.options = options
-        self.row = backbone_table.find("mobilenet_v2")
+        self.row = backbone_table.find_backbone("mobilenet_v2")
         self.source, _ = splits.complete(sources.load(str(options.data)), 0)
         self.head = heads.single_label(self.source.labels, dropout=0.2)
 
@@ -86,7 +86,9 @@ class Bench:
 
     def build(self):
         """A fresh stacked model with the pretrained backbone."""
-        backbone = backbones.build(self.row, image_size=SIZE, weights=str(self.options.weights))
+        backbone = backbones.build_backbone(
+            self.row, image_size=SIZE, weights=str(self.options.weights)
+        )
         return stack(backbone, [self.head])
 
     def train(self, phases, pixels, settings: FitSettings, seeds=(0,), store=None):

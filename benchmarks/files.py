@@ -72,7 +72,7 @@ def train(name: str, settings: Settings) -> Path:
                 data=str(settings.photos), out=out, backbone=name, weights=weights, image_size=160
             )
         )
-    from graft.zoo.backbones.table import find
+    from graft.zoo.backbones.table import find_backbone
 
     return main(
         Config(
@@ -83,7 +83,7 @@ def train(name: str, settings: Settings) -> Path:
             schedule="scratch",
             epochs=8,
             learning_rate=DIGITS[name],
-            image_size=max(64, find(name).min_image_size),
+            image_size=max(64, find_backbone(name).min_image_size),
             fit=FitSettings(augment=()),
         )
     )

@@ -53,15 +53,16 @@ def build(name: str):
     """The stacked model of a backbone, random weights."""
     import keras
 
-    from graft.zoo.backbones.build import build
-    from graft.zoo.backbones.table import find
+    from graft.zoo.backbones.build import build_backbone
+    from graft.zoo.backbones.table import find_backbone
     from graft.zoo.graph.stack import stack
     from graft.zoo.heads import heads
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
     return stack(
-        build(find(name), image_size=IMAGE_SIZE, weights="none"), [heads.single_label(LABELS)]
+        build_backbone(find_backbone(name), image_size=IMAGE_SIZE, weights="none"),
+        [heads.single_label(LABELS)],
     )
 
 

@@ -21,7 +21,7 @@ from graft.recipes.data import sentences, splits
 from graft.recipes.feed.store import Store
 from graft.recipes.train import fit, schedule
 from graft.recipes.train.settings import FitSettings
-from graft.zoo.backbones import encoders
+from graft.zoo.backbones import encoder_table, encoders
 from graft.zoo.graph.stack import stack
 from graft.zoo.heads import heads
 
@@ -30,11 +30,15 @@ __all__ = ["main"]
 
 def main(table: str, name: str) -> None:
     """Print the figures."""
-    row = encoders.find(name)
+    row = encoders.find_encoder(name)
     source, _ = splits.complete(sentences.load(table, need=("label",)), 0)
     head = heads.single_label(source.labels)
     encoded = texts.encode_splits(
-        source, encoders.tokenizer(row), [head], inputs=encoders.INPUTS, max_length=128
+        source,
+        encoders.load_tokenizer(row),
+        [head],
+        inputs=encoder_table.ENCODER_INPUTS,
+        max_length=128,
     )
     used = {split: encoded[split] for split in ("train", "validation")}
     phases = schedule.TEXT_SCHEDULES["feature_extraction"]
@@ -45,14 +49,14 @@ def main(table: str, name: str) -> None:
             fit.predict(model, part)
         return time.perf_counter() - start
 
-    model = stack(encoders.build(row), [head])
+    model = stack(encoders.build_encoder(row), [head])
     fit.predict(model, encoded["test"])  # warms the processor's kernels up
     ratios = []
     for _ in range(3):
         before = one_pass(model)
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            store, build = Store(Path(folder)), lambda: stack(encoders.build(row), [head])
+            store, build = Store(Path(folder)), lambda: stack(encoders.build_encoder(row), [head])
             fit.train(build, head, phases, encoded, [0], FitSettings(), store=store)
             trained = time.perf_counter() - start
         after = one_pass(model)

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from graft.recipes.tasks import comparison
-from graft.zoo.files import staged_file
+from graft.zoo.files.staging import staged_file
 
 SEEDS = (1, 2, 3, 5)
 EXAMPLES = (100, 372, 2000, 10_000)

@@ -16,7 +16,8 @@ from graft.export.measured import blank_row, measured_row
 from graft.export.quantize import choose
 from graft.export.quantize.smaller import CONVERTERS, SmallerFiles
 from graft.zoo.errors import ConfigError, ExportError, UnknownName
-from graft.zoo.files import staged_folder, write_text
+from graft.zoo.files.staging import staged_folder
+from graft.zoo.files.writing import write_text
 
 if TYPE_CHECKING:
     import keras

@@ -11,7 +11,9 @@ from importlib import metadata
 from pathlib import Path
 
 from graft.zoo.errors import ArtifactError
-from graft.zoo.files import inside, one_line_if_damaged, read_json, write_text
+from graft.zoo.files.guards import one_line_if_damaged
+from graft.zoo.files.reading import path_inside, read_json
+from graft.zoo.files.writing import write_text
 from graft.zoo.heads.table import find_kind
 from graft.zoo.text import Tokenizer
 
@@ -172,7 +174,7 @@ def _check_files(content: Mapping, folder: Path) -> None:
         raise TypeError("its 'files' are no list of objects")
     for row in rows:
         if row.get("path") is not None:
-            inside(folder, row["path"], folder / NAME)
+            path_inside(folder, row["path"], folder / NAME)
         for name, kind in TYPES.items():
             if not isinstance(row.get(name), kind | None):
                 raise TypeError(f"the '{name}' of a file is {type(row[name]).__name__}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graft.zoo.errors import ArtifactError
-from graft.zoo.files import one_line_if_damaged
+from graft.zoo.files.guards import one_line_if_damaged
 
 if TYPE_CHECKING:
     from tensorflow.core.framework.function_pb2 import FunctionDef

@@ -5,7 +5,7 @@ file of anyone, so it is read into what the rest relies on, or refused.
 from collections.abc import Mapping, Sequence
 
 from graft.zoo.errors import ArtifactError
-from graft.zoo.files import parse_json
+from graft.zoo.files.reading import parse_json
 from graft.zoo.heads.table import KINDS, find_kind, kind_names
 
 __all__ = ["HINT", "read_preprocessing"]

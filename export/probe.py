@@ -17,7 +17,7 @@ import numpy as np
 
 from graft.export.manifest import cores
 from graft.zoo.errors import ArtifactError, GraftError
-from graft.zoo.processes import PARENT, with_parent
+from graft.zoo.processes import PARENT_VARIABLE, with_parent
 
 __all__ = ["PYTHON", "environment", "latency", "measure", "status_bytes"]
 
@@ -39,7 +39,7 @@ def environment() -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        PARENT: str(os.getpid()),
+        PARENT_VARIABLE: str(os.getpid()),
     }
 
 

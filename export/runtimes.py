@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.export.manifest import cores
-from graft.zoo.archives import opened_archive, read_member
 from graft.zoo.errors import ArtifactError
-from graft.zoo.files import one_line_if_damaged, parse_json, read_text
+from graft.zoo.files.archives import opened_archive, read_member
+from graft.zoo.files.guards import one_line_if_damaged
+from graft.zoo.files.reading import parse_json, read_text
 from graft.zoo.quiet import load_tensorflow, native_silence
 
 if TYPE_CHECKING:

@@ -26,20 +26,16 @@ from graft.export.runtimes import (
     open_tflite,
 )
 from graft.export.trial import check_in_a_process
-from graft.zoo import locks
-from graft.zoo.backbones.own import (
-    MOST_VALUES,
-    Meaning,
-    foreign_file,
-    kind_of,
-    load_keras,
-    load_own,
-)
+from graft.zoo.backbones.keras_file import describe_foreign_file, load_keras_model
+from graft.zoo.backbones.own import MAX_VALUES_PER_EXAMPLE
 from graft.zoo.errors import ArtifactError, CheckFailed, ConfigError
-from graft.zoo.files import read_text, recover, unchanged
+from graft.zoo.files import leases
+from graft.zoo.files.reading import read_text
+from graft.zoo.files.staging import recover_replaced, unchanged_folder
+from graft.zoo.heads.own_outputs import Meaning, kind_of_outputs, load_own_model
 from graft.zoo.labels import read_labels
 from graft.zoo.quiet import load_tensorflow
-from graft.zoo.text import Tokenizer, checked
+from graft.zoo.text import Tokenizer, check_tokenizer
 
 if TYPE_CHECKING:
     import keras
@@ -50,7 +46,7 @@ __all__ = [
     "check_shapes",
     "check_untrusted",
     "is_own",
-    "load_keras",
+    "load_keras_model",
     "open_artifact",
     "prepare",
 ]
@@ -167,9 +163,9 @@ def open_artifact(
     """
     path = Path(path)
     for place in (path, *path.absolute().parents[:2]):  # a file is in an export, and that in a run
-        recover(place)
+        recover_replaced(place)
     if not path.exists():
-        locks.refuse_unfinished(path)
+        leases.refuse_unfinished(path)
         raise ArtifactError(f"there is no artifact '{path}': expected {ACCEPTED}")
     if is_own(path):
         # As values its numbers need no names.
@@ -182,7 +178,7 @@ def open_artifact(
             "knows its labels, and what "
             "goes in and comes out"
         )
-    with unchanged(path):
+    with unchanged_folder(path):
         session = _open(path, threads, trust)
     if not session.tasks and not (timed or trust):
         raise ArtifactError(
@@ -199,7 +195,7 @@ def _open(path: Path, threads: int, trust: bool) -> Session:
         return _keras(path / "model.keras", threads)
     if path.is_file() and path.suffix in OPENERS:
         return OPENERS[path.suffix](path, threads)
-    if foreign := foreign_file(path):
+    if foreign := describe_foreign_file(path):
         raise ArtifactError(f"'{path}' is no artifact: expected {ACCEPTED}; it is {foreign}")
     kind = "the folder " if path.is_dir() else ""
     raise ArtifactError(f"{kind}'{path}' is no artifact: expected {ACCEPTED}")
@@ -243,7 +239,7 @@ def check_shapes(runtime: Runtime, path: Path) -> None:
                 f"...), but {shape} for "
                 "each; export again"
             )
-        if math.prod(side or 1 for side in shape) > MOST_VALUES:
+        if math.prod(side or 1 for side in shape) > MAX_VALUES_PER_EXAMPLE:
             raise ArtifactError(
                 f"'{path}' is damaged: its input or output '{name}' would have {shape} values for "
                 "each example; export again"
@@ -278,9 +274,9 @@ def prepare(path: Path, threads: int = 1) -> None:
 
 def _keras(path: Path, threads: int) -> Session:
     load_tensorflow()
-    model = load_keras(path)
+    model = load_keras_model(path)
     attached = _beside(path)
-    if "preprocessing.json" not in attached and (kind := kind_of(model)):
+    if "preprocessing.json" not in attached and (kind := kind_of_outputs(model)):
         attached["preprocessing.json"] = json.dumps({"kind": kind})
     return _session("keras", path, _keras_runtime(model, attached))
 
@@ -293,7 +289,7 @@ def _own(path: Path, meaning: Meaning, beside: bool = True) -> Session:
     file = path.parent / "labels.txt"
     if beside and meaning.labels is None and file.is_file():
         meaning = replace(meaning, labels=read_labels(file).labels)
-    own = load_own(path, meaning, file)
+    own = load_own_model(path, meaning, file)
     attached = {
         "labels.txt": "".join(f"{label}\n" for label in own.labels),
         "preprocessing.json": json.dumps({"kind": own.kind}),
@@ -351,7 +347,7 @@ def _session(kind: str, path: Path, runtime: Runtime) -> Session:
     preprocessing = read_preprocessing(described, path, runtime.outputs, labels, texts=texts)
     if texts:
         _check_token_inputs(runtime, path)
-        tokenizer = checked(tokenizer, preprocessing["tokenizer"]["pad_id"], path)
+        tokenizer = check_tokenizer(tokenizer, preprocessing["tokenizer"]["pad_id"], path)
     elif not runtime.integers and None in next(iter(runtime.inputs.values())):
         raise ArtifactError(f"'{path}' takes pictures of no fixed size: fix it, and export again")
     if len(outputs) == 1 and labels and units is not None and len(labels) != units:

@@ -52,11 +52,11 @@ def main(config: Config) -> Path:
     from graft.recipes.tasks.table import tasks_for
     from graft.recipes.train import fit, schedule
     from graft.recipes.train.settings import FitSettings, check_numbers
-    from graft.zoo import locks
     from graft.zoo.backbones import build as backbones
     from graft.zoo.backbones import table as backbone_table
     from graft.zoo.backbones import weights
-    from graft.zoo.files import staged_folder
+    from graft.zoo.files import leases
+    from graft.zoo.files.staging import staged_folder
     from graft.zoo.graph.stack import backbone_of, stack
     from graft.zoo.graph.state import set_weights
     from graft.zoo.heads import heads
@@ -64,7 +64,7 @@ def main(config: Config) -> Path:
     from graft.zoo.terminal import say
 
     check_numbers(config)
-    row = backbone_table.find(config.backbone)
+    row = backbone_table.find_backbone(config.backbone)
     load_tensorflow()
     head = heads.single_label(glyphs.CLASSES, dropout=0.1)
     phases = (
@@ -77,9 +77,11 @@ def main(config: Config) -> Path:
         return Images(pixels, targets, tuple(map(str, range(count))))
 
     def build() -> "keras.Model":
-        return stack(backbones.build(row, image_size=config.image_size, weights="none"), [head])
+        return stack(
+            backbones.build_backbone(row, image_size=config.image_size, weights="none"), [head]
+        )
 
-    with locks.hold(config.out), staged_folder(config.out, config.overwrite) as folder:
+    with leases.hold_lease(config.out), staged_folder(config.out, config.overwrite) as folder:
         say(f"rendering {config.examples:,} characters of {len(glyphs.CLASSES)} classes")
         pixels = {
             "train": render(config.examples, 4 * config.seed),
@@ -101,7 +103,7 @@ def main(config: Config) -> Path:
         # What is measured is what is shipped: the backbone as it comes back from the float16 file.
         model = build()
         set_weights(model, trained.weights)
-        backbone = backbones.build(row, image_size=config.image_size, weights=str(path))
+        backbone = backbones.build_backbone(row, image_size=config.image_size, weights=str(path))
         set_weights(backbone_of(model), backbone.get_weights())
         inputs = held_out["new pictures"].pixels[:4]
         np.savez_compressed(
@@ -118,7 +120,7 @@ def main(config: Config) -> Path:
             "size_bytes": path.stat().st_size,
             "config": writing.plain(config),
             **writing.environment(),
-            **weights.describe(row, str(path)),
+            **weights.describe_weights(row, str(path)),
         }
         (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures["accuracy"]), f"{figures['train_seconds']} s", config.out)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from graft.recipes.codecs.texts import Texts
+    from graft.zoo.text import Tokenizer
 
 PLACE = "place"
 """The targets that say which line a text is."""
@@ -63,22 +64,23 @@ def main(config: Config) -> Path:
     from graft.recipes.tasks.table import tasks_for
     from graft.recipes.train import fit, schedule
     from graft.recipes.train.settings import FitSettings, check_numbers
-    from graft.zoo import locks, text
-    from graft.zoo.backbones import encoders, weights
-    from graft.zoo.files import staged_folder
+    from graft.zoo import vocabularies
+    from graft.zoo.backbones import encoder_table, encoders, weights
+    from graft.zoo.files.leases import hold_lease
+    from graft.zoo.files.staging import staged_folder
     from graft.zoo.graph.stack import stack
     from graft.zoo.heads.embedding import EMBEDDING
     from graft.zoo.heads.head import Head
     from graft.zoo.terminal import say
 
     check_numbers(config)
-    lines = text.read_vocabulary(config.corpus)
-    teacher_row = encoders.find(config.teacher)
-    pieces = text.learn_word_pieces(lines, config.vocabulary)
-    tokenizer = text.word_piece(pieces, lowercase=True)
+    lines = vocabularies.read_vocabulary(config.corpus)
+    teacher_row = encoders.find_encoder(config.teacher)
+    pieces = vocabularies.learn_word_pieces(lines, config.vocabulary)
+    tokenizer = vocabularies.word_piece_tokenizer(pieces, lowercase=True)
     say(f"{len(lines):,} texts, {len(pieces):,} word pieces")
 
-    def encoded(tokenizer: text.Tokenizer, inputs: Sequence[str]) -> Texts:
+    def encoded(tokenizer: Tokenizer, inputs: Sequence[str]) -> Texts:
         ids, cut = tokenizer.encode(lines, config.max_length)
         places = {PLACE: np.arange(len(lines))}
         texts = Texts(
@@ -94,8 +96,8 @@ def main(config: Config) -> Path:
         return sorted_texts(texts)
 
     mean = Head(PLACE, EMBEDDING, (), lambda features: features, None, list, None)
-    teacher = encoders.build(teacher_row)
-    asked = encoded(encoders.tokenizer(teacher_row), [t.name for t in teacher.inputs])
+    teacher = encoders.build_encoder(teacher_row)
+    asked = encoded(encoders.load_tokenizer(teacher_row), [t.name for t in teacher.inputs])
     vectors = fit.predict(stack(teacher, [mean]), asked)[0]
     wanted = np.zeros_like(vectors)
     wanted[asked.targets[PLACE]] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
@@ -112,7 +114,8 @@ def main(config: Config) -> Path:
         dropout=0.0,
     )
     student = keras.Model(
-        [backbone.input[name] for name in encoders.INPUTS], backbone.output["sequence_output"]
+        [backbone.input[name] for name in encoder_table.ENCODER_INPUTS],
+        backbone.output["sequence_output"],
     )
     head = Head(
         "embedding",
@@ -123,7 +126,7 @@ def main(config: Config) -> Path:
         list,
         None,
     )
-    examples = encoded(tokenizer, encoders.INPUTS)
+    examples = encoded(tokenizer, encoder_table.ENCODER_INPUTS)
     chosen = np.random.default_rng(config.seed).permutation(len(lines)) < 1000
     splits = {
         name: _where(examples, part[examples.targets[PLACE]], wanted)
@@ -131,7 +134,7 @@ def main(config: Config) -> Path:
     }
     phases = (schedule.Phase("distil", "all", config.epochs, config.learning_rate),)
     settings = FitSettings(batch_size=config.batch_size, weight_decay=0.01, clip_norm=1.0)
-    with locks.hold(config.out), staged_folder(config.out, config.overwrite) as folder:
+    with hold_lease(config.out), staged_folder(config.out, config.overwrite) as folder:
         plan = fit.TrainPlan(
             lambda: stack(student, [head]), tasks_for(head), phases, [config.seed], settings
         )
@@ -147,9 +150,9 @@ def main(config: Config) -> Path:
             "size_bytes": (folder / "model.weights.h5").stat().st_size,
             "texts": len(lines),
             "config": writing.plain(config),
-            "teacher": encoders.describe(teacher_row, "folder"),
+            "teacher": encoders.describe_encoder(teacher_row, "folder"),
             **writing.environment(),
-            "sha256": weights.sha256(folder / "model.weights.h5"),
+            "sha256": weights.file_sha256(folder / "model.weights.h5"),
         }
         (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     print(

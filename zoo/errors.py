@@ -3,19 +3,18 @@
     GraftError
     ├── ConfigError    (ValueError)    an option or a combination of options that cannot work
     │   └── DiskFull                   no space left where something was to be written
-    ├── UnknownName    (LookupError)   a backbone, schedule, label, ... that does not exist; names the nearest
-    ├── DataError      (ValueError)    the user's data: a folder, a row, a picture
+    ├── UnknownName    (LookupError)   a backbone, a schedule, ... that does not exist
+    ├── DataError      (ValueError)    the user's data: a folder, a row, an image
     ├── WeightsError   (OSError)       weights that cannot be had or do not fit
     ├── ArtifactError  (OSError)       a run or an exported file that cannot be opened
     ├── ExportError    (RuntimeError)  a model that cannot be written in the requested format
-    │   └── NotApplicable              a precision that makes no sense for a format or a model; nothing failed
-    ├── TrainingError  (ArithmeticError)  a training that came to nothing: its loss, or what it is judged by, is not a number
-    └── CheckFailed    (RuntimeError)  what was made or given ran, and a check of it failed: an answer that is no number
+    │   └── NotApplicable              a precision that makes no sense for a format or a model
+    ├── TrainingError  (ArithmeticError)  a loss or a watched figure that is not a number
+    └── CheckFailed    (RuntimeError)  what was made or given ran, and failed a check
 
 Each message is one line: what, where, what was expected, what to do. The command line prints it
-    without a
-traceback and exits with code 2; with 1 after a failed check, and after a training that came to
-nothing.
+without a traceback and exits with code 2; with 1 after a failed check, and after a training that
+came to nothing.
 """
 
 import difflib
@@ -43,7 +42,7 @@ class GraftError(Exception):
 
     exit_code = 2
 
-    def __init__(self, message: str):
+    def __init__(self, message: str) -> None:
         # A library's multi-line message may be part of ours, and names of anything; the reader gets
         # one line.
         super().__init__(one_line(message))
@@ -53,22 +52,26 @@ class ConfigError(GraftError, ValueError):
     """An option, or a combination of options, that cannot work."""
 
 
-class DiskFull(ConfigError):  # noqa: N818  (reads as what it is: `except DiskFull`)
+class DiskFull(ConfigError):  # noqa: N818
     """No space is left on the disk that `place` is on; `hint` says what is kept and what to do."""
 
-    def __init__(self, place: object, hint: str):
+    def __init__(self, place: object, hint: str) -> None:
         super().__init__(f"no space left on the disk while writing '{place}': {hint}")
         self.place = place
 
 
-class UnknownName(GraftError, LookupError):  # noqa: N818  (reads as what it is: `except UnknownName`)
+# Some names read as what they are (`except UnknownName`), without `Error` at their end.
+class UnknownName(GraftError, LookupError):  # noqa: N818
     """A name that is not in a catalogue.
 
-    `kind` is the noun ("backbone"), `name` what was asked for, `known` all valid names, `see` where
-    they are listed.
+    Args:
+        kind: the noun, such as "backbone".
+        name: what was asked for.
+        known: all valid names.
+        see: where they are listed; None: in the message.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], see: str | None = None):
+    def __init__(self, kind: str, name: str, known: Iterable[str], see: str | None = None) -> None:
         known = sorted(map(str, known))
         lowered = {candidate.lower(): candidate for candidate in known}
         near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
@@ -94,13 +97,13 @@ class ExportError(GraftError, RuntimeError):
     """A model that cannot be written, or written faithfully, in the requested format."""
 
 
-class NotApplicable(ExportError):  # noqa: N818  (reads as what it is: `except NotApplicable`)
+class NotApplicable(ExportError):  # noqa: N818
     """A precision that makes no sense for this format or model: nothing failed, there is nothing to
     write.
     """
 
 
-class CheckFailed(GraftError, RuntimeError):  # noqa: N818  (reads as what it is: `except CheckFailed`)
+class CheckFailed(GraftError, RuntimeError):  # noqa: N818
     """A model or a file that ran, and did not pass a check: its answers are no numbers, or not
     those it is said to give.
     """

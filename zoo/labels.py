@@ -149,8 +149,7 @@ def check_labels(labels: Sequence[str], where: str, lines: Sequence[int] | None 
         if label in seen:
             raise DataError(
                 f"{where} has the label '{label}' twice ({'lines' if lines else 'places'} "
-                f"{seen[label]} and {number}): each "
-                "output needs a name of its own"
+                f"{seen[label]} and {number}): each output needs a name of its own"
             )
         if UNSEEN.search(label) or label != label.encode("utf-8", "replace").decode():
             raise DataError(

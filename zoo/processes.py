@@ -12,9 +12,9 @@ import sys
 import threading
 from collections.abc import Iterator
 
-__all__ = ["PARENT", "with_parent"]
+__all__ = ["PARENT_VARIABLE", "with_parent"]
 
-PARENT = "GRAFT_PARENT"
+PARENT_VARIABLE = "GRAFT_PARENT"
 """The variable by which a process tells those that it starts which one it is."""
 PR_SET_PDEATHSIG = 1
 LOOK_SECONDS = 0.5
@@ -27,7 +27,7 @@ def with_parent() -> Iterator[None]:
     """While the block runs, end this process when the one that started it has gone; nothing where
     no process of ours has started it.
     """
-    told = os.environ.pop(PARENT, "")  # those that this one starts have another parent
+    told = os.environ.pop(PARENT_VARIABLE, "")  # those that this one starts have another parent
     if not told.isdigit():
         yield
         return

@@ -8,24 +8,25 @@ import re
 __all__ = ["csv_cell", "csv_text", "lines_shown", "markdown", "markdown_code", "one_line", "shown"]
 
 UNSEEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+    "\ufeff\ud800-\udfff\ufff9-\ufffb]"
 )
 """Control characters (escape sequences begin with one), ends of lines, what turns the direction of
 writing, and halves of surrogate pairs, which file names that are no UTF-8 are made of and no stream
 can encode.
 """
 
-NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+NAMED_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
-QUOTED = re.compile(r"'[^']{1,300}'")
+QUOTED_NAME = re.compile(r"'[^']{1,300}'")
 """A name in a message."""
 
-FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
+FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
 """How a cell begins that a spreadsheet would compute; some take the wide forms of other scripts for
 the same.
 """
 
-MARKDOWN = re.compile(r"([\\`*\[\]|~])")
+MARKDOWN_SIGNS = re.compile(r"([\\`*\[\]|~])")
 
 
 def shown(text: object) -> str:
@@ -35,10 +36,12 @@ def shown(text: object) -> str:
     return UNSEEN.sub(_escaped, str(text))
 
 
-def _escaped(match: re.Match) -> str:
+def _escaped(match: re.Match[str]) -> str:
     character = match[0]
     number = ord(character)
-    return NAMED.get(character) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
+    return NAMED_ESCAPES.get(character) or (
+        f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
+    )
 
 
 def one_line(message: object) -> str:
@@ -54,7 +57,7 @@ def lines_shown(text: object) -> list[str]:
 
 
 def _with_shown_names(text: object) -> str:
-    return QUOTED.sub(lambda quoted: shown(quoted[0]), str(text))
+    return QUOTED_NAME.sub(lambda quoted: shown(quoted[0]), str(text))
 
 
 def csv_cell(value: object) -> object:
@@ -62,7 +65,7 @@ def csv_cell(value: object) -> object:
     apostrophe, as people write it there, and one more before what begins with such an apostrophe.
     Numbers, also as text, stay.
     """
-    if not isinstance(value, str) or not value.lstrip("'").startswith(FORMULA):
+    if not isinstance(value, str) or not value.lstrip("'").startswith(FORMULA_STARTS):
         return value
     try:
         float(value)
@@ -73,14 +76,16 @@ def csv_cell(value: object) -> object:
 
 def csv_text(cell: str) -> str:
     """What `csv_cell` was given, from what it gave."""
-    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
+    return (
+        cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA_STARTS) else cell
+    )
 
 
 def markdown(text: object) -> str:
     """`text` in a sentence or a cell of Markdown, with nothing in it that formats, links or ends a
     table.
     """
-    safe = MARKDOWN.sub(r"\\\1", shown(" ".join(str(text).split())))
+    safe = MARKDOWN_SIGNS.sub(r"\\\1", shown(" ".join(str(text).split())))
     safe = safe.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # Renderers make links of bare addresses too.
     return safe.replace("://", ":&#47;&#47;").replace("www.", "www&#46;").replace("@", "&#64;")

@@ -10,12 +10,12 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from graft.zoo.shown import lines_shown, one_line, shown
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
 __all__ = [
@@ -30,7 +30,8 @@ __all__ = [
     "warn",
 ]
 
-NARROWEST, WIDEST = 40, 1000
+MIN_COLUMNS = 40
+MAX_COLUMNS = 1000
 """Columns of a terminal that is drawn on; in fewer, tables and bars find no place and libraries
 search for it forever.
 """
@@ -47,8 +48,8 @@ def settle_terminal() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     columns = shutil.get_terminal_size().columns
-    if "COLUMNS" in os.environ or columns < NARROWEST:
-        os.environ["COLUMNS"] = str(min(max(columns, NARROWEST), WIDEST))
+    if "COLUMNS" in os.environ or columns < MIN_COLUMNS:
+        os.environ["COLUMNS"] = str(min(max(columns, MIN_COLUMNS), MAX_COLUMNS))
 
 
 @contextlib.contextmanager
@@ -75,14 +76,15 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
         task = bar.add_task(title, total=total, note="")
 
         def advance(steps: int = 1, note: str | None = None) -> None:
-            bar.update(task, advance=steps, **({} if note is None else {"note": shown(note)}))
+            fields: dict[str, Any] = {} if note is None else {"note": shown(note)}
+            bar.update(task, advance=steps, **fields)
             if note is not None and not console.is_terminal:
                 _line(console, f"{title}: {shown(note)}")
 
         yield advance
 
 
-def say(text) -> None:
+def say(text: "str | RenderableType") -> None:
     """Print a line, or anything that rich can draw, to stderr."""
     console = _console(sys.stderr)
     if isinstance(text, str):
@@ -140,5 +142,5 @@ def _console(stream: TextIO, width: int | None = None) -> "Console":
     from rich.console import Console
 
     console = Console(file=stream, width=width, highlight=False)
-    console.width = min(max(console.width, NARROWEST), WIDEST)
+    console.width = min(max(console.width, MIN_COLUMNS), MAX_COLUMNS)
     return console

@@ -14,33 +14,25 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graft.zoo.errors import ArtifactError, WeightsError
-from graft.zoo.files import parse_json, read_text
+from graft.zoo.files.reading import parse_json
 from graft.zoo.quiet import native_silence
 
-__all__ = [
-    "Tokenizer",
-    "byte_level_bpe",
-    "checked",
-    "from_json",
-    "learn_word_pieces",
-    "read_vocabulary",
-    "scripts",
-    "sentencepiece_unigram",
-    "split_words",
-    "word_piece",
-]
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+    from tokenizers import Tokenizer as FastTokenizer
 
-WORD = re.compile(r"[@#]?\w+(?:[-.:]\w+)*|['\u2019]\w+|[^\w\s]")
+__all__ = ["Tokenizer", "check_tokenizer", "script_shares", "split_words", "tokenizer_from_json"]
+
+WORD_PATTERN = re.compile(r"[@#]?\w+(?:[-.:]\w+)*|['\u2019]\w+|[^\w\s]")
 """A word of a text that a tagger is asked about: letters and digits (with what joins them inside),
 an ending behind an apostrophe, or one other character.
 """
-
-LONGEST_WORD = 100
+MAX_WORD_LENGTH = 100
 """Characters; a longer word is one unknown piece (BERT's own rule)."""
 
 
@@ -57,7 +49,7 @@ class Tokenizer:
     pad_id: int
 
     @cached_property
-    def fast(self):
+    def fast(self) -> "FastTokenizer":
         """The `tokenizers.Tokenizer` behind it."""
         from tokenizers import Tokenizer as Fast
 
@@ -102,8 +94,14 @@ class Tokenizer:
         return sum(int(np.count_nonzero(row == self.unknown_id)) for row in ids) / tokens
 
     def encode(self, texts: Sequence[str], max_length: int) -> tuple[list[np.ndarray], int]:
-        """(the ids of each text, int32 `(pieces,)` with special tokens and at most `max_length`
-        long; how many were cut).
+        """The ids of texts.
+
+        Args:
+            texts: any.
+            max_length: the most ids of a text, special tokens included.
+
+        Returns:
+            (the ids of each text, int32 `(pieces,)`, how many texts were cut).
         """
         encodings = self._encode(list(texts), max_length, False)
         return [np.array(e.ids, np.int32) for e in encodings], sum(
@@ -113,11 +111,16 @@ class Tokenizer:
     def encode_words(
         self, sentences: Sequence[Sequence[str]], max_length: int
     ) -> tuple[list[np.ndarray], list[np.ndarray], int]:
-        """The same for sentences that are words already: (ids, the first piece of each word, how
-        many were cut).
+        """The ids of sentences that are words already.
 
-        The second item has for each piece the index of the word that begins with it, and -1 for
-        special tokens and for the later pieces of a word, int32 `(pieces,)`.
+        Args:
+            sentences: the words of each.
+            max_length: the most ids of a sentence, special tokens included.
+
+        Returns:
+            (the ids of each sentence, int32 `(pieces,)`; for each of them, int32 `(pieces,)`, the
+            index of the word that begins with it, -1 for special tokens and for the later pieces
+            of a word; how many sentences were cut).
         """
         encodings = self._encode([list(words) for words in sentences], max_length, True)
         firsts = []
@@ -142,13 +145,13 @@ class Tokenizer:
             bool(encoding.overflowing) for encoding in self._encode(list(texts), max_length, words)
         ]
 
-    def _encode(self, texts: list, max_length: int, words: bool):
+    def _encode(self, texts: list[Any], max_length: int, words: bool) -> "list[Encoding]":
         with _one_line_if_it_panics():
             self.fast.enable_truncation(max_length)
             return self.fast.encode_batch(texts, is_pretokenized=words)
 
 
-MOST_PIECES = 5_000_000
+MAX_PIECES = 5_000_000
 """Ids of a tokenizer; the largest have 256,000."""
 
 
@@ -167,7 +170,7 @@ def _one_line_if_it_panics() -> Iterator[None]:
         ) from error
 
 
-def checked(content: str, pad_id: int, where: object) -> Tokenizer:
+def check_tokenizer(content: str, pad_id: int, where: object) -> Tokenizer:
     """The tokenizer that `content`, the tokenizer.json of the artifact `where`, describes.
 
     Raises:
@@ -189,18 +192,23 @@ def checked(content: str, pad_id: int, where: object) -> Tokenizer:
         raise ArtifactError(
             f"the tokenizer.json of '{where}' fills or cuts texts by itself: export again"
         )
-    if not numbers or max(numbers) >= MOST_PIECES or pad_id > max(numbers):
+    if not numbers or max(numbers) >= MAX_PIECES or pad_id > max(numbers):
         raise ArtifactError(
             f"the tokenizer.json of '{where}' has no such ids as it says: export again"
         )
     return found
 
 
-def from_json(content: str, *, where: str = "tokenizer.json", pad: str | None = None) -> Tokenizer:
+def tokenizer_from_json(
+    content: str, *, where: str = "tokenizer.json", pad: str | None = None
+) -> Tokenizer:
     """The tokenizer that a Hugging Face `tokenizer.json` describes, without its truncation, padding
     and special spellings.
 
-    `pad` is the padding token; by default the usual names are tried.
+    Args:
+        content: of the file.
+        where: what a message calls it.
+        pad: the padding token; None: the usual names are tried.
 
     Raises:
         WeightsError: not such a file.
@@ -212,7 +220,7 @@ def from_json(content: str, *, where: str = "tokenizer.json", pad: str | None = 
         settings |= {"truncation": None, "padding": None}
         with native_silence(), _one_line_if_it_panics():
             vocabulary = Fast.from_str(json.dumps(settings)).get_vocab()
-        if max(vocabulary.values(), default=0) >= MOST_PIECES:
+        if max(vocabulary.values(), default=0) >= MAX_PIECES:
             raise ValueError("its ids are too large")
         in_model = _pieces(settings["model"])
         settings["added_tokens"] = [
@@ -238,173 +246,12 @@ def from_json(content: str, *, where: str = "tokenizer.json", pad: str | None = 
     return Tokenizer(text, found)
 
 
-def word_piece(
-    vocabulary: Sequence[str], *, lowercase: bool, strip_accents: bool | None = None
-) -> Tokenizer:
-    """BERT's tokenizer (Devlin et al. 2019, arXiv:1810.04805) over `vocabulary`, ids in order.
-
-    `strip_accents` None means: as `lowercase`, which is what BERT does.
-
-    Raises:
-        WeightsError: a special token is missing.
-    """
-    ids = {piece: number for number, piece in enumerate(vocabulary)}
-    for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]"):
-        if token not in ids:
-            raise WeightsError(
-                f"the vocabulary of {len(vocabulary)} pieces has no '{token}': it is not one of "
-                "BERT's kind"
-            )
-    model = {
-        "type": "WordPiece",
-        "unk_token": "[UNK]",
-        "continuing_subword_prefix": "##",
-        "max_input_chars_per_word": LONGEST_WORD,
-        "vocab": ids,
-    }
-    normalizer = {
-        "type": "BertNormalizer",
-        "clean_text": True,
-        "handle_chinese_chars": True,
-        "strip_accents": strip_accents,
-        "lowercase": lowercase,
-    }
-    content = _content(
-        model, normalizer, {"type": "BertPreTokenizer"}, _template(ids, "[CLS]", "[SEP]")
-    )
-    return from_json(content, where="vocab.txt", pad="[PAD]")
-
-
-def byte_level_bpe(
-    vocabulary: Mapping[str, int],
-    merges: Sequence[str],
-    *,
-    start: str | None,
-    end: str | None,
-    pad: str | None,
-) -> Tokenizer:
-    """GPT-2's and RoBERTa's tokenizer: byte pairs (Sennrich et al. 2016, arXiv:1508.07909) over
-    bytes.
-
-    `merges` are lines "left right"; `start` and `end` stand around a text, None for none.
-
-    Raises:
-        WeightsError: a special token is missing, or a merge makes a piece that is not in the
-            vocabulary.
-    """
-    for token in filter(None, (start, end, pad)):
-        if token not in vocabulary:
-            raise WeightsError(f"the vocabulary of {len(vocabulary)} pieces has no '{token}'")
-    model = {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": None,
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": False,
-        "byte_fallback": False,
-        "vocab": dict(vocabulary),
-        "merges": [line.split(" ") for line in merges],
-    }
-    split = {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": True,
-    }
-    template = _template(vocabulary, start, end) if start or end else None
-    return from_json(_content(model, None, split, template), where="merges.txt", pad=pad)
-
-
-def sentencepiece_unigram(
-    content: bytes,
-    *,
-    start: str,
-    end: str,
-    pad: str,
-    head: Sequence[str] = (),
-    tail: Sequence[str] = (),
-) -> Tokenizer:
-    """ALBERT's, XLM-R's and DeBERTa's tokenizer: a SentencePiece unigram model (Kudo 2018,
-    arXiv:1804.10959).
-
-    `content` is the `.model` or `.spm` file. Where the network counts other special tokens than the
-    file does (XLM-R), `head` takes the place of the file's first three pieces; `tail` comes behind
-    all of them.
-
-    Raises:
-        WeightsError: not such a file, or another kind of SentencePiece model.
-    """
-    import base64
-
-    from sentencepiece import sentencepiece_model_pb2
-
-    proto = sentencepiece_model_pb2.ModelProto()
-    try:
-        proto.ParseFromString(content)
-    except Exception as error:  # protobuf's DecodeError is not public in all its versions
-        raise WeightsError(f"the SentencePiece model cannot be read: {error}") from error
-    if proto.trainer_spec.model_type != proto.trainer_spec.UNIGRAM:
-        raise WeightsError(
-            "the SentencePiece model is not of the unigram kind: only that one is known here"
-        )
-    pieces = [[piece.piece, piece.score] for piece in proto.pieces]
-    unknown = pieces[proto.trainer_spec.unk_id][0]
-    if head:
-        pieces[:3] = [[piece, 0.0] for piece in head]
-    pieces += [[piece, 0.0] for piece in tail]
-    ids = {piece: number for number, (piece, _) in enumerate(pieces)}
-    for token in (start, end, pad):
-        if token not in ids:
-            raise WeightsError(f"the SentencePiece model of {len(pieces)} pieces has no '{token}'")
-    spec = proto.normalizer_spec
-    steps = [
-        {
-            "type": "Precompiled",
-            "precompiled_charsmap": base64.b64encode(spec.precompiled_charsmap).decode(),
-        }
-    ]
-    steps = steps if spec.precompiled_charsmap else []
-    if spec.remove_extra_whitespaces:
-        steps += [
-            {"type": "Strip", "strip_left": True, "strip_right": True},
-            {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
-        ]
-    model = {"type": "Unigram", "unk_id": ids[unknown], "vocab": pieces, "byte_fallback": False}
-    scheme = "always" if spec.add_dummy_prefix else "never"
-    split = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": True}
-    normalizer = {"type": "Sequence", "normalizers": steps} if steps else None
-    return from_json(
-        _content(model, normalizer, split, _template(ids, start, end)), where="spm", pad=pad
-    )
-
-
-def learn_word_pieces(texts: Sequence[str], size: int) -> list[str]:
-    """A vocabulary of at most `size` word pieces, lower case without accents, learned from `texts`
-    (arXiv:1609.08144).
-    """
-    from tokenizers import Tokenizer as Fast
-    from tokenizers import models, normalizers, pre_tokenizers, trainers
-
-    fast = Fast(models.WordPiece(unk_token="[UNK]"))
-    fast.normalizer, fast.pre_tokenizer = (
-        normalizers.BertNormalizer(),
-        pre_tokenizers.BertPreTokenizer(),
-    )
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    fast.train_from_iterator(
-        texts,
-        trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False),
-    )
-    return sorted(fast.get_vocab(), key=fast.get_vocab().get)
-
-
 def split_words(text: str) -> list[str]:
     """The words of a text, for a tagger."""
-    return WORD.findall(text)
+    return WORD_PATTERN.findall(text)
 
 
-def scripts(texts: Sequence[str]) -> dict[str, float]:
+def script_shares(texts: Sequence[str]) -> dict[str, float]:
     """The share of each script among the letters of `texts`, as Unicode names them ("LATIN", "CJK",
     "ARABIC"), the most frequent first; empty where there are no letters.
     """
@@ -415,46 +262,6 @@ def scripts(texts: Sequence[str]) -> dict[str, float]:
     return {script: count / found.total() for script, count in found.most_common()}
 
 
-def read_vocabulary(path: Path) -> list[str]:
-    """The lines of a `vocab.txt`; a piece may be a character that `splitlines` would take for a
-    line's end.
-    """
-    return read_text(path).removesuffix("\n").split("\n")
-
-
-def _pieces(model: Mapping) -> set[str]:
+def _pieces(model: Mapping[str, Any]) -> set[str]:
     vocabulary = model["vocab"]
     return set(vocabulary) if isinstance(vocabulary, dict) else {piece for piece, _ in vocabulary}
-
-
-def _template(ids: Mapping[str, int], start: str | None, end: str | None) -> dict:
-    around = [token for token in (start, end) if token]
-    single = [{"Sequence": {"id": "A", "type_id": 0}}]
-    if start:
-        single.insert(0, {"SpecialToken": {"id": start, "type_id": 0}})
-    if end:
-        single.append({"SpecialToken": {"id": end, "type_id": 0}})
-    return {
-        "type": "TemplateProcessing",
-        "single": single,
-        "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}],
-        "special_tokens": {
-            token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in around
-        },
-    }
-
-
-def _content(model: Mapping, normalizer, pre_tokenizer, post_processor) -> str:
-    return json.dumps(
-        {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [],
-            "normalizer": normalizer,
-            "pre_tokenizer": pre_tokenizer,
-            "post_processor": post_processor,
-            "decoder": None,
-            "model": model,
-        }
-    )

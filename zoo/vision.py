@@ -1,4 +1,4 @@
-"""Pictures: the one way in which Graft turns an image into pixels, for training and for prediction
+"""The one way in which Graft turns an image into pixels, for training and for prediction
 alike.
 """
 
@@ -10,20 +10,23 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graft.zoo.errors import DataError
+from graft.zoo.image_modes import to_rgb
 
 if TYPE_CHECKING:
     from PIL import Image
+    from PIL.JpegImagePlugin import JpegImageFile
 
-__all__ = ["DECODE", "IMAGE_SUFFIXES", "content_digest", "decode"]
+    ImageSource = Path | str | bytes | np.ndarray | Image.Image
 
-DECODE = {
+__all__ = ["content_digest", "decode_image"]
+
+DECODING = {
     "library": "Pillow",
     "color_space": "RGB",
     "exif_orientation": "applied",
@@ -31,78 +34,58 @@ DECODE = {
     "large_jpeg": "decoded at 1/2, 1/4 or 1/8, still at least twice the size",
     "wide_pixels": (
         "16 bit: 65535 is white. Floats and 32-bit integers: white is 1, 255 or 65535, the least "
-        "that 99 % of the finite "
-        "pixels do not exceed twofold (integers: 255 or 65535); what lies beyond is clipped, what "
-        "is no number is black"
+        "that 99 % of the finite pixels do not exceed twofold (integers: 255 or 65535); what lies "
+        "beyond is clipped, what is no number is black"
     ),
     "resize": "stretch to a square",
     "interpolation": "bilinear, antialiased, across, then down",
     "range": [0, 255],
 }
-"""What `decode` does, in words; it goes into every manifest, so that other languages can do the
-same.
+"""What `decode_image` does, in words; it goes into every manifest, so that other languages can do
+the same.
 """
-
 IMAGE_SUFFIXES = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".pjpeg",
-        ".png",
-        ".apng",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".webp",
-        ".avif",
-        ".tif",
-        ".tiff",
-    }
-    | {".jp2", ".ppm", ".pgm", ".pbm", ".pnm"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".jp2", ".png", ".apng", ".gif", ".webp", ".avif"}
+    | {".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
-"""Files with these endings (in any case) are taken for pictures when a folder is read."""
-
-LARGEST_BYTES = 2**30
-"""What decoding one picture may take, by `_cost`: 134 million pixels; of a JPEG, which is decoded
-at 1/8, 2,000 million.
+"""Files with these endings (in any case) are taken for images when a folder is read."""
+MAX_DECODING_BYTES = 2**30
+"""What decoding one image may take, by `_decoding_bytes`: 134 million pixels; of a JPEG, which is
+decoded at 1/8, 2,000 million.
 """
-LONGEST_SIDE = 65_535
-"""Pixels; no JPEG, GIF or WebP has more, and a header that says so is of no picture."""
-BYTES_A_PIXEL = 4
-"""Pillow keeps a colour picture in 32 bits a pixel."""
-ONE_AT_A_TIME = 2**28
-"""Bytes of `_cost` from which pictures are decoded one after the other, not as many as there are
-threads.
+MAX_SIDE = 65_535
+"""Pixels; no JPEG, GIF or WebP has more, and a header that says so is of no image."""
+BYTES_PER_PIXEL = 4
+"""Pillow keeps a colour image in 32 bits a pixel."""
+SERIAL_DECODING_BYTES = 2**28
+"""Bytes of `_decoding_bytes` from which images are decoded one after the other, not as many as
+there are threads.
 """
-STRIP_PIXELS = 2**22
-"""Pixels of a picture that are converted at a time."""
-WIDE_SHARE = 0.99
-"""The share of the pixels that says how wide they are: one bright pixel, or a defect of the sensor,
-does not.
-"""
-BEYOND = 1e30
-"""Floats from here on mark what was not measured."""
-
-_OPENING = threading.Lock()
-_LARGE = threading.Lock()
+_OPENING_LOCK = threading.Lock()
+_LARGE_LOCK = threading.Lock()
 
 
-def decode(source: "Path | str | bytes | np.ndarray | Image.Image", image_size: int) -> np.ndarray:
-    """One picture as uint8 pixels `(image_size, image_size, 3)`, RGB, 0 to 255.
+def decode_image(source: "ImageSource", image_size: int) -> np.ndarray:
+    """Decode one image and stretch it to a square, as MediaPipe's tasks do on a phone.
 
-    Takes a file, the bytes of a file, an array `(h, w)`, `(h, w, 1)`, `(h, w, 3)` or `(h, w, 4)` of
-    uint8, or a Pillow image, of any size and mode: grey, palette, 16 bit, CMYK, with transparency
-    (laid over white), EXIF-rotated; of an animation the first frame. The picture is stretched to a
-    square, as MediaPipe's tasks do on a phone. `DECODE` says how.
+    `DECODING` says how.
+
+    Args:
+        source: a file, the bytes of a file, an array `(h, w)`, `(h, w, 1)`, `(h, w, 3)` or
+            `(h, w, 4)` of uint8, or a Pillow image; of any size and mode: grey, palette, 16 bit,
+            CMYK, with transparency (laid over white), EXIF-rotated; of an animation the first
+            frame.
+        image_size: height and width of the result.
+
+    Returns:
+        Pixels, uint8 `(image_size, image_size, 3)`, RGB, 0 to 255.
 
     Raises:
-        DataError: the file is missing, empty, truncated or no picture, no plain file (a pipe, a
-            device, a folder), may not be read, or takes more than `LARGEST_BYTES` to decode; the
-            message names it and the cause.
+        DataError: the file is missing, empty, truncated or no image, no plain file (a pipe, a
+            device, a folder), may not be read, or takes more than `MAX_DECODING_BYTES` to decode;
+            the message names it and the cause.
     """
-    name = f"'{source}'" if isinstance(source, (str, Path)) else "the picture"
+    name = f"'{source}'" if isinstance(source, (str, Path)) else "the image"
     try:
         return _decode(source, image_size)
     except _TooLargeError as error:
@@ -111,10 +94,8 @@ def decode(source: "Path | str | bytes | np.ndarray | Image.Image", image_size: 
         raise DataError(
             f"{name} cannot be decoded: the memory does not suffice for it; make it smaller"
         ) from error
-    except (
-        Exception
-    ) as error:  # damaged files make Pillow's readers raise whatever comes to their minds
-        raise DataError(f"{name} is not a readable picture ({_cause(source, error)})") from error
+    except Exception as error:  # damaged files make Pillow's readers raise anything
+        raise DataError(f"{name} is not a readable image ({_cause(source, error)})") from error
 
 
 def content_digest(image: "Path | np.ndarray") -> str:
@@ -135,15 +116,11 @@ def content_digest(image: "Path | np.ndarray") -> str:
         ).hexdigest()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Decoding
-
-
 class _TooLargeError(Exception):
-    """Decoding would take more memory than one picture is given."""
+    """Decoding would take more memory than one image is given."""
 
 
-def _decode(source, image_size: int) -> np.ndarray:
+def _decode(source: "ImageSource", image_size: int) -> np.ndarray:
     from PIL import ImageOps
 
     _silence_pillow()
@@ -154,39 +131,39 @@ def _decode(source, image_size: int) -> np.ndarray:
         # size asked for.
         whole = image.size
         image.draft("RGB", (2 * image_size, 2 * image_size))
-        cost = _cost(image, whole)
+        cost = _decoding_bytes(image, whole)
         _check_size(whole, cost)
-        with _LARGE if cost > ONE_AT_A_TIME else contextlib.nullcontext():
+        with _LARGE_LOCK if cost > SERIAL_DECODING_BYTES else contextlib.nullcontext():
             if ours:
                 ImageOps.exif_transpose(image, in_place=True)
-                return _stretched(_rgb(image), image_size)
-            return _stretched(_rgb(ImageOps.exif_transpose(image)), image_size)
+                return _stretched(to_rgb(image), image_size)
+            return _stretched(to_rgb(ImageOps.exif_transpose(image)), image_size)
 
 
 def _stretched(image: "Image.Image", image_size: int) -> np.ndarray:
     from PIL import Image
 
     # Across, then down, each rounded to bytes: newer releases of Pillow choose the order by the
-    # picture's shape, and what another language has to do in its place must not depend on that.
+    # image's shape, and what another language has to do in its place must not depend on that.
     for size in ((image_size, image.height), (image_size, image_size)):
         image = image.resize(size, Image.Resampling.BILINEAR)
     return np.asarray(image, np.uint8)
 
 
 def _check_size(whole: tuple[int, int], cost: int) -> None:
-    if max(whole) > LONGEST_SIDE:
+    if max(whole) > MAX_SIDE:
         raise _TooLargeError(
-            f"{whole[0]:,} x {whole[1]:,} pixels, of which a side has {LONGEST_SIDE:,} at most in "
-            "a picture"
+            f"{whole[0]:,} x {whole[1]:,} pixels, of which a side has {MAX_SIDE:,} at most in "
+            "an image"
         )
-    if cost > LARGEST_BYTES:
+    if cost > MAX_DECODING_BYTES:
         raise _TooLargeError(
-            f"{whole[0]:,} x {whole[1]:,} pixels take {cost / 2**30:.1f} GB, a picture may take "
-            f"{LARGEST_BYTES / 2**30:.0f} GB"
+            f"{whole[0]:,} x {whole[1]:,} pixels take {cost / 2**30:.1f} GB, an image may take "
+            f"{MAX_DECODING_BYTES / 2**30:.0f} GB"
         )
 
 
-def _opened(source) -> "Image.Image":
+def _opened(source: "ImageSource") -> "Image.Image":
     """`source` as a Pillow image whose pixels are not read yet."""
     from PIL import Image
 
@@ -208,7 +185,8 @@ def _open_whatever_its_size(file: "str | Path | io.BytesIO") -> "Image.Image":
     """
     from PIL import Image
 
-    with _OPENING:  # which reads hardly more than the header; the limit is one of the whole process
+    # The limit is one of the whole process. Opening reads hardly more than the header.
+    with _OPENING_LOCK:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(file)
@@ -216,28 +194,33 @@ def _open_whatever_its_size(file: "str | Path | io.BytesIO") -> "Image.Image":
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _cost(image: "Image.Image", whole: tuple[int, int]) -> int:
+def _decoding_bytes(image: "Image.Image", whole: tuple[int, int]) -> int:
     """About how many bytes decoding `image` takes, by its header; `whole` is its size before it was
     asked for less.
     """
+    from PIL.JpegImagePlugin import JpegImageFile
+
     pixels = image.width * image.height
-    held = 2 * BYTES_A_PIXEL * pixels  # the picture, and the same as RGB
+    held = 2 * BYTES_PER_PIXEL * pixels  # the image, and the same as RGB
     if image.format in ("WEBP", "AVIF"):  # their decoders keep a canvas and a frame of their own
-        held += 2 * BYTES_A_PIXEL * pixels
+        held += 2 * BYTES_PER_PIXEL * pixels
+    # Without a file its pixels are there already.
     if (
-        image.format in ("JPEG", "MPO") and image.fp is not None
-    ):  # None: its pixels are there already
-        held += _cost_of_jpeg(image, whole)
+        isinstance(image, JpegImageFile)
+        and image.format in ("JPEG", "MPO")
+        and image.fp is not None
+    ):
+        held += _jpeg_bytes(image, whole)
     return held
 
 
-def _cost_of_jpeg(image: "Image.Image", whole: tuple[int, int]) -> int:
-    """Bytes that libjpeg holds beside the picture that it gives, which may be much smaller than the
+def _jpeg_bytes(image: "JpegImageFile", whole: tuple[int, int]) -> int:
+    """Bytes that libjpeg holds beside the image that it gives, which may be much smaller than the
     `whole` one.
     """
     pixels, layers = whole[0] * whole[1], image.layer
     # A JPEG that comes in several passes, a progressive one or one whose colours stand one after
-    # the other, is held as coefficients of 2 bytes each, however small the picture shall be.
+    # the other, is held as coefficients of 2 bytes each, however small the image shall be.
     in_passes = (
         "progressive" in image.info or "progression" in image.info or not _first_pass_is_all(image)
     )
@@ -247,13 +230,16 @@ def _cost_of_jpeg(image: "Image.Image", whole: tuple[int, int]) -> int:
     return 2 * pixels * sum(layer[1] * layer[2] for layer in layers) // max(1, densest)
 
 
-def _first_pass_is_all(image: "Image.Image") -> bool:
+def _first_pass_is_all(image: "JpegImageFile") -> bool:
     """Whether the first pass of a JPEG that is not progressive holds all of its colours."""
     if image.format == "MPO":  # which cameras write, in one pass
         return True
     length = 6 + 2 * len(image.layer)  # of the header of such a pass, behind which Pillow stands
-    image.fp.seek(-length, io.SEEK_CUR)
-    return image.fp.read(length)[:3] == bytes([0, length, len(image.layer)])
+    file = image.fp
+    if file is None:
+        raise ValueError("the image has no file")
+    file.seek(-length, io.SEEK_CUR)
+    return file.read(length)[:3] == bytes([0, length, len(image.layer)])
 
 
 def _check_plain_file(path: "str | Path") -> None:
@@ -276,68 +262,7 @@ def _silence_pillow() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Colours
-
-
-def _rgb(image: "Image.Image") -> "Image.Image":
-    from PIL import Image
-
-    transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-    wide = image.mode.startswith("I") or image.mode == "F"
-    if not transparent and not wide:
-        return image.convert("RGB")
-    scale = _white_of(image) if wide else 1.0
-    made = Image.new("RGB", image.size)
-    for top, strip in _strips(image):
-        if wide:
-            strip = _narrowed(strip, scale)
-        elif transparent:
-            strip = strip.convert("RGBA")
-            strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
-        made.paste(strip.convert("RGB"), (0, top))
-    return made
-
-
-def _strips(image: "Image.Image") -> "Iterator[tuple[int, Image.Image]]":
-    """Yield (its first row, a part of `image`) from top to bottom."""
-    rows = max(1, STRIP_PIXELS // max(1, image.width))
-    for top in range(0, image.height, rows):
-        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
-
-
-def _narrowed(strip: "Image.Image", white: float) -> "Image.Image":
-    """Pixels of more than 8 bits as bytes. Pillow would clip them: a 16-bit scan would come out
-    white.
-    """
-    from PIL import Image
-
-    values = np.nan_to_num(np.asarray(strip, np.float64), nan=0.0, posinf=white, neginf=0.0)
-    return Image.fromarray(np.uint8(np.clip(values * (255 / white), 0, 255)))
-
-
-def _white_of(image: "Image.Image") -> float:
-    """The value that is white in a picture with more than 8 bits a pixel; `DECODE` says it in
-    words.
-    """
-    # A PGM of 16 bits is opened with 32.
-    if image.mode.startswith("I;16") or (
-        image.mode == "I" and getattr(image, "format", None) == "PPM"
-    ):
-        return 65535.0
-    step = max(1, int((image.width * image.height / STRIP_PIXELS) ** 0.5))
-    values = np.asarray(image)[::step, ::step]
-    if image.mode == "F":
-        values = values[np.abs(values) < BEYOND]  # which NaN is not either
-    if not values.size:
-        return 255.0
-    # The next lower value, so that in a small picture too no single pixel has a say.
-    usual = float(np.percentile(values, 100 * WIDE_SHARE, method="lower"))
-    whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-    return next((white for white in whites if usual <= 2 * white), whites[-1])
-
-
-def _cause(source, error: Exception) -> str:
+def _cause(source: "ImageSource", error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     if isinstance(source, (str, Path)):

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from graft.zoo.errors import ArtifactError
-from graft.zoo.text import WORD
+from graft.zoo.text import WORD_PATTERN
 
 __all__ = [
-    "PATTERN",
+    "DEFAULT_RULE",
     "WORD_RULES",
     "WordRule",
     "choose_word_rule",
@@ -24,18 +24,18 @@ __all__ = [
     "written_text",
 ]
 
-OPENING, CLOSING = "([{\u00ab\u201c\u2018\"'\u00bf\u00a1", ".,;:!?\u2026)]}\u00bb\u201d\u2019\"'"
-"""Punctuation that stands before and behind a word without being a part of it."""
-GLUED_BEHIND, GLUED_BEFORE = (
-    "([{\u00ab\u201c\u00bf\u00a1",
-    (*".,;:!?\u2026)]}\u00bb\u201d", "...", "n't"),
-)
+OPENING_PUNCTUATION = "([{\u00ab\u201c\u2018\"'\u00bf\u00a1"
+CLOSING_PUNCTUATION = ".,;:!?\u2026)]}\u00bb\u201d\u2019\"'"
+"""What stands before and behind a word without being a part of it."""
+NO_BLANK_BEHIND = "([{\u00ab\u201c\u00bf\u00a1"
+NO_BLANK_BEFORE = (*".,;:!?\u2026)]}\u00bb\u201d", "...", "n't")
 """Words that people write without a blank behind them, or before them. A straight quote may be
 either.
 """
-ENDING = re.compile(r"['\u2019]\w+")
+WORD_ENDING = re.compile(r"['\u2019]\w+")
 NO_BLANKS = re.compile(
-    r"[\u2e80-\u9fff\uf900-\ufaff\u3000-\u30ff\uff00-\uffef\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\U00020000-\U0003ffff]"
+    r"[\u2e80-\u9fff\uf900-\ufaff\u3000-\u30ff\uff00-\uffef"
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\U00020000-\U0003ffff]"
 )
 """Characters of scripts that put no blanks between words: Chinese, Japanese, Thai, Lao, Burmese,
 Khmer.
@@ -50,45 +50,45 @@ def _by_blanks(text: str) -> Iterator[Span]:
 
 
 def _by_pattern(text: str) -> Iterator[Span]:
-    return (match.span() for match in WORD.finditer(text))
+    return (match.span() for match in WORD_PATTERN.finditer(text))
 
 
 def _by_punctuation(text: str) -> Iterator[Span]:
     for start, end in _by_blanks(text):
         behind: list[Span] = []
-        while end - start > 1 and text[start] in OPENING:
+        while end - start > 1 and text[start] in OPENING_PUNCTUATION:
             yield start, start + 1
             start += 1
-        while end - start > 1 and text[end - 1] in CLOSING:
+        while end - start > 1 and text[end - 1] in CLOSING_PUNCTUATION:
             behind.append((end - 1, end))
             end -= 1
         yield start, end
         yield from reversed(behind)
 
 
-PATTERN = "pattern"
+DEFAULT_RULE = "pattern"
 WORD_RULES: Mapping[str, tuple[Callable[[str], Iterator[Span]], str]] = {
-    PATTERN: (_by_pattern, "into runs of letters and digits, and single other characters"),
+    DEFAULT_RULE: (_by_pattern, "into runs of letters and digits, and single other characters"),
     "punctuation": (_by_punctuation, "at blanks and around punctuation"),
     "blanks": (_by_blanks, "at blanks"),
 }
 """Each rule with what it does, in words; of rules that are equally near the first is taken."""
 
 
-def cut_words(text: str, rule: str | bool = PATTERN) -> list[tuple[str, int, int]]:
+def cut_words(text: str, rule: str | bool = DEFAULT_RULE) -> list[tuple[str, int, int]]:
     """`(word, start, end)` for each word of `text`, `text[start:end] == word`, by a rule of
     `WORD_RULES`; what artifacts of before say, True, is "pattern".
 
     Raises:
         ArtifactError: no such rule.
     """
-    rule = PATTERN if rule is True else rule
-    if rule not in WORD_RULES:
+    name = DEFAULT_RULE if rule is True else str(rule)
+    if name not in WORD_RULES:
         raise ArtifactError(
-            f"the artifact cuts texts into words by the rule '{rule}', which this Graft does not "
+            f"the artifact cuts texts into words by the rule '{name}', which this Graft does not "
             "know: update it"
         )
-    return [(text[start:end], start, end) for start, end in WORD_RULES[rule][0](text)]
+    return [(text[start:end], start, end) for start, end in WORD_RULES[name][0](text)]
 
 
 def given_words(words: Sequence[str]) -> tuple[str, list[tuple[str, int, int]]]:
@@ -106,10 +106,10 @@ def written_text(words: Sequence[str]) -> str:
     """
     text, glue = "", True
     for word in words:
-        behind = word in GLUED_BEFORE or (ENDING.fullmatch(word) and text[-1:].isalnum())
+        behind = word in NO_BLANK_BEFORE or (WORD_ENDING.fullmatch(word) and text[-1:].isalnum())
         without = text and NO_BLANKS.match(text[-1]) and NO_BLANKS.match(word[:1])
         text += word if glue or behind or without else f" {word}"
-        glue = bool(word) and word in GLUED_BEHIND
+        glue = bool(word) and word in NO_BLANK_BEHIND
     return text
 
 
@@ -134,15 +134,14 @@ class WordRule:
     @property
     def warning(self) -> str | None:
         """What to say where words are lost."""
-        if not self.lost:
+        if self.example is None:
             return None
         word, parts = self.example
         return (
             f"`graft predict` cuts texts {WORD_RULES[self.name][1]}: {self.lost:,} of "
-            f"{self.sentences:,} training sentences "
-            f"come out in other words than the file has ('{word}' as "
-            f"{' '.join(repr(part) for part in parts)}); where it "
-            "matters give it words, not texts: --words"
+            f"{self.sentences:,} training sentences come out in other words than the file has "
+            f"('{word}' as {' '.join(repr(part) for part in parts)}); where it matters give it "
+            "words, not texts: --words"
         )
 
 
@@ -156,7 +155,8 @@ def choose_word_rule(sentences: Sequence[Sequence[str]]) -> WordRule:
 
 
 def _measured(name: str, sentences: Sequence[Sequence[str]]) -> WordRule:
-    lost, lost_words, example = 0, 0, None
+    lost = lost_words = 0
+    example: tuple[str, tuple[str, ...]] | None = None
     for words in sentences:
         cut = [word for word, _, _ in cut_words(written_text(words), name)]
         if cut != list(words):

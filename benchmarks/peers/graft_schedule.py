@@ -35,7 +35,9 @@ def main(data: str, weights: str, epochs: str, seed: str, name: str, plain: str 
 
     def build():
         return stack(
-            backbones.build(backbone_table.find("mobilenet_v2"), image_size=160, weights=weights),
+            backbones.build_backbone(
+                backbone_table.find_backbone("mobilenet_v2"), image_size=160, weights=weights
+            ),
             [head],
         )
 

@@ -8,7 +8,7 @@ from graft.export.convert import onnx_rewrites
 from graft.export.convert.graph import freeze
 from graft.export.manifest import Description
 from graft.zoo.errors import ExportError
-from graft.zoo.files import staged_file
+from graft.zoo.files.staging import staged_file
 from graft.zoo.quiet import python_silence
 
 if TYPE_CHECKING:

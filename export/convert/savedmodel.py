@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from graft.export.convert.graph import as_float32, named_inputs, output_tensors, trace
 from graft.export.convert.text_graph import can_tokenize, tokenizer_graph
 from graft.export.manifest import Description
-from graft.zoo.files import staged_folder
+from graft.zoo.files.staging import staged_folder
 
 if TYPE_CHECKING:
     import keras

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from graft.zoo.text import LONGEST_WORD, Tokenizer
+from graft.zoo.text import MAX_WORD_LENGTH, Tokenizer
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -59,8 +59,8 @@ def tokenizer_graph(
     pieces = tf_text.WordpieceTokenizer(
         table,
         unknown_token="[UNK]",
-        max_bytes_per_word=4 * LONGEST_WORD,
-        max_chars_per_token=LONGEST_WORD,
+        max_bytes_per_word=4 * MAX_WORD_LENGTH,
+        max_chars_per_token=MAX_WORD_LENGTH,
     )
 
     def tokenize(text):
@@ -73,7 +73,7 @@ def tokenizer_graph(
         if lowercase:
             text = tf.strings.lower(text, encoding="utf-8")
         words = tf_text.regex_split(text, rf"\s+|{PUNCTUATION}", PUNCTUATION)
-        too_long = tf.strings.length(words.flat_values, unit="UTF8_CHAR") > LONGEST_WORD
+        too_long = tf.strings.length(words.flat_values, unit="UTF8_CHAR") > MAX_WORD_LENGTH
         words = words.with_flat_values(tf.where(too_long, "[UNK]", words.flat_values))
         ids = tf.cast(pieces.tokenize(words).merge_dims(1, 2), tf.int32)[:, : max_length - 2]
         around = tf.fill([ids.nrows(), 1], 1)

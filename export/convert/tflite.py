@@ -9,7 +9,7 @@ from graft.export.convert import savedmodel as to_savedmodel
 from graft.export.convert.tflite_metadata import describe
 from graft.export.manifest import Description
 from graft.zoo.errors import ExportError
-from graft.zoo.files import staged_file
+from graft.zoo.files.staging import staged_file
 
 if TYPE_CHECKING:
     import keras

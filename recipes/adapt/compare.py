@@ -18,7 +18,7 @@ from graft.recipes.feed.store import Store
 from graft.recipes.tasks.task import Task
 from graft.recipes.train import fit
 from graft.recipes.train.settings import Keep, TrainPlan
-from graft.zoo.graph.cuts import split
+from graft.zoo.graph.cuts import split_at
 from graft.zoo.graph.stack import FEATURES, backbone_of
 from graft.zoo.graph.state import set_weights
 from graft.zoo.terminal import say
@@ -185,7 +185,7 @@ def _viewer(
         return lambda name: fit.outputs_of(call, parts[name])
     set_weights(model, first)
     cut = (model.get_layer(FEATURES).output,)
-    prefix, tail = split(model, cut)
+    prefix, tail = split_at(model, cut)
     call = fit.forward(_seeing(tail))
     if store is None:
         pooled = {name: fit.predict(prefix, part)[0] for name, part in parts.items()}

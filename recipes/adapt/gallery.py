@@ -12,7 +12,7 @@ from graft.recipes.adapt.outcome import embed
 from graft.recipes.codecs.images import Images
 from graft.recipes.report import figures
 from graft.zoo.errors import ConfigError
-from graft.zoo.files import write_table, write_text
+from graft.zoo.files.writing import write_csv, write_text
 from graft.zoo.heads.neighbours import nearest_others
 
 __all__ = ["Seen", "check", "look", "write"]
@@ -125,7 +125,7 @@ def write(folder: Path, seen: Seen, images: Images, facts: Mapping, seed: int = 
         rows.append(
             {"name": name, "cluster": int(seen.clusters[i]), "x": x, "y": y, "nearest": nearest}
         )
-    write_table(folder / "clusters.csv", rows)
+    write_csv(folder / "clusters.csv", rows)
     write_text(
         folder / "report.html", _page(seen, images, facts, places, seen.clusters[chosen], seed)
     )

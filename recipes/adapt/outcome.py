@@ -14,7 +14,8 @@ from graft.recipes.codecs.examples import Examples
 from graft.recipes.report.run_file import read_run
 from graft.recipes.runs.problem import Experiment
 from graft.recipes.tasks import verdicts
-from graft.zoo.files import one_line_if_damaged, save_arrays
+from graft.zoo.files.guards import one_line_if_damaged
+from graft.zoo.files.writing import save_arrays
 from graft.zoo.graph.state import set_weights
 from graft.zoo.terminal import tell
 

@@ -21,7 +21,8 @@ from graft.recipes.train.fit import Trained
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.errors import ConfigError
-from graft.zoo.files import staged_file, write_text
+from graft.zoo.files.staging import staged_file
+from graft.zoo.files.writing import write_text
 from graft.zoo.graph.stack import FEATURES, backbone_of
 
 if TYPE_CHECKING:

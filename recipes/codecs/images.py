@@ -26,7 +26,7 @@ from graft.recipes.data.records import Record
 from graft.zoo.errors import DataError
 from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import progress, warn
-from graft.zoo.vision import DECODE, decode
+from graft.zoo.vision import DECODING, decode_image
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -139,7 +139,7 @@ class ImageCodec:
     @property
     def facts(self) -> dict:
         """What run.json says of it."""
-        return {"image_size": self.image_size, "decode": DECODE}
+        return {"image_size": self.image_size, "decode": DECODING}
 
     @property
     def attached(self) -> dict[str, str]:
@@ -148,7 +148,7 @@ class ImageCodec:
 
     def describe(self, images: Images | None = None) -> dict:
         """How an image goes into the model, for preprocessing.json."""
-        return {"modality": self.modality, **DECODE, "image_size": self.image_size}
+        return {"modality": self.modality, **DECODING, "image_size": self.image_size}
 
     def facts_of(self, images: Images) -> dict:
         """What run.json says of a split beside its size."""
@@ -196,7 +196,7 @@ class ImageCodec:
 
         def one(i: int) -> None:
             try:
-                decoded = decode(records[i].image, self.image_size)
+                decoded = decode_image(records[i].image, self.image_size)
             except DataError as error:
                 bad[i] = str(error)
                 return

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from graft.zoo.errors import ConfigError
-from graft.zoo.files import disk_full
+from graft.zoo.files.guards import is_disk_full
 
 __all__ = ["IN_MEMORY_BYTES", "allocate_pixels"]
 
@@ -37,7 +37,7 @@ def allocate_pixels(shape: tuple[int, ...]) -> np.ndarray:
             _reserve(file, size)
             return np.memmap(file.name, np.uint8, "r+", shape=shape)
     except OSError as error:
-        if not disk_full(error):
+        if not is_disk_full(error):
             raise
         raise ConfigError(
             f"no space left in '{place}' for {size / 1e9:.1f} GB of decoded pictures: free some, "

@@ -81,8 +81,8 @@ def bench(
     options: Options, train_options: Sequence[str] = (), typed: Sequence[str] = ()
 ) -> list[dict]:
     """The rows of the grid, one a cell; `train_options` go to every training."""
-    from graft.zoo import locks
     from graft.zoo.errors import ConfigError
+    from graft.zoo.files import leases
     from graft.zoo.terminal import tell
 
     if options.workers < 1:
@@ -92,7 +92,7 @@ def bench(
             "--workers are processes here, --ray places cells on the nodes of a cluster: choose "
             "one of them"
         )
-    with locks.hold(options.out):
+    with leases.hold_lease(options.out):
         rows = _bench(options, train_options, typed)
     tell(f"report: {options.out / 'bench.html'}")
     return rows
@@ -133,7 +133,7 @@ def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str])
 
 @contextlib.contextmanager
 def _saying_what_is_kept(options: Options) -> Iterator[None]:
-    from graft.zoo.files import one_line_if_full
+    from graft.zoo.files.guards import one_line_if_full
 
     told = f"'{options.out}' keeps what is finished: the same command goes on"
     told += ", without --overwrite" if options.overwrite else ""

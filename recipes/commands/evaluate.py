@@ -106,14 +106,14 @@ def judge(options: Options) -> "tuple[dict, Score | None]":
     from graft.export.sessions import open_artifact
     from graft.recipes.commands import own_model
     from graft.recipes.runs.session import OpenedModel
-    from graft.zoo.files import unchanged
+    from graft.zoo.files.staging import unchanged_folder
 
     meaning = own_model.meaning_of(
         options.artifact, options.labels, options.outputs, options.input_range
     )
     session = open_artifact(options.artifact, meaning=meaning, trust=options.trust)
     model = OpenedModel.of(session, options.skip_bad)
-    with unchanged(options.artifact):  # what it was trained on is read beside it later
+    with unchanged_folder(options.artifact):  # what it was trained on is read beside it later
         return _judged(model, options)
 
 
@@ -210,7 +210,8 @@ def provenance(artifact: Path) -> dict | None:
     beside a file.
     """
     from graft.zoo.errors import ArtifactError
-    from graft.zoo.files import MEND, read_json
+    from graft.zoo.files.guards import RESTORE_HINT
+    from graft.zoo.files.reading import read_json
 
     places = ((artifact, "run.json", "data"), (artifact.parent, "run.json", "data"))
     for folder, name, key in (*places, (artifact.parent, "manifest.json", "training_data")):
@@ -218,6 +219,6 @@ def provenance(artifact: Path) -> dict | None:
         if path.is_file():
             found = read_json(path, dict).get(key)
             if not isinstance(found, dict | None):
-                raise ArtifactError(f"'{path}' is damaged ('{key}' is no object): {MEND}")
+                raise ArtifactError(f"'{path}' is damaged ('{key}' is no object): {RESTORE_HINT}")
             return found
     return None

@@ -96,9 +96,9 @@ def export(options: Options) -> dict:
     """
     from graft.recipes.runs.workspace import settle_run
     from graft.recipes.train.settings import check_numbers
-    from graft.zoo import locks
     from graft.zoo.errors import ConfigError
-    from graft.zoo.files import recover, unchanged
+    from graft.zoo.files import leases
+    from graft.zoo.files.staging import recover_replaced, unchanged_folder
 
     check_numbers(options)
     if options.max_drop < 0:
@@ -120,7 +120,7 @@ def export(options: Options) -> dict:
     if of_a_run:
         subjects.check_run(options.run)
     folder = options.out or (options.run if of_a_run else options.run.parent) / "export"
-    recover(options.run)
+    recover_replaced(options.run)
     if not options.run.exists():  # says so
         return _write(options, folder, of_a_run, stream)
     if (
@@ -128,20 +128,21 @@ def export(options: Options) -> dict:
         and options.run.resolve() in folder.resolve().parents
         and os.access(options.run.resolve().parent, os.W_OK)
     ):
-        with locks.hold(options.run):  # no training replaces it meanwhile
+        with leases.hold_lease(options.run):  # no training replaces it meanwhile
             settle_run(options.run)
             return _write(options, folder, of_a_run, stream)
-    with locks.hold(folder), unchanged(options.run):
+    with leases.hold_lease(folder), unchanged_folder(options.run):
         return _write(options, folder, of_a_run, stream)
 
 
 def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> dict:
     from graft.export.export import FOR_CALIBRATION, ExportSettings, export_model
     from graft.recipes.report import card
-    from graft.zoo.files import check_free, one_line_if_damaged, sweep
+    from graft.zoo.files.guards import one_line_if_damaged
+    from graft.zoo.files.staging import refuse_existing, sweep_unfinished
     from graft.zoo.terminal import tell, warn
 
-    sweep(folder)
+    sweep_unfinished(folder)
     if of_a_run and not options.overwrite and _finish(options.run, folder):
         known = _as_asked(options, folder)
         if known is not None:
@@ -153,7 +154,7 @@ def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> di
                 ]
             tell("\n".join(told), stream)
             return known
-    check_free(folder, options.overwrite)
+    refuse_existing(folder, options.overwrite)
     model, subject = _subject(options, of_a_run)
     precisions = tuple(precision for precision in options.quantize if precision != "none")
     if not any(precision.startswith("int8") for precision in precisions):
@@ -190,7 +191,7 @@ def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> di
 def _subject(options: Options, of_a_run: bool) -> "tuple[keras.Model, Subject]":
     """What is exported, and what its files are checked with."""
     from graft.recipes.report.run_file import read_run
-    from graft.zoo.files import one_line_if_damaged
+    from graft.zoo.files.guards import one_line_if_damaged
 
     asked = subjects.Asked(
         options.run, options.data, options.labels, options.outputs, options.input_range
@@ -205,7 +206,7 @@ def _subject(options: Options, of_a_run: bool) -> "tuple[keras.Model, Subject]":
 def _report(run: Path, folder: Path) -> None:
     """Write the report of `run` anew, which then shows the files in `folder`."""
     from graft.recipes.report import report
-    from graft.zoo.files import one_line_if_full
+    from graft.zoo.files.guards import one_line_if_full
 
     told = f"'{folder}' is complete, `graft export {run}` writes the report that shows it"
     with (

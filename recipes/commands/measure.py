@@ -73,7 +73,8 @@ def measure(options: Options) -> list[dict]:
     from graft.export.sessions import is_own
     from graft.recipes.report import trade_off
     from graft.zoo.errors import ConfigError
-    from graft.zoo.files import staged_file, write_table
+    from graft.zoo.files.staging import staged_file
+    from graft.zoo.files.writing import write_csv
     from graft.zoo.terminal import progress
 
     files = [file for artifact in options.artifacts for file in _files(artifact)]
@@ -100,7 +101,7 @@ def measure(options: Options) -> list[dict]:
             rows.append(_row(file, options))
             advance(note=file.name)
     if options.out:
-        write_table(targets[0], rows)
+        write_csv(targets[0], rows)
         if any(row["accuracy"] is not None for row in rows):
             with staged_file(targets[1]) as path:
                 trade_off.draw(path, [row for row in rows if row["accuracy"] is not None])

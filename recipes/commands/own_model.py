@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from graft.export.sessions import is_own
-from graft.zoo.backbones.own import INPUT_RANGES, Meaning
+from graft.zoo.backbones.own import INPUT_RANGES
+from graft.zoo.heads.own_outputs import Meaning
 from graft.zoo.labels import parse_labels, read_labels
 from graft.zoo.terminal import warn
 

@@ -38,9 +38,9 @@ class Asked:
 
 def of_run(asked: Asked, content: Mapping) -> "tuple[keras.Model, Subject]":
     """The model of a run, whose run.json holds `content`, and what its files are checked with."""
-    from graft.export.sessions import load_keras
     from graft.recipes.runs import examples
     from graft.recipes.tasks.table import tasks_of
+    from graft.zoo.backbones.keras_file import load_keras_model
 
     if not content["tasks"]:
         raise ConfigError(
@@ -63,13 +63,13 @@ def of_run(asked: Asked, content: Mapping) -> "tuple[keras.Model, Subject]":
         calibration,
         **_origin(asked.path, content["data"]),
     )
-    return load_keras(asked.path / "model.keras"), subject
+    return load_keras_model(asked.path / "model.keras"), subject
 
 
 def _codec_of_run(run: Path, content: Mapping) -> tuple[Any, dict]:
     """(how an example goes into a run, its preprocessing.json)."""
     from graft.recipes.runs.session import codec_of_files
-    from graft.zoo.files import read_json
+    from graft.zoo.files.reading import read_json
 
     data = content["data"]
     preprocessing = {**data.get("decode", {}), "image_size": data.get("image_size")}
@@ -101,11 +101,11 @@ def _origin(folder: Path, data: Mapping | None) -> dict:
 
 def check_run(path: Path) -> None:
     """Refuse what is neither a run nor a .keras file, by what it is."""
-    from graft.zoo.backbones.own import foreign_file
+    from graft.zoo.backbones.keras_file import describe_foreign_file
 
     foreign = None
     if path.exists() and not (path / "run.json").is_file():
-        foreign = foreign_file(path)
+        foreign = describe_foreign_file(path)
         if (path / "saved_model.pb").is_file() or path.suffix in (".tflite", ".onnx"):
             foreign = "a finished file: export the .keras file or the run that it was made from"
     if foreign:
@@ -117,10 +117,10 @@ def of_keras_file(asked: Asked) -> "tuple[keras.Model, Subject]":
     from graft.recipes.commands import own_model
     from graft.recipes.commands.evaluate import provenance
     from graft.recipes.runs import examples
-    from graft.zoo.backbones.own import load_own
+    from graft.zoo.heads.own_outputs import load_own_model
     from graft.zoo.heads.table import find_kind
     from graft.zoo.labels import read_labels
-    from graft.zoo.vision import DECODE
+    from graft.zoo.vision import DECODING
 
     if not asked.path.is_file():
         raise ArtifactError(f"there is no file '{asked.path}'")
@@ -130,7 +130,7 @@ def of_keras_file(asked: Asked) -> "tuple[keras.Model, Subject]":
         meaning = replace(meaning, labels=read_labels(beside).labels)
     if asked.data is not None and meaning.labels is not None and len(meaning.labels) == 1:
         meaning = replace(meaning, labels=_both_labels(asked.data, meaning.labels))
-    own, known = load_own(asked.path, meaning, beside), provenance(asked.path)
+    own, known = load_own_model(asked.path, meaning, beside), provenance(asked.path)
     shape, name = own.model.inputs[0].shape[1:], own.model.output_names[0]
     kind, labels = find_kind(own.kind), list(own.labels)
     tasks = {name: {"kind": kind.name, "labels": labels}}
@@ -140,7 +140,7 @@ def of_keras_file(asked: Asked) -> "tuple[keras.Model, Subject]":
         measured, calibration = _own_examples(asked, shape[0], tasks, known)
     if kind.confident and measured.targets is not None:
         _ask_for_pixels(asked, own.model, measured, name)
-    preprocessing = {"modality": "image", **DECODE, "image_size": shape[0], "tasks": tasks}
+    preprocessing = {"modality": "image", **DECODING, "image_size": shape[0], "tasks": tasks}
     subject = Subject(
         Description(asked.path.stem, labels, preprocessing, (0, 255)),
         {name: kind},

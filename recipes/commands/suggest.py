@@ -56,7 +56,7 @@ def suggest(options: Options) -> list[dict]:
     """The rows of `recipes.grid.suggest.suggest`."""
     from graft.recipes.grid import plan
     from graft.recipes.grid import suggest as scoring
-    from graft.zoo.files import write_text
+    from graft.zoo.files.writing import write_text
 
     entries = (
         plan.entries(options.backbones)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graft.zoo.backbones.encoders import ENCODERS
+from graft.zoo.backbones.encoder_table import ENCODERS
 from graft.zoo.backbones.table import BACKBONES
 
 __all__ = ["Options", "command"]

@@ -21,7 +21,8 @@ from typing import Protocol
 import numpy as np
 
 from graft.zoo.errors import ArtifactError, DataError
-from graft.zoo.files import read_arrays, read_json, staged_file
+from graft.zoo.files.reading import read_arrays, read_json
+from graft.zoo.files.staging import staged_file
 from graft.zoo.terminal import warn
 
 __all__ = [

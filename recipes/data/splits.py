@@ -14,7 +14,7 @@ from graft.recipes.data.membership import Membership, seen_by_backbone
 from graft.recipes.data.reading import added
 from graft.recipes.data.records import SPLITS, Record, Source
 from graft.zoo.errors import ArtifactError, ConfigError, DataError
-from graft.zoo.files import read_json
+from graft.zoo.files.reading import read_json
 from graft.zoo.terminal import warn
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graft.zoo.graph.cuts import nodes_of, split
+from graft.zoo.graph.cuts import nodes_of, split_at
 from graft.zoo.hashing import hash_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class FrozenGraph:
         """The inputs of the model that what lies behind `cut` needs beside it."""
         key = cut_key(cut)
         if key not in self._needed_again:
-            names = {t.name for t in split(self.model, cut)[1].inputs[len(cut) :]}
+            names = {t.name for t in split_at(self.model, cut)[1].inputs[len(cut) :]}
             self._needed_again[key] = tuple(t for t in self.model.inputs if t.name in names)
         return self._needed_again[key]
 
@@ -103,7 +103,7 @@ class FrozenGraph:
             model = keras.Model(self.model._inputs_struct, [t for cut in cuts for t in cut])
             places: list[int] = []
             if start is not None:
-                model = split(model, start)[1]
+                model = split_at(model, start)[1]
                 # Of the inputs beside `start`, `cuts` may need fewer than all that lies behind it.
                 needed = {t.name for t in model.inputs[len(start) :]}
                 again = [

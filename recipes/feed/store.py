@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from graft.zoo import locks
 from graft.zoo.errors import ConfigError
-from graft.zoo.files import disk_full
+from graft.zoo.files import flock, leases, marks
+from graft.zoo.files.guards import is_disk_full
 from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import say, warn
 
@@ -93,12 +93,12 @@ class Store:
         self._verified: set[str] = set()
         self._alone = False
         self._remove_older()
-        locks.sweep_new(self.folder)
+        marks.sweep_unmarked(self.folder)
         for part in self.folder.glob(".part-*"):
-            if locks.abandoned(part, part.name.split("-")[1]):
+            if marks.is_abandoned(part, part.name.split("-")[1]):
                 shutil.rmtree(part, ignore_errors=True)
         for file in self.folder.glob(".*.lock"):
-            lease = locks.Lease(file)
+            lease = leases.Lease(file)
             with contextlib.suppress(ConfigError):  # no lease, whoever put it there
                 if lease.take() is None:  # of a process that was killed
                     lease.release()
@@ -121,8 +121,8 @@ class Store:
             stack.callback(setattr, self, "_alone", False)
             yield
 
-    def _wait_for(self, key: str) -> locks.Lease:
-        lease, known = locks.Lease(self.folder / f".{key}.lock"), None
+    def _wait_for(self, key: str) -> leases.Lease:
+        lease, known = leases.Lease(self.folder / f".{key}.lock"), None
         while (holder := lease.take()) is not None:
             if holder != known:
                 say(f"prefix cache: {holder} computes the same features: waiting for them")
@@ -177,15 +177,15 @@ class Store:
             ConfigError: the disk is full.
         """
         try:
-            locks.resolved(self.folder).mkdir(parents=True, exist_ok=True)
+            flock.resolve_links(self.folder).mkdir(parents=True, exist_ok=True)
             facts: dict = {}
-            with locks.marked(f".part-{locks.machine()}-", self.folder) as part:
+            with marks.marked_folder(f".part-{flock.machine_id()}-", self.folder) as part:
                 yield part, facts
                 (part / ENTRY).write_text(json.dumps(_described(part, facts)), encoding="utf-8")
                 with contextlib.suppress(OSError):  # another process was faster
                     os.replace(part, self.folder / key)
         except Exception as error:
-            if not disk_full(error):
+            if not is_disk_full(error):
                 raise
             raise ConfigError(
                 f"no space left on the disk for the cache in '{self.folder}': free some space, "

@@ -15,7 +15,8 @@ from graft.recipes.grid import analysis, jobs, plan, report, rows
 from graft.recipes.grid.ledger import Ledger
 from graft.recipes.runs import workspace
 from graft.zoo.errors import ArtifactError, ConfigError, GraftError
-from graft.zoo.files import one_line_if_damaged, read_json
+from graft.zoo.files.guards import one_line_if_damaged
+from graft.zoo.files.reading import read_json
 from graft.zoo.terminal import progress, say, tell, warn
 
 __all__ = ["Files", "Grid", "run", "typed"]

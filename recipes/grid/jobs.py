@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graft.export import probe
-from graft.zoo import locks
 from graft.zoo.errors import ConfigError
+from graft.zoo.files import flock
 
 __all__ = ["Job", "Outcome", "cause_of", "connect", "end", "run", "run_all"]
 
@@ -74,7 +74,7 @@ def run(
     """
     import platform
 
-    locks.resolved(job.log.parent).mkdir(parents=True, exist_ok=True)
+    flock.resolve_links(job.log.parent).mkdir(parents=True, exist_ok=True)
     limits = {} if threads is None else dict.fromkeys(THREADS, str(threads))
     start = time.perf_counter()
     environment = {**probe.environment(), **limits}

@@ -11,7 +11,8 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 from graft.zoo.errors import ArtifactError, ConfigError
-from graft.zoo.files import read_json, write_table, write_text
+from graft.zoo.files.reading import read_json
+from graft.zoo.files.writing import write_csv, write_text
 from graft.zoo.shown import csv_text
 
 __all__ = ["ROWS", "Ledger", "columns", "read_rows"]
@@ -96,7 +97,7 @@ class Ledger:
     def put(self, *rows: Mapping) -> None:
         """Add rows, or replace those of the same cells."""
         self.rows |= {row["cell"]: dict(row) for row in rows}
-        write_table(self.folder / ROWS, list(self.rows.values()))
+        write_csv(self.folder / ROWS, list(self.rows.values()))
 
 
 def read_rows(path: Path) -> list[dict]:

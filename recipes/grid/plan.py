@@ -249,12 +249,12 @@ def check(grid: Plan) -> Mapping[str, object]:
         if cell.entry.name in rows:
             continue
         if of_texts:
-            rows[cell.entry.name] = encoders.find(cell.entry.backbone)
+            rows[cell.entry.name] = encoders.find_encoder(cell.entry.backbone)
             continue
-        row = backbone_table.find(cell.entry.backbone)
+        row = backbone_table.find_backbone(cell.entry.backbone)
         spec = cell.entry.weights or backbone_table.default_weights(row)
         try:
-            weights.resolve(row, spec, image_size=config.image_size)
+            weights.resolve_weights(row, spec, image_size=config.image_size)
         except GraftError as error:
             raise type(error)(
                 f"{cell.entry.name}: {error}; `--backbones {cell.entry.name}@FILE` names a file"
@@ -323,7 +323,7 @@ def weights_of(grid: Plan) -> dict[str, str]:
     """What each backbone starts from: a word, of a file half its SHA-256, of a folder a hash of its
     files.
     """
-    from graft.zoo.backbones.weights import sha256
+    from graft.zoo.backbones.weights import file_sha256
     from graft.zoo.hashing import hash_of
 
     found = {}
@@ -332,10 +332,10 @@ def weights_of(grid: Plan) -> dict[str, str]:
         if path.is_dir():
             files = sorted(file for file in path.rglob("*") if file.is_file())
             found[entry.name] = hash_of(
-                *((str(file.relative_to(path)), sha256(file)) for file in files)
+                *((str(file.relative_to(path)), file_sha256(file)) for file in files)
             )
         else:
-            found[entry.name] = sha256(path)[:32] if path.is_file() else entry.weights or ""
+            found[entry.name] = file_sha256(path)[:32] if path.is_file() else entry.weights or ""
     return found
 
 

@@ -10,7 +10,8 @@ from graft.recipes.adapt import transferability
 from graft.recipes.grid import analysis, picture
 from graft.recipes.grid.ledger import columns
 from graft.recipes.grid.rows import DIVERGED, has_figures, missing_files
-from graft.zoo.files import staged_file, write_text
+from graft.zoo.files.staging import staged_file
+from graft.zoo.files.writing import write_text
 from graft.zoo.shown import markdown, markdown_code
 
 __all__ = ["shipped", "trust", "write"]

@@ -13,7 +13,7 @@ import numpy as np
 from graft.recipes.grid.jobs import Outcome
 from graft.recipes.grid.plan import Cell
 from graft.recipes.train.budget import MARKS as LOOKED_AT
-from graft.zoo.files import read_arrays, read_json
+from graft.zoo.files.reading import read_arrays, read_json
 from graft.zoo.shown import csv_text
 
 __all__ = [

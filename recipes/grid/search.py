@@ -14,9 +14,11 @@ from graft.recipes.grid import analysis, plan
 from graft.recipes.grid.jobs import cause_of, end
 from graft.recipes.grid.rows import divergence, measure_of, whole_run
 from graft.recipes.train.checkpoint import epochs_in
-from graft.zoo import locks
 from graft.zoo.errors import ConfigError
-from graft.zoo.files import one_line_if_damaged, read_json, write_table
+from graft.zoo.files import flock
+from graft.zoo.files.guards import one_line_if_damaged
+from graft.zoo.files.reading import read_json
+from graft.zoo.files.writing import write_csv
 from graft.zoo.terminal import progress, say, tell
 
 if TYPE_CHECKING:
@@ -135,7 +137,7 @@ def _trial(
     folder = _folder(grid, study, trial)
     options = _settings(trial, content)
     command = [*plan.command(grid.plan, cell, folder), *options]
-    locks.resolved(folder.parent).mkdir(parents=True, exist_ok=True)
+    flock.resolve_links(folder.parent).mkdir(parents=True, exist_ok=True)
     log = folder.with_suffix(".log")
     environment = probe.environment()
     with log.open("wb") as file:
@@ -199,7 +201,7 @@ def _report(trial: "optuna.Trial", folder: Path, key: str) -> None:
     """Tell Optuna of the epochs that a trial has finished: the figure `key` that trials are judged
     by in the end, of which more is better whatever the task.
     """
-    folder = locks.resolved(folder)
+    folder = flock.resolve_links(folder)
     checkpoints = folder.with_name(f".{folder.name}.part") / "checkpoint" / "transfer"
     known = len(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
     figures = [row.get(f"val_{key}") for row in epochs_in(checkpoints)]
@@ -228,4 +230,4 @@ def _write(target: Path, study: "optuna.Study") -> None:
         }
         for trial in trials
     ]
-    write_table(target, rows)
+    write_csv(target, rows)

@@ -36,7 +36,7 @@ def on_this_machine(image_size: int | None = None) -> list[str]:
     from graft.zoo.backbones import table as backbone_table
     from graft.zoo.backbones import weights
 
-    cached = {row.name: weights.downloaded(row, image_size) for row in backbone_table.BACKBONES}
+    cached = {row.name: weights.is_downloaded(row, image_size) for row in backbone_table.BACKBONES}
     return [
         row.name if cached[row.name] else f"{row.name}@bundled"
         for row in backbone_table.BACKBONES
@@ -185,9 +185,9 @@ def _shape(inputs) -> tuple:
 def _own_head(path: Path, examples: Any) -> np.ndarray | None:
     """What a model of the user's says itself, where that is probabilities."""
     from graft.recipes.train import fit
-    from graft.zoo.backbones.own import load_keras
+    from graft.zoo.backbones.keras_file import load_keras_model
 
-    (outputs,) = fit.predict(load_keras(path), examples)
+    (outputs,) = fit.predict(load_keras_model(path), examples)
     if isinstance(outputs, dict):  # several heads
         return None
     if (

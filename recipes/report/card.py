@@ -14,7 +14,8 @@ from graft.recipes.report.report import NOUNS
 from graft.recipes.report.report_files import figure_names, file_rows, measured_noun
 from graft.recipes.report.run_file import read_run, task_figures
 from graft.recipes.tasks.table import find_task
-from graft.zoo.files import one_line_if_damaged, write_text
+from graft.zoo.files.guards import one_line_if_damaged
+from graft.zoo.files.writing import write_text
 from graft.zoo.heads.table import find_kind
 from graft.zoo.shown import markdown, markdown_code, shown
 

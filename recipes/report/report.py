@@ -20,7 +20,8 @@ from graft.recipes.report import report_training as training
 from graft.recipes.report.report_files import figure_names, file_rows, measured_noun
 from graft.recipes.report.run_file import read_confusion, read_run, task_figures
 from graft.zoo.errors import ArtifactError, GraftError
-from graft.zoo.files import read_arrays, read_json, write_text
+from graft.zoo.files.reading import read_arrays, read_json
+from graft.zoo.files.writing import write_text
 
 __all__ = ["write"]
 

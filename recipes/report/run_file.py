@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from graft.zoo import locks
 from graft.zoo.errors import ArtifactError
-from graft.zoo.files import MEND, one_line_if_damaged, read_arrays, read_json, recover
+from graft.zoo.files.guards import RESTORE_HINT, one_line_if_damaged
+from graft.zoo.files.leases import refuse_unfinished
+from graft.zoo.files.reading import read_arrays, read_json
+from graft.zoo.files.staging import recover_replaced
 
 __all__ = ["CONFUSION", "SCHEMA", "figures_by_task", "read_confusion", "read_run", "task_figures"]
 
@@ -60,16 +62,16 @@ def read_run(folder: Path) -> dict:
         ArtifactError: no such run, a damaged file, or one of a newer Graft.
     """
     path = Path(folder) / "run.json"
-    recover(Path(folder))
+    recover_replaced(Path(folder))
     if not path.is_file():
-        locks.refuse_unfinished(folder)
+        refuse_unfinished(folder)
         raise ArtifactError(
             f"'{folder}' is no run: it holds no run.json; `graft train ... --out RUN` makes one"
         )
     content = read_json(path, dict)
     schema = content.get("schema")
     if not isinstance(schema, int):
-        raise ArtifactError(f"'{path}' is damaged (no schema): {MEND}")
+        raise ArtifactError(f"'{path}' is damaged (no schema): {RESTORE_HINT}")
     if schema > SCHEMA:
         raise ArtifactError(
             f"'{path}' has schema {schema}, this Graft reads up to {SCHEMA}: update graft-zoo"
@@ -87,7 +89,9 @@ def _check_types(content: Mapping, path: Path) -> None:
             value = value.get(name) if isinstance(value, Mapping) else None
         if not isinstance(value, kind | None) or isinstance(value, bool):
             wanted = getattr(kind, "__name__", str(kind))
-            raise ArtifactError(f"'{path}' is damaged (expected '{place}' to be {wanted}): {MEND}")
+            raise ArtifactError(
+                f"'{path}' is damaged (expected '{place}' to be {wanted}): {RESTORE_HINT}"
+            )
     with one_line_if_damaged(path):
         data = content.get("data") or {}
         labels = data.get("labels") or []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graft.recipes.report import shown_images, shown_texts
-from graft.zoo.files import write_text
+from graft.zoo.files.writing import write_text
 
 if TYPE_CHECKING:
     import keras

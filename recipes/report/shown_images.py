@@ -11,7 +11,7 @@ from graft.recipes.codecs.images import Images
 from graft.recipes.report import explain
 from graft.recipes.tasks.task import Task
 from graft.recipes.tasks.verdicts import worst_mistakes
-from graft.zoo.files import save_arrays
+from graft.zoo.files.writing import save_arrays
 from graft.zoo.graph.stack import backbone_of
 
 if TYPE_CHECKING:

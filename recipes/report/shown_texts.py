@@ -17,7 +17,7 @@ from graft.recipes.data.records import Source
 from graft.recipes.tasks import verdicts
 from graft.recipes.tasks.task import Task
 from graft.zoo.graph.blocks import find_blocks
-from graft.zoo.graph.cuts import split
+from graft.zoo.graph.cuts import split_at
 from graft.zoo.graph.stack import backbone_of
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def saliency(
     import tensorflow as tf
 
     first = find_blocks(backbone_of(model))[0].cut
-    below, above = split(model, first)
+    below, above = split_at(model, first)
     names = [t.name for t in above.inputs][len(first) :]
     found = []
     for start in range(0, len(chosen), BATCH):

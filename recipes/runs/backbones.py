@@ -51,7 +51,7 @@ class ImageBackbone:
         Raises:
             UnknownName, ConfigError: there is no such backbone, or weights that it does not have.
         """
-        row = backbone_table.find(config.backbone)
+        row = backbone_table.find_backbone(config.backbone)
         default = backbone_table.default_weights(row)
         spec = schedule.weights_for(config.schedule, config.weights, default)
         return cls(row, spec, config.image_size or row.image_size, config.skip_bad)
@@ -61,11 +61,11 @@ class ImageBackbone:
         """What it is called."""
         return self.row.name
 
-    def build(self, weights: str | None = None) -> "keras.Model":
+    def build_backbone(self, weights: str | None = None) -> "keras.Model":
         """The graph, with other `weights` where they are given."""
-        from graft.zoo.backbones.build import build
+        from graft.zoo.backbones.build import build_backbone
 
-        return build(self.row, image_size=self.image_size, weights=weights or self.weights)
+        return build_backbone(self.row, image_size=self.image_size, weights=weights or self.weights)
 
     def codec(self, model: "keras.Model") -> ImageCodec:
         """What feeds a model that stands on it."""
@@ -97,7 +97,7 @@ class ImageBackbone:
             "parameters": model.count_params(),
             "paper": self.row.paper,
             "licence": self.row.licence,
-            "weights": backbone_weights.describe(self.row, self.weights, image_size=size),
+            "weights": backbone_weights.describe_weights(self.row, self.weights, image_size=size),
         }
 
 
@@ -122,7 +122,7 @@ class TextBackbone:
         Raises:
             UnknownName, ConfigError: there is no such encoder, or weights that it does not have.
         """
-        row = encoders.find(config.backbone)
+        row = encoders.find_encoder(config.backbone)
         spec = schedule.weights_for(config.schedule, config.weights, row.weights[0])
         return cls(row, spec, min(config.max_length, row.max_length))
 
@@ -131,14 +131,14 @@ class TextBackbone:
         """What it is called."""
         return self.row.name
 
-    def build(self, weights: str | None = None) -> "keras.Model":
+    def build_backbone(self, weights: str | None = None) -> "keras.Model":
         """The graph, with other `weights` where they are given."""
-        return encoders.build(self.row, weights or self.weights)
+        return encoders.build_encoder(self.row, weights or self.weights)
 
     def codec(self, model: "keras.Model") -> TextCodec:
         """What feeds a model that stands on it."""
         names = tuple(tensor.name for tensor in model.inputs)
-        return TextCodec(encoders.tokenizer(self.row), names, self.max_length)
+        return TextCodec(encoders.load_tokenizer(self.row), names, self.max_length)
 
     def phases(self, config: Any, examples: int) -> tuple[Phase, ...]:
         """The schedule that a recipe asks for, to train on so many `examples`: a phase has `LEAST_UPDATES`
@@ -186,7 +186,7 @@ class TextBackbone:
             "parameters": model.count_params(),
             "paper": self.row.paper,
             "licence": self.row.licence,
-            "weights": encoders.describe(self.row, self.weights),
+            "weights": encoders.describe_encoder(self.row, self.weights),
         }
 
 
@@ -208,10 +208,10 @@ def modality_of(name: str) -> str:
         UnknownName: there is no such backbone; says the nearest name.
     """
     try:
-        return backbone_table.find(name).modality
+        return backbone_table.find_backbone(name).modality
     except UnknownName as error:
         try:
-            encoders.find(name)
+            encoders.find_encoder(name)
         except UnknownName as of_texts:
             raise (error if error.nearest or not of_texts.nearest else of_texts) from None
         return TextCodec.modality
@@ -220,13 +220,13 @@ def modality_of(name: str) -> str:
 def _images(
     name: str, weights: str | None, image_size: int | None, skip_bad: bool
 ) -> ImageBackbone:
-    row = backbone_table.find(name)
+    row = backbone_table.find_backbone(name)
     spec = weights or backbone_table.default_weights(row)
     return ImageBackbone(row, spec, image_size or row.image_size, skip_bad)
 
 
 def _texts(name: str, weights: str | None, image_size: int | None, skip_bad: bool) -> TextBackbone:
-    row = encoders.find(name)
+    row = encoders.find_encoder(name)
     return TextBackbone(row, weights or row.weights[0], min(MAX_LENGTH, row.max_length))
 
 

@@ -21,7 +21,7 @@ from graft.recipes.data.records import Record, Source
 from graft.recipes.runs.sources import load_labelled
 from graft.recipes.tasks.group import Tasks
 from graft.zoo.errors import ConfigError, DataError, UnknownName
-from graft.zoo.files import read_arrays
+from graft.zoo.files.reading import read_arrays
 from graft.zoo.terminal import warn
 
 __all__ = ["CALIBRATION", "from_run", "from_source", "made_up"]

@@ -10,9 +10,10 @@ from graft.recipes.codecs.targets import Targets
 from graft.recipes.codecs.texts import MOST_UNKNOWN, Texts
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.train.settings import FitSettings
-from graft.zoo.backbones.encoders import ENCODERS, FAMILIES, Encoder
+from graft.zoo.backbones.encoder_table import ENCODER_FAMILIES
+from graft.zoo.backbones.encoders import ENCODERS, Encoder
 from graft.zoo.terminal import say
-from graft.zoo.text import scripts
+from graft.zoo.text import script_shares
 
 __all__ = ["class_weights", "unknown_tokens"]
 
@@ -44,7 +45,8 @@ def unknown_tokens(parts: Mapping[str, Texts], row: Encoder) -> list[str]:
 def _letters(sentences: Sequence[str]) -> str:
     """ " (81 % of their letters are Arabic)", "" where most letters are Latin."""
     script, share = next(
-        iter(scripts(sentences[:: max(1, len(sentences) // LOOKED_AT)]).items()), ("LATIN", 0.0)
+        iter(script_shares(sentences[:: max(1, len(sentences) // LOOKED_AT)]).items()),
+        ("LATIN", 0.0),
     )
     name = "Chinese characters" if script == "CJK" else script.capitalize()
     return "" if script == "LATIN" else f" ({share:.0%} of their letters are {name})"
@@ -52,7 +54,9 @@ def _letters(sentences: Sequence[str]) -> str:
 
 def _instead(row: Encoder) -> str:
     others = [other.name for other in ENCODERS if other.multilingual and other.name != row.name]
-    readable = ", ".join(family.hugging_face for family in FAMILIES.values() if family.converted)
+    readable = ", ".join(
+        family.hugging_face for family in ENCODER_FAMILIES.values() if family.converted
+    )
     return (
         f"take a multilingual encoder, --backbone {', '.join(others)} (`graft zoo` lists them), or "
         "--backbone FOLDER with a "

@@ -8,8 +8,8 @@ from tyro.conf import OmitArgPrefixes
 from graft.recipes.data.records import Columns
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.train.settings import FitSettings, check_numbers, check_seeds
-from graft.zoo import locks
 from graft.zoo.errors import ConfigError
+from graft.zoo.files import leases
 
 __all__ = ["ImageConfig", "TextConfig"]
 
@@ -60,7 +60,7 @@ class ImageConfig:
         Raises:
             ConfigError: a value outside its range, or somebody else is making the run.
         """
-        locks.refuse_held(self.out)
+        leases.refuse_held(self.out)
         check_numbers(self)
         self.fit.check(self.epochs)
         # Not every recipe trains several times or makes splits.
@@ -148,7 +148,7 @@ class TextConfig:
             ConfigError: a value outside its range, an option that is for images, or somebody else
                 is making the run.
         """
-        locks.refuse_held(self.out)
+        leases.refuse_held(self.out)
         check_numbers(self)
         self.fit.check(self.epochs)
         check_seeds(self.seed, self.split_seed, self.seeds)

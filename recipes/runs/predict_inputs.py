@@ -19,7 +19,7 @@ from graft.recipes.codecs.asked import Text, check_text
 from graft.recipes.data import tables
 from graft.recipes.data.reading import Tally, listed
 from graft.zoo.errors import DataError
-from graft.zoo.vision import decode
+from graft.zoo.vision import decode_image
 
 __all__ = ["Asked", "BadInput", "image_files", "read_items", "texts"]
 
@@ -107,7 +107,7 @@ READERS: dict[str, Callable[..., Iterator[Asked | BadInput]]] = {"image": _image
 
 def _decoded_image(file: Path, size: int) -> Asked | BadInput:
     try:
-        return Asked(str(file), decode(file, size))
+        return Asked(str(file), decode_image(file, size))
     except DataError as error:
         return BadInput(str(error))
     except OSError as error:  # of the look at what kept it from being read

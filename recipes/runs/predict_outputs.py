@@ -10,7 +10,7 @@ from pathlib import Path
 
 from graft.recipes.tasks.group import Tasks
 from graft.zoo.errors import ConfigError
-from graft.zoo.files import check_free, staged_file
+from graft.zoo.files.staging import refuse_existing, staged_file
 from graft.zoo.shown import csv_cell
 from graft.zoo.terminal import json_shown
 
@@ -72,7 +72,7 @@ def check_table(path: Path, overwrite: bool) -> None:
             f"--out '{path}' is a folder: give the name of a file that ends with "
             f"{' or '.join(TABLES)}"
         )
-    check_free(path, overwrite)
+    refuse_existing(path, overwrite)
 
 
 @contextlib.contextmanager

@@ -17,8 +17,8 @@ from graft.recipes.codecs.texts import TextCodec
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.table import tasks_of
 from graft.zoo.errors import ArtifactError, DataError
-from graft.zoo.files import read_text
-from graft.zoo.text import checked
+from graft.zoo.files.reading import read_text
+from graft.zoo.text import check_tokenizer
 
 __all__ = ["BATCH", "OpenedModel", "codec_of", "codec_of_files", "predict"]
 
@@ -117,7 +117,7 @@ def _image_files(run: Path, preprocessing: Mapping) -> ImageCodec:
 def _text_files(run: Path, preprocessing: Mapping) -> TextCodec:
     pad_id = preprocessing["tokenizer"]["pad_id"]
     return TextCodec.described(
-        preprocessing, checked(read_text(run / "tokenizer.json"), pad_id, run)
+        preprocessing, check_tokenizer(read_text(run / "tokenizer.json"), pad_id, run)
     )
 
 

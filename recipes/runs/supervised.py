@@ -17,7 +17,7 @@ from graft.recipes.tasks.task import Task
 from graft.recipes.train import fit, schedule
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
-from graft.zoo.files import one_line_if_damaged
+from graft.zoo.files.guards import one_line_if_damaged
 from graft.zoo.terminal import tell, warn
 
 __all__ = ["Supervised"]

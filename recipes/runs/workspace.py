@@ -10,9 +10,12 @@ from pathlib import Path
 
 from graft.recipes.feed.store import Store
 from graft.recipes.train.checkpoint import is_older, refuse_other_formats
-from graft.zoo import locks
 from graft.zoo.errors import ArtifactError, ConfigError, DiskFull, GraftError
-from graft.zoo.files import disk_full, read_json, remove, replace_folder, settle, write_text
+from graft.zoo.files import flock, leases
+from graft.zoo.files.guards import is_disk_full
+from graft.zoo.files.reading import read_json
+from graft.zoo.files.staging import remove_path, replace_folder, settle_replacement
+from graft.zoo.files.writing import write_text
 from graft.zoo.terminal import say
 
 __all__ = ["drop_older", "finished", "settle_run", "store_beside", "workspace"]
@@ -40,7 +43,7 @@ def finished(out: Path, settings: Mapping) -> bool:
     out = Path(out)
     if not settings["resume"]:
         return False
-    with locks.hold(out):
+    with leases.hold_lease(out):
         settle_run(out)
         if not (out / "run.json").exists() or _replaces(_folder_of(out)):
             return False
@@ -79,7 +82,7 @@ def workspace(out: Path, settings: Mapping, fingerprint: str) -> Iterator[Path]:
     out = Path(out)
     if settings["overwrite"] and settings["resume"]:
         raise ConfigError("--overwrite starts anew and --resume goes on: choose one of them")
-    with locks.hold(out) as lease:
+    with leases.hold_lease(out) as lease:
         settle_run(out)
         folder, complete = _folder_of(out), False
         _begin(
@@ -98,19 +101,19 @@ def workspace(out: Path, settings: Mapping, fingerprint: str) -> Iterator[Path]:
             raise
         finally:
             if not lease.lost() and not _has_checkpoint(folder):
-                remove(folder)
+                remove_path(folder)
 
 
 def settle_run(out: Path) -> None:
-    """Finish what a process left that was killed while it made `out`, and remove what it left
+    """Finish what a process left that was killed while it made `out`, and remove_path what it left
     besides; whoever calls it holds the lease of `out`. A run that can be resumed stays.
     """
     folder = _folder_of(out)
-    settle(folder, out)
+    settle_replacement(folder, out)
     if (out / SETTINGS).exists() and (out / "run.json").exists():
         _tidy(out)
     if folder.exists() and not _has_checkpoint(folder):
-        remove(folder)
+        remove_path(folder)
 
 
 def drop_older(out: Path) -> None:
@@ -123,8 +126,8 @@ def drop_older(out: Path) -> None:
     """
     folder = _folder_of(out)
     if is_older(folder / "checkpoint"):
-        with locks.hold(out):
-            remove(folder)
+        with leases.hold_lease(out):
+            remove_path(folder)
         say(f"'{out}' was begun by an older Graft and interrupted: it is trained anew")
 
 
@@ -146,7 +149,7 @@ def _tell(error: BaseException, out: Path, folder: Path, complete: bool) -> None
         told = f"no epoch was finished: nothing is left of '{out}'"
     full = isinstance(error, DiskFull)
     if full or (
-        isinstance(error, Exception) and not isinstance(error, GraftError) and disk_full(error)
+        isinstance(error, Exception) and not isinstance(error, GraftError) and is_disk_full(error)
     ):
         later = f"; {resume} then goes on after the last finished epoch" if kept else f" ({told})"
         raise DiskFull(error.place if full else out, f"free some space{later}") from error
@@ -157,7 +160,9 @@ def _tell(error: BaseException, out: Path, folder: Path, complete: bool) -> None
 
 
 def _folder_of(out: Path) -> Path:
-    out = locks.resolved(out)  # on the disk that a link leads to, which may have been made for it
+    out = flock.resolve_links(
+        out
+    )  # on the disk that a link leads to, which may have been made for it
     return out.with_name(f".{out.name}.part")
 
 
@@ -194,7 +199,7 @@ def _begin(out: Path, folder: Path, known: Mapping) -> None:
         return
     if resume:
         say(f"'{out}' has no checkpoint: starting from the beginning")
-    remove(folder)
+    remove_path(folder)
     folder.mkdir(parents=True)
     write_text(folder / SETTINGS, json.dumps(known))
 

@@ -42,9 +42,10 @@ from graft.recipes.runs.problem import Experiment, Outcome
 from graft.recipes.tasks.counted_words import compare_with_counted_words
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.train import fit
-from graft.zoo.backbones.own import load_keras
+from graft.zoo.backbones.keras_file import load_keras_model
 from graft.zoo.errors import CheckFailed
-from graft.zoo.files import json_text, save_arrays, staged_file, write_table, write_text
+from graft.zoo.files.staging import staged_file
+from graft.zoo.files.writing import format_json, save_arrays, write_csv, write_text
 from graft.zoo.terminal import warn
 
 if TYPE_CHECKING:
@@ -317,7 +318,7 @@ def write_facts(folder: Path, content: Mapping) -> None:
             **content,
             "confusion": {"split": confusion["split"], **named, "file": CONFUSION},
         }
-    write_text(folder / "run.json", json_text(content) + "\n")
+    write_text(folder / "run.json", format_json(content) + "\n")
 
 
 def write_model(folder: Path, model: "keras.Model", validation: Examples) -> "keras.Model":
@@ -331,7 +332,7 @@ def write_model(folder: Path, model: "keras.Model", validation: Examples) -> "ke
 
     with staged_file(folder / "model.keras") as path:
         model.save(path)
-    opened = load_keras(folder / "model.keras")
+    opened = load_keras_model(folder / "model.keras")
     pairs = zip(
         *(keras.tree.flatten(fit.predict(each, validation)[0]) for each in (model, opened)),
         strict=True,
@@ -375,7 +376,7 @@ def concerns(facts: Mapping, test: Mapping, tasks: Tasks | Sequence[Any]) -> dic
 
 def write_history(folder: Path, rows: Sequence[dict]) -> None:
     """Write history.csv, a row an epoch."""
-    write_table(folder / "history.csv", rows)
+    write_csv(folder / "history.csv", rows)
 
 
 def _write_examples(

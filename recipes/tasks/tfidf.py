@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.zoo.heads.kind import Kind
-from graft.zoo.text import scripts
+from graft.zoo.text import script_shares
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -57,7 +57,7 @@ UNSPACED = (
 )
 """Scripts without spaces between words, as Unicode names them."""
 UNSPACED_SHARE = 0.2
-"""Of the letters: a character of these scripts says more than a letter of others."""
+"""Of the letters: a character of these script_shares says more than a letter of others."""
 LONGEST_WORD = 20
 """Letters in a word on average, above which texts have no words, whatever their script: sequences,
 codes.
@@ -175,7 +175,7 @@ def _count(texts: Sequence[str], labels: int) -> tuple:
 def _has_no_words(texts: Sequence[str]) -> bool:
     """Whether the texts are written without spaces between words."""
     if (
-        sum(share for script, share in scripts(texts).items() if script in UNSPACED)
+        sum(share for script, share in script_shares(texts).items() if script in UNSPACED)
         >= UNSPACED_SHARE
     ):
         return True
@@ -186,7 +186,7 @@ def _has_no_words(texts: Sequence[str]) -> bool:
 @cache
 def _word() -> str:
     """A pattern of words: two letters or more in a row, as scikit-learn has it, with the vowel
-    signs of Indic scripts and the points of Arabic and Hebrew inside; to a regular expression these
+    signs of Indic script_shares and the points of Arabic and Hebrew inside; to a regular expression these
     are no letters.
     """
     marks = (

@@ -21,7 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from graft.zoo.errors import ArtifactError, ConfigError
-from graft.zoo.files import one_line_if_damaged, read_arrays, read_json, staged_file, write_text
+from graft.zoo.files.guards import one_line_if_damaged
+from graft.zoo.files.reading import read_arrays, read_json
+from graft.zoo.files.staging import staged_file
+from graft.zoo.files.writing import write_text
 from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import warn
 
@@ -265,7 +268,7 @@ class Checkpoints:
             f"{kind}/{i}": value for kind, values in lists.items() for i, value in enumerate(values)
         }
         with staged_file(
-            self.folder / name, mend="free some space"
+            self.folder / name, hint="free some space"
         ) as path:  # the workspace knows what is kept
             np.savez(
                 path,

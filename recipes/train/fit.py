@@ -26,9 +26,15 @@ from graft.recipes.train.settings import TrainPlan
 from graft.recipes.train.training import PhaseTurn, Training
 from graft.recipes.train.validation import Watched, forward, outputs_of
 from graft.zoo.errors import ConfigError
-from graft.zoo.files import one_line_if_damaged
-from graft.zoo.graph.adapters import add_lora, freeze_but, lora_layers, merged_weights, reset
-from graft.zoo.graph.blocks import count_trained, find_blocks, freeze
+from graft.zoo.files.guards import one_line_if_damaged
+from graft.zoo.graph.adapters import (
+    add_lora,
+    freeze_all_but,
+    lora_layers,
+    merged_weights,
+    reset_adapters,
+)
+from graft.zoo.graph.blocks import count_trained, find_blocks, freeze_blocks
 from graft.zoo.graph.cuts import narrowest_cut
 from graft.zoo.graph.stack import backbone_of
 from graft.zoo.graph.state import set_weights
@@ -173,7 +179,7 @@ def _train(
             continue
         keras.utils.set_random_seed(seed)
         if index:
-            reset(model, plan.build().get_weights())
+            reset_adapters(model, plan.build().get_weights())
             if method is not None:
                 method.set_weights(plan.method(*shape).get_weights())
         training.seed_dropout(seed)
@@ -269,8 +275,8 @@ def describe_phases(model: "keras.Model", phases: Sequence[Phase]) -> list[dict]
     rows = []
     for phase in phases:
         trained = count_trained(blocks, phase.train)
-        freeze(model, blocks, trained, phase.batch_norm)
-        freeze_but(blocks, phase.adapt)
+        freeze_blocks(model, blocks, trained, phase.batch_norm)
+        freeze_all_but(blocks, phase.adapt)
         size = sum(int(np.prod(v.shape)) for v in model.trainable_weights)
         rows.append(
             {

@@ -5,7 +5,7 @@ at once.
 import keras
 from keras import ops
 
-from graft.zoo.graph.cuts import find_cuts, nodes_of, split
+from graft.zoo.graph.cuts import find_cuts, nodes_of, split_at
 from graft.zoo.heads.head import Heads
 
 __all__ = ["GradNorm", "shared_by_all"]
@@ -40,7 +40,7 @@ class GradNorm(keras.Model):
         shared = shared_by_all(model)
         # Where nothing but the inputs is shared, as behind cached features, they are what the
         # gradients are taken at.
-        self.before, self.after = split(model, shared) if shared else (None, model)
+        self.before, self.after = split_at(model, shared) if shared else (None, model)
         self.losses_of = [head.loss() for head in group.heads]
         start = ops.convert_to_tensor(group.weights or (1.0,) * len(self.names), "float32")
         start = start * len(self.names) / ops.sum(start)

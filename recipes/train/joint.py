@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from graft.zoo.graph.cuts import nodes_of
+from graft.zoo.graph.nodes import nodes_of
 
 __all__ = ["Joint", "Method", "Part", "hidden_of"]
 

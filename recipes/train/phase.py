@@ -26,7 +26,7 @@ from graft.recipes.train.validation import (
     outputs_of,
 )
 from graft.zoo.graph.blocks import Block
-from graft.zoo.graph.cuts import split, with_frozen_prefix
+from graft.zoo.graph.cuts import split_at, with_frozen_prefix
 from graft.zoo.graph.state import set_weights
 from graft.zoo.heads.head import compile_arguments
 from graft.zoo.terminal import progress, say
@@ -87,7 +87,7 @@ class PhaseRun:
     """One seed on its way through one phase.
 
     Attributes:
-        data: the examples, or features of them, by split.
+        data: the examples, or features of them, by split_at.
         views: of cached examples, a new one in each of the first epochs; None: there is one.
         state: where it stands; it goes on from there.
         best_weights: those of the best epoch of the phase so far.
@@ -132,7 +132,9 @@ class CompiledPhase:
         self.method = parts.method if is_last else None
         model, cached = parts.model, parts.cached
         if parts.cut is not None:
-            model = split(model, parts.cut)[1] if cached else with_frozen_prefix(model, parts.cut)
+            model = (
+                split_at(model, parts.cut)[1] if cached else with_frozen_prefix(model, parts.cut)
+            )
         self.model = model
         self.forward = forward(model)
         if self.method is not None:

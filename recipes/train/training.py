@@ -16,8 +16,8 @@ from graft.recipes.train.phase import CompiledPhase, PhaseParts, PhaseRun, label
 from graft.recipes.train.settings import TrainPlan
 from graft.recipes.train.validation import Validation, Watched
 from graft.zoo.errors import ArtifactError, TrainingError
-from graft.zoo.graph.adapters import freeze_but
-from graft.zoo.graph.blocks import count_trained, find_blocks, freeze
+from graft.zoo.graph.adapters import freeze_all_but
+from graft.zoo.graph.blocks import count_trained, find_blocks, freeze_blocks
 from graft.zoo.graph.stack import backbone_of
 from graft.zoo.terminal import say
 
@@ -141,8 +141,8 @@ class Training:
         """Train one phase from where `state` stands; returns the state after it."""
         number, views, clock = turn.number, turn.views, turn.clock
         phase = self.phases[number]
-        freeze(self.model, self.blocks, turn.trained, phase.batch_norm)
-        freeze_but(self.blocks, phase.adapt)
+        freeze_blocks(self.model, self.blocks, turn.trained, phase.batch_norm)
+        freeze_all_but(self.blocks, phase.adapt)
         compiled = self._compiled(turn)
         data = {
             name: examples if views is None else views.cache.features(turn.cut, name)

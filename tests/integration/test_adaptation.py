@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from graft.zoo.backbones.own import load_keras
+from graft.zoo.backbones.keras_file import load_keras_model
 
 SMALL = (
     "--backbone",
@@ -269,7 +269,7 @@ def facts_in(run: Path) -> dict:
 
 
 def assert_the_same_weights(*runs: Path) -> None:
-    first, *others = [load_keras(run / "model.keras").get_weights() for run in runs]
+    first, *others = [load_keras_model(run / "model.keras").get_weights() for run in runs]
     for weights in others:
         for a, b in zip(first, weights, strict=True):
             np.testing.assert_array_equal(a, b)

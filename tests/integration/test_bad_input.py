@@ -72,7 +72,7 @@ def test_an_unreadable_picture_is_named(train, photos, content):
     target = photos / "right" / "07.png"
     target.write_bytes(target.read_bytes()[:200] if content is None else content)
     line = train(photos)
-    assert "right/07.png' is not a readable picture" in line
+    assert "right/07.png' is not a readable image" in line
     assert "--skip-bad" in line
 
 
@@ -272,7 +272,7 @@ def test_predict_names_a_bad_picture(call, artifacts, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"nothing")
     code, out, (line,) = call("predict", artifacts["onnx"], tmp_path / "bad.png")
     assert (code, out) == (2, "")
-    assert "bad.png' is not a readable picture" in line
+    assert "bad.png' is not a readable image" in line
 
 
 def test_evaluate_refuses_data_that_changed_or_labels_it_does_not_know(call, artifacts, photos):

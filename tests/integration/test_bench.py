@@ -266,7 +266,7 @@ def test_suggestions_rank_and_estimate(photo_folder, tiny_keras, call, tmp_path)
     ]
     code, _, lines = call("suggest", *given)
     assert code == 2
-    assert "takes pictures of 16 pixels, not 32" in lines[0]
+    assert "takes images of 16 pixels, not 32" in lines[0]
     given = [
         "--data",
         photo_folder,

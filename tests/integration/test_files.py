@@ -340,7 +340,7 @@ def test_options_of_export_that_cannot_be(call, small_run, tmp_path):
     grey = keras.layers.Dense(3, "softmax")(keras.layers.GlobalAveragePooling2D()(inputs))
     keras.Model(inputs, grey).save(tmp_path / "grey.keras")
     given = ("export", tmp_path / "grey.keras", "--labels", small_run / "labels.txt")
-    assert "expected one input of square RGB pictures" in call(*given)[2][0]
+    assert "expected one input of square RGB images" in call(*given)[2][0]
 
 
 def test_a_model_of_ones_own_that_gives_values_is_not_evaluated(

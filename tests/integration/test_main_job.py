@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from graft.recipes.commands import evaluate
-from graft.zoo.vision import decode
+from graft.zoo.vision import decode_image
 
 
 def test_a_run_holds_what_the_contract_says(small_run, kept_of):
@@ -286,7 +286,7 @@ def test_tensorflow_datasets(tmp_path, monkeypatch):
     }
     by_name = {example.name: example for example in source.splits["train"]}
     picture = next(e for e in by_name.values() if e.label == "l")
-    assert decode(picture.image, 24).shape == (24, 24, 3)
+    assert decode_image(picture.image, 24).shape == (24, 24, 3)
     with pytest.raises(ConfigError, match="knows no data set 'no_such_thing'"):
         sources.load("tfds:no_such_thing")
 

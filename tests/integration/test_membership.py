@@ -98,5 +98,5 @@ def test_predict_does_not_wait_for_a_pipe(graft, artifacts, tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     done = graft("predict", artifacts["onnx"], tmp_path / "pipe.png")
     assert done.returncode == 2
-    assert "pipe.png' is not a readable picture (it is a pipe)" in done.stderr
+    assert "pipe.png' is not a readable image (it is a pipe)" in done.stderr
     assert "Traceback" not in done.stderr

@@ -41,7 +41,7 @@ def test_one_bad_picture_does_not_take_the_others_away(call, artifacts, shots):
         str(shots / "a.png"),
         str(shots / "c.png"),
     ]
-    assert "b.png' is not a readable picture" in lines[0]
+    assert "b.png' is not a readable image" in lines[0]
     assert "1 of 3 could not be read" in lines[1]
     code, out, lines = call(
         "predict", artifacts["onnx"], shots, shots / "no.png", "--skip-bad", "--json"
@@ -70,14 +70,14 @@ def test_patterns_and_lists(call, artifacts, shots, stdin):
 
 def test_results_come_as_they_are_made(call, artifacts, shots, monkeypatch):
     monkeypatch.setattr("graft.recipes.commands.predict.BATCH", 1)
-    decoded = vision.decode
+    decoded = vision.decode_image
 
     def stop_at_the_last(file, size):
         if file.name == "c.png":
             raise KeyboardInterrupt
         return decoded(file, size)
 
-    monkeypatch.setattr("graft.zoo.vision.decode", stop_at_the_last)
+    monkeypatch.setattr("graft.zoo.vision.decode_image", stop_at_the_last)
     code, out, _ = call("predict", artifacts["onnx"], shots, "--json")
     assert code == 130
     assert [row["input"] for row in json.loads(out)] == [str(shots / "a.png")]

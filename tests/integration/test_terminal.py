@@ -57,7 +57,7 @@ def test_names_and_labels_are_shown_in_any_encoding(graft, model, photos, tmp_pa
     assert done.stdout == (
         f"{photos / SHOWN}\t=green 1.000\t[/red]\\x1b[2J 0.000\tblue\\u202e 0.000\n"
     )
-    assert r"bad\n\x1b]0;x.png' is not a readable picture" in done.stderr
+    assert r"bad\n\x1b]0;x.png' is not a readable image" in done.stderr
     assert len(done.stderr.splitlines()) == 2
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
         assert next(csv.DictReader(file))["label"] == "'=green"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from graft.recipes.runs import text_run
-from graft.zoo.backbones import encoders
-from graft.zoo.backbones.own import load_keras
+from graft.zoo.backbones import encoder_table, encoders
+from graft.zoo.backbones.keras_file import load_keras_model
 from graft.zoo.graph.stack import backbone_of
 
 
@@ -413,7 +413,7 @@ def test_another_run_is_an_encoder(call, colours, spoken, sentences_csv, tmp_pat
     when they are asked for.
     """
     for run in (colours, spoken):
-        row = encoders.find(str(run))
+        row = encoders.find_encoder(str(run))
         assert (row.family, row.feature_dim, row.max_length, row.licence) == (
             "bert",
             16,
@@ -422,15 +422,15 @@ def test_another_run_is_an_encoder(call, colours, spoken, sentences_csv, tmp_pat
         )
         ids = {
             name: np.int32([[2, 7, 9, 3]] if name == "token_ids" else [[1, 1, 1, 1]])
-            for name in encoders.INPUTS
+            for name in encoder_table.ENCODER_INPUTS
         }
-        whole = load_keras(run / "model.keras")
+        whole = load_keras_model(run / "model.keras")
         wanted = backbone_of(whole)(ids)
-        encoder = encoders.build(row)
+        encoder = encoders.build_encoder(row)
         np.testing.assert_array_equal(encoder(ids), wanted)
         assert len(encoder.layers) < len(whole.layers)
-        assert not np.allclose(encoders.build(row, "none")(ids), wanted)
-        assert encoders.tokenizer(row).json == (run / "tokenizer.json").read_text()
+        assert not np.allclose(encoders.build_encoder(row, "none")(ids), wanted)
+        assert encoders.load_tokenizer(row).json == (run / "tokenizer.json").read_text()
     code, _, _ = call(
         "train",
         "text-classification",
@@ -451,7 +451,7 @@ def test_another_run_is_an_encoder(call, colours, spoken, sentences_csv, tmp_pat
     assert code == 0
     described = json.loads((tmp_path / "next" / "run.json").read_text())["backbone"]
     assert described["weights"]["file"] == str(colours / "model.keras")
-    assert encoders.find(str(tmp_path / "next")).family == "bert"
+    assert encoders.find_encoder(str(tmp_path / "next")).family == "bert"
 
 
 def test_runs_that_are_no_encoder_are_refused(refuse, colours, small_run, sentences_csv, tmp_path):

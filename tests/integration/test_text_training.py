@@ -12,7 +12,7 @@ from graft.recipes.tasks import head_evaluation
 from graft.recipes.train import fit
 from graft.recipes.train.schedule import TEXT_SCHEDULES, Phase, for_width, lengthened
 from graft.recipes.train.settings import FitSettings
-from graft.zoo.backbones import encoders
+from graft.zoo.backbones import encoder_table, encoders
 from graft.zoo.errors import ConfigError
 from graft.zoo.graph import adapters
 from graft.zoo.graph.blocks import find_blocks
@@ -25,14 +25,18 @@ QUIET = FitSettings(batch_size=8, weight_decay=0.0)
 
 @pytest.fixture(scope="module")
 def row(tiny_encoder):
-    return encoders.find(str(tiny_encoder))
+    return encoders.find_encoder(str(tiny_encoder))
 
 
 @pytest.fixture(scope="module")
 def colours(row, sentences_csv):
     source = sentences.load(str(sentences_csv), need=("label",))
     return encode_splits(
-        source, encoders.tokenizer(row), [HEAD], inputs=encoders.INPUTS, max_length=32
+        source,
+        encoders.load_tokenizer(row),
+        [HEAD],
+        inputs=encoder_table.ENCODER_INPUTS,
+        max_length=32,
     )
 
 
@@ -55,14 +59,18 @@ def tagged(row, tmp_path_factory):
     intent = heads.single_label(source.labels, name="intent")
     slots = heads.tags(sentences.tag_names(source), name="slots")
     texts = encode_splits(
-        source, encoders.tokenizer(row), [intent, slots], inputs=encoders.INPUTS, max_length=32
+        source,
+        encoders.load_tokenizer(row),
+        [intent, slots],
+        inputs=encoder_table.ENCODER_INPUTS,
+        max_length=32,
     )
     return texts, intent, slots
 
 
 def build(row, heads=(HEAD,), weights=""):
     keras.utils.set_random_seed(3)
-    return stack(encoders.build(row, weights), heads)
+    return stack(encoders.build_encoder(row, weights), heads)
 
 
 def test_batches_hold_every_sentence_once_and_little_padding(colours):
@@ -87,7 +95,7 @@ def test_batches_hold_every_sentence_once_and_little_padding(colours):
 
 def test_targets_stay_with_their_sentences(row, colours):
     """The sentences are sorted by length; each one's label is the colour that stands in it."""
-    pieces = encoders.tokenizer(row).vocabulary
+    pieces = encoders.load_tokenizer(row).vocabulary
     for x, y in pipeline.evaluation_batches(colours["test"], 4):
         for ids, target in zip(x["token_ids"].numpy(), y.numpy(), strict=True):
             assert HEAD.labels[target.argmax()] in {pieces[i] for i in ids}
@@ -237,10 +245,10 @@ def test_words_that_were_cut_off_are_missed(row, tagged):
     short = sentences.Sentence("", "", "short", ("the", "green"), ("O", "B-colour"))
     found = encode(
         [long, short],
-        encoders.tokenizer(row),
+        encoders.load_tokenizer(row),
         [slots],
         slots.labels,
-        inputs=encoders.INPUTS,
+        inputs=encoder_table.ENCODER_INPUTS,
         max_length=4,
     )  # [CLS] red the [SEP]
     assert found.truncated == 1
@@ -265,7 +273,7 @@ def test_ragged_rows():
 
 def test_padded_inputs(colours):
     made = padded(colours["test"], [0, 3], 20)
-    assert set(made) == set(encoders.INPUTS)
+    assert set(made) == set(encoder_table.ENCODER_INPUTS)
     assert made["token_ids"].shape == (2, 20)
     assert made["padding_mask"].sum() == sum(len(colours["test"].ids[i]) for i in (0, 3))
 

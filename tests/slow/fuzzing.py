@@ -286,10 +286,11 @@ def _artifact(path: Path, run: Path) -> None:
 
 
 def _keras(path: Path, run: Path) -> None:
-    from graft.zoo.backbones import own as keras_file
+    from graft.zoo.backbones import keras_file
+    from graft.zoo.heads import own_outputs
 
-    model = keras_file.load_keras(path)
-    keras_file.kind_of(model)
+    model = keras_file.load_keras_model(path)
+    own_outputs.kind_of_outputs(model)
 
 
 def _run_json(path: Path, run: Path) -> None:
@@ -316,7 +317,7 @@ def _manifest(path: Path, run: Path) -> None:
     from graft.recipes.commands import evaluate, measure
     from graft.recipes.grid import rows
     from graft.recipes.report import card, report
-    from graft.zoo.files import one_line_if_damaged
+    from graft.zoo.files.guards import one_line_if_damaged
 
     folder = run / "export"
 
@@ -341,7 +342,8 @@ def _npz(path: Path, run: Path) -> None:
     from graft.recipes.report import report
     from graft.recipes.runs import run as runs
     from graft.recipes.train.checkpoint import Checkpoints, epochs_in
-    from graft.zoo.files import one_line_if_damaged, read_arrays
+    from graft.zoo.files.guards import one_line_if_damaged
+    from graft.zoo.files.reading import read_arrays
 
     if path.parent.name.startswith("checkpoint"):
         place = run / "checkpoint" / "seed-0.npz"
@@ -374,14 +376,14 @@ def _npz(path: Path, run: Path) -> None:
 
 def _tokenizer(path: Path, run: Path) -> None:
     from graft.zoo import text
-    from graft.zoo.files import read_text
+    from graft.zoo.files.reading import read_text
 
     def whole() -> None:
-        made = text.from_json(read_text(path), where=str(path))
+        made = text.tokenizer_from_json(read_text(path), where=str(path))
         made.encode(["some words", ""], 16)
 
     _refusable(whole)
-    found = text.checked(read_text(path), 0, path)
+    found = text.check_tokenizer(read_text(path), 0, path)
     (
         found.encode(["some words"], 16),
         found.encode_words([["some", "words"]], 16),
@@ -405,15 +407,15 @@ def _csv(path: Path, run: Path) -> None:
 
 
 def _image(path: Path, run: Path) -> None:
-    from graft.zoo.vision import decode
+    from graft.zoo.vision import decode_image
 
-    decode(path, 32)
+    decode_image(path, 32)
 
 
 def _h5(path: Path, run: Path) -> None:
-    from graft.zoo.backbones import weights
+    from graft.zoo.backbones import weight_files
 
-    with weights.opened(path) as file:
+    with weight_files.opened_weights(path) as file:
         for name in file:
             str(file[name])
 

@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from graft.zoo.backbones.build import build
-from graft.zoo.backbones.table import BACKBONES, find
+from graft.zoo.backbones.build import build_backbone
+from graft.zoo.backbones.table import BACKBONES, find_backbone
 from graft.zoo.errors import WeightsError
 
 pytestmark = pytest.mark.slow
@@ -97,7 +97,7 @@ def test_a_row_is_true_and_computes_what_keras_computes(row, tmp_path, monkeypat
         (row.download.file.format(size=224), row.download.url.format(size=224), row.download.hash)
     ]
 
-    ours = build(row, image_size=size, weights=str(path))
+    ours = build_backbone(row, image_size=size, weights=str(path))
     assert ours.count_params() == theirs.count_params() == row.parameters
     assert ours.output.shape == theirs.output.shape
     assert ours.output.shape[1] >= 1
@@ -125,7 +125,7 @@ def test_a_row_is_true_and_computes_what_keras_computes(row, tmp_path, monkeypat
     np.testing.assert_array_equal(again(x, training=False), features)
     del again
     gc.collect()
-    again = build(row, image_size=size, weights=str(tmp_path / "whole.keras"))
+    again = build_backbone(row, image_size=size, weights=str(tmp_path / "whole.keras"))
     np.testing.assert_array_equal(again(x, training=False), features)
 
 
@@ -152,7 +152,7 @@ def test_files_of_keras_applications_in_both_formats(row, name, tmp_path):
     normalize_like_imagenet(theirs)
     path = tmp_path / name
     theirs.save_weights(path) if name == "top.weights.h5" else theirs.save(path)
-    ours = build(row, image_size=row.min_image_size, weights=str(path))
+    ours = build_backbone(row, image_size=row.min_image_size, weights=str(path))
     pairs = list(zip(layers_with_weights(ours), layers_with_weights(theirs), strict=False))
     assert sum(layer.count_params() for layer, _ in pairs) == row.parameters
     for layer, other in pairs:
@@ -163,7 +163,7 @@ def test_files_of_keras_applications_in_both_formats(row, name, tmp_path):
 @pytest.mark.parametrize("row", SMALLEST.values(), ids=lambda row: row.name)
 def test_odd_sizes_and_the_default_size(row):
     for size in [*range(row.min_image_size, row.min_image_size + 6), 97, row.image_size]:
-        model = build(row, image_size=size, weights="none")
+        model = build_backbone(row, image_size=size, weights="none")
         height, width, channels = model.output.shape[1:]
         assert height == width >= 1
         assert channels == row.feature_dim
@@ -178,7 +178,7 @@ def test_what_enters_the_first_convolution_of_convnext_and_of_a_large_efficientn
         "efficientnet_v2_s": x / 128 - 1,
     }
     for name, value in expected.items():
-        model = build(find(name), image_size=32, weights="none")
+        model = build_backbone(find_backbone(name), image_size=32, weights="none")
         first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
         np.testing.assert_allclose(
             keras.Model(model.input, first.input)(x), value, rtol=1e-5, atol=1e-5
@@ -186,11 +186,11 @@ def test_what_enters_the_first_convolution_of_convnext_and_of_a_large_efficientn
 
 
 def test_an_efficientnet_without_the_normalization_of_imagenet(tmp_path):
-    row = find("efficientnet_b0")
+    row = find_backbone("efficientnet_b0")
     path = tmp_path / "own.weights.h5"
     keras_function(row)(weights=None, include_top=False, input_shape=(32, 32, 3)).save_weights(path)
     with pytest.raises(WeightsError, match=r"a normalization of its own \(mean \[0\. 0\. 0\.\]"):
-        build(row, image_size=32, weights=str(path))
+        build_backbone(row, image_size=32, weights=str(path))
 
 
 @pytest.mark.parametrize(
@@ -204,9 +204,9 @@ def test_an_efficientnet_without_the_normalization_of_imagenet(tmp_path):
 def test_real_weights_give_the_features_that_keras_gives(graft_data, name, file):
     import keras
 
-    row = find(name)
+    row = find_backbone(name)
     path = graft_data / file
-    ours = build(row, image_size=224, weights=str(path))
+    ours = build_backbone(row, image_size=224, weights=str(path))
     theirs = keras_function(row)(
         include_top=False, weights=str(path), input_shape=(224, 224, 3), **dict(row.arguments)
     )
@@ -221,4 +221,4 @@ def test_real_weights_of_another_architecture(graft_data):
         WeightsError,
         match=r"'resnet50': layer 'conv1_conv' has shapes \(7, 7, 3, 64\), \(64,\), in the",
     ):
-        build(find("resnet50"), image_size=32, weights=str(path))
+        build_backbone(find_backbone("resnet50"), image_size=32, weights=str(path))

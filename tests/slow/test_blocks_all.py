@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from graft.zoo.backbones.build import build
+from graft.zoo.backbones.build import build_backbone
 from graft.zoo.backbones.table import BACKBONES
-from graft.zoo.graph.blocks import find_blocks, freeze
-from graft.zoo.graph.cuts import flatten, split
+from graft.zoo.graph.blocks import find_blocks, freeze_blocks
+from graft.zoo.graph.cuts import split_at
+from graft.zoo.graph.nodes import flatten
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +81,7 @@ def forget_the_last_model():
 @pytest.mark.parametrize("row", BACKBONES, ids=lambda row: row.name)
 def test_blocks(row):
     size = max(row.min_image_size, 64)
-    model = flatten(build(row, image_size=size, weights="none"))
+    model = flatten(build_backbone(row, image_size=size, weights="none"))
     blocks = find_blocks(model)
     assert len(blocks) == BLOCKS[row.name]
 
@@ -91,12 +92,12 @@ def test_blocks(row):
     pixels = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype("float32")
     whole = model(pixels, training=False).numpy()
     for index in sorted({0, len(blocks) // 2, len(blocks) - 2}):
-        prefix, suffix = split(model, blocks[index].cut)
+        prefix, suffix = split_at(model, blocks[index].cut)
         through = suffix(prefix(pixels, training=False), training=False).numpy()
         np.testing.assert_allclose(through, whole, atol=1e-5 * max(1.0, np.abs(whole).max()))
 
     for trained in (len(blocks), 0, len(blocks) // 2, 1):
-        freeze(model, blocks, trained, "train")
+        freeze_blocks(model, blocks, trained, "train")
         thawed = [layer for block in blocks[len(blocks) - trained :] for layer in block.layers]
         meant = {id(v) for layer in thawed for v in layer.trainable_variables}
         assert {id(v) for v in model.trainable_weights} == meant

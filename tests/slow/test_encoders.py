@@ -9,8 +9,8 @@ import pytest
 from graft.export.export import Examples, export_model
 from graft.export.manifest import Description
 from graft.export.sessions import open_artifact
-from graft.zoo.backbones import encoders
-from graft.zoo.graph.cuts import flatten
+from graft.zoo.backbones import encoder_table
+from graft.zoo.graph.nodes import flatten
 from graft.zoo.graph.stack import stack
 from graft.zoo.heads import heads
 
@@ -31,21 +31,25 @@ OWN = {
 }
 
 
-@pytest.fixture(scope="module", params=encoders.FAMILIES)
+@pytest.fixture(scope="module", params=encoder_table.ENCODER_FAMILIES)
 def encoder(request):
     """(family, model with a label and tags, 24 padded examples)."""
     import keras_hub
 
     keras.utils.set_random_seed(0)
     vocabulary = {"vocab_size" if request.param == "electra" else "vocabulary_size": 100}
-    made = getattr(keras_hub.models, f"{encoders.FAMILIES[request.param].classes}Backbone")
+    made = getattr(
+        keras_hub.models, f"{encoder_table.ENCODER_FAMILIES[request.param].classes}Backbone"
+    )
     backbone = made(**SIZES, **vocabulary, **OWN.get(request.param, {}))
     output = (
         backbone.output["sequence_output"] if isinstance(backbone.output, dict) else backbone.output
     )
     inputs = {t.name: t for t in backbone.inputs}
     flat = flatten(
-        keras.Model({name: inputs[name] for name in encoders.INPUTS if name in inputs}, output)
+        keras.Model(
+            {name: inputs[name] for name in encoder_table.ENCODER_INPUTS if name in inputs}, output
+        )
     )
     label, tags = heads.single_label(["a", "b", "c"], name="label"), heads.tags(["O", "B-x", "I-x"])
     model = stack(flat, heads.Tasks((label, tags), (1.0, 1.0)))

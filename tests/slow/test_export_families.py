@@ -14,8 +14,8 @@ import pytest
 
 from graft.export.export import Examples, export_model
 from graft.export.manifest import Description
-from graft.zoo.backbones.build import build
-from graft.zoo.backbones.table import find
+from graft.zoo.backbones.build import build_backbone
+from graft.zoo.backbones.table import find_backbone
 from graft.zoo.graph.stack import stack
 from graft.zoo.heads import heads
 
@@ -61,9 +61,11 @@ def keep_the_table():
 def test_family(name, tmp_path):
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
-    row = find(name)
+    row = find_backbone(name)
     size = IMAGE_SIZE.get(name, max(96, row.min_image_size))
-    model = stack(build(row, image_size=size, weights="none"), [heads.single_label(LABELS)])
+    model = stack(
+        build_backbone(row, image_size=size, weights="none"), [heads.single_label(LABELS)]
+    )
     coarse = np.random.default_rng(0).uniform(0, 255, (64, 8, 8, 3)).astype("float32")
     pixels = keras.ops.convert_to_numpy(keras.ops.image.resize(coarse, (size, size)))
     # Statistics of real inputs: with those of a fresh layer deep networks give nearly constant

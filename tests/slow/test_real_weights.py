@@ -26,8 +26,8 @@ def test_pretrained_features_beat_random_ones(graft_data, clothing, name):
 
     from graft.recipes.codecs import images
     from graft.recipes.data import sources
-    from graft.zoo.backbones.build import build
-    from graft.zoo.backbones.table import find
+    from graft.zoo.backbones.build import build_backbone
+    from graft.zoo.backbones.table import find_backbone
 
     source = sources.load(str(clothing))
     rng = np.random.default_rng(0)
@@ -38,7 +38,7 @@ def test_pretrained_features_beat_random_ones(graft_data, clothing, name):
     pixels = {s: images.decode_examples(chosen[s], source.labels, 96) for s in chosen}
 
     def accuracy(weights):
-        backbone = build(find(name), image_size=96, weights=weights)
+        backbone = build_backbone(find_backbone(name), image_size=96, weights=weights)
         features = {
             s: np.concatenate(
                 [
@@ -98,21 +98,21 @@ def test_imagenet_classes_of_four_photos(graft_data):
     """
     import keras
 
-    from graft.zoo.backbones.build import preprocess
-    from graft.zoo.vision import decode
+    from graft.zoo.backbones.build import preprocess_image
+    from graft.zoo.vision import decode_image
 
     folder = graft_data / "imagenet_class_index"
     index = json.loads((folder / "imagenet_class_index.json").read_text())
     image = keras.Input((224, 224, 3), name="image")
     network = keras.applications.MobileNetV2(weights=str(graft_data / WEIGHTS["mobilenet_v2"]))
-    model = keras.Model(image, network(preprocess(image, "tf")))
+    model = keras.Model(image, network(preprocess_image(image, "tf")))
     for photo, label in {
         "cat": "Egyptian_cat",
         "bird": "chickadee",
         "sunflower": "daisy",
         "dragonfly": "dragonfly",
     }.items():
-        pixels = np.float32(decode(folder / f"{photo}.jpg", 224))[None]
+        pixels = np.float32(decode_image(folder / f"{photo}.jpg", 224))[None]
         best = int(np.argmax(model(pixels, training=False)))
         assert label.lower() in "_".join(map(str, index[str(best)])).lower(), (
             photo,

@@ -19,7 +19,7 @@ from graft.export.manifest import Description
 from graft.export.sessions import open_artifact
 from graft.recipes.data import sentences
 from graft.recipes.runs import text_session
-from graft.zoo.vision import decode
+from graft.zoo.vision import decode_image
 
 pytestmark = pytest.mark.slow
 
@@ -166,7 +166,9 @@ def clothes(graft, graft_data, clothing, tmp_path_factory):
     assert done.returncode == 0, done.stderr
     done = graft("export", run, "--quantize", "float16", "dynamic", "int8")
     assert done.returncode == 0, done.stdout
-    pictures = np.stack([decode(file, 160) for file in sorted((clothing / "test").rglob("*.jpg"))])
+    pictures = np.stack(
+        [decode_image(file, 160) for file in sorted((clothing / "test").rglob("*.jpg"))]
+    )
     assert len(pictures) == 372
     return run / "export", pictures
 

@@ -10,8 +10,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from graft.zoo.backbones.build import build, preprocess
-from graft.zoo.backbones.table import BACKBONES, find
+from graft.zoo.backbones.build import build_backbone, preprocess_image
+from graft.zoo.backbones.table import BACKBONES, find_backbone
 from graft.zoo.errors import ConfigError, GraftError, UnknownName
 
 FAMILIES = {row.family: row for row in BACKBONES}
@@ -20,7 +20,7 @@ KERAS_MODULE = {"vgg": "vgg16"}
 
 def test_listing_the_catalogue_imports_no_heavy_library():
     code = (
-        "import sys; from graft.zoo.backbones import table; table.find('vgg16');"
+        "import sys; from graft.zoo.backbones import table; table.find_backbone('vgg16');"
         "print(sorted({'keras', 'tensorflow', 'numpy', 'h5py'} & set(sys.modules)))"
     )
     answer = subprocess.run(
@@ -66,23 +66,23 @@ def test_rows_are_plausible_and_can_be_written_as_json():
 
 def test_wider_members_of_a_family_have_more_parameters():
     widths = [
-        find(f"mobilenet_v2{suffix}").parameters
+        find_backbone(f"mobilenet_v2{suffix}").parameters
         for suffix in ("_0.35", "_0.5", "_0.75", "", "_1.3", "_1.4")
     ]
     assert widths == sorted(widths)
 
 
 def test_find_names_the_nearest():
-    assert find("mobilenet_v2").target == "keras.applications:MobileNetV2"
+    assert find_backbone("mobilenet_v2").target == "keras.applications:MobileNetV2"
     with pytest.raises(
         UnknownName, match="Did you mean 'mobilenet_v2'\\? `graft zoo` lists them all\\."
     ) as caught:
-        find("mobilenetv2")
+        find_backbone("mobilenetv2")
     assert isinstance(caught.value, GraftError)
     with pytest.raises(
         UnknownName, match="no backbone is called 'zzz'\\. `graft zoo` lists them all\\."
     ):
-        find("zzz")
+        find_backbone("zzz")
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -92,7 +92,7 @@ def test_preprocessing_is_that_of_keras(family):
     module = importlib.import_module(f"keras.applications.{KERAS_MODULE.get(family, family)}")
     pixels = np.random.default_rng(0).uniform(0, 255, (2, 7, 5, 3)).astype("float32")
     image = keras.Input((7, 5, 3), name="image")
-    ours = keras.Model(image, preprocess(image, FAMILIES[family].preprocessing))(pixels)
+    ours = keras.Model(image, preprocess_image(image, FAMILIES[family].preprocessing))(pixels)
     # The largest values are 151 (caffe), 2.6 (torch) and 1 (tf): a few units in the last place of
     # float32.
     np.testing.assert_allclose(ours, module.preprocess_input(pixels.copy()), rtol=1e-6, atol=2e-5)
@@ -103,7 +103,7 @@ def test_preprocessing_reloads_in_safe_mode(mode, tmp_path):
     import keras
 
     image = keras.Input((4, 4, 3), name="image")
-    model = keras.Model(image, preprocess(image, mode))
+    model = keras.Model(image, preprocess_image(image, mode))
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     pixels = np.random.default_rng(1).uniform(0, 255, (3, 4, 4, 3)).astype("float32")
@@ -121,7 +121,7 @@ def test_preprocessing_reloads_in_safe_mode(mode, tmp_path):
 def test_what_enters_the_first_convolution_of_an_in_graph_family(name, expected):
     import keras
 
-    model = build(find(name), image_size=32, weights="none")
+    model = build_backbone(find_backbone(name), image_size=32, weights="none")
     first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
     before = first.input
     if isinstance(before._keras_history.operation, keras.layers.ZeroPadding2D):
@@ -135,8 +135,8 @@ def test_what_enters_the_first_convolution_of_an_in_graph_family(name, expected)
 def test_build_gives_one_flat_graph_from_pixels_to_the_last_feature_map():
     import keras
 
-    row = find("mobilenet_0.25")
-    model = build(row, image_size=48, weights="none")
+    row = find_backbone("mobilenet_0.25")
+    model = build_backbone(row, image_size=48, weights="none")
     assert model.name == "mobilenet_0.25"
     assert [tensor.name for tensor in model.inputs] == ["image"]
     assert model.input.shape == (None, 48, 48, 3)
@@ -147,20 +147,25 @@ def test_build_gives_one_flat_graph_from_pixels_to_the_last_feature_map():
 
 
 def test_the_default_image_size_is_the_rows():
-    assert build(find("mobilenet_0.25"), weights="none").input.shape == (None, 224, 224, 3)
+    assert build_backbone(find_backbone("mobilenet_0.25"), weights="none").input.shape == (
+        None,
+        224,
+        224,
+        3,
+    )
 
 
 def test_an_image_size_below_the_minimum_names_both_and_the_backbone():
     with pytest.raises(
         ConfigError, match="image size 64 is too small for backbone 'xception': .* 71 pixels"
     ):
-        build(find("xception"), image_size=64, weights="none")
+        build_backbone(find_backbone("xception"), image_size=64, weights="none")
 
 
 @pytest.mark.parametrize("size", [96.0, True, "96"])
 def test_an_image_size_that_is_no_whole_number(size):
     with pytest.raises(ConfigError, match="whole number of pixels"):
-        build(find("mobilenet_0.25"), image_size=size, weights="none")
+        build_backbone(find_backbone("mobilenet_0.25"), image_size=size, weights="none")
 
 
 def test_channels_first_is_refused(monkeypatch):
@@ -168,4 +173,4 @@ def test_channels_first_is_refused(monkeypatch):
 
     monkeypatch.setattr(keras.config, "image_data_format", lambda: "channels_first")
     with pytest.raises(ConfigError, match="channels_last"):
-        build(find("mobilenet_0.25"), image_size=32, weights="none")
+        build_backbone(find_backbone("mobilenet_0.25"), image_size=32, weights="none")

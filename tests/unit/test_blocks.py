@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from keras import layers
 
 from graft.zoo.errors import ConfigError
-from graft.zoo.graph.blocks import count_trained, find_blocks, freeze
-from graft.zoo.graph.cuts import find_cuts, flatten, nodes_of, split, with_frozen_prefix
+from graft.zoo.graph.blocks import count_trained, find_blocks, freeze_blocks
+from graft.zoo.graph.cuts import find_cuts, split_at, with_frozen_prefix
 from graft.zoo.graph.layers import InferenceOnly
+from graft.zoo.graph.nodes import flatten, nodes_of
 
 
 def draw_model(kinds: list[str], nest: bool, seed: int):
@@ -59,7 +60,7 @@ def test_every_block_cut_splits_the_model(kinds, nest, seed):
     pixels = np.random.default_rng(seed).normal(size=(2, 8, 8, 3)).astype("float32")
     whole = model(pixels)
     for block in find_blocks(model)[:-1]:
-        prefix, suffix = split(model, block.cut)
+        prefix, suffix = split_at(model, block.cut)
         np.testing.assert_allclose(suffix(prefix(pixels)), whole, atol=1e-5)
 
 
@@ -89,7 +90,7 @@ def test_freezing_does_not_depend_on_what_was_before(kinds, seed, history):
             layer.trainable = bool(rng.integers(2))  # somebody meddles
         model.trainable = bool(rng.integers(2))
         trained = min(count, len(blocks))
-        freeze(model, blocks, trained, "train" if train_norm else "inference")
+        freeze_blocks(model, blocks, trained, "train" if train_norm else "inference")
         thawed = [layer for block in blocks[len(blocks) - trained :] for layer in block.layers]
         expected = {
             id(v)
@@ -144,7 +145,7 @@ def test_a_frozen_prefix_has_no_dropout_and_keeps_its_statistics(make_tiny_backb
     blocks = find_blocks(model)
     pixels = np.random.default_rng(0).uniform(0, 255, (4, 16, 16, 3)).astype("float32")
     frozen = with_frozen_prefix(model, blocks[-2].cut)
-    prefix, _ = split(model, blocks[-2].cut)
+    prefix, _ = split_at(model, blocks[-2].cut)
     before = [v.numpy() for v in prefix.weights]
     at_cut = next(
         node.outputs[0]
@@ -191,7 +192,7 @@ def test_two_tensors_can_be_a_cut():
     assert max(len(block.cut) for block in blocks) == 2
     assert len(blocks) >= 4
     data = np.random.default_rng(0).normal(size=(2, 8)).astype("float32")
-    prefix, suffix = split(model, blocks[2].cut)
+    prefix, suffix = split_at(model, blocks[2].cut)
     np.testing.assert_allclose(suffix(prefix(data)), model(data), atol=1e-6)
 
 
@@ -203,7 +204,7 @@ def test_a_graph_input_needed_behind_the_cut_is_passed_on():
     model = keras.Model([tokens, mask], x)
     blocks = find_blocks(model)
     assert len(find_cuts(model)) == 5, "the mask does not count as a live tensor"
-    prefix, suffix = split(model, blocks[0].cut)
+    prefix, suffix = split_at(model, blocks[0].cut)
     assert [t.name for t in suffix.inputs] == ["cut_0", "mask"]
     rng = np.random.default_rng(0)
     data = [
@@ -216,7 +217,7 @@ def test_a_graph_input_needed_behind_the_cut_is_passed_on():
 def test_split_refuses_what_is_no_cut(make_tiny_backbone):
     model = make_tiny_backbone()
     with pytest.raises(ConfigError, match="no cut"):
-        split(model, [model.get_layer("block1_conv").output])
+        split_at(model, [model.get_layer("block1_conv").output])
 
 
 @pytest.mark.parametrize(

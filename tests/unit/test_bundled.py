@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from graft.recipes.data.builtin import digits, glyphs
-from graft.zoo.backbones.build import build
-from graft.zoo.backbones.table import find
-from graft.zoo.backbones.weights import BUNDLED
+from graft.zoo.backbones.build import build_backbone
+from graft.zoo.backbones.table import find_backbone
+from graft.zoo.backbones.weights import BUNDLED_FOLDER
 
 NAME = "mobilenet_v2_0.35"
-CHECKPOINT = BUNDLED / f"{NAME}.weights.h5"
+CHECKPOINT = BUNDLED_FOLDER / f"{NAME}.weights.h5"
 
 
 def test_glyphs_repeat_by_seed_and_cover_all_classes():
@@ -58,11 +58,11 @@ def test_digits_are_bright_ink_on_black():
 
 @pytest.fixture(scope="module")
 def bundled():
-    return build(find(NAME), image_size=64, weights="bundled")
+    return build_backbone(find_backbone(NAME), image_size=64, weights="bundled")
 
 
 def test_the_checkpoint_gives_its_golden_features(bundled):
-    with np.load(BUNDLED / f"{NAME}.golden.npz") as golden:
+    with np.load(BUNDLED_FOLDER / f"{NAME}.golden.npz") as golden:
         features = bundled(np.float32(golden["inputs"])).numpy().mean((1, 2))
         assert golden["features"].std() > 0.1
         np.testing.assert_allclose(
@@ -72,7 +72,7 @@ def test_the_checkpoint_gives_its_golden_features(bundled):
 
 def test_the_checkpoint_is_small_and_its_card_is_about_it():
     assert CHECKPOINT.stat().st_size <= 2_000_000
-    card = (BUNDLED / f"{NAME}.md").read_text()
+    card = (BUNDLED_FOLDER / f"{NAME}.md").read_text()
     assert hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest() in card
     for part in ("graft train pretrain-glyphs", "seconds", "Limits", "Apache-2.0", "new fonts"):
         assert part in card
@@ -85,7 +85,7 @@ def test_the_checkpoint_loads_the_plain_keras_way():
     plain = keras.applications.MobileNetV2(
         alpha=0.35, include_top=False, weights=str(CHECKPOINT), input_shape=(64, 64, 3)
     )
-    ours = build(find(NAME), image_size=64, weights="bundled")
+    ours = build_backbone(find_backbone(NAME), image_size=64, weights="bundled")
     for a, b in zip(plain.get_weights(), ours.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -96,10 +96,10 @@ def test_its_features_beat_random_ones_on_digits(bundled):
     """
     from sklearn.neighbors import KNeighborsClassifier
 
-    from graft.zoo.vision import decode
+    from graft.zoo.vision import decode_image
 
     pairs = digits.load()[:800]
-    pixels = np.float32([decode(image, 64) for image, _ in pairs])
+    pixels = np.float32([decode_image(image, 64) for image, _ in pairs])
     labels = np.array([label for _, label in pairs])
     train = np.concatenate([np.flatnonzero(labels == label)[:20] for label in "0123456789"])
     test = np.setdiff1d(np.arange(len(labels)), train)
@@ -114,4 +114,7 @@ def test_its_features_beat_random_ones_on_digits(bundled):
             .score(features[test], labels[test])
         )
 
-    assert accuracy(bundled) > accuracy(build(find(NAME), image_size=64, weights="none")) + 0.1
+    assert (
+        accuracy(bundled)
+        > accuracy(build_backbone(find_backbone(NAME), image_size=64, weights="none")) + 0.1
+    )

@@ -15,15 +15,15 @@ from graft.recipes.feed import cache as cache_module
 from graft.recipes.feed.cache import CacheSettings, PrefixCache
 from graft.recipes.feed.pipeline import Order
 from graft.recipes.feed.store import Rows, Store
-from graft.zoo.hashing import hash_of
 from graft.recipes.train.fit import train
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
-from graft.zoo import locks
 from graft.zoo.errors import ConfigError
+from graft.zoo.files import flock
 from graft.zoo.graph.blocks import find_blocks
 from graft.zoo.graph.cuts import narrowest_cut
 from graft.zoo.graph.stack import backbone_of, stack
+from graft.zoo.hashing import hash_of
 from graft.zoo.heads.heads import Tasks
 from tests.tiny import GREY, HEAD, PLACE, builder, normalization, pictures, squeeze_excite, tasked
 
@@ -454,7 +454,7 @@ def test_an_entry_that_fails_leaves_nothing(tmp_path):
 
 def test_what_a_dead_process_was_writing_is_swept(tmp_path):
     for name in (
-        f".part-{locks.machine()}-abc",
+        f".part-{flock.machine_id()}-abc",
         ".part-999999999-older",
         ".part-1-young",
     ):  # the last two of an older Graft

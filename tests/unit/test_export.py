@@ -20,6 +20,7 @@ from graft.export.convert import tflite as to_tflite
 from graft.export.convert.graph import as_float32, trace
 from graft.export.export import Examples, export_model
 from graft.export.manifest import Description
+from graft.zoo.backbones.keras_file import load_keras_model
 from graft.zoo.errors import ArtifactError, CheckFailed, ConfigError, ExportError, UnknownName
 from graft.zoo.graph.stack import stack
 from graft.zoo.heads import heads
@@ -404,7 +405,7 @@ def test_a_keras_file_with_code_in_it_is_refused(tmp_path):
     inputs = keras.Input((2,))
     keras.Model(inputs, layers.Lambda(lambda x: x)(inputs)).save(tmp_path / "m.keras")
     with pytest.raises(ArtifactError, match="holds Python code .* refused"):
-        sessions.load_keras(tmp_path / "m.keras")
+        load_keras_model(tmp_path / "m.keras")
 
 
 def test_other_things_are_no_artifacts(tmp_path):

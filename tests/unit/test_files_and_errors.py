@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 
 from graft.zoo import errors
-from graft.zoo.files import (
-    read_arrays,
-    read_json,
-    read_text,
-    staged_file,
-    staged_folder,
-    write_text,
-)
+from graft.zoo.files.reading import read_arrays, read_json, read_text
+from graft.zoo.files.staging import staged_file, staged_folder
+from graft.zoo.files.writing import write_text
 
 
 def leftovers(folder):

@@ -839,7 +839,7 @@ def test_without_backbones_those_are_suggested_whose_weights_are_here(tmp_path, 
     (tmp_path / "models").mkdir()
     # Not by its name alone: that would mean ImageNet's weights, and download them.
     assert suggest.on_this_machine() == ["mobilenet_v2_0.35@bundled"]
-    kept = backbone_table.find("mobilenet_v2_0.35").download.file.format(size=160)
+    kept = backbone_table.find_backbone("mobilenet_v2_0.35").download.file.format(size=160)
     (tmp_path / "models" / kept).touch()
     assert suggest.on_this_machine(160) == ["mobilenet_v2_0.35"]
     assert suggest.on_this_machine(224) == ["mobilenet_v2_0.35@bundled"]

@@ -18,11 +18,12 @@ from graft.export import manifest, operators, preprocessing, sessions, trial
 from graft.recipes.grid.ledger import read_rows
 from graft.recipes.runs import run as runs
 from graft.recipes.train import checkpoint
-from graft.zoo import archives, text
-from graft.zoo.backbones import weights
-from graft.zoo.backbones.encoders import find, tokenizer
+from graft.zoo import text
+from graft.zoo.backbones import weight_files
+from graft.zoo.backbones.encoders import find_encoder, load_tokenizer
 from graft.zoo.errors import ArtifactError, ConfigError, WeightsError
-from graft.zoo.files import inside, parse_json, read_arrays, read_json, read_text
+from graft.zoo.files import archives, hdf5, keras_archives
+from graft.zoo.files.reading import parse_json, path_inside, read_arrays, read_json, read_text
 from tests.slow import fuzzing
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -49,7 +50,7 @@ def test_json_of_anyone_is_read_or_refused_in_a_line(content, expect, told, tmp_
 
 
 def test_text_that_is_far_too_long_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("graft.zoo.files.MOST_TEXT_BYTES", 10)
+    monkeypatch.setattr("graft.zoo.files.reading.MAX_TEXT_BYTES", 10)
     (tmp_path / "a").write_text("x" * 11)
     with pytest.raises(ArtifactError, match="has 11 bytes, more than such a file can have"):
         read_text(tmp_path / "a")
@@ -63,8 +64,8 @@ def test_a_name_stays_in_its_folder(name, tmp_path):
     (tmp_path / "link").symlink_to("/etc")
     (tmp_path / "out").symlink_to("../elsewhere")
     with pytest.raises(ArtifactError, match="which is no file in its folder: refused"):
-        inside(tmp_path, name, "manifest.json")
-    assert inside(tmp_path, "model.onnx", "manifest.json") == tmp_path / "model.onnx"
+        path_inside(tmp_path, name, "manifest.json")
+    assert path_inside(tmp_path, "model.onnx", "manifest.json") == tmp_path / "model.onnx"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ def declare(path, size, packed=None):
 
 
 def test_an_archive_that_unpacks_to_far_more_than_it_has_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "SMALL_BYTES", 100_000)
+    monkeypatch.setattr(archives, "MIN_UNPACKED_BYTES", 100_000)
     place = archive(tmp_path / "a.npz", {"a.npy": npy(np.zeros(100_000))})
     with pytest.raises(
         ArtifactError, match=r"would unpack to 800,128: refused, more than 20 times"
@@ -204,10 +205,10 @@ def test_weights_are_in_their_file(name, write, secret, tmp_path):
             zipfile.ZIP_DEFLATED if name == "packed.keras" else zipfile.ZIP_STORED,
         )
         with pytest.raises(ArtifactError, match="refused"):
-            archives.check_keras(tmp_path / name)
+            keras_archives.check_keras_archive(tmp_path / name)
     else:
         place.rename(tmp_path / name)
-    with pytest.raises(WeightsError, match="refused"), weights.opened(tmp_path / name):
+    with pytest.raises(WeightsError, match="refused"), weight_files.opened_weights(tmp_path / name):
         pass
 
 
@@ -216,13 +217,13 @@ def test_whole_weights_pass(tmp_path):
         file.create_dataset("layers/dense/vars/0", data=np.ones((3, 4)), compression="gzip")
         file["again"] = file["layers"]  # a plain link, and a circle
         file["layers/up"] = file
-    with weights.opened(tmp_path / "a.h5") as file:
-        assert archives.check_hdf5(file, "a.h5", 1000) == 12
+    with weight_files.opened_weights(tmp_path / "a.h5") as file:
+        assert hdf5.check_hdf5(file, "a.h5", 1000) == 12
     members = {
         "config.json": '{"class_name": "x"}',
         "model.weights.h5": (tmp_path / "a.h5").read_bytes(),
     }
-    archives.check_keras(archive(tmp_path / "a.keras", members, zipfile.ZIP_STORED))
+    keras_archives.check_keras_archive(archive(tmp_path / "a.keras", members, zipfile.ZIP_STORED))
 
 
 def test_a_keras_file_holds_what_keras_writes(tmp_path):
@@ -230,7 +231,7 @@ def test_a_keras_file_holds_what_keras_writes(tmp_path):
     with pytest.raises(
         ArtifactError, match=r"no .keras file: it holds 'run.py', which does not belong there"
     ):
-        archives.check_keras(tmp_path / "a.keras")
+        keras_archives.check_keras_archive(tmp_path / "a.keras")
 
 
 def test_no_layer_is_built_that_is_far_larger_than_the_weights(tmp_path):
@@ -242,7 +243,7 @@ def test_no_layer_is_built_that_is_far_larger_than_the_weights(tmp_path):
     with pytest.raises(
         ArtifactError, match="its layer 'huge' would have 1,000,000,000,000 weights"
     ):
-        archives.check_keras(tmp_path / "a.keras")
+        keras_archives.check_keras_archive(tmp_path / "a.keras")
 
 
 DENSE = {
@@ -289,7 +290,7 @@ def test_layers_are_reckoned_together_whatever_makes_them_large(layers, tmp_path
     """
     archive(tmp_path / "a.keras", {"config.json": json.dumps({"config": {"layers": layers}})})
     with pytest.raises(ArtifactError, match="would have .* weights.*, and the file holds 0"):
-        archives.check_keras(tmp_path / "a.keras")
+        keras_archives.check_keras_archive(tmp_path / "a.keras")
 
 
 def test_models_as_people_build_them_are_not_too_large(tmp_path):
@@ -304,25 +305,27 @@ def test_models_as_people_build_them_are_not_too_large(tmp_path):
     x = layers.EinsumDense("abc,cd->abd", (None, 300))(x)
     x = layers.LSTM(64)(x)
     keras.Model(image, layers.Dense(3, "softmax")(x)).save(tmp_path / "m.keras")
-    archives.check_keras(tmp_path / "m.keras")
+    keras_archives.check_keras_archive(tmp_path / "m.keras")
 
 
 def test_a_model_of_pictures_that_fill_the_memory_is_one_line(tmp_path):
     """Before, 644 GiB were asked for."""
     import keras
 
-    from graft.zoo.backbones import own as keras_file
+    from graft.zoo.heads import own_outputs
 
     image = keras.Input((60_000, 60_000, 3))
     keras.Model(image, keras.ops.mean(image, (1, 2))).save(tmp_path / "m.keras")
     with pytest.raises(ConfigError, match="60000"):
-        keras_file.load_own(tmp_path / "m.keras", keras_file.Meaning(labels=("a", "b", "c")))
+        own_outputs.load_own_model(
+            tmp_path / "m.keras", own_outputs.Meaning(labels=("a", "b", "c"))
+        )
 
 
 def test_a_file_that_names_another_one_is_not_said_to_hold_code(tmp_path):
     import keras
 
-    from graft.zoo.backbones import own as keras_file
+    from graft.zoo.backbones import keras_file
 
     (tmp_path / "words.txt").write_text("a\nb\n")
     layer = keras.layers.StringLookup(vocabulary=["a", "b"], name="Lambda_of_unsafe")
@@ -331,12 +334,12 @@ def test_a_file_that_names_another_one_is_not_said_to_hold_code(tmp_path):
     with zipfile.ZipFile(tmp_path / "m.keras") as old:
         parts = {name: old.read(name) for name in old.namelist()}
     config = json.loads(parts["config.json"])
-    for part in archives._mappings(config):
+    for part in keras_archives.json_objects(config):
         if part.get("class_name") == "StringLookup":
             part["config"]["vocabulary"] = "/etc/hostname"
     archive(tmp_path / "n.keras", {**parts, "config.json": json.dumps(config)})
     with pytest.raises(ArtifactError, match="names a file outside of itself") as caught:
-        keras_file.load_keras(tmp_path / "n.keras")
+        keras_file.load_keras_model(tmp_path / "n.keras")
     assert "Lambda layer" not in str(caught.value)
 
 
@@ -499,14 +502,14 @@ def test_preprocessing_that_lacks_everything_is_refused():
     ],
 )
 def test_a_tokenizer_is_one(change):
-    whole = tokenizer(find("graft_mini_en"))
-    assert text.checked(whole.json, whole.pad_id, "m.onnx").size == whole.size
+    whole = load_tokenizer(find_encoder("graft_mini_en"))
+    assert text.check_tokenizer(whole.json, whole.pad_id, "m.onnx").size == whole.size
     settings = json.loads(whole.json)
     change(settings)
     with pytest.raises(
         ArtifactError, match=r"the tokenizer.json of 'm.onnx'|m.onnx: tokenizer.json"
     ):
-        text.checked(json.dumps(settings), whole.pad_id, "m.onnx")
+        text.check_tokenizer(json.dumps(settings), whole.pad_id, "m.onnx")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -814,7 +817,7 @@ def test_a_few_mutated_files(kind, tmp_path):
     base = tmp_path / "base.png"
     if kind == "tokenizer":
         base = tmp_path / "tokenizer.json"
-        base.write_text(tokenizer(find("graft_mini_en")).json, encoding="utf-8")
+        base.write_text(load_tokenizer(find_encoder("graft_mini_en")).json, encoding="utf-8")
     elif kind == "h5":
         base = tmp_path / "a.h5"
         with h5py.File(base, "w") as file:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from graft.export import operators, runtimes
-from graft.zoo import archives
-from graft.zoo.backbones import own as keras_file
+from graft.zoo.backbones import keras_file, own
 from graft.zoo.errors import ArtifactError, ConfigError
+from graft.zoo.files import keras_archives
+from graft.zoo.heads import own_outputs
 
 # ---------------------------------------------------------------------------------------------------------------------
 # SavedModels
@@ -298,7 +299,7 @@ def test_layers_are_no_larger_together_than_the_weights(layers, tmp_path):
     with pytest.raises(
         ArtifactError, match=r"is damaged: its layer '\w+' would have [\d,]+ weights.*holds 0"
     ):
-        archives.check_keras(keras_config(tmp_path / "a.keras", layers))
+        keras_archives.check_keras_archive(keras_config(tmp_path / "a.keras", layers))
 
 
 @pytest.mark.parametrize(
@@ -313,14 +314,14 @@ def test_layers_are_no_larger_together_than_the_weights(layers, tmp_path):
     ],
 )
 def test_layers_of_the_size_of_models_pass(layers, tmp_path):
-    archives.check_keras(keras_config(tmp_path / "a.keras", layers))
+    keras_archives.check_keras_archive(keras_config(tmp_path / "a.keras", layers))
 
 
 def test_no_more_weights_are_built_than_the_file_can_mean(tmp_path, monkeypatch):
     """Where the file leaves away how large the input of each layer is."""
     import keras
 
-    monkeypatch.setattr(archives, "MOST_UNSTORED", 20_000)
+    monkeypatch.setattr(keras_archives, "MIN_WEIGHTS_ALLOWED", 20_000)
     model = keras.Sequential(
         [keras.Input((100,)), *[keras.layers.Dense(100, name=f"d{i}") for i in range(9)]]
     )
@@ -331,7 +332,7 @@ def test_no_more_weights_are_built_than_the_file_can_mean(tmp_path, monkeypatch)
         ArtifactError,
         match=r"with its layer 'd\d' it would have 2\d,\d00 weights, far more than it holds",
     ):
-        keras_file.load_keras(path)
+        keras_file.load_keras_model(path)
     assert keras.Layer.add_weight is before
 
 
@@ -367,13 +368,13 @@ def test_no_more_weights_are_built_than_the_file_can_mean(tmp_path, monkeypatch)
 )
 def test_what_a_keras_file_reaches_for_is_named(entry, told, tmp_path):
     with pytest.raises(ArtifactError, match=told + ".*: refused"):
-        keras_file.load_keras(keras_config(tmp_path / "a.keras", [entry]))
+        keras_file.load_keras_model(keras_config(tmp_path / "a.keras", [entry]))
 
 
 def test_a_word_in_the_name_of_a_layer_is_no_lambda_layer(tmp_path):
     broken = layer("Dense", units=-1) | {"config": {"name": "unsafe_Lambda_safe_mode", "units": -1}}
     with pytest.raises(ArtifactError, match="cannot be loaded: "):
-        keras_file.load_keras(keras_config(tmp_path / "a.keras", [broken]))
+        keras_file.load_keras_model(keras_config(tmp_path / "a.keras", [broken]))
 
 
 def own_model(path, side, end):
@@ -389,11 +390,11 @@ def test_no_picture_is_made_that_fills_the_memory(tmp_path):
         tmp_path / "m.keras", 60_000, lambda k, x: k.layers.GlobalMaxPooling2D()(x) * 1.0
     )
     with pytest.raises(
-        ConfigError, match=r"one picture is \(60000, 60000, 3\), more than 33,554,432 numbers"
+        ConfigError, match=r"one image is \(60000, 60000, 3\), more than 33,554,432 numbers"
     ):
-        keras_file.load_own(path, keras_file.Meaning(labels=("a", "b", "c")))
+        own_outputs.load_own_model(path, own_outputs.Meaning(labels=("a", "b", "c")))
     with pytest.raises(ConfigError, match="more than 33,554,432 numbers"):
-        keras_file.image_size(path)
+        own.own_image_size(path)
 
 
 def test_a_model_that_fills_the_memory_is_refused_in_a_line(tmp_path, monkeypatch):
@@ -402,8 +403,8 @@ def test_a_model_that_fills_the_memory_is_refused_in_a_line(tmp_path, monkeypatc
 
     path = own_model(tmp_path / "m.keras", 8, lambda k, x: k.layers.GlobalMaxPooling2D()(x) * 1.0)
     monkeypatch.setattr("keras.Model.__call__", full)
-    model = keras_file.load_keras(path)
+    model = keras_file.load_keras_model(path)
     with pytest.raises(
-        ConfigError, match=r"m.keras' cannot answer a picture of \(8, 8, 3\): Unable to allocate"
+        ConfigError, match=r"m.keras' cannot answer an image of \(8, 8, 3\): Unable to allocate"
     ):
-        keras_file._kind_of_answers(path, model)
+        own_outputs._kind_of_answers(path, model)

@@ -7,7 +7,7 @@ from graft.recipes.codecs import hints
 from graft.recipes.codecs.texts import encode
 from graft.recipes.data.sentences import Sentence
 from graft.recipes.train.settings import FitSettings
-from graft.zoo import text
+from graft.zoo import vocabularies
 from graft.zoo.backbones import encoders
 from graft.zoo.heads import heads
 
@@ -17,7 +17,7 @@ PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "box", "a", "##s"]
 
 def encoded(*texts):
     sentences = [Sentence(t, "dog", str(i), group="dog") for i, t in enumerate(texts)]
-    tokenizer = text.word_piece(PIECES, lowercase=True)
+    tokenizer = vocabularies.word_piece_tokenizer(PIECES, lowercase=True)
     return encode(sentences, tokenizer, [HEAD], HEAD.labels, inputs=("token_ids",), max_length=16)
 
 
@@ -37,13 +37,13 @@ def test_unknown_tokens_are_counted_without_special_ones(texts, share):
 
 def test_bytes_have_no_unknown_tokens():
     pieces = {chr(c): i for i, c in enumerate(range(33, 127))}
-    tokenizer = text.byte_level_bpe(pieces, [], start=None, end=None, pad=None)
+    tokenizer = vocabularies.byte_level_tokenizer(pieces, [], start=None, end=None, pad=None)
     assert tokenizer.unknown_id is None
     assert tokenizer.unknown_share(tokenizer.encode(["ab"], 8)[0]) == 0.0
 
 
 def test_a_warning_names_the_script_and_encoders_that_read_it():
-    row = encoders.find("graft_mini_en")
+    row = encoders.find_encoder("graft_mini_en")
     (said,) = hints.unknown_tokens(
         {"training": encoded("مرحبا بالعالم", "red"), "unlabelled": encoded("a box")}, row
     )
@@ -57,10 +57,10 @@ def test_a_warning_names_the_script_and_encoders_that_read_it():
     )
     named = said.split("--backbone ")[1].split(" (")[0].split(", ")
     assert named, said
-    assert {encoders.find(name).multilingual for name in named} == {True}
+    assert {encoders.find_encoder(name).multilingual for name in named} == {True}
     assert "--backbone FOLDER" in said
     of_multi = hints.unknown_tokens(
-        {"training": encoded("你好")}, encoders.find("bert_base_multi")
+        {"training": encoded("你好")}, encoders.find_encoder("bert_base_multi")
     )[0]
     assert "bert_base_multi," not in of_multi.split("take")[1].replace(
         "distil_bert_base_multi,", ""

@@ -54,10 +54,10 @@ HEIGHT = {
 
 DEBT = {
     "against the arrows": 19,
-    "modules over 300 lines": 39,
-    "functions over 6 parameters": 19,
-    "untyped": 641,
-    "kinds told apart": 101,
+    "modules over 300 lines": 30,
+    "functions over 6 parameters": 18,
+    "untyped": 573,
+    "kinds told apart": 95,
     "circles": 5,
 }
 """What is not yet as it is planned. These numbers go down, never up."""

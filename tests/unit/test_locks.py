@@ -22,8 +22,8 @@ from graft.recipes.commands import bench
 from graft.recipes.feed.store import Store
 from graft.recipes.grid import jobs
 from graft.recipes.runs import run, workspace
-from graft.zoo import files, locks
 from graft.zoo.errors import ArtifactError, ConfigError
+from graft.zoo.files import flock, holders, leases, marks, staging, writing
 
 SETTINGS = {"overwrite": False, "resume": False}
 
@@ -50,8 +50,8 @@ def process():
 HOLDS = """
 import sys, time
 from pathlib import Path
-from graft.zoo import locks
-with locks.hold(Path(sys.argv[1])):
+from graft.zoo.files import leases
+with leases.hold_lease(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -64,14 +64,14 @@ def test_a_second_writer_is_told_who_the_first_is_until_it_has_gone(process, tmp
             ConfigError,
             match=rf"run' is being written by process {holder.pid} on .* since \d\d:\d\d: wait, or give another --out",
         ),
-        locks.hold(tmp_path / "run"),
+        leases.hold_lease(tmp_path / "run"),
     ):
         pass
-    with locks.hold(tmp_path / "another"):
+    with leases.hold_lease(tmp_path / "another"):
         pass
     holder.kill()
     holder.wait()
-    with locks.hold(tmp_path / "run"):
+    with leases.hold_lease(tmp_path / "run"):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -112,13 +112,13 @@ def test_the_lease_of_another_machine_holds_while_it_is_touched(tmp_path):
     file = tmp_path / ".run.lock"
     told(file)
     held = pytest.raises(ConfigError, match=r"process 1 on elsewhere since .*: wait")
-    with held, locks.hold(tmp_path / "run"):
+    with held, leases.hold_lease(tmp_path / "run"):
         pass
-    os.utime(file, (0, time.time() - 2 * locks.STALE_SECONDS))
-    with locks.hold(tmp_path / "run"):
+    os.utime(file, (0, time.time() - 2 * holders.STALE_SECONDS))
+    with leases.hold_lease(tmp_path / "run"):
         pass
-    told(file, boot=locks.machine())  # flock says that its process has ended
-    with locks.hold(tmp_path / "run"):
+    told(file, boot=flock.machine_id())  # flock says that its process has ended
+    with leases.hold_lease(tmp_path / "run"):
         pass
 
 
@@ -128,7 +128,7 @@ def test_the_lease_of_another_machine_holds_while_it_is_touched(tmp_path):
 )
 def test_a_damaged_lease_holds_nothing(content, tmp_path):
     (tmp_path / ".run.lock").write_text(content)
-    with locks.hold(tmp_path / "run"):
+    with leases.hold_lease(tmp_path / "run"):
         pass
 
 
@@ -178,12 +178,12 @@ def test_what_is_no_lease_is_never_written_to(put, tmp_path):
     victim = tmp_path / "thesis.txt"
     victim.write_text("what I wrote")
     put(tmp_path / ".run.lock", victim)
-    assert locks.holder_of(tmp_path / "run") is None
+    assert leases.find_holder(tmp_path / "run") is None
     refused = pytest.raises(ConfigError, match=r"\.run\.lock' is in the way: .*: move it away")
-    with refused, locks.hold(tmp_path / "run"):
+    with refused, leases.hold_lease(tmp_path / "run"):
         pass
     with pytest.raises(ConfigError, match="is in the way"):
-        locks.refuse_held(tmp_path / "run")
+        leases.refuse_held(tmp_path / "run")
     assert victim.read_text() == "what I wrote"
     assert os.path.lexists(tmp_path / ".run.lock")
     assert not (tmp_path / "nothing").exists()
@@ -203,7 +203,7 @@ def test_a_store_leaves_alone_what_is_no_lease(put, tmp_path):
 
 
 def test_a_store_waits_for_no_pipe(tmp_path):
-    for name in ("a/entry.json", f".part-{locks.machine()}-abcdefgh"):
+    for name in ("a/entry.json", f".part-{flock.machine_id()}-abcdefgh"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         os.mkfifo(tmp_path / name)
     store = Store(tmp_path)
@@ -217,7 +217,7 @@ def test_a_store_waits_for_no_pipe(tmp_path):
 
 def test_a_lease_that_a_link_has_replaced_is_not_followed(tmp_path):
     victim, file = tmp_path / "thesis.txt", tmp_path / ".run.lock"
-    with locks.hold(tmp_path / "run") as lease:
+    with leases.hold_lease(tmp_path / "run") as lease:
         file.rename(victim)  # which says what the lease says
         file.symlink_to(victim)
         assert lease.lost()
@@ -226,8 +226,8 @@ def test_a_lease_that_a_link_has_replaced_is_not_followed(tmp_path):
 
 
 def test_a_lease_is_touched_while_it_is_held(monkeypatch, tmp_path):
-    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.02)
-    with locks.hold(tmp_path / "run"):
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.02)
+    with leases.hold_lease(tmp_path / "run"):
         file = tmp_path / ".run.lock"
         os.utime(file, (0, 0))
         end = time.monotonic() + 5
@@ -258,7 +258,7 @@ def test_a_store_leaves_alone_what_another_process_writes_whatever_its_number(
             tmp_path
         )  # another process, here or in another container: it cannot tell by a number that ours lives
     assert store.find("k")
-    monkeypatch.setattr(locks, "machine", lambda: "another0")
+    monkeypatch.setattr(flock, "machine_id", lambda: "another0")
     with store.add("m") as (folder, _):
         monkeypatch.undo()
         Store(tmp_path)
@@ -294,7 +294,7 @@ def test_an_entry_is_taken_over_from_a_process_that_died(process, tmp_path):
 STAGES = """
 import os, signal, sys
 from pathlib import Path
-from graft.zoo import files
+from graft.zoo.files import staging
 target, place = Path(sys.argv[1]), sys.argv[2]
 replace, count = os.replace, 0
 def trap(*arguments):
@@ -305,7 +305,7 @@ def trap(*arguments):
         print("killed", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 os.replace = trap
-with files.staged_folder(target, overwrite=True) as folder:
+with staging.staged_folder(target, overwrite=True) as folder:
     (folder / "new").write_text("")
     if place == "writing":
         print("killed", flush=True)
@@ -320,15 +320,15 @@ def test_what_a_killed_process_left_is_swept_or_takes_its_place(place, kept, pro
     (target / "before").write_text("")
     process(STAGES, target, place).wait()
     assert len(list(tmp_path.glob(".export.*"))) == (1 if place == "writing" else 2)
-    files.sweep(target)
+    staging.sweep_unfinished(target)
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
     assert [path.name for path in target.iterdir()] == [kept]
 
 
 def test_a_folder_that_is_being_written_is_not_swept(tmp_path):
     target = tmp_path / "export"
-    with files.staged_folder(target) as folder:
-        files.sweep(target)
+    with staging.staged_folder(target) as folder:
+        staging.sweep_unfinished(target)
         assert folder.exists()
     assert target.exists()
 
@@ -336,7 +336,7 @@ def test_a_folder_that_is_being_written_is_not_swept(tmp_path):
 @pytest.mark.parametrize("name", [".export.original", ".export.bak", ".export.0123abcd"])
 def test_what_is_not_ours_is_not_swept(name, tmp_path):
     (tmp_path / name).mkdir()
-    files.sweep(tmp_path / "export")
+    staging.sweep_unfinished(tmp_path / "export")
     assert (tmp_path / name).exists()
 
 
@@ -421,14 +421,14 @@ def test_one_place_has_one_lease_whatever_links_lead_to_it(process, tmp_path):
     process(HOLDS, tmp_path / "link" / "run")
     with (
         pytest.raises(ConfigError, match="is being written by process"),
-        locks.hold(tmp_path / "runs" / "run"),
+        leases.hold_lease(tmp_path / "runs" / "run"),
     ):
         pass
     (tmp_path / "runs" / "run").mkdir()
     (tmp_path / "latest").symlink_to("runs/run")
     with (
         pytest.raises(ConfigError, match="latest' is being written by process"),
-        locks.hold(tmp_path / "latest"),
+        leases.hold_lease(tmp_path / "latest"),
     ):
         pass
 
@@ -436,9 +436,12 @@ def test_one_place_has_one_lease_whatever_links_lead_to_it(process, tmp_path):
 def test_the_clock_of_the_disk_decides_whether_another_machine_lives(monkeypatch, tmp_path):
     told(tmp_path / ".run.lock")
     real = time.time
-    monkeypatch.setattr(locks.time, "time", lambda: real() + 3600)
-    assert locks.holder_of(tmp_path / "run").host == "elsewhere"
-    with pytest.raises(ConfigError, match="process 1 on elsewhere"), locks.hold(tmp_path / "run"):
+    monkeypatch.setattr(flock.time, "time", lambda: real() + 3600)
+    assert leases.find_holder(tmp_path / "run").host == "elsewhere"
+    with (
+        pytest.raises(ConfigError, match="process 1 on elsewhere"),
+        leases.hold_lease(tmp_path / "run"),
+    ):
         pass
 
 
@@ -446,7 +449,10 @@ def test_a_lease_that_another_machine_is_just_making_is_waited_for(tmp_path):
     file = tmp_path / ".run.lock"
     file.touch()
     threading.Timer(0.1, told, [file]).start()
-    with pytest.raises(ConfigError, match="process 1 on elsewhere"), locks.hold(tmp_path / "run"):
+    with (
+        pytest.raises(ConfigError, match="process 1 on elsewhere"),
+        leases.hold_lease(tmp_path / "run"),
+    ):
         pass
 
 
@@ -463,7 +469,7 @@ def test_a_lease_that_another_machine_took_over_is_left_to_it(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".run.lock", ".run.part"], (
         "the other one works in it"
     )
-    assert locks.holder_of(out).host == "elsewhere"
+    assert leases.find_holder(out).host == "elsewhere"
 
 
 def _other_machine_makes(out):
@@ -505,9 +511,11 @@ def test_nothing_takes_a_place_whose_lease_is_lost(inside, tmp_path):
     target = out / inside if inside else out
 
     def stand_still():
-        with locks.hold(out):
+        with leases.hold_lease(out):
             staged = (
-                files.staged_file(target) if inside else files.staged_folder(target, overwrite=True)
+                staging.staged_file(target)
+                if inside
+                else staging.staged_folder(target, overwrite=True)
             )
             with staged as path:
                 path.touch()
@@ -522,8 +530,8 @@ def test_a_training_whose_lease_is_lost_ends_at_its_next_file(tmp_path):
     def stand_still():
         with workspace.workspace(tmp_path / "run", SETTINGS, "x") as folder:
             _other_machine_makes(tmp_path / "run")
-            files.write_text(tmp_path / "beside.json", "{}")  # of no lost place
-            files.write_text(folder / "checkpoint" / "state.json", "{}")
+            writing.write_text(tmp_path / "beside.json", "{}")  # of no lost place
+            writing.write_text(folder / "checkpoint" / "state.json", "{}")
             pytest.fail("it would train on for nothing")
 
     with pytest.raises(ConfigError, match="another machine"):
@@ -532,9 +540,9 @@ def test_a_training_whose_lease_is_lost_ends_at_its_next_file(tmp_path):
 
 
 def test_a_lost_lease_is_not_touched(monkeypatch, tmp_path):
-    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.02)
     file = tmp_path / ".run.lock"
-    with locks.hold(tmp_path / "run"):
+    with leases.hold_lease(tmp_path / "run"):
         told(file)
         os.utime(file, (0, 0))
         time.sleep(0.2)
@@ -542,14 +550,14 @@ def test_a_lost_lease_is_not_touched(monkeypatch, tmp_path):
 
 
 def test_looking_who_holds_a_place_takes_nothing(process, tmp_path):
-    locks.refuse_held(tmp_path / "run")
+    leases.refuse_held(tmp_path / "run")
     holder = process(HOLDS, tmp_path / "run")
-    assert locks.holder_of(tmp_path / "run").process == holder.pid
+    assert leases.find_holder(tmp_path / "run").process == holder.pid
     with pytest.raises(ConfigError, match=f"process {holder.pid} .*: wait, or give another --out"):
-        locks.refuse_held(tmp_path / "run")
+        leases.refuse_held(tmp_path / "run")
     holder.kill()
     holder.wait()
-    locks.refuse_held(tmp_path / "run")
+    leases.refuse_held(tmp_path / "run")
     assert (tmp_path / ".run.lock").exists()
 
 
@@ -567,24 +575,24 @@ def test_two_trainings_of_one_name_are_refused_before_anything_is_read(process, 
 
 
 def test_no_folder_stays_that_was_made_for_a_lease(tmp_path):
-    with locks.hold(tmp_path / "a" / "b" / "run"):
+    with leases.hold_lease(tmp_path / "a" / "b" / "run"):
         assert (tmp_path / "a" / "b").is_dir()
     assert not list(tmp_path.iterdir())
-    with locks.hold(tmp_path / "a" / "b" / "run"):
+    with leases.hold_lease(tmp_path / "a" / "b" / "run"):
         (tmp_path / "a" / "b" / "run").mkdir()
     assert (tmp_path / "a" / "b" / "run").is_dir()
 
 
 def test_a_folder_in_the_making_has_its_name_only_once_it_is_marked(monkeypatch, tmp_path):
     seen = []
-    lock = locks._lock
+    lock = flock.try_lock
     monkeypatch.setattr(
-        locks,
-        "_lock",
+        flock,
+        "try_lock",
         lambda *given: seen.extend(p.name for p in tmp_path.iterdir()) or lock(*given),
     )
-    with locks.marked(".part-", tmp_path) as folder:
-        assert not locks.abandoned(folder, locks.machine())
+    with marks.marked_folder(".part-", tmp_path) as folder:
+        assert not marks.is_abandoned(folder, flock.machine_id())
         assert folder.name.startswith(".part-")
     assert seen[0].startswith(".new-")
     assert not list(tmp_path.iterdir())
@@ -593,18 +601,23 @@ def test_a_folder_in_the_making_has_its_name_only_once_it_is_marked(monkeypatch,
 KILLED_EARLY = """
 import os, signal, sys
 from pathlib import Path
-from graft.zoo import locks
+from graft.zoo.files import marks
 def killed(*_):
     print("killed", flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 os.rename = killed
-with locks.marked(".part-", Path(sys.argv[1])):
+with marks.marked_folder(".part-", Path(sys.argv[1])):
     pass
 """
 
 
 @pytest.mark.parametrize(
-    "sweeps", [Store, lambda place: files.sweep(place / "run"), lambda place: _hold(place / "run")]
+    "sweeps",
+    [
+        Store,
+        lambda place: staging.sweep_unfinished(place / "run"),
+        lambda place: _hold(place / "run"),
+    ],
 )
 def test_a_folder_of_a_process_that_was_killed_before_it_named_it_is_swept(
     sweeps, process, tmp_path
@@ -613,18 +626,18 @@ def test_a_folder_of_a_process_that_was_killed_before_it_named_it_is_swept(
     (left,) = tmp_path.iterdir()
     sweeps(tmp_path)
     assert left.exists(), "it may be just made"
-    os.utime(left, (0, time.time() - 2 * locks.STALE_SECONDS))
+    os.utime(left, (0, time.time() - 2 * holders.STALE_SECONDS))
     sweeps(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def _hold(place):
-    with locks.hold(place):
+    with leases.hold_lease(place):
         pass
 
 
 def test_only_empty_folders_of_ours_that_nobody_holds_are_swept(tmp_path):
-    long_ago = (0, time.time() - 2 * locks.STALE_SECONDS)
+    long_ago = (0, time.time() - 2 * holders.STALE_SECONDS)
     (tmp_path / "elsewhere").mkdir()
     for name in (".new-mine", ".new-abcdefgh.d", ".new-abcd0000", ".new-abcd1111"):
         (tmp_path / name).mkdir()
@@ -635,11 +648,11 @@ def test_only_empty_folders_of_ours_that_nobody_holds_are_swept(tmp_path):
         os.utime(path, long_ago)
     before = sorted(tmp_path.iterdir())
     descriptor = os.open(tmp_path / ".new-abcd1111", os.O_RDONLY)
-    assert locks._lock(descriptor)
-    locks.sweep_new(tmp_path)
+    assert flock.try_lock(descriptor)
+    marks.sweep_unmarked(tmp_path)
     assert sorted(tmp_path.iterdir()) == before
     os.close(descriptor)
-    locks.sweep_new(tmp_path)
+    marks.sweep_unmarked(tmp_path)
     assert sorted(tmp_path.iterdir()) == [path for path in before if path.name != ".new-abcd1111"]
 
 
@@ -694,8 +707,8 @@ def test_an_export_that_was_killed_while_it_took_its_place_can_be_read(process, 
 
 def test_what_is_replaced_while_it_is_read_is_said(tmp_path):
     def replaced(error=None):
-        with files.unchanged(tmp_path / "run"):
-            with files.staged_folder(tmp_path / "run", overwrite=True):
+        with staging.unchanged_folder(tmp_path / "run"):
+            with staging.staged_folder(tmp_path / "run", overwrite=True):
                 pass
             if error:
                 raise error
@@ -708,7 +721,7 @@ def test_what_is_replaced_while_it_is_read_is_said(tmp_path):
             replaced(error)
     with pytest.raises(KeyboardInterrupt):
         replaced(KeyboardInterrupt())
-    with pytest.raises(ValueError, match="as it is"), files.unchanged(tmp_path / "run"):
+    with pytest.raises(ValueError, match="as it is"), staging.unchanged_folder(tmp_path / "run"):
         raise ValueError("as it is")
 
 
@@ -722,7 +735,7 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_one_before(monkeypatch, 
         replace(source, place)
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(KeyboardInterrupt), files.staged_folder(target, overwrite=True):
+    with pytest.raises(KeyboardInterrupt), staging.staged_folder(target, overwrite=True):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -732,7 +745,7 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_one_before(monkeypatch, 
 
 
 def _stage(out):
-    return files.staged_folder(out, overwrite=True)
+    return staging.staged_folder(out, overwrite=True)
 
 
 def _work(out):
@@ -889,7 +902,7 @@ def test_a_lease_that_another_machine_took_and_gave_back_is_lost(tmp_path):
     """Before, only one that it still held: a run that was complete was replaced by another's part
     of one.
     """
-    with locks.hold(tmp_path / "run") as lease:
+    with leases.hold_lease(tmp_path / "run") as lease:
         assert not lease.lost()
         (tmp_path / ".run.lock").unlink()
         assert lease.lost()
@@ -909,7 +922,7 @@ def test_a_folder_that_a_link_leads_to_is_replaced_where_it_is(tmp_path):
         assert (tmp_path / "x").is_symlink()
         assert (tmp_path / "large/x/run.json").read_text() == str(number)
     for number in range(3):
-        with files.staged_folder(tmp_path / "x", overwrite=True) as folder:
+        with staging.staged_folder(tmp_path / "x", overwrite=True) as folder:
             (folder / "a").write_text(str(number))
         assert (tmp_path / "large/x/a").read_text() == str(number)
     assert (tmp_path / "x").is_symlink()
@@ -924,7 +937,7 @@ def test_what_was_left_before_it_was_marked_is_swept(tmp_path):
     (full / "notes.txt").write_text("mine")
     for folder in (left, full):
         os.utime(folder, (1, 1))
-    with files.staged_folder(tmp_path / "run"):
+    with staging.staged_folder(tmp_path / "run"):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [young.name, full.name, "run"]
 
@@ -934,7 +947,7 @@ def test_a_link_to_a_file_stays_one(tmp_path):
     link = tmp_path / "report.html"
     link.symlink_to(tmp_path / "disk" / "report.html")
     for text in ("one", "two"):
-        files.write_text(link, text)
+        writing.write_text(link, text)
         assert link.is_symlink()
         assert (tmp_path / "disk" / "report.html").read_text() == text
     assert [file.name for file in (tmp_path / "disk").iterdir()] == ["report.html"]

@@ -10,7 +10,7 @@ from graft.recipes.codecs.images import Images
 from graft.recipes.report import figures, report, wording
 from graft.recipes.runs import run
 from graft.recipes.tasks import evaluation, head_evaluation
-from graft.zoo.files import json_text
+from graft.zoo.files.writing import format_json
 from graft.zoo.heads import heads
 from tests.unit.test_report import Page, facts
 
@@ -98,9 +98,9 @@ def test_json_for_people_is_json():
         3: {True: {}},
         "n": "",
     }
-    assert json.loads(json_text(content)) == json.loads(json.dumps(content))
-    assert '"a": [1, 2.5, null]' in json_text(content)
-    assert json_text({}) == "{}"
+    assert json.loads(format_json(content)) == json.loads(json.dumps(content))
+    assert '"a": [1, 2.5, null]' in format_json(content)
+    assert format_json({}) == "{}"
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,7 @@ def test_a_grey_picture_of_16_bits_is_the_same_in_every_format(tmp_path):
     values = np.linspace(0, 400, 64).reshape(8, 8).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
     (tmp_path / "a.pgm").write_bytes(b"P5\n8 8\n65535\n" + values.astype(">u2").tobytes())
-    decoded = [vision.decode(tmp_path / name, 8) for name in ("a.png", "a.pgm")]
+    decoded = [vision.decode_image(tmp_path / name, 8) for name in ("a.png", "a.pgm")]
     np.testing.assert_array_equal(*decoded)
     assert decoded[0].max() <= 2
 
@@ -193,4 +193,4 @@ def test_plain_pictures_look_like_nothing_and_are_left_out_first():
 
 def test_a_name_that_is_too_long_is_one_bad_picture(tmp_path):
     with pytest.raises(DataError, match="File name too long"):
-        vision.decode(tmp_path / ("x" * 300 + ".png"), 8)
+        vision.decode_image(tmp_path / ("x" * 300 + ".png"), 8)

@@ -7,8 +7,9 @@ from keras import layers
 
 from graft.export.convert import onnx as to_onnx
 from graft.recipes.commands import own_model
-from graft.zoo.backbones.own import Meaning, foreign_file, load_keras, load_own
+from graft.zoo.backbones.keras_file import describe_foreign_file, load_keras_model
 from graft.zoo.errors import ArtifactError, ConfigError, GraftError
+from graft.zoo.heads.own_outputs import Meaning, load_own_model
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (6, 16, 16, 3)).astype("float32")
@@ -46,11 +47,11 @@ def body(units, activation=None):
 def test_a_sequential_model_is_a_functional_one(saved):
     """Before, it had no structure of inputs: AttributeError."""
     path, model = saved(*body(3, "softmax"))
-    own = load_own(path, Meaning(ABC))
+    own = load_own_model(path, Meaning(ABC))
     assert (own.labels, own.kind) == (ABC, "single_label")
     np.testing.assert_allclose(own.model(PIXELS), model(PIXELS), atol=1e-6)
-    assert isinstance(load_keras(path), keras.Model)
-    assert not isinstance(load_keras(path), keras.Sequential)
+    assert isinstance(load_keras_model(path), keras.Model)
+    assert not isinstance(load_keras_model(path), keras.Sequential)
 
 
 def test_logits_are_asked_about_and_get_their_softmax(saved):
@@ -60,35 +61,35 @@ def test_logits_are_asked_about_and_get_their_softmax(saved):
         ConfigError,
         match=r"no softmax or sigmoid behind: say what the numbers are, --outputs logits",
     ):
-        load_own(path, Meaning(ABC))
-    own = load_own(path, Meaning(ABC, "logits"))
+        load_own_model(path, Meaning(ABC))
+    own = load_own_model(path, Meaning(ABC, "logits"))
     assert own.kind == "single_label"
     np.testing.assert_allclose(own.model(PIXELS), keras.ops.softmax(model(PIXELS)), atol=1e-6)
-    assert load_own(path, Meaning(ABC, "values")).kind == "regression"
-    assert load_own(path, Meaning(None, "values")).labels == ("value 1", "value 2", "value 3")
+    assert load_own_model(path, Meaning(ABC, "values")).kind == "regression"
+    assert load_own_model(path, Meaning(None, "values")).labels == ("value 1", "value 2", "value 3")
     path, _ = saved(*body(3, "softmax"))
     with pytest.raises(ConfigError, match="ends in a softmax: its outputs are no logits"):
-        load_own(path, Meaning(ABC, "logits"))
+        load_own_model(path, Meaning(ABC, "logits"))
     path, model = saved(*body(3), layers.Rescaling(9.0, 50.0))
     with pytest.raises(ConfigError, match="no probabilities: --outputs logits or values"):
-        load_own(path, Meaning(ABC, "probabilities"))
+        load_own_model(path, Meaning(ABC, "probabilities"))
 
 
 @pytest.mark.parametrize(("activation", "outputs"), [("sigmoid", None), (None, "logits")])
 def test_one_unit_and_two_labels(saved, activation, outputs):
     """Before, a logit of 8 was a probability of 8.0."""
     path, model = saved(*body(1, activation))
-    own = load_own(path, Meaning(("no", "yes"), outputs))
+    own = load_own_model(path, Meaning(("no", "yes"), outputs))
     second = (
         np.asarray(model(PIXELS)) if activation else np.asarray(keras.ops.sigmoid(model(PIXELS)))
     )
     assert (own.kind, own.labels) == ("single_label", ("no", "yes"))
     assert own.model.output.shape == (None, 2)
     np.testing.assert_allclose(own.model(PIXELS), np.hstack([1 - second, second]), atol=1e-6)
-    one = load_own(path, Meaning(("yes",), outputs))
+    one = load_own_model(path, Meaning(("yes",), outputs))
     assert one.kind == "multi_label"
     np.testing.assert_allclose(one.model(PIXELS), second, atol=1e-6)
-    sure = load_own(
+    sure = load_own_model(
         saved(
             *body(1, activation)[:-1],
             layers.Dense(1, activation, bias_initializer=keras.initializers.Constant(30)),
@@ -100,7 +101,7 @@ def test_one_unit_and_two_labels(saved, activation, outputs):
 
 def test_one_value_stays_one_value(saved):
     path, model = saved(*body(1))
-    own = load_own(path, Meaning())
+    own = load_own_model(path, Meaning())
     assert (own.kind, own.labels) == ("regression", ("value",))
     np.testing.assert_allclose(own.model(PIXELS), model(PIXELS), atol=1e-6)
 
@@ -112,19 +113,19 @@ def test_other_pixels_are_made_inside(saved, name, scale, offset):
     path, model = saved(
         layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(), layers.Dense(3, "softmax")
     )
-    own = load_own(path, Meaning(ABC, input_range=name))
+    own = load_own_model(path, Meaning(ABC, input_range=name))
     np.testing.assert_allclose(own.model(PIXELS), model(PIXELS * scale + offset), atol=1e-5)
 
 
 def test_whole_numbers_and_odd_shapes(saved):
     path, model = saved(*body(3, "softmax"), dtype="uint8")
-    own = load_own(path, Meaning(ABC))
+    own = load_own_model(path, Meaning(ABC))
     assert own.model.inputs[0].dtype == "float32"
     np.testing.assert_allclose(own.model(PIXELS), model(PIXELS.astype("uint8")), atol=1e-6)
     with pytest.raises(ConfigError, match="takes whole numbers"):
-        load_own(path, Meaning(ABC, input_range="0..1"))
+        load_own_model(path, Meaning(ABC, input_range="0..1"))
     path, model = saved(layers.GlobalAveragePooling2D(keepdims=True), layers.Dense(3, "softmax"))
-    assert load_own(path, Meaning(ABC)).model.output.shape == (None, 3)
+    assert load_own_model(path, Meaning(ABC)).model.output.shape == (None, 3)
 
 
 def alone(shape, layer):
@@ -153,7 +154,7 @@ def two_outputs():
             r"it answers \(16, 16, 3\)",
         ),
         (lambda: alone((None, None, 3), layers.GlobalAveragePooling2D()), "fix the size"),
-        (lambda: alone((16, 16, 1), layers.GlobalAveragePooling2D()), "for grey pictures"),
+        (lambda: alone((16, 16, 1), layers.GlobalAveragePooling2D()), "for grey images"),
         (lambda: alone((7,), layers.Dense(3)), r"its input is \(7,\)"),
         (
             lambda: keras.Sequential([layers.Flatten(), layers.Dense(3)]),
@@ -165,7 +166,7 @@ def two_outputs():
 def test_other_models_are_one_line(saved, make, message):
     path, _ = saved(make())
     with pytest.raises(GraftError, match=message):
-        load_own(path, Meaning(ABC))
+        load_own_model(path, Meaning(ABC))
 
 
 def test_classes_that_no_file_holds(saved):
@@ -188,10 +189,10 @@ def test_classes_that_no_file_holds(saved):
         ArtifactError,
         match=r"is a subclassed model: its class 'Subclassed'.*makes a functional model of it",
     ):
-        load_own(path, Meaning(ABC))
+        load_own_model(path, Meaning(ABC))
     path, _ = saved(Doubled(), layers.GlobalAveragePooling2D(), layers.Dense(3, "softmax"))
     with pytest.raises(ArtifactError, match="needs 'Doubled', a class or function of your own"):
-        load_own(path, Meaning(ABC))
+        load_own_model(path, Meaning(ABC))
 
 
 def test_labels_that_do_not_fit(saved):
@@ -199,19 +200,19 @@ def test_labels_that_do_not_fit(saved):
     with pytest.raises(
         ArtifactError, match="are missing: give --labels FILE, one label a line, 3 of them"
     ):
-        load_own(path, Meaning())
+        load_own_model(path, Meaning())
     with pytest.raises(ArtifactError, match="has 2 labels, but 3 outputs"):
-        load_own(path, Meaning(("a", "b")))
+        load_own_model(path, Meaning(("a", "b")))
     path, _ = saved(*body(1, "sigmoid"))
     with pytest.raises(ArtifactError, match="--labels NO,YES"):
-        load_own(path, Meaning())
+        load_own_model(path, Meaning())
 
 
 def test_files_of_other_programs():
-    assert "load_model('a.h5', compile=False).save('a.keras')" in foreign_file("x/a.h5")
-    assert "weights without a model" in foreign_file("a.weights.h5")
-    assert "PyTorch" in foreign_file("a.pth")
-    assert foreign_file("a.onnx") is None
+    assert "load_model('a.h5', compile=False).save('a.keras')" in describe_foreign_file("x/a.h5")
+    assert "weights without a model" in describe_foreign_file("a.weights.h5")
+    assert "PyTorch" in describe_foreign_file("a.pth")
+    assert describe_foreign_file("a.onnx") is None
 
 
 @pytest.mark.parametrize("recurrent", [layers.LSTM(4), layers.Bidirectional(layers.GRU(4))])

@@ -18,7 +18,7 @@ from graft.recipes.train.fit import train
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.errors import ArtifactError, ConfigError, DiskFull, TrainingError
-from graft.zoo.files import staged_file
+from graft.zoo.files.staging import staged_file
 from graft.zoo.graph.stack import backbone_of
 from tests.tiny import HEAD, builder, normalization, pictures
 

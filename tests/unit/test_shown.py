@@ -14,7 +14,7 @@ from graft.recipes.runs.predict_outputs import cells_of, table
 from graft.recipes.train.schedule import table as schedule_table
 from graft.zoo import terminal as progress
 from graft.zoo.errors import ArtifactError
-from graft.zoo.files import write_table
+from graft.zoo.files.writing import write_csv
 from graft.zoo.shown import csv_cell, csv_text, markdown, markdown_code, one_line, shown
 
 NASTY = "[red]\x1b[2J\x9bm\tx\ny\u202e\u2028\udcff"
@@ -61,7 +61,7 @@ def test_numbers_and_other_cells_stay(value):
 
 
 def test_tables_that_are_read_again_say_the_same(tmp_path):
-    write_table(tmp_path / "history.csv", [{"phase": "=evil()", "loss": -1.5, "=x_loss": 2.0}])
+    write_csv(tmp_path / "history.csv", [{"phase": "=evil()", "loss": -1.5, "=x_loss": 2.0}])
     assert (tmp_path / "history.csv").read_text().splitlines() == [
         "phase,loss,'=x_loss",
         "'=evil(),-1.5,2.0",
@@ -79,7 +79,7 @@ def test_tables_that_are_read_again_say_the_same(tmp_path):
         "cause": "",
         "test": -0.5,
     }
-    write_table(tmp_path / "bench.csv", [row])
+    write_csv(tmp_path / "bench.csv", [row])
     assert read_rows(tmp_path / "bench.csv") == [row | {"cause": None}]
 
 

@@ -380,7 +380,7 @@ def test_bad_pictures_stop_or_are_skipped_and_counted(tmp_path):
     (tmp_path / "b" / "2.png").write_bytes(b"nonsense")
     source = load(str(tmp_path))
     with pytest.raises(
-        DataError, match="a/1.png' is not a readable picture .* \\(and 1 more\\): mend or remove it"
+        DataError, match="a/1.png' is not a readable image .* \\(and 1 more\\): mend or remove it"
     ):
         decode_examples(source.splits["train"], source.labels, 8)
     images = decode_examples(source.splits["train"], source.labels, 8, skip_bad=True)

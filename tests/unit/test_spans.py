@@ -12,9 +12,9 @@ from graft.recipes.data.sentences import Sentence
 from graft.recipes.tasks.head_evaluation import figures_of, headline
 from graft.zoo.heads.heads import tags
 from graft.zoo.heads.spans import scores, spans
-from graft.zoo.text import word_piece
+from graft.zoo.vocabularies import word_piece_tokenizer
 
-WORDS = word_piece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "x"], lowercase=True)
+WORDS = word_piece_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "x"], lowercase=True)
 TAGS = ("O", "B-per", "I-per", "B-place", "I-place")
 
 

@@ -11,9 +11,10 @@ from graft.export.convert import graph
 from graft.export.export import Examples, export_model
 from graft.export.manifest import Description
 from graft.recipes.runs import run
-from graft.zoo.backbones.own import build_backbone, kind_of
+from graft.zoo.backbones.own import build_own_backbone
 from graft.zoo.errors import CheckFailed
 from graft.zoo.graph import state
+from graft.zoo.heads.own_outputs import kind_of_outputs
 from tests.tiny import pictures
 
 RNG = np.random.default_rng(0)
@@ -41,9 +42,9 @@ def test_a_backbone_of_ones_own_keeps_its_normalization(tmp_path):
     model = adapted()
     model.save(tmp_path / "own.keras")
     wanted = keras.Model(model.inputs[0], model.layers[-2].output)(PIXELS)
-    copy = build_backbone(tmp_path / "own.keras", "own")
+    copy = build_own_backbone(tmp_path / "own.keras", "own")
     np.testing.assert_allclose(copy(PIXELS), wanted, atol=1e-5)
-    fresh = build_backbone(tmp_path / "own.keras", "own", fresh=True)
+    fresh = build_own_backbone(tmp_path / "own.keras", "own", fresh=True)
     normalized = keras.Model(fresh.inputs[0], fresh.layers[1].output)(PIXELS)
     assert abs(float(np.mean(normalized))) < 0.1, (
         "random weights, but the pixels that it is made for"
@@ -63,7 +64,9 @@ def test_boundaries_that_come_with_the_configuration_stay():
     layer.adapt(PIXELS[..., :1].reshape(-1, 1))
     inputs = keras.Input((1,))
     model = keras.Model(inputs, layers.Dense(2)(layer(inputs)))
-    np.testing.assert_allclose(state.clone(model)(PIXELS[0, 0, :, :1]), model(PIXELS[0, 0, :, :1]))
+    np.testing.assert_allclose(
+        state.clone_model(model)(PIXELS[0, 0, :, :1]), model(PIXELS[0, 0, :, :1])
+    )
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
@@ -147,12 +150,15 @@ def test_a_run_says_nothing_that_its_file_does_not(tmp_path):
 def test_the_kind_of_a_model_is_read_from_its_graph(activation, units, kind):
     """Before, one sigmoid unit was a label whatever it said, and a logit of 8 a probability."""
     inputs = keras.Input((4,))
-    assert kind_of(keras.Model(inputs, layers.Dense(units, activation=activation)(inputs))) == kind
+    assert (
+        kind_of_outputs(keras.Model(inputs, layers.Dense(units, activation=activation)(inputs)))
+        == kind
+    )
     if activation:
         split = layers.Activation(activation)(layers.Dense(units)(inputs))
-        assert kind_of(keras.Model(inputs, layers.Reshape((units,))(split))) == kind
+        assert kind_of_outputs(keras.Model(inputs, layers.Reshape((units,))(split))) == kind
     nested = keras.Sequential([keras.Input((4,)), layers.Dense(units, activation=activation)])
-    assert kind_of(keras.Model(inputs, nested(inputs))) == kind
+    assert kind_of_outputs(keras.Model(inputs, nested(inputs))) == kind
 
 
 def test_what_went_wrong_in_a_training_is_said():

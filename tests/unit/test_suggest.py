@@ -29,7 +29,7 @@ def test_a_ranking_of_one_is_refused_before_the_data_is_read(nothing_downloaded)
 
 
 def test_two_backbones_on_the_machine_are_ranked(nothing_downloaded):
-    row = backbone_table.find("mobilenet_v2")
+    row = backbone_table.find_backbone("mobilenet_v2")
     (nothing_downloaded / row.download.file.format(size=224)).touch()
     assert {entry.name for entry in suggest.default_entries()} == {
         "mobilenet_v2",

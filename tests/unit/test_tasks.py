@@ -375,12 +375,13 @@ def test_the_loss_of_values_does_not_depend_on_their_unit():
 
 
 def test_what_is_shared_by_all_is_found_wherever_a_phase_begins():
-    from graft.zoo.graph.cuts import flatten, split, with_frozen_prefix
+    from graft.zoo.graph.cuts import split_at, with_frozen_prefix
+    from graft.zoo.graph.nodes import flatten
 
     model = stack(tiny_backbone(), [PLACE, GREY])
     pooled = model.get_layer("features").output
     assert shared_by_all(model) == (pooled,)
-    assert shared_by_all(split(model, [pooled])[1]) == ()
+    assert shared_by_all(split_at(model, [pooled])[1]) == ()
     assert len(shared_by_all(flatten(with_frozen_prefix(model, [pooled])))) == 1
-    (found,) = shared_by_all(split(model, [model.get_layer("block1_add").output])[1])
+    (found,) = shared_by_all(split_at(model, [model.get_layer("block1_add").output])[1])
     assert found.shape == pooled.shape

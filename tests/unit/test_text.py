@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graft.recipes.runs import text_session
-from graft.zoo import text
+from graft.zoo import text, vocabularies
 from graft.zoo.errors import WeightsError
 from graft.zoo.words import given_words
 from tests.conftest import WORDS
@@ -36,7 +36,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 @pytest.fixture(scope="module")
 def bert():
-    return text.word_piece(PIECES, lowercase=True)
+    return vocabularies.word_piece_tokenizer(PIECES, lowercase=True)
 
 
 def ids(tokenizer, *texts, max_length=64):
@@ -87,7 +87,7 @@ def test_a_word_without_a_piece_has_no_tag(bert):
 
 
 def test_a_file_of_hugging_face_loses_its_truncation_and_padding():
-    settings = json.loads(text.word_piece(PIECES, lowercase=True).json)
+    settings = json.loads(vocabularies.word_piece_tokenizer(PIECES, lowercase=True).json)
     settings["truncation"] = {
         "max_length": 4,
         "strategy": "LongestFirst",
@@ -104,9 +104,9 @@ def test_a_file_of_hugging_face_loses_its_truncation_and_padding():
     }
     special = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     settings["added_tokens"] = [{"id": 3, "content": "[SEP]", "special": True, **special}]
-    found = text.from_json(json.dumps(settings))
+    found = text.tokenizer_from_json(json.dumps(settings))
     assert ids(found, "red green [SEP] apple") == ids(
-        text.word_piece(PIECES, lowercase=True), "red green [SEP] apple"
+        vocabularies.word_piece_tokenizer(PIECES, lowercase=True), "red green [SEP] apple"
     )
     assert found.pad_id == 0
 
@@ -114,12 +114,12 @@ def test_a_file_of_hugging_face_loses_its_truncation_and_padding():
 @pytest.mark.parametrize("content", ["", "{}", '{"model": {"type": "Nothing"}}'])
 def test_other_files_are_refused(content):
     with pytest.raises(WeightsError, match="is no tokenizer of the Hugging Face format"):
-        text.from_json(content)
+        text.tokenizer_from_json(content)
 
 
 def test_a_vocabulary_without_special_tokens_is_refused():
     with pytest.raises(WeightsError, match=r"has no '\[CLS\]'"):
-        text.word_piece(["[PAD]", "[UNK]", "red"], lowercase=True)
+        vocabularies.word_piece_tokenizer(["[PAD]", "[UNK]", "red"], lowercase=True)
 
 
 @given(ANY_TEXT)
@@ -191,7 +191,7 @@ def test_byte_pairs_agree_with_keras_hub():
     ]
     merges = ["r e", "re d", "\u0120 red"]
     known = {piece: i for i, piece in enumerate(vocabulary)}
-    ours = text.byte_level_bpe(known, merges, start="<s>", end="</s>", pad="<pad>")
+    ours = vocabularies.byte_level_tokenizer(known, merges, start="<s>", end="</s>", pad="<pad>")
     theirs = keras_hub.models.RobertaTokenizer(vocabulary=known, merges=merges)
     for given_text in ("red red", "re d", "apple", "\u00e9 red"):
         assert ids(ours, given_text) == [[0, *np.asarray(theirs(given_text)).tolist(), 2]]
@@ -221,7 +221,7 @@ def test_unigrams_agree_with_keras_hub():
         unk_piece="[UNK]",
         minloglevel=2,
     )
-    ours = text.sentencepiece_unigram(
+    ours = vocabularies.unigram_tokenizer(
         model.getvalue(), start="[CLS]", end="[SEP]", pad="[PAD]", tail=("[MASK]",)
     )
     theirs = keras_hub.models.DebertaV3Tokenizer(proto=model.getvalue())
@@ -235,7 +235,9 @@ def test_unigrams_agree_with_keras_hub():
             given_text
         )
     with pytest.raises(WeightsError, match="cannot be read"):
-        text.sentencepiece_unigram(b"nothing of the kind", start="[CLS]", end="[SEP]", pad="[PAD]")
+        vocabularies.unigram_tokenizer(
+            b"nothing of the kind", start="[CLS]", end="[SEP]", pad="[PAD]"
+        )
 
 
 def test_xlm_roberta_counts_other_special_tokens():
@@ -254,7 +256,7 @@ def test_xlm_roberta_counts_other_special_tokens():
         eos_id=2,
         minloglevel=2,
     )
-    ours = text.sentencepiece_unigram(
+    ours = vocabularies.unigram_tokenizer(
         model.getvalue(),
         start="<s>",
         end="</s>",

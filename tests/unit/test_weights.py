@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 from graft.zoo.backbones import weights
-from graft.zoo.backbones.build import build
-from graft.zoo.backbones.table import find
-from graft.zoo.backbones.weights import describe, load, resolve, sha256
+from graft.zoo.backbones.build import build_backbone
+from graft.zoo.backbones.table import find_backbone
+from graft.zoo.backbones.weight_files import load_weights
+from graft.zoo.backbones.weights import describe_weights, file_sha256, resolve_weights
 from graft.zoo.errors import GraftError, WeightsError
 
-ROW = find("mobilenet_0.25")
+ROW = find_backbone("mobilenet_0.25")
 
 
 def scrambled(model, seed):
@@ -34,12 +35,12 @@ def scrambled(model, seed):
 
 @pytest.fixture(scope="module")
 def backbone():
-    return scrambled(build(ROW, image_size=32, weights="none"), 0)
+    return scrambled(build_backbone(ROW, image_size=32, weights="none"), 0)
 
 
 @pytest.fixture(scope="module")
 def other_backbone():
-    return build(ROW, image_size=32, weights="none")
+    return build_backbone(ROW, image_size=32, weights="none")
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def with_a_classifier(backbone):
 
 
 def test_build_with_a_path(backbone, weights_file):
-    assert same(build(ROW, image_size=48, weights=str(weights_file)), backbone)
+    assert same(build_backbone(ROW, image_size=48, weights=str(weights_file)), backbone)
 
 
 @pytest.mark.parametrize("around", [with_a_classifier, in_a_model])
@@ -114,7 +115,7 @@ def test_a_model_around_the_backbone(backbone, blank, tmp_path, around, name):
         # what was frozen.
         assert "does not fit backbone 'mobilenet_0.25'" in refusal(blank, path)
     else:
-        load(blank, ROW, path)
+        load_weights(blank, ROW, path)
         assert same(blank, backbone)
 
 
@@ -127,14 +128,14 @@ def test_a_file_of_keras_applications_with_its_top(blank, tmp_path, name):
     )
     path = tmp_path / name
     model.save_weights(path) if name == "top.weights.h5" else model.save(path)
-    load(blank, ROW, path)
+    load_weights(blank, ROW, path)
     assert len(blank.weights) == len(model.weights) - 2
     for variable, other in zip(blank.weights, model.weights, strict=False):
         np.testing.assert_array_equal(variable, other)
 
 
 def test_float16_numbers_are_cast(backbone, blank, weights_file, tmp_path):
-    load(blank, ROW, altered(weights_file, tmp_path / "half.weights.h5", as_float16))
+    load_weights(blank, ROW, altered(weights_file, tmp_path / "half.weights.h5", as_float16))
     for variable, other in zip(blank.weights, backbone.weights, strict=True):
         assert variable.dtype == "float32"
         np.testing.assert_array_equal(
@@ -148,7 +149,7 @@ def test_float16_numbers_are_cast(backbone, blank, weights_file, tmp_path):
 
 def complaint(row, spec) -> str:
     with pytest.raises(WeightsError) as caught:
-        build(row, image_size=32, weights=str(spec))
+        build_backbone(row, image_size=32, weights=str(spec))
     assert isinstance(caught.value, GraftError)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -158,7 +159,7 @@ def refusal(model, path) -> str:
     """What `load` says; `model` keeps its numbers."""
     before = [np.array(variable) for variable in model.weights]
     with pytest.raises(WeightsError) as caught:
-        load(model, ROW, path)
+        load_weights(model, ROW, path)
     assert all(
         np.array_equal(value, variable)
         for value, variable in zip(before, model.weights, strict=True)
@@ -167,7 +168,7 @@ def refusal(model, path) -> str:
 
 
 def test_another_architecture_names_the_first_layer_and_both_shapes(weights_file):
-    text = complaint(find("mobilenet_v2_0.35"), weights_file)
+    text = complaint(find_backbone("mobilenet_v2_0.35"), weights_file)
     assert "does not fit backbone 'mobilenet_v2_0.35'" in text
     assert (
         "layer 'Conv1' has shape (3, 3, 3, 16), in the file (called 'conv1' there) shape (3, 3, 3, "
@@ -176,7 +177,7 @@ def test_another_architecture_names_the_first_layer_and_both_shapes(weights_file
 
 
 def test_another_width_names_the_first_layer_and_both_shapes(weights_file):
-    text = complaint(find("mobilenet_0.5"), weights_file)
+    text = complaint(find_backbone("mobilenet_0.5"), weights_file)
     assert "layer 'conv1' has shape (3, 3, 3, 16), in the file shape (3, 3, 3, 8)" in text
 
 
@@ -259,14 +260,14 @@ def test_a_missing_file_and_a_folder(tmp_path):
 
 
 def test_none():
-    assert resolve(ROW, "none") is None
-    assert describe(ROW, "none") == {"spec": "none", "file": None, "sha256": None}
+    assert resolve_weights(ROW, "none") is None
+    assert describe_weights(ROW, "none") == {"spec": "none", "file": None, "sha256": None}
 
 
 def test_describe_names_file_and_hash(weights_file):
     digest = hashlib.sha256(weights_file.read_bytes()).hexdigest()
-    assert sha256(weights_file) == digest
-    assert describe(ROW, str(weights_file)) == {
+    assert file_sha256(weights_file) == digest
+    assert describe_weights(ROW, str(weights_file)) == {
         "spec": str(weights_file),
         "file": str(weights_file),
         "sha256": digest,
@@ -275,14 +276,14 @@ def test_describe_names_file_and_hash(weights_file):
 
 def test_bundled(backbone, weights_file, tmp_path, monkeypatch):
     row = replace(ROW, weights=("bundled", "imagenet", "none"))
-    monkeypatch.setattr(weights, "BUNDLED", tmp_path)
+    monkeypatch.setattr(weights, "BUNDLED_FOLDER", tmp_path)
     assert "this installation is incomplete" in complaint(row, "bundled")
     shutil.copy(weights_file, tmp_path / "mobilenet_0.25.weights.h5")
-    assert same(build(row, image_size=32, weights="bundled"), backbone)
+    assert same(build_backbone(row, image_size=32, weights="bundled"), backbone)
 
 
 def test_a_row_without_bundled_weights_names_those_that_have_them():
-    text = complaint(find("vgg16"), "bundled")
+    text = complaint(find_backbone("vgg16"), "bundled")
     assert "'vgg16' has no weights 'bundled' (these have: mobilenet_v2_0.35)" in text
 
 
@@ -338,13 +339,15 @@ def test_a_download_is_cached_and_prints_nothing_to_stdout(backbone, weights_fil
     body = weights_file.read_bytes()
     with serving(body) as (url, asked):
         row = at(url, hashlib.md5(body).hexdigest())
-        first = resolve(row, "imagenet")
+        first = resolve_weights(row, "imagenet")
         assert asked == ["/weights_224.h5"]
-        assert first == resolve(row, "imagenet") == cache / "mobilenet_2_5_224_tf_no_top.h5"
+        assert first == resolve_weights(row, "imagenet") == cache / "mobilenet_2_5_224_tf_no_top.h5"
         assert len(asked) == 1
     assert [path.name for path in cache.iterdir()] == ["mobilenet_2_5_224_tf_no_top.h5"]
     assert capsys.readouterr().out == ""
-    assert same(build(row, image_size=32), backbone)  # the server is gone: the cache answers
+    assert same(
+        build_backbone(row, image_size=32), backbone
+    )  # the server is gone: the cache answers
 
 
 def test_the_image_size_chooses_the_file(cache):
@@ -352,9 +355,12 @@ def test_the_image_size_chooses_the_file(cache):
     for size in (160, 224):
         (cache / f"mobilenet_2_5_{size}_tf_no_top.h5").touch()
         (cache / f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.4_{size}_no_top.h5").touch()
-    chosen = [resolve(ROW, "imagenet", image_size=size).name for size in (160, 150, None)]
+    chosen = [resolve_weights(ROW, "imagenet", image_size=size).name for size in (160, 150, None)]
     assert [name.split("_")[3] for name in chosen] == ["160", "224", "224"]
-    assert "1.4_224" in resolve(find("mobilenet_v2_1.4"), "imagenet", image_size=160).name
+    assert (
+        "1.4_224"
+        in resolve_weights(find_backbone("mobilenet_v2_1.4"), "imagenet", image_size=160).name
+    )
 
 
 def test_no_network_and_nothing_cached(cache):
@@ -374,7 +380,7 @@ def test_no_network_and_nothing_cached(cache):
 
 
 def test_a_server_that_says_nothing(cache, monkeypatch):
-    monkeypatch.setattr(weights, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(weights, "DOWNLOAD_TIMEOUT_SECONDS", 0.2)
     start = time.monotonic()
     with serving(b"late", silent=2.0) as (url, _):
         assert "timed out" in complaint(at(url), "imagenet")

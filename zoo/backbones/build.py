@@ -6,34 +6,40 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graft.zoo.backbones.table import OWN, Backbone, Preprocessing
-from graft.zoo.errors import ConfigError
-from graft.zoo.graph.state import clone
+from graft.zoo.backbones.table import OWN_FAMILY, Backbone, Preprocessing
+from graft.zoo.backbones.weight_files import load_weights
+from graft.zoo.backbones.weights import resolve_weights
+from graft.zoo.errors import ConfigError, WeightsError
+from graft.zoo.graph.nodes import flatten
+from graft.zoo.graph.state import clone_model
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["build", "preprocess"]
+__all__ = ["build_backbone", "preprocess_image"]
 
 RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_STDDEV = (0.229, 0.224, 0.225)
 """Of the ImageNet training set, pixels scaled to [0, 1]."""
-
 BGR_MEAN = (103.939, 116.779, 123.68)
 """Of the ImageNet training set, pixels in [0, 255], blue first: what the Caffe models subtract."""
 
 
-def build(
+def build_backbone(
     row: Backbone, *, image_size: int | None = None, weights: str = "imagenet"
 ) -> "keras.Model":
-    """A flat functional model called `row.name`: pixels -> preprocessing -> backbone, without
-    pooling and classifier.
+    """Build a backbone with its preprocessing inside, without pooling and classifier.
 
-    Input `image`: float32 `(batch, image_size, image_size, 3)`, RGB, 0 to 255. Output: the last
-        feature map,
-    `(batch, height, width, row.feature_dim)`. `image_size` None means `row.image_size`. `weights`
-    is a SPEC of `zoo.backbones.weights`: "imagenet", "none", "bundled" or a path. The graph is the
-    same for all of them.
+    Args:
+        row: of the catalogue.
+        image_size: height and width in pixels; None: `row.image_size`.
+        weights: a SPEC of `zoo.backbones.weights`: "imagenet", "none", "bundled" or a path. The
+            graph is the same for all of them.
+
+    Returns:
+        A flat functional model called `row.name`. Its input `image` is float32
+        `(batch, image_size, image_size, 3)`, RGB, 0 to 255; its output is the last feature map,
+        `(batch, height, width, row.feature_dim)`.
 
     Raises:
         ConfigError: `image_size` is below `row.min_image_size` or no whole number, or Keras is set
@@ -41,18 +47,14 @@ def build(
         WeightsError: the weights cannot be had or belong to another architecture.
     """
     size = _checked_size(row, image_size)
-    from graft.zoo.backbones.weights import load, resolve
-
     # Before Keras is imported and the graph built: a missing file answers at once.
-    path = resolve(row, weights, image_size=size)
-    if row.family == OWN:
-        from graft.zoo.backbones.own import build_backbone
+    path = resolve_weights(row, weights, image_size=size)
+    if row.family == OWN_FAMILY:
+        from graft.zoo.backbones.own import build_own_backbone
 
-        return build_backbone(Path(row.target), row.name, fresh=path is None)
+        return build_own_backbone(Path(row.target), row.name, fresh=path is None)
 
     import keras
-
-    from graft.zoo.graph.cuts import flatten
 
     if keras.config.image_data_format() != "channels_last":
         raise ConfigError(
@@ -62,7 +64,7 @@ def build(
     pixels = (
         _before_efficientnet(image)
         if row.family == "efficientnet"
-        else preprocess(image, row.preprocessing)
+        else preprocess_image(image, row.preprocessing)
     )
     function = getattr(keras.applications, row.target.partition(":")[2])
     # Never weights="imagenet" here: EfficientNet would build another graph. The name stays Keras's
@@ -75,7 +77,7 @@ def build(
         **dict(row.arguments),
     )
     if path is not None:
-        load(model, row, path)
+        load_weights(model, row, path)
     if row.family == "efficientnet":
         _normalize_like_imagenet(model, row, path)
     model = keras.Model(image, model.output, name=row.name)
@@ -84,15 +86,21 @@ def build(
         return model
     # The layers also remember the graph before flatten, and get_layer(...).output would answer from
     # that one.
-    return clone(flat)
+    return clone_model(flat)
 
 
-def preprocess(image: "keras.KerasTensor", mode: Preprocessing) -> "keras.KerasTensor":
-    """Pixels `(batch, h, w, 3)`, RGB, 0 to 255 -> what Keras's `preprocess_input` of that `mode`
-    gives.
+def preprocess_image(image: "keras.KerasTensor", mode: Preprocessing) -> "keras.KerasTensor":
+    """What Keras's `preprocess_input` of a mode gives, as a graph.
 
     Nothing random, and only what every export format has: a gather over the channels, a product and
     a sum. It computes in float32 under mixed precision too, so that only its result is rounded.
+
+    Args:
+        image: pixels `(batch, height, width, 3)`, RGB, 0 to 255.
+        mode: of the backbone.
+
+    Returns:
+        What the backbone takes, of the same shape.
     """
     import keras
 
@@ -120,9 +128,9 @@ def _checked_size(row: Backbone, image_size: int | None) -> int:
         return row.image_size
     if isinstance(image_size, bool) or not isinstance(image_size, int):
         raise ConfigError(f"the image size is a whole number of pixels, not {image_size!r}")
-    if row.family == OWN and image_size != row.image_size:
+    if row.family == OWN_FAMILY and image_size != row.image_size:
         raise ConfigError(
-            f"'{row.target}' takes pictures of {row.image_size} pixels, not {image_size}: leave "
+            f"'{row.target}' takes images of {row.image_size} pixels, not {image_size}: leave "
             "--image-size"
         )
     if image_size < row.min_image_size:
@@ -157,8 +165,6 @@ def _normalize_like_imagenet(model: "keras.Model", row: Backbone, path: Path | N
     import keras
     import numpy as np
 
-    from graft.zoo.errors import WeightsError
-
     layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
     if path is None:
         layer.adapt_mean.assign(RGB_MEAN)
@@ -167,7 +173,6 @@ def _normalize_like_imagenet(model: "keras.Model", row: Backbone, path: Path | N
     elif not np.allclose(layer.adapt_mean, RGB_MEAN, atol=1e-3):
         raise WeightsError(
             f"'{path}' holds an EfficientNet with a normalization of its own (mean "
-            f"{np.asarray(layer.adapt_mean)}, "
-            f"ImageNet's is {RGB_MEAN}): give weights that started from ImageNet, or its .keras "
-            "file as --backbone"
+            f"{np.asarray(layer.adapt_mean)}, ImageNet's is {RGB_MEAN}): give weights that started "
+            "from ImageNet, or its .keras file as --backbone"
         )

@@ -9,23 +9,30 @@ import numpy as np
 
 from graft.zoo.errors import ConfigError
 from graft.zoo.graph.blocks import Block
-from graft.zoo.graph.state import derive
+from graft.zoo.graph.state import refresh_derived_state
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["RANK", "add_lora", "freeze_but", "lora_layers", "merged_weights", "reset"]
+__all__ = [
+    "LORA_RANK",
+    "add_lora",
+    "freeze_all_but",
+    "lora_layers",
+    "merged_weights",
+    "reset_adapters",
+]
 
-RANK = 8
+LORA_RANK = 8
 """Of the additions."""
 
-TARGETS = ("query", "value")
+LORA_TARGETS = ("query", "value")
 """The projections of attention that get one (Hu et al. 2021, section 7.1); KerasHub's names of them
 begin so.
 """
 
 
-def add_lora(model: "keras.Model", rank: int = RANK) -> None:
+def add_lora(model: "keras.Model", rank: int = LORA_RANK) -> None:
     """Give every projection to queries and values in `model` a low-rank addition, zero at first.
 
     Raises:
@@ -34,7 +41,7 @@ def add_lora(model: "keras.Model", rank: int = RANK) -> None:
     chosen = [
         layer
         for layer in model._flatten_layers(recursive=True)
-        if hasattr(layer, "enable_lora") and layer.name.lstrip("_").startswith(TARGETS)
+        if hasattr(layer, "enable_lora") and layer.name.lstrip("_").startswith(LORA_TARGETS)
     ]
     if not chosen:
         raise ConfigError(
@@ -54,7 +61,7 @@ def lora_layers(model: "keras.Model") -> list["keras.layers.Layer"]:
     ]
 
 
-def freeze_but(blocks: Sequence[Block], adapt: Literal["weights", "bias", "lora"]) -> None:
+def freeze_all_but(blocks: Sequence[Block], adapt: Literal["weights", "bias", "lora"]) -> None:
     """Of what trains in `blocks`, freeze all but the vectors ("bias") or the additions ("lora").
     Call `freeze` before.
     """
@@ -82,16 +89,19 @@ def merged_weights(model: "keras.Model") -> list[np.ndarray]:
     return merged
 
 
-def reset(model: "keras.Model", weights: Sequence[np.ndarray]) -> None:
-    """Set `model` to `weights`, those of the same model without additions, and the additions to new
-    random ones.
+def reset_adapters(model: "keras.Model", weights: Sequence[np.ndarray]) -> None:
+    """Set a model to weights of the same model without additions, and the additions anew.
+
+    Args:
+        model: with additions.
+        weights: in the order of `merged_weights`.
     """
     import keras
 
     own = [variable for variable in model.weights if "lora" not in variable.name]
     for variable, value in zip(own, weights, strict=True):
         variable.assign(value)
-    derive(model)
+    refresh_derived_state(model)
     for layer in lora_layers(model):
         layer.lora_kernel_a.assign(keras.initializers.HeUniform()(layer.lora_kernel_a.shape))
         layer.lora_kernel_b.assign(np.zeros(layer.lora_kernel_b.shape, np.float32))

@@ -17,26 +17,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from graft.zoo.errors import ConfigError
-from graft.zoo.graph.cuts import (
-    cuts_with_positions,
-    functional,
-    has_weights,
-    input_dependent,
-    is_layer,
-    nodes_of,
-)
+from graft.zoo.graph.cuts import cuts_with_positions
+from graft.zoo.graph.nodes import as_functional, has_weights, input_dependent, is_layer, nodes_of
 
 if TYPE_CHECKING:
     import keras
+    from keras.src.ops.node import Node
 
-__all__ = ["Block", "count_trained", "find_blocks", "freeze"]
+__all__ = ["Block", "count_trained", "find_blocks", "freeze_blocks"]
 
-LEAST_MERGES = 4
+MIN_MERGES = 4
 """With fewer merge cuts than this the blocks would be too coarse for a schedule; weighted layers
 are used instead.
 """
 
-NORMALIZATIONS = (
+NORMALIZATION_LAYERS = (
     "BatchNormalization",
     "GroupNormalization",
     "LayerNormalization",
@@ -72,14 +67,19 @@ class Block:
 
 
 def find_blocks(backbone: "keras.Model") -> tuple[Block, ...]:
-    """The blocks of a flat functional model, from input to output; every weight belongs to exactly
-    one.
+    """Find the blocks of a backbone.
+
+    Args:
+        backbone: a flat functional model.
+
+    Returns:
+        Its blocks from input to output; every weight belongs to exactly one.
 
     Raises:
         ConfigError: `backbone` holds nested models (call `flatten` first) or is not functional.
     """
-    if functional(backbone) is None or any(
-        functional(operation) for operation in backbone.operations
+    if as_functional(backbone) is None or any(
+        as_functional(operation) for operation in backbone.operations
     ):
         raise ConfigError(
             f"the model '{backbone.name}' holds nested models: pass it through flatten() first"
@@ -103,8 +103,14 @@ def find_blocks(backbone: "keras.Model") -> tuple[Block, ...]:
 
 
 def count_trained(blocks: Sequence[Block], train: int | float | Literal["head", "all"]) -> int:
-    """How many blocks from the top `train` means: "head" 0, "all" every one, a number itself, a
-    fraction its share.
+    """How many blocks, counted from the top, a phase trains.
+
+    Args:
+        blocks: of the backbone.
+        train: "head" for none, "all" for every one, a number of blocks, or a fraction of them.
+
+    Returns:
+        0 to `len(blocks)`; of a fraction at least 1.
 
     Raises:
         ConfigError: a number outside 0 to `len(blocks)`, a fraction outside (0, 1), another word.
@@ -119,23 +125,27 @@ def count_trained(blocks: Sequence[Block], train: int | float | Literal["head", 
         return train
     raise ConfigError(
         f"cannot train {train!r} of {len(blocks)} blocks: expected 'head', 'all', a number from 0 "
-        f"to {len(blocks)}, "
-        "or a fraction between 0 and 1"
+        f"to {len(blocks)}, or a fraction between 0 and 1"
     )
 
 
-def freeze(
+def freeze_blocks(
     model: "keras.Model",
     blocks: Sequence[Block],
     trained: int,
     batch_norm: Literal["inference", "train"] = "inference",
 ) -> None:
-    """Train the top `trained` of `blocks` and all that is not in a block (the heads); freeze the
-    rest.
+    """Train the top blocks and all that is not in a block (the heads); freeze the rest.
 
-    `batch_norm="inference"` also freezes every BatchNormalization inside the trained blocks:
-    statistics, scale and offset. Whatever was frozen or thawed before does not matter. Compile
-    again afterwards: Keras fixes the set of trained variables in `compile`.
+    Whatever was frozen or thawed before does not matter. Compile again afterwards: Keras fixes the
+    set of trained variables in `compile`.
+
+    Args:
+        model: what holds the blocks.
+        blocks: of its backbone, from input to output.
+        trained: how many of them train, counted from the top.
+        batch_norm: "inference" also freezes every BatchNormalization inside the trained blocks,
+            statistics, scale and offset; "train" trains them.
     """
     # Keras ignores an assignment that changes nothing, so a parent that is already "trainable"
     # would not pass the value on to its children. Each layer is therefore set to the opposite
@@ -164,11 +174,7 @@ def freeze(
         )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The graph
-
-
-def _block_ends(model, nodes) -> list[int]:
+def _block_ends(model: "keras.Model", nodes: "Sequence[Node]") -> list[int]:
     """Positions in `nodes` after which a block ends, the last one included, before light blocks are
     merged.
     """
@@ -176,13 +182,13 @@ def _block_ends(model, nodes) -> list[int]:
     for width in (1, 2):
         cuts = cuts_with_positions(model, width)
         ends = [position for position, _ in cuts if _closes_a_merge(nodes[position], computed)]
-        if len(ends) + _closes_a_merge(nodes[-1], computed) >= LEAST_MERGES:
+        if len(ends) + _closes_a_merge(nodes[-1], computed) >= MIN_MERGES:
             return [*ends, len(nodes) - 1]
     single = {position for position, _ in cuts_with_positions(model, 1)}
     return [*sorted(p for p in single if _has_kernel(nodes[p + 1].operation)), len(nodes) - 1]
 
 
-def _closes_a_merge(node, computed: set[int]) -> bool:
+def _closes_a_merge(node: "Node", computed: set[int]) -> bool:
     """An attention layer, or a call that joins two or more computed tensors; a Multiply is a gate,
     not a merge.
     """
@@ -196,12 +202,12 @@ def _closes_a_merge(node, computed: set[int]) -> bool:
     return len(joined) >= 2 and type(operation).__name__ != "Multiply"
 
 
-def _has_kernel(operation) -> bool:
+def _has_kernel(operation: "keras.Operation") -> bool:
     """Whether the operation holds weights that are not a normalization's."""
-    return has_weights(operation) and type(operation).__name__ not in NORMALIZATIONS
+    return has_weights(operation) and type(operation).__name__ not in NORMALIZATION_LAYERS
 
 
-def _merge_light_runs(nodes, ends: list[int]) -> list[int]:
+def _merge_light_runs(nodes: "Sequence[Node]", ends: list[int]) -> list[int]:
     """Drop the ends of runs that hold no weights, and the end before a run that holds normalization
     only.
     """
@@ -217,7 +223,7 @@ def _merge_light_runs(nodes, ends: list[int]) -> list[int]:
     return kept
 
 
-def _merge_shared_runs(nodes, ends: list[int]) -> list[int]:
+def _merge_shared_runs(nodes: "Sequence[Node]", ends: list[int]) -> list[int]:
     """Drop every end that lies between two uses of the same weight."""
     uses: dict[int, list[int]] = defaultdict(list)
     for position, node in enumerate(nodes):

@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["clone", "derive", "set_weights"]
+__all__ = ["clone_model", "refresh_derived_state", "set_weights"]
 
 
 def set_weights(model: "keras.Model", values: Sequence[np.ndarray]) -> None:
@@ -22,10 +22,10 @@ def set_weights(model: "keras.Model", values: Sequence[np.ndarray]) -> None:
     follows from them.
     """
     model.set_weights(values)
-    derive(model)
+    refresh_derived_state(model)
 
 
-def derive(model: "keras.Model") -> None:
+def refresh_derived_state(model: "keras.Model") -> None:
     """Let each layer of `model` compute anew what it derives from its variables.
 
     Functions that were traced before keep the constants of then: derive before tracing.
@@ -36,17 +36,24 @@ def derive(model: "keras.Model") -> None:
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()
         elif _loads_its_own_way(layer):
-            store: dict = {}
+            store: dict[str, object] = {}
             layer.save_own_variables(store)
             layer.load_own_variables(store)
 
 
-def clone(model: "keras.Model", inputs=None, fresh: bool = False) -> "keras.Model":
-    """A copy of a functional `model` with weights of its own, those of `model`; `inputs` takes the
-    place of its inputs.
+def clone_model(
+    model: "keras.Model", inputs: "keras.KerasTensor | None" = None, fresh: bool = False
+) -> "keras.Model":
+    """Copy a functional model.
 
-    With `fresh` the weights are new random ones, but preprocessing that was adapted to data
-    (`Normalization`) is kept: it is part of what the model expects to be fed.
+    Args:
+        model: what is copied.
+        inputs: what takes the place of its inputs; None: new ones.
+        fresh: whether the weights are new random ones, not those of `model`. Preprocessing that was
+            adapted to data (`Normalization`) is kept: it is part of what the model expects.
+
+    Returns:
+        A model with weights of its own.
     """
     import keras
 
@@ -58,11 +65,11 @@ def clone(model: "keras.Model", inputs=None, fresh: bool = False) -> "keras.Mode
         if hasattr(old, "adapt") and old.variables:
             for variable, value in zip(new.variables, old.variables, strict=True):
                 variable.assign(value)
-    derive(copy)
+    refresh_derived_state(copy)
     return copy
 
 
-def _layers(model: "keras.Model") -> list:
+def _layers(model: "keras.Model") -> "list[keras.layers.Layer]":
     return list(model._flatten_layers(include_self=False, recursive=True))
 
 

@@ -1,0 +1,80 @@
+"""Pillow images of any mode -> RGB with 8 bits a channel: transparency is laid over white,
+wider pixels are scaled.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["to_rgb"]
+
+STRIP_PIXELS = 2**22
+"""Pixels of an image that are converted at a time."""
+WHITE_QUANTILE = 0.99
+"""The share of the pixels that says how wide they are: one bright pixel, or a defect of the sensor,
+does not.
+"""
+NOT_MEASURED = 1e30
+"""Floats from here on mark what was not measured."""
+
+
+def to_rgb(image: "Image.Image") -> "Image.Image":
+    """`image`, of any mode, as RGB with 8 bits a channel; what is transparent lies over white."""
+    from PIL import Image
+
+    transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    wide = image.mode.startswith("I") or image.mode == "F"
+    if not transparent and not wide:
+        return image.convert("RGB")
+    scale = _white_of(image) if wide else 1.0
+    made = Image.new("RGB", image.size)
+    for top, strip in _strips(image):
+        if wide:
+            strip = _narrowed(strip, scale)
+        elif transparent:
+            strip = strip.convert("RGBA")
+            strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
+        made.paste(strip.convert("RGB"), (0, top))
+    return made
+
+
+def _strips(image: "Image.Image") -> "Iterator[tuple[int, Image.Image]]":
+    """Yield (its first row, a part of `image`) from top to bottom."""
+    rows = max(1, STRIP_PIXELS // max(1, image.width))
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _narrowed(strip: "Image.Image", white: float) -> "Image.Image":
+    """Pixels of more than 8 bits as bytes. Pillow would clip them: a 16-bit scan would come out
+    white.
+    """
+    from PIL import Image
+
+    values = np.nan_to_num(np.asarray(strip, np.float64), nan=0.0, posinf=white, neginf=0.0)
+    return Image.fromarray(np.uint8(np.clip(values * (255 / white), 0, 255)))
+
+
+def _white_of(image: "Image.Image") -> float:
+    """The value that is white in an image with more than 8 bits a pixel; `DECODING` says it in
+    words.
+    """
+    # A PGM of 16 bits is opened with 32.
+    if image.mode.startswith("I;16") or (
+        image.mode == "I" and getattr(image, "format", None) == "PPM"
+    ):
+        return 65535.0
+    step = max(1, int((image.width * image.height / STRIP_PIXELS) ** 0.5))
+    values = np.asarray(image)[::step, ::step]
+    if image.mode == "F":
+        values = values[np.abs(values) < NOT_MEASURED]  # which NaN is not either
+    if not values.size:
+        return 255.0
+    # The next lower value, so that in a small image too no single pixel has a say.
+    usual = float(np.percentile(values, 100 * WHITE_QUANTILE, method="lower"))
+    whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+    return next((white for white in whites if usual <= 2 * white), whites[-1])
