@@ -68,7 +68,7 @@ def build(name: str):
 def runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """A function that runs one picture on one thread."""
     if path.suffix == ".tflite":
-        from graft.export.runtimes import open_tflite
+        from graft.export.runtimes.tflite import open_tflite
 
         runtime = open_tflite(path)
         return lambda pixels: runtime.run({"image": pixels})["probabilities"]

@@ -23,7 +23,9 @@ from graft.export.manifest import Description
 from graft.export.quantize import choose as quantize
 from graft.export.quantize.onnx import ONNXQuantizer
 from graft.export.quantize.tflite import TFLiteQuantizer
-from graft.export.runtimes import open_onnx, open_raw_text, open_tflite
+from graft.export.runtimes.onnx import open_onnx
+from graft.export.runtimes.savedmodel import open_raw_text
+from graft.export.runtimes.tflite import open_tflite
 from graft.export.sessions import open_artifact
 from graft.zoo.errors import (
     ArtifactError,
@@ -202,10 +204,10 @@ def export_model(
             if calibration is None
             else {"examples": len(calibration), **(calibration.facts or {})},
             "training_data": dict(training_data or {}),
-            "machine": manifest.machine(),
-            "versions": manifest.versions(),
+            "machine": manifest.describe_machine(),
+            "versions": manifest.package_versions(),
         }
-        written = manifest.write(staging, content)
+        written = manifest.write_manifest(staging, content)
         finish(staging)
     return written
 
@@ -518,7 +520,7 @@ class _Smaller:
             file = Path(folder) / f"model.{self.format}"
             CONVERTERS[self.format].write(content, file, self.description)
             try:
-                return probe.latency(file)
+                return probe.measure_latency(file)
             except (ArtifactError, CheckFailed):  # the others are not lost with it
                 return math.inf
 
@@ -569,7 +571,7 @@ def _measured(
             }
         row |= {
             **_with_ranges(contents.describe(target), description, judge.kinds),
-            **probe.measure(target),
+            **probe.measure_file(target),
         }
         if row["format"] == "savedmodel" and can_tokenize(description.tokenizer) and judge.texts:
             row |= _raw_text(target, judge, description)

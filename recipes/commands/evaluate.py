@@ -154,7 +154,7 @@ def _texts(session: "Session", options: Options) -> "tuple[dict, Score | None]":
 
 def _pictures(session: "Session", options: Options) -> "tuple[dict, Score | None]":
     from graft.export import evidence
-    from graft.export.sessions import is_own
+    from graft.export.sessions import is_own_model
     from graft.recipes.codecs import images
     from graft.recipes.data import sources
     from graft.recipes.runs import own_model
@@ -184,7 +184,7 @@ def _pictures(session: "Session", options: Options) -> "tuple[dict, Score | None
         )
 
     result, score = evidence.measure(session, batches, figures)
-    if is_own(options.artifact) and not one:
+    if is_own_model(options.artifact) and not one:
         own_model.warn_near_chance(
             options.artifact, session.predict, pixels.pixels, pixels.targets, options.input_range
         )
@@ -255,12 +255,12 @@ def _chosen(source: "Source", options: Options) -> tuple[str, tuple, "Membership
 
     Of a model of one's own all are measured, where the data have no splits.
     """
-    from graft.export.sessions import is_own
+    from graft.export.sessions import is_own_model
     from graft.recipes.data import membership, splits
     from graft.zoo.terminal import warn
 
     known = provenance(options.artifact)
-    if known is None and {*source.splits} == {"train"} and is_own(options.artifact):
+    if known is None and {*source.splits} == {"train"} and is_own_model(options.artifact):
         examples = source.splits["train"]
         warn(
             f"'{options.data}' has no {options.split} split, so all {len(examples):,} pictures are "

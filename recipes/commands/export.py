@@ -203,9 +203,9 @@ def _saying_what_is_kept(told: str) -> Iterator[None]:
 
 def _as_asked(options: Options, folder: Path) -> dict | None:
     """The manifest in `folder` if it is what `options` ask for."""
-    from graft.export import manifest
+    from graft.export.manifest import read_manifest
 
-    known = manifest.read(folder)
+    known = read_manifest(folder)
     asked = {
         "formats": list(options.formats),
         "precisions": [precision for precision in options.quantize if precision != "none"],
@@ -219,11 +219,11 @@ def _finish(run: Path, folder: Path) -> bool:
     """Write what an export had not written yet when it was killed: the report, or the card (by an
     older Graft). Returns whether there was something to write.
     """
-    from graft.export import manifest
+    from graft.export.manifest import MANIFEST_NAME
     from graft.recipes.report import card
     from graft.zoo.terminal import say
 
-    known, page = folder / manifest.NAME, run / "report.html"
+    known, page = folder / MANIFEST_NAME, run / "report.html"
     if not known.is_file():
         return False
     no_card = not (folder / card.NAME).exists()
@@ -253,8 +253,8 @@ def _from_run(options: Options) -> dict:
 
 def _of_run(options: Options, content: Mapping) -> dict:
     from graft.export.manifest import Description
-    from graft.export.sessions import load_keras
     from graft.recipes.runs import export_data
+    from graft.zoo.backbones.own import load_keras
     from graft.zoo.errors import ConfigError
 
     if content["recipe"] == "self-supervised":

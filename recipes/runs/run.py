@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from graft.export import manifest
+from graft.export.manifest import describe_machine
 from graft.recipes.train import divergence, fit
 from graft.recipes.tasks import evaluation
 from graft.recipes.report import explain, wording
@@ -149,7 +149,7 @@ def environment() -> dict:
     return {
         "command": command,
         "versions": versions,
-        "machine": manifest.machine(),
+        "machine": describe_machine(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -20,6 +20,7 @@ from graft.export.convert import tflite as to_tflite
 from graft.export.convert.graph import as_float32, trace
 from graft.export.export import Examples, export_model
 from graft.export.manifest import Description
+from graft.zoo.backbones.own import load_keras
 from graft.zoo.errors import ArtifactError, CheckFailed, ConfigError, ExportError, UnknownName
 from graft.zoo.graph.stack import stack
 from graft.zoo.heads import heads
@@ -78,7 +79,7 @@ DESCRIPTION = Description("difficult", list(LABELS), PREPROCESSING, (0, 255))
 def quick():
     """Without the processes in which files are timed; test_probe.py starts them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("graft.export.probe.measure", lambda path: MEASURED)
+        patch.setattr("graft.export.probe.measure_file", lambda path: MEASURED)
         yield
 
 
@@ -104,7 +105,7 @@ FILES = {"savedmodel": "savedmodel", "tflite": "model.tflite", "onnx": "model.on
 
 def test_all_formats_pass(model, exported):
     folder, content, rows = exported
-    assert rows == content["files"] == manifest.read(folder)["files"]
+    assert rows == content["files"] == manifest.read_manifest(folder)["files"]
     assert [row["format"] for row in rows] == list(FILES)
     reference = model(pixels(), training=False).numpy()
     assert reference.std(0).min() > 1e-3, "outputs that vary, or the comparison says nothing"
@@ -274,10 +275,10 @@ def test_what_a_run_states_may_differ_by_near_ties_alone(quick, tmp_path):
 
 
 def test_a_manifest_is_json_whatever_a_file_answers(tmp_path):
-    assert manifest.write(tmp_path, {"files": [{"value": float("nan")}]})["files"] == [
+    assert manifest.write_manifest(tmp_path, {"files": [{"value": float("nan")}]})["files"] == [
         {"value": None}
     ]
-    manifest.write(
+    manifest.write_manifest(
         tmp_path, {"files": [{"parity": {"max_abs_diff": float("nan")}, "shape": (1, 2)}]}
     )
     written = (tmp_path / "manifest.json").read_text()
@@ -404,7 +405,7 @@ def test_a_keras_file_with_code_in_it_is_refused(tmp_path):
     inputs = keras.Input((2,))
     keras.Model(inputs, layers.Lambda(lambda x: x)(inputs)).save(tmp_path / "m.keras")
     with pytest.raises(ArtifactError, match="holds Python code .* refused"):
-        sessions.load_keras(tmp_path / "m.keras")
+        load_keras(tmp_path / "m.keras")
 
 
 def test_other_things_are_no_artifacts(tmp_path):
@@ -422,14 +423,14 @@ def test_other_things_are_no_artifacts(tmp_path):
 
 def test_manifests_of_another_time(exported, tmp_path):
     with pytest.raises(ArtifactError, match=r"holds no manifest\.json"):
-        manifest.read(tmp_path)
+        manifest.read_manifest(tmp_path)
     content = json.loads((exported[0] / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps(content | {"schema": 99}))
     with pytest.raises(ArtifactError, match="schema 99"):
-        manifest.read(tmp_path)
+        manifest.read_manifest(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(ArtifactError, match="damaged"):
-        manifest.read(tmp_path)
+        manifest.read_manifest(tmp_path)
 
 
 def probabilities(logits):

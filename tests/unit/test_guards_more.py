@@ -6,7 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from graft.export import operators, runtimes
+from graft.export.untrusted import operators
+from graft.export.untrusted.checks import check_external_data
 from graft.zoo import archives
 from graft.zoo.backbones import own as keras_file
 from graft.zoo.errors import ArtifactError, ConfigError
@@ -229,7 +230,7 @@ def test_weights_of_onnx_are_in_the_file_wherever_they_hide(where, tmp_path):
     with pytest.raises(
         ArtifactError, match=r"keeps the weights 'far' in another file \('secret'\): refused"
     ):
-        runtimes.check_external_data(tmp_path / "m.onnx")
+        check_external_data(tmp_path / "m.onnx")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from graft.export.quantize import choose as quantize
 from graft.export.quantize.choose import Attempt
 from graft.export.quantize.onnx import ONNXQuantizer
 from graft.export.quantize.tflite import TFLiteQuantizer
-from graft.export.runtimes import open_onnx, open_tflite
+from graft.export.runtimes.onnx import open_onnx
+from graft.export.runtimes.tflite import open_tflite
 from graft.export.sessions import open_artifact
 from graft.zoo.errors import ArtifactError, ConfigError, ExportError, NotApplicable
 from graft.zoo.graph.stack import stack
@@ -127,8 +128,8 @@ def test_a_dynamic_onnx_file_is_also_measured_one_example_at_a_time(tmp_path, mo
     """Its activations are scaled over a whole batch: beside a neighbour a hundred times as bright
     an answer is another.
     """
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
-    monkeypatch.setattr("graft.export.probe.latency", lambda path: 1.0)
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_latency", lambda path: 1.0)
     keras.utils.set_random_seed(0)
     inputs = keras.Input((16, 16, 3), name="image")
     x = keras.layers.Dense(64, "relu")(keras.layers.Flatten()(inputs))
@@ -371,7 +372,7 @@ def test_an_attempt_for_the_manifest():
 
 
 def test_an_export_with_all_precisions(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
     examples = pixels(40, seed=4)
     targets = np.eye(3)[model(examples).numpy().argmax(-1)]
     content = export_model(
@@ -414,7 +415,7 @@ def test_an_export_with_all_precisions(model, tmp_path, monkeypatch):
 
 
 def test_a_file_that_loses_too_much_stays_and_fails(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
     noise = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3))
     monkeypatch.setattr(ONNXQuantizer, "float16", lambda self, layers=None: _shuffled(self.content))
     examples = pixels(60, seed=4)
@@ -445,7 +446,7 @@ def _shuffled(content):
 
 
 def test_a_quantizer_whose_file_does_not_run_is_a_row(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
     monkeypatch.setattr(TFLiteQuantizer, "dynamic", lambda self: self.content[:2000])
     rows = export_model(
         model,
@@ -477,7 +478,7 @@ def test_a_network_that_collapses_in_int8_is_saved_by_two_layers_in_float(
     smaller behind them: the same function in float32, but 256 steps that cover that channel leave
     nothing of the others.
     """
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
     keras.utils.set_random_seed(1)
     x = inputs = keras.Input((16, 16, 3), name="image")
     x = keras.layers.Rescaling(1 / 127.5, -1)(x)
