@@ -13,15 +13,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.export import contents, evidence, manifest, probe
-from graft.export.convert import onnx as to_onnx
-from graft.export.convert import savedmodel as to_savedmodel
-from graft.export.convert import tflite as to_tflite
 from graft.export.convert.graph import as_float32, in_half_precision, named_inputs, output_tensors
-from graft.export.convert.savedmodel import RAW_TEXT
+from graft.export.convert.onnx import convert_to_onnx, write_onnx
+from graft.export.convert.savedmodel import RAW_TEXT, write_savedmodel
 from graft.export.convert.text_graph import can_tokenize, tokenizer_graph
+from graft.export.convert.tflite import convert_to_tflite, write_tflite
 from graft.export.manifest import Description
-from graft.export.quantize import choose as quantize
+from graft.export.quantize.choose import (
+    PRECISIONS,
+    Preference,
+    best_attempt,
+    explain_choice,
+    try_precision,
+)
+from graft.export.quantize.layer_errors import (
+    LAYER_ERROR_EXAMPLES,
+    measure_layer_errors,
+    mixed_file_maker,
+)
 from graft.export.quantize.onnx import ONNXQuantizer
+from graft.export.quantize.quantizer import NO_CALIBRATION, Quantizer, as_model_input
 from graft.export.quantize.tflite import TFLiteQuantizer
 from graft.export.runtimes.onnx import open_onnx
 from graft.export.runtimes.savedmodel import open_raw_text
@@ -46,7 +57,8 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "FOR_CALIBRATION", "Examples", "export_model"]
 
 FORMATS = ("savedmodel", "tflite", "onnx")
-CONVERTERS = {"tflite": to_tflite, "onnx": to_onnx}
+CONVERTERS = {"tflite": convert_to_tflite, "onnx": convert_to_onnx}
+WRITERS = {"tflite": write_tflite, "onnx": write_onnx}
 OPENERS = {"tflite": open_tflite, "onnx": open_onnx}
 BATCH = 32
 FOR_CALIBRATION = 32
@@ -110,7 +122,7 @@ def export_model(
     formats: Sequence[str] = FORMATS,
     precisions: Sequence[str] = (),
     max_drop: float = 1.0,
-    prefer: quantize.Preference = "latency",
+    prefer: Preference = "latency",
     explain: bool = False,
     training_data: Mapping | None = None,
     beside: Sequence[Path] = (),
@@ -147,7 +159,7 @@ def export_model(
     """
     for noun, names, known in (
         ("format", formats, FORMATS),
-        ("precision", precisions, quantize.PRECISIONS),
+        ("precision", precisions, PRECISIONS),
     ):
         for name in names:
             if name not in known:
@@ -155,7 +167,7 @@ def export_model(
     if not len(examples):
         raise ConfigError("an export needs at least one example to check its files with")
     if calibration is None and any(precision.startswith("int8") for precision in precisions):
-        raise ConfigError(quantize.NO_CALIBRATION)
+        raise ConfigError(NO_CALIBRATION)
     kinds = (
         kind
         if isinstance(kind, Mapping)
@@ -419,12 +431,12 @@ def _format(model, name, staging, description, judge, calibration, precisions, p
     start = time.perf_counter()
     try:
         if name == "savedmodel":
-            to_savedmodel.write(model, target, description)
+            write_savedmodel(model, target, description)
             content = b""
         else:
             fixed = [description.length] if name == "tflite" and description.length else []
-            content = CONVERTERS[name].convert(model, *fixed)
-            CONVERTERS[name].write(content, target, description)
+            content = CONVERTERS[name](model, *fixed)
+            WRITERS[name](content, target, description)
     except ExportError as error:
         yield blank | {"error": str(error)}
         return
@@ -447,7 +459,7 @@ class _Smaller:
     judge: _Judge
     description: Description
     calibration: Mapping[str, np.ndarray] | None
-    prefer: quantize.Preference
+    prefer: Preference
     whole: Mapping
     errors: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
 
@@ -455,19 +467,19 @@ class _Smaller:
         row = _blank(self.format, precision)
         start = time.perf_counter()
         try:
-            tried = quantize.attempts(self.quantizer, precision, self._judged, self.layer_errors)
+            tried = try_precision(self.quantizer, precision, self._judged, self.layer_errors)
         except NotApplicable as reason:
             return row | {"status": "skipped", "passed": True, "skipped": str(reason)}
         except (ExportError, ArtifactError) as error:
             return row | {"error": str(error)}
-        chosen = quantize.best(tried, self.prefer, self._latency)
+        chosen = best_attempt(tried, self.prefer, self._latency)
         target = staging / f"model.{chosen.precision}.{self.format}"
-        CONVERTERS[self.format].write(chosen.content, target, self.description)
+        WRITERS[self.format](chosen.content, target, self.description)
         row |= {"precision": chosen.precision, "attempts": [attempt.as_dict() for attempt in tried]}
         row = _measured(row, target, self.judge, self.description, time.perf_counter() - start)
         row |= _against(row, self.whole)
         row |= {
-            "reason": quantize.explain(tried, chosen, self.prefer),
+            "reason": explain_choice(tried, chosen, self.prefer),
             "float_layers": list(chosen.float_layers),
         }
         if explain or len(tried) > 1:
@@ -476,7 +488,7 @@ class _Smaller:
         return row
 
     @cached_property
-    def quantizer(self) -> quantize.Quantizer:
+    def quantizer(self) -> Quantizer:
         if self.format == "onnx":
             return ONNXQuantizer(self.content, self.calibration)
         bounds = self.description.input_range
@@ -488,14 +500,14 @@ class _Smaller:
 
     def layer_errors(self, precision: str) -> list[tuple[str, float]]:
         if precision not in self.errors:
-            make = quantize.maker(self.quantizer, precision)
+            make = mixed_file_maker(self.quantizer, precision)
             some = self.judge.inputs if self.calibration is None else self.calibration
-            some = {name: value[: quantize.EXPLAINED_EXAMPLES] for name, value in some.items()}
+            some = {name: value[:LAYER_ERROR_EXAMPLES] for name, value in some.items()}
 
             def run(content):
                 return np.concatenate([rows.ravel() for rows in self._run(content, some).values()])
 
-            self.errors[precision] = quantize.layer_errors(
+            self.errors[precision] = measure_layer_errors(
                 self.quantizer.layers, make, run, run(self.content)
             )
         return self.errors[precision]
@@ -518,7 +530,7 @@ class _Smaller:
         """
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"model.{self.format}"
-            CONVERTERS[self.format].write(content, file, self.description)
+            WRITERS[self.format](content, file, self.description)
             try:
                 return probe.measure_latency(file)
             except (ArtifactError, CheckFailed):  # the others are not lost with it
@@ -570,7 +582,7 @@ def _measured(
                 name: figures.as_dict() for name, figures in of_outputs.items()
             }
         row |= {
-            **_with_ranges(contents.describe(target), description, judge.kinds),
+            **_with_ranges(contents.describe_file(target), description, judge.kinds),
             **probe.measure_file(target),
         }
         if row["format"] == "savedmodel" and can_tokenize(description.tokenizer) and judge.texts:
@@ -643,7 +655,7 @@ def _in_batches(
     parts: dict[str, list] = {}
     for start in range(0, count, size):
         batch = {
-            name: quantize.as_input(value[start : start + size]) for name, value in inputs.items()
+            name: as_model_input(value[start : start + size]) for name, value in inputs.items()
         }
         for name, rows in predict(batch).items():
             rows = np.asarray(rows)

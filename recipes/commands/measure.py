@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -159,18 +159,16 @@ def _measured_row(file: Path, options: Options) -> dict:
             "peak_memory_bytes": facts["peak_memory_bytes"],
         }
         if options.data is not None:
-            meaning = {
-                "labels": options.labels,
-                "outputs": options.outputs,
-                "input_range": options.input_range,
-            }
             asked = evaluate.Options(
-                artifact=file,
-                data=options.data,
-                split=options.split,
-                trust=True,
-                **(meaning if is_own_model(file) else {}),
+                artifact=file, data=options.data, split=options.split, trust=True
             )
+            if is_own_model(file):
+                asked = replace(
+                    asked,
+                    labels=options.labels,
+                    outputs=options.outputs,
+                    input_range=options.input_range,
+                )
             row |= _figure_columns(*evaluate.judge(asked))
     except (ArtifactError, CheckFailed) as error:
         row["error"] = str(error)

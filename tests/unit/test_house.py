@@ -54,11 +54,11 @@ HEIGHT = {
 
 DEBT = {
     "against the arrows": 19,
-    "modules over 300 lines": 39,
+    "modules over 300 lines": 36,
     "functions over 6 parameters": 19,
-    "untyped": 641,
+    "untyped": 474,
     "kinds told apart": 101,
-    "circles": 5,
+    "circles": 4,
 }
 """What is not yet as it is planned. These numbers go down, never up."""
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from graft.export.convert import onnx as to_onnx
+from graft.export.convert.onnx import convert_to_onnx
 from graft.recipes.runs import own_model
 from graft.zoo.backbones.own import Meaning, foreign_file, load_keras, load_own
 from graft.zoo.errors import ArtifactError, ConfigError, GraftError
@@ -222,7 +222,7 @@ def test_recurrent_layers_go_to_onnx(recurrent):
     inputs = keras.Input((16, 16, 3), name="image")
     x = recurrent(layers.Reshape((16, 48))(layers.Rescaling(1 / 255)(inputs)))
     model = keras.Model(inputs, layers.Dense(3, "softmax")(x))
-    session = onnxruntime.InferenceSession(to_onnx.convert(model))
+    session = onnxruntime.InferenceSession(convert_to_onnx(model))
     np.testing.assert_allclose(session.run(None, {"image": PIXELS})[0], model(PIXELS), atol=1e-5)
 
 

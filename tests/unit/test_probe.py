@@ -3,7 +3,7 @@
 import pytest
 
 from graft.export import probe
-from graft.export.convert import onnx as to_onnx
+from graft.export.convert.onnx import convert_to_onnx, write_onnx
 from graft.export.manifest import Description
 from graft.zoo.errors import ArtifactError
 
@@ -11,8 +11,8 @@ from graft.zoo.errors import ArtifactError
 @pytest.fixture(scope="module")
 def file(tiny_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("probe") / "m.onnx"
-    to_onnx.write(
-        to_onnx.convert(tiny_model[1]),
+    write_onnx(
+        convert_to_onnx(tiny_model[1]),
         path,
         Description("tiny", ["ant", "bee", "cat"], {}, (0, 255)),
     )
