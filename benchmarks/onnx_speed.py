@@ -69,7 +69,7 @@ def build(name: str):
 def runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """A function that runs one picture on one thread."""
     if path.suffix == ".tflite":
-        from graft.export.runtimes import open_tflite
+        from graft.export.runtimes.tflite import open_tflite
 
         runtime = open_tflite(path)
         return lambda pixels: runtime.run({"image": pixels})["probabilities"]
@@ -101,8 +101,8 @@ def row(name: str, folder: Path) -> dict:
     """One line of the table."""
     import onnx
 
-    from graft.export.convert import onnx as to_onnx
-    from graft.export.convert import tflite as to_tflite
+    from graft.export.convert.onnx import convert_to_onnx
+    from graft.export.convert.tflite import convert_to_tflite
 
     model = build(name)
     files = {
@@ -110,8 +110,8 @@ def row(name: str, folder: Path) -> dict:
         "litert": folder / "ours.tflite",
         "keras_onnx": folder / "keras.onnx",
     }
-    files["onnx"].write_bytes(to_onnx.convert(model))
-    files["litert"].write_bytes(to_tflite.convert(model))
+    files["onnx"].write_bytes(convert_to_onnx(model))
+    files["litert"].write_bytes(convert_to_tflite(model))
     pixels = (
         np.random.default_rng(0).uniform(0, 255, (1, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
     )

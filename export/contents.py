@@ -3,51 +3,56 @@ the file, not run.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["describe"]
+if TYPE_CHECKING:
+    import onnx
+    from tensorflow.core.framework.function_pb2 import FunctionDef
+    from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
+
+__all__ = ["describe_file"]
+
+ONNX_DOMAINS = ("ai.onnx", "")
+"""What the domain of ONNX's own operators is called."""
+MOVING_OPERATORS = ("Placeholder", "Identity", "NoOp", "Const", "ReadVariableOp")
+"""Those of TensorFlow that compute nothing."""
 
 
-def describe(path: Path) -> dict:
-    """`{"operators": {name: count}, "flex", "custom", "format_version", "inputs", "outputs"}` of an
-    exported file.
+def describe_file(path: Path) -> dict:
+    """What an exported file holds.
 
-    "flex" and "custom" list operators that a runtime has only with an addition (TensorFlow's Flex
-    delegate, a custom kernel). "inputs" and "outputs" are lists of `{"name", "shape", "dtype"}`;
-    None in a shape is a free dimension.
+    Returns:
+        `{"operators": {name: count}, "flex", "custom", "format_version", "inputs", "outputs"}`.
+        "flex" and "custom" list operators that a runtime has only with an addition (TensorFlow's
+        Flex delegate, a custom kernel). "inputs" and "outputs" are lists of `{"name", "shape",
+        "dtype"}`, of a quantized tensor also "quantization"; None in a shape is a free dimension.
     """
     path = Path(path)
     if path.is_dir():
-        return _savedmodel(path)
-    return {".tflite": _tflite, ".onnx": _onnx}[path.suffix](path)
+        return _describe_savedmodel(path)
+    return {".tflite": _describe_tflite, ".onnx": _describe_onnx}[path.suffix](path)
 
 
-def _tflite(path: Path) -> dict:
+def _describe_tflite(path: Path) -> dict:
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 
-    names = {
-        value: name
-        for name, value in vars(schema.BuiltinOperator).items()
-        if not name.startswith("_")
-    }
-    types = {
-        value: name.lower()
-        for name, value in vars(schema.TensorType).items()
-        if not name.startswith("_")
-    }
+    def names_of(kind: type) -> dict[int, str]:
+        named = vars(kind).items()
+        return {value: name for name, value in named if not name.startswith("_")}
+
+    operators, types = names_of(schema.BuiltinOperator), names_of(schema.TensorType)
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(path.read_bytes()))
     graph = model.subgraphs[0]
-
-    def name(code) -> str:
-        if code.customCode:
-            return code.customCode.decode()
-        return names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-
-    counted = Counter(
-        name(model.operatorCodes[operator.opcodeIndex]) for operator in graph.operators
-    )
+    names = [
+        code.customCode.decode()
+        if code.customCode
+        else operators[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        for code in model.operatorCodes
+    ]
+    counted = Counter(names[operator.opcodeIndex] for operator in graph.operators)
     strangers = sorted(
         {code.customCode.decode() for code in model.operatorCodes if code.customCode}
     )
@@ -55,20 +60,19 @@ def _tflite(path: Path) -> dict:
         i.tensorIndex: i.name.decode() for d in model.signatureDefs for i in (*d.inputs, *d.outputs)
     }
 
-    def tensors(indices) -> list[dict]:
+    def tensors(indices: Iterable[int]) -> list[dict]:
         rows = []
         for index in indices:
             tensor = graph.tensors[index]
             row = {
                 "name": signature[index],
                 "shape": list(map(int, tensor.shape)),
-                "dtype": types[tensor.type],
+                "dtype": types[tensor.type].lower(),
             }
             if tensor.quantization is not None and tensor.quantization.scale is not None:
-                zero = int(tensor.quantization.zeroPoint[0])
                 row["quantization"] = {
                     "scale": float(tensor.quantization.scale[0]),
-                    "zero_point": zero,
+                    "zero_point": int(tensor.quantization.zeroPoint[0]),
                 }
             rows.append(row)
         return rows
@@ -83,44 +87,38 @@ def _tflite(path: Path) -> dict:
     }
 
 
-def _onnx(path: Path) -> dict:
+def _describe_onnx(path: Path) -> dict:
     import onnx
 
     model = onnx.load(path, load_external_data=False)
-    opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    known = ("ai.onnx", "")
+    nodes = model.graph.node
+    opsets = [entry.version for entry in model.opset_import if entry.domain in ONNX_DOMAINS]
+    strangers = {
+        f"{node.domain}.{node.op_type}" for node in nodes if node.domain not in ONNX_DOMAINS
+    }
 
-    def tensors(values) -> list[dict]:
+    def tensors(values: "Iterable[onnx.ValueInfoProto]") -> list[dict]:
+        kinds = [(value.name, value.type.tensor_type) for value in values]
         return [
             {
-                "name": value.name,
-                "shape": [d.dim_value or None for d in value.type.tensor_type.shape.dim],
-                "dtype": onnx.helper.tensor_dtype_to_np_dtype(
-                    value.type.tensor_type.elem_type
-                ).name,
+                "name": name,
+                "shape": [side.dim_value or None for side in kind.shape.dim],
+                "dtype": onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name,
             }
-            for value in values
+            for name, kind in kinds
         ]
 
     return {
-        "operators": dict(Counter(node.op_type for node in model.graph.node).most_common()),
+        "operators": dict(Counter(node.op_type for node in nodes).most_common()),
         "flex": [],
-        "custom": sorted(
-            {
-                f"{node.domain}.{node.op_type}"
-                for node in model.graph.node
-                if node.domain not in known
-            }
-        ),
-        "format_version": ", ".join(
-            f"opset {version}" for domain, version in opsets.items() if domain == "ai.onnx"
-        ),
+        "custom": sorted(strangers),
+        "format_version": ", ".join(f"opset {version}" for version in opsets),
         "inputs": tensors(model.graph.input),
         "outputs": tensors(model.graph.output),
     }
 
 
-def _savedmodel(path: Path) -> dict:
+def _describe_savedmodel(path: Path) -> dict:
     from tensorflow.core.protobuf import saved_model_pb2
     from tensorflow.dtypes import as_dtype
 
@@ -133,13 +131,15 @@ def _savedmodel(path: Path) -> dict:
     # restore.
     calls = {value.name.split(":")[0] for value in signature.outputs.values()}
     called = {node.attr["f"].func.name for node in graph.graph_def.node if node.name in calls}
-    counted = sum((_count(functions, name) for name in called), Counter())
+    counted = sum((_count_operators(functions, name) for name in called), Counter())
 
-    def tensors(values: Mapping) -> list[dict]:
+    def tensors(values: "Mapping[str, TensorInfo]") -> list[dict]:
         return [
             {
                 "name": name,
-                "shape": [None if d.size == -1 else d.size for d in value.tensor_shape.dim],
+                "shape": [
+                    None if side.size == -1 else side.size for side in value.tensor_shape.dim
+                ],
                 "dtype": as_dtype(value.dtype).name,
             }
             for name, value in sorted(values.items())
@@ -155,14 +155,13 @@ def _savedmodel(path: Path) -> dict:
     }
 
 
-def _count(functions: Mapping, name: str) -> Counter:
+def _count_operators(functions: "Mapping[str, FunctionDef]", name: str) -> Counter:
     """The operators of a function and of those it calls, without what only moves values."""
-    moves = ("Placeholder", "Identity", "NoOp", "Const", "ReadVariableOp")
     counted: Counter = Counter()
     for node in functions[name].node_def:
-        inner = node.attr["f"].func.name if "f" in node.attr else None
+        inner = node.attr["f"].func.name if "f" in node.attr else ""
         if inner in functions:
-            counted += _count(functions, inner)
-        elif node.op not in moves:
+            counted += _count_operators(functions, inner)
+        elif node.op not in MOVING_OPERATORS:
             counted[node.op] += 1
     return counted

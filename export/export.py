@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graft.export import manifest
-from graft.export.convert import savedmodel as to_savedmodel
 from graft.export.convert.graph import as_float32, output_tensors
+from graft.export.convert.savedmodel import write_savedmodel
 from graft.export.judge import Examples, Judge, Subject
 from graft.export.manifest import Description
 from graft.export.measured import blank_row, measured_row
-from graft.export.quantize import choose
-from graft.export.quantize.smaller import CONVERTERS, SmallerFiles
+from graft.export.quantize.choose import PRECISIONS, Preference
+from graft.export.quantize.quantizer import NO_CALIBRATION
+from graft.export.quantize.smaller import CONVERTERS, WRITERS, SmallerFiles
 from graft.zoo.errors import ConfigError, ExportError, UnknownName
 from graft.zoo.files.staging import staged_folder
 from graft.zoo.files.writing import write_text
@@ -54,7 +55,7 @@ class ExportSettings:
     formats: tuple[str, ...] = FORMATS
     precisions: tuple[str, ...] = ()
     max_drop: float = 1.0
-    prefer: choose.Preference = "latency"
+    prefer: Preference = "latency"
     explain: bool = False
     overwrite: bool = False
 
@@ -66,7 +67,7 @@ class ExportSettings:
         """
         for noun, names, known in (
             ("format", self.formats, FORMATS),
-            ("precision", self.precisions, choose.PRECISIONS),
+            ("precision", self.precisions, PRECISIONS),
         ):
             for name in names:
                 if name not in known:
@@ -123,7 +124,7 @@ def export_model(
         raise ConfigError("an export needs at least one example to check its files with")
     needs_calibration = any(name.startswith("int8") for name in settings.precisions)
     if subject.calibration is None and needs_calibration:
-        raise ConfigError(choose.NO_CALIBRATION)
+        raise ConfigError(NO_CALIBRATION)
     subject = _with_tasks(subject)
     # The model as it is, in its own precision.
     judge = Judge.of(model, subject, settings.max_drop)
@@ -143,7 +144,7 @@ def export_model(
         for file in subject.beside:
             shutil.copyfile(file, staging / file.name)
         content = {"files": rows, "requested": settings.requested, **_facts(model, subject)}
-        written = manifest.write(staging, content)
+        written = manifest.write_manifest(staging, content)
         finish(staging)
     return written
 
@@ -178,8 +179,8 @@ def _facts(model: "keras.Model", subject: Subject) -> dict:
         if calibration is None
         else {"examples": len(calibration), **(calibration.facts or {})},
         "training_data": dict(subject.training_data or {}),
-        "machine": manifest.machine(),
-        "versions": manifest.versions(),
+        "machine": manifest.describe_machine(),
+        "versions": manifest.package_versions(),
     }
 
 
@@ -229,9 +230,9 @@ class _Format:
     def _write(self, target: Path, description: Description) -> bytes:
         """The float32 file; its content, of a folder nothing."""
         if self.name == "savedmodel":
-            to_savedmodel.write(self.model, target, description)
+            write_savedmodel(self.model, target, description)
             return b""
         fixed = [description.length] if self.name == "tflite" and description.length else []
-        content = CONVERTERS[self.name].convert(self.model, *fixed)
-        CONVERTERS[self.name].write(content, target, description)
+        content = CONVERTERS[self.name](self.model, *fixed)
+        WRITERS[self.name](content, target, description)
         return content

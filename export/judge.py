@@ -11,7 +11,7 @@ from graft.export.convert.graph import in_half_precision, named_inputs, output_t
 from graft.export.gate import Accuracy, Gate, accuracy
 from graft.export.manifest import Description
 from graft.export.parity import Parity, parity
-from graft.export.quantize.choose import as_input
+from graft.export.quantize.quantizer import as_model_input
 from graft.zoo.errors import CheckFailed, ConfigError
 from graft.zoo.graph.stack import MASK
 from graft.zoo.heads.kind import Kind, Scorer
@@ -250,7 +250,9 @@ def in_batches(predict: Predict, inputs: Batch, size: int = BATCH) -> dict[str, 
     count = len(next(iter(inputs.values())))
     parts: dict[str, list] = {}
     for start in range(0, count, size):
-        batch = {name: as_input(value[start : start + size]) for name, value in inputs.items()}
+        batch = {
+            name: as_model_input(value[start : start + size]) for name, value in inputs.items()
+        }
         for name, rows in predict(batch).items():
             rows = np.asarray(rows)
             parts.setdefault(name, []).append(rows[batch[MASK] > 0] if rows.ndim == 3 else rows)

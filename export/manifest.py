@@ -18,23 +18,24 @@ from graft.zoo.heads.table import find_kind
 from graft.zoo.text import Tokenizer
 
 __all__ = [
-    "NAME",
-    "SCHEMA",
+    "EXPORT_AGAIN",
+    "MANIFEST_NAME",
+    "MANIFEST_SCHEMA",
     "Description",
-    "cores",
-    "machine",
-    "read",
+    "available_cores",
+    "describe_machine",
+    "package_versions",
+    "read_manifest",
     "sha256",
     "size_bytes",
-    "versions",
-    "write",
+    "write_manifest",
 ]
 
-SCHEMA = 3
-NAME = "manifest.json"
-HINT = "export again"
-STATUSES = ("pass", "fail", "undecided", "skipped")
-TYPES = {
+MANIFEST_SCHEMA = 3
+MANIFEST_NAME = "manifest.json"
+EXPORT_AGAIN = "export again"
+FILE_STATUSES = ("pass", "fail", "undecided", "skipped")
+ROW_TYPES = {
     **dict.fromkeys(
         ("format", "requested", "precision", "sha256", "error", "skipped", "reason"), str
     ),
@@ -42,8 +43,8 @@ TYPES = {
     "size_bytes": int,
 }
 """What a row of a file holds, where it does."""
-PART_BYTES = 1024**2
-FIGURES_BEFORE = {
+HASHED_BLOCK_BYTES = 1024**2
+FIGURES_UNTIL_SCHEMA_3 = {
     "single_label": "accuracy",
     "multi_label": "exact match",
     "tags": "token accuracy",
@@ -51,7 +52,7 @@ FIGURES_BEFORE = {
     "embedding": "variance kept",
 }
 """What `value` was until schema 3."""
-PACKAGES = (
+RECORDED_PACKAGES = (
     "graft-zoo",
     "tensorflow",
     "keras",
@@ -74,7 +75,7 @@ class Description:
         labels: what each output unit is called, in order; empty for an embedding.
         preprocessing: what happens to an example before the graph, so that another program can do
             the same.
-        input_range: of the values of the first input, (0, 255) for pictures; None if it has none.
+        input_range: of the values of the first input, (0, 255) for images; None if it has none.
         tokenizer: what turns texts into ids; None for other models.
     """
 
@@ -124,61 +125,61 @@ class Description:
         return f"graft-zoo {metadata.version('graft-zoo')}"
 
 
-def write(folder: Path, content: Mapping) -> dict:
+def write_manifest(folder: Path, content: Mapping) -> dict:
     """Write `folder`/manifest.json; returns what was written."""
-    content = _finite({"schema": SCHEMA, **content})
-    write_text(
-        folder / NAME, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    )
-    return content
+    written = {"schema": MANIFEST_SCHEMA, **{key: _finite(value) for key, value in content.items()}}
+    text = json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(folder / MANIFEST_NAME, text + "\n")
+    return written
 
 
-def _finite(content):
+def _finite(value: object) -> object:
     """What is no number (a file that fails may answer so) becomes null: browsers read no NaN."""
-    if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read(folder: Path) -> dict:
+def read_manifest(folder: Path) -> dict:
     """The manifest of an export folder.
 
     Raises:
         ArtifactError: missing, damaged, or written by a newer Graft.
     """
-    path = Path(folder) / NAME
+    path = Path(folder) / MANIFEST_NAME
     if not path.is_file():
         raise ArtifactError(
-            f"'{folder}' holds no {NAME}: `graft export RUN` writes one beside the files"
+            f"'{folder}' holds no {MANIFEST_NAME}: `graft export RUN` writes one beside the files"
         )
-    content = read_json(path, dict, HINT)
+    content = read_json(path, dict, EXPORT_AGAIN)
     schema = content.get("schema")
     if not isinstance(schema, int):
-        raise ArtifactError(f"'{path}' is damaged (no schema): {HINT}")
-    if schema > SCHEMA:
+        raise ArtifactError(f"'{path}' is damaged (no schema): {EXPORT_AGAIN}")
+    if schema > MANIFEST_SCHEMA:
         raise ArtifactError(
-            f"'{path}' has schema {schema}, this Graft reads up to {SCHEMA}: update graft-zoo"
+            f"'{path}' has schema {schema}, this Graft reads up to {MANIFEST_SCHEMA}: "
+            "update graft-zoo"
         )
-    with one_line_if_damaged(path, HINT):
+    with one_line_if_damaged(path, EXPORT_AGAIN):
         content = content if schema >= 3 else _upgraded(content)
-        _check_files(content, Path(folder))
+        _check_content(content, Path(folder))
         return content if "tasks" in content else {**content, "tasks": _older_tasks(content)}
 
 
-def _check_files(content: Mapping, folder: Path) -> None:
-    """Refuse rows of another form than `write` gives them, and files outside of `folder`."""
+def _check_content(content: Mapping, folder: Path) -> None:
+    """Refuse rows of another form than those of an export, and files outside of `folder`."""
     rows = content["files"]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise TypeError("its 'files' are no list of objects")
     for row in rows:
         if row.get("path") is not None:
-            path_inside(folder, row["path"], folder / NAME)
-        for name, kind in TYPES.items():
+            path_inside(folder, row["path"], folder / MANIFEST_NAME)
+        for name, kind in ROW_TYPES.items():
             if not isinstance(row.get(name), kind | None):
                 raise TypeError(f"the '{name}' of a file is {type(row[name]).__name__}")
-        if row.get("status") not in STATUSES:
+        if row.get("status") not in FILE_STATUSES:
             raise ValueError(f"the status of a file is {row.get('status')!r}")
         if not isinstance(row.get("format"), str):
             raise TypeError("a file has no format")
@@ -227,7 +228,8 @@ def _upgraded(content: dict) -> dict:
         parts = row.get("accuracy_of_outputs") or {}
         for output, figures in [*parts.items(), (next(iter(kinds), "probabilities"), accuracy)]:
             if figures is not None:
-                figures.setdefault("figure", FIGURES_BEFORE[kinds.get(output, "single_label")])
+                kind = kinds.get(output, "single_label")
+                figures.setdefault("figure", FIGURES_UNTIL_SCHEMA_3[kind])
                 figures.setdefault("key", "accuracy")
                 figures.setdefault("enough_examples", None)
                 figures.setdefault("undecided", False)
@@ -241,19 +243,19 @@ def _upgraded(content: dict) -> dict:
     return content
 
 
-def versions() -> dict[str, str]:
-    """The versions of what takes part in an export."""
+def package_versions() -> dict[str, str]:
+    """Package -> version, of what takes part in an export."""
     return {"python": platform.python_version()} | {
-        package: metadata.version(package) for package in PACKAGES
+        package: metadata.version(package) for package in RECORDED_PACKAGES
     }
 
 
-def machine() -> str:
-    """What latencies were measured on."""
-    return f"{platform.system()} {platform.machine()}, {cores()} cores"
+def describe_machine() -> str:
+    """The machine that latencies are measured on, in words."""
+    return f"{platform.system()} {platform.machine()}, {available_cores()} cores"
 
 
-def cores() -> int:
+def available_cores() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -261,19 +263,19 @@ def cores() -> int:
 def sha256(path: Path) -> str:
     """Of a file; of a folder, over the names and contents of its files in order."""
     digest = hashlib.sha256()
-    for file in _files(path):
+    for file in _files_of(path):
         if path.is_dir():
             digest.update(file.relative_to(path).as_posix().encode() + b"\0")
         with file.open("rb") as content:
-            while part := content.read(PART_BYTES):
+            while part := content.read(HASHED_BLOCK_BYTES):
                 digest.update(part)
     return digest.hexdigest()
 
 
 def size_bytes(path: Path) -> int:
     """Of a file, or of all files in a folder."""
-    return sum(file.stat().st_size for file in _files(path))
+    return sum(file.stat().st_size for file in _files_of(path))
 
 
-def _files(path: Path) -> Sequence[Path]:
+def _files_of(path: Path) -> Sequence[Path]:
     return sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]

@@ -11,7 +11,7 @@ from graft.export.convert.savedmodel import RAW_TEXT
 from graft.export.convert.text_graph import can_tokenize, tokenizer_graph
 from graft.export.judge import BATCH, Judge
 from graft.export.manifest import Description
-from graft.export.runtimes import open_raw_text
+from graft.export.runtimes.savedmodel import open_raw_text
 from graft.export.sessions import open_artifact
 from graft.zoo.errors import ArtifactError
 from graft.zoo.graph.stack import MASK
@@ -59,8 +59,8 @@ def measured_row(
                 name: figures.as_dict() for name, figures in of_outputs.items()
             }
         row |= {
-            **_with_ranges(contents.describe(target), description, judge.kinds),
-            **probe.measure(target),
+            **_with_ranges(contents.describe_file(target), description, judge.kinds),
+            **probe.measure_file(target),
         }
         if row["format"] == "savedmodel" and can_tokenize(description.tokenizer) and judge.texts:
             row |= _raw_text(target, judge, description)

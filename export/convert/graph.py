@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graft.export.convert import repairs
 from graft.zoo.graph.state import set_weights
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 __all__ = [
     "FrozenGraph",
     "as_float32",
-    "freeze",
+    "freeze_graph",
     "in_half_precision",
     "named_inputs",
     "output_tensors",
-    "trace",
+    "trace_model",
 ]
 
-HALF = re.compile('"(mixed_)?b?float16"')
+HALF_PRECISION = re.compile('"(mixed_)?b?float16"')
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ def as_float32(model: "keras.Model") -> "keras.Model":
     if not in_half_precision(model):
         return model
     config = json.dumps(keras.saving.serialize_keras_object(model))
-    rebuilt = keras.saving.deserialize_keras_object(json.loads(HALF.sub('"float32"', config)))
+    rebuilt = keras.saving.deserialize_keras_object(
+        json.loads(HALF_PRECISION.sub('"float32"', config))
+    )
     set_weights(rebuilt, model.get_weights())
     return rebuilt
 
@@ -60,8 +62,8 @@ def in_half_precision(model: "keras.Model") -> bool:
     )
 
 
-def output_tensors(model: "keras.Model", outputs) -> dict:
-    """Name -> tensor for what calling `model` returned: a dict's keys, or the name of the single
+def output_tensors(model: "keras.Model", outputs: Any) -> dict[str, Any]:
+    """Name -> tensor, for what calling `model` returned: a dict's keys, or the name of the single
     output's layer.
     """
     if isinstance(outputs, dict):
@@ -71,7 +73,7 @@ def output_tensors(model: "keras.Model", outputs) -> dict:
     return {model.output_names[0]: outputs}
 
 
-def named_inputs(model: "keras.Model", given: Mapping):
+def named_inputs(model: "keras.Model", given: Mapping[str, Any]) -> Any:
     """What to call `model` with: tensors by name, in the structure that it was built with."""
     import keras
 
@@ -80,14 +82,17 @@ def named_inputs(model: "keras.Model", given: Mapping):
     return keras.tree.pack_sequence_as(model._inputs_struct, [given[t.name] for t in model.inputs])
 
 
-def trace(
+def trace_model(
     model: "keras.Model", batch: int | None = None, length: int | None = None
 ) -> "tf.types.experimental.ConcreteFunction":
     """A concrete function of `model` in inference mode: inputs and outputs by name.
 
-    `batch`, and `length` for the other dimensions without a size, are dynamic if None.
-
     Traced here, and not by `model.export`, because that leaves random augmentation layers on.
+
+    Args:
+        model: may compute in half precision; the function computes in float32.
+        batch: its size; None leaves it dynamic.
+        length: of the other dimensions without a size; None leaves them dynamic.
     """
     import tensorflow as tf
 
@@ -100,7 +105,7 @@ def trace(
     }
 
     @tf.function(input_signature=[signature], jit_compile=False)
-    def call(inputs):
+    def call(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         outputs = model(named_inputs(model, inputs), training=False)
         return {
             name: tf.identity(t, name=name) for name, t in output_tensors(model, outputs).items()
@@ -109,24 +114,28 @@ def trace(
     return call.get_concrete_function()
 
 
-def freeze(model: "keras.Model") -> FrozenGraph:
+def freeze_graph(model: "keras.Model") -> FrozenGraph:
     """The frozen graph of `model`, dynamic batch, mended for tf2onnx (export/convert/repairs.py):
     weights are constants, because tf2onnx takes captured constants of a function for inputs.
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    concrete = trace(model)
+    concrete = trace_model(model)
     names = [t.name for t in model.inputs]
     # As a loop a recurrent layer becomes one node of ONNX, which has no operators for what a loop
     # is lowered to.
-    loops = any(operation.type in repairs.LOOPS for operation in concrete.graph.get_operations())
+    loops = any(
+        operation.type in repairs.LOOP_OPERATORS for operation in concrete.graph.get_operations()
+    )
     frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=not loops)
     # Flattening sorts the names of a dict, for inputs and outputs alike.
     inputs = dict(zip(sorted(names), (t.name for t in frozen.inputs), strict=True))
     outputs = dict(
         zip(sorted(concrete.structured_outputs), (t.name for t in frozen.outputs), strict=True)
     )
-    definition = repairs.inline(frozen.graph.as_graph_def(), [*inputs.values(), *outputs.values()])
+    definition = repairs.inline_calls(
+        frozen.graph.as_graph_def(), [*inputs.values(), *outputs.values()]
+    )
     for repair in (
         repairs.fourier_as_product,
         repairs.replace_erfc,

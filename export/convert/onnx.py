@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graft.export.convert import onnx_rewrites
-from graft.export.convert.graph import freeze
+from graft.export.convert.graph import FrozenGraph, freeze_graph
+from graft.export.convert.onnx_rewrites import rewrite_onnx
 from graft.export.manifest import Description
 from graft.zoo.errors import ExportError
 from graft.zoo.files.staging import staged_file
@@ -13,14 +13,15 @@ from graft.zoo.quiet import python_silence
 
 if TYPE_CHECKING:
     import keras
+    import onnx
 
-__all__ = ["OPSET", "convert", "write"]
+__all__ = ["OPSET", "convert_to_onnx", "write_onnx"]
 
 OPSET = 18
 """The highest that tf2onnx 1.17 writes."""
 
 
-def write(content: bytes, target: Path, description: Description) -> None:
+def write_onnx(content: bytes, target: Path, description: Description) -> None:
     """Write `content`, an ONNX model, as the file `target`; its metadata hold the `description`,
     lists as JSON.
     """
@@ -42,7 +43,7 @@ def write(content: bytes, target: Path, description: Description) -> None:
         onnx.save_model(model, str(path))
 
 
-def convert(model: "keras.Model") -> bytes:
+def convert_to_onnx(model: "keras.Model") -> bytes:
     """`model` as a float32 ONNX model: opset 18, inputs and outputs by name, dynamic batch and
     length.
 
@@ -51,9 +52,9 @@ def convert(model: "keras.Model") -> bytes:
     """
     from onnx import checker, shape_inference
 
-    graph = freeze(model)
-    content = onnx_rewrites.rewrite(_convert(graph))
-    _name(content, graph)
+    graph = freeze_graph(model)
+    content = rewrite_onnx(_run_tf2onnx(graph))
+    _rename_tensors(content, graph)
     try:
         checker.check_model(content, full_check=True)
     except (checker.ValidationError, shape_inference.InferenceError) as error:
@@ -61,7 +62,7 @@ def convert(model: "keras.Model") -> bytes:
     return content.SerializeToString()
 
 
-def _convert(graph):
+def _run_tf2onnx(graph: FrozenGraph) -> "onnx.ModelProto":
     import tf2onnx
 
     with python_silence():
@@ -82,7 +83,7 @@ def _convert(graph):
     return content
 
 
-def _name(content, graph) -> None:
+def _rename_tensors(content: "onnx.ModelProto", graph: FrozenGraph) -> None:
     """Give inputs and outputs their own names ("image", not "image:0") and the batch dimension a
     name.
     """
@@ -91,9 +92,8 @@ def _name(content, graph) -> None:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
     for node in content.graph.node:
-        node.name = node.output[0].removesuffix(
-            ":0"
-        )  # reports speak of nodes by name; these are the layers' own
+        # Reports speak of nodes by name; these are the layers' own.
+        node.name = node.output[0].removesuffix(":0")
     for value in (*content.graph.input, *content.graph.output):
         value.name = renamed[value.name]
         for place, dimension in enumerate(value.type.tensor_type.shape.dim):

@@ -3,25 +3,35 @@
 Each function changes a GraphDef in place, wherever it finds its pattern, whatever the architecture.
 """
 
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from graft.zoo.errors import ExportError
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+    from tensorflow.compat.v1 import GraphDef, NodeDef
+
 __all__ = [
-    "LOOPS",
+    "LOOP_OPERATORS",
     "dense_as_convolution",
     "fourier_as_product",
     "give_scalars_a_shape",
-    "inline",
+    "import_graph",
+    "inline_calls",
     "keep_dimensions",
     "replace_erfc",
 ]
 
-LOOPS = ("While", "StatelessWhile")
+LOOP_OPERATORS = ("While", "StatelessWhile")
 """What recurrent layers are made of."""
 
-ELEMENTWISE = ("Add", "AddV2", "Mul", "Sub", "Maximum", "Minimum", "RealDiv")
+ELEMENTWISE_OPERATORS = ("Add", "AddV2", "Mul", "Sub", "Maximum", "Minimum", "RealDiv")
 
 
-def inline(definition, keep: list[str]):
+def inline_calls(definition: "GraphDef", keep: Iterable[str]) -> "GraphDef":
     """Inline every function call (Keras's grouped convolution is one), keeping the tensors `keep`.
 
     The mark that a call must be compiled by XLA is what keeps TensorFlow from doing so. Of a
@@ -33,7 +43,7 @@ def inline(definition, keep: list[str]):
     from tensorflow.python.grappler import tf_optimizer
 
     spectrogram = any(node.op == "RFFT" for node in definition.node)
-    loops = any(node.op in LOOPS for node in definition.node)
+    loops = any(node.op in LOOP_OPERATORS for node in definition.node)
     called = any(node.op.endswith("PartitionedCall") for node in definition.node)
     if not spectrogram and not (called if loops else definition.library.function):
         return definition
@@ -64,7 +74,7 @@ def inline(definition, keep: list[str]):
     return inlined
 
 
-def replace_erfc(definition) -> None:
+def replace_erfc(definition: "GraphDef") -> None:
     """Erfc, which ONNX lacks, becomes 1 - Erf."""
     for node in [node for node in definition.node if node.op == "Erfc"]:
         erf, one = definition.node.add(), definition.node.add()
@@ -75,26 +85,23 @@ def replace_erfc(definition) -> None:
         node.input[:] = [one.name, erf.name]
 
 
-def give_scalars_a_shape(definition) -> None:
+def give_scalars_a_shape(definition: "GraphDef") -> None:
     """Scalar constants that are combined with tensors get shape [1]: tf2onnx's transpose optimizer
     needs a shape.
     """
     import tensorflow as tf
 
-    graph = _imported(definition)
-    users: dict[str, list] = {}
+    graph = import_graph(definition)
+    users: dict[str, list[NodeDef]] = {}
     for node in definition.node:
         for name in node.input:
-            users.setdefault(name.split(":")[0].lstrip("^"), []).append(node)
+            users.setdefault(_node_name(name), []).append(node)
 
-    def elementwise(node) -> bool:
+    def elementwise(node: "NodeDef") -> bool:
         # An operation of scalars alone has a scalar result, which must stay one.
-        rank = (
-            graph.get_operation_by_name(node.name).outputs[0].shape.rank
-            if node.op in ELEMENTWISE
-            else None
-        )
-        return bool(rank)
+        if node.op not in ELEMENTWISE_OPERATORS:
+            return False
+        return bool(graph.get_operation_by_name(node.name).outputs[0].shape.rank)
 
     for node in [node for node in definition.node if node.op == "Const"]:
         tensor = node.attr["value"].tensor
@@ -102,11 +109,10 @@ def give_scalars_a_shape(definition) -> None:
             not tensor.tensor_shape.dim and node.attr["dtype"].type == tf.float32.as_datatype_enum
         )
         if scalar and users.get(node.name) and all(map(elementwise, users[node.name])):
-            value = tf.make_ndarray(tensor).reshape(1)
-            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+            tensor.CopyFrom(tf.make_tensor_proto(tf.make_ndarray(tensor).reshape(1)))
 
 
-def dense_as_convolution(definition) -> None:
+def dense_as_convolution(definition: "GraphDef") -> None:
     """A Dense layer over feature maps (n, h, w, c) becomes a 1 x 1 convolution (ConvNeXt).
 
     In ONNX convolutions want channels first and a matrix product wants them last: two
@@ -115,30 +121,21 @@ def dense_as_convolution(definition) -> None:
     import tensorflow as tf
 
     nodes = {node.name: node for node in definition.node}
-    for node in [
-        node
-        for node in definition.node
-        if node.op == "Reshape" and node.name.endswith("/Tensordot")
-    ]:
-        part = lambda name, of=node.name: nodes.get(f"{of}/{name}")  # noqa: E731
-        product, moved = part("MatMul"), part("transpose")
-        axes = [part(name) for name in ("free", "axes")]
-        if None in (product, moved, *axes) or any(axis.op != "Const" for axis in axes):
+    ends = [n for n in definition.node if n.op == "Reshape" and n.name.endswith("/Tensordot")]
+    for node in ends:
+        product, moved, free, axes = (
+            nodes.get(f"{node.name}/{part}") for part in ("MatMul", "transpose", "free", "axes")
+        )
+        if product is None or moved is None:
             continue
-        if [tf.make_ndarray(axis.attr["value"].tensor).tolist() for axis in axes] != [
-            [0, 1, 2],
-            [3],
-        ]:
+        if _constant_value(free) != [0, 1, 2] or _constant_value(axes) != [3]:
             continue
         weight = product.input[1]
         kind = node.attr["T"].type
         kernel, shape = definition.node.add(), definition.node.add()
         # (c, units) -> (1, 1, c, units); Tensordot has made the weight a matrix already.
-        shape.CopyFrom(
-            _constant(
-                f"{node.name}/kernel_shape", _kernel_shape(nodes, weight), tf.int32.as_datatype_enum
-            )
-        )
+        sides = _kernel_shape(nodes, weight)
+        shape.CopyFrom(_constant(f"{node.name}/kernel_shape", sides, tf.int32.as_datatype_enum))
         kernel.name, kernel.op = f"{node.name}/kernel", "Reshape"
         kernel.input[:] = [weight, shape.name]
         kernel.attr["T"].type = kind
@@ -153,47 +150,36 @@ def dense_as_convolution(definition) -> None:
         node.attr["data_format"].s = b"NHWC"
 
 
-def keep_dimensions(definition) -> None:
+def keep_dimensions(definition: "GraphDef") -> None:
     """A mean over height and width that is shaped back to (n, 1, 1, c) keeps its dimensions
     (squeeze-and-excite).
     """
-    import tensorflow as tf
-
     nodes = {node.name: node for node in definition.node}
     for node in [node for node in definition.node if node.op == "Reshape"]:
         mean, shape = (nodes.get(name.split(":")[0]) for name in node.input[:2])
-        if (
-            mean is None
-            or mean.op != "Mean"
-            or shape is None
-            or shape.op != "Pack"
-            or len(shape.input) != 4
-        ):
+        if mean is None or mean.op != "Mean" or shape is None or shape.op != "Pack":
             continue
-        axes, sides = nodes.get(mean.input[1]), [nodes.get(name) for name in shape.input[1:3]]
-        if any(constant is None or constant.op != "Const" for constant in (axes, *sides)):
+        if len(shape.input) != 4 or _constant_value(nodes.get(mean.input[1])) != [1, 2]:
             continue
-        value = lambda constant: tf.make_ndarray(constant.attr["value"].tensor).tolist()  # noqa: E731
-        if value(axes) == [1, 2] and [value(side) for side in sides] == [1, 1]:
+        if all(_constant_value(nodes.get(side)) == 1 for side in shape.input[1:3]):
             name = node.name
             node.CopyFrom(mean)
             node.name = name
             node.attr["keep_dims"].b = True
 
 
-def fourier_as_product(definition) -> None:
+def fourier_as_product(definition: "GraphDef") -> None:
     """RFFT, which ONNX lacks, becomes two matrix products where only its real and imaginary parts
     or its absolute value are used (spectrograms). The matrices have frame x (frame / 2 + 1) values
     each: 1 MB for frames of 512 samples.
     """
-    import numpy as np
     import tensorflow as tf
 
     transforms = [node for node in definition.node if node.op == "RFFT"]
     if not transforms:
         return
     nodes = {node.name: node for node in definition.node}
-    graph = _imported(definition)
+    graph = import_graph(definition)
     for node in transforms:
         users = [
             user
@@ -212,9 +198,8 @@ def fourier_as_product(definition) -> None:
             matrix = np.zeros((frame, length // 2 + 1), np.float32)
             matrix[:length] = wave[:frame]
             constant, product = definition.node.add(), definition.node.add()
-            constant.CopyFrom(
-                _constant(f"{node.name}/{name}/matrix", matrix, tf.float32.as_datatype_enum)
-            )
+            kind = tf.float32.as_datatype_enum
+            constant.CopyFrom(_constant(f"{node.name}/{name}/matrix", matrix, kind))
             product.name, product.op = f"{node.name}/{name}", "BatchMatMulV2"
             product.input[:] = [node.input[0], constant.name]
             product.attr["T"].type = tf.float32.as_datatype_enum
@@ -235,7 +220,7 @@ def fourier_as_product(definition) -> None:
     definition.node.extend(remaining)
 
 
-def _absolute(definition, user, parts) -> None:
+def _absolute(definition: "GraphDef", user: "NodeDef", parts: Mapping[str, str]) -> None:
     """Turn `user`, which takes the absolute value of a complex number, into the root of a sum of
     squares.
     """
@@ -256,7 +241,7 @@ def _absolute(definition, user, parts) -> None:
     user.input[:] = [total]
 
 
-def _imported(definition):
+def import_graph(definition: "GraphDef") -> "tf.Graph":
     """A TensorFlow graph of `definition`, in which every tensor has its inferred shape."""
     import tensorflow as tf
 
@@ -265,13 +250,25 @@ def _imported(definition):
     return graph
 
 
-def _used(definition, name: str) -> bool:
-    return any(
-        name in (i.split(":")[0].lstrip("^") for i in node.input) for node in definition.node
-    )
+def _node_name(tensor: str) -> str:
+    """The node whose output an input of another node is, or which it waits for."""
+    return tensor.split(":")[0].lstrip("^")
 
 
-def _kernel_shape(nodes, weight: str) -> list[int]:
+def _used(definition: "GraphDef", name: str) -> bool:
+    return any(name in map(_node_name, node.input) for node in definition.node)
+
+
+def _constant_value(node: "NodeDef | None") -> object:
+    """The value of a constant as numbers and lists; None of any other node."""
+    import tensorflow as tf
+
+    if node is None or node.op != "Const":
+        return None
+    return tf.make_ndarray(node.attr["value"].tensor).tolist()
+
+
+def _kernel_shape(nodes: "Mapping[str, NodeDef]", weight: str) -> list[int]:
     """The shape of a 1 x 1 kernel with the weights of the matrix `weight`, whose constant stands
     behind identities.
     """
@@ -282,8 +279,7 @@ def _kernel_shape(nodes, weight: str) -> list[int]:
     return [1, 1, *dimensions]
 
 
-def _constant(name: str, value, kind: int):
-    import numpy as np
+def _constant(name: str, value: float | list[int] | np.ndarray, kind: int) -> "NodeDef":
     import tensorflow as tf
 
     node = tf.compat.v1.NodeDef(name=name, op="Const")

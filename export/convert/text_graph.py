@@ -1,15 +1,15 @@
 """BERT's tokenizer as TensorFlow operators, for a SavedModel that takes strings.
 
 It follows `tokenizers` step by step: clean, set Chinese characters apart, strip accents, lower
-    case, split at blanks and
-punctuation, longest pieces first. Two things its operators cannot do: drop code points that Unicode
-has not assigned, and write a Greek sigma at a word's end as it stands there. On 11,854 sentences of
-reviews and questions all ids were the same; on 4,003 random strings of twelve scripts 75 differed
-(benchmarks/results/text.md). Every export counts its own examples.
+case, split at blanks and punctuation, longest pieces first. Two things its operators cannot do:
+drop code points that Unicode has not assigned, and write a Greek sigma at a word's end as it stands
+there. On 11,854 sentences of reviews and questions all ids were the same; on 4,003 random strings
+of twelve scripts 75 differed (benchmarks/results/text.md). Every export counts its own examples.
 """
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graft.zoo.text import MAX_WORD_LENGTH, Tokenizer
@@ -17,11 +17,11 @@ from graft.zoo.text import MAX_WORD_LENGTH, Tokenizer
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["can_tokenize", "tokenizer_graph"]
+__all__ = ["TokenizerGraph", "can_tokenize", "tokenizer_graph"]
 
 CHINESE = (
-    r"[\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{20000}-\x{2A6DF}\x{2A700}-\x{2B73F}\x{2B740}-\x{2B81F}\x{2B920}-\x{2CEAF}"
-    r"\x{F900}-\x{FAFF}\x{2F800}-\x{2FA1F}]"
+    r"[\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{20000}-\x{2A6DF}\x{2A700}-\x{2B73F}"
+    r"\x{2B740}-\x{2B81F}\x{2B920}-\x{2CEAF}\x{F900}-\x{FAFF}\x{2F800}-\x{2FA1F}]"
 )
 """The blocks that BERT sets apart, each character a word; the sixth begins where `tokenizers`
 begins it.
@@ -31,18 +31,31 @@ BLANK = r"[\t\n\r\p{Z}]"
 PUNCTUATION = r"[!-/:-@\[-`{-~\p{P}]"
 
 
+@dataclass(frozen=True)
+class TokenizerGraph:
+    """A tokenizer as operators.
+
+    Attributes:
+        run: strings `(batch,)` -> token_ids, padding_mask and segment_ids by name, int32 `(batch,
+            length)`.
+        tables: what it looks words up in; a SavedModel holds what its module can reach.
+    """
+
+    run: "Callable[[tf.Tensor], dict[str, tf.Tensor]]"
+    tables: tuple
+
+    def __call__(self, text: "tf.Tensor") -> "dict[str, tf.Tensor]":
+        return self.run(text)
+
+
 def can_tokenize(tokenizer: Tokenizer | None) -> bool:
     """Whether there are operators for it: for WordPiece."""
     return tokenizer is not None and tokenizer.kind == "WordPiece"
 
 
-def tokenizer_graph(
-    tokenizer: Tokenizer, max_length: int
-) -> "Callable[[tf.Tensor], dict[str, tf.Tensor]]":
-    """A function: strings `(batch,)` -> token_ids, padding_mask and segment_ids by name, int32
-    `(batch, length)`.
-
-    As long as the longest text, at most `max_length`.
+def tokenizer_graph(tokenizer: Tokenizer, max_length: int) -> TokenizerGraph:
+    """A WordPiece tokenizer as operators. Rows are as long as the longest text, at most
+    `max_length`.
     """
     import tensorflow as tf
     import tensorflow_text as tf_text
@@ -63,7 +76,7 @@ def tokenizer_graph(
         max_chars_per_token=MAX_WORD_LENGTH,
     )
 
-    def tokenize(text):
+    def tokenize(text: tf.Tensor) -> dict[str, tf.Tensor]:
         replace = tf.strings.regex_replace
         text = replace(text, r"[\t\n\r]", " ")
         text = replace(replace(text, CONTROL, ""), BLANK, " ")
@@ -85,5 +98,4 @@ def tokenizer_graph(
             "segment_ids": tf.zeros_like(mask),
         }
 
-    tokenize.vocabulary = initializer, table  # a SavedModel holds what its module can reach
-    return tokenize
+    return TokenizerGraph(tokenize, (initializer, table))

@@ -17,28 +17,28 @@ import numpy as np
 
 from graft.export.manifest import Description
 
-__all__ = ["describe"]
+__all__ = ["add_metadata"]
 
-LABELS, VOCABULARY = "labels.txt", "vocab.txt"
+LABELS_FILE, VOCABULARY_FILE = "labels.txt", "vocab.txt"
 # Numbers of the schema: what an input's colours and an associated file are, and which properties a
 # table holds.
-RGB = 1
-AXIS_LABELS, VOCABULARY_FILE = 2, 5
+RGB_COLOURS = 1
+LABELS_OF_AN_AXIS, VOCABULARY = 2, 5
 FEATURE_PROPERTIES, IMAGE_PROPERTIES = 1, 2
-NORMALIZATION, BERT_TOKENIZER = 1, 4
+NORMALIZATION_OPTIONS, BERT_TOKENIZER_OPTIONS = 1, 4
 BERT_INPUTS = {"token_ids": "ids", "padding_mask": "mask", "segment_ids": "segment_ids"}
 """What MediaPipe calls the inputs of a BERT; those of other models keep their own names."""
 
 
-def describe(content: bytes, description: Description) -> bytes:
+def add_metadata(content: bytes, description: Description) -> bytes:
     """`content`, a .tflite model, with metadata and associated files (`labels.txt`,
     `preprocessing.json`, a tokenizer's).
 
-    An input with a range is a picture: RGB, and a normalization with mean 0 and deviation 1,
-        because scaling is inside the
-    graph and MediaPipe refuses a float image model that says nothing of it. Weights end up inside
-    the flatbuffer, whatever wrote it: some tools put them behind it, where older runtimes do not
-    look. A tokenizer of BERT's kind is described as MediaPipe's TextClassifier reads it.
+    An input with a range is an image: RGB, and a normalization with mean 0 and deviation 1, because
+    scaling is inside the graph and MediaPipe refuses a float image model that says nothing of it.
+    Weights end up inside the flatbuffer, whatever wrote it: some tools put them behind it, where
+    older runtimes do not look. A tokenizer of BERT's kind is described as MediaPipe's
+    TextClassifier reads it.
     """
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
@@ -46,16 +46,15 @@ def describe(content: bytes, description: Description) -> bytes:
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     for buffer in model.buffers:
         if buffer.data is not None:
-            buffer.data = np.frombuffer(
-                bytes(buffer.data), np.uint8
-            )  # packed at once, not byte by byte
+            # Packed at once, not byte by byte.
+            buffer.data = np.frombuffer(bytes(buffer.data), np.uint8)
     graph = model.subgraphs[0]
     names = {
         i.tensorIndex: i.name.decode() for d in model.signatureDefs for i in (*d.inputs, *d.outputs)
     }
     builder = flatbuffers.Builder(1024)
     attached = description.attached
-    of_bert = VOCABULARY in attached and set(BERT_INPUTS) == {names[i] for i in graph.inputs}
+    of_bert = VOCABULARY_FILE in attached and set(BERT_INPUTS) == {names[i] for i in graph.inputs}
     named = {i: BERT_INPUTS[names[i]] if of_bert else names[i] for i in graph.inputs}
     inputs = [_input(builder, named[i], description.input_range) for i in graph.inputs]
     outputs = [_output(builder, names[i], description.labels_of(names[i])) for i in graph.outputs]
@@ -67,8 +66,8 @@ def describe(content: bytes, description: Description) -> bytes:
         0: _text(builder, description.name),
         1: _text(builder, f"Written by {description.producer}"),
         3: _list(builder, [parts]),
+        7: _text(builder, "1.0.0"),
     }
-    root[7] = _text(builder, "1.0.0")
     builder.Finish(_table(builder, root), b"M001")
 
     model.buffers.append(schema.BufferT(data=np.frombuffer(bytes(builder.Output()), np.uint8)))
@@ -78,51 +77,52 @@ def describe(content: bytes, description: Description) -> bytes:
     target.write(flatbuffer_utils.convert_object_to_bytearray(model))
     with zipfile.ZipFile(target, "a") as archive:
         for name, text in attached.items():
-            archive.writestr(
-                zipfile.ZipInfo(name), text
-            )  # without the time: the same model gives the same bytes
+            # Without the time: the same model gives the same bytes.
+            archive.writestr(zipfile.ZipInfo(name), text)
     return target.getvalue()
 
 
-def _input(builder, name: str, value_range: tuple[float, float] | None) -> int:
+def _input(builder: flatbuffers.Builder, name: str, value_range: tuple[float, float] | None) -> int:
     if value_range is None:
         return _table(builder, {0: _text(builder, name), 3: _features(builder)})
-    picture = _table(builder, {0: np.int8(RGB)})
+    image = _table(builder, {0: np.int8(RGB_COLOURS)})
     unit = _table(builder, {0: _floats(builder, [0.0]), 1: _floats(builder, [1.0])})
-    units = _list(builder, [_table(builder, {0: np.uint8(NORMALIZATION), 1: unit})])
+    units = _list(builder, [_table(builder, {0: np.uint8(NORMALIZATION_OPTIONS), 1: unit})])
     low, high = value_range
     stats = _table(builder, {0: _floats(builder, [high]), 1: _floats(builder, [low])})
-    content = _table(builder, {0: np.uint8(IMAGE_PROPERTIES), 1: picture})
+    content = _table(builder, {0: np.uint8(IMAGE_PROPERTIES), 1: image})
     return _table(builder, {0: _text(builder, name), 3: content, 4: units, 5: stats})
 
 
-def _output(builder, name: str, labels: Sequence[str]) -> int:
+def _output(builder: flatbuffers.Builder, name: str, labels: Sequence[str]) -> int:
     fields = {0: _text(builder, name), 3: _features(builder)}
     if labels:
         fields[5] = _table(builder, {0: _floats(builder, [1.0]), 1: _floats(builder, [0.0])})
-        fields[6] = _list(builder, [_file(builder, LABELS, "Labels, one a line", AXIS_LABELS)])
+        fields[6] = _list(
+            builder, [_file(builder, LABELS_FILE, "Labels, one a line", LABELS_OF_AN_AXIS)]
+        )
     return _table(builder, fields)
 
 
-def _bert_tokenizer(builder) -> int:
+def _bert_tokenizer(builder: flatbuffers.Builder) -> int:
     file = _file(
-        builder, VOCABULARY, "Word pieces, one a line, in the order of their ids", VOCABULARY_FILE
+        builder, VOCABULARY_FILE, "Word pieces, one a line, in the order of their ids", VOCABULARY
     )
     options = _table(builder, {0: _list(builder, [file])})
-    return _table(builder, {0: np.uint8(BERT_TOKENIZER), 1: options})
+    return _table(builder, {0: np.uint8(BERT_TOKENIZER_OPTIONS), 1: options})
 
 
-def _file(builder, name: str, description: str, kind: int) -> int:
+def _file(builder: flatbuffers.Builder, name: str, description: str, kind: int) -> int:
     return _table(
         builder, {0: _text(builder, name), 1: _text(builder, description), 2: np.int8(kind)}
     )
 
 
-def _features(builder) -> int:
+def _features(builder: flatbuffers.Builder) -> int:
     return _table(builder, {0: np.uint8(FEATURE_PROPERTIES), 1: _table(builder, {})})
 
 
-def _table(builder, fields: Mapping[int, "int | np.int8 | np.uint8"]) -> int:
+def _table(builder: flatbuffers.Builder, fields: Mapping[int, "int | np.int8 | np.uint8"]) -> int:
     """A table with `fields` by slot: offsets of what was written before are ints, numbers have
     numpy's type.
     """
@@ -137,15 +137,15 @@ def _table(builder, fields: Mapping[int, "int | np.int8 | np.uint8"]) -> int:
     return builder.EndObject()
 
 
-def _text(builder, text: str) -> int:
+def _text(builder: flatbuffers.Builder, text: str) -> int:
     return builder.CreateString(text)
 
 
-def _floats(builder, values: Sequence[float]) -> int:
+def _floats(builder: flatbuffers.Builder, values: Sequence[float]) -> int:
     return builder.CreateNumpyVector(np.asarray(values, np.float32))
 
 
-def _list(builder, offsets: Sequence[int]) -> int:
+def _list(builder: flatbuffers.Builder, offsets: Sequence[int]) -> int:
     builder.StartVector(4, len(offsets), 4)
     for offset in reversed(offsets):
         builder.PrependUOffsetTRelative(offset)

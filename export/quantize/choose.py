@@ -7,54 +7,30 @@ for in this order: the first and the last layers; then the layers that cost most
 quantizing each alone and looking at the outputs.
 """
 
-import contextlib
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
-import numpy as np
-
-from graft.zoo.errors import ArtifactError, ConfigError, ExportError, NotApplicable
+from graft.export.quantize.layer_errors import mixed_file_maker
+from graft.export.quantize.quantizer import Quantizer
+from graft.zoo.errors import ArtifactError, ExportError, NotApplicable
 
 __all__ = [
-    "NO_CALIBRATION",
     "PRECISIONS",
     "Attempt",
     "Preference",
-    "Quantizer",
-    "as_input",
-    "attempts",
-    "best",
-    "explain",
-    "failures_named",
-    "layer_errors",
-    "maker",
-    "one_by_one",
+    "best_attempt",
+    "explain_choice",
+    "try_precision",
 ]
 
-NO_CALIBRATION = (
-    "int8 needs examples to calibrate with: give --data, the data the model was trained on"
-)
 Preference = Literal["latency", "size"]
-ABOUT_AS_QUICK = 1.1
-"""Of two files whose latencies are nearer than that, the smaller one is taken."""
 PRECISIONS = ("float16", "dynamic", "int8", "int8-full")
-WORST_SHARES = (0.05, 0.15, 0.3)
-EXPLAINED_EXAMPLES = 16
-MOST_MEASUREMENTS = 150
-"""Beyond so many layers neighbours are measured together."""
-
-
-class Quantizer(Protocol):
-    """What makes smaller files of one format from a float32 one."""
-
-    layers: Sequence[str]
-    weighted: Sequence[str]
-
-    def float16(self, layers: Collection[str] | None = None) -> bytes: ...
-    def dynamic(self) -> bytes: ...
-    def int8(self, layers: Collection[str] | None = None, full: bool = False) -> bytes: ...
+SAME_LATENCY_RATIO = 1.1
+"""Of two files whose latencies are nearer than that, the smaller one is taken."""
+FLOAT_LAYER_SHARES = (0.05, 0.15, 0.3)
+"""The shares of the layers, the most harmful first, that stay in float32: one attempt each."""
 
 
 @dataclass(frozen=True)
@@ -86,56 +62,24 @@ class Attempt:
         return facts | {"float_layers": len(self.float_layers), **self.judged}
 
 
-@contextlib.contextmanager
-def failures_named(library: str) -> Iterator[None]:
-    """Turn whatever a quantizing library raises into an ExportError, so that the other files are
-    written all the same.
-    """
-    try:
-        yield
-    except Exception as error:  # they raise what their passes do
-        raise ExportError(
-            f"{library} failed to quantize ({type(error).__name__}): {str(error)[:300]}"
-        ) from error
-
-
-def one_by_one(calibration: Mapping[str, np.ndarray] | None) -> list[dict[str, np.ndarray]]:
-    """The examples of a batch by name, each a batch of one, as both libraries want them; numbers
-    with a point are float32.
-
-    Raises:
-        ConfigError: there are none.
-    """
-    if calibration is None:
-        raise ConfigError(NO_CALIBRATION)
-    count = len(next(iter(calibration.values())))
-    return [
-        {name: as_input(value[i : i + 1]) for name, value in calibration.items()}
-        for i in range(count)
-    ]
-
-
-def as_input(values: np.ndarray) -> np.ndarray:
-    """Token ids as they are, everything else as float32: pixels are kept as bytes."""
-    return values if values.dtype == np.int32 else np.float32(values)
-
-
-def maker(quantizer: Quantizer, precision: str) -> Callable[..., bytes]:
-    """What makes the file of a precision in which single layers can stay in float32."""
-    return {"float16": quantizer.float16, "int8": quantizer.int8}[precision]
-
-
-def attempts(
+def try_precision(
     quantizer: Quantizer,
     precision: str,
     judge: Callable[[bytes, str], Mapping],
     errors: Callable[[str], Sequence[tuple[str, float]]],
 ) -> list[Attempt]:
-    """The files that were tried for `precision`, in order. One is enough unless "int8" or "float16"
-    loses too much.
+    """Make files of a precision until one will do.
 
-    `judge` measures a file of some precision (its result has "passed"); `errors` gives the layers,
-    the most harmful in that precision first.
+    One is enough unless "int8" or "float16" loses too much.
+
+    Args:
+        quantizer: of the format.
+        precision: one of `PRECISIONS`.
+        judge: measures a file of some precision; its result has "passed".
+        errors: gives the layers of a precision, the most harmful first.
+
+    Returns:
+        The files that were tried, in order.
 
     Raises:
         NotApplicable: the format or the model has no such precision.
@@ -162,7 +106,7 @@ def attempts(
             "integers throughout, scales per channel", precision, lambda: quantizer.int8(full=True)
         )
         return tried
-    make = maker(quantizer, precision)
+    make = mixed_file_maker(quantizer, precision)
     words = {"float16": "all layers, 16-bit weights", "int8": "all layers, scales per channel"}[
         precision
     ]
@@ -176,9 +120,9 @@ def attempts(
             strategy, f"{precision}-mixed", lambda: make(rest), kept
         )
 
-    keep(_ends(quantizer), "first and last layers in float32")
+    keep(_first_and_last(quantizer), "first and last layers in float32")
     ranked = [layer for layer, _ in errors(precision)]
-    for share in WORST_SHARES:
+    for share in FLOAT_LAYER_SHARES:
         worst = ranked[: max(1, round(share * len(ranked)))]
         if keep(worst, f"the worst {len(worst)} of {len(ranked)} layers in float32"):
             break
@@ -192,7 +136,7 @@ def attempts(
     return tried
 
 
-def best(
+def best_attempt(
     tried: Sequence[Attempt], prefer: Preference, latency: Callable[[bytes], float]
 ) -> Attempt:
     """The quickest or the smallest file that passed, as `prefer` says; if none did, the one that
@@ -208,9 +152,8 @@ def best(
             tried,
             key=lambda a: (
                 order.index(a.judged["status"]),
-                not math.isfinite(
-                    a.judged["max_abs_diff"]
-                ),  # an answer that is no number has lost everything
+                # An answer that is no number has lost everything.
+                not math.isfinite(a.judged["max_abs_diff"]),
                 *(a.judged[key] for key in keys),
             ),
         )
@@ -218,12 +161,14 @@ def best(
         taken = [(latency(attempt.content), attempt) for attempt in passed]
         fastest = min(milliseconds for milliseconds, _ in taken)
         passed = [
-            attempt for milliseconds, attempt in taken if milliseconds <= ABOUT_AS_QUICK * fastest
+            attempt
+            for milliseconds, attempt in taken
+            if milliseconds <= SAME_LATENCY_RATIO * fastest
         ]
     return min(passed, key=lambda attempt: len(attempt.content))
 
 
-def explain(tried: Sequence[Attempt], chosen: Attempt, prefer: Preference) -> str | None:
+def explain_choice(tried: Sequence[Attempt], chosen: Attempt, prefer: Preference) -> str | None:
     """Why `chosen` is not what was asked for, in words; None if it is."""
     first = tried[0]
     if chosen is first:
@@ -231,8 +176,7 @@ def explain(tried: Sequence[Attempt], chosen: Attempt, prefer: Preference) -> st
     low, high = first.judged["drop_interval"] or (first.judged["drop_points"],) * 2
     fault = (
         f"{first.precision} lost {first.judged['drop_points']:.1f} points of "
-        f"{first.judged['figure']} "
-        f"({low:.1f} to {high:.1f})"
+        f"{first.judged['figure']} ({low:.1f} to {high:.1f})"
     )
     if first.precision == "float16":
         fault = f"float16 differed by {first.judged['max_abs_diff']:.3f}"
@@ -250,32 +194,7 @@ def explain(tried: Sequence[Attempt], chosen: Attempt, prefer: Preference) -> st
     return f"{fault}; of {len(tried)} files tried {passed} pass, the {sort} is: {chosen.strategy}"
 
 
-def layer_errors(
-    layers: Sequence[str],
-    make: Callable[[Sequence[str]], bytes],
-    run: Callable[[bytes], np.ndarray],
-    reference: np.ndarray,
-) -> list[tuple[str, float]]:
-    """(layer, error), the largest first: what making this layer alone smaller does to the outputs.
-
-    `make` gives the file in which only some of the `layers` are smaller, `run` a file's outputs for
-    some calibration examples; `reference` are those of the float32 file, `(n, units)`. The error is
-    the root of the mean squared difference. Of more than 150 layers, neighbours share a
-    measurement.
-    """
-    size = -(-len(layers) // MOST_MEASUREMENTS)
-    measured = []
-    for start in range(0, len(layers), size):
-        group = layers[start : start + size]
-        try:
-            difference = run(make(group)) - reference
-        except (ExportError, ArtifactError):
-            continue  # this layer cannot be made smaller by itself; the others are still told
-        measured += [(layer, float(np.sqrt(np.mean(np.square(difference))))) for layer in group]
-    return sorted(measured, key=lambda item: -item[1])
-
-
-def _ends(quantizer: Quantizer) -> tuple[str, ...]:
+def _first_and_last(quantizer: Quantizer) -> tuple[str, ...]:
     """All up to the first layer with weights, and all from the last one on."""
     layers = list(quantizer.layers)
     first, last = (layers.index(quantizer.weighted[i]) for i in (0, -1))

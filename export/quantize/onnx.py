@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.export.quantize.choose import failures_named, one_by_one
+from graft.export.quantize.quantizer import calibration_examples, named_failures
 from graft.zoo.errors import NotApplicable
 from graft.zoo.quiet import python_silence
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ONNXQuantizer"]
 
-WEIGHTED = ("Conv", "MatMul", "Gemm")
-PORTABLE = True
+WEIGHTED_OPERATORS = ("Conv", "MatMul", "Gemm")
+SEVEN_BIT_WEIGHTS = True
 """Weights take 7 of their 8 bits. On x86 without VNNI onnxruntime adds two products of 8 bits in
 16, which overflow in silence: a file that was measured on one machine would answer otherwise on
 another. (A product of 64 values was off by 5.5 where its spread is 7.5, and with 7 bits by less
 than 0.4: tests/unit/test_quantize.py on a CPU with AVX2 alone.)
 """
-SMALL = 64
+MIN_QUANTIZED_VALUES = 64
 """Weights with fewer values stay as they are, and so do those of one dimension: offsets, scales."""
 
 
@@ -34,14 +34,14 @@ class ONNXQuantizer:
     by name.
     """
 
-    def __init__(self, content: bytes, calibration: Mapping[str, np.ndarray] | None = None):
+    def __init__(self, content: bytes, calibration: Mapping[str, np.ndarray] | None = None) -> None:
         import onnx
 
         self.content, self.calibration = content, calibration
         nodes = onnx.load_from_string(content).graph.node
         self.layers = tuple(node.name for node in nodes)
         """The nodes, in order, by name."""
-        self.weighted = tuple(node.name for node in nodes if node.op_type in WEIGHTED)
+        self.weighted = tuple(node.name for node in nodes if node.op_type in WEIGHTED_OPERATORS)
         """Those of them that have weights."""
         self._convolutions = any(node.op_type == "Conv" for node in nodes)
         self._folder = tempfile.TemporaryDirectory()
@@ -69,7 +69,10 @@ class ONNXQuantizer:
             ):
                 continue
             values = numpy_helper.to_array(weight)
-            if values.size < SMALL or np.abs(values).max() > np.finfo(np.float16).max:
+            if (
+                values.size < MIN_QUANTIZED_VALUES
+                or np.abs(values).max() > np.finfo(np.float16).max
+            ):
                 continue
             name = weight.name
             weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}/float16"))
@@ -99,10 +102,14 @@ class ONNXQuantizer:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         target = Path(self._folder.name) / "dynamic.onnx"
-        with python_silence(), failures_named("onnxruntime"):
+        with python_silence(), named_failures("onnxruntime"):
             model = _gemm_as_matmul(onnx.load_from_string(self.content))
             quantize_dynamic(
-                model, target, per_channel=True, reduce_range=PORTABLE, weight_type=QuantType.QInt8
+                model,
+                target,
+                per_channel=True,
+                reduce_range=SEVEN_BIT_WEIGHTS,
+                weight_type=QuantType.QInt8,
             )
         return target.read_bytes()
 
@@ -119,24 +126,24 @@ class ONNXQuantizer:
                 "an ONNX file of the QDQ form has float32 inputs and outputs: int8 is what "
                 "accelerators take"
             )
-        examples = one_by_one(self.calibration)
+        examples = calibration_examples(self.calibration)
         import onnx
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
         target = Path(self._folder.name) / "int8.onnx"
-        with python_silence(), failures_named("onnxruntime"):
+        with python_silence(), named_failures("onnxruntime"):
             quantize_static(
                 onnx.load_from_string(self.content),
                 target,
-                _Examples(examples),
+                _CalibrationReader(examples),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                reduce_range=PORTABLE,
+                reduce_range=SEVEN_BIT_WEIGHTS,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 nodes_to_quantize=None if layers is None else list(layers),
-                calibration_cache_path=Path(self._folder.name)
-                / "ranges.json",  # one pass over the examples for all
+                # One pass over the examples for all files.
+                calibration_cache_path=Path(self._folder.name) / "ranges.json",
             )
         return target.read_bytes()
 
@@ -182,11 +189,11 @@ def _gemm_as_matmul(model: "onnx.ModelProto") -> "onnx.ModelProto":
     return model
 
 
-class _Examples:
+class _CalibrationReader:
     """What onnxruntime calls a calibration data reader: one example at a time, then None."""
 
-    def __init__(self, examples: Sequence[Mapping[str, np.ndarray]]):
+    def __init__(self, examples: Sequence[Mapping[str, np.ndarray]]) -> None:
         self._steps = iter(examples)
 
-    def get_next(self):
+    def get_next(self) -> Mapping[str, np.ndarray] | None:
         return next(self._steps, None)

@@ -11,20 +11,28 @@ from pathlib import Path
 import numpy as np
 
 from graft.export import probe
-from graft.export.convert import onnx as to_onnx
-from graft.export.convert import tflite as to_tflite
+from graft.export.convert.onnx import convert_to_onnx, write_onnx
+from graft.export.convert.tflite import convert_to_tflite, write_tflite
 from graft.export.judge import Judge, in_batches
 from graft.export.manifest import Description
 from graft.export.measured import against_float32, blank_row, measured_row
-from graft.export.quantize import choose
+from graft.export.quantize.choose import Preference, best_attempt, explain_choice, try_precision
+from graft.export.quantize.layer_errors import (
+    LAYER_ERROR_EXAMPLES,
+    measure_layer_errors,
+    mixed_file_maker,
+)
 from graft.export.quantize.onnx import ONNXQuantizer
+from graft.export.quantize.quantizer import Quantizer
 from graft.export.quantize.tflite import TFLiteQuantizer
-from graft.export.runtimes import open_onnx, open_tflite
+from graft.export.runtimes.onnx import open_onnx
+from graft.export.runtimes.tflite import open_tflite
 from graft.zoo.errors import ArtifactError, CheckFailed, ExportError, NotApplicable
 
-__all__ = ["CONVERTERS", "SmallerFiles"]
+__all__ = ["CONVERTERS", "WRITERS", "SmallerFiles"]
 
-CONVERTERS = {"tflite": to_tflite, "onnx": to_onnx}
+CONVERTERS = {"tflite": convert_to_tflite, "onnx": convert_to_onnx}
+WRITERS = {"tflite": write_tflite, "onnx": write_onnx}
 OPENERS = {"tflite": open_tflite, "onnx": open_onnx}
 SHOWN_LAYERS = 20
 
@@ -38,7 +46,7 @@ class SmallerFiles:
     judge: Judge
     description: Description
     calibration: Mapping[str, np.ndarray] | None
-    prefer: choose.Preference
+    prefer: Preference
     whole: Mapping
     errors: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
 
@@ -47,19 +55,19 @@ class SmallerFiles:
         row = blank_row(self.format, precision)
         start = time.perf_counter()
         try:
-            tried = choose.attempts(self.quantizer, precision, self._judged, self.layer_errors)
+            tried = try_precision(self.quantizer, precision, self._judged, self.layer_errors)
         except NotApplicable as reason:
             return row | {"status": "skipped", "passed": True, "skipped": str(reason)}
         except (ExportError, ArtifactError) as error:
             return row | {"error": str(error)}
-        chosen = choose.best(tried, self.prefer, self._latency)
+        chosen = best_attempt(tried, self.prefer, self._latency)
         target = staging / f"model.{chosen.precision}.{self.format}"
-        CONVERTERS[self.format].write(chosen.content, target, self.description)
+        WRITERS[self.format](chosen.content, target, self.description)
         row |= {"precision": chosen.precision, "attempts": [attempt.as_dict() for attempt in tried]}
         row = measured_row(row, target, self.judge, self.description, time.perf_counter() - start)
         row |= against_float32(row, self.whole)
         row |= {
-            "reason": choose.explain(tried, chosen, self.prefer),
+            "reason": explain_choice(tried, chosen, self.prefer),
             "float_layers": list(chosen.float_layers),
         }
         if explain or len(tried) > 1:
@@ -68,7 +76,7 @@ class SmallerFiles:
         return row
 
     @cached_property
-    def quantizer(self) -> choose.Quantizer:
+    def quantizer(self) -> Quantizer:
         """What makes smaller files of the format."""
         if self.format == "onnx":
             return ONNXQuantizer(self.content, self.calibration)
@@ -82,14 +90,14 @@ class SmallerFiles:
     def layer_errors(self, precision: str) -> list[tuple[str, float]]:
         """What each layer alone loses, the largest first."""
         if precision not in self.errors:
-            make = choose.maker(self.quantizer, precision)
+            make = mixed_file_maker(self.quantizer, precision)
             some = self.judge.inputs if self.calibration is None else self.calibration
-            some = {name: value[: choose.EXPLAINED_EXAMPLES] for name, value in some.items()}
+            some = {name: value[:LAYER_ERROR_EXAMPLES] for name, value in some.items()}
 
             def run(content: bytes) -> np.ndarray:
                 return np.concatenate([rows.ravel() for rows in self._run(content, some).values()])
 
-            self.errors[precision] = choose.layer_errors(
+            self.errors[precision] = measure_layer_errors(
                 self.quantizer.layers, make, run, run(self.content)
             )
         return self.errors[precision]
@@ -112,9 +120,9 @@ class SmallerFiles:
         """
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"model.{self.format}"
-            CONVERTERS[self.format].write(content, file, self.description)
+            WRITERS[self.format](content, file, self.description)
             try:
-                return probe.latency(file)
+                return probe.measure_latency(file)
             except (ArtifactError, CheckFailed):  # the others are not lost with it
                 return math.inf
 

@@ -118,7 +118,7 @@ def judge(options: Options) -> "tuple[dict, Score | None]":
 
 
 def _judged(model: "OpenedModel", options: Options) -> "tuple[dict, Score | None]":
-    from graft.export.sessions import is_own
+    from graft.export.sessions import is_own_model
     from graft.recipes.commands import own_model
     from graft.recipes.runs.sources import load_labelled
     from graft.zoo.terminal import warn
@@ -135,7 +135,7 @@ def _judged(model: "OpenedModel", options: Options) -> "tuple[dict, Score | None
         warn(doubt)
     outputs = {name: widened(rows) for name, rows in model.outputs(examples).items()}
     figures, first = tasks.figures(outputs, examples.targets), tasks.first
-    if is_own(options.artifact) and tasks is model.tasks:
+    if is_own_model(options.artifact) and tasks is model.tasks:
         targets = examples.targets[first.name]
         own_model.warn_near_chance(
             options.artifact, model.session.predict, examples.pixels, targets, options.input_range
@@ -189,12 +189,12 @@ def _chosen(
 
     Of a model of one's own all are measured, where the data have no splits.
     """
-    from graft.export.sessions import is_own
+    from graft.export.sessions import is_own_model
     from graft.recipes.data import membership, splits
     from graft.zoo.terminal import warn
 
     known = provenance(options.artifact)
-    if known is None and {*source.splits} == {"train"} and is_own(options.artifact):
+    if known is None and {*source.splits} == {"train"} and is_own_model(options.artifact):
         examples = source.splits["train"]
         warn(
             f"'{options.data}' has no {options.split} split, so all {len(examples):,} {noun}s are "

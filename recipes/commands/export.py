@@ -227,9 +227,9 @@ def _saying_what_is_kept(told: str) -> Iterator[None]:
 
 def _as_asked(options: Options, folder: Path) -> dict | None:
     """The manifest in `folder` if it is what `options` ask for."""
-    from graft.export import manifest
+    from graft.export.manifest import read_manifest
 
-    known = manifest.read(folder)
+    known = read_manifest(folder)
     asked = {
         "formats": list(options.formats),
         "precisions": [precision for precision in options.quantize if precision != "none"],
@@ -243,11 +243,11 @@ def _finish(run: Path, folder: Path) -> bool:
     """Write what an export had not written yet when it was killed: the report, or the card (by an
     older Graft). Returns whether there was something to write.
     """
-    from graft.export import manifest
+    from graft.export.manifest import MANIFEST_NAME
     from graft.recipes.report import card
     from graft.zoo.terminal import say
 
-    known, page = folder / manifest.NAME, run / "report.html"
+    known, page = folder / MANIFEST_NAME, run / "report.html"
     if not known.is_file():
         return False
     no_card = not (folder / card.NAME).exists()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,11 +13,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "command", "measure"]
 
+MEASURED_COLUMNS = (
+    *("format", "size_bytes", "latency_ms", "latency_p90_ms", "latency_all_threads_ms", "threads"),
+    *("peak_memory_bytes", "figure", "split", "accuracy", "low", "high", "examples", "error"),
+)
+"""What a row holds beside "path"; None where it is not known."""
+
 
 @dataclass(frozen=True)
 class Options:
     """Measure files one after the other on this machine: each in a process of its own, for one
-    picture at a time.
+    image at a time.
     """
 
     artifacts: Positional[tuple[Path, ...]]
@@ -59,29 +65,37 @@ def command(arguments: Sequence[str]) -> int:
     if options.json:
         print(json_shown(rows))
     else:
-        _print(rows)
+        _print_rows(rows)
     return 1 if any(row["error"] for row in rows) else 0
 
 
 def measure(options: Options) -> list[dict]:
-    """A row for each file: path, format, size_bytes, latency_ms (median, one thread), p90, all
-    threads, peak memory, "split" that was measured and its "examples", "figure" (what the task is
-    judged by: "accuracy", "average precision", "entity F1", "recall at 1", "R²"; None of several
-    tasks, which have no one figure), "accuracy" (its value) with its 95 % interval "low" to "high",
-    error.
+    """Measure all files that `options` name.
+
+    Returns:
+        A row for each file: "path", "format", "size_bytes", "latency_ms" (median, one thread),
+        "latency_p90_ms", "latency_all_threads_ms", "threads", "peak_memory_bytes", "split" that was
+        measured and its "examples", "figure" (what the task is judged by: "accuracy", "average
+        precision", "entity F1", "recall at 1", "R²"; None of several tasks, which have no one
+        figure), "accuracy" (its value) with its 95 % interval "low" to "high", "error".
+
+    Raises:
+        ConfigError: there is nothing to measure; options for files of your own, and there is none;
+            `out` is a file, or holds tables already.
+        ArtifactError: an artifact does not exist.
     """
-    from graft.export.sessions import is_own
+    from graft.export.sessions import is_own_model
     from graft.recipes.report import trade_off
     from graft.zoo.errors import ConfigError
     from graft.zoo.files.staging import staged_file
     from graft.zoo.files.writing import write_csv
     from graft.zoo.terminal import progress
 
-    files = [file for artifact in options.artifacts for file in _files(artifact)]
+    files = [file for artifact in options.artifacts for file in _files_of(artifact)]
     if not files:
         raise ConfigError("nothing to measure: give runs or exported files")
     said = (options.labels, options.outputs, options.input_range) != (None, None, "0..255")
-    if said and not any(map(is_own, files)):
+    if said and not any(map(is_own_model, files)):
         raise ConfigError(
             "--labels, --outputs and --input-range are for .keras files of your own: there is none"
         )
@@ -98,7 +112,7 @@ def measure(options: Options) -> list[dict]:
     rows = []
     with progress("measure", len(files)) as advance:
         for file in files:
-            rows.append(_row(file, options))
+            rows.append(_measured_row(file, options))
             advance(note=file.name)
     if options.out:
         write_csv(targets[0], rows)
@@ -108,80 +122,61 @@ def measure(options: Options) -> list[dict]:
     return rows
 
 
-def _files(artifact: Path) -> list[Path]:
-    from graft.export import manifest
+def _files_of(artifact: Path) -> list[Path]:
+    from graft.export.manifest import MANIFEST_NAME, read_manifest
     from graft.zoo.errors import ArtifactError
 
     if not artifact.exists():
         raise ArtifactError(f"there is no artifact '{artifact}'")
-    if not (artifact / manifest.NAME).is_file():
+    if not (artifact / MANIFEST_NAME).is_file():
         return [artifact]
-    return [artifact / row["path"] for row in manifest.read(artifact)["files"] if row.get("path")]
+    return [artifact / row["path"] for row in read_manifest(artifact)["files"] if row.get("path")]
 
 
-def _row(file: Path, options: Options) -> dict:
-    from graft.export import manifest, probe
-    from graft.export.sessions import check_untrusted, is_own
+def _measured_row(file: Path, options: Options) -> dict:
+    from graft.export.manifest import size_bytes
+    from graft.export.probe import measure_file
+    from graft.export.sessions import is_own_model
+    from graft.export.untrusted.checks import check_untrusted
     from graft.recipes.commands import evaluate
     from graft.zoo.errors import ArtifactError, CheckFailed
 
-    keys = (
-        "format",
-        "size_bytes",
-        "latency_ms",
-        "latency_p90_ms",
-        "latency_all_threads_ms",
-        "threads",
-    )
-    row = {
-        "path": str(file),
-        **dict.fromkeys(
-            (
-                *keys,
-                "peak_memory_bytes",
-                "figure",
-                "split",
-                "accuracy",
-                "low",
-                "high",
-                "examples",
-                "error",
-            )
-        ),
-    }
+    row = {"path": str(file), **dict.fromkeys(MEASURED_COLUMNS)}
     folder = "savedmodel" if (file / "saved_model.pb").is_file() else "run"
     row["format"] = folder if file.is_dir() else file.suffix.lstrip(".")
     try:
         held = file / "model.keras" if row["format"] == "run" else file
         if not held.exists():
             raise ArtifactError(f"there is no '{held}'")
-        row["size_bytes"] = manifest.size_bytes(held)
+        row["size_bytes"] = size_bytes(held)
         check_untrusted(file, options.trust)
-        facts = probe.measure(file)
+        facts = measure_file(file)
         one, every = facts["latency_ms"]["one_thread"], facts["latency_ms"]["all_threads"]
         row |= {
             "latency_ms": one["median"],
             "latency_p90_ms": one["p90"],
             "latency_all_threads_ms": every["median"],
+            "threads": every["threads"],
+            "peak_memory_bytes": facts["peak_memory_bytes"],
         }
-        row |= {"threads": every["threads"], "peak_memory_bytes": facts["peak_memory_bytes"]}
         if options.data is not None:
-            said = {
-                "labels": options.labels,
-                "outputs": options.outputs,
-                "input_range": options.input_range,
-            }
-            said = said if is_own(file) else {}
             asked = evaluate.Options(
-                artifact=file, data=options.data, split=options.split, trust=True, **said
+                artifact=file, data=options.data, split=options.split, trust=True
             )
-            row |= _judged(*evaluate.judge(asked))
+            if is_own_model(file):
+                asked = replace(
+                    asked,
+                    labels=options.labels,
+                    outputs=options.outputs,
+                    input_range=options.input_range,
+                )
+            row |= _figure_columns(*evaluate.judge(asked))
     except (ArtifactError, CheckFailed) as error:
         row["error"] = str(error)
     return row
 
 
-def _judged(result: Mapping, score: "Score | None") -> dict:
+def _figure_columns(result: Mapping, score: "Score | None") -> dict:
     """The columns of a row that are about a figure, of what `evaluate.judge` gives."""
     from graft.export.intervals import interval
 
@@ -195,42 +190,28 @@ def _judged(result: Mapping, score: "Score | None") -> dict:
     return columns
 
 
-def _print(rows: Sequence[Mapping]) -> None:
+def _print_rows(rows: Sequence[Mapping]) -> None:
     from rich.table import Table
 
     from graft.zoo.terminal import draw, table_row
 
-    table = Table(
-        *(
-            "file",
-            "MB",
-            "ms, 1 thread",
-            "p90",
-            "ms, all",
-            "peak MB",
-            "split",
-            "figure",
-            "value (95 %)",
-        )
-    )
+    titles = ("file", "MB", "ms, 1 thread", "p90", "ms, all", "peak MB", "split", "figure")
+    table = Table(*titles, "value (95 %)")
     for row in rows:
         if row["error"]:
             table_row(table, row["path"], *[""] * 7, row["error"])
             continue
-        figures = (
-            row["latency_ms"],
-            row["latency_p90_ms"],
-            row["latency_all_threads_ms"],
-            row["peak_memory_bytes"] / 1e6,
-        )
-        measured = (f"{row['size_bytes'] / 1e6:.2f}", *(f"{figure:.2f}" for figure in figures))
-        table_row(
-            table, row["path"], *measured, row["split"] or "", row["figure"] or "", _shown(row)
-        )
+        milliseconds = [
+            row[key] for key in ("latency_ms", "latency_p90_ms", "latency_all_threads_ms")
+        ]
+        figures = (row["size_bytes"] / 1e6, *milliseconds, row["peak_memory_bytes"] / 1e6)
+        cells = [f"{figure:.2f}" for figure in figures]
+        cells += [row["split"] or "", row["figure"] or "", _figure_text(row)]
+        table_row(table, row["path"], *cells)
     draw(table)
 
 
-def _shown(row: Mapping) -> str:
+def _figure_text(row: Mapping) -> str:
     """The figure of a file with its interval, "not known" where the data cannot tell it."""
     if row["figure"] is None:
         return ""

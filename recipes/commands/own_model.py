@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graft.export.sessions import is_own
+from graft.export.sessions import is_own_model
 from graft.zoo.backbones.own import INPUT_RANGES
 from graft.zoo.heads.own_outputs import Meaning
 from graft.zoo.labels import parse_labels, read_labels
@@ -38,7 +38,7 @@ def meaning_of(
     found = None
     if labels is not None:
         found = parse_labels(labels)
-    elif is_own(artifact) and beside.is_file():
+    elif is_own_model(artifact) and beside.is_file():
         found = read_labels(beside)
     for note in found.notes if found else ():
         warn(note)

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from graft.export import manifest as exported
-from graft.export import probe
+from graft.export.child_process import PYTHON_COMMAND
+from graft.export.manifest import read_manifest
 from graft.recipes.grid import analysis, jobs, plan, report, rows
 from graft.recipes.grid.ledger import Ledger
 from graft.recipes.runs import workspace
@@ -157,7 +157,7 @@ def _export(grid: Grid, ledger: Ledger) -> None:
         say(f"exporting {row['cell']}")
         folder = grid.cells / row["cell"]
         command = [
-            *probe.PYTHON,
+            *PYTHON_COMMAND,
             "-m",
             "graft",
             "export",
@@ -175,7 +175,7 @@ def _export(grid: Grid, ledger: Ledger) -> None:
             warn(f"{row['cell']} could not be exported: {outcome.cause} (its words: {log})")
             continue
         with one_line_if_damaged(manifest):
-            found = rows.file_columns(exported.read(manifest.parent))
+            found = rows.file_columns(read_manifest(manifest.parent))
         found |= {
             "files_of": row["cell"],
             "formats": " ".join(formats),
@@ -209,7 +209,7 @@ def _suggest(grid: Grid) -> list[Mapping]:
         return []  # scores are of one label an example
     say("scoring the backbones without training, to see what such scores are worth")
     command = [
-        *probe.PYTHON,
+        *PYTHON_COMMAND,
         "-m",
         "graft",
         "suggest",

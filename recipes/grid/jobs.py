@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from graft.export import probe
+from graft.export.child_process import child_environment, process_memory
 from graft.zoo.errors import ConfigError
 from graft.zoo.files import flock
 
@@ -77,7 +77,7 @@ def run(
     flock.resolve_links(job.log.parent).mkdir(parents=True, exist_ok=True)
     limits = {} if threads is None else dict.fromkeys(THREADS, str(threads))
     start = time.perf_counter()
-    environment = {**probe.environment(), **limits}
+    environment = {**child_environment(), **limits}
     with job.log.open("wb") as log:
         process = subprocess.Popen(
             job.command,
@@ -92,7 +92,7 @@ def run(
                 with contextlib.suppress(
                     OSError, StopIteration
                 ):  # it has ended, or the system does not say
-                    peak = max(peak, probe.status_bytes("VmHWM", process.pid))
+                    peak = max(peak, process_memory("VmHWM", process.pid))
                 time.sleep(LOOK_SECONDS)
                 if told == math.inf and stopped():
                     os.kill(

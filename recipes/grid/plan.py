@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graft.export import probe
+from graft.export.child_process import PYTHON_COMMAND
 from graft.zoo.errors import ConfigError, GraftError
 
 if TYPE_CHECKING:
@@ -350,4 +350,4 @@ def _without(options: Sequence[str], names: Sequence[str]) -> list[str]:
 
 def command(grid: Plan, cell: Cell, out: Path) -> list[str]:
     """The process that trains `cell`."""
-    return [*probe.PYTHON, "-m", "graft", *grid.arguments(cell, out)]
+    return [*PYTHON_COMMAND, "-m", "graft", *grid.arguments(cell, out)]

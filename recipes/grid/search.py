@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graft.export import probe
+from graft.export.child_process import child_environment
 from graft.recipes.grid import analysis, plan
 from graft.recipes.grid.jobs import cause_of, end
 from graft.recipes.grid.rows import divergence, measure_of, whole_run
@@ -139,7 +139,7 @@ def _trial(
     command = [*plan.command(grid.plan, cell, folder), *options]
     flock.resolve_links(folder.parent).mkdir(parents=True, exist_ok=True)
     log = folder.with_suffix(".log")
-    environment = probe.environment()
+    environment = child_environment()
     with log.open("wb") as file:
         process = subprocess.Popen(
             command,

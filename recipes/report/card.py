@@ -64,7 +64,7 @@ def write(run: Path, folder: Path) -> Path:
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from graft.export import manifest
+    from graft.export.manifest import read_manifest
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -83,7 +83,7 @@ def write(run: Path, folder: Path) -> Path:
         "span": wording.span,
         "duration": lambda seconds: wording.duration(seconds).replace("\u202f", " "),
     }
-    facts, exported = read_run(run), manifest.read(folder)
+    facts, exported = read_run(run), read_manifest(folder)
     with one_line_if_damaged(Path(run) / "run.json"):
         text = _card(environment.get_template("model_card.md.jinja"), run, facts, exported)
     write_text(folder / NAME, text)

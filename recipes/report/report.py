@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.export import manifest
+from graft.export.manifest import MANIFEST_NAME, read_manifest
 from graft.recipes.report import figures, headline, wording
 from graft.recipes.report import report_comparisons as comparisons
 from graft.recipes.report import report_training as training
@@ -97,7 +97,8 @@ def _context(run: Path, facts: Tree) -> Tree:
     noun = NOUNS[facts["modality"]]
     labels = facts["data"]["labels"]
     split = headline.measured_split(facts)
-    exported = manifest.read(run / "export") if (run / "export" / manifest.NAME).is_file() else None
+    exports = run / "export"
+    exported = read_manifest(exports) if (exports / MANIFEST_NAME).is_file() else None
     files = file_rows(exported, noun)
     found = headline.measures(facts)
     return {

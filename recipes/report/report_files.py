@@ -40,7 +40,7 @@ def file_rows(manifest: Tree | None, noun: str) -> list[dict]:
     """The files of a manifest.
 
     Args:
-        manifest: as `export.manifest.read` gives it; None if nothing was exported.
+        manifest: as `export.manifest.read_manifest` gives it; None if nothing was exported.
         noun: what one example is: "image" or "sentence".
 
     Returns:

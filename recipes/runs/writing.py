@@ -88,7 +88,7 @@ def environment() -> dict:
     return {
         "command": command,
         "versions": versions,
-        "machine": manifest.machine(),
+        "machine": manifest.describe_machine(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -10,7 +10,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def test_triton_and_tensorflow_serving_name_what_is_there(artifacts):
     text = (EXAMPLES / "serving" / "triton" / "photos" / "config.pbtxt").read_text()
-    described = contents.describe(artifacts["onnx"])
+    described = contents.describe_file(artifacts["onnx"])
     for side in ("inputs", "outputs"):
         ((name, kind, dims),) = re.findall(
             rf'{side[:-1]} \[ {{ name: "(\w+)" data_type: (\w+) dims: \[ ([\d, ]+) \]', text
@@ -20,7 +20,7 @@ def test_triton_and_tensorflow_serving_name_what_is_there(artifacts):
         assert (kind, tensor["dtype"]) == ("TYPE_FP32", "float32")
         assert len(dims.split(",")) == len(tensor["shape"]) - 1, "Triton adds the batch itself"
         assert tensor["shape"][0] is None, "or Triton could not batch"
-    saved = contents.describe(artifacts["savedmodel"])
+    saved = contents.describe_file(artifacts["savedmodel"])
     assert [tensor["name"] for tensor in saved["inputs"]] == ["image"]
     assert (artifacts["savedmodel"] / "saved_model.pb").is_file()
     assert 'name: "photos"' in text

@@ -120,7 +120,7 @@ def test_json_and_the_exit_code_of_a_gate(call, small_run, tmp_path, monkeypatch
         return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
     monkeypatch.setattr(TFLiteQuantizer, "dynamic", spoiled)
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
     options = ("export", small_run, "--formats", "tflite", "--quantize", "dynamic", "--out")
     code, out, _ = call(*options, tmp_path / "a", "--json")
     assert code == 1
@@ -190,7 +190,7 @@ def test_a_run_whose_name_has_a_dot_is_a_run(call, small_run, tmp_path):
 def test_data_that_has_moved_is_said_and_the_kept_pictures_serve(
     call, small_run, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
     run = shutil.copytree(small_run, tmp_path / "run")
     content = json.loads((run / "run.json").read_text())
     content["data"]["source"] = str(tmp_path / "gone")
@@ -208,7 +208,7 @@ def test_data_that_has_moved_is_said_and_the_kept_pictures_serve(
 
 
 def test_few_pictures_for_calibration_are_warned_of(call, small_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
     run = shutil.copytree(small_run, tmp_path / "run")
     with np.load(run / "examples.npz") as kept:
         fewer = {
@@ -280,7 +280,7 @@ def test_a_keras_file_that_names_paths_outside(call, small_run, tmp_path):
 
 
 def test_a_keras_model_of_ones_own(call, small_run, photo_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
     own = tmp_path / "own"
     own.mkdir()
     shutil.copy(small_run / "model.keras", own / "mine.keras")
@@ -346,7 +346,7 @@ def test_options_of_export_that_cannot_be(call, small_run, tmp_path):
 def test_a_model_of_ones_own_that_gives_values_is_not_evaluated(
     call, photo_folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
     inputs = keras.Input((16, 16, 3))
     logits = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(inputs))
     keras.Model(inputs, logits).save(tmp_path / "logits.keras")

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("quick_probe")
 
 @pytest.fixture
 def quick_probe(monkeypatch):
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
 
 
 @pytest.fixture
@@ -332,7 +332,7 @@ def _measured(call, path, data, said):
     latency = {"median": 1.0, "p90": 1.0, "threads": 1}
     found = {"latency_ms": {"one_thread": latency, "all_threads": latency}, "peak_memory_bytes": 1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export.probe, "measure", lambda file: found)
+        patch.setattr(export.probe, "measure_file", lambda file: found)
         return call("measure", path, "--data", data, "--json", *said)[1]
 
 

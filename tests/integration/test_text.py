@@ -284,10 +284,10 @@ def test_texts_that_the_tokenizer_cannot_read(call, tiny_encoder, tmp_path):
 
 def test_a_savedmodel_of_texts_that_left_its_manifest_is_opened(colours, tmp_path):
     """Before, the tokenizer inside was taken for an operator that does more than compute."""
-    from graft.export import sessions
+    from graft.export.untrusted.checks import check_untrusted
 
     shutil.copytree(colours / "export" / "savedmodel", tmp_path / "copy")
-    sessions.check_untrusted(tmp_path / "copy")
+    check_untrusted(tmp_path / "copy")
 
 
 def test_strings_go_into_the_savedmodel(colours):

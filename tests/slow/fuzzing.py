@@ -313,7 +313,8 @@ def _run_json(path: Path, run: Path) -> None:
 
 
 def _manifest(path: Path, run: Path) -> None:
-    from graft.export import manifest, sessions
+    from graft.export import manifest
+    from graft.export.untrusted.checks import check_untrusted
     from graft.recipes.commands import evaluate, measure
     from graft.recipes.grid import rows
     from graft.recipes.report import card, report
@@ -323,16 +324,16 @@ def _manifest(path: Path, run: Path) -> None:
 
     def columns() -> None:  # as recipes/grid/grid.py reads it
         with one_line_if_damaged(folder / "manifest.json"):
-            rows.file_columns(manifest.read(folder))
+            rows.file_columns(manifest.read_manifest(folder))
 
     _placed(path, folder / "manifest.json")
     for step in (
         columns,
         lambda: report.write(run),
         lambda: card.write(run, folder),
-        lambda: measure._files(folder),
+        lambda: measure._files_of(folder),
         lambda: evaluate.provenance(folder / "model.onnx"),
-        lambda: sessions.check_untrusted(folder / "model.onnx", trust=True),
+        lambda: check_untrusted(folder / "model.onnx", trust=True),
     ):
         _refusable(step)
 

@@ -15,9 +15,9 @@ import pytest
 from keras import layers
 
 from graft.export import evidence, manifest, sessions
-from graft.export.convert import onnx as to_onnx
-from graft.export.convert import tflite as to_tflite
-from graft.export.convert.graph import as_float32, trace
+from graft.export.convert.graph import as_float32, freeze_graph, trace_model
+from graft.export.convert.onnx import convert_to_onnx, write_onnx
+from graft.export.convert.tflite import convert_to_tflite
 from graft.export.export import Examples, export_model
 from graft.export.manifest import Description
 from graft.zoo.backbones.keras_file import load_keras_model
@@ -79,7 +79,7 @@ DESCRIPTION = Description("difficult", list(LABELS), PREPROCESSING, (0, 255))
 def quick():
     """Without the processes in which files are timed; test_probe.py starts them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("graft.export.probe.measure", lambda path: MEASURED)
+        patch.setattr("graft.export.probe.measure_file", lambda path: MEASURED)
         yield
 
 
@@ -105,7 +105,7 @@ FILES = {"savedmodel": "savedmodel", "tflite": "model.tflite", "onnx": "model.on
 
 def test_all_formats_pass(model, exported):
     folder, content, rows = exported
-    assert rows == content["files"] == manifest.read(folder)["files"]
+    assert rows == content["files"] == manifest.read_manifest(folder)["files"]
     assert [row["format"] for row in rows] == list(FILES)
     reference = model(pixels(), training=False).numpy()
     assert reference.std(0).min() > 1e-3, "outputs that vary, or the comparison says nothing"
@@ -226,7 +226,7 @@ def test_mixed_precision_is_exported_in_float32(tmp_path):
     assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
     for a, b in zip(mixed.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    to_onnx.write(to_onnx.convert(mixed), tmp_path / "m.onnx", DESCRIPTION)
+    write_onnx(convert_to_onnx(mixed), tmp_path / "m.onnx", DESCRIPTION)
     outputs = sessions.open_artifact(tmp_path / "m.onnx").predict(pixels(4))
     np.testing.assert_allclose(outputs, plain(pixels(4), training=False), atol=1e-4)
     assert as_float32(plain) is plain
@@ -237,7 +237,7 @@ def test_several_outputs_keep_their_names():
         difficult_backbone(),
         [heads.single_label(LABELS, name="kind"), heads.regression(["age"], name="age")],
     )
-    assert set(trace(made).structured_outputs) == {"kind", "age"}
+    assert set(trace_model(made).structured_outputs) == {"kind", "age"}
 
 
 def test_labels_belong_to_the_output_that_they_name():
@@ -275,10 +275,10 @@ def test_what_a_run_states_may_differ_by_near_ties_alone(quick, tmp_path):
 
 
 def test_a_manifest_is_json_whatever_a_file_answers(tmp_path):
-    assert manifest.write(tmp_path, {"files": [{"value": float("nan")}]})["files"] == [
+    assert manifest.write_manifest(tmp_path, {"files": [{"value": float("nan")}]})["files"] == [
         {"value": None}
     ]
-    manifest.write(
+    manifest.write_manifest(
         tmp_path, {"files": [{"parity": {"max_abs_diff": float("nan")}, "shape": (1, 2)}]}
     )
     written = (tmp_path / "manifest.json").read_text()
@@ -320,10 +320,10 @@ def test_a_task_without_answers_is_measured_by_the_others(quick, tmp_path):
 
 
 def test_a_format_that_fails_is_a_row_and_the_others_go_on(model, quick, tmp_path, monkeypatch):
-    def fail(model):
+    def fail(*_, **__):
         raise ExportError("no operator for this")
 
-    monkeypatch.setattr(to_tflite, "convert", fail)
+    monkeypatch.setattr("graft.export.convert.tflite.save_as_savedmodel", fail)
     content = export_model(
         model,
         tmp_path / "out",
@@ -338,9 +338,11 @@ def test_a_format_that_fails_is_a_row_and_the_others_go_on(model, quick, tmp_pat
 
 
 def test_a_wrong_file_fails_its_check_and_stays(model, quick, tmp_path, monkeypatch):
-    convert = to_onnx.convert
     # The same graph, other weights.
-    monkeypatch.setattr(to_onnx, "convert", lambda model: convert(keras.models.clone_model(model)))
+    monkeypatch.setattr(
+        "graft.export.convert.onnx.freeze_graph",
+        lambda model: freeze_graph(keras.models.clone_model(model)),
+    )
     (row,) = export_model(
         model,
         tmp_path / "out",
@@ -359,7 +361,7 @@ def test_what_tflite_lacks_is_refused_by_name():
     real, imaginary = keras.ops.fft((inputs, inputs))
     made = keras.Model(inputs, layers.Dense(2, name="probabilities")(real + imaginary))
     with pytest.raises(ExportError, match="TFLite has no built-in operator for .*FFT"):
-        to_tflite.convert(made)
+        convert_to_tflite(made)
 
 
 def test_requests_that_make_no_sense(model, tmp_path):
@@ -423,14 +425,14 @@ def test_other_things_are_no_artifacts(tmp_path):
 
 def test_manifests_of_another_time(exported, tmp_path):
     with pytest.raises(ArtifactError, match=r"holds no manifest\.json"):
-        manifest.read(tmp_path)
+        manifest.read_manifest(tmp_path)
     content = json.loads((exported[0] / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps(content | {"schema": 99}))
     with pytest.raises(ArtifactError, match="schema 99"):
-        manifest.read(tmp_path)
+        manifest.read_manifest(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(ArtifactError, match="damaged"):
-        manifest.read(tmp_path)
+        manifest.read_manifest(tmp_path)
 
 
 def probabilities(logits):
@@ -487,7 +489,7 @@ def runs_in_onnx(made, *values):
     """The largest difference between Keras and the ONNX model in onnxruntime."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(to_onnx.convert(made))
+    session = onnxruntime.InferenceSession(convert_to_onnx(made))
     given = {t.name: value for t, value in zip(made.inputs, values, strict=True)}
     reference = made(values if len(values) > 1 else values[0], training=False)
     return float(np.abs(session.run(None, given)[0] - reference).max())
@@ -517,7 +519,7 @@ def test_the_absolute_value_of_a_transform():
     values = np.random.default_rng(0).normal(size=(3, 30)).astype("float32")
     repairs.fourier_as_product(definition)
     assert not any(node.op in ("RFFT", "ComplexAbs") for node in definition.node)
-    with tf.compat.v1.Session(graph=repairs._imported(definition)) as session:
+    with tf.compat.v1.Session(graph=repairs.import_graph(definition)) as session:
         np.testing.assert_allclose(
             session.run("out:0", {"signal:0": values}), np.abs(np.fft.rfft(values, 32)), atol=1e-4
         )
@@ -535,7 +537,7 @@ def test_dense_over_feature_maps_and_squeeze_excite_need_no_transposition():
             layers.Activation("hard_swish")(gate)
         )
     made = keras.Model(inputs, layers.Dense(3, name="out")(layers.GlobalAveragePooling2D()(x)))
-    nodes = [node.op_type for node in onnx.load_from_string(to_onnx.convert(made)).graph.node]
+    nodes = [node.op_type for node in onnx.load_from_string(convert_to_onnx(made)).graph.node]
     assert nodes.count("Transpose") <= 2
     assert (
         nodes.count("HardSwish")

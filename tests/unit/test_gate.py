@@ -158,7 +158,7 @@ def test_an_older_manifest_is_shown_as_what_it_was(tmp_path):
     }
     content["files"] = [{"format": "tflite", "precision": "int8"} | row for row in content["files"]]
     (tmp_path / "manifest.json").write_text(json.dumps(content))
-    rows = manifest.read(tmp_path)["files"]
+    rows = manifest.read_manifest(tmp_path)["files"]
     assert [row["status"] for row in rows] == ["undecided", "pass", "fail", "skipped"]
     assert (rows[0]["accuracy"]["figure"], rows[0]["accuracy"]["output"]) == (
         "accuracy",

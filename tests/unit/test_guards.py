@@ -14,7 +14,9 @@ import h5py
 import numpy as np
 import pytest
 
-from graft.export import manifest, operators, preprocessing, sessions, trial
+from graft.export import manifest, preprocessing, sessions
+from graft.export.untrusted import operators, trial
+from graft.export.untrusted.checks import check_untrusted
 from graft.recipes.grid.ledger import read_rows
 from graft.recipes.runs import run as runs
 from graft.recipes.train import checkpoint
@@ -347,7 +349,7 @@ def test_sparse_weights_in_another_file_are_seen(tmp_path):
     import onnx
     from onnx import TensorProto, helper
 
-    from graft.export.runtimes import check_external_data
+    from graft.export.untrusted.checks import check_external_data
 
     values = TensorProto(name="values", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
     values.external_data.add(key="location", value="secret.bin")
@@ -395,7 +397,7 @@ ROW = {"format": "onnx", "path": "model.onnx", "status": "pass", "sha256": "0"}
 def test_a_manifest_is_of_its_form(content, tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(ArtifactError, match="manifest.json' (is damaged|names)"):
-        manifest.read(tmp_path)
+        manifest.read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -520,7 +522,7 @@ def test_what_ends_its_runtime_ends_no_command(tmp_path, monkeypatch):
     (tmp_path / "a.tflite").write_bytes(b"x" * 100)
     for kind in ("SIGSEGV", "SIGABRT"):
         died = f"import os, signal; os.kill(os.getpid(), signal.{kind})"
-        monkeypatch.setattr(trial, "PYTHON", (sys.executable, "-c", died))
+        monkeypatch.setattr(trial, "PYTHON_COMMAND", (sys.executable, "-c", died))
         with pytest.raises(
             ArtifactError, match=f"is damaged: its runtime ends with {kind} when it opens it"
         ):
@@ -531,7 +533,7 @@ def test_what_ends_its_runtime_ends_no_command(tmp_path, monkeypatch):
 def test_what_blocks_its_runtime_blocks_no_command(tmp_path, monkeypatch):
     (tmp_path / "a.onnx").write_bytes(b"x" * 100)
     slept = "import signal, time; signal.setitimer(signal.ITIMER_REAL, 0.1); time.sleep(60)"
-    monkeypatch.setattr(trial, "PYTHON", (sys.executable, "-c", slept))
+    monkeypatch.setattr(trial, "PYTHON_COMMAND", (sys.executable, "-c", slept))
     with pytest.raises(
         ArtifactError, match=r"did not open and answer one example within 7 s: .* --trust"
     ):
@@ -621,8 +623,8 @@ def test_a_file_that_the_manifest_vouches_for_is_not_tried(tmp_path, monkeypatch
         "status": "pass",
         "sha256": manifest.sha256(tmp_path / "m.onnx"),
     }
-    manifest.write(tmp_path, {"files": [row]})
-    monkeypatch.setattr(trial, "PYTHON", ("false",))
+    manifest.write_manifest(tmp_path, {"files": [row]})
+    monkeypatch.setattr(trial, "PYTHON_COMMAND", ("false",))
     assert sessions.open_artifact(tmp_path / "m.onnx").labels == ("a", "b", "c", "d")
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(ArtifactError, match="its runtime ends with code 1"):
@@ -713,7 +715,7 @@ def test_a_savedmodel_that_computes_is_opened(tmp_path):
 def test_a_savedmodel_that_the_manifest_vouches_for_is_opened(tmp_path):
     folder = saved_model(tmp_path / "m", reads)
     row = {"format": "savedmodel", "path": "m", "status": "pass", "sha256": manifest.sha256(folder)}
-    manifest.write(tmp_path, {"files": [row]})
+    manifest.write_manifest(tmp_path, {"files": [row]})
     assert sessions.open_artifact(folder).labels == ("a", "b", "c")
     (folder / "assets" / "labels.txt").write_text("x\ny\nz\n")
     with pytest.raises(ArtifactError, match="is not the file that was exported"):
@@ -773,7 +775,7 @@ def test_what_reads_the_variables_does_nothing_else(how, tmp_path):
         )
     (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
     with pytest.raises(ArtifactError, match="SaveV2|RestoreV2"):
-        sessions.check_untrusted(folder, trust=False)
+        check_untrusted(folder, trust=False)
 
 
 @pytest.mark.parametrize(
@@ -781,7 +783,7 @@ def test_what_reads_the_variables_does_nothing_else(how, tmp_path):
     ["GenerateVocabRemapping", "DecodeProtoV2", "EncodeProto", "LoadAndRemapMatrix", "ReadFile"],
 )
 def test_operators_that_name_files_are_refused(name):
-    assert not operators._harmless(name)
+    assert not operators._only_computes(name)
 
 
 @pytest.mark.parametrize("how", ["link", "second graph", "asset", "cut"])

@@ -230,7 +230,7 @@ def test_weights_of_onnx_are_in_the_file_wherever_they_hide(where, tmp_path):
     with pytest.raises(
         ArtifactError, match=r"keeps the weights 'far' in another file \('secret'\): refused"
     ):
-        runtimes.check_external_data(tmp_path / "m.onnx")
+        check_external_data(tmp_path / "m.onnx")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

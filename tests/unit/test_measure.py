@@ -42,8 +42,8 @@ def artifact(tmp_path, monkeypatch):
     """A file, of which everything is known but its figure."""
     file = tmp_path / "model.onnx"
     file.write_bytes(b"x" * 1000)
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: FACTS)
-    monkeypatch.setattr("graft.export.sessions.check_untrusted", lambda path, trust: None)
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: FACTS)
+    monkeypatch.setattr("graft.export.untrusted.checks.check_untrusted", lambda path, trust: None)
     return file
 
 

@@ -223,7 +223,7 @@ def test_recurrent_layers_go_to_onnx(recurrent):
     inputs = keras.Input((16, 16, 3), name="image")
     x = recurrent(layers.Reshape((16, 48))(layers.Rescaling(1 / 255)(inputs)))
     model = keras.Model(inputs, layers.Dense(3, "softmax")(x))
-    session = onnxruntime.InferenceSession(to_onnx.convert(model))
+    session = onnxruntime.InferenceSession(convert_to_onnx(model))
     np.testing.assert_allclose(session.run(None, {"image": PIXELS})[0], model(PIXELS), atol=1e-5)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from graft.export import probe
-from graft.export.convert import onnx as to_onnx
+from graft.export.convert.onnx import convert_to_onnx, write_onnx
 from graft.export.manifest import Description
 from graft.zoo.errors import ArtifactError
 
@@ -11,8 +11,8 @@ from graft.zoo.errors import ArtifactError
 @pytest.fixture(scope="module")
 def file(tiny_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("probe") / "m.onnx"
-    to_onnx.write(
-        to_onnx.convert(tiny_model[1]),
+    write_onnx(
+        convert_to_onnx(tiny_model[1]),
         path,
         Description("tiny", ["ant", "bee", "cat"], {}, (0, 255)),
     )
@@ -20,7 +20,7 @@ def file(tiny_model, tmp_path_factory):
 
 
 def test_what_is_measured(file):
-    facts = probe.measure(file)
+    facts = probe.measure_file(file)
     one, every = facts["latency_ms"]["one_thread"], facts["latency_ms"]["all_threads"]
     assert one["threads"] == 1
     assert every["threads"] >= 1
@@ -33,7 +33,7 @@ def test_what_is_measured(file):
 def test_what_lies_where_the_user_works_is_not_taken_for_ours(file, tmp_path, monkeypatch):
     (tmp_path / "export.py").write_text("raise SystemExit('the script of the user')")
     monkeypatch.chdir(tmp_path)
-    assert probe.measure(file)["peak_memory_bytes"] > 0
+    assert probe.measure_file(file)["peak_memory_bytes"] > 0
 
 
 def test_a_process_that_fails_says_why_in_one_line(file, tmp_path):
@@ -42,10 +42,10 @@ def test_a_process_that_fails_says_why_in_one_line(file, tmp_path):
     with pytest.raises(
         ArtifactError, match=r"bad\.onnx' could not be timed in a process of its own: .*damaged"
     ):
-        probe.measure(bad)
+        probe.measure_file(bad)
 
 
 def test_a_process_that_hangs_is_ended(file, monkeypatch):
-    monkeypatch.setattr(probe, "LIMIT_SECONDS", 0.01)
+    monkeypatch.setattr(probe, "PROBE_TIMEOUT_SECONDS", 0.01)
     with pytest.raises(ArtifactError, match=r"one process ran for 0\.01 s"):
-        probe.measure(file)
+        probe.measure_file(file)

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 from graft.export import contents
-from graft.export.convert import onnx as to_onnx
-from graft.export.convert import tflite as to_tflite
+from graft.export.convert.onnx import convert_to_onnx
+from graft.export.convert.tflite import convert_to_tflite, write_tflite
 from graft.export.export import Examples, export_model
 from graft.export.manifest import Description
-from graft.export.quantize import choose as quantize
-from graft.export.quantize.choose import Attempt
+from graft.export.quantize.choose import Attempt, best_attempt, explain_choice, try_precision
+from graft.export.quantize.layer_errors import measure_layer_errors
 from graft.export.quantize.onnx import ONNXQuantizer
 from graft.export.quantize.tflite import TFLiteQuantizer
-from graft.export.runtimes import open_onnx, open_tflite
+from graft.export.runtimes.onnx import open_onnx
+from graft.export.runtimes.tflite import open_tflite
 from graft.export.sessions import open_artifact
 from graft.zoo.errors import ArtifactError, ConfigError, ExportError, NotApplicable
 from graft.zoo.graph.stack import stack
@@ -27,8 +28,8 @@ from tests.conftest import tiny_backbone
 
 LABELS = ["ant", "bee", "cat"]
 FORMATS = {
-    "tflite": (to_tflite, TFLiteQuantizer, open_tflite),
-    "onnx": (to_onnx, ONNXQuantizer, open_onnx),
+    "tflite": (convert_to_tflite, TFLiteQuantizer, open_tflite),
+    "onnx": (convert_to_onnx, ONNXQuantizer, open_onnx),
 }
 
 
@@ -55,9 +56,9 @@ def model():
 
 @pytest.fixture(scope="module", params=FORMATS)
 def quantizer(request, model):
-    converter, make, opener = FORMATS[request.param]
+    convert, make, opener = FORMATS[request.param]
     examples = {"image": pixels(48, seed=1)}
-    content = converter.convert(model)
+    content = convert(model)
     bounds = ({"image": (0, 255)},) if request.param == "tflite" else ()
     return request.param, make(content, examples, *bounds), opener
 
@@ -80,7 +81,7 @@ def test_each_precision_answers_nearly_the_same_and_is_smaller(quantizer, tmp_pa
     assert made.weighted
     assert set(made.weighted) <= set(made.layers)
     (tmp_path / f"m.{kind}").write_bytes(whole)
-    described = contents.describe(tmp_path / f"m.{kind}")
+    described = contents.describe_file(tmp_path / f"m.{kind}")
     assert described["inputs"][0]["dtype"] == described["outputs"][0]["dtype"] == "float32"
 
 
@@ -92,7 +93,7 @@ def test_layers_can_stay_in_float(quantizer, tmp_path):
     assert one < whole
     for make in (made.int8, made.float16):
         some = lambda content: run(quantizer, content, tmp_path, 8)  # noqa: E731
-        errors = quantize.layer_errors(made.layers, make, some, reference[:8])
+        errors = measure_layer_errors(made.layers, make, some, reference[:8])
         assert sorted(layer for layer, _ in errors) == sorted(made.layers)
         sizes = [error for _, error in errors]
         assert sizes == sorted(sizes, reverse=True)
@@ -101,13 +102,13 @@ def test_layers_can_stay_in_float(quantizer, tmp_path):
 
 def test_full_integers_take_the_pixel_less_128(model, tmp_path):
     made = TFLiteQuantizer(
-        to_tflite.convert(model),
+        convert_to_tflite(model),
         {"image": np.minimum(pixels(48, seed=1), 200)},
         {"image": (0, 255)},
     )
     path = tmp_path / "m.tflite"
-    to_tflite.write(made.int8(full=True), path, Description("m", LABELS, {}, (0, 255)))
-    described = contents.describe(path)
+    write_tflite(made.int8(full=True), path, Description("m", LABELS, {}, (0, 255)))
+    described = contents.describe_file(path)
     assert described["inputs"][0]["dtype"] == described["outputs"][0]["dtype"] == "int8"
     assert described["inputs"][0]["quantization"] == {"scale": 1.0, "zero_point": -128}
     answers = open_artifact(path).predict(pixels(8, seed=3))
@@ -116,7 +117,7 @@ def test_full_integers_take_the_pixel_less_128(model, tmp_path):
 
 
 def test_what_makes_no_sense_for_onnx_is_said(model):
-    made = ONNXQuantizer(to_onnx.convert(model), {"image": pixels(4)})
+    made = ONNXQuantizer(convert_to_onnx(model), {"image": pixels(4)})
     with pytest.raises(NotApplicable, match="convolutions"):
         made.dynamic()
     with pytest.raises(NotApplicable, match="QDQ"):
@@ -127,8 +128,8 @@ def test_a_dynamic_onnx_file_is_also_measured_one_example_at_a_time(tmp_path, mo
     """Its activations are scaled over a whole batch: beside a neighbour a hundred times as bright
     an answer is another.
     """
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
-    monkeypatch.setattr("graft.export.probe.latency", lambda path: 1.0)
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_latency", lambda path: 1.0)
     keras.utils.set_random_seed(0)
     inputs = keras.Input((16, 16, 3), name="image")
     x = keras.layers.Dense(64, "relu")(keras.layers.Flatten()(inputs))
@@ -163,8 +164,8 @@ def test_dynamic_without_convolutions(tmp_path):
         keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
     )
     made = keras.Model(inputs, keras.layers.Dense(3, "softmax", name="probabilities")(x))
-    for kind, (converter, make, opener) in FORMATS.items():
-        quantizer = (kind, make(converter.convert(made)), opener)
+    for kind, (convert, make, opener) in FORMATS.items():
+        quantizer = (kind, make(convert(made)), opener)
         small = quantizer[1].dynamic()
         assert len(small) < 0.5 * len(quantizer[1].content)
         difference = run(quantizer, small, tmp_path) - run(
@@ -175,9 +176,9 @@ def test_dynamic_without_convolutions(tmp_path):
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_int8_without_examples_is_refused(model, kind):
-    converter, make, _ = FORMATS[kind]
+    convert, make, _ = FORMATS[kind]
     with pytest.raises(ConfigError, match="give --data"):
-        make(converter.convert(model)).int8()
+        make(convert(model)).int8()
 
 
 class Recorded:
@@ -207,18 +208,18 @@ class Broken(Recorded):
 
     def int8(self, layers=None, full=False):
         if layers is not None:
-            raise ExportError("the converter gave up")
+            raise ExportError("the convert gave up")
         return super().int8()
 
 
 def test_one_attempt_that_fails_takes_no_file_away():
     facts = {"drop_points": 9.0, "drop_interval": None, "status": "fail"}
     judge = lambda content, made: facts | {"passed": made == "dynamic"}  # noqa: E731
-    found = quantize.attempts(Broken(), "int8", judge, lambda precision: [("layer0", 1.0)])
+    found = try_precision(Broken(), "int8", judge, lambda precision: [("layer0", 1.0)])
     assert [a.precision for a in found] == ["int8", "dynamic"]
     assert smallest(found).precision == "dynamic"
     with pytest.raises(ExportError, match="gave up"):
-        quantize.attempts(
+        try_precision(
             Broken(), "int8", judge=lambda *_: Broken().int8([]), errors=lambda precision: []
         )
 
@@ -230,14 +231,14 @@ def test_a_layer_that_cannot_be_made_smaller_is_left_out():
         return layers[0].encode()
 
     run = lambda content: np.full(3, {b"a": 1.0, b"c": 2.0}[content])  # noqa: E731
-    assert quantize.layer_errors(["a", "b", "c"], make, run, np.zeros(3)) == [
+    assert measure_layer_errors(["a", "b", "c"], make, run, np.zeros(3)) == [
         ("c", 2.0),
         ("a", 1.0),
     ]
 
 
 def smallest(found):
-    return quantize.best(found, "size", latency=None)
+    return best_attempt(found, "size", latency=None)
 
 
 def tried(passes, dynamic=True, precision="int8"):
@@ -251,13 +252,13 @@ def tried(passes, dynamic=True, precision="int8"):
     facts["status"] = "fail"
     judge = lambda content, made: facts | {"passed": passes(content)}  # noqa: E731
     errors = [(layer, 1.0 / (i + 1)) for i, layer in enumerate(Recorded.layers)]
-    return quantize.attempts(Recorded(dynamic), precision, judge, lambda precision: errors)
+    return try_precision(Recorded(dynamic), precision, judge, lambda precision: errors)
 
 
 def test_int8_that_passes_is_all_that_is_tried():
     (only,) = tried(lambda content: True)
     assert (only.precision, only.float_layers) == ("int8", ())
-    assert quantize.explain([only], smallest([only]), "size") is None
+    assert explain_choice([only], smallest([only]), "size") is None
 
 
 def test_what_is_tried_when_int8_fails_and_the_smallest_that_passes_is_taken():
@@ -267,7 +268,7 @@ def test_what_is_tried_when_int8_fails_and_the_smallest_that_passes_is_taken():
     assert found[2].float_layers == ("layer0",), "one layer in twenty, the worst"
     chosen = smallest(found)
     assert len(chosen.content) == min(len(a.content) for a in found[1:])
-    text = quantize.explain(found, chosen, "size")
+    text = explain_choice(found, chosen, "size")
     assert (
         "int8 lost 9.0 points of accuracy (8.0 to 10.0); of 4 files tried 3 pass, the smallest is:"
         in text
@@ -284,10 +285,10 @@ def test_the_quickest_file_that_passes_is_taken_unless_size_is_preferred():
         asked.append(content)
         return milliseconds[content]
 
-    chosen = quantize.best(found, "latency", latency)
+    chosen = best_attempt(found, "latency", latency)
     assert chosen.content == b"int8" * 51, "about as quick as the quickest, and smaller"
     assert len(asked) == 3, "what did not pass is not timed"
-    assert "of 4 files tried 3 pass, the quickest is:" in quantize.explain(found, chosen, "latency")
+    assert "of 4 files tried 3 pass, the quickest is:" in explain_choice(found, chosen, "latency")
 
 
 def test_what_is_undecided_goes_on_being_looked_for_and_is_kept_before_what_fails():
@@ -303,11 +304,11 @@ def test_what_is_undecided_goes_on_being_looked_for_and_is_kept_before_what_fail
         }
         return facts | {"status": status, "passed": False}
 
-    found = quantize.attempts(Recorded(), "int8", judge, lambda precision: [("layer0", 1.0)])
+    found = try_precision(Recorded(), "int8", judge, lambda precision: [("layer0", 1.0)])
     assert len(found) > 2
-    chosen = quantize.best(found, "latency", latency=None)
+    chosen = best_attempt(found, "latency", latency=None)
     assert (chosen.judged["status"], chosen.judged["drop_points"]) == ("undecided", 1.2)
-    assert "none of" in quantize.explain(found, chosen, "latency")
+    assert "none of" in explain_choice(found, chosen, "latency")
 
 
 def test_a_file_that_answers_nan_has_lost_the_most():
@@ -317,14 +318,14 @@ def test_a_file_that_answers_nan_has_lost_the_most():
         Attempt("s", "int8", b"x", (), facts | {"drop_points": drop, "max_abs_diff": largest})
         for drop, largest in ((5.0, 0.1), (0.0, float("nan")))
     )
-    assert quantize.best([broken, works], "latency", latency=None) is works
+    assert best_attempt([broken, works], "latency", latency=None) is works
 
 
 def test_a_file_that_cannot_be_timed_takes_no_other_away():
     found = tried(lambda content: content != b"int8" * 50)
     times = {b"int8" * 51: float("inf"), b"int8" * 56: 1.0, b"dynamic" * 60: float("inf")}
-    assert quantize.best(found, "latency", times.__getitem__).content == b"int8" * 56
-    assert quantize.best(found, "latency", lambda content: float("inf")).judged["passed"]
+    assert best_attempt(found, "latency", times.__getitem__).content == b"int8" * 56
+    assert best_attempt(found, "latency", lambda content: float("inf")).judged["passed"]
 
 
 def test_more_layers_stay_in_float_until_it_passes_and_float16_takes_the_place_of_dynamic():
@@ -342,7 +343,7 @@ def test_float16_that_differs_too_much_keeps_layers_too():
     ]
     chosen = smallest(found)
     assert chosen is found[2]
-    assert quantize.explain(found, chosen, "size").startswith(
+    assert explain_choice(found, chosen, "size").startswith(
         "float16 differed by 0.050; of 3 files tried"
     )
 
@@ -352,7 +353,7 @@ def test_nothing_passes():
     chosen = smallest(found)
     assert not chosen.judged["passed"]
     assert chosen is found[0], "all lose the same"
-    assert "the one that loses least is" in quantize.explain(found, found[1], "size")
+    assert "the one that loses least is" in explain_choice(found, found[1], "size")
     (full,) = tried(lambda content: False, precision="int8-full")
     assert full.precision == "int8-full", "an accelerator has no use for float layers"
 
@@ -371,7 +372,7 @@ def test_an_attempt_for_the_manifest():
 
 
 def test_an_export_with_all_precisions(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
     examples = pixels(40, seed=4)
     targets = np.eye(3)[model(examples).numpy().argmax(-1)]
     content = export_model(
@@ -414,7 +415,7 @@ def test_an_export_with_all_precisions(model, tmp_path, monkeypatch):
 
 
 def test_a_file_that_loses_too_much_stays_and_fails(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
     noise = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3))
     monkeypatch.setattr(ONNXQuantizer, "float16", lambda self, layers=None: _shuffled(self.content))
     examples = pixels(60, seed=4)
@@ -445,7 +446,7 @@ def _shuffled(content):
 
 
 def test_a_quantizer_whose_file_does_not_run_is_a_row(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
     monkeypatch.setattr(TFLiteQuantizer, "dynamic", lambda self: self.content[:2000])
     rows = export_model(
         model,
@@ -463,8 +464,8 @@ def test_a_quantizer_whose_file_does_not_run_is_a_row(model, tmp_path, monkeypat
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_library_that_fails_is_named(model, kind):
-    converter, make, _ = FORMATS[kind]
-    wrong = make(converter.convert(model), {"another": pixels(4)})
+    convert, make, _ = FORMATS[kind]
+    wrong = make(convert(model), {"another": pixels(4)})
     with pytest.raises(ExportError, match="failed to quantize"):
         wrong.int8()
 
@@ -477,7 +478,7 @@ def test_a_network_that_collapses_in_int8_is_saved_by_two_layers_in_float(
     smaller behind them: the same function in float32, but 256 steps that cover that channel leave
     nothing of the others.
     """
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
     keras.utils.set_random_seed(1)
     x = inputs = keras.Input((16, 16, 3), name="image")
     x = keras.layers.Rescaling(1 / 127.5, -1)(x)

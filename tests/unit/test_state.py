@@ -92,7 +92,7 @@ def exported(model, folder, **settings):
 
 
 def test_files_are_judged_beside_the_model_as_it_was_given(tmp_path, monkeypatch):
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
     (row,) = exported(adapted("mixed_bfloat16"), tmp_path / "whole")
     assert row["status"] == "pass", row
     assert row["parity"]["batch_1_diff"] is not None

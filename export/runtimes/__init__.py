@@ -1,0 +1,1 @@
+"""The runtimes of the formats, behind one shape: a file, opened, that runs a batch."""
