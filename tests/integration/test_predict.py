@@ -18,11 +18,6 @@ pytestmark = pytest.mark.usefixtures("quick_probe")
 
 
 @pytest.fixture
-def quick_probe(monkeypatch):
-    monkeypatch.setattr("graft.export.probe.measure", lambda path: {})
-
-
-@pytest.fixture
 def shots(photo_folder, tmp_path):
     """Two good pictures with a bad one between them."""
     folder = tmp_path / "shots"
@@ -133,31 +128,33 @@ def _made(folder):
 
 
 @pytest.fixture(scope="module")
-def mail(tiny_encoder, tmp_path_factory):
+def mail(tiny_encoder, made_once):
     """A run that tags things with an @ or a $ in them, and was trained to 16 tokens."""
     from graft.recipes.token_classification import Config, main
 
-    folder = tmp_path_factory.mktemp("mail")
-    with (folder / "mail.conll").open("w") as file:
-        for i in range(60):
-            thing = (
-                (f"{WORDS[i % 9]}@{WORDS[i % 7]}.com", "B-EMAIL")
-                if i % 2
-                else (f"${i}.50", "B-MONEY")
+    def make(folder):
+        with (folder / "mail.conll").open("w") as file:
+            for i in range(60):
+                thing = (
+                    (f"{WORDS[i % 9]}@{WORDS[i % 7]}.com", "B-EMAIL")
+                    if i % 2
+                    else (f"${i}.50", "B-MONEY")
+                )
+                tagged = (("the", "O"), thing, ("runs", "O"))
+                file.writelines(f"{word} {tag}\n" for word, tag in tagged)
+                file.write("\n")
+        main(
+            Config(
+                data=str(folder / "mail.conll"),
+                out=folder / "run",
+                backbone=str(tiny_encoder),
+                epochs=1,
+                max_length=16,
+                schedule="feature_extraction",
             )
-            file.writelines(f"{word} {tag}\n" for word, tag in (("the", "O"), thing, ("runs", "O")))
-            file.write("\n")
-    main(
-        Config(
-            data=str(folder / "mail.conll"),
-            out=folder / "run",
-            backbone=str(tiny_encoder),
-            epochs=1,
-            max_length=16,
-            schedule="feature_extraction",
         )
-    )
-    return folder / "run"
+
+    return made_once("mail", make) / "run"
 
 
 def test_words_of_a_text_are_those_of_the_training_file(call, mail):
@@ -318,22 +315,12 @@ def test_logits_end_as_probabilities_in_every_file(call, own, photo_folder, tmp_
     found = json.loads(call("evaluate", path, "--data", photo_folder, "--json", *said)[1])
     assert found["accuracy"] == 1.0
     assert found["examples"] == 60
-    (row,) = json.loads(_measured(call, path, photo_folder, said))
+    (row,) = json.loads(call("measure", path, "--data", photo_folder, "--json", *said)[1])
     assert (row["accuracy"], row["error"]) == (1.0, None)
     for verb in (("predict", path, picture), ("evaluate", path, "--data", photo_folder)):
         code, _, (line,) = call(*verb, "--labels", "left,right,top")
         assert code == 2
         assert "--outputs logits" in line
-
-
-def _measured(call, path, data, said):
-    from graft import export
-
-    latency = {"median": 1.0, "p90": 1.0, "threads": 1}
-    found = {"latency_ms": {"one_thread": latency, "all_threads": latency}, "peak_memory_bytes": 1}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export.probe, "measure", lambda file: found)
-        return call("measure", path, "--data", data, "--json", *said)[1]
 
 
 def test_one_unit_is_measured_with_two_folders(call, own, photo_folder, tmp_path):
