@@ -75,14 +75,14 @@ FAMILIES = (normalization, squeeze_excite, layer_norm)
 
 
 def builder(block):
-    """A function that builds the stacked model of four blocks with the same "pretrained" backbone
+    """A function that builds the stacked model of three blocks with the same "pretrained" backbone
     every time.
     """
 
     def backbone():
         inputs = keras.Input((16, 16, 3), name="image")
         x = layers.Conv2D(8, 3, strides=2, padding="same")(layers.Rescaling(1 / 127.5, -1)(inputs))
-        for i in range(4):
+        for i in range(3):
             x = block(x, i)
         return keras.Model(inputs, x, name="tiny")
 

@@ -1,7 +1,10 @@
 """One small run, trained and exported once, through the same functions as the command line."""
 
+import contextlib
 import csv
+import io
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,29 +15,28 @@ from graft.recipes.train.settings import FitSettings
 
 
 @pytest.fixture(scope="session")
-def small_run(photo_folder, tmp_path_factory) -> Path:
-    """A run on the three-class pictures: three kinds that even a narrow network at 32 pixels can
-    tell apart.
-    """
-    out = tmp_path_factory.mktemp("runs") / "small"
-    main(
-        Config(
-            data=str(photo_folder),
-            out=out,
-            backbone="mobilenet_v2_0.35",
-            weights="bundled",
-            schedule="fine_tune",
-            image_size=32,
-            epochs=6,
-            fit=FitSettings(batch_size=8, augment=()),
-            learning_rate=1e-3,
-            seeds=2,
-            compare_scratch=True,
+def small_run(photo_folder, tiny_keras, made_once) -> Path:
+    """A run on the three-class pictures: three kinds that even a tiny network can tell apart."""
+
+    def make(folder: Path) -> None:
+        out = folder / "small"
+        main(
+            Config(
+                data=str(photo_folder),
+                out=out,
+                backbone=str(tiny_keras),
+                schedule="fine_tune",
+                epochs=6,
+                fit=FitSettings(batch_size=8, augment=()),
+                learning_rate=1e-2,
+                seeds=2,
+                compare_scratch=True,
+            )
         )
-    )
-    manifest = export.export(export.Options(run=out))
-    assert [row["passed"] for row in manifest["files"]] == [True, True, True]
-    return out
+        manifest = export.export(export.Options(run=out))
+        assert [row["passed"] for row in manifest["files"]] == [True, True, True]
+
+    return made_once("small run", make) / "small"
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +78,39 @@ def artifacts(small_run) -> dict[str, Path]:
     }
 
 
+def skip_probe(patch: pytest.MonkeyPatch) -> None:
+    """Latency and memory are not measured, in two processes a file, but stated."""
+    latency = {"median": 1.0, "p90": 1.0, "runs": 1, "threads": 1}
+    stated = {
+        "latency_ms": {"one_thread": latency, "all_threads": latency},
+        "peak_memory_bytes": 1,
+    }
+    patch.setattr("graft.export.probe.measure", lambda path: stated)
+
+
+@pytest.fixture
+def quick_probe(monkeypatch) -> None:
+    skip_probe(monkeypatch)
+
+
+def exit_code(*arguments) -> int:
+    """Run the command line in this process."""
+    with pytest.raises(SystemExit) as ended:
+        __main__.main([str(argument) for argument in arguments])
+    return ended.value.code
+
+
+def here(*arguments) -> subprocess.CompletedProcess:
+    """What the `graft` fixture does, in this process."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "120")
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = exit_code(*arguments)
+    said = [stream.buffer.getvalue().decode() for stream in (out, err)]
+    return subprocess.CompletedProcess(arguments, code, *said)
+
+
 @pytest.fixture
 def call(capsys):
     """Run the command line in this process: (exit code, stdout, lines of stderr that begin with
@@ -83,14 +118,10 @@ def call(capsys):
     """
 
     def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            __main__.main([str(argument) for argument in arguments])
+        code = exit_code(*arguments)
         out, err = capsys.readouterr()
         assert "Traceback" not in err
-        return (
-            ended.value.code,
-            out,
-            [line for line in err.splitlines() if line.startswith(("graft ", "warning"))],
-        )
+        told = [line for line in err.splitlines() if line.startswith(("graft ", "warning"))]
+        return code, out, told
 
     return run

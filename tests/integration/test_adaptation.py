@@ -4,6 +4,7 @@ requests are one line.
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -31,20 +32,22 @@ SMALL = (
 
 
 @pytest.fixture(scope="session")
-def dark_photos(photo_folder, tmp_path_factory) -> Path:
+def dark_photos(photo_folder, made_once) -> Path:
     """The same kind of pictures at night, every third one for testing, in class folders whose names
     no training sees.
     """
-    folder = tmp_path_factory.mktemp("night") / "photos"
-    for i, path in enumerate(sorted(photo_folder.rglob("*.png"))):
-        target = folder / ("test" if i % 3 == 0 else "train") / path.relative_to(photo_folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.uint8(np.asarray(Image.open(path).convert("RGB")) // 3)).save(target)
-    return folder
+
+    def make(folder: Path) -> None:
+        for i, path in enumerate(sorted(photo_folder.rglob("*.png"))):
+            target = folder / ("test" if i % 3 == 0 else "train") / path.relative_to(photo_folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.uint8(np.asarray(Image.open(path).convert("RGB")) // 3)).save(target)
+
+    return made_once("photos at night", make)
 
 
 @pytest.fixture
-def adapt(call, photo_folder, tmp_path):
+def adapt(call, photo_folder, tiny_keras, tmp_path):
     """`graft train domain-adaptation` on small pictures: (exit code, stdout, lines of stderr, run
     directory).
     """
@@ -61,7 +64,12 @@ def adapt(call, photo_folder, tmp_path):
             target,
             "--out",
             out,
-            *SMALL,
+            "--backbone",
+            tiny_keras,
+            "--batch-size",
+            8,
+            "--epochs",
+            4,
             *options,
         )
         return code, said, lines, out
@@ -69,6 +77,7 @@ def adapt(call, photo_folder, tmp_path):
     return run
 
 
+@pytest.mark.usefixtures("quick_probe")
 def test_pictures_from_end_to_end(adapt, call, dark_photos, photo_folder, tmp_path, kept_of):
     methods = ("cdan", "adabn")
     code, said, _, out = adapt(
@@ -119,7 +128,7 @@ def test_pictures_from_end_to_end(adapt, call, dark_photos, photo_folder, tmp_pa
         "cdan",
     ):
         assert text in page
-    assert "NaN" not in page
+    assert "NaN" not in re.sub(r"base64,[\w+/=]+", "", page)
     with np.load(
         out / "examples.npz"
     ) as kept:  # int8 is calibrated with pictures of the kind that it will see
@@ -202,17 +211,12 @@ def test_texts_from_end_to_end(call, tmp_path, kept_of):
         2,
         "--methods",
         "coral",
-        "pseudo_label",
         "--hidden",
         16,
     )
     assert code == 0
     facts = json.loads((out / "run.json").read_text())
-    assert [row["method"] for row in facts["adaptation"]["rows"]] == [
-        "source_only",
-        "coral",
-        "pseudo_label",
-    ]
+    assert [row["method"] for row in facts["adaptation"]["rows"]] == ["source_only", "coral"]
     assert kept_of(out)["rule"] == "last"
     assert [phase["cached"] for phase in facts["schedule"]["phases"]] == [True]
     code, said, _ = call("predict", out, "switch the light on", "--json")
@@ -220,48 +224,62 @@ def test_texts_from_end_to_end(call, tmp_path, kept_of):
     assert json.loads(said)[0]["label"]
 
 
-@pytest.fixture
-def adapt_texts(call, tiny_encoder, sentences_csv, tmp_path):
-    """`graft train text-domain-adaptation` from colours to the same ones, said politely; (exit
-    code, run directory).
+def texts_to_adapt(source: Path, target: Path, out: Path, encoder: Path, *options) -> list:
+    """`graft train text-domain-adaptation` of two seeds, with one method."""
+    return [
+        *("train", "text-domain-adaptation"),
+        *("--data", source, "--target", target, "--out", out, "--backbone", encoder),
+        *("--epochs", 3, "--batch-size", 16, "--hidden", 8, "--seeds", 2),
+        *("--methods", "pseudo_label", *options),
+    ]
+
+
+@pytest.fixture(scope="session")
+def polite(sentences_csv, made_once) -> Path:
+    """The sentences about colours, said politely: `right.csv` with their labels, `wrong.csv` with
+    those of others.
     """
-    lines = sentences_csv.read_text().splitlines()
+    texts, labels, _ = zip(
+        *(line.split(",") for line in sentences_csv.read_text().splitlines()[1:]), strict=True
+    )
 
-    def run(name, *options, labels=lambda found: found):
-        given = labels([line.split(",")[1] for line in lines[1:]])
-        table = tmp_path / f"{name}.csv"
-        polite = [
-            f"please {line.split(',')[0]},{label}"
-            for line, label in zip(lines[1:], given, strict=True)
-        ]
-        table.write_text("\n".join(["text,label", *polite]) + "\n")
-        code, _, _ = call(
-            "train",
-            "text-domain-adaptation",
-            "--data",
-            sentences_csv,
-            "--target",
-            table,
-            "--out",
-            tmp_path / name,
-            "--backbone",
-            tiny_encoder,
-            "--epochs",
-            3,
-            "--batch-size",
-            16,
-            "--methods",
-            "pseudo_label",
-            "mmd",
-            "--hidden",
-            8,
-            "--seeds",
-            2,
-            *options,
-        )
-        return code, tmp_path / name
+    def make(folder: Path) -> None:
+        for name, given in (("right", labels), ("wrong", labels[1:] + labels[:1])):
+            rows = [f"please {text},{label}" for text, label in zip(texts, given, strict=True)]
+            (folder / f"{name}.csv").write_text("\n".join(["text,label", *rows]) + "\n")
 
-    return run
+    return made_once("polite sentences", make)
+
+
+@pytest.fixture(scope="session")
+def adapted(polite, sentences_csv, tiny_encoder, made_once) -> Path:
+    """The run `run` from colours to the same ones, said politely, measured with their labels; how
+    many checkpoints it has written stands in `writes`.
+    """
+
+    def make(folder: Path) -> None:
+        out = folder / "run"
+        given = texts_to_adapt(sentences_csv, polite / "right.csv", out, tiny_encoder)
+        with pytest.MonkeyPatch.context() as patch:
+            writes = counted_writes(patch)
+            assert exit_code(*given, "--target-labels") == 0
+        (folder / "writes").write_text(str(len(writes)))
+
+    return made_once("adapted texts", make)
+
+
+def counted_writes(patch: pytest.MonkeyPatch, interrupted_after: int = 0) -> list[int]:
+    """A list that grows with each checkpoint that is written; after so many Ctrl-C is pressed."""
+    write, writes = Checkpoints._write, []
+
+    def counting(self, *arguments):
+        write(self, *arguments)
+        writes.append(1)
+        if len(writes) == interrupted_after:
+            raise KeyboardInterrupt
+
+    patch.setattr(Checkpoints, "_write", counting)
+    return writes
 
 
 def facts_in(run: Path) -> dict:
@@ -275,47 +293,43 @@ def assert_the_same_weights(*runs: Path) -> None:
             np.testing.assert_array_equal(a, b)
 
 
-def test_labels_of_the_target_change_nothing_but_the_report(adapt_texts):
-    runs = [
-        adapt_texts("without"),
-        adapt_texts("right", "--target-labels"),
-        adapt_texts("wrong", "--target-labels", labels=lambda found: found[1:] + found[:1]),
-    ]
-    assert [code for code, _ in runs] == [0, 0, 0]
-    without, right, wrong = (facts_in(out) for _, out in runs)
+def test_labels_of_the_target_change_nothing_but_the_report(
+    call, adapted, polite, sentences_csv, tiny_encoder, tmp_path
+):
+    runs = {"right": adapted / "run", "without": tmp_path / "without", "wrong": tmp_path / "wrong"}
+    for name, table, *options in (
+        ("without", "right.csv"),
+        ("wrong", "wrong.csv", "--target-labels"),
+    ):
+        given = texts_to_adapt(sentences_csv, polite / table, runs[name], tiny_encoder, *options)
+        assert call(*given)[0] == 0
+    right, without, wrong = (facts_in(out) for out in runs.values())
     assert without["chosen"] == right["chosen"] == wrong["chosen"]
     assert [row["accuracy"] for row in right["rows"]] != [row["accuracy"] for row in wrong["rows"]]
-    assert_the_same_weights(*(out for _, out in runs))
+    assert_the_same_weights(*runs.values())
 
 
-def test_killed_and_resumed_the_comparison_is_the_same(adapt_texts, monkeypatch):
+def test_killed_and_resumed_the_comparison_is_the_same(
+    call, adapted, polite, sentences_csv, tiny_encoder, tmp_path, monkeypatch
+):
     """Within the first training, at the end of a seed, within a method: a run that is killed again
     and again.
     """
-    from graft.recipes.train.checkpoint import Checkpoints
-
-    write, left = Checkpoints._write, [0]
-
-    def counting(self, *arguments):
-        write(self, *arguments)
-        left[0] -= 1
-        if left[0] == 0:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoints, "_write", counting)
-    _, whole = adapt_texts("whole", "--target-labels")
-    written, kills = -left[0], (2, 2, 9, 6)
-    for writes in kills:
-        left[0] = writes
-        code, out = adapt_texts("killed", "--target-labels", "--resume")
-        assert code == 130
-        assert not out.exists()
-    code, out = adapt_texts("killed", "--target-labels", "--resume")
-    assert code == 0
-    assert -left[0] == written - sum(kills), "nothing is done twice"
-    rows = [[{**row, "seconds": 0} for row in facts_in(run)["rows"]] for run in (whole, out)]
+    out, kills = tmp_path / "killed", (2, 3, 8)
+    given = texts_to_adapt(sentences_csv, polite / "right.csv", out, tiny_encoder)
+    for interrupted_after in (*kills, 0):
+        with monkeypatch.context() as patch:
+            writes = counted_writes(patch, interrupted_after)
+            code, _, _ = call(*given, "--target-labels", "--resume")
+        assert code == (130 if interrupted_after else 0)
+        assert out.exists() == (not interrupted_after)
+    written = int((adapted / "writes").read_text())
+    assert len(writes) == written - sum(kills), "nothing is done twice"
+    rows = [
+        [{**row, "seconds": 0} for row in facts_in(run)["rows"]] for run in (adapted / "run", out)
+    ]
     assert rows[0] == rows[1]
-    assert_the_same_weights(whole, out)
+    assert_the_same_weights(adapted / "run", out)
 
 
 def test_texts_without_cached_embeddings(call, tiny_encoder, sentences_csv, tmp_path):
@@ -382,7 +396,7 @@ def test_a_net_of_your_own_that_ends_in_a_vector(adapt, dark_photos, tmp_path):
     assert "Worst mistakes" in (out / "report.html").read_text()
 
 
-def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path, kept_of):
+def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tiny_keras, tmp_path, kept_of):
     arguments = (
         "train",
         "semi-supervised",
@@ -393,7 +407,7 @@ def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path, k
         "--unlabelled",
         dark_photos / "train",
     )
-    small = [option for option in SMALL if option not in ("--epochs", 4)]
+    small = ("--backbone", tiny_keras, "--batch-size", 8)
     code, _, _ = call(*arguments, "--out", tmp_path / "run", *small, "--updates", 6)
     assert code == 0
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -427,9 +441,9 @@ def test_few_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path, k
         assert message in lines[0]
 
 
-def test_without_any_labels_from_end_to_end(call, photo_folder, dark_photos, tmp_path, kept_of):
+def test_without_any_labels_from_end_to_end(call, photo_folder, tiny_keras, tmp_path, kept_of):
     out = tmp_path / "pile"
-    small = [option for option in SMALL if option not in ("--batch-size", 8)]
+    small = ("--backbone", tiny_keras, "--epochs", 4)
     arguments = (
         "train",
         "self-supervised",

@@ -76,7 +76,7 @@ def test_an_unreadable_picture_is_named(train, photos, content):
     assert "--skip-bad" in line
 
 
-def test_skip_bad_goes_on_and_counts(call, photos, tmp_path, monkeypatch):
+def test_skip_bad_goes_on_and_counts(call, photos, tiny_keras, tmp_path, monkeypatch):
     import json
 
     counted = []
@@ -93,11 +93,7 @@ def test_skip_bad_goes_on_and_counts(call, photos, tmp_path, monkeypatch):
         "--out",
         tmp_path / "run",
         "--backbone",
-        "mobilenet_v2_0.35",
-        "--weights",
-        "none",
-        "--image-size",
-        32,
+        tiny_keras,
         "--schedule",
         "feature_extraction",
         "--epochs",
@@ -294,11 +290,11 @@ def test_evaluate_refuses_data_that_changed_or_labels_it_does_not_know(call, art
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 def test_disk_full_while_exporting(call, small_run, tmp_path):
-    """A file system of one megabyte, on which no exported file fits."""
+    """A file system of 16 kilobytes, on which no exported file fits."""
     shelf = tmp_path / "full"
     shelf.mkdir()
     if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", shelf], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", shelf], capture_output=True
     ).returncode:
         pytest.skip("this machine does not allow mounting")
     try:

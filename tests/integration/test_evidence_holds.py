@@ -46,6 +46,7 @@ def test_evaluate_refuses_nan_too(call, broken, small_run, photo_folder):
     assert "answers NaN or infinity" in lines[-1]
 
 
+@pytest.mark.usefixtures("quick_probe")
 def test_an_export_repeats_what_the_run_states(call, small_run, tmp_path):
     """Before, a run that stated 71 % and reached 10 % was exported with 'pass 10.0 % (+0.0)'."""
     copy = tmp_path / "run"
@@ -60,6 +61,7 @@ def test_an_export_repeats_what_the_run_states(call, small_run, tmp_path):
     assert (copy / "export" / "model.onnx").is_file(), "what was there stays"
 
 
+@pytest.mark.usefixtures("quick_probe")
 def test_an_adapted_backbone_of_ones_own_reaches_in_files_what_the_run_states(
     call, photo_folder, tmp_path
 ):
@@ -106,7 +108,7 @@ def test_an_adapted_backbone_of_ones_own_reaches_in_files_what_the_run_states(
         assert json.loads(said)["accuracy"] == pytest.approx(stated)
 
 
-def test_a_training_that_explodes_ends_with_1(call, photo_folder, tmp_path):
+def test_a_training_that_explodes_ends_with_1(call, photo_folder, tiny_keras, tmp_path):
     """Before, a loss of 4e15 ended with exit code 0."""
     out = tmp_path / "run"
     code, _, lines = call(
@@ -115,11 +117,7 @@ def test_a_training_that_explodes_ends_with_1(call, photo_folder, tmp_path):
         "--data",
         photo_folder,
         "--backbone",
-        "mobilenet_v2_0.35",
-        "--weights",
-        "bundled",
-        "--image-size",
-        32,
+        tiny_keras,
         "--schedule",
         "full",
         "--epochs",

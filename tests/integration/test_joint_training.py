@@ -58,8 +58,16 @@ def fitted(data, name, store=None, folder=None, phases=PHASES, seeds=(0,), **set
     )
 
 
+@pytest.fixture(scope="module")
+def without(data):
+    """The training of `fitted` with no method."""
+    return fitted(data, None)[1][0]
+
+
 @pytest.mark.parametrize("name", JOINT)
-def test_every_method_trains_with_and_without_cached_features(data, tmp_path, capsys, name):
+def test_every_method_trains_with_and_without_cached_features(
+    data, without, tmp_path, capsys, name
+):
     model, (plain,) = fitted(data, name)
     assert not any("Joint" in type(layer).__name__ for layer in model._flatten_layers())
     assert plain.phases[-1]["best_epoch"] == 3, "the last epoch is kept"
@@ -71,7 +79,6 @@ def test_every_method_trains_with_and_without_cached_features(data, tmp_path, ca
     if name in ("coral", "mmd"):  # the others draw weights of their own
         for a, b in zip(plain.weights, cached.weights, strict=True):
             np.testing.assert_allclose(a, b, atol=2e-4)
-    _, (without,) = fitted(data, None)
     assert any(
         np.abs(a - b).max() > 1e-5 for a, b in zip(plain.weights, without.weights, strict=True)
     ), "it had an effect"

@@ -24,12 +24,6 @@ def options(data, out, *more):
         str(data),
         "--out",
         str(out),
-        "--backbone",
-        "mobilenet_v2_0.35",
-        "--weights",
-        "bundled",
-        "--image-size",
-        "32",
         "--epochs",
         "4",
         "--batch-size",
@@ -40,7 +34,7 @@ def options(data, out, *more):
         "2",
         "--cache",
         "memory",
-        *more,
+        *map(str, more),
     ]
 
 
@@ -65,24 +59,26 @@ def assert_same_run(first: Path, second: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(photo_folder, tmp_path_factory):
+def uninterrupted(photo_folder, tiny_keras, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "uninterrupted"
-    train.command(["image-classification", *options(photo_folder, out)])
+    own = ("--backbone", tiny_keras)
+    train.command(["image-classification", *options(photo_folder, out, *own)])
     return out
 
 
 def test_killed_in_a_cache_write_in_a_checkpoint_write_and_before_the_report(
-    photo_folder, uninterrupted, tmp_path
+    photo_folder, tiny_keras, uninterrupted, tmp_path
 ):
-    out = tmp_path / "run"
-    assert killed("cache", 3, photo_folder, out), "before anything trained"
+    out, own = tmp_path / "run", ("--backbone", tiny_keras)
+    assert killed("cache", 3, photo_folder, out, *own), "before anything trained"
     assert not out.exists()
-    assert killed("cache", 3, photo_folder, out), "in the second view, after the first epoch"
+    assert killed("cache", 3, photo_folder, out, *own), "in the second view, after the first epoch"
     assert (tmp_path / ".run.part").exists(), "what was done is kept"
-    assert killed("checkpoint", 2, photo_folder, out, "--resume")
-    assert killed("report", 1, photo_folder, out, "--resume")
+    own = (*own, "--resume")
+    assert killed("checkpoint", 2, photo_folder, out, *own)
+    assert killed("report", 1, photo_folder, out, *own)
     assert not out.exists(), "a run is there with its report, or is not there"
-    train.command(["image-classification", *options(photo_folder, out, "--resume")])
+    train.command(["image-classification", *options(photo_folder, out, *own)])
     assert_same_run(out, uninterrupted)
     assert (out / "report.html").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == [".graft-cache", "run"]
@@ -120,12 +116,12 @@ def begun(data, out, *more) -> subprocess.Popen:
     [(signal.SIGTERM, 143, "ended by SIGTERM"), (signal.SIGINT, 130, "interrupted")],
 )
 def test_asked_to_end_it_says_in_one_line_what_is_kept(
-    number, code, words, photo_folder, uninterrupted, tmp_path, capsys
+    number, code, words, photo_folder, tiny_keras, tmp_path
 ):
-    out = tmp_path / "run"
-    process = begun(photo_folder, out, "--epochs", "200")
+    out, own = tmp_path / "run", ("--backbone", tiny_keras)
+    process = begun(photo_folder, out, *own, "--epochs", 1_000_000)
     with pytest.raises(ConfigError, match=f"run' is being written by process {process.pid} "):
-        train.command(["image-classification", *options(photo_folder, out, "--resume")])
+        train.command(["image-classification", *options(photo_folder, out, *own, "--resume")])
     process.send_signal(number)
     said = process.stderr.read()
     assert process.wait() == code

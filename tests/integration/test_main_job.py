@@ -4,9 +4,12 @@ import csv
 import hashlib
 import json
 import re
+import resource
+import shutil
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 from PIL import Image
 
 from graft.recipes.commands import evaluate
@@ -41,7 +44,7 @@ def test_a_run_holds_what_the_contract_says(small_run, kept_of):
         "test": 9,
     }
     assert run["data"]["made_splits"] == ["test", "validation"]
-    assert run["backbone"]["weights"]["spec"] == "bundled"
+    assert run["backbone"]["weights"]["spec"] == "own"
     assert len(run["backbone"]["weights"]["sha256"]) == 64
     assert [phase["name"] for phase in run["schedule"]["phases"]] == ["head", "top half"]
     assert run["metrics"]["test"]["accuracy"] > 0.6, "three kinds told apart by brightness"
@@ -57,13 +60,14 @@ def test_a_run_holds_what_the_contract_says(small_run, kept_of):
 def test_the_manifest_describes_the_files(small_run):
     folder = small_run / "export"
     manifest = json.loads((folder / "manifest.json").read_text())
+    parameters = json.loads((small_run / "run.json").read_text())["backbone"]["parameters"]
     assert manifest["labels"] == ["left", "right", "top"]
     assert [entry["name"] for entry in manifest["inputs"]] == ["image"]
     assert [entry["name"] for entry in manifest["outputs"]] == ["probabilities"]
     for row in manifest["files"]:
         assert row["parity"]["max_abs_diff"] <= 1e-4
         assert row["parity"]["agreement"] == 1
-        assert row["size_bytes"] > 1_500_000, "the weights are in the file"
+        assert row["size_bytes"] > 0.95 * 4 * parameters, "the weights are in the file"
         path = folder / row["path"]
         if path.is_file():
             assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -105,10 +109,10 @@ def oddities(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["run", "keras", "savedmodel", "tflite", "onnx"])
-def test_predict_on_any_artifact(graft, artifacts, oddities, kind):
-    done = graft("predict", artifacts[kind], oddities, "--json")
-    assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout)
+def test_predict_on_any_artifact(call, artifacts, oddities, kind):
+    code, out, _ = call("predict", artifacts[kind], oddities, "--json")
+    assert code == 0
+    results = json.loads(out)
     assert [result["input"].rsplit("/", 1)[1] for result in results] == sorted(
         p.name for p in oddities.iterdir()
     )
@@ -152,24 +156,28 @@ def test_predict_and_evaluate_on_small_files_import_no_tensorflow(artifacts, pho
 
 
 def test_train_export_evaluate_by_hand(graft, photo_folder, tmp_path):
-    """What a user types, in processes of their own; from a table, with several options on."""
+    """What a user types, in processes of their own: a backbone with its pretrained weights, from a
+    table, with several options on.
+    """
+    shutil.copytree(photo_folder, tmp_path / "photos")
+    table = tmp_path / "photos" / "photos.csv"
     rows = ["path,label"] + [
-        f"{p.relative_to(photo_folder)},{p.parent.name}"
-        for p in sorted(photo_folder.rglob("*.png"))
+        f"{p.relative_to(table.parent)},{p.parent.name}"
+        for p in sorted(table.parent.rglob("*.png"))
     ]
-    (photo_folder / "photos.csv").write_text("\n".join(rows))
+    table.write_text("\n".join(rows))
     out = tmp_path / "run"
     done = graft(
         "train",
         "image-classification",
         "--data",
-        photo_folder / "photos.csv",
+        table,
         "--out",
         out,
         "--backbone",
-        "mobilenet_0.25",
+        "mobilenet_v2_0.35",
         "--weights",
-        "none",
+        "bundled",
         "--schedule",
         "full",
         "--epochs",
@@ -191,32 +199,39 @@ def test_train_export_evaluate_by_hand(graft, photo_folder, tmp_path):
         "--mixed-precision",
         "--tensorboard",
     )
-    (photo_folder / "photos.csv").unlink()
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("test accuracy ")
-    assert "head + 27 of 27 blocks" in " ".join(done.stderr.split())
+    assert "head + 11 of 11 blocks" in " ".join(done.stderr.split())
     assert list((out / "tensorboard").rglob("events*"))
+    weights = json.loads((out / "run.json").read_text())["backbone"]["weights"]
+    assert weights["spec"] == "bundled"
+    assert len(weights["sha256"]) == 64
     done = graft("export", out, "--formats", "tflite", "--json")
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)["files"]
     assert row["format"] == "tflite"
+    assert row["size_bytes"] > 1_500_000, "the weights are in the file"
     assert "tflite" in done.stderr, "the line a file goes to stderr, so that stdout is JSON"
-    again = graft("export", out, "--formats", "tflite")
+    assert ModelCard.load(out / "export" / "MODEL_CARD.md").data.license == "apache-2.0"
+    again = here("export", out, "--formats", "tflite")
     assert again.returncode == 2
     assert "exists already: --overwrite replaces it" in again.stderr
-    assert graft("export", out, "--formats", "tflite", "--overwrite").returncode == 0
+    assert here("export", out, "--formats", "tflite", "--overwrite").returncode == 0
 
 
 def test_help_and_zoo_are_quick(graft):
-    import time
+    def used() -> float:
+        """Seconds of a processor: other workers of the tests want one too."""
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return children.ru_utime + children.ru_stime
 
     for arguments in (("--help",), ("zoo",)):
         graft(*arguments)
         seconds = []
         for _ in range(3):
-            start = time.perf_counter()
+            start = used()
             done = graft(*arguments)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(used() - start)
             assert done.returncode == 0
         assert min(seconds) < 0.5, (arguments, seconds)
 
@@ -237,7 +252,7 @@ def test_recipes_have_help(graft):
     from graft.recipes.commands.train import RECIPES
 
     for name in RECIPES:
-        done = graft("train", name, "--help")
+        done = here("train", name, "--help")
         assert done.returncode == 0
         assert "--seed" in done.stdout
     assert "image-classification" in graft("train").stdout

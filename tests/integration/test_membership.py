@@ -43,6 +43,7 @@ def test_pictures_that_were_trained_on_are_refused_under_any_name(call, artifact
     assert call("evaluate", artifacts[kind], "--data", moved, "--split", "train")[0] == 0
 
 
+@pytest.mark.usefixtures("quick_probe")
 def test_neither_does_an_export_or_a_table_of_files_measure_on_them(
     call, small_run, artifacts, moved, tmp_path
 ):
@@ -74,6 +75,7 @@ def test_what_a_run_records_is_small_and_goes_with_its_files(small_run):
     assert (small_run / "splits.npz").stat().st_size < 100 * 60
 
 
+@pytest.mark.usefixtures("quick_probe")
 def test_a_run_and_files_of_before_work_with_a_warning(call, small_run, photo_folder, tmp_path):
     old = tmp_path / "old"
     shutil.copytree(small_run, old)

@@ -36,7 +36,8 @@ def answers(photo_folder, tmp_path_factory) -> Path:
     return table
 
 
-def test_several_tasks_from_end_to_end(call, answers, tmp_path, monkeypatch, kept_of):
+@pytest.mark.usefixtures("quick_probe")
+def test_several_tasks_from_end_to_end(call, answers, tiny_keras, tmp_path, monkeypatch, kept_of):
     out, updates, train = tmp_path / "run", {}, fit.train
 
     def watched(build, head, phases, images, seeds, settings, **more):
@@ -58,11 +59,7 @@ def test_several_tasks_from_end_to_end(call, answers, tmp_path, monkeypatch, kep
         "--out",
         out,
         "--backbone",
-        "mobilenet_v2_0.35",
-        "--weights",
-        "bundled",
-        "--image-size",
-        32,
+        tiny_keras,
         "--batch-size",
         8,
         "--epochs",

@@ -133,31 +133,33 @@ def _made(folder):
 
 
 @pytest.fixture(scope="module")
-def mail(tiny_encoder, tmp_path_factory):
+def mail(tiny_encoder, made_once):
     """A run that tags things with an @ or a $ in them, and was trained to 16 tokens."""
     from graft.recipes.token_classification import Config, main
 
-    folder = tmp_path_factory.mktemp("mail")
-    with (folder / "mail.conll").open("w") as file:
-        for i in range(60):
-            thing = (
-                (f"{WORDS[i % 9]}@{WORDS[i % 7]}.com", "B-EMAIL")
-                if i % 2
-                else (f"${i}.50", "B-MONEY")
+    def make(folder):
+        with (folder / "mail.conll").open("w") as file:
+            for i in range(60):
+                thing = (
+                    (f"{WORDS[i % 9]}@{WORDS[i % 7]}.com", "B-EMAIL")
+                    if i % 2
+                    else (f"${i}.50", "B-MONEY")
+                )
+                tagged = (("the", "O"), thing, ("runs", "O"))
+                file.writelines(f"{word} {tag}\n" for word, tag in tagged)
+                file.write("\n")
+        main(
+            Config(
+                data=str(folder / "mail.conll"),
+                out=folder / "run",
+                backbone=str(tiny_encoder),
+                epochs=1,
+                max_length=16,
+                schedule="feature_extraction",
             )
-            file.writelines(f"{word} {tag}\n" for word, tag in (("the", "O"), thing, ("runs", "O")))
-            file.write("\n")
-    main(
-        Config(
-            data=str(folder / "mail.conll"),
-            out=folder / "run",
-            backbone=str(tiny_encoder),
-            epochs=1,
-            max_length=16,
-            schedule="feature_extraction",
         )
-    )
-    return folder / "run"
+
+    return made_once("mail", make) / "run"
 
 
 def test_words_of_a_text_are_those_of_the_training_file(call, mail):
@@ -318,7 +320,7 @@ def test_logits_end_as_probabilities_in_every_file(call, own, photo_folder, tmp_
     found = json.loads(call("evaluate", path, "--data", photo_folder, "--json", *said)[1])
     assert found["accuracy"] == 1.0
     assert found["examples"] == 60
-    (row,) = json.loads(_measured(call, path, photo_folder, said))
+    (row,) = json.loads(call("measure", path, "--data", photo_folder, "--json", *said)[1])
     assert (row["accuracy"], row["error"]) == (1.0, None)
     for verb in (("predict", path, picture), ("evaluate", path, "--data", photo_folder)):
         code, _, (line,) = call(*verb, "--labels", "left,right,top")

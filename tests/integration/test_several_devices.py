@@ -36,11 +36,11 @@ for multi_gpu in (False, True):
         made = lambda: stack(backbone_of(build()), [head])
         _, (result,) = train(made, head, phases, data, [0], settings, store=Store(folder))
     losses.append([row["val_loss"] for row in result.history])
-    # More than one training in a process, of models with weights beside the model's.
-    for name in ("cdan", "pseudo_label"):
-        make = catalogue.maker(name, 1.0, None)
-        _, (result,) = train(made, head, phases, two_domains(), [0], settings, method=make)
-        assert np.isfinite(result.history[-1]["loss"])
+# More than one training in a process, of models with weights beside the model's.
+for name in ("cdan", "pseudo_label"):
+    make = catalogue.maker(name, 1.0, None)
+    _, (result,) = train(made, head, phases, two_domains(), [0], settings, method=make)
+    assert np.isfinite(result.history[-1]["loss"])
 np.testing.assert_allclose(*losses, rtol=1e-3)
 print("the same", losses)
 """

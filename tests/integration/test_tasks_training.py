@@ -70,9 +70,11 @@ def weighted(weighting, *parts):
     )
 
 
-def fitted(
-    data, together, store=None, phases=ALL, backbone=tiny_backbone, batch_size=8, **settings
-):
+def three_blocks():
+    return tiny_backbone(blocks=3)
+
+
+def fitted(data, together, store=None, phases=ALL, backbone=three_blocks, batch_size=8, **settings):
     build = lambda: stack(backbone(), together)  # noqa: E731
     settings = FitSettings(batch_size=batch_size, cache_dtype="float32", **settings)
     model, (result,) = train(build, together, phases, data, [0], settings, store=store)
@@ -161,7 +163,7 @@ def test_gradnorm_begins_anew_with_each_seed_and_goes_on_after_a_kill(data, tmp_
     together = Tasks((PLACE, GREY), (1.0, 0.5), balanced=True)
 
     def run(seeds, folder=None):
-        build = lambda: stack(tiny_backbone(), together)  # noqa: E731
+        build = lambda: stack(three_blocks(), together)  # noqa: E731
         return train(build, together, ALL, data, seeds, FitSettings(batch_size=8), folder=folder)[1]
 
     expected = run([3, 4])
@@ -189,7 +191,7 @@ def balance(losses, answered, first=(0.0, 0.0)):
     """(the slope by the weights of two tasks whose gradients are of one size on what is answered,
     their first losses)
     """
-    model = stack(tiny_backbone(), [PLACE, GREY])
+    model = stack(three_blocks(), [PLACE, GREY])
     made = GradNorm(model, Tasks((PLACE, GREY), (1.0, 1.0), balanced=True))
     made.first.assign(first)
     slope = made._slope(

@@ -7,6 +7,8 @@ import os
 import numpy as np
 import pytest
 
+from tests.integration.conftest import here
+
 NAME = "\x1b[31m[red]é你\t=1.png"
 SHOWN = r"\x1b[31m[red]é你\t=1.png"
 
@@ -86,7 +88,7 @@ def test_the_line_of_an_error_is_one_line(graft):
     assert graft("a\x1b").stderr.startswith(r"graft a\x1b: no command is called")
 
 
-def test_a_savedmodel_that_reads_files_needs_trust(graft, photos, tmp_path):
+def test_a_savedmodel_that_reads_files_needs_trust(photos, tmp_path):
     import tensorflow as tf
 
     module = tf.Module()
@@ -102,8 +104,8 @@ def test_a_savedmodel_that_reads_files_needs_trust(graft, photos, tmp_path):
         return {"p": tf.nn.softmax(tf.reduce_mean(image, (1, 2)) + length)}
 
     tf.saved_model.save(module, str(tmp_path / "m"), signatures={"serving_default": call})
-    done = graft("predict", tmp_path / "m", photos / NAME)
+    done = here("predict", tmp_path / "m", photos / NAME)
     assert (done.returncode, done.stdout) == (2, "")
     assert "ReadFile (1): refused" in done.stderr
     assert done.stderr.count("\n") == 1
-    assert graft("predict", tmp_path / "m", photos / NAME, "--trust").returncode == 0
+    assert here("predict", tmp_path / "m", photos / NAME, "--trust").returncode == 0

@@ -13,7 +13,8 @@ pytestmark = pytest.mark.slow
 
 def test_twelve_kills(photo_folder, tmp_path):
     straight = tmp_path / "a" / "run"
-    more = ("--seeds", "2", "--epochs", "6", "--compare-scratch")
+    bundled = ("--backbone", "mobilenet_v2_0.35", "--weights", "bundled", "--image-size", "32")
+    more = (*bundled, "--seeds", "2", "--epochs", "6", "--compare-scratch")
     train.command(["image-classification", *options(photo_folder, straight, *more)])
     out = tmp_path / "b" / "run"
     rng = np.random.default_rng(0)
