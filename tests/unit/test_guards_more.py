@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from graft.export import operators, runtimes
+from graft.export import operators
 from graft.zoo.backbones import keras_file, own
 from graft.zoo.errors import ArtifactError, ConfigError
 from graft.zoo.files import keras_archives
