@@ -47,8 +47,7 @@ class PrefixCache(Entries):
     """The features of `examples` ("train", "validation", perhaps "unlabelled") at the cuts of
     `model`, kept in `store`.
 
-    `augment` is applied to what is trained on, `settings.views` times to each example. `views` says
-    how many views of each split there are to be.
+    `augment` is applied to what is trained on, `settings.views` times to each example.
     """
 
     def __init__(
@@ -60,7 +59,6 @@ class PrefixCache(Entries):
         settings: CacheSettings,
     ):
         super().__init__(store, FrozenGraph(model), examples, augment, settings)
-        self.views = {name: settings.views if self.is_augmented(name) else 1 for name in examples}
 
     def begin(self, cut: Cut, cuts: Sequence[Cut]) -> list[Cut]:
         """A phase begins that trains what lies behind `cut`: which of `cuts` are frozen in it,

@@ -84,7 +84,8 @@ class Kept:
 
 class Entries:
     """The entries of a `store` for the encoded splits `examples` at the cuts of a `graph`, changed at random
-    as `augment` says where they are trained on.
+    as `augment` says where they are trained on. `views` says how many views of each split there are to
+    be, `settings.views` of one that is changed at random.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Entries:
     ):
         self.store, self.graph, self.examples, self.settings = store, graph, examples, settings
         self.augment = tuple(augment)
+        self.views = {name: settings.views if self.is_augmented(name) else 1 for name in examples}
         self._augmentation: list | None = None
 
     def is_augmented(self, name: str) -> bool:

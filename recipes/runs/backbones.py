@@ -61,7 +61,7 @@ class ImageBackbone:
         """What it is called."""
         return self.row.name
 
-    def build_backbone(self, weights: str | None = None) -> "keras.Model":
+    def build(self, weights: str | None = None) -> "keras.Model":
         """The graph, with other `weights` where they are given."""
         from graft.zoo.backbones.build import build_backbone
 
@@ -131,7 +131,7 @@ class TextBackbone:
         """What it is called."""
         return self.row.name
 
-    def build_backbone(self, weights: str | None = None) -> "keras.Model":
+    def build(self, weights: str | None = None) -> "keras.Model":
         """The graph, with other `weights` where they are given."""
         return encoders.build_encoder(self.row, weights or self.weights)
 
