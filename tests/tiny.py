@@ -1,11 +1,21 @@
-"""Pictures and networks that train in a second, one network for each kind of normalization."""
+"""Images and networks that train in a second, one network for each kind of normalization."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
+import pytest
 from keras import layers
 
 from graft.recipes.codecs.images import Images
+from graft.recipes.tasks.table import tasks_for
+from graft.recipes.train.checkpoint import Checkpoints
+from graft.recipes.train.schedule import Phase
+from graft.recipes.train.settings import FitSettings, TrainPlan
 from graft.zoo.graph.stack import stack
+from graft.zoo.heads.head import Head, Heads
 from graft.zoo.heads.heads import regression, single_label
 from tests.conftest import shapes_picture
 
@@ -14,35 +24,77 @@ PLACE = single_label(["left", "right", "top"], name="place")
 GREY = regression(["grey"], name="grey", centre=120.0, scale=20.0)
 
 
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+@contextlib.contextmanager
+def killed_after(writes: int) -> Iterator[None]:
+    """What trains in the block is killed when it has written so many checkpoints."""
+    write, written = Checkpoints._write, 0
+
+    def counting(self, *arguments) -> None:
+        nonlocal written
+        write(self, *arguments)
+        written += 1
+        if written == writes:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "_write", counting)
+        with pytest.raises(Killed):
+            yield
+
+
+def plan_of(
+    build: Callable[[], keras.Model],
+    heads: Head | Heads | Sequence[Head],
+    phases: Sequence[Phase],
+    seeds: Sequence[int] = (0,),
+    settings: FitSettings | None = None,
+    **more: Any,
+) -> TrainPlan:
+    """How to train a model of these heads; each is for the task of its kind."""
+    return TrainPlan(build, tasks_for(heads), phases, seeds, settings or FitSettings(), **more)
+
+
 def pictures(count: int, seed: int = 0) -> Images:
+    """Images of the three classes of `HEAD`, in turn."""
     classes = np.arange(count) % 3
     pixels = np.stack(
         [shapes_picture(label, 1000 * seed + i, 16) for i, label in enumerate(classes)]
     )
-    return Images(pixels, np.eye(3, dtype=np.float32)[classes], tuple(map(str, range(count))), ())
+    targets = {HEAD.name: np.eye(3, dtype=np.float32)[classes]}
+    return Images(pixels, targets, tuple(map(str, range(count))))
+
+
+def without_labels(images: Images) -> Images:
+    """The same images, whose answers are not known."""
+    targets = {name: np.full_like(target, np.nan) for name, target in images.targets.items()}
+    return Images(images.pixels, targets, images.names)
 
 
 def two_domains() -> dict[str, Images]:
-    """Labelled pictures, and darker ones: "unlabelled", and with their labels "measured"."""
+    """Labelled images, and darker ones: "unlabelled", and with their labels "measured"."""
     target = pictures(40, 2)
-    darker = Images(np.uint8(target.pixels // 2), target.targets, target.names, ())
+    darker = Images(np.uint8(target.pixels // 2), target.targets, target.names)
     return {
         "train": pictures(48),
         "validation": pictures(12, 1),
-        "unlabelled": Images(darker.pixels, np.zeros_like(darker.targets), darker.names, ()),
+        "unlabelled": without_labels(darker),
         "measured": darker,
     }
 
 
-def tasked(count, seed=0, gaps=0.0):
-    """Pictures with two tasks, where they are and how grey; a share of the answers is missing."""
+def tasked(count: int, seed: int = 0, gaps: float = 0.0) -> Images:
+    """Images with two tasks, where they are and how grey; a share of the answers is missing."""
     plain = pictures(count, seed)
     grey = plain.pixels.mean((1, 2, 3))[:, None].astype(np.float32)
     rng = np.random.default_rng(seed)
-    place = plain.targets.copy()
+    place = plain.targets[HEAD.name].copy()
     place[rng.random(count) < gaps] = np.nan
     grey[rng.random(count) < gaps] = np.nan
-    return Images(plain.pixels, {"place": place, "grey": grey}, plain.names, ())
+    return Images(plain.pixels, {PLACE.name: place, GREY.name: grey}, plain.names)
 
 
 def normalization(x, i):
