@@ -5,8 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.export import evidence
-from graft.zoo.heads import scores
+from graft.export.gate import Gate, accuracy
+from graft.export.intervals import calibration_error, paired_drop
+from graft.export.parity import parity
+from graft.zoo.heads.embedding import EMBEDDING
+from graft.zoo.heads.multi_label import MULTI_LABEL
+from graft.zoo.heads.regression import REGRESSION
+from graft.zoo.heads.scores import resamples
+from graft.zoo.heads.single_label import SINGLE_LABEL
+from graft.zoo.heads.tags import TAGS, entity_f1
 
 
 def answers(right, labels=5):
@@ -25,7 +32,7 @@ def judged(lost, won, n=341, max_drop=1.0):
     after[:won] = True
     after[n - lost :] = False
     reference, targets = answers(before)
-    return evidence.accuracy(reference, answers(after)[0], targets, "single_label", max_drop)
+    return accuracy(reference, answers(after)[0], targets, Gate(SINGLE_LABEL, max_drop))
 
 
 def test_what_is_lost_decides_and_what_chance_may_explain_is_undecided():
@@ -79,13 +86,13 @@ def test_the_interval_of_a_paired_drop_holds_the_drop_and_narrows(n, data):
     won = data.draw(st.integers(0, n - lost))
     before, after = np.zeros(n, bool), np.zeros(n, bool)
     before[:lost], after[lost : lost + won] = True, True
-    drop, low, high = evidence.paired_drop(before, after)
+    drop, low, high = paired_drop(before, after)
     assert drop == pytest.approx(100 * (lost - won) / n)
     assert -100 <= low <= high <= 100
     wide = high - low
-    _, low, high = evidence.paired_drop(np.tile(before, 9), np.tile(after, 9))
+    _, low, high = paired_drop(np.tile(before, 9), np.tile(after, 9))
     assert high - low <= wide + 1e-9
-    back, _, _ = evidence.paired_drop(after, before)
+    back, _, _ = paired_drop(after, before)
     assert back == pytest.approx(-drop)
 
 
@@ -97,14 +104,14 @@ def test_the_paired_interval_covers_what_is_true():
     hits = 0
     for _ in range(2000):
         draw = rng.random(341)
-        _, low, high = evidence.paired_drop((draw < 0.85) | (draw > 0.95), draw < 0.92)
+        _, low, high = paired_drop((draw < 0.85) | (draw > 0.95), draw < 0.92)
         hits += low <= 100 * (0.90 - 0.92) <= high
     assert 0.93 <= hits / 2000 <= 0.98
 
 
 def test_without_labels_keras_has_the_truth():
     outputs, targets = answers([True] * 90 + [False] * 10)
-    result = evidence.accuracy(targets, outputs, None, "single_label", 1.0)
+    result = accuracy(targets, outputs, None, Gate(SINGLE_LABEL, 1.0))
     assert (result.truth, result.reference, result.value) == ("keras", 1.0, 0.9)
     assert result.calibration_error is None, "nothing is known of what is right"
     assert not result.passed
@@ -113,8 +120,8 @@ def test_without_labels_keras_has_the_truth():
 def test_values_lose_variance():
     reference = np.random.default_rng(0).normal(size=(100, 3))
     noise = np.random.default_rng(1).normal(size=(100, 3))
-    near = evidence.accuracy(reference, reference + 0.01 * noise, None, "regression", 1.0)
-    far = evidence.accuracy(reference, reference + noise, None, "regression", 1.0)
+    near = accuracy(reference, reference + 0.01 * noise, None, Gate(REGRESSION, 1.0))
+    far = accuracy(reference, reference + noise, None, Gate(REGRESSION, 1.0))
     assert near.passed
     assert near.drop_points < 0.1
     assert near.interval[0] < near.value < near.interval[1]
@@ -131,12 +138,12 @@ def test_each_value_is_judged_by_itself():
     outputs = reference.copy()
     outputs[:, 1] = 0
     for targets in (None, reference + rng.normal(0, 0.3, (500, 2))):
-        result = evidence.accuracy(reference, outputs, targets, "regression", 1.0)
+        result = accuracy(reference, outputs, targets, Gate(REGRESSION, 1.0))
         assert result.status == "fail"
         assert result.drop_points > 80
-    assert not evidence.parity(reference, outputs, "regression").passed
+    assert not parity(reference, outputs, REGRESSION).passed
     slightly = reference + np.array([0, 0.01])
-    assert not evidence.parity(reference, slightly, "regression").passed
+    assert not parity(reference, slightly, REGRESSION).passed
 
 
 def test_a_value_that_certainly_fails_is_judged_before_one_that_may():
@@ -148,18 +155,18 @@ def test_a_value_that_certainly_fails_is_judged_before_one_that_may():
     outputs = reference.copy()
     outputs[7, 0] += 25  # one example alone: chance may explain all of it
     outputs[:, 1] += rng.normal(0, 0.4, 300)
-    one = evidence.accuracy(reference[:, :1], outputs[:, :1], None, "regression", 1.0)
-    other = evidence.accuracy(reference[:, 1:], outputs[:, 1:], None, "regression", 1.0)
+    one = accuracy(reference[:, :1], outputs[:, :1], None, Gate(REGRESSION, 1.0))
+    other = accuracy(reference[:, 1:], outputs[:, 1:], None, Gate(REGRESSION, 1.0))
     assert one.drop_points > other.drop_points
     assert (one.status, other.status) == ("undecided", "fail")
-    assert evidence.accuracy(reference, outputs, None, "regression", 1.0).status == "fail"
+    assert accuracy(reference, outputs, None, Gate(REGRESSION, 1.0)).status == "fail"
 
 
 def test_near_ties_are_answers_that_rounding_may_turn():
     rows = np.float32([[0.5, 0.5], [0.5002, 0.4998], [0.9, 0.1]])
-    assert evidence.near_ties(rows, "single_label") == evidence.near_ties(rows, "tags") == 2
-    assert evidence.near_ties(rows, "multi_label") == 2
-    assert evidence.near_ties(rows, "regression") == 0
+    assert SINGLE_LABEL.near_ties(rows) == TAGS.near_ties(rows) == 2
+    assert MULTI_LABEL.near_ties(rows) == 2
+    assert REGRESSION.near_ties(rows) == 0
 
 
 def test_one_vector_for_everything_is_no_embedding():
@@ -170,9 +177,9 @@ def test_one_vector_for_everything_is_no_embedding():
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     constant = np.tile(vectors.mean(0), (500, 1))
     labels = np.eye(5)[np.arange(500) % 5]
-    assert evidence.accuracy(vectors, constant, None, "embedding", 1.0).status == "fail"
+    assert accuracy(vectors, constant, None, Gate(EMBEDDING, 1.0)).status == "fail"
     alike = np.eye(5)[np.arange(500) % 5] + rng.normal(0, 0.1, (500, 5))
-    result = evidence.accuracy(alike, np.ones((500, 5)), labels, "embedding", 1.0)
+    result = accuracy(alike, np.ones((500, 5)), labels, Gate(EMBEDDING, 1.0))
     assert (result.figure, result.reference, result.status) == ("recall at 1", 1.0, "fail")
 
 
@@ -180,7 +187,7 @@ def test_several_labels_are_judged_by_average_precision():
     targets = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]])
     outputs = np.abs(targets - 0.1)
     outputs[0, 0] = 0.05
-    result = evidence.accuracy(np.float64(targets), outputs, targets, "multi_label", 1.0)
+    result = accuracy(np.float64(targets), outputs, targets, Gate(MULTI_LABEL, 1.0))
     assert result.figure == "average precision"
     assert result.value == pytest.approx((1 + (1 + 2 / 4) / 2 + 1) / 3)
     assert result.calibration_error is None
@@ -196,9 +203,9 @@ def test_entities_are_judged_sentence_by_sentence():
 
     def scorer(rows):
         tags = [names[i] for i in rows.argmax(-1)]
-        return scores.entity_f1(truth, [tags[i : i + 10] for i in range(0, 400, 10)])
+        return entity_f1(truth, [tags[i : i + 10] for i in range(0, 400, 10)])
 
-    result = evidence.accuracy(flat, worse, None, "tags", 1.0, scorer)
+    result = accuracy(flat, worse, None, Gate(TAGS, 1.0, scorer))
     assert (result.figure, result.examples, result.status) == ("entity F1", 40, "fail")
     assert result.drop_points == pytest.approx(100 / 3, abs=0.1)
 
@@ -213,7 +220,7 @@ def tag_scorer(truth):
 
     def scorer(rows):
         named = np.array(["O", "B-place"])[rows.argmax(-1)]
-        return scores.entity_f1(truth, [part.tolist() for part in np.split(named, ends)])
+        return entity_f1(truth, [part.tolist() for part in np.split(named, ends)])
 
     return scorer
 
@@ -222,11 +229,11 @@ def test_a_file_that_is_better_than_keras_where_there_is_no_entity_passes():
     """Before, it had no F1, so that Keras's mistakes were taken for true and it failed."""
     truth = [["O"] * 10] * 40
     wrong = [["B-place"] + ["O"] * 9] * 40
-    better = evidence.accuracy(rows_of(wrong), rows_of(truth), None, "tags", 1.0, tag_scorer(truth))
+    better = accuracy(rows_of(wrong), rows_of(truth), None, Gate(TAGS, 1.0, tag_scorer(truth)))
     assert (better.figure, better.truth, better.status) == ("accuracy", "labels", "pass")
     assert (better.reference, better.value) == (0.9, 1.0)
     assert better.drop_points == pytest.approx(-10)
-    worse = evidence.accuracy(rows_of(truth), rows_of(wrong), None, "tags", 1.0, tag_scorer(truth))
+    worse = accuracy(rows_of(truth), rows_of(wrong), None, Gate(TAGS, 1.0, tag_scorer(truth)))
     assert (worse.status, worse.drop_points) == ("fail", pytest.approx(10))
 
 
@@ -237,9 +244,9 @@ def test_resamples_without_an_entity_count_for_neither_side():
     truth = [["B-place"] + ["O"] * 9] + [["O"] * 10] * 9
     wrong = [["B-place"] + ["O"] * 9] * 10
     for guess in (truth, wrong):
-        found = scores.entity_f1(truth, guess)
+        found = entity_f1(truth, guess)
         without = found.drawn(200)[:, 0]
-        np.testing.assert_array_equal(np.isnan(without), scores.resamples(10, 200)[:, 0] == 0)
+        np.testing.assert_array_equal(np.isnan(without), resamples(10, 200)[:, 0] == 0)
 
 
 def labelled(labels, n=400, seed=0):
@@ -256,12 +263,12 @@ def test_each_of_many_labels_is_judged_by_itself():
     reference, targets = labelled(100)
     outputs = reference.copy()
     outputs[:, 37] = 0.5
-    result = evidence.accuracy(reference, outputs, targets, "multi_label", 1.0)
+    result = accuracy(reference, outputs, targets, Gate(MULTI_LABEL, 1.0))
     assert (result.status, result.unit) == ("fail", 37)
     assert result.drop_points > 70
     assert result.reference - result.value < 0.01, "the figures are those of all labels"
     assert result.interval[0] <= result.value <= result.interval[1]
-    same = evidence.accuracy(reference, reference, targets, "multi_label", 1.0)
+    same = accuracy(reference, reference, targets, Gate(MULTI_LABEL, 1.0))
     assert (same.status, same.drop_points, same.value) == ("pass", 0, same.reference)
 
 
@@ -270,10 +277,10 @@ def test_a_label_that_no_example_has_is_not_judged():
     targets[:, 2] = 0
     outputs = reference.copy()
     outputs[:, 2] = 0.5
-    result = evidence.accuracy(reference, outputs, targets, "multi_label", 1.0)
+    result = accuracy(reference, outputs, targets, Gate(MULTI_LABEL, 1.0))
     assert (result.truth, result.status, result.drop_points) == ("labels", "pass", 0)
     targets[:] = 0
-    assert evidence.accuracy(reference, reference, targets, "multi_label", 1.0).truth == "keras", (
+    assert accuracy(reference, reference, targets, Gate(MULTI_LABEL, 1.0)).truth == "keras", (
         "none is known"
     )
 
@@ -281,39 +288,34 @@ def test_a_label_that_no_example_has_is_not_judged():
 def test_a_value_that_keras_answers_with_one_number_may_not_stray():
     rng = np.random.default_rng(0)
     reference = np.stack([rng.normal(size=200), np.full(200, 7.0)], 1)
-    assert evidence.accuracy(reference, reference, None, "regression", 1.0).passed
+    assert accuracy(reference, reference, None, Gate(REGRESSION, 1.0)).passed
     outputs = reference + np.stack([np.zeros(200), rng.normal(size=200)], 1)
-    result = evidence.accuracy(reference, outputs, None, "regression", 1.0)
+    result = accuracy(reference, outputs, None, Gate(REGRESSION, 1.0))
     assert (result.status, result.drop_points) == ("fail", 100)
 
 
 def test_outputs_that_are_no_numbers_fail():
     outputs, targets = answers([True] * 50)
     for bad in (np.nan, np.inf, -np.inf):
-        assert (
-            evidence.accuracy(outputs, outputs * bad, targets, "single_label", 100.0).status
-            == "fail"
-        )
+        assert accuracy(outputs, outputs * bad, targets, Gate(SINGLE_LABEL, 100.0)).status == "fail"
 
 
 def test_a_reference_in_half_precision_is_as_rough_as_a_float16_file():
     reference, _ = answers([True] * 50)
     rounded = reference + 0.004 * np.random.default_rng(0).normal(size=reference.shape)
-    assert not evidence.parity(rounded, reference, "single_label").passed
-    assert evidence.parity(rounded, reference, "single_label", half=True).passed
-    assert not evidence.parity(rounded[:, ::-1], reference, "single_label", half=True).passed
+    assert not parity(rounded, reference, SINGLE_LABEL).passed
+    assert parity(rounded, reference, SINGLE_LABEL, half=True).passed
+    assert not parity(rounded[:, ::-1], reference, SINGLE_LABEL, half=True).passed
 
 
 def test_calibration_error():
     right = np.arange(1000) < 700
     sure = np.tile([[0.7, 0.3]], (1000, 1))
-    assert evidence.calibration_error(sure, right) == pytest.approx(0, abs=1e-9)
-    assert evidence.calibration_error(np.tile([[1.0, 0.0]], (1000, 1)), right) == pytest.approx(0.3)
+    assert calibration_error(sure, right) == pytest.approx(0, abs=1e-9)
+    assert calibration_error(np.tile([[1.0, 0.0]], (1000, 1)), right) == pytest.approx(0.3)
     # By hand: two bins, 0.9 sure and always right, 0.6 sure and never.
     mixed = np.array([[0.9, 0.1]] * 30 + [[0.6, 0.4]] * 10)
-    assert evidence.calibration_error(mixed, np.arange(40) < 30) == pytest.approx(
-        0.75 * 0.1 + 0.25 * 0.6
-    )
+    assert calibration_error(mixed, np.arange(40) < 30) == pytest.approx(0.75 * 0.1 + 0.25 * 0.6)
 
 
 @pytest.mark.parametrize(
@@ -329,4 +331,4 @@ def test_calibration_error():
 def test_what_a_precision_may_differ_by(precision, off, passed):
     reference = np.tile([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]], (20, 1))
     outputs = reference + np.array([off, -off, 0])
-    assert evidence.parity(reference, outputs, "single_label", precision).passed is passed
+    assert parity(reference, outputs, SINGLE_LABEL, precision).passed is passed
