@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from graft.recipes.codecs.images import decode_examples, decode_pictures
-from graft.recipes.data import splits, tasks
-from graft.recipes.data.sources import Example, Source, load
+from graft.recipes.codecs.images import ImageCodec, Images
+from graft.recipes.data import splits
+from graft.recipes.data.records import Example, Source
+from graft.recipes.data.sources import load, load_unlabelled
+from graft.recipes.tasks.columns import load_task_table, tasks_of_table
+from graft.recipes.tasks.labels import SingleLabelTask
+from graft.recipes.tasks.task import Column
 from graft.zoo import vision
 from graft.zoo.errors import ConfigError, DataError, UnknownName
+from graft.zoo.heads import heads
 
 
-def picture(path, shade=0):
+def write_image(path, shade=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8), (shade, shade, shade)).save(path)
 
@@ -26,13 +31,24 @@ def fill(root, counts, shade=0):
     for label, count in counts.items():
         for i in range(count):
             shade += 1
-            picture(root / label / f"{i}.png", shade)
+            write_image(root / label / f"{i}.png", shade)
+
+
+def encoded(examples, labels, skip_bad=False) -> Images:
+    """The images of 8 x 8 pixels, with one of the labels to learn."""
+    task = SingleLabelTask(heads.single_label(labels, name="label"))
+    return ImageCodec(8, skip_bad).encode(examples, [task])
+
+
+def classes(images: Images) -> list[int]:
+    """The number of each image's label."""
+    return images.targets["label"].argmax(-1).tolist()
 
 
 def test_class_folders(tmp_path):
     fill(tmp_path, {"b": 3, "a": 2})
-    picture(tmp_path / "a" / "deeper" / "x.JPG")
-    (tmp_path / "a" / "notes.txt").write_text("no picture")
+    write_image(tmp_path / "a" / "deeper" / "x.JPG")
+    (tmp_path / "a" / "notes.txt").write_text("no image")
     (tmp_path / ".hidden").mkdir()
     source = load(str(tmp_path))
     assert source.labels == ("a", "b")
@@ -60,21 +76,19 @@ def test_split_folders_go_by_label_name_not_by_position(tmp_path):
     fill(tmp_path / "test", {"cat": 1}, 99)
     source = load(str(tmp_path))
     assert source.labels == ("ant", "bee", "cat")
-    test = decode_examples(source.splits["test"], source.labels, 8)
-    assert test.classes.tolist() == [2]
-    validation = decode_examples(source.splits["validation"], source.labels, 8)
-    assert validation.classes.tolist() == [1, 2]
+    assert classes(encoded(source.splits["test"], source.labels)) == [2]
+    assert classes(encoded(source.splits["validation"], source.labels)) == [1, 2]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
 def test_tables(tmp_path, suffix):
-    fill(tmp_path / "pictures", {"a": 2, "b": 2})
+    fill(tmp_path / "images", {"a": 2, "b": 2})
     rows = [
-        (f"pictures/{label}/{i}.png", label, split)
+        (f"images/{label}/{i}.png", label, split)
         for label in "ab"
         for i, split in ((0, ""), (1, "train"))
     ]
-    rows.append(("pictures/a/0.png", "a", "val"))
+    rows.append(("images/a/0.png", "a", "val"))
     table = tmp_path / f"data.{suffix}"
     if suffix == "jsonl":
         table.write_text(
@@ -94,15 +108,9 @@ def test_tables(tmp_path, suffix):
     }
 
 
-def test_pictures_without_labels_are_those_of_the_train_split(tmp_path):
-    from graft.recipes.data.sources import load_unlabelled
-
+def test_images_without_labels_are_those_of_the_train_split(tmp_path):
     def names(spec):
         return [example.name for example in load_unlabelled(str(spec)).splits["train"]]
-
-    def picture(name):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"picture")
 
     for name in (
         "a/loose.png",
@@ -113,7 +121,7 @@ def test_pictures_without_labels_are_those_of_the_train_split(tmp_path):
         "c/bus/2.png",
         "d/test/1.png",
     ):
-        picture(name)
+        write_image(tmp_path / name)
     assert names(tmp_path / "a") == ["deep/er.png", "loose.png"]
     assert names(tmp_path / "b") == ["train/x/1.png"]
     assert names(tmp_path / "c") == ["bus/2.png", "train/1.png"]  # vehicles
@@ -263,7 +271,7 @@ def test_missing_splits_are_stratified_and_repeatable():
     assert {e.name for e in other.splits["test"]} != names[2]
 
 
-def test_the_same_picture_is_never_in_two_splits_that_are_made():
+def test_the_same_image_is_never_in_two_splits_that_are_made():
     source = of({"a": 30, "b": 30})
     twice = [Example(e.image, e.label, f"copy of {e.name}") for e in source.splits["train"]]
     full, _ = splits.complete(
@@ -374,7 +382,7 @@ def test_evaluation_gets_the_same_test_split_or_is_refused():
     assert splits.reuse(own, "test", None) == own.splits["test"]
 
 
-def test_bad_pictures_stop_or_are_skipped_and_counted(tmp_path):
+def test_bad_images_stop_or_are_skipped_and_counted(tmp_path):
     fill(tmp_path, {"a": 3, "b": 3})
     (tmp_path / "a" / "1.png").write_bytes(b"")
     (tmp_path / "b" / "2.png").write_bytes(b"nonsense")
@@ -382,24 +390,24 @@ def test_bad_pictures_stop_or_are_skipped_and_counted(tmp_path):
     with pytest.raises(
         DataError, match="a/1.png' is not a readable image .* \\(and 1 more\\): mend or remove it"
     ):
-        decode_examples(source.splits["train"], source.labels, 8)
-    images = decode_examples(source.splits["train"], source.labels, 8, skip_bad=True)
+        encoded(source.splits["train"], source.labels)
+    images = encoded(source.splits["train"], source.labels, skip_bad=True)
     assert len(images) == 4
     assert len(images.skipped) == 2
     assert images.names == ("a/0.png", "a/2.png", "b/0.png", "b/1.png")
-    assert images.classes.tolist() == [0, 0, 1, 1]
-    with pytest.raises(DataError, match="the label 'b' is not one of the model's 1"):
-        decode_examples(source.splits["train"], ("a",), 8)
+    assert classes(images) == [0, 0, 1, 1]
+    with pytest.raises(DataError, match="the label 'b' is not one of the model's 2: a, c"):
+        encoded(source.splits["train"], ("a", "c"))
     only_bad = [
         example for example in source.splits["train"] if example.name in ("a/1.png", "b/2.png")
     ]
-    with pytest.raises(DataError, match="none of the 2 pictures"):
-        decode_examples(only_bad, source.labels, 8, skip_bad=True)
+    with pytest.raises(DataError, match="none of the 2 images"):
+        encoded(only_bad, source.labels, skip_bad=True)
 
 
 @pytest.fixture
 def odd_folder(tmp_path):
-    """Two class folders of pictures, and in one of them all that has the name of a picture and is
+    """Two class folders of images, and in one of them all that has the name of a image and is
     none.
     """
     fill(tmp_path, {"a": 4, "b": 4})
@@ -425,12 +433,12 @@ ODD = {
 }
 
 
-def test_what_has_the_name_of_a_picture_and_is_none_is_one_bad_picture(odd_folder):
+def test_what_has_the_name_of_a_image_and_is_none_is_one_bad_image(odd_folder):
     source = load(str(odd_folder))
     examples = source.splits["train"]
     assert len(examples) == 8 + len(ODD)
     assert len({example.digest for example in examples}) == len(examples)
-    images = decode_examples(examples, source.labels, 8, skip_bad=True)
+    images = encoded(examples, source.labels, skip_bad=True)
     assert len(images) == 8
     for name, cause in ODD.items():
         assert any(name in message and cause in message for message in images.skipped), (
@@ -440,7 +448,7 @@ def test_what_has_the_name_of_a_picture_and_is_none_is_one_bad_picture(odd_folde
     with pytest.raises(
         DataError, match=rf"\(and {len(ODD) - 1} more\): mend or remove it, or pass --skip-bad"
     ):
-        decode_examples(examples, source.labels, 8)
+        encoded(examples, source.labels)
 
 
 def test_a_table_may_name_them_too(odd_folder):
@@ -448,13 +456,13 @@ def test_a_table_may_name_them_too(odd_folder):
     table = odd_folder / "t.csv"
     table.write_text("path,label\n" + "".join(f"{name},{name[0]}\n" for name in names))
     source = load(str(table))
-    assert len(decode_examples(source.splits["train"], source.labels, 8, skip_bad=True)) == 4
+    assert len(encoded(source.splits["train"], source.labels, skip_bad=True)) == 4
     table.write_text("path,kind,grey:\n" + "".join(f"{name},{name[0]},1\n" for name in names))
-    source = tasks.load(
-        str(table), (tasks.Task("kind", "kind"), tasks.Task("grey", "grey:", "regression"))
-    )
-    targets = {"kind": np.zeros((len(names), 2))}
-    assert len(decode_pictures(source.splits["train"], targets, 8, skip_bad=True)) == 4
+    asked = (Column("kind", "kind", "single_label"), Column("grey", "grey:", "regression"))
+    source = load_task_table(str(table), asked)
+    tasks = tasks_of_table(source, asked)
+    images = ImageCodec(8, skip_bad=True).encode(source.splits["train"], tasks)
+    assert [len(part) for part in (images, *images.targets.values())] == [4, 4, 4]
 
 
 @pytest.mark.parametrize(
@@ -464,7 +472,7 @@ def test_a_table_may_name_them_too(odd_folder):
         (PermissionError(13, "no"), "permission denied"),
     ],
 )
-def test_what_cannot_be_read_now_is_one_bad_picture(tmp_path, monkeypatch, error, cause):
+def test_what_cannot_be_read_now_is_one_bad_image(tmp_path, monkeypatch, error, cause):
     fill(tmp_path, {"a": 3, "b": 3})
     source = load(str(tmp_path))
     known = vision._open_whatever_its_size
@@ -475,14 +483,14 @@ def test_what_cannot_be_read_now_is_one_bad_picture(tmp_path, monkeypatch, error
         return known(file)
 
     monkeypatch.setattr(vision, "_open_whatever_its_size", opened)
-    images = decode_examples(source.splits["train"], source.labels, 8, skip_bad=True)
+    images = encoded(source.splits["train"], source.labels, skip_bad=True)
     assert len(images) == 4
     assert all(cause in message for message in images.skipped)
     with pytest.raises(DataError, match=cause):
-        decode_examples(source.splits["train"], source.labels, 8)
+        encoded(source.splits["train"], source.labels)
 
 
-def test_a_folder_of_pictures_may_be_called_after_them(tmp_path):
+def test_a_folder_of_images_may_be_called_after_them(tmp_path):
     fill(tmp_path, {"a": 2, "b": 2})
     (tmp_path / "a").rename(tmp_path / "x.png")
     (tmp_path / "a").mkdir()
