@@ -11,26 +11,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from graft.recipes.codecs import images
-from graft.recipes.data import (
-    answers,
-    folders,
-    labels,
-    reading,
-    sentences,
-    sources,
-    splits,
-    tables,
-    tasks,
-)
-from graft.recipes.data.reading import LeftOut
-from graft.recipes.data.sources import Example, Source
+from graft.recipes.codecs.images import ImageCodec
+from graft.recipes.data import folders, labels, reading, sentences, sources, splits, tables
+from graft.recipes.data.reading import LeftOut, Tally
+from graft.recipes.data.records import Example, Source
+from graft.recipes.tasks.columns import load_task_table, parse_columns, tasks_of_table
+from graft.recipes.tasks.labels import MultiLabelTask
+from graft.recipes.tasks.task import Cell
 from graft.zoo.errors import ConfigError, DataError, GraftError
 
 
 @pytest.fixture
 def fill(tmp_path):
-    """Pictures of different content: `fill("d/red/0.jpg", ...)`; returns the folder of the test."""
+    """Images of different content: `fill("d/red/0.jpg", ...)`; returns the folder of the test."""
     count = iter(range(1, 10_000))
 
     def fill(*names):
@@ -225,14 +218,14 @@ def test_folders_that_cannot_be_right_are_one_line(fill, made, message):
     assert "\n" not in str(caught.value)
 
 
-def test_stray_pictures_in_a_split_are_counted_and_a_train_is_a_vehicle(fill, capsys):
+def test_stray_images_in_a_split_are_counted_and_a_train_is_a_vehicle(fill, capsys):
     source = load(fill(*classes("d/train/"), *classes("d/test/"), "d/test/stray.png") / "d")
     assert left(source) == {"outside of class folders": 1}
     assert load(fill(*classes("e/", ("bus", "train"))) / "e").labels == ("bus", "train")
     assert "is read as a class" in warnings_of(capsys)
 
 
-def test_unlabelled_pictures_are_counted_too(fill, capsys):
+def test_unlabelled_images_are_counted_too(fill, capsys):
     root = fill("d/0.png", "d/x/1.png", "d/x/.cache/2.png", "d/x/3.heic")
     source = sources.load_unlabelled(str(root / "d"))
     assert names(source) == ["0.png", "x/1.png"]
@@ -452,14 +445,14 @@ def test_several_labels_and_none_in_json_lines(write):
 
 
 def test_tasks_read_cells_by_the_same_rules(write, capsys):
-    kinds = tasks.parse(["kind", "marks:multi_label", "price:regression"])
+    kinds = parse_columns(["kind", "marks:multi_label", "price:regression"])
     rows = [
         {"path": "a/0.png", "kind": 0, "marks": ["u", "v"], "price": "1.5"},
         {"path": "a/1.png", "kind": ["10"], "marks": [], "price": 2},
         {"path": "b/0.png", "kind": False, "marks": "v", "price": None},
         {"path": "b/1.png", "kind": 9, "marks": None, "price": float("nan")},
     ]
-    source = tasks.load(str(write("t.jsonl", jsonl(rows))), kinds, to_train=False)
+    source = load_task_table(str(write("t.jsonl", jsonl(rows))), kinds, to_train=False)
     assert [e.cells for e in source.splits["train"]] == [
         ("0", "u;v", "1.5"),
         ("10", "", "2"),
@@ -477,15 +470,15 @@ def test_tasks_read_cells_by_the_same_rules(write, capsys):
         (header + "a/9.png,x,y,1,\na/8.png,x,y,1,\n", "line 2: there is no file .*.and 1 more"),
     ):
         with pytest.raises(DataError, match=message):
-            tasks.load(str(write("t.csv", content)), kinds)
+            load_task_table(str(write("t.csv", content)), kinds)
     with pytest.raises(
         DataError,
         match="a list of 2, expected one answer to task 'kind': --tasks kind=kind:multi_label",
     ):
-        tasks.load(str(write("t.jsonl", jsonl([{**rows[0], "kind": ["a", "b"]}]))), kinds)
+        load_task_table(str(write("t.jsonl", jsonl([{**rows[0], "kind": ["a", "b"]}]))), kinds)
     capsys.readouterr()
     table = "Path;Kind;marks;price\na\\0.png;nan;v;nan\n;;;\na/1.png;x;;\n"
-    source = tasks.load(str(write("t.csv", table)), kinds, to_train=False)
+    source = load_task_table(str(write("t.csv", table)), kinds, to_train=False)
     assert [e.cells for e in source.splits["train"]] == [("", "v", ""), ("x", "", "")]
     assert left(source) == {"blank rows": 1}
     warned = warnings_of(capsys)
@@ -555,10 +548,10 @@ def test_integers_sort_as_numbers_everywhere(write):
         f"text {i},{label}\n" for label in (10, 9, 100) for i in range(2)
     )
     assert sentences.load(str(write("t.csv", table)), need=("label",)).labels == ("9", "10", "100")
-    kinds = tasks.parse(["kind", "marks:multi_label"])
+    kinds = parse_columns(["kind", "marks:multi_label"])
     table = "path,kind,marks\n" + "".join(f"a/{i}.png,{i + 9},{i + 9};100\n" for i in (0, 1))
-    heads = tasks.heads_of(kinds, tasks.load(str(write("t.csv", table)), kinds), 0.0)
-    assert [head.labels for head in heads] == [("9", "10"), ("9", "10", "100")]
+    tasks = tasks_of_table(load_task_table(str(write("t.csv", table)), kinds), kinds)
+    assert [task.labels for task in tasks] == [("9", "10"), ("9", "10", "100")]
 
 
 def of(labels, same=()) -> Source:
@@ -606,7 +599,7 @@ def test_the_same_content_under_two_labels_is_warned_of(capsys):
     assert "another label" not in warned
 
 
-def test_the_same_text_with_other_tags_and_the_same_picture_with_more_answers(write, capsys):
+def test_the_same_text_with_other_tags_and_the_same_image_with_more_answers(write, capsys):
     table = "text,tags\na b,O B-x\na b,O O\nc d,B-x B-X\n"
     source = sentences.load(str(write("t.csv", table)), need=("tags",))
     full = Source("t", (), {"train": source.splits["train"], "validation": (), "test": ()})
@@ -614,8 +607,8 @@ def test_the_same_text_with_other_tags_and_the_same_picture_with_more_answers(wr
     warned = warnings_of(capsys)
     assert "'line 3' (O, O) has the same content as 'line 2' (O, B-x) but another label" in warned
     assert "the labels 'X' (1) and 'x' (2) of tags differ only in case" in warned
-    kinds = tasks.parse(["kind", "colour"])
-    source = tasks.load(
+    kinds = parse_columns(["kind", "colour"])
+    source = load_task_table(
         str(write("t.csv", "path,kind,colour\na/0.png,x,\na/0.png,,y\n")), kinds, to_train=False
     )
     splits.warn_of_concerns(
@@ -627,19 +620,20 @@ def test_the_same_text_with_other_tags_and_the_same_picture_with_more_answers(wr
 # What is kept of it
 
 
-def test_the_record_and_the_line_add_up(fill, capsys):
+def test_the_record_and_the_line_add_up(fill):
     root = fill(*classes(count=10), "d/red/a.heic")
-    (root / "d/red/9.png").write_bytes(b"no picture")
+    (root / "d/red/9.png").write_bytes(b"no image")
     source, _ = splits.complete(load(root / "d"), 0)
     source = splits.take(source, 4, None, 0)
-    decoded = images.decode_splits(source, 8, skip_bad=True)
-    record = reading.record(source, decoded)
+    codec = ImageCodec(8, skip_bad=True)
+    images = {split: codec.encode(records, ()) for split, records in source.splits.items()}
+    record = reading.record(source, images)
     assert record["found"] == 21
     assert record["used"] + sum(part["count"] for part in record["left_out"]) == 21
     reasons = {part["reason"]: part["count"] for part in record["left_out"]}
     assert reasons[".heic"] == 1
     assert reasons["not drawn by --per-class 4"] == 4
-    said = " ".join(capsys.readouterr().err.split())
+    said = reading.summary(source, images, codec.noun)
     assert f"{record['used']} images, 2 classes: " in said
     assert f"; {21 - record['used']} left out: 4 not drawn by --per-class 4, 1 .heic" in said
 
@@ -690,6 +684,11 @@ def test_several_labels_of_tfds_are_refused(value):
         sources.tfds_label("x", Feature(), value)
 
 
+def test_several_labels_of_a_cell_stand_between_semicolons(tmp_path):
+    cell = Cell(tmp_path / "t.csv", 2, {"marks": "a; b;"}, "marks", "marks", Tally())
+    assert MultiLabelTask.read_cell(cell) == ("a; b;", ("a", "b"))
+
+
 def test_errors_are_ours(write, tmp_path):
     """Hostile cells: whatever a table names, it is one line."""
     for name in (
@@ -705,4 +704,3 @@ def test_errors_are_ours(write, tmp_path):
         with pytest.raises(GraftError):
             load(write("t.jsonl", jsonl([{"path": name, "label": "x"}])))
     shutil.rmtree(tmp_path / "a")
-    assert answers.labels_in("multi_label", "a; b;") == ["a", "b"]
