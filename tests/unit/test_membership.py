@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from graft.recipes.codecs.images import decode_splits
+from graft.recipes.codecs.images import ImageCodec, Images
 from graft.recipes.data import membership, splits
-from graft.recipes.data.sources import Example, Source, load
+from graft.recipes.data.records import Example, Source
+from graft.recipes.data.sources import load
 from graft.zoo.errors import ArtifactError, DataError
 from tests.conftest import shapes_picture
 
 
 def scene(seed, size=96):
-    """A smooth picture of its own, as a photo is."""
+    """A smooth image of its own, as a photo is."""
     coarse = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), np.uint8)
     return Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
 
@@ -29,7 +30,7 @@ def saved_again(image, **options):
 
 
 def table(folder, tests, name="t.csv", count=24):
-    """A table of `count` pictures, of which those numbered `tests` are in its test split; the
+    """A table of `count` images, of which those numbered `tests` are in its test split; the
     others are to train on.
     """
     for i in range(count):
@@ -38,6 +39,12 @@ def table(folder, tests, name="t.csv", count=24):
     rows = (f"{i}.png,{'abc'[i % 3]},{'test' if i in tests else 'train'}\n" for i in range(count))
     (folder / name).write_text("path,label,split\n" + "".join(rows))
     return str(folder / name)
+
+
+def encoded(source, image_size=16) -> dict[str, Images]:
+    """The images of every split, with nothing to learn."""
+    codec = ImageCodec(image_size)
+    return {split: codec.encode(records, ()) for split, records in source.splits.items()}
 
 
 def trained_on(folder, source, **more):
@@ -49,7 +56,7 @@ def trained_on(folder, source, **more):
         "made_splits": list(made),
         "fingerprint": splits.fingerprint(complete),
         "split_seed": 0,
-        "membership": membership.write(run, decode_splits(complete, 16), None),
+        "membership": membership.write(run, encoded(complete), None),
         **more,
     }
     return data, membership.beside(run, data)
@@ -120,7 +127,7 @@ def test_the_same_pixels_in_another_file_are_refused_and_a_lookalike_is_warned_o
         folder = tmp_path / suffix / "test" / "a"
         folder.mkdir(parents=True)
         image.save(folder / f"x.{suffix}")
-        found = decode_splits(load(str(tmp_path / suffix), to_train=False), 16)["test"]
+        found = encoded(load(str(tmp_path / suffix), to_train=False))["test"]
         seen.refuse_decoded(found, "test")
         return " ".join(capsys.readouterr().err.split())
 
@@ -184,7 +191,7 @@ def test_a_record_that_does_not_fit_is_one_line(tmp_path, capsys, damage):
 
 def test_what_was_seen_without_labels_is_a_warning(tmp_path, capsys):
     complete, _ = splits.complete(load(table(tmp_path, range(6))), 0)
-    images = decode_splits(complete, 16)
+    images = encoded(complete)
     (tmp_path / "run").mkdir()
     record = membership.write(
         tmp_path / "run",
@@ -209,7 +216,7 @@ def test_what_a_backbone_was_trained_on_counts_as_seen(tmp_path, capsys):
     assert f"'{backbone}' was trained on" in told
     assert "of the 9 validation and test examples" in told
     (tmp_path / "second").mkdir()
-    only = decode_splits(moved, 16)["validation"]
+    only = encoded(moved)["validation"]
     unseen = dict.fromkeys(("train", "validation", "test"), only)
     record = membership.write(tmp_path / "second", unseen, str(backbone / "model.keras"))
     second = membership.beside(tmp_path / "second", {"membership": record})
@@ -232,7 +239,7 @@ def test_images_that_look_the_same_in_two_splits_are_warned_of(capsys):
         ("a", "b"),
         {"train": train + blank[:1], "validation": test[1:], "test": test[:1] + blank[1:]},
     )
-    decode_splits(source, 64)
+    membership.warn_of_alike(encoded(source, 64))
     told = " ".join(capsys.readouterr().err.split())
     assert (
         told.partition("warning: ")[2]
