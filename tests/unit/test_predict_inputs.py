@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from graft.recipes.commands import predict
-from graft.recipes.runs.predict_inputs import BadInput, picture_files, texts
+from graft.recipes.runs.predict_inputs import BadInput, image_files, texts
 
 TOO_LONG = "x" * 300 + ".png"
 
@@ -35,14 +35,14 @@ def read(*inputs: str, column: str = "text") -> tuple[list[str], list[str]]:
 
 def named(*inputs: str) -> tuple[list[str], list[str]]:
     """(names of files, what is bad)."""
-    found = list(picture_files(inputs))
+    found = list(image_files(inputs))
     return (
         [file.name for file in found if not isinstance(file, BadInput)],
         [file.why for file in found if isinstance(file, BadInput)],
     )
 
 
-def test_a_name_that_no_file_can_have_takes_no_picture_away(tmp_path, stdin, monkeypatch):
+def test_a_name_that_no_file_can_have_takes_no_image_away(tmp_path, stdin, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("ok.png").touch()
     stdin(f"ok.png\n{TOO_LONG}\nok.png\n".encode())
@@ -55,7 +55,7 @@ def test_a_name_that_no_file_can_have_takes_no_picture_away(tmp_path, stdin, mon
     assert named(f"[{'op' * 200}]k.png") == (["ok.png"], []), "a pattern may be longer than a name"
 
 
-def test_a_closed_folder_takes_no_picture_away(tmp_path, monkeypatch):
+def test_a_closed_folder_takes_no_image_away(tmp_path, monkeypatch):
     for name in ("closed/a.png", "open/b.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
@@ -79,16 +79,16 @@ def test_a_closed_folder_takes_no_picture_away(tmp_path, monkeypatch):
 
 
 class _Session:
-    """Says nothing of any text, and of each picture the same."""
+    """Says of each image the same."""
 
-    integers, outputs, labels = False, ("scores",), ("a", "b")
-    input_shape, preprocessing = (8, 8, 3), {}
+    integers, input_shape, preprocessing = False, (8, 8, 3), {"modality": "image"}
+    tasks = {"probabilities": {"kind": "single_label", "labels": ["a", "b"]}}
 
     def predict(self, images):
         return np.tile(np.float32([0.25, 0.75]), (len(images), 1))
 
 
-def test_the_command_answers_the_good_pictures(tmp_path, monkeypatch, capsys):
+def test_the_command_answers_the_good_images(tmp_path, monkeypatch, capsys):
     from graft.export import sessions
 
     monkeypatch.setattr(sessions, "open_artifact", lambda *_, **__: _Session())
