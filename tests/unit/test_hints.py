@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from graft.recipes.codecs import hints
-from graft.recipes.codecs.texts import encode
-from graft.recipes.data.sentences import Sentence
+from graft.recipes.codecs.texts import TextCodec
+from graft.recipes.data.records import Sentence
+from graft.recipes.runs import hints
+from graft.recipes.tasks.table import tasks_for
 from graft.recipes.train.settings import FitSettings
 from graft.zoo import vocabularies
 from graft.zoo.backbones import encoders
@@ -18,7 +19,7 @@ PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "box", "a", "##s"]
 def encoded(*texts):
     sentences = [Sentence(t, "dog", str(i), group="dog") for i, t in enumerate(texts)]
     tokenizer = vocabularies.word_piece_tokenizer(PIECES, lowercase=True)
-    return encode(sentences, tokenizer, [HEAD], HEAD.labels, inputs=("token_ids",), max_length=16)
+    return TextCodec(tokenizer, ("token_ids",), 16).encode(sentences, tasks_for(HEAD))
 
 
 @pytest.mark.parametrize(
@@ -78,9 +79,8 @@ def test_a_warning_names_the_script_and_encoders_that_read_it():
 
 def test_unequal_classes_are_told_of_class_weights(capsys):
     def said(counts, head=HEAD, **settings):
-        return hints.class_weights(
-            head, np.repeat(np.eye(len(counts)), counts, 0), FitSettings(**settings)
-        )
+        targets = {head.name: np.repeat(np.eye(len(counts)), counts, 0)}
+        return hints.class_weights(tasks_for(head), targets, FitSettings(**settings))
 
     (text,) = said((12, 3))
     assert (
