@@ -16,8 +16,8 @@ def changed(name, pixels, steps, targets=None):
     targets = np.eye(len(pixels), dtype="float32") if targets is None else targets
     apply = augmenter((name,), 0)
     numbers = tf.data.Dataset.from_tensor_slices(np.int32(steps))
-    batches = numbers.map(lambda step: apply(step, pixels, targets))
-    return [(a.numpy(), b.numpy()) for a, b in batches]
+    batches = numbers.map(lambda step: apply(step, pixels, {"label": targets}))
+    return [(a.numpy(), b["label"].numpy()) for a, b in batches]
 
 
 def different(images):

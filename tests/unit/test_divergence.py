@@ -6,8 +6,8 @@ import types
 
 import pytest
 
-from graft.recipes.runs import run
-from graft.recipes.train import divergence
+from graft.recipes.runs import divergence, writing
+from graft.recipes.train import fit
 from graft.zoo.heads import heads
 
 FINE, WILD = {}, {"all": 2e9}
@@ -18,7 +18,7 @@ def arm(*diverged):
 
 
 def concerns(arms, **facts):
-    return run.concerns({"seed": 0, "trainings": divergence.trainings(arms), **facts}, {}, [])
+    return writing.concerns({"seed": 0, "trainings": divergence.trainings(arms), **facts}, {}, [])
 
 
 def test_the_last_loss_of_a_phase_counts():
@@ -27,9 +27,9 @@ def test_the_last_loss_of_a_phase_counts():
         {"phase": "probe", "loss": 0.7},
         {"phase": "all", "loss": float("nan")},
     ]
-    found = divergence.exploded(rows, 1.0)
+    found = fit.exploded(rows, 1.0)
     assert list(found) == ["all"]
-    assert divergence.exploded([{"phase": "all", "loss": 4e15}], 1.0) == {"all": 4e15}
+    assert fit.exploded([{"phase": "all", "loss": 4e15}], 1.0) == {"all": 4e15}
 
 
 def test_a_loss_counts_in_units_of_the_weights_of_what_it_is_the_sum_of():
@@ -40,14 +40,13 @@ def test_a_loss_counts_in_units_of_the_weights_of_what_it_is_the_sum_of():
         heads.regression(["price"], name="price"),
         heads.single_label(["red", "blue"], name="colour"),
     )
+    alone, both = heads.Heads.of(price), (price, colour)
     method = types.SimpleNamespace(strength=999.0)
-    assert divergence.loss_scale(price) == 1
-    assert divergence.loss_scale(heads.Tasks((price, colour), (2000.0, 1.0))) == 2001
-    assert divergence.loss_scale(heads.Tasks((price, colour))) == 2
-    assert divergence.loss_scale(price, method) == 1000
-    assert not divergence.exploded(
-        [{"phase": "all", "loss": 5e3}], divergence.loss_scale(price, method)
-    )
+    assert fit.loss_scale(alone) == 1
+    assert fit.loss_scale(heads.Heads(both, (2000.0, 1.0))) == 2001
+    assert fit.loss_scale(heads.Heads(both)) == 2
+    assert fit.loss_scale(alone, method) == 1000
+    assert not fit.exploded([{"phase": "all", "loss": 5e3}], fit.loss_scale(alone, method))
 
 
 @pytest.mark.parametrize(

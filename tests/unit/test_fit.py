@@ -6,7 +6,8 @@ import pytest
 
 from graft.recipes.codecs.images import Images
 from graft.recipes.feed import pipeline
-from graft.recipes.tasks import evaluation
+from graft.recipes.tasks import verdicts
+from graft.recipes.tasks.labels import SingleLabelTask
 from graft.recipes.train.fit import describe_phases, predict, train
 from graft.recipes.train.optimizer import (
     OptimizerSettings,
@@ -20,9 +21,10 @@ from graft.zoo.errors import ConfigError
 from graft.zoo.graph.blocks import find_blocks
 from graft.zoo.graph.stack import backbone_of, stack
 from graft.zoo.heads.heads import single_label
-from tests.tiny import pictures
+from tests.tiny import pictures, plan_of
 
 HEAD = single_label(["left", "right", "top"], dropout=0.1)
+PLAIN = FitSettings(batch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +50,8 @@ TWO_PHASES = (Phase("head", "head", 2, 1e-2), Phase("top", 2, 2, 1e-2, batch_nor
 
 
 def test_two_phases_learn_and_say_what_happened(build, data):
-    model, (result,) = train(
-        build, HEAD, TWO_PHASES, data, [0], FitSettings(batch_size=8, weight_decay=1e-4)
-    )
+    settings = FitSettings(batch_size=8, weight_decay=1e-4)
+    model, (result,) = train(plan_of(build, HEAD, TWO_PHASES, settings=settings), data)
     assert [row["phase"] for row in result.history] == ["head", "head", "top", "top"]
     assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
     assert result.history[-1]["val_loss"] < result.history[0]["val_loss"]
@@ -58,15 +59,14 @@ def test_two_phases_learn_and_say_what_happened(build, data):
     assert result.seconds > 0
     (outputs,) = predict(model, data["validation"])
     # The best epoch's weights are the ones that the model holds.
-    assert HEAD.score(outputs, data["validation"].targets)["loss"] == pytest.approx(
-        result.validation_loss, abs=1e-4
-    )
+    targets = data["validation"].targets[HEAD.name]
+    assert HEAD.score(outputs, targets)["loss"] == pytest.approx(result.validation_loss, abs=1e-4)
 
 
 def test_frozen_blocks_do_not_move_and_thawed_ones_do(build, data):
     keras.utils.set_random_seed(3)
     before = {v.path: v.numpy() for v in build().weights}
-    model, _ = train(build, HEAD, TWO_PHASES[1:], data, [0], FitSettings(batch_size=8))
+    model, _ = train(plan_of(build, HEAD, TWO_PHASES[1:], settings=PLAIN), data)
     blocks = find_blocks(backbone_of(model))
     assert len(blocks) == 4
     for block in blocks[:2]:
@@ -84,9 +84,8 @@ def test_frozen_blocks_do_not_move_and_thawed_ones_do(build, data):
 def test_batch_norm_in_inference_mode_stays_in_trained_blocks(build, data):
     keras.utils.set_random_seed(3)
     before = {v.path: v.numpy() for v in build().weights}
-    model, _ = train(
-        build, HEAD, (Phase("all", "all", 1, 1e-2),), data, [0], FitSettings(batch_size=8)
-    )
+    phases = (Phase("all", "all", 1, 1e-2),)
+    model, _ = train(plan_of(build, HEAD, phases, settings=PLAIN), data)
     for layer in model.layers:
         for v in layer.weights:
             same = np.array_equal(v.numpy(), before.get(v.path))
@@ -95,7 +94,8 @@ def test_batch_norm_in_inference_mode_stays_in_trained_blocks(build, data):
 
 def test_patience_stops_a_phase(build, data):
     still = (Phase("head", "head", 30, 1e-12),)
-    _, (result,) = train(build, HEAD, still, data, [0], FitSettings(batch_size=8, patience=2))
+    settings = FitSettings(batch_size=8, patience=2)
+    _, (result,) = train(plan_of(build, HEAD, still, settings=settings), data)
     assert result.phases[0]["epochs_run"] < 30
 
 
@@ -118,7 +118,7 @@ def test_moving_statistics_keep_up_with_a_short_training(build, data):
     assert batch_norm_momentum(10) == 0.5
     assert batch_norm_momentum(200) == pytest.approx(0.8)
     assert batch_norm_momentum(10**6) == 0.9
-    model, _ = train(build, HEAD, TWO_PHASES[1:], data, [0], FitSettings(batch_size=8))
+    model, _ = train(plan_of(build, HEAD, TWO_PHASES[1:], settings=PLAIN), data)
     assert model.get_layer("block3_bn").momentum == batch_norm_momentum(2 * 6)
     assert model.get_layer("block0_bn").momentum == 0.99, "a frozen layer stays as it is"
 
@@ -152,7 +152,7 @@ def test_mixed_precision_trains_and_its_weights_fit_a_float32_model(make_tiny_ba
         with precision(True):
             return stack(make_tiny_backbone(), [HEAD])
 
-    model, (result,) = train(build_mixed, HEAD, TWO_PHASES, data, [0], FitSettings(batch_size=8))
+    model, (result,) = train(plan_of(build_mixed, HEAD, TWO_PHASES, settings=PLAIN), data)
     assert model.get_layer("stem").compute_dtype == "bfloat16"
     plain = stack(make_tiny_backbone(), [HEAD])
     assert plain.get_layer("stem").compute_dtype == "float32"
@@ -169,15 +169,15 @@ def batches(images, **options):
     ]
 
 
-def test_training_batches_hold_each_picture_once(data):
+def test_training_batches_hold_each_image_once(data):
     seen = np.concatenate([pixels for pixels, _ in batches(data["train"])])
     assert sorted(map(bytes, np.uint8(seen))) == sorted(map(bytes, data["train"].pixels))
 
 
-def test_a_memory_mapped_array_gives_the_same_pictures_with_their_labels(data, tmp_path):
+def test_a_memory_mapped_array_gives_the_same_images_with_their_labels(data, tmp_path):
     mapped = np.memmap(tmp_path / "pixels", np.uint8, "w+", shape=data["train"].pixels.shape)
     mapped[:] = data["train"].pixels
-    images = Images(mapped, data["train"].targets, data["train"].names, ())
+    images = Images(mapped, data["train"].targets, data["train"].names)
     for (a, b), (c, d) in zip(batches(data["train"]), batches(images), strict=True):
         pair = {bytes(np.uint8(p)): bytes(t) for p, t in zip(a, b, strict=True)}
         assert {bytes(np.uint8(p)): bytes(t) for p, t in zip(c, d, strict=True)} == pair
@@ -210,13 +210,9 @@ def test_augmentations_refused(data, augment, message):
 
 
 def test_balanced_weights_make_every_class_count_the_same(data):
-    images = Images(
-        data["train"].pixels[:8],
-        np.eye(3, dtype=np.float32)[[0] * 5 + [1] * 3],
-        tuple("abcdefgh"),
-        (),
-    )
-    weights = pipeline.balanced_weights(images.targets)
+    targets = np.eye(3, dtype=np.float32)[[0] * 5 + [1] * 3]
+    images = Images(data["train"].pixels[:8], {HEAD.name: targets}, tuple("abcdefgh"))
+    weights = pipeline.balanced_weights(targets)
     np.testing.assert_allclose(weights[:2], [8 / 10, 8 / 6], rtol=1e-6)
     ((_, targets, given),) = batches(images, class_weights=weights)
     np.testing.assert_allclose(given, weights[targets.argmax(-1)])
@@ -225,25 +221,25 @@ def test_balanced_weights_make_every_class_count_the_same(data):
 
 def test_the_verdict_of_transfer_follows_the_interval():
     seconds = ([60, 60, 60], [180, 180, 180])
-    won = evaluation.verdict([0.91, 0.90, 0.92], [0.70, 0.72, 0.71], seconds)
+    won = verdicts.verdict([0.91, 0.90, 0.92], [0.70, 0.72, 0.71], seconds)
     assert won["decision"] == "gained"
     assert won["text"] == (
         "transfer gained +20.0 points (95 % interval +17.7 to +22.3 over 3 seeds; other test "
         "examples may differ); "
         "it saved 2.0 minutes a run"
     )
-    lost = evaluation.verdict([0.60, 0.61, 0.62], [0.70, 0.72, 0.71], (seconds[1], seconds[0]))
+    lost = verdicts.verdict([0.60, 0.61, 0.62], [0.70, 0.72, 0.71], (seconds[1], seconds[0]))
     assert lost["decision"] == "lost"
     assert lost["text"].startswith("transfer lost 10.0 points (95 % interval -12.3 to -7.7")
     assert lost["text"].endswith(
         "train from scratch, or try another backbone; it cost 2.0 minutes a run"
     )
-    two = evaluation.verdict(
+    two = verdicts.verdict(
         [0.9, 0.8], [0.7, 0.7], seconds
     )  # each seed won, and two of them say little
     assert two["decision"] == "undecided"
     assert "cannot be told apart" in two["text"]
-    one = evaluation.verdict([0.9], [0.7], ([1], [1]))
+    one = verdicts.verdict([0.9], [0.7], ([1], [1]))
     assert one["decision"] == "one_seed"
     assert "cannot be told from one seed" in one["text"]
 
@@ -251,8 +247,9 @@ def test_the_verdict_of_transfer_follows_the_interval():
 def test_figures_by_hand():
     outputs = np.float32([[0.9, 0.1, 0], [0.2, 0.8, 0], [0.6, 0.4, 0], [0.1, 0.7, 0.2]])
     targets = np.eye(3, dtype=np.float32)[[0, 1, 1, 0]]
-    result = evaluation.evaluate(HEAD, outputs, targets)
-    assert result["accuracy"] == evaluation.accuracy(outputs, targets) == 0.5
+    task = SingleLabelTask(HEAD)
+    result = task.figures(outputs, targets)
+    assert result["accuracy"] == verdicts.accuracy(outputs, targets) == 0.5
     assert result["examples"] == 4
     assert result["per_class"]["right"] == {
         "precision": 0.5,
@@ -261,5 +258,5 @@ def test_figures_by_hand():
         "examples": 2,
     }
     assert result["per_class"]["top"]["examples"] == 0
-    assert evaluation.confusion(outputs, targets) == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
-    assert evaluation.worst_mistakes(outputs, targets, 5).tolist() == [3, 2]
+    assert task.confusion(outputs, targets) == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+    assert verdicts.worst_mistakes(outputs, targets, 5).tolist() == [3, 2]
