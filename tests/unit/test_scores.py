@@ -9,10 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, r2_score
 
-from graft.export import evidence
+from graft.export.gate import Gate, accuracy
 from graft.recipes.adapt import transferability
-from graft.recipes.tasks import head_evaluation
+from graft.recipes.tasks.table import tasks_for
 from graft.zoo.heads import heads, neighbours, scores, spans
+from graft.zoo.heads.embedding import EMBEDDING, recall
+from graft.zoo.heads.head import Head
+from graft.zoo.heads.table import find_kind
+from graft.zoo.heads.tags import entity_f1
 
 
 def made(kind, n=60, seed=0):
@@ -31,9 +35,17 @@ def made(kind, n=60, seed=0):
     return np.eye(5)[np.where(rng.random(n) < 0.8, classes, 0)], np.eye(5)[classes]
 
 
+def score(kind: str, outputs: np.ndarray, targets: np.ndarray) -> scores.Score:
+    return find_kind(kind).score(outputs, targets)
+
+
+def figures_of(head: Head, outputs: np.ndarray, targets: np.ndarray) -> dict:
+    return tasks_for(head).first.figures(outputs, targets)
+
+
 def test_average_precision_is_scikit_learns_also_with_ties_and_under_weights():
     outputs, targets = made("multi_label")
-    found = scores.score("multi_label", outputs, targets)
+    found = score("multi_label", outputs, targets)
     seen = targets.any(0)
     assert found.value == pytest.approx(average_precision_score(targets[:, seen], outputs[:, seen]))
     weights = scores.resamples(60, 5)
@@ -44,7 +56,7 @@ def test_average_precision_is_scikit_learns_also_with_ties_and_under_weights():
 
 def test_r2_is_scikit_learns_value_by_value():
     outputs, targets = made("regression")
-    found = scores.score("regression", outputs, targets)
+    found = score("regression", outputs, targets)
     assert found.units == pytest.approx(r2_score(targets, outputs, multioutput="raw_values"))
     weights = scores.resamples(60, 4)
     for row, units in zip(weights, found.under(weights), strict=True):
@@ -53,7 +65,7 @@ def test_r2_is_scikit_learns_value_by_value():
 
 
 def test_what_does_not_vary_has_no_r2():
-    assert np.isnan(scores.score("regression", np.ones((4, 1)), np.ones((4, 1))).value)
+    assert np.isnan(score("regression", np.ones((4, 1)), np.ones((4, 1))).value)
 
 
 @pytest.mark.parametrize("size", [1e-200, 1e-7, 1.0, 1e7, 1e200])
@@ -61,10 +73,10 @@ def test_what_does_not_vary_has_no_r2():
 def test_r2_does_not_depend_on_the_units(size, middle):
     """Before, targets with a spread of 1e-7 did not vary, so that perfect answers had no R²."""
     truth = (np.random.default_rng(0).normal(size=(50, 1)) + 1e3 * middle) * size
-    assert scores.score("regression", truth, truth).value == 1
+    assert score("regression", truth, truth).value == 1
     answers = truth + 0.1 * size
-    expected = scores.score("regression", answers / size, truth / size)
-    found = scores.score("regression", answers, truth)
+    expected = score("regression", answers / size, truth / size)
+    found = score("regression", answers, truth)
     assert found.value == pytest.approx(expected.value)
     assert found.drawn(20) == pytest.approx(expected.drawn(20))
 
@@ -73,7 +85,7 @@ def test_r2_does_not_depend_on_the_units(size, middle):
 def test_equal_targets_do_not_vary_whatever_their_size(value):
     flat = np.full((30, 1), value)
     flat[::2] *= 1 + 2e-16  # rounding
-    assert np.isnan(scores.score("regression", flat + 1, flat).value)
+    assert np.isnan(score("regression", flat + 1, flat).value)
 
 
 def tagged(n=60, seed=0):
@@ -95,9 +107,7 @@ def test_leaving_one_out_is_exact(kind, n):
     """As under weights of 0, of which there are n times n."""
     for seed in range(5):
         made_of = (
-            scores.entity_f1(*tagged(n, seed))
-            if kind == "tags"
-            else scores.score(kind, *made(kind, n, seed))
+            entity_f1(*tagged(n, seed)) if kind == "tags" else score(kind, *made(kind, n, seed))
         )
         np.testing.assert_allclose(
             made_of.without(), made_of.under(1 - np.eye(n)), rtol=1e-9, atol=1e-9
@@ -106,9 +116,9 @@ def test_leaving_one_out_is_exact(kind, n):
 
 def test_one_label_that_is_called_first_is_left_out_too():
     outputs, targets = np.array([[0.9], [0.5], [0.5], [0.1]]), np.array([[1], [0], [1], [0]])
-    found = scores.score("multi_label", outputs, targets)
+    found = score("multi_label", outputs, targets)
     np.testing.assert_allclose(found.without(), found.under(1 - np.eye(4)))
-    alone = scores.score("multi_label", outputs, np.array([[0], [1], [0], [0]]))
+    alone = score("multi_label", outputs, np.array([[0], [1], [0], [0]]))
     assert np.isnan(alone.without()[1, 0]), "without its only example a label has no figure"
 
 
@@ -116,7 +126,7 @@ def test_one_label_that_is_called_first_is_left_out_too():
 def test_what_each_example_contributes_takes_time_by_their_number(kind):
     """Before, 4,000 examples of 20 labels took 21 s, and four times that for twice as many."""
     n = 20_000
-    made_of = scores.entity_f1(*tagged(n)) if kind == "tags" else scores.score(kind, *made(kind, n))
+    made_of = entity_f1(*tagged(n)) if kind == "tags" else score(kind, *made(kind, n))
     start = time.process_time()
     units = scores.unit_scores(made_of)
     assert time.process_time() - start < 5
@@ -125,7 +135,7 @@ def test_what_each_example_contributes_takes_time_by_their_number(kind):
 
 @pytest.mark.parametrize("kind", ["multi_label", "regression"])
 def test_resamples_are_drawn_a_stretch_at_a_time(kind, monkeypatch):
-    found = scores.score(kind, *made(kind))
+    found = score(kind, *made(kind))
     expected = found.under(scores.resamples(60, 50))
     monkeypatch.setattr(scores, "CHUNK", 7)
     np.testing.assert_allclose(found.drawn(50), expected)
@@ -135,17 +145,15 @@ def test_resamples_are_drawn_a_stretch_at_a_time(kind, monkeypatch):
 def test_entities_are_counted_as_everywhere():
     truth = [["B-a", "I-a", "O"], ["O", "O"], ["B-b", "O", "B-a"]]
     guess = [["B-a", "O", "O"], ["O", "B-b"], ["B-b", "O", "B-a"]]
-    assert scores.entity_f1(truth, guess).value == pytest.approx(spans.scores(truth, guess)["f1"])
-    assert np.isnan(scores.entity_f1([["O"]], [["O"]]).value), "no entity, nothing to find"
-    assert np.isnan(scores.entity_f1([["O"]], [["B-a"]]).value), (
-        "nor does it depend on what was found"
-    )
-    assert scores.entity_f1([["O", "O"]], [["B-a", "O"]]).instead.value == 0.5
+    assert entity_f1(truth, guess).value == pytest.approx(spans.scores(truth, guess)["f1"])
+    assert np.isnan(entity_f1([["O"]], [["O"]]).value), "no entity, nothing to find"
+    assert np.isnan(entity_f1([["O"]], [["B-a"]]).value), "nor does it depend on what was found"
+    assert entity_f1([["O", "O"]], [["B-a", "O"]]).instead.value == 0.5
 
 
 def test_who_is_alone_in_a_class_does_not_ask():
     vectors = np.eye(3)[[0, 0, 1]]
-    found = scores.score("embedding", vectors, np.eye(2)[[0, 0, 1]])
+    found = score("embedding", vectors, np.eye(2)[[0, 0, 1]])
     assert found.value == 1
     assert np.isnan(found.right[2])
 
@@ -170,16 +178,16 @@ def rounded_otherwise(vectors, seed=1):
 def test_a_tie_counts_by_chance_whatever_the_rounding(count):
     """Before, the first of equally near vectors was asked, and rounding chose which one that is."""
     vectors, targets = twins()
-    found = scores.recall(vectors, targets, count).right
+    found = recall(vectors, targets, count).right
     for other in (
         rounded_otherwise(vectors),
         vectors.astype(np.float64),
         rounded_otherwise(vectors, 2),
     ):
-        np.testing.assert_allclose(scores.recall(other, targets, count).right, found, atol=1e-9)
+        np.testing.assert_allclose(recall(other, targets, count).right, found, atol=1e-9)
     order = np.random.default_rng(3).permutation(90)
     np.testing.assert_allclose(
-        scores.recall(vectors[order], targets[order], count).right, found[order], atol=1e-9
+        recall(vectors[order], targets[order], count).right, found[order], atol=1e-9
     )
     classes = targets.argmax(-1)
     if count == 1:
@@ -193,9 +201,9 @@ def test_a_tie_counts_by_chance_whatever_the_rounding(count):
 def test_one_vector_for_everything_is_right_as_often_as_chance():
     targets = np.eye(4)[np.arange(40) % 4]
     same = np.tile(np.float32([0.6, 0.8]), (40, 1))
-    assert scores.score("embedding", same, targets).value == pytest.approx(9 / 39)
+    assert score("embedding", same, targets).value == pytest.approx(9 / 39)
     drawn = 1 - np.prod([(30 - i) / (39 - i) for i in range(5)])
-    assert scores.recall(same, targets, 5).value == pytest.approx(drawn)
+    assert recall(same, targets, 5).value == pytest.approx(drawn)
     assert neighbours.shared_nearest(same, np.eye(40)[:, ::-1] + 1e-3 * np.arange(40)).mean() < 0.1
 
 
@@ -203,15 +211,15 @@ def test_there_is_one_recall_at_1():
     """Before, there were three: a run stated one, its export found another one and refused it."""
     vectors, targets = twins()
     head = heads.embedding(16)
-    stated = head_evaluation.figures_of(head, vectors, targets)
+    stated = figures_of(head, vectors, targets)
     other = rounded_otherwise(vectors)
-    found = evidence.accuracy(other, other, targets, "embedding", 1.0)
+    found = accuracy(other, other, targets, Gate(EMBEDDING))
     assert found.value == pytest.approx(stated["recall_at_1"])
     assert stated["recall_at_1"] == pytest.approx(head.score(vectors, targets)["recall_at_1"])
     assert stated["recall_at_1"] <= stated["recall_at_5"] <= 1
-    assert evidence.accuracy(vectors, other, None, "embedding", 1.0).drop_points == pytest.approx(0)
+    assert accuracy(vectors, other, None, Gate(EMBEDDING)).drop_points == pytest.approx(0)
     lonely = np.eye(90, dtype=np.float32)
-    assert head_evaluation.figures_of(head, vectors, lonely)["recall_at_1"] is None
+    assert figures_of(head, vectors, lonely)["recall_at_1"] is None
     assert head.score(vectors, lonely) == {"recall_at_1": None}
 
 
@@ -221,8 +229,8 @@ def test_a_head_and_a_gate_know_one_figure():
         ("regression", heads.regression("ab")),
     ):
         outputs, targets = made(kind)
-        said = head_evaluation.figures_of(head, outputs, targets)[scores.figure_of(kind)["key"]]
-        assert said == pytest.approx(scores.score(kind, outputs, targets).value)
+        said = figures_of(head, outputs, targets)[find_kind(kind).key]
+        assert said == pytest.approx(score(kind, outputs, targets).value)
     flat = heads.regression("a").score(np.ones((3, 1)), np.ones((3, 1)))
     assert flat == {"mean_absolute_error": 0.0, "r2": None}
 
@@ -230,7 +238,7 @@ def test_a_head_and_a_gate_know_one_figure():
 def test_vectors_that_are_no_numbers_are_near_nothing():
     vectors, targets = twins()
     vectors[::2] = np.nan
-    right = scores.score("embedding", vectors, targets).right
+    right = score("embedding", vectors, targets).right
     assert (right[::2] == 0).all()
     assert (neighbours.alike_among_nearest(vectors[:1], np.zeros(1, int), 1)) == [0]
 
@@ -242,7 +250,7 @@ def test_vectors_that_are_no_numbers_are_near_nothing():
 )
 def test_a_whole_number_of_copies_changes_no_figure(kind, seed):
     outputs, targets = made(kind, seed=seed)
-    found = scores.score(kind, outputs, targets)
+    found = score(kind, outputs, targets)
     thrice = found.under(np.full((1, 60), 3.0))[0]
     assert thrice == pytest.approx(found.units, nan_ok=True)
 
@@ -250,7 +258,7 @@ def test_a_whole_number_of_copies_changes_no_figure(kind, seed):
 @pytest.mark.parametrize("kind", ["single_label", "multi_label", "regression", "embedding"])
 def test_unit_scores_have_the_figure_for_a_mean_and_the_bootstraps_error(kind):
     outputs, targets = made(kind, 200)
-    found = scores.score(kind, outputs, targets)
+    found = score(kind, outputs, targets)
     units = scores.unit_scores(found)
     assert units.mean() == pytest.approx(found.value, abs=0.02)
     drawn = scores.mean_of_units(found.drawn(2000)).std()
@@ -283,8 +291,8 @@ def test_figures_of_neighbours_take_memory_by_the_number_of_examples_not_its_squ
     targets = np.eye(10, dtype=np.float32)[rng.integers(0, 10, 5000)]
     classes = targets.argmax(-1)
     measure = {
-        "retrieval": lambda: head_evaluation.figures_of(heads.embedding(8), vectors, targets),
-        "score": lambda: scores.score("embedding", vectors, targets),
+        "retrieval": lambda: figures_of(heads.embedding(8), vectors, targets),
+        "score": lambda: score("embedding", vectors, targets),
         "head": lambda: heads.embedding(8).score(vectors, targets),
         "agreement": lambda: neighbours.shared_nearest(vectors, vectors),
         "knn": lambda: transferability.knn_accuracy(vectors, classes),

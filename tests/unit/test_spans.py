@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.recipes.codecs.texts import encode
-from graft.recipes.data.sentences import Sentence
-from graft.recipes.tasks.head_evaluation import figures_of, headline
+from graft.recipes.codecs.texts import TextCodec
+from graft.recipes.data.records import Sentence
+from graft.recipes.tasks.table import tasks_for
 from graft.zoo.heads.heads import tags
 from graft.zoo.heads.spans import scores, spans
 from graft.zoo.vocabularies import word_piece_tokenizer
@@ -67,20 +67,15 @@ def test_without_any_entity_nothing_can_be_said():
 
 
 def test_figures_of_sentences_without_entities_are_not_known():
-    head = tags(("O", "B-per"))
-    targets = encode(
-        [Sentence("x", "", "1", ("x",), ("O",))],
-        WORDS,
-        [head],
-        (),
-        inputs=("token_ids",),
-        max_length=8,
-    ).targets
-    found = figures_of(head, np.array([[1.0, 0.0]] * len(targets.values)), targets)
+    tasks = tasks_for(tags(("O", "B-per")))
+    codec = TextCodec(WORDS, ("token_ids",), max_length=8)
+    texts = codec.encode([Sentence("x", "", "1", ("x",), ("O",))], tasks)
+    answers = np.array([[1.0, 0.0]] * int(texts.ids.lengths.sum()))
+    found = tasks.figures({"tags": answers}, texts.targets)
     assert (found["f1"], found["precision"], found["recall"], found["accuracy"]) == (
         None,
         None,
         None,
         1.0,
     )
-    assert headline([head], found) is None
+    assert tasks.headline(found) is None
