@@ -14,16 +14,22 @@ import numpy as np
 import pytest
 from keras import layers
 
-from graft.export import evidence, manifest, sessions
+from graft.export import manifest, sessions
 from graft.export.convert.graph import as_float32, freeze_graph, trace_model
 from graft.export.convert.onnx import convert_to_onnx, write_onnx
 from graft.export.convert.tflite import convert_to_tflite
-from graft.export.export import Examples, export_model
+from graft.export.export import Examples, ExportSettings, Subject, export_model
 from graft.export.manifest import Description
+from graft.export.parity import parity
+from graft.recipes.codecs.images import Images
+from graft.recipes.runs.session import OpenedModel
 from graft.zoo.backbones.keras_file import load_keras_model
 from graft.zoo.errors import ArtifactError, CheckFailed, ConfigError, ExportError, UnknownName
 from graft.zoo.graph.stack import stack
 from graft.zoo.heads import heads
+from graft.zoo.heads.regression import REGRESSION
+from graft.zoo.heads.single_label import SINGLE_LABEL
+from graft.zoo.heads.table import find_kind
 
 LABELS = ("ant", "bee", "crêpe")
 PREPROCESSING = {"resize": "stretch to a square"}
@@ -73,6 +79,12 @@ MEASURED = {
     "peak_memory_bytes": 1,
 }
 DESCRIPTION = Description("difficult", list(LABELS), PREPROCESSING, (0, 255))
+TASKS = {"probabilities": {"kind": "single_label", "labels": list(LABELS)}}
+
+
+def subject(examples, description=DESCRIPTION, kinds=None, **more):
+    """Examples of a model that chooses one label."""
+    return Subject(description, kinds or {"probabilities": SINGLE_LABEL}, examples, **more)
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +103,7 @@ def exported(model, quick, tmp_path_factory):
     content = export_model(
         model,
         folder,
-        description=DESCRIPTION,
-        kind="single_label",
-        examples=Examples(pixels()),
-        training_data={"fingerprint": "abc"},
+        subject(Examples(pixels()), training_data={"fingerprint": "abc"}),
         report=rows.append,
     )
     return folder, content, rows
@@ -116,7 +125,8 @@ def test_all_formats_pass(model, exported):
         assert row["parity"]["compared"] >= 60
         assert row["sha256"] == manifest.sha256(folder / row["path"])
     assert content["training_data"] == {"fingerprint": "abc"}
-    assert content["preprocessing"] == PREPROCESSING
+    assert content["preprocessing"] == {**PREPROCESSING, "tasks": TASKS}
+    assert content["tasks"] == TASKS
     assert content["inputs"] == [{"name": "image", "shape": [None, 16, 16, 3], "dtype": "float32"}]
     assert content["outputs"][0]["name"] == "probabilities"
     assert (folder / "labels.txt").read_text(encoding="utf-8").split() == list(LABELS)
@@ -151,7 +161,7 @@ def test_onnx_is_what_it_says(exported):
     assert content.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     properties = {entry.key: entry.value for entry in content.metadata_props}
     assert json.loads(properties["labels"]) == list(LABELS)
-    assert json.loads(properties["preprocessing"]) == PREPROCESSING
+    assert json.loads(properties["preprocessing"]) == {**PREPROCESSING, "tasks": TASKS}
     assert not {node.op_type for node in content.graph.node} & {
         "Random",
         "RandomUniform",
@@ -245,7 +255,7 @@ def test_labels_belong_to_the_output_that_they_name():
         "kind": {"labels": ["a", "b"], "kind": "single_label"},
         "age": {"labels": ["age"], "kind": "regression"},
     }
-    described = Description("m", ["a", "b"], {"outputs": outputs})
+    described = Description("m", ["a", "b"], {"tasks": outputs})
     assert described.labels_of("kind") == ["a", "b"]
     assert described.labels_of("age") == []
     assert Description("m", ["a", "b"], {}).labels_of("probabilities") == ["a", "b"]
@@ -257,20 +267,16 @@ def test_what_a_run_states_may_differ_by_near_ties_alone(quick, tmp_path):
     inputs = keras.Input((16, 16, 3), name="image")
     made = stack(keras.Model(inputs, layers.Conv2D(4, 3)(inputs)), [heads.single_label(["a", "b"])])
     dense = next(layer for layer in reversed(made.layers) if isinstance(layer, layers.Dense))
-    settings = {
-        "description": Description("m", ["a", "b"], {}, (0, 255)),
-        "kind": "single_label",
-        "formats": ("onnx",),
-    }
+    description, settings = Description("m", ["a", "b"], {}, (0, 255)), ExportSettings(("onnx",))
     truth = np.eye(2, dtype=np.float32)[made.predict(pixels(30), verbose=0).argmax(-1)]
-    off = Examples(pixels(30), truth, stated={"probabilities": 1 - 1 / 30})
+    off = subject(Examples(pixels(30), truth, stated={"probabilities": 1 - 1 / 30}), description)
     with pytest.raises(
         CheckFailed, match=r"states a validation accuracy of 96.7 % .* reaches 100.0 %"
     ):
-        export_model(made, tmp_path / "a", examples=off, **settings)
+        export_model(made, tmp_path / "a", off, settings)
     for value in dense.weights:
         value.assign(np.zeros(value.shape))  # all of its answers are ties
-    (row,) = export_model(made, tmp_path / "b", examples=off, **settings)["files"]
+    (row,) = export_model(made, tmp_path / "b", off, settings)["files"]
     assert row["passed"]
 
 
@@ -302,20 +308,18 @@ def test_a_task_without_answers_is_measured_by_the_others(quick, tmp_path):
         "kind": {"labels": ["a", "b"], "kind": "single_label"},
         "age": {"labels": ["age"], "kind": "regression"},
     }
-    settings = {
-        "description": Description("m", ["a", "b"], {"outputs": outputs}, (0, 255)),
-        "formats": ("onnx",),
-    }
-    settings |= {"kind": {name: facts["kind"] for name, facts in outputs.items()}}
-    (row,) = export_model(made, tmp_path / "a", examples=Examples(pixels(4), told), **settings)[
-        "files"
-    ]
-    assert (
-        list(row["accuracy_by_output"]) == ["age"] if "accuracy_by_output" in row else row["passed"]
+    description = Description("m", ["a", "b"], {"tasks": outputs}, (0, 255))
+    kinds = {"kind": SINGLE_LABEL, "age": REGRESSION}
+    asked, settings = (
+        subject(Examples(pixels(4), told), description, kinds),
+        ExportSettings(("onnx",)),
     )
+    (row,) = export_model(made, tmp_path / "a", asked, settings)["files"]
+    assert list(row["accuracy_of_outputs"]) == ["age"]
+    assert row["passed"]
     told["age"][:] = np.nan
     with pytest.raises(ConfigError, match="none of the examples has an answer"):
-        export_model(made, tmp_path / "b", examples=Examples(pixels(4), told), **settings)
+        export_model(made, tmp_path / "b", asked, settings)
     assert not (tmp_path / "b").exists()
 
 
@@ -327,11 +331,8 @@ def test_a_format_that_fails_is_a_row_and_the_others_go_on(model, quick, tmp_pat
     content = export_model(
         model,
         tmp_path / "out",
-        description=DESCRIPTION,
-        kind="single_label",
-        examples=Examples(pixels(4)),
-        formats=("tflite", "onnx"),
-        precisions=("float16",),
+        subject(Examples(pixels(4))),
+        ExportSettings(("tflite", "onnx"), ("float16",)),
     )
     assert [row["passed"] for row in content["files"]] == [False, True, True]
     assert content["files"][0]["error"] == "no operator for this"
@@ -346,10 +347,8 @@ def test_a_wrong_file_fails_its_check_and_stays(model, quick, tmp_path, monkeypa
     (row,) = export_model(
         model,
         tmp_path / "out",
-        description=DESCRIPTION,
-        kind="single_label",
-        examples=Examples(pixels(16)),
-        formats=("onnx",),
+        subject(Examples(pixels(16))),
+        ExportSettings(("onnx",)),
     )["files"]
     assert not row["passed"]
     assert row["parity"]["max_abs_diff"] > 1e-3
@@ -366,15 +365,8 @@ def test_what_tflite_lacks_is_refused_by_name():
 
 def test_requests_that_make_no_sense(model, tmp_path):
     def export(examples=2, **options):
-        some = Examples(pixels(examples))
-        export_model(
-            model,
-            tmp_path / "out",
-            description=DESCRIPTION,
-            kind="single_label",
-            examples=some,
-            **options,
-        )
+        asked = subject(Examples(pixels(examples)))
+        export_model(model, tmp_path / "out", asked, ExportSettings(**options))
 
     with pytest.raises(UnknownName, match="Did you mean 'tflite'"):
         export(formats=("tflit",))
@@ -443,28 +435,28 @@ def probabilities(logits):
 def test_parity_finds_what_it_should():
     logits = np.random.default_rng(0).normal(size=(32, 5))
     good = probabilities(logits)
-    assert evidence.parity(good, good).passed
-    assert evidence.parity(good, probabilities(logits + 1e-6)).passed
-    off = evidence.parity(good, probabilities(logits * 1.01))
+    assert parity(good, good).passed
+    assert parity(good, probabilities(logits + 1e-6)).passed
+    off = parity(good, probabilities(logits * 1.01))
     assert not off.passed
     assert off.agreement == 1
-    shuffled = evidence.parity(good, good[:, [1, 0, 2, 3, 4]])
+    shuffled = parity(good, good[:, [1, 0, 2, 3, 4]])
     assert shuffled.agreement < 1
     assert not shuffled.passed
-    assert not evidence.parity(good, good * np.nan).passed
+    assert not parity(good, good * np.nan).passed
 
 
 def test_parity_is_not_blind_to_a_constant_model():
     """Outputs that hardly vary agree to 1e-4 whatever happens; their logits do not."""
     logits = np.random.default_rng(0).normal(size=(32, 5)) * 1e-4
-    result = evidence.parity(probabilities(logits), probabilities(logits[::-1]))
+    result = parity(probabilities(logits), probabilities(logits[::-1]))
     assert result.max_abs_diff <= 1e-4
     assert not result.passed
 
 
 def test_ties_do_not_count():
     reference = np.array([[0.5, 0.5], [0.9, 0.1]])
-    result = evidence.parity(reference, reference + np.array([[-1e-6, 1e-6], [0, 0]]))
+    result = parity(reference, reference + np.array([[-1e-6, 1e-6], [0, 0]]))
     assert (result.compared, result.agreement) == (1, 1.0)
     assert result.passed
 
@@ -472,17 +464,18 @@ def test_ties_do_not_count():
 @pytest.mark.parametrize("kind", ["multi_label", "regression", "embedding"])
 def test_parity_of_other_heads(kind):
     values = np.random.default_rng(0).uniform(0.05, 0.95, (32, 4))
-    assert evidence.parity(values, values + 1e-7, kind).passed
-    assert not evidence.parity(values, values + 0.01, kind).passed
+    assert parity(values, values + 1e-7, find_kind(kind)).passed
+    assert not parity(values, values + 0.01, find_kind(kind)).passed
 
 
-def test_measure_takes_batches(exported):
+def test_examples_are_measured_in_batches(exported):
     session = sessions.open_artifact(exported[0] / "model.onnx")
-    targets = np.eye(3, dtype="float32")[session.predict(pixels(10)).argmax(-1)]
-    batches = [(pixels(10)[:6], targets[:6]), (pixels(10)[6:], targets[6:])]
-    assert (
-        evidence.measure(session, iter(batches), heads.single_label(LABELS).score)["accuracy"] == 1
-    )
+    opened, values = OpenedModel.of(session), np.uint8(pixels(40))
+    answers = session.predict(np.float32(values))
+    targets = {"probabilities": np.eye(3, dtype="float32")[answers.argmax(-1)]}
+    outputs = opened.outputs(Images(values, targets, tuple(map(str, range(40)))))
+    np.testing.assert_allclose(outputs["probabilities"], answers, atol=1e-6)
+    assert opened.tasks.figures(outputs, targets)["tasks"]["probabilities"]["accuracy"] == 1
 
 
 def runs_in_onnx(made, *values):
