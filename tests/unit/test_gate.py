@@ -8,7 +8,7 @@ import pytest
 
 from graft.export import manifest
 from graft.recipes.commands import export as verb
-from graft.recipes.commands.export import Options, lines
+from graft.recipes.commands.file_lines import file_lines
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.errors import ConfigError
 
@@ -51,7 +51,7 @@ def row(**changes):
 
 
 def said(made, split="validation"):
-    return "\n".join(lines(made, split, Options(run="run")))
+    return "\n".join(file_lines(made, split))
 
 
 def test_a_line_names_figure_and_split_and_shows_the_interval():
