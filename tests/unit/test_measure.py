@@ -8,9 +8,10 @@ import json
 import numpy as np
 import pytest
 
-from graft.export import evidence
+from graft.export.intervals import interval
 from graft.recipes.commands import evaluate, measure
-from graft.zoo.heads import scores
+from graft.zoo.heads.table import find_kind
+from graft.zoo.heads.tags import entity_f1
 
 FACTS = {
     "latency_ms": {
@@ -29,12 +30,12 @@ def scored(kind):
     rng = np.random.default_rng(0)
     if kind == "tags":
         truth = [["B-a", "O", "O", "O"]] * 40
-        return scores.entity_f1(truth, [["O"] * 4] * 10 + truth[10:])
+        return entity_f1(truth, [["O"] * 4] * 10 + truth[10:])
     if kind == "multi_label":
         targets = np.float64(rng.random((40, 3)) < 0.4)
-        return scores.score(kind, targets * 0.4 + rng.random((40, 3)) * 0.6, targets)
+        return find_kind(kind).score(targets * 0.4 + rng.random((40, 3)) * 0.6, targets)
     truth = rng.normal(size=(40, 1))
-    return scores.score("regression", truth + 0.3 * rng.normal(size=(40, 1)), truth)
+    return find_kind(kind).score(truth + 0.3 * rng.normal(size=(40, 1)), truth)
 
 
 @pytest.fixture
@@ -60,10 +61,10 @@ def test_a_file_is_measured_by_the_figure_of_its_task(
     options = [str(artifact), "--data", "d", "--split", "validation", "--out", str(out)]
     assert measure.command([*options, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert row["figure"] == scores.FIGURES[kind][0]
+    assert row["figure"] == find_kind(kind).figure
     assert (row["split"], row["examples"]) == ("validation", 40)
     assert row["accuracy"] == pytest.approx(score.value)
-    assert (row["low"], row["high"]) == pytest.approx(evidence.interval(score))
+    assert (row["low"], row["high"]) == pytest.approx(interval(score))
     assert row["low"] < row["accuracy"] < row["high"]
     with (out / "measured.csv").open() as file:
         (cells,) = csv.DictReader(file)
@@ -75,7 +76,7 @@ def test_a_file_is_measured_by_the_figure_of_its_task(
 
 
 def test_what_the_data_cannot_tell_is_not_known(artifact, monkeypatch, capsys):
-    nothing = scores.entity_f1([["O", "O"]] * 5, [["O", "O"]] * 5)
+    nothing = entity_f1([["O", "O"]] * 5, [["O", "O"]] * 5)
     monkeypatch.setattr(evaluate, "judge", lambda options: judged_as(nothing))
     assert measure.command([str(artifact), "--data", "d"]) == 0
     text = capsys.readouterr().out
@@ -102,7 +103,11 @@ def test_several_tasks_have_no_one_figure(artifact, monkeypatch, capsys):
     [("validation", "of the validation split"), ("all", "of data without splits")],
 )
 def test_evaluate_names_the_split(split, said, monkeypatch, capsys):
-    found = {"split": split, "examples": 60, "accuracy": 0.5, "per_class": {}}
+    found = {
+        "split": split,
+        "examples": 60,
+        "tasks": {"probabilities": {"accuracy": 0.5, "per_class": {}}},
+    }
     monkeypatch.setattr(evaluate, "evaluate", lambda options: found)
     evaluate.command(["model.onnx", "--data", "d"])
     assert capsys.readouterr().out == f"accuracy 0.5000   on 60 examples {said}\n"
