@@ -17,11 +17,12 @@ import pytest
 
 from graft.export.sessions import open_artifact
 from graft.recipes import image_classification
-from graft.recipes.codecs import images
+from graft.recipes.codecs import pixels
 from graft.recipes.commands import bench
 from graft.recipes.feed.store import Store
 from graft.recipes.grid import jobs
-from graft.recipes.runs import run, workspace
+from graft.recipes.report.run_file import read_run
+from graft.recipes.runs import workspace
 from graft.zoo.errors import ArtifactError, ConfigError
 from graft.zoo.files import flock, holders, leases, marks, staging, writing
 
@@ -363,17 +364,17 @@ def test_a_full_disk_for_decoded_pictures_is_one_line(monkeypatch):
     def full(*_):
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(images, "IN_MEMORY_BYTES", 10)
-    assert not images._allocate((4, 2, 2, 3)).any()
+    monkeypatch.setattr(pixels, "IN_MEMORY_BYTES", 10)
+    assert not pixels.allocate_pixels((4, 2, 2, 3)).any()
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(
         ConfigError, match=r"no space left in .* for 0.0 GB of decoded pictures: .*TMPDIR"
     ):
-        images._allocate((4, 2, 2, 3))
+        pixels.allocate_pixels((4, 2, 2, 3))
     monkeypatch.delattr(os, "posix_fallocate")
-    pixels = images._allocate((4, 2, 2, 3))
-    pixels[:] = 7
-    assert np.all(pixels == 7)
+    room = pixels.allocate_pixels((4, 2, 2, 3))
+    room[:] = 7
+    assert np.all(room == 7)
 
 
 FOLLOWER = """
@@ -673,7 +674,7 @@ def test_who_computes_entries_does_not_wait_for_others(process, tmp_path):
 
 def test_a_run_that_is_being_made_is_said_to_readers(process, tmp_path):
     holder = process(HOLDS, tmp_path / "run")
-    for read in (run.read, open_artifact):
+    for read in (read_run, open_artifact):
         with pytest.raises(
             ArtifactError, match=f"run' is being written by process {holder.pid} on .*: wait for it"
         ):
@@ -681,7 +682,7 @@ def test_a_run_that_is_being_made_is_said_to_readers(process, tmp_path):
     holder.kill()
     holder.wait()
     with pytest.raises(ArtifactError, match="is no run"):
-        run.read(tmp_path / "run")
+        read_run(tmp_path / "run")
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -691,7 +692,7 @@ def test_a_run_that_was_killed_while_it_took_its_place_can_be_read(complete, tmp
         (tmp_path / name / "run.json").write_text(
             json.dumps({"schema": 1, "of": name, "recipe": "x", "config": {}, "data": {}})
         )
-    assert run.read(tmp_path / "run")["of"] == (".run.part" if complete else ".run.part.old")
+    assert read_run(tmp_path / "run")["of"] == (".run.part" if complete else ".run.part.old")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -823,7 +824,7 @@ def test_a_training_that_a_link_leads_to_is_resumed_and_read(tmp_path):
         (tmp_path / "big" / name / "run.json").write_text(
             json.dumps({"schema": 1, "of": name, "recipe": "x", "config": {}, "data": {}})
         )
-    assert run.read(tmp_path / "run")["of"] == ".run.part"
+    assert read_run(tmp_path / "run")["of"] == ".run.part"
     assert [path.name for path in (tmp_path / "big").iterdir()] == ["run"]
     assert (tmp_path / "run").is_symlink()
 
@@ -837,11 +838,11 @@ def test_a_disk_that_cannot_reserve_space_is_written_to(code, monkeypatch):
     def refuse(*_):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(images, "IN_MEMORY_BYTES", 10)
+    monkeypatch.setattr(pixels, "IN_MEMORY_BYTES", 10)
     monkeypatch.setattr(os, "posix_fallocate", refuse)
-    pixels = images._allocate((4, 2, 2, 3))
-    pixels[:] = 7
-    assert np.all(pixels == 7)
+    room = pixels.allocate_pixels((4, 2, 2, 3))
+    room[:] = 7
+    assert np.all(room == 7)
 
 
 DEAF = """
