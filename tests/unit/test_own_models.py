@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from graft.export.convert.onnx import convert_to_onnx
 from graft.recipes.commands import own_model
 from graft.zoo.backbones.keras_file import describe_foreign_file, load_keras_model
 from graft.zoo.errors import ArtifactError, ConfigError, GraftError
