@@ -1,18 +1,28 @@
-"""Several tasks on the same pictures: what is not known counts nothing, and weights do what their
+"""Several tasks on the same images: what is not known counts nothing, and weights do what their
 papers say.
 """
+
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from graft.recipes.codecs import images
+from graft.recipes.codecs import pixels
 from graft.recipes.codecs.augmentation import MIXERS
-from graft.recipes.data import answers, splits, tasks
-from graft.recipes.feed import pipeline
-from graft.recipes.runs import task_run
-from graft.recipes.tasks import evaluation, head_evaluation
+from graft.recipes.codecs.images import ImageCodec, Images
+from graft.recipes.codecs.targets import as_keras_takes
+from graft.recipes.data import splits
+from graft.recipes.report.shown_images import write_samples
+from graft.recipes.runs.problem import Arm, Experiment, Problem
+from graft.recipes.runs.supervised import Supervised
+from graft.recipes.tasks import answers, verdicts
+from graft.recipes.tasks.columns import load_task_table, parse_columns, tasks_of_table
+from graft.recipes.tasks.group import Tasks
+from graft.recipes.tasks.labels import MultiLabelTask, SingleLabelTask
+from graft.recipes.tasks.values import RegressionTask
+from graft.recipes.tasks.vectors import EmbeddingTask
 from graft.recipes.train.gradnorm import shared_by_all
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
@@ -22,6 +32,9 @@ from graft.zoo.graph.stack import stack
 from graft.zoo.heads import heads
 from tests.conftest import tiny_backbone
 from tests.tiny import GREY, PLACE, tasked
+
+PLACE_TASK, GREY_TASK = SingleLabelTask(PLACE, "place"), RegressionTask(GREY, "grey")
+BOTH = Tasks((PLACE_TASK, GREY_TASK))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +61,7 @@ def data():
     ],
 )
 def test_tasks_are_read(specs, expected):
-    assert [(t.name, t.column, t.kind, t.weight) for t in tasks.parse(specs)] == expected
+    assert [(t.name, t.column, t.kind, t.weight) for t in parse_columns(specs)] == expected
 
 
 @pytest.mark.parametrize(
@@ -65,7 +78,7 @@ def test_tasks_are_read(specs, expected):
         (("a", "b:regression:nan"), "a weight is above 0 and at most 1,000,000, not nan"),
         (
             ("a", "input=kind"),
-            "writes the picture's path under 'input': call the task otherwise, like answer=kind",
+            "writes the image's path under 'input': call the task otherwise, like answer=kind",
         ),
         (("a", "b:regression:much"), "is not of the form NAME"),
         (("a", "1b"), "is not of the form NAME"),
@@ -74,17 +87,17 @@ def test_tasks_are_read(specs, expected):
 )
 def test_tasks_refused(specs, message):
     with pytest.raises(ConfigError, match=message):
-        tasks.parse(specs)
+        parse_columns(specs)
 
 
 def test_options_refused():
     for name in MIXERS:
         with pytest.raises(ConfigError, match=f"--augment {name} mixes"):
-            tasks.check(FitSettings(augment=(name,)))
+            FitSettings(augment=(name,)).check_several_tasks()
     with pytest.raises(ConfigError, match="--class-weights is for one task"):
-        tasks.check(FitSettings(class_weights=True))
+        FitSettings(class_weights=True).check_several_tasks()
     with pytest.raises(ConfigError, match="--mixed-precision is not made for several tasks yet"):
-        tasks.check(FitSettings(mixed_precision=True))
+        FitSettings(mixed_precision=True).check_several_tasks()
 
 
 @pytest.fixture
@@ -98,21 +111,23 @@ def table(tmp_path):
     return write
 
 
-GIVEN = tasks.parse(("kind", "age:regression", "tags:multi_label"))
+GIVEN = parse_columns(("kind", "age:regression", "tags:multi_label"))
 
 
 def test_a_table_becomes_targets(table):
-    source = tasks.load(table("p.png,cat,3,a;b", "p.png,,5,", "p.png,dog,,b"), GIVEN)
-    made = tasks.heads_of(GIVEN, source, 0.0)
-    assert [head.labels for head in made] == [("cat", "dog"), ("age",), ("a", "b")]
-    found = tasks.targets_of(made, source.splits["train"])
+    source = load_task_table(table("p.png,cat,3,a;b", "p.png,,5,", "p.png,dog,,b"), GIVEN)
+    tasks = tasks_of_table(source, GIVEN)
+    assert [task.labels for task in tasks] == [("cat", "dog"), ("age",), ("a", "b")]
+    found = {task.name: task.targets(source.splits["train"]) for task in tasks}
     np.testing.assert_array_equal(found["kind"], [[1, 0], [np.nan, np.nan], [0, 1]])
     np.testing.assert_array_equal(found["age"], [[3], [5], [np.nan]])
     np.testing.assert_array_equal(found["tags"], [[1, 1], [np.nan, np.nan], [0, 1]])
 
 
 def groups_of(written, *specs):
-    return [example.group for example in tasks.load(written, tasks.parse(specs)).splits["train"]]
+    return [
+        example.group for example in load_task_table(written, parse_columns(specs)).splits["train"]
+    ]
 
 
 def test_splits_are_stratified_by_the_first_task_that_chooses_one_label(table, tmp_path):
@@ -134,13 +149,16 @@ def test_splits_are_stratified_by_the_first_task_that_chooses_one_label(table, t
     )
     for written in (rows, rows[:11], rows[2:10] + rows[12:]):
         for specs in (("age:regression", "kind"), ("tags:multi_label", "age:regression")):
-            given = tasks.parse(specs)
-            source, made = splits.complete(tasks.load(table(*written), given), 0)
+            given = parse_columns(specs)
+            source, made = splits.complete(load_task_table(table(*written), given), 0)
             assert made == ("test", "validation")
             assert sum(map(len, source.splits.values())) == len(written)
     with pytest.raises(DataError, match=r"^'.*t.csv' has 3 different examples, too few to make"):
         splits.complete(
-            tasks.load(table(*rows[:3]), tasks.parse(("age:regression", "tags:multi_label"))), 0
+            load_task_table(
+                table(*rows[:3]), parse_columns(("age:regression", "tags:multi_label"))
+            ),
+            0,
         )
 
 
@@ -151,7 +169,7 @@ def test_a_split_without_an_answer_is_refused_before_anything_trains(table):
         "p.png,cat,,b,validation",
         "p.png,cat,3,b,test",
     )
-    source = tasks.load(table(*rows, header="path,kind,age,tags,split"), GIVEN)
+    source = load_task_table(table(*rows, header="path,kind,age,tags,split"), GIVEN)
     with pytest.raises(
         DataError,
         match="task 'age' of .* has no answer in the validation split: fill more cells of col",
@@ -161,7 +179,7 @@ def test_a_split_without_an_answer_is_refused_before_anything_trains(table):
 
 
 def test_a_label_that_made_splits_take_away_from_training(table, tmp_path, capsys):
-    """Splits are stratified by the first task: what only one picture shows of another may be taken
+    """Splits are stratified by the first task: what only one image shows of another may be taken
     for the test.
     """
     for i in range(12):
@@ -170,9 +188,9 @@ def test_a_label_that_made_splits_take_away_from_training(table, tmp_path, capsy
 
     def completed(place_of):
         rows = [f"{i}.png,{kind},{place_of(i)}" for i, kind in enumerate(kinds)]
-        return splits.complete(tasks.load(table(*rows, header="path,kind,place"), given), 0)[0]
+        return splits.complete(load_task_table(table(*rows, header="path,kind,place"), given), 0)[0]
 
-    given = tasks.parse(("kind", "place"))
+    given = parse_columns(("kind", "place"))
     taken = completed(lambda i: ("wet", "dry")[i % 2]).splits["test"][0].name
     of_taken = int(taken.removesuffix(".png"))
     source = completed(lambda i: "wet" if i == of_taken else "dry")
@@ -191,54 +209,53 @@ def test_a_label_that_made_splits_take_away_from_training(table, tmp_path, capsy
 
 
 def test_several_labels_of_which_there_is_one():
-    head = heads.multi_label(["spam"])
-    found = head_evaluation.figures_of(
-        head, np.float32([[0.9], [0.8], [0.1]]), np.float32([[1], [0], [0]])
-    )
+    task = MultiLabelTask(heads.multi_label(["spam"]))
+    found = task.figures(np.float32([[0.9], [0.8], [0.1]]), np.float32([[1], [0], [0]]))
     assert found["per_class"] == {
         "spam": {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "examples": 1}
     }
 
 
 def test_where_nothing_can_be_asked_the_figure_is_not_known():
-    head = heads.embedding(2)
-    found = head_evaluation.figures_of(
-        head, np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)
-    )
+    three = np.eye(3, dtype=np.float32)
+    found = EmbeddingTask(heads.embedding(2)).figures(three, three)
     assert (found["recall_at_1"], found["recall_at_5"], found["queries"]) == (None, None, 0), (
         "one example of each label"
     )
-    head = heads.multi_label(["a", "b"])
-    found = head_evaluation.figures_of(
-        head, np.full((3, 2), 0.1, np.float32), np.zeros((3, 2), np.float32)
+    tasks = Tasks((MultiLabelTask(heads.multi_label(["a", "b"], name="tags")),))
+    found = tasks.figures(
+        {"tags": np.full((3, 2), 0.1, np.float32)}, {"tags": np.zeros((3, 2), np.float32)}
     )
     assert found["average_precision"] is None, "no example has a label"
-    assert head_evaluation.headline([head], found) is None
+    assert tasks.headline(found) is None
 
 
 def test_a_single_answer_has_no_r2():
     one = tasked(3)
     one.targets["grey"][1:] = np.nan
     outputs = {"place": np.full((3, 3), 1 / 3, np.float32), "grey": np.float32([[1], [2], [3]])}
-    found = tasks.figures((PLACE, GREY), outputs, one)
+    found = BOTH.figures(outputs, one.targets)
     assert found["tasks"]["grey"]["r2"] is None
-    assert head_evaluation.headline((PLACE, GREY), found) == found["tasks"]["place"]["accuracy"]
-    assert head_evaluation.headline([GREY], found["tasks"]["grey"]) is None
-    shared = task_run.sharing(GREY, [found], [found["tasks"]["grey"]])
+    assert BOTH.headline(found) == found["tasks"]["place"]["accuracy"]
+    assert Tasks((GREY_TASK,)).headline(found) is None
+    stated = [GREY_TASK.stated(found["tasks"]["grey"])]
+    shared = verdicts.sharing("grey", GREY_TASK.kind.key, stated, stated)
     assert shared["text"] == "grey: too few test answers to say whether sharing helps"
-    assert evaluation.sharing("x", "r2", [0.5], [0.25])["gain_points"] == [25.0]
+    assert verdicts.sharing("x", "r2", [0.5], [0.25])["gain_points"] == [25.0]
     one.targets["grey"][:] = np.nan
-    with pytest.raises(DataError, match="none of 3 pictures has an answer to task 'grey'"):
-        tasks.figures((PLACE, GREY), outputs, one)
+    with pytest.raises(DataError, match="none of 3 examples has an answer to task 'grey'"):
+        BOTH.figures(outputs, one.targets)
 
 
-def test_the_pictures_of_one_task_stay_on_the_disk(data, monkeypatch):
-    some = task_run.alone({"train": data["train"]}, PLACE)["train"]
-    monkeypatch.setattr(images, "IN_MEMORY_BYTES", 0)
-    again = task_run.alone({"train": data["train"]}, PLACE)["train"]
+def test_the_images_of_one_task_stay_on_the_disk(data, monkeypatch):
+    codec = ImageCodec(16)
+    some = codec.only(PLACE_TASK, (), data["train"])
+    monkeypatch.setattr(pixels, "IN_MEMORY_BYTES", 0)
+    again = codec.only(PLACE_TASK, (), data["train"])
     assert isinstance(again.pixels, np.memmap)
     np.testing.assert_array_equal(again.pixels, some.pixels)
-    np.testing.assert_array_equal(again.targets, some.targets)
+    assert again.targets.keys() == some.targets.keys() == {"place"}
+    np.testing.assert_array_equal(again.targets["place"], some.targets["place"])
     assert again.names == some.names
     assert len(some) < len(data["train"])
 
@@ -266,26 +283,26 @@ def test_the_pictures_of_one_task_stay_on_the_disk(data, monkeypatch):
             "task 'age' of .* has 1 answers to train on and needs 2: fill cells of its column "
             "'age', or leave",
         ),
-        ((), "holds no rows: expected a row for each picture"),
+        ((), "holds no rows: expected a row for each image"),
     ],
 )
 def test_tables_refused(table, rows, message):
     with pytest.raises(DataError, match=message):
-        tasks.load(table(*rows), GIVEN)
+        load_task_table(table(*rows), GIVEN)
 
 
 def test_a_column_that_is_not_there_and_a_label_of_the_test_split_only(table, tmp_path):
     with pytest.raises(DataError, match="has no column 'colour': it has path, kind"):
-        tasks.load(table("p.png,cat,1,a"), tasks.parse(("kind", "colour")))
+        load_task_table(table("p.png,cat,1,a"), parse_columns(("kind", "colour")))
     rows = ("p.png,cat,1,a,train", "p.png,dog,2,b,train", "p.png,eel,2,b,test")
     with pytest.raises(DataError, match="the label 'eel' of task 'kind' occurs in test only"):
-        tasks.load(table(*rows, header="path,kind,age,tags,split"), GIVEN)
+        load_task_table(table(*rows, header="path,kind,age,tags,split"), GIVEN)
     with pytest.raises(DataError, match="is no table: several tasks are read from a .csv"):
-        tasks.load(str(tmp_path), GIVEN)
+        load_task_table(str(tmp_path), GIVEN)
     with pytest.raises(
         DataError, match="there is no file 'nothere.csv': check the path given to --data"
     ):
-        tasks.load("nothere.csv", GIVEN)
+        load_task_table("nothere.csv", GIVEN)
 
 
 def test_what_is_only_measured_needs_nothing_to_train_on(table):
@@ -293,21 +310,20 @@ def test_what_is_only_measured_needs_nothing_to_train_on(table):
     for written in (rows, rows[:2], rows[1:]):
         written = table(*written, header="path,kind,age,tags,split")
         with pytest.raises(DataError):
-            tasks.load(written, GIVEN)
-        source = tasks.load(written, GIVEN, to_train=False)
+            load_task_table(written, GIVEN)
+        source = load_task_table(written, GIVEN, to_train=False)
         assert splits.reuse(source, "test", None) == source.splits["test"]
 
 
 def test_an_answer_counts_as_many_rows_as_there_are_to_one(data):
     rows = np.full((48, 1), np.nan, np.float32)
     rows[:3] = [[90], [120], [150]]
-    some = images.Images(
-        data["train"].pixels,
-        {"grey": rows, "place": np.ones((48, 3), "f4")},
-        data["train"].names,
-        (),
-    )
-    batches = list(pipeline.known_only(pipeline.evaluation_batches(some, 16)))
+    targets = {"grey": rows, "place": np.ones((48, 3), "f4")}
+    read = Images(data["train"].pixels, targets, data["train"].names).reader(seed=0)
+    batches = [
+        as_keras_takes(*read(step, np.arange(16 * step, 16 * step + 16)), gaps=True)
+        for step in range(3)
+    ]
     counts = np.concatenate([counted["grey"] for _, _, counted in batches])
     np.testing.assert_allclose(counts, [16.0] * 3 + [0.0] * 45)
     assert all((counted["place"] == 1).numpy().all() for _, _, counted in batches), (
@@ -322,37 +338,41 @@ def test_an_answer_counts_as_many_rows_as_there_are_to_one(data):
     assert np.mean(losses) == pytest.approx(float(GREY.loss()(rows[:3], said[:3])), rel=1e-5)
 
 
-def test_a_training_by_itself_has_as_many_updates(data):
+def test_a_training_by_itself_has_as_many_updates(data, tmp_path, monkeypatch):
+    plans = {}
+
+    def note_plan(self, name, plan, examples=None) -> Arm:
+        plans[name] = plan
+        figures = {"tasks": {task.name: {task.kind.key: None} for task in plan.tasks}}
+        units = {task.name: np.zeros((1, 1)) for task in plan.tasks}
+        return Arm([SimpleNamespace(seed=0, diverged={})], [figures], units)
+
+    monkeypatch.setattr(Experiment, "train", note_plan)
+    place, grey = data["train"].targets["place"].copy(), np.zeros((48, 1), np.float32)
+    place[:9], place[9:] = 0, np.nan
+    train = Images(data["train"].pixels, {"place": place, "grey": grey}, data["train"].names)
     phases = (Phase("head", "head", 2, 1e-3), Phase("all", "all", 5, 1e-4))
-    own = images.take(
-        images.Images(
-            data["train"].pixels, data["train"].targets["place"], data["train"].names, ()
-        ),
-        np.arange(9),
-    )
-    longer, settings = task_run.as_long(
-        phases, FitSettings(batch_size=4, patience=1), data["train"], own
-    )
-    assert [phase.epochs for phase in longer] == [12, 30], "12 steps an epoch, and 2"
-    assert settings.patience == 6
-    assert task_run.as_long(phases, FitSettings(), data["train"], data["train"]) == (
-        phases,
-        FitSettings(),
-    )
+    settings = FitSettings(batch_size=4, patience=1)
+    config = SimpleNamespace(fit=settings, seed=0, seeds=1)
+    prepared = SimpleNamespace(splits=dict.fromkeys(data, ()))
+    problem = Problem("multitask", prepared, BOTH, None, phases, Supervised(alone=True))
+    examples = {**data, "train": train}
+    problem.training(Experiment(problem, config, tmp_path, None, ImageCodec(16), examples, ()))
+    assert [*plans] == ["transfer", "place alone", "grey alone"]
+    longer = plans["place alone"]
+    assert [phase.epochs for phase in longer.phases] == [12, 30], "12 steps an epoch, and 2"
+    assert longer.settings.patience == 6
+    assert (plans["grey alone"].phases, plans["grey alone"].settings) == (phases, settings)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_value_is_shown_by_whether_it_is_known(data, tmp_path, sign):
     """Not by whether it is above 0, as a label is."""
     part = data["train"]
-    cold = images.Images(
-        part.pixels, {**part.targets, "grey": sign * part.targets["grey"]}, part.names, ()
-    )
+    cold = Images(part.pixels, {"grey": sign * part.targets["grey"]}, part.names)
     known = np.flatnonzero(~np.isnan(part.targets["grey"][:, 0]))
-    source = tasks.Source("table.csv", (), {})
-    described = task_run.describe_data(source, {"train": cold}, (GREY, PLACE), (), 0, "", 0)
-    assert described["splits"]["train"]["per_label"] == {"grey": len(known)}
-    task_run._write_examples(tmp_path, {"train": cold, "validation": cold}, (GREY, PLACE))
+    assert GREY_TASK.label_counts(cold.targets["grey"]) == {"grey": len(known)}
+    write_samples(tmp_path, GREY_TASK, cold)
     with np.load(tmp_path / "samples.npz") as samples:
         np.testing.assert_array_equal(
             samples["images"], part.pixels[known[: len(samples["labels"])]]
