@@ -5,14 +5,15 @@ import dataclasses
 import errno
 import json
 import os
+from importlib import metadata
 
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from graft.recipes.feed import cache as cache_module
-from graft.recipes.feed.cache import CacheSettings, PrefixCache
+from graft.recipes.codecs.images import Images
+from graft.recipes.feed.cache import KEPT_FREE, CacheSettings, PrefixCache
 from graft.recipes.feed.pipeline import Order
 from graft.recipes.feed.store import Rows, Store
 from graft.recipes.train.fit import train
@@ -24,8 +25,18 @@ from graft.zoo.graph.blocks import find_blocks
 from graft.zoo.graph.cuts import narrowest_cut
 from graft.zoo.graph.stack import backbone_of, stack
 from graft.zoo.hashing import hash_of
-from graft.zoo.heads.heads import Tasks
-from tests.tiny import GREY, HEAD, PLACE, builder, normalization, pictures, squeeze_excite, tasked
+from graft.zoo.heads.heads import Heads
+from tests.tiny import (
+    GREY,
+    HEAD,
+    PLACE,
+    builder,
+    normalization,
+    pictures,
+    plan_of,
+    squeeze_excite,
+    tasked,
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +94,7 @@ def test_a_higher_cut_is_computed_from_a_lower_one(data, tmp_path, monkeypatch):
     model = builder(normalization)()
     head, _, low = cuts_of(model, (0, 1, 2))
     filled(model, data, Store(tmp_path), [low])
-    monkeypatch.setattr(
-        cache_module.pipeline, "gather_examples", None
-    )  # pixels cannot be read any more
+    monkeypatch.setattr(Images, "input_reader", None)  # pixels cannot be read any more
     cache = filled(model, data, Store(tmp_path), [head, low])
     features = cache.features(head, "train")
     expected = keras.Model(model.input, head[0])(np.float32(data["train"].pixels), training=False)
@@ -99,7 +108,7 @@ def test_a_changed_key_finds_nothing(data, tmp_path):
     def key(model=model, data=data, augment=(), view=0, **settings):
         (cut,) = cuts_of(model, (settings.pop("trained", 1),))
         cache = PrefixCache(store, model, data, augment, CacheSettings(**settings))
-        return cache._key(cut, "train", view)
+        return cache.key(cut, "train", view)
 
     first = key()
     assert key(build()) == first, "the same weights in a model of another name"
@@ -146,7 +155,7 @@ def test_views_are_augmented_and_repeat(data, tmp_path):
         .load()
     )
     for a, b in ((views[0], views[1]), (views[1], views[2]), (views[0], plain.reshape(40, -1))):
-        assert np.abs(a - b).max(-1).min() > 1e-3, "every picture differs from view to view"
+        assert np.abs(a - b).max(-1).min() > 1e-3, "every image differs from view to view"
 
 
 def test_a_truncated_file_is_noticed_and_made_anew(data, tmp_path, capsys):
@@ -212,9 +221,8 @@ def test_parameters_of_the_augmentation_and_versions_change_the_key(data, tmp_pa
     (cut,) = cuts_of(model, (1,))
 
     def key(name="train"):
-        return PrefixCache(store, model, data, ("crop", "randaugment"), CacheSettings())._key(
-            cut, name, 0
-        )
+        cache = PrefixCache(store, model, data, ("crop", "randaugment"), CacheSettings())
+        return cache.key(cut, name, 0)
 
     first, validation = key(), key("validation")
     assert key() == first, "layers that are built again have other names"
@@ -223,15 +231,16 @@ def test_parameters_of_the_augmentation_and_versions_change_the_key(data, tmp_pa
         patch.setattr(keras.layers, "RandomZoom", lambda *_, **kwargs: crop((-0.5, 0.0), **kwargs))
         assert key() != first
         assert key("validation") == validation
-    known = cache_module.metadata.version
+    known = metadata.version
     monkeypatch.setattr(
-        cache_module.metadata, "version", lambda name: "9" if name == "graft-zoo" else known(name)
+        "graft.recipes.feed.entries.metadata.version",
+        lambda name: "9" if name == "graft-zoo" else known(name),
     )
     assert key() != first
 
 
 def late(heads=(HEAD,), two=False):
-    """A function that builds a model whose upper blocks read the picture again; with `two` each
+    """A function that builds a model whose upper blocks read the image again; with `two` each
     needs the two below it.
     """
 
@@ -260,27 +269,27 @@ def late(heads=(HEAD,), two=False):
 
 
 @pytest.mark.parametrize("case", ["plain", "two tensors, on the disk", "tasks, memory-mapped"])
-def test_a_trained_part_that_reads_the_picture_again_learns_the_same_from_the_cache(
+def test_a_trained_part_that_reads_the_image_again_learns_the_same_from_the_cache(
     case, data, tmp_path
 ):
-    head, images = HEAD, data
+    heads, images = (HEAD,), data
     if "tasks" in case:
-        head = Tasks((PLACE, GREY), (1.0, 0.5))
+        heads = Heads((PLACE, GREY), (1.0, 0.5))
         images = {"train": tasked(40, gaps=0.3), "validation": tasked(12, 1)}
     if "memory-mapped" in case:
         mapped = np.memmap(tmp_path / "pixels", np.uint8, "w+", shape=images["train"].pixels.shape)
         mapped[:] = images["train"].pixels
         images["train"] = dataclasses.replace(images["train"], pixels=mapped)
-    build = late(head if "tasks" in case else (HEAD,), "two" in case)
+    build = late(heads, "two" in case)
     blocks = find_blocks(backbone_of(build()))
     assert len(blocks[-4].cut) == (2 if "two" in case else 1)
     phases = (Phase("upper", 3, 3, 0.01),)
 
     def run(mode):
         settings = FitSettings(batch_size=8, cache=mode, cache_dtype="float32")
-        return train(build, head, phases, images, [1], settings, store=Store(tmp_path / "store"))[
-            1
-        ][0]
+        plan = plan_of(build, heads, phases, [1], settings)
+        _, (result,) = train(plan, images, store=Store(tmp_path / "store"))
+        return result
 
     cached, plain = run("disk" if "disk" in case else "memory"), run("off")
     assert cached.phases[0]["cached"]
@@ -289,7 +298,7 @@ def test_a_trained_part_that_reads_the_picture_again_learns_the_same_from_the_ca
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-def test_the_picture_that_is_read_again_is_that_of_the_view(data, tmp_path):
+def test_the_image_that_is_read_again_is_that_of_the_view(data, tmp_path):
     model = late()()
     blocks = find_blocks(backbone_of(model))
     cuts = [blocks[0].cut, blocks[1].cut]
@@ -366,15 +375,19 @@ def test_what_is_there_needs_no_room_again(data, tmp_path, monkeypatch):
     """
     model = builder(normalization)()
     (cut,) = cuts_of(model, (2,))
-    cache = PrefixCache(Store(tmp_path), model, data, ("flip",), CacheSettings(views=4))
-    cache.plan([(9, cut)])
-    whole = cache._size_bytes(cut)
+    settings = CacheSettings(mode="disk", views=4)
+    cache = PrefixCache(Store(tmp_path), model, data, ("flip",), settings)
+    row = 2 * np.prod(cut[0].shape[1:])  # of float16
+    whole = row * (4 * len(data["train"]) + len(data["validation"]))
+    monkeypatch.setattr(Store, "free_bytes", lambda self: KEPT_FREE + whole / 3)
+    with pytest.raises(ConfigError, match="of disk can be had"):
+        cache.plan([(9, cut)])
     for view in range(3):
         cache.fill([cut], view)
-    assert cache._size_bytes(cut) < whole / 3
-    for view in range(4):
-        cache.fill([cut], view)
-    assert cache._size_bytes(cut) == 0
+    assert cache.plan([(9, cut)]) == [True]
+    cache.fill([cut], 3)
+    monkeypatch.setattr(Store, "free_bytes", lambda self: 0)
+    assert cache.plan([(9, cut)]) == [True]
 
 
 def test_what_does_not_fit_the_budget_stays_on_the_disk(data, tmp_path):
