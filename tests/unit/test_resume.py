@@ -20,7 +20,7 @@ from graft.recipes.train.settings import FitSettings
 from graft.zoo.errors import ArtifactError, ConfigError, DiskFull, TrainingError
 from graft.zoo.files.staging import staged_file
 from graft.zoo.graph.stack import backbone_of
-from tests.tiny import HEAD, builder, normalization, pictures
+from tests.tiny import HEAD, Killed, builder, killed_after, normalization, pictures, plan_of
 
 PHASES = (Phase("head", "head", 2, 0.01), Phase("all", "all", 2, 0.01, batch_norm="train"))
 SEEDS = [3, 4]
@@ -32,41 +32,18 @@ def data():
     return {"train": pictures(24), "validation": pictures(9, 1)}
 
 
-def run(data, folder, store=None, settings=PLAIN, seeds=SEEDS):
-    return train(
-        builder(normalization), HEAD, PHASES, data, seeds, settings, folder=folder, store=store
-    )
+def run(data, folder, settings=PLAIN, seeds=SEEDS, phases=PHASES):
+    plan = plan_of(builder(normalization), HEAD, phases, seeds, settings)
+    return train(plan, data, folder=folder)
 
 
-class Killed(BaseException):
-    """Nothing catches it."""
-
-
-def interrupted_after(monkeypatch, saves: int, data, folder, **options):
-    """Run until the checkpoint number `saves` has been written."""
-    write, count = Checkpoints._write, [0]
-
-    def counting(self, *args):
-        write(self, *args)
-        count[0] += 1
-        if count[0] == saves:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "_write", counting)
-        with pytest.raises(Killed):
-            run(data, folder, **options)
-
-
-def test_early_stopping_is_remembered(data, tmp_path, monkeypatch):
+def test_early_stopping_is_remembered(data, tmp_path):
     still = dataclasses.replace(PHASES[0], epochs=30, learning_rate=1e-12)
-    monkeypatch.setattr("tests.unit.test_resume.PHASES", (still,))
-    settings = FitSettings(batch_size=8, patience=3)
-    _, (expected,) = run(data, None, settings=settings, seeds=[0])
-    interrupted_after(
-        monkeypatch, expected.phases[0]["epochs_run"], data, tmp_path, settings=settings, seeds=[0]
-    )
-    _, (got,) = run(data, tmp_path, settings=settings, seeds=[0])
+    asked = {"settings": FitSettings(batch_size=8, patience=3), "seeds": [0], "phases": (still,)}
+    _, (expected,) = run(data, None, **asked)
+    with killed_after(expected.phases[0]["epochs_run"]):
+        run(data, tmp_path, **asked)
+    _, (got,) = run(data, tmp_path, **asked)
     assert got.phases[0]["epochs_run"] == expected.phases[0]["epochs_run"] < 30
     assert got.phases[0]["best_epoch"] == expected.phases[0]["best_epoch"]
 
@@ -102,7 +79,7 @@ def test_what_no_seed_changed_is_held_and_written_once(data, tmp_path):
     """Thirty candidates of one frozen encoder must not be thirty encoders."""
 
     def heads(folder):
-        return train(builder(normalization), HEAD, PHASES[:1], data, SEEDS, PLAIN, folder=folder)[1]
+        return run(data, folder, phases=PHASES[:1])[1]
 
     first, second = heads(tmp_path)
     shared = [a is b for a, b in zip(first.weights, second.weights, strict=True)]
@@ -128,18 +105,17 @@ def test_what_a_killed_process_was_writing_is_swept(tmp_path):
 
 
 def test_a_loss_that_is_not_a_number_stops(data, tmp_path):
-    settings = FitSettings(batch_size=8)
-
     def build():
         model = builder(normalization)()
         model.get_layer("probabilities_dense").kernel.assign(np.full((8, 3), np.nan, np.float32))
         return model
 
+    plan = plan_of(build, HEAD, PHASES, settings=FitSettings(batch_size=8))
     with pytest.raises(
         TrainingError,
         match=r"loss is nan in phase 'head', epoch 1, by step 3, with a peak learning rate of 1.0e-02",
     ):
-        train(build, HEAD, PHASES, data, [0], settings, folder=tmp_path)
+        train(plan, data, folder=tmp_path)
 
 
 SETTINGS = {"overwrite": False, "resume": False, "learning_rate": 0.1, "fit": {"views": 4}}
@@ -365,19 +341,19 @@ def other_backbone():
 
 def test_a_backbone_that_changed_meanwhile_is_refused(data, tmp_path, monkeypatch, capsys):
     frozen = PHASES[:1]
-    monkeypatch.setattr("tests.unit.test_resume.PHASES", frozen)
-    interrupted_after(monkeypatch, 1, data, tmp_path)
+    with killed_after(1):
+        run(data, tmp_path, phases=frozen)
     with pytest.raises(
         ConfigError, match="the weights of the backbone are not those that this training began with"
     ):
-        train(other_backbone, HEAD, frozen, data, SEEDS, PLAIN, folder=tmp_path)
+        train(plan_of(other_backbone, HEAD, frozen, SEEDS, PLAIN), data, folder=tmp_path)
     capsys.readouterr()
     known = metadata.version
     monkeypatch.setattr(
         "graft.recipes.train.checkpoint.metadata.version",
         lambda name: "0.1" if name == "graft-zoo" else known(name),
     )
-    run(data, tmp_path)
+    run(data, tmp_path, phases=frozen)
     told = " ".join(capsys.readouterr().err.split())
     assert (
         f"begun with other versions: graft-zoo ({known('graft-zoo')} then, 0.1 now): its result "
