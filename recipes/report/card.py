@@ -98,7 +98,7 @@ def _card(template: "Template", run: Path, facts: Mapping, exported: Mapping) ->
     measured = headline.measures(facts)
     return template.render(
         run=facts,
-        of_texts="tokenizer" in exported["preprocessing"],
+        of_texts="tokenizer" in exported.get("preprocessing", {}),
         meanings={
             name: find_task(facts["kind"]).meaning for name, facts in exported["tasks"].items()
         },

@@ -14,12 +14,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from graft.export.evidence import wilson
+from graft.export.intervals import wilson
 from graft.recipes.report import card, explain, figures, headline, report, report_training, wording
-from graft.recipes.runs import text_run
-from graft.recipes.tasks import evaluation
+from graft.recipes.runs.supervised import Supervised
+from graft.recipes.tasks import verdicts
 from graft.zoo.errors import ArtifactError, ConfigError
 
+ACCURACY, R2 = {"name": "accuracy", "key": "accuracy"}, {"name": "R²", "key": "r2"}
 LABELS = ["ant", "<script>alert(1)</script>", "a & \"b\" 'c'", "日本"]
 VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
 
@@ -78,12 +79,13 @@ def facts(labels=LABELS, matrix=None):
         for i, (label, row) in enumerate(zip(labels, matrix, strict=True))
     }
     accuracy = float(np.trace(matrix) / matrix.sum())
-    measured = {
+    figures = {
         "examples": int(matrix.sum()),
         "accuracy": accuracy,
         "loss": 0.3,
         "per_class": per_class,
     }
+    measured = {**figures, "tasks": {"probabilities": figures}}
     phase = {
         "blocks": 0,
         "trainable_parameters": 10,
@@ -101,8 +103,9 @@ def facts(labels=LABELS, matrix=None):
         for name, n in {"train": 20, "validation": 5, "test": 10}.items()
     }
     return {
-        "schema": 1,
+        "schema": 2,
         "recipe": "image-classification",
+        "modality": "image",
         "command": "graft train <x>",
         "config": {"epochs": 4, "compare_scratch": False},
         "seed": 7,
@@ -132,10 +135,29 @@ def facts(labels=LABELS, matrix=None):
             "name": "fine_tune",
             "phases": [{"name": n, "train": "head", **phase} for n in ("head", "top")],
         },
+        "tasks": {
+            "probabilities": {"kind": "single_label", "labels": labels, "figure": ACCURACY},
+        },
         "metrics": {"validation": measured, "test": measured},
         "confusion": {"split": "test", "matrix": matrix.tolist()},
         "seconds": {"train": 151.0},
         "verdict": None,
+    }
+
+
+def two_tasks(content, name, figures):
+    """The content of a run.json with a task of numbers, `name`, beside that of labels, "kind"."""
+    (kind,) = content["metrics"]["test"]["tasks"].values()
+    both = {"examples": kind["examples"], "tasks": {"kind": kind, name: figures}}
+    (labels,) = content["tasks"].values()
+    return content | {
+        "recipe": "multitask",
+        "tasks": {
+            "kind": labels,
+            name: {"kind": "regression", "labels": [name], "figure": R2},
+        },
+        "metrics": {"validation": both, "test": both},
+        "test_by_seed": [both],
     }
 
 
@@ -355,6 +377,29 @@ def contrast(one, other):
     return light / dark
 
 
+def of_schema_1(content):
+    """The same as an older Graft wrote it."""
+    new = ("tasks", "modality", "test_by_seed")
+    left = {name: part for name, part in content.items() if name not in new}
+    bare = {split: {**measured} for split, measured in content["metrics"].items()}
+    for measured in bare.values():
+        del measured["tasks"]
+    by_seed = [measured["accuracy"] for measured in content["test_by_seed"]]
+    return left | {"schema": 1, "metrics": bare, "test_accuracy_by_seed": by_seed}
+
+
+def test_a_run_of_an_older_graft_has_the_same_report(tmp_path):
+    by_seed = [
+        {"accuracy": value, "tasks": {"probabilities": {"accuracy": value}}} for value in (0.9, 0.8)
+    ]
+    content = facts() | {"test_by_seed": by_seed}
+    run = make_run(tmp_path / "run", content)
+    new = report.write(run).read_text()
+    assert "90.0" in new
+    (run / "run.json").write_text(json.dumps(of_schema_1(content)))
+    assert report.write(run).read_text() == new
+
+
 def test_a_run_with_nothing_optional_has_a_report(tmp_path):
     content = facts()
     del content["metrics"]["test"], content["data"]["splits"]["test"]
@@ -556,7 +601,8 @@ def adapted(accuracy, seeds=(0,)):
         "verdicts": {"cdan": said} if accuracy else {},
         "oracle": {"method": "cdan", "seed": 0, "accuracy": accuracy} if accuracy else None,
     }
-    return content | {"recipe": "domain-adaptation", "test_accuracy_by_seed": [0.95] * len(seeds)}
+    by_seed = [{"tasks": {"probabilities": {"accuracy": 0.95}}} for _ in seeds]
+    return content | {"recipe": "domain-adaptation", "test_by_seed": by_seed}
 
 
 def test_domain_adaptation_headlines_the_target(tmp_path):
@@ -773,16 +819,7 @@ def test_every_task_of_a_file_has_its_name_and_its_figure(tmp_path):
     """Not the agreement of the numbers with Keras, called accuracy, while the images' task stands
     at 56.7 %.
     """
-    content = facts()
-    kind, price = content["metrics"]["test"], {"examples": 39, "r2": 0.81, "per_class": {}}
-    both = {"examples": 39, "tasks": {"kind": kind, "price": price}}
-    heads = [{"name": "accuracy", "key": "accuracy"}, {"name": "R²", "key": "r2"}]
-    content |= {
-        "recipe": "multitask",
-        "metrics": {"test": both},
-        "measure": {**heads[0], "heads": heads},
-    }
-    content |= {"test_by_seed": [both], "test_accuracy_by_seed": [0.9]}
+    content = two_tasks(facts(), "price", {"examples": 39, "r2": 0.81, "per_class": {}})
     outputs = {
         "kind": measured("kind", "accuracy", "accuracy", 0.567, "undecided", interval=[0.5, 0.6]),
         "price": measured("price", "R²", "r2", 0.81, interval=[-0.22, 0.9]),
@@ -792,7 +829,6 @@ def test_every_task_of_a_file_has_its_name_and_its_figure(tmp_path):
         {"name": "kind", "kind": "single_label"},
         {"name": "price", "kind": "regression"},
     ]
-    files["preprocessing"] = {"outputs": {name: {"kind": "regression"} for name in outputs}}
     text = shown(tmp_path, content, files).text
     table = text[text.index("Exported files") :]
     for words in (
@@ -957,6 +993,7 @@ def test_long_labels_give_way_to_numbers(tmp_path):
     [
         ("run.json", b"{"),
         ("run.json", b'{"schema": 1}'),
+        ("run.json", b'{"schema": 2}'),
         ("export/manifest.json", b"{"),
         ("mistakes.npz", b"no archive"),
         ("samples.npz", b""),
@@ -981,23 +1018,15 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 def test_a_figure_that_is_not_known_breaks_nothing(tmp_path, capsys):
     """One test answer of a task of numbers has no R²."""
-    content = facts()
     age = {"examples": 1, "mean_absolute_error": 2.0, "r2": None, "per_class": {}}
-    both = {"examples": 40, "tasks": {"kind": content["metrics"]["test"], "age": age}}
-    heads = [{"name": "accuracy", "key": "accuracy"}, {"name": "R²", "key": "r2"}]
-    content |= {
-        "recipe": "multitask",
-        "metrics": {"validation": both, "test": both},
-        "measure": {**heads[0], "heads": heads},
-        "test_by_seed": [both, both],
-        "test_accuracy_by_seed": [0.9, 0.9],
-        "sharing": [evaluation.sharing("age", "r2", [None, None], [None, None])],
-    }
+    content = two_tasks(facts(), "age", age)
+    content["test_by_seed"] *= 2
+    content["sharing"] = [verdicts.sharing("age", "r2", [None, None], [None, None])]
     run = make_run(tmp_path / "run", content)
     page = Page(report.write(run).read_text())
     assert "On test images: kind accuracy 92.3 % (39 answers), age R² – (1 answer)." in page.text
     assert "age: too few test answers to say whether sharing helps." in page.text
-    text_run.summarize(run)
+    Supervised().tell(run)
     assert "test age R² not known\n" in capsys.readouterr().out
     assert [m.title for m in headline.measures(content)] == ["Test kind accuracy", "Test age R²"]
 
