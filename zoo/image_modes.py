@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graft.zoo.errors import DataError
+
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["to_rgb"]
+__all__ = ["as_pixels", "to_rgb"]
 
 STRIP_PIXELS = 2**22
 """Pixels of an image that are converted at a time."""
@@ -78,3 +80,36 @@ def _white_of(image: "Image.Image") -> float:
     usual = float(np.percentile(values, 100 * WHITE_QUANTILE, method="lower"))
     whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
     return next((white for white in whites if usual <= 2 * white), whites[-1])
+
+
+def as_pixels(values: np.ndarray, name: str) -> np.ndarray:
+    """An array of an image, as numpy programs have it, in uint8.
+
+    Args:
+        values: `(height, width)`, `(height, width, 1)`, `(height, width, 3)` or `(height, width, 4)` from
+            0 to 255, whole numbers or floats, which are rounded.
+        name: for the message, as "image 3".
+
+    Raises:
+        DataError: another shape, or values that are no pixels.
+    """
+    values = np.asarray(values)
+    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[-1] not in (1, 3, 4)):
+        raise DataError(
+            f"{name} has the shape {values.shape}: expected (height, width, 3), or (height, width) of "
+            "a grey one"
+        )
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype.kind not in "iuf" or not values.size:
+        raise DataError(f"{name} holds {values.dtype}: expected pixels from 0 to 255")
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 255):
+        raise DataError(
+            f"{name} has values from {low:.4g} to {high:.4g}: expected pixels from 0 to 255"
+        )
+    if values.dtype.kind == "f" and 0 < high <= 1:
+        raise DataError(
+            f"{name} has values from 0 to 1: expected pixels from 0 to 255; multiply them by 255"
+        )
+    return np.uint8(np.round(values))

@@ -25,6 +25,7 @@ from graft.recipes.data.membership import empty_traces, pixel_traces, trace
 from graft.recipes.data.records import Record
 from graft.zoo.errors import DataError
 from graft.zoo.hashing import hash_of
+from graft.zoo.image_modes import as_pixels
 from graft.zoo.terminal import progress, warn
 from graft.zoo.vision import DECODING, decode_image
 
@@ -264,6 +265,16 @@ class ImageCodec:
     def without_padding(self, values: np.ndarray, batch: np.ndarray) -> np.ndarray:
         """The rows of an output of a batch that count: all."""
         return values
+
+    def item(self, given: Any) -> np.ndarray:
+        """What `feed` takes of an image: a path, an array with pixels from 0 to 255, or an image of PIL.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        if hasattr(given, "__array__") and not hasattr(given, "convert"):
+            given = as_pixels(given, "the image")
+        return decode_image(given, self.image_size)
 
     def feed(self, items: Sequence[np.ndarray], length: int | None = None) -> Fed:
         """Decoded images of one size as a batch for a model."""

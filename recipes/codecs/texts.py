@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from graft.recipes.codecs.asked import Fed, Shown, Text
+from graft.recipes.codecs.asked import Fed, Shown, Text, check_text
 from graft.recipes.codecs.examples import Positions, Reader
 from graft.recipes.codecs.targets import (
     UNNAMED,
@@ -25,6 +25,7 @@ from graft.recipes.codecs.targets import (
 )
 from graft.recipes.data.membership import short_digest, words_digest
 from graft.recipes.data.records import Record
+from graft.zoo.errors import DataError
 from graft.zoo.hashing import hash_of
 from graft.zoo.text import Tokenizer
 from graft.zoo.words import WordRule, choose_word_rule, cut_words
@@ -324,6 +325,22 @@ class TextCodec:
     def without_padding(self, values: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """The rows of an output of a batch that count: of tokens those that are no padding."""
         return values[batch["padding_mask"] > 0] if values.ndim == 3 else values
+
+    def item(self, given: Any) -> Text:
+        """What `feed` takes of a text: a string, or a list of its words.
+
+        Raises:
+            DataError: it is none, is empty or cannot be encoded.
+        """
+        if isinstance(given, list | tuple) and all(isinstance(word, str) for word in given):
+            return Text.of_words(given)
+        if not isinstance(given, str):
+            raise DataError(f"a text is expected: got {type(given).__name__}")
+        try:
+            check_text(given)
+        except DataError as error:
+            raise DataError(f"the text {error}") from error
+        return Text(given)
 
     def feed(self, items: Sequence[Text], length: int | None = None) -> Fed:
         """Texts as a batch for a model, `length` tokens where that is fixed."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from graft.export.judge import Subject
 
-__all__ = ["Options", "command", "export"]
+__all__ = ["Options", "command", "export", "folder_of"]
 
 Format = Literal["savedmodel", "tflite", "onnx"]
 Precision = Literal["none", "float16", "dynamic", "int8", "int8-full"]
@@ -119,7 +119,7 @@ def export(options: Options) -> dict:
         )
     if of_a_run:
         subjects.check_run(options.run)
-    folder = options.out or (options.run if of_a_run else options.run.parent) / "export"
+    folder = folder_of(options)
     recover_replaced(options.run)
     if not options.run.exists():  # says so
         return _write(options, folder, of_a_run, stream)
@@ -133,6 +133,12 @@ def export(options: Options) -> dict:
             return _write(options, folder, of_a_run, stream)
     with leases.hold_lease(folder), unchanged_folder(options.run):
         return _write(options, folder, of_a_run, stream)
+
+
+def folder_of(options: Options) -> Path:
+    """Where the files go."""
+    of_a_run = options.run.suffix != ".keras"
+    return options.out or (options.run if of_a_run else options.run.parent) / "export"
 
 
 def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> dict:

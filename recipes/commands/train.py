@@ -1,11 +1,19 @@
-"""`graft train RECIPE ...`: the same as running the recipe's file."""
+"""`graft train RECIPE ...`: the same as running the recipe's file.
+
+Another package adds a recipe of its own as an entry point, a module with a `Config` and a `main`:
+
+    [options.entry_points]
+    graft.recipes =
+        ordinal-size = ordinal_package
+"""
 
 import importlib
 from collections.abc import Sequence
+from importlib import metadata
 
 from graft.zoo.errors import UnknownName
 
-__all__ = ["RECIPES", "command"]
+__all__ = ["GROUP", "RECIPES", "command", "find_recipe", "installed_recipes"]
 
 RECIPES = {
     "image-classification": "a folder of photos -> a classifier",
@@ -23,6 +31,28 @@ RECIPES = {
 }
 
 
+GROUP = "graft.recipes"
+
+
+def installed_recipes() -> dict[str, metadata.EntryPoint]:
+    """The recipes of other packages, by name."""
+    return {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
+
+
+def find_recipe(name: str) -> str:
+    """The module of a recipe, ours or of another package.
+
+    Raises:
+        UnknownName: there is none; names the nearest.
+    """
+    if name in RECIPES:
+        return f"graft.recipes.{name.replace('-', '_')}"
+    installed = installed_recipes()
+    if name not in installed:
+        raise UnknownName("recipe", name, (*RECIPES, *installed))
+    return installed[name].module
+
+
 def command(arguments: Sequence[str]) -> int:
     """Read the recipe's Config from `arguments` and run it; 1 if its training diverged."""
     import tyro
@@ -31,12 +61,12 @@ def command(arguments: Sequence[str]) -> int:
         print("usage: graft train RECIPE [OPTIONS]\n")
         for name, text in RECIPES.items():
             print(f"  {name:<22}  {text}")
+        for name, entry in installed_recipes().items():
+            print(f"  {name:<22}  of the package {entry.dist.name if entry.dist else entry.module}")
         print("\n`graft train RECIPE --help` explains the options of a recipe.")
         return 0
     name, *options = arguments
-    if name not in RECIPES:
-        raise UnknownName("recipe", name, RECIPES)
-    recipe = importlib.import_module(f"graft.recipes.{name.replace('-', '_')}")
+    recipe = importlib.import_module(find_recipe(name))
     folder = recipe.main(tyro.cli(recipe.Config, args=options, prog=f"graft train {name}"))
 
     from graft.recipes.runs.writing import exit_code

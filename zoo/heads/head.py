@@ -80,7 +80,8 @@ class Heads:
         """
         if isinstance(given, Heads):
             return given
-        heads = (given,) if isinstance(given, Head) else tuple(given)
+        several = isinstance(given, Sequence) and not isinstance(given, str)
+        heads = tuple(given) if several else (given,)
         stranger = next((head for head in heads if not isinstance(head, Head)), None)
         if stranger is not None:
             raise ConfigError(

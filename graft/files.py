@@ -1,0 +1,298 @@
+"""Runs and exported files from Python: open, predict, evaluate, export, measure."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graft.shown import Rows, html_table, text_table
+from graft.zoo.errors import ConfigError, DataError, UnknownName
+
+if TYPE_CHECKING:
+    from graft.recipes.runs.session import OpenedModel
+
+__all__ = ["Exported", "Model", "evaluate", "export", "load", "measure", "predict"]
+
+BATCH = 32
+
+
+class Model:
+    """An opened artifact that answers: a run, a .keras file, a SavedModel, a .tflite or a .onnx file.
+
+    Attributes:
+        path: what was opened.
+        format: "keras", "savedmodel", "tflite" or "onnx".
+        labels: the names of the output units, of several tasks those of the first.
+    """
+
+    def __init__(self, opened: "OpenedModel"):
+        self._opened = opened
+        self.path = opened.session.path
+        self.format = opened.session.format
+        self.labels = opened.session.labels
+
+    @property
+    def tasks(self) -> dict[str, dict]:
+        """What each output means: name -> `{"kind", "labels", ...}`."""
+        return {name: dict(facts) for name, facts in self._opened.session.tasks.items()}
+
+    def predict(self, inputs: Any) -> dict | list[dict]:
+        """What the model says.
+
+        Args:
+            inputs: an image (a path, an array `(height, width, 3)` with pixels from 0 to 255, an image
+                of PIL) or a text; or several of them in a list or an array `(n, height, width, 3)`.
+
+        Returns:
+            Of one input a dict, as `{"label", "probability", "scores"}` of one label; of several tasks
+            one by the name of each. Of several inputs a list of such dicts.
+
+        Raises:
+            DataError: an input that cannot be read.
+        """
+        one = _is_one(inputs, self._opened.codec.modality)
+        items = [self._opened.codec.item(given) for given in ([inputs] if one else inputs)]
+        if not items:
+            raise DataError("nothing to predict: the list of inputs is empty")
+        said: list[dict] = []
+        for start in range(0, len(items), BATCH):
+            said += self._opened.answer(items[start : start + BATCH])
+        return said[0] if one else said
+
+    def evaluate(self, data: Any, **options: Any) -> dict:
+        """As `graft.evaluate`."""
+        return evaluate(self.path, data, **options)
+
+    def _rows(self) -> list[dict]:
+        return [
+            {"output": name, "kind": facts["kind"], "labels": _few(facts.get("labels", ()))}
+            for name, facts in self.tasks.items()
+        ]
+
+    def __repr__(self) -> str:
+        takes = ", ".join(f"{n} {s}" for n, s in self._opened.session.inputs.items())
+        return f"Model '{self.path}' ({self.format}): {takes}\n{text_table(self._rows())}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>Model <code>{escape(str(self.path))}</code></p>{html_table(self._rows())}"
+
+
+def _few(labels: Sequence[str]) -> str:
+    return ", ".join([*labels[:8], *(["..."] if len(labels) > 8 else [])])
+
+
+def _is_one(inputs: Any, modality: str) -> bool:
+    """Whether this is one input, and no list of them."""
+    if isinstance(inputs, str | Path) or hasattr(inputs, "convert"):  # an image of PIL
+        return True
+    rank = len(getattr(inputs, "shape", ()))
+    return modality == "image" and rank in (2, 3)
+
+
+def load(path: Any, *, trust: bool = False) -> Model:
+    """Open a run or a file, of whatever format.
+
+    Args:
+        path: a run (or its folder), a .keras file, a SavedModel folder, a .tflite or a .onnx file.
+        trust: open also what is refused as long as nobody vouches for it.
+
+    Raises:
+        ArtifactError: missing, damaged, without labels, or refused.
+    """
+    from graft.export.sessions import open_artifact
+    from graft.recipes.runs.session import OpenedModel
+
+    return Model(OpenedModel.of(open_artifact(_place(path), trust=trust)))
+
+
+def _place(path: Any) -> Path:
+    try:
+        return Path(path)
+    except TypeError:
+        raise ConfigError(
+            "an artifact is named by its path: a run, a .keras file, a SavedModel folder, a .tflite or "
+            f"a .onnx file; got {type(path).__name__}"
+        ) from None
+
+
+def predict(artifact: Any, inputs: Any) -> dict | list[dict]:
+    """What an artifact says of inputs: `load(artifact).predict(inputs)`."""
+    return load(artifact).predict(inputs)
+
+
+def evaluate(artifact: Any, data: Any, *, split: str = "test", **options: Any) -> dict:
+    """All figures of an artifact on labelled data, as `graft evaluate` tells them.
+
+    Args:
+        artifact: a run, a .keras file, a SavedModel folder, a .tflite or a .onnx file.
+        data: as for `graft.train`.
+        split: "train", "validation" or "test".
+        **options: of the command, as `skip_bad=True` or `label_column="class"`.
+
+    Returns:
+        `{"split", "examples", figures..., "per_class", "tasks", "skipped"}`.
+
+    Raises:
+        GraftError: whatever the command would refuse, in the same words.
+    """
+    from graft.recipes.commands import evaluate as command
+
+    _check_options(command.Options, "evaluate", options)
+    with _readable(data, split) as name:
+        return command.evaluate(
+            command.Options(artifact=_place(artifact), data=name, split=split, **options)
+        )
+
+
+class Exported:
+    """A folder of exported files that were measured as files.
+
+    Attributes:
+        path: the folder.
+        manifest: manifest.json.
+    """
+
+    def __init__(self, path: Path, manifest: dict):
+        self.path, self.manifest = path, manifest
+
+    @property
+    def passed(self) -> bool:
+        """Whether no file failed its checks; one that is undecided has not passed."""
+        return {row["status"] for row in self.manifest["files"]} <= {"pass", "skipped"}
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def _rows(self) -> list[dict]:
+        return [
+            {
+                "file": row.get("path"),
+                "status": row["status"],
+                "MB": row["size_bytes"] / 1e6 if row.get("size_bytes") else None,
+                "ms, 1 thread": row.get("latency_ms", {}).get("one_thread", {}).get("median"),
+                "figure": (row.get("accuracy") or {}).get("figure"),
+                "value": (row.get("accuracy") or {}).get("value"),
+            }
+            for row in self.manifest["files"]
+        ]
+
+    def __repr__(self) -> str:
+        return f"Exported '{self.path}'\n{text_table(self._rows())}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>Exported <code>{escape(str(self.path))}</code></p>{html_table(self._rows())}"
+
+
+def export(
+    model: Any,
+    out: Path | str | None = None,
+    *,
+    data: Any = None,
+    labels: Sequence[str] | str | None = None,
+    **options: Any,
+) -> Exported:
+    """Write a run or a Keras model as files that other runtimes open, and measure each of them.
+
+    Args:
+        model: a run, a .keras file, or a Keras model that takes square images.
+        out: the folder to make. Default: RUN/export, or beside the .keras file.
+        data: what the files are checked with, as for `graft.train`. Default: where the run was trained
+            from; of a Keras model none.
+        labels: of a Keras model, one for each output unit in order, or a text file.
+        **options: of `graft export`, as `formats=["onnx"]`, `quantize=["int8"]`, `max_drop=0.5`.
+
+    Returns:
+        The folder with its manifest.
+
+    Raises:
+        GraftError: whatever the command would refuse, in the same words.
+    """
+    from graft.recipes.commands import export as command
+
+    _check_options(command.Options, "export", options)
+    for name in ("formats", "quantize"):
+        if name in options:
+            named = options[name]
+            options[name] = (named,) if isinstance(named, str) else tuple(named)
+    with contextlib.ExitStack() as stack:
+        path = model
+        if hasattr(model, "save") and hasattr(model, "layers"):
+            if out is None:
+                raise ConfigError('say where the files go: graft.export(model, "out", labels=...)')
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model.keras"
+            model.save(path)
+        name = None if data is None else stack.enter_context(_readable(data, "validation"))
+        asked = command.Options(
+            run=_place(path),
+            out=None if out is None else Path(out),
+            data=name,
+            labels=stack.enter_context(_labels_file(labels)),
+            **options,
+        )
+        manifest = command.export(asked)
+    return Exported(command.folder_of(asked), manifest)
+
+
+@contextlib.contextmanager
+def _labels_file(labels: Sequence[str] | str | None) -> Iterator[str | None]:
+    """Labels as the command takes them: a file, because a label may hold a comma."""
+    if labels is None or isinstance(labels, str | Path):
+        yield None if labels is None else str(labels)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "labels.txt"
+        file.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+        yield str(file)
+
+
+def measure(*artifacts: Any, data: Any = None, **options: Any) -> Rows:
+    """Size, latency, memory and, with `data`, the figure of files, each in a process of its own.
+
+    Args:
+        *artifacts: runs, files, or folders that `graft.export` made.
+        data: labelled data, as for `graft.train`.
+        **options: of `graft measure`, as `split="validation"` or `out="measured"`.
+
+    Returns:
+        A row for each file: see `graft.recipes.commands.measure.measure`.
+
+    Raises:
+        GraftError: whatever the command would refuse, in the same words.
+    """
+    from graft.recipes.commands import measure as command
+
+    _check_options(command.Options, "measure", options)
+    with _readable(data, options.get("split", "test")) as name:
+        places = tuple(map(_place, artifacts))
+        return Rows(command.measure(command.Options(artifacts=places, data=name, **options)))
+
+
+@contextlib.contextmanager
+def _readable(data: Any, split: str) -> Iterator[str | None]:
+    """Data as a command takes them; those in memory lie on the disk meanwhile."""
+    if data is None or isinstance(data, str | Path):
+        yield None if data is None else str(data)
+        return
+    from graft.recipes.data.given import write_given
+
+    with tempfile.TemporaryDirectory() as folder:
+        yield str(write_given(data, Path(folder) / "data", split=split))
+
+
+def _check_options(known: type, command: str, options: dict[str, Any]) -> None:
+    """Refuse options that a command does not have.
+
+    Raises:
+        UnknownName: names the nearest.
+    """
+    import dataclasses
+
+    names = {field.name for field in dataclasses.fields(known)} - {"json"}
+    for name in options:
+        if name not in names:
+            raise UnknownName("option", name, names, f"`graft {command} --help` explains them all.")

@@ -1,0 +1,187 @@
+"""Training from Python: the recipes, called as functions."""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graft.shown import html_table, text_table
+from graft.zoo.errors import ConfigError, UnknownName
+
+if TYPE_CHECKING:
+    from graft.files import Model
+
+__all__ = ["Run", "train"]
+
+
+class Run:
+    """A finished training: a folder with the model, run.json and a report.
+
+    Attributes:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.content  # noqa: B018 (refuses what is no run)
+
+    @cached_property
+    def content(self) -> dict:
+        """run.json: figures, settings, verdict, history."""
+        from graft.recipes.report.run_file import read_run
+
+        return dict(read_run(self.path))
+
+    @property
+    def figures(self) -> dict:
+        """Those of the test split, as `graft evaluate` tells them."""
+        return self.content["metrics"]["test"]
+
+    @property
+    def verdict(self) -> str | None:
+        """What transfer gained over training from scratch, in words; None: it was not compared."""
+        found = self.content.get("verdict")
+        return found and found["text"]
+
+    @property
+    def report(self) -> Path:
+        """The page that shows it."""
+        return self.path / "report.html"
+
+    def load(self) -> "Model":
+        """The trained model, to predict with."""
+        from graft.files import load
+
+        return load(self.path)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def _rows(self) -> list[dict]:
+        from graft.recipes.report.run_file import figures_by_task
+
+        rows = []
+        for name, figures in figures_by_task(self.figures["tasks"]).items():
+            facts = [*self.content["tasks"].values()][len(rows)]["figure"]
+            row = {"task": name or facts["name"], "figure": facts["name"]}
+            rows.append(row | {"test": figures[facts["key"]], "examples": figures["examples"]})
+        return rows
+
+    def __repr__(self) -> str:
+        lines = [f"Run '{self.path}'", text_table(self._rows()), self.verdict or ""]
+        return "\n".join(filter(None, [*lines, f"report: {self.report}"]))
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        verdict = f"<p>{escape(self.verdict)}</p>" if self.verdict else ""
+        return (
+            f"<p>Run <code>{escape(str(self.path))}</code></p>{html_table(self._rows())}{verdict}"
+            f'<p><a href="{escape(self.report.as_posix(), quote=True)}">report</a></p>'
+        )
+
+
+def train(
+    recipe: str = "image-classification",
+    *,
+    data: Any,
+    out: Path | str,
+    labels: Sequence[str] | None = None,
+    **options: Any,
+) -> Run:
+    """Train as `graft train RECIPE` does.
+
+    Args:
+        recipe: its name; `graft train --help` lists them.
+        data: as for the command (a folder, a table, `tfds:NAME`, a built-in name); or in memory
+            `(inputs, labels)`, a `tf.data.Dataset` of such pairs, or a dict of them by split, which are
+            written to the folder `OUT-data` first: see `graft.recipes.data.given.write_given`.
+        out: the run folder to make.
+        labels: of data in memory the names of labels that are numbers.
+        **options: the options of the recipe by their names, as `backbone="mobilenet_v3_small"`,
+            `epochs=10`, `batch_size=16`, `compare_scratch=True`. A Keras model as `backbone` is saved
+            first.
+
+    Returns:
+        The run. It is there already if an interrupted training was resumed after its end.
+
+    Raises:
+        GraftError: whatever the command would refuse, in the same words; nothing is half-written.
+    """
+    from graft.recipes.commands.train import find_recipe
+
+    if not isinstance(recipe, str):
+        raise ConfigError(
+            "graft.train takes the name of a recipe; a model of your own goes in as its backbone: "
+            f'graft.train("image-classification", backbone=model, ...): got {type(recipe).__name__}'
+        )
+    module = importlib.import_module(find_recipe(recipe))
+    place = Path(out)
+    given = _routed(module.Config, recipe, options)
+    if not isinstance(data, str | Path):
+        data = _on_disk(data, place, labels)
+    elif labels is not None:
+        raise ConfigError(
+            "labels= names the numbers of data in memory: a folder or a table has names"
+        )
+    if "backbone" in given:
+        given["backbone"] = _backbone_name(given["backbone"], place)
+    taken = {field.name for field in dataclasses.fields(module.Config)}
+    if "data" not in taken:
+        raise ConfigError(f"the recipe '{recipe}' takes no data=: run it as `graft train {recipe}`")
+    return Run(module.main(module.Config(data=str(data), out=place, **given)))
+
+
+def _routed(config: type, recipe: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by the names of the recipe's Config; those of its nested settings among them.
+
+    Raises:
+        UnknownName: there is no such option; names the nearest.
+    """
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    nested: dict[str, Any] = {}
+    for name, field in fields.items():
+        if field.default_factory is not dataclasses.MISSING:
+            made = field.default_factory()
+            if dataclasses.is_dataclass(made):
+                nested[name] = made
+    given: dict[str, Any] = {}
+    for name, value in options.items():
+        owner = next((own for own, made in nested.items() if hasattr(made, name)), None)
+        if name in fields:
+            given[name] = value
+        elif owner is not None:
+            if isinstance(value, list):
+                value = tuple(value)
+            given[owner] = dataclasses.replace(given.get(owner, nested[owner]), **{name: value})
+        else:
+            inner = (field.name for made in nested.values() for field in dataclasses.fields(made))
+            known = {*fields, *inner} - {*nested}
+            see = f"`graft train {recipe} --help` explains them all."
+            raise UnknownName("option", name, known, see=see)
+    return given
+
+
+def _on_disk(data: Any, out: Path, labels: Sequence[str] | None) -> Path:
+    """The table that data in memory are written to."""
+    from graft.recipes.data.given import write_given
+
+    return write_given(data, out.with_name(f"{out.name}-data"), labels)
+
+
+def _backbone_name(given: Any, out: Path) -> str:
+    """A name or a file; a Keras model is saved beside the run."""
+    if isinstance(given, str | Path):
+        return str(given)
+    from graft.zoo.files.staging import staged_file
+
+    if not hasattr(given, "save"):
+        raise ConfigError(
+            f"backbone= is a name of graft.zoo(), a .keras file or a Keras model: got {given!r}"
+        )
+    place = out.with_name(f"{out.name}-backbone.keras")
+    with staged_file(place) as file:
+        given.save(file)
+    return str(place)
