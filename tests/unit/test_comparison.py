@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.recipes.tasks import comparison, evaluation
+from graft.recipes.tasks import comparison, verdicts
 from graft.recipes.tasks.comparison import compare, sentence
 
 EXAMPLES = 372
@@ -24,7 +24,7 @@ def trained(rng, level, seeds, deviation=0.02, difficulty=None):
     return (levels[:, None] + latent > 0).astype(float)
 
 
-def verdicts(seeds, difference, count, seed=0):
+def decisions(seeds, difference, count, seed=0):
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(count):
@@ -38,13 +38,13 @@ def verdicts(seeds, difference, count, seed=0):
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])
 def test_equal_arms_are_rarely_called_different(seeds):
     """Before, 100, 51, 23 and 6 % were."""
-    found = verdicts(seeds, 0.0, 600)
+    found = decisions(seeds, 0.0, 600)
     wrong = sum(decision in ("gained", "lost") for decision in found)
     assert wrong <= 0.06 * 600
 
 
 def test_twenty_points_with_three_seeds_are_always_found():
-    assert verdicts(3, 0.2, 300) == ["gained"] * 300
+    assert decisions(3, 0.2, 300) == ["gained"] * 300
 
 
 def test_one_seed_never_decides():
@@ -97,13 +97,13 @@ def test_arms_of_different_seeds_are_refused():
 
 
 def test_what_verdicts_say():
-    text = evaluation.verdict([0.9, 0.91, 0.92], [0.7, 0.71, 0.74], ([10, 10, 10], [17, 17, 17]))[
+    text = verdicts.verdict([0.9, 0.91, 0.92], [0.7, 0.71, 0.74], ([10, 10, 10], [17, 17, 17]))[
         "text"
     ]
     assert text.startswith("transfer gained +19.3 points (95 % interval")
     assert text.endswith("; it saved 7 s a run"), "before: 0.1 minutes"
-    assert evaluation.duration(600) == "10.0 minutes"
-    lost = evaluation.verdict([0.7, 0.71, 0.74], [0.9, 0.91, 0.92], ([99], [1]))
+    assert verdicts.duration(600) == "10.0 minutes"
+    lost = verdicts.verdict([0.7, 0.71, 0.74], [0.9, 0.91, 0.92], ([99], [1]))
     assert (lost["decision"], lost["seeds"]) == ("lost", 3)
     assert (
         "train from scratch, or try another backbone; it cost 98 s a run".replace(
@@ -113,10 +113,10 @@ def test_what_verdicts_say():
     )
     assert (
         "give it a model of its own"
-        in evaluation.sharing("a", "accuracy", [0.5, 0.51], [0.9, 0.91])["text"]
+        in verdicts.sharing("a", "accuracy", [0.5, 0.51], [0.9, 0.91])["text"]
     )
-    assert evaluation.sharing("a", "r2", [None], [0.5])["decision"] == "undecided"
-    assert "gained" not in evaluation.adapting("cdan", "source_only", [0.9], [0.5])["text"]
+    assert verdicts.sharing("a", "r2", [None], [0.5])["decision"] == "undecided"
+    assert "gained" not in verdicts.adapting("cdan", "source_only", [0.9], [0.5])["text"]
 
 
 def test_the_methods_of_an_interval_are_named():

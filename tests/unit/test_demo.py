@@ -3,19 +3,19 @@
 import pytest
 
 from graft.recipes.commands import demo, export
-from graft.recipes.runs import run
-from graft.recipes.tasks import evaluation
+from graft.recipes.report import run_file
+from graft.recipes.tasks import verdicts
 
 SECONDS = ([1.0, 1.0, 1.0], [2.0, 2.0, 2.0])
 
 
 def verdict(transfer, scratch):
-    return {"verdict": evaluation.verdict(transfer, scratch, SECONDS), "adaptation": None}
+    return {"verdict": verdicts.verdict(transfer, scratch, SECONDS), "adaptation": None}
 
 
 def adaptation(adapted, plain, kept="cdan"):
-    verdicts = {"cdan": evaluation.adapting("cdan", "source_only", adapted, plain)}
-    return {"verdict": None, "adaptation": {"verdicts": verdicts, "chosen": {"method": kept}}}
+    found = {"cdan": verdicts.adapting("cdan", "source_only", adapted, plain)}
+    return {"verdict": None, "adaptation": {"verdicts": found, "chosen": {"method": kept}}}
 
 
 @pytest.mark.parametrize(
@@ -45,5 +45,5 @@ def test_a_demonstration_is_judged_by_its_own_verdict(
     for shown in ("_digits", "_glyphs"):
         monkeypatch.setattr(demo, shown, lambda *_: None)
     monkeypatch.setattr(export, "export", lambda _: {"files": [{"passed": passed}]})
-    monkeypatch.setattr(run, "read", lambda _: facts)
+    monkeypatch.setattr(run_file, "read_run", lambda _: facts)
     assert demo.command([*options, "--out", str(tmp_path / "run")]) == code

@@ -11,10 +11,12 @@ import pytest
 from graft.recipes.grid.ledger import read_rows
 from graft.recipes.report.report_training import read_history
 from graft.recipes.runs.predict_outputs import cells_of, table
+from graft.recipes.tasks.table import tasks_for
 from graft.recipes.train.schedule import table as schedule_table
 from graft.zoo import terminal as progress
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files.writing import write_csv
+from graft.zoo.heads import heads
 from graft.zoo.shown import csv_cell, csv_text, markdown, markdown_code, one_line, shown
 
 NASTY = "[red]\x1b[2J\x9bm\tx\ny\u202e\u2028\udcff"
@@ -85,7 +87,8 @@ def test_tables_that_are_read_again_say_the_same(tmp_path):
 
 def test_predictions_in_a_table_are_no_formulas(tmp_path):
     answer = {"input": "=1.png", "label": "@evil", "probability": 1.0, "scores": {"@evil": 1.0}}
-    with table(tmp_path / "a.csv", (), False) as write:
+    tasks = tasks_for(heads.single_label(["@evil", "good"]))
+    with table(tmp_path / "a.csv", tasks, False) as write:
         write(answer)
     with (tmp_path / "a.csv").open(newline="") as file:
         assert next(iter(csv.DictReader(file))) == {
@@ -140,7 +143,7 @@ def test_tables_are_neither_markup_nor_commands(capsys):
 
 def test_a_line_of_results_has_the_cells_that_it_says(capsys):
     answer = {"input": "a\tb\n.png", "labels": ["x\ty"], "scores": {"x\ty": 0.5}}
-    progress.tell_row(*cells_of(answer, (), 3))
+    progress.tell_row(*cells_of(answer, tasks_for(heads.multi_label(["x\ty"])), 3))
     assert capsys.readouterr().out == "a\\tb\\n.png\tx\\ty\tx\\ty 0.500\n"
 
 

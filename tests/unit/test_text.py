@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.recipes.runs import text_session
+from graft.recipes.codecs.asked import Shown
+from graft.recipes.tasks.table import tasks_for
 from graft.zoo import text, vocabularies
 from graft.zoo.errors import WeightsError
+from graft.zoo.heads import heads
 from graft.zoo.words import given_words
 from tests.conftest import WORDS
 
@@ -77,9 +79,8 @@ def test_a_word_without_a_piece_has_no_tag(bert):
     tags[:, 0] = 0.9
     tags[np.flatnonzero(firsts == 2)] = [0.1, 0.9]
     sentence, places = given_words(words)
-    found = text_session.said(
-        {"kind": "tags", "labels": ["O", "B-fruit"]}, tags, places, firsts, sentence
-    )
+    task = tasks_for(heads.tags(["O", "B-fruit"])).first
+    found = task.said(tags, Shown(sentence, places, firsts))
     assert found["words"] == ["red", "apple"]
     assert [(entity["type"], entity["text"]) for entity in found["entities"]] == [
         ("fruit", "apple")

@@ -5,10 +5,19 @@ is said plainly.
 import numpy as np
 import pytest
 
-from graft.recipes.codecs.texts import token_texts
+from graft.recipes.codecs.targets import Ragged
+from graft.recipes.codecs.texts import Texts
 from graft.recipes.tasks import tfidf
+from graft.recipes.tasks.counted_words import (
+    Floor,
+    compare_with_counted_words,
+    measure_counted_words,
+)
+from graft.recipes.tasks.table import tasks_for
+from graft.recipes.tasks.tfidf import count_words, figure_of
 from graft.zoo.heads import heads
-from graft.zoo.heads.scores import score
+from graft.zoo.heads.multi_label import MULTI_LABEL
+from graft.zoo.heads.single_label import SINGLE_LABEL
 
 HEAD = heads.single_label(["bad", "good"])
 ENGLISH = {
@@ -29,11 +38,22 @@ def table(said, repeats=4):
     return texts, np.eye(len(labels), dtype=np.float32)[numbers]
 
 
-def encoded(texts, targets):
+def encoded(texts, targets, head=HEAD):
     """The same as a split of a run; the ids are of no matter here."""
-    rows = [np.arange(2 + len(text.split()), dtype=np.int32) for text in texts]
-    settings = {"inputs": ("token_ids",), "pad_id": 0, "max_length": 32}
-    return token_texts(rows, targets, texts, texts, **settings)
+    ids = Ragged.of([np.arange(2 + len(text.split()), dtype=np.int32) for text in texts])
+    names = tuple(texts)
+    return Texts(ids, {head.name: targets}, names, names, ("token_ids",), pad_id=0, max_length=32)
+
+
+def measured(train, test=None, target=None, head=HEAD):
+    """Counted words on splits, of which the training texts are the validation texts too."""
+    parts = {"train": train, "validation": train, "test": test or train}
+    return measure_counted_words(tasks_for(head), parts, target)
+
+
+def right(floor: Floor):
+    """Answers that are what is right."""
+    return compare_with_counted_words(floor, floor.targets)
 
 
 @pytest.mark.parametrize(
@@ -54,12 +74,12 @@ def encoded(texts, targets):
 )
 def test_the_training_texts_say_what_is_counted(texts, counted):
     targets = np.eye(2)[np.arange(len(texts)) % 2]
-    assert tfidf.fit((texts, targets), (texts, targets), "single_label").counted == counted
+    assert count_words((texts, targets), (texts, targets), SINGLE_LABEL).counted == counted
 
 
 def test_vowel_signs_stay_inside_their_words():
-    model = tfidf.fit(
-        (["हिन्दी में", "नमस्ते"], np.eye(2)), (["हिन्दी", "नमस्ते"], np.eye(2)), "single_label"
+    model = count_words(
+        (["हिन्दी में", "नमस्ते"], np.eye(2)), (["हिन्दी", "नमस्ते"], np.eye(2)), SINGLE_LABEL
     )
     assert {"हिन्दी", "में", "नमस्ते"} <= set(model.vectorizer.vocabulary_)
 
@@ -67,41 +87,36 @@ def test_vowel_signs_stay_inside_their_words():
 @pytest.mark.parametrize("said", [ENGLISH, CHINESE], ids=["words", "characters"])
 def test_it_learns_and_says_the_same_each_time(said):
     train = table(said)
-    first, second = (tfidf.fit(train, train, "single_label") for _ in range(2))
+    first, second = (count_words(train, train, SINGLE_LABEL) for _ in range(2))
     outputs = first.predict(train[0])
     np.testing.assert_array_equal(outputs, second.predict(train[0]))
     np.testing.assert_allclose(outputs.sum(-1), 1)
-    assert score("single_label", outputs, train[1]).value == 1.0
+    assert figure_of(first, train) == 1.0
 
 
-def test_c_is_chosen_on_the_validation_split():
+def test_c_is_chosen_on_the_validation_split(monkeypatch):
     rng = np.random.default_rng(0)
     words = [f"word{i}" for i in range(40)]
     texts = [" ".join(rng.choice(words, 6)) for _ in range(300)]
     truth = np.array([text.count("word1") + 0.7 * rng.normal() > 1.2 for text in texts]).astype(int)
     train, validation = (texts[:150], np.eye(2)[truth[:150]]), (texts[150:], np.eye(2)[truth[150:]])
-    model = tfidf.fit(train, validation, "single_label")
-    reached = score("single_label", model.predict(validation[0]), validation[1]).value
+    chosen = count_words(train, validation, SINGLE_LABEL)
+    reached = {}
     for c in tfidf.GRID:
-        features = model.vectorizer.transform(train[0])
-        one = tfidf.CountedWords(
-            model.vectorizer,
-            (tfidf._learn(features, train[1][:, 1] > 0, c),),
-            "single_label",
-            c,
-            "",
-        )
-        assert score("single_label", one.predict(validation[0]), validation[1]).value <= reached
+        monkeypatch.setattr(tfidf, "GRID", (c,))
+        reached[c] = figure_of(count_words(train, validation, SINGLE_LABEL), validation)
+    assert figure_of(chosen, validation) == max(reached.values()) == reached[chosen.C]
+    assert len(set(reached.values())) > 1, "nothing would be chosen"
 
 
 def test_several_labels_and_labels_that_always_or_never_hold():
     texts = ["red round", "red square", "green round", "green square"] * 5
     targets = np.float32([["red" in t, "round" in t, True, False] for t in texts])
-    outputs = tfidf.fit((texts, targets), (texts, targets), "multi_label").predict(texts)
+    outputs = count_words((texts, targets), (texts, targets), MULTI_LABEL).predict(texts)
     assert outputs.shape == (20, 4)
     np.testing.assert_array_equal(outputs >= 0.5, targets >= 0.5)
     np.testing.assert_array_equal(outputs[:, 2:], targets[:, 2:])
-    alone = tfidf.fit((texts, targets[:, :1]), (texts, targets[:, :1]), "multi_label").predict(
+    alone = count_words((texts, targets[:, :1]), (texts, targets[:, :1]), MULTI_LABEL).predict(
         texts
     )
     np.testing.assert_array_equal(alone >= 0.5, targets[:, :1] >= 0.5)
@@ -110,22 +125,19 @@ def test_several_labels_and_labels_that_always_or_never_hold():
 def test_many_labels_have_fewer_terms_and_too_many_are_left(monkeypatch):
     train = table(ENGLISH)
     monkeypatch.setattr(tfidf, "GRID_UP_TO", 1)
-    assert tfidf.fit(train, train, "single_label").C == tfidf.ONE_C
+    assert count_words(train, train, SINGLE_LABEL).C == tfidf.ONE_C
     monkeypatch.setattr(tfidf, "WORK_UP_TO", 1)
-    part = encoded(*train)
-    floor = tfidf.measure([HEAD], {"train": part, "validation": part, "test": part})
-    made = tfidf.compare(floor, part.targets)
+    made = right(measured(encoded(*train)))
     assert made["decision"] is None
     assert "were not measured" in made["text"]
 
 
 def compared(outputs, count=60):
-    """`compare` on texts of which counted words get all right; `outputs` make answers of the
+    """The comparison on texts of which counted words get all right; `outputs` make answers of the
     targets.
     """
-    part = encoded(*table(ENGLISH, count // 6))
-    floor = tfidf.measure([HEAD], {"train": part, "validation": part, "test": part})
-    return tfidf.compare(floor, outputs(part.targets))
+    floor = measured(encoded(*table(ENGLISH, count // 6)))
+    return compare_with_counted_words(floor, outputs(floor.targets))
 
 
 def test_counted_words_that_are_better_are_said_to_be_better():
@@ -153,37 +165,30 @@ def test_what_cannot_be_told_apart_is_said_so():
 
 def test_a_model_that_is_better_is_said_to_be_better():
     train, test = table(ENGLISH), table({"good": ["excellent"], "bad": ["excellent"]}, 30)
-    parts = {"train": encoded(*train), "validation": encoded(*train), "test": encoded(*test)}
-    floor = tfidf.measure([HEAD], parts)
-    made = tfidf.compare(floor, parts["test"].targets)
+    made = right(measured(encoded(*train), encoded(*test)))
     assert made["decision"] == "gained"
     assert made["text"].startswith(
         "the model is better than counted words (TF-IDF + logistic regression): test accuracy 1.000"
     )
 
 
-def test_heads_that_choose_no_label_of_a_text_have_no_floor():
-    part = encoded(*table(ENGLISH))
-    assert (
-        tfidf.measure([heads.embedding(4)], {"train": part, "validation": part, "test": part})
-        is None
-    )
+def test_tasks_that_choose_no_label_of_a_text_have_no_floor():
+    head = heads.embedding(4)
+    assert measured(encoded(*table(ENGLISH), head), head=head) is None
 
 
 def test_the_target_of_an_adaptation_is_what_counts():
     train, target = table(ENGLISH), table({"good": ["fine"], "bad": ["dull"]})
-    part, other = encoded(*train), encoded(*target)
-    floor = tfidf.measure([HEAD], {"train": part, "validation": part, "test": part}, other)
-    assert "target accuracy" in tfidf.compare(floor, other.targets)["text"]
+    floor = measured(encoded(*train), target=encoded(*target))
+    assert "target accuracy" in right(floor)["text"]
 
 
 def test_the_difference_is_that_of_the_two_figures_also_where_they_are_no_means():
     """Before, the mean of pseudo-values: "1.000 against 0.524, +61.3 points (+18.4 to +104.2)"."""
     head = heads.multi_label(["bad", "good"])
-    part = encoded(*table(ENGLISH, repeats=1))
-    floor = tfidf.measure([head], {"train": part, "validation": part, "test": part})
-    outputs = np.random.default_rng(1).random(part.targets.shape)
-    made = tfidf.compare(floor, outputs)
+    floor = measured(encoded(*table(ENGLISH, repeats=1), head), head=head)
+    outputs = np.random.default_rng(1).random(floor.targets.shape)
+    made = compare_with_counted_words(floor, outputs)
     assert made["value"] > made["trained"]
     assert made["mean_points"] == pytest.approx(100 * (made["trained"] - made["value"]))
     assert -100 <= made["interval"][0] < made["interval"][1] <= 100
