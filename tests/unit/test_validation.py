@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from graft.recipes.adapt import catalogue, selection
-from graft.recipes.codecs.images import Images
-from graft.recipes.codecs.texts import Ragged, Tagged, token_texts
+from graft.recipes.codecs.targets import Ragged, Tagged
+from graft.recipes.tasks.table import tasks_for
 from graft.recipes.train import fit
 from graft.recipes.train.optimizer import group_size
 from graft.recipes.train.schedule import Phase
@@ -18,76 +18,91 @@ from graft.recipes.train.validation import Validation, Watched
 from graft.zoo.errors import TrainingError
 from graft.zoo.graph.stack import backbone_of, stack
 from graft.zoo.heads import heads
-from graft.zoo.heads.heads import Tasks
-from tests.tiny import GREY, HEAD, PLACE, builder, normalization, pictures, tasked, two_domains
+from graft.zoo.heads.heads import Heads
+from tests.tiny import (
+    GREY,
+    HEAD,
+    PLACE,
+    builder,
+    normalization,
+    pictures,
+    plan_of,
+    tasked,
+    two_domains,
+)
 
 QUIET = FitSettings(batch_size=8, cache="off")
 
 
+def validation_of(heads, targets, class_weights=None):
+    """The figures of heads against `targets`, of one head bare."""
+    tasks = tasks_for(heads)
+    targets = targets if isinstance(targets, dict) else {tasks.first.name: targets}
+    return Validation(tasks, targets, class_weights)
+
+
 def tagged(tags, labels=("O", "B-x")):
-    """Sentences of one piece a word with these tags."""
+    """The targets of sentences of one piece a word with these tags."""
     rows = [np.array([labels.index(tag) for tag in sentence], np.int32) for sentence in tags]
     pieces = Ragged.of(rows)
     begun = Ragged.of([np.arange(len(row), dtype=np.int32) for row in rows])
     words = tuple(tuple("w" for _ in row) for row in rows)
-    targets = Tagged(pieces.values, pieces.starts, begun, Ragged.of(rows), words)
-    names = tuple(map(str, range(len(rows))))
-    settings = {"inputs": ("token_ids", "padding_mask"), "pad_id": 0, "max_length": 16}
-    return token_texts([row + 5 for row in rows], targets, names, names, **settings)
+    return Tagged(pieces.values, pieces.starts, begun, Ragged.of(rows), words)
 
 
 def test_each_head_names_what_it_is_watched_by():
-    data = pictures(12)
+    places = pictures(12).targets[HEAD.name]
     slots, vectors = heads.tags(["O", "B-x"], name="slots"), heads.embedding(4)
-    assert Validation(HEAD, data).watched == Watched("validation loss", "min")
-    assert Validation(HEAD, data, np.ones(3, np.float32)).watched.name == "validation weighted loss"
-    assert Validation(vectors, data).watched == Watched("validation recall at 1", "max")
-    assert Validation(slots, tagged([["O", "B-x"]])).watched == Watched(
+    assert validation_of(HEAD, places).watched == Watched("validation loss", "min")
+    weighted = validation_of(HEAD, places, np.ones(3, np.float32))
+    assert weighted.watched.name == "validation weighted loss"
+    assert validation_of(vectors, places).watched == Watched("validation recall at 1", "max")
+    assert validation_of(slots, tagged([["O", "B-x"]])).watched == Watched(
         "validation entity F1", "max"
     )
-    assert Validation(slots, tagged([["O", "O"]])).watched == Watched(
+    assert validation_of(slots, tagged([["O", "O"]])).watched == Watched(
         "validation accuracy", "max"
     ), "no entity"
-    alone = Images(data.pixels[:3], data.targets[:3], data.names[:3], ())
-    assert Validation(vectors, alone).watched == Watched("validation loss", "min"), (
+    assert validation_of(vectors, places[:3]).watched == Watched("validation loss", "min"), (
         "no two of a class"
     )
-    assert Validation(Tasks((PLACE, GREY)), tasked(12)).watched.mode == "min"
+    assert validation_of(Heads((PLACE, GREY)), tasked(12).targets).watched.mode == "min"
 
 
 def test_an_embedding_is_measured_over_the_whole_set():
     """Before, a loss over batches in order of length chose the epoch: here no batch of 2 holds a
     pair.
     """
-    data = pictures(12)
-    outputs = np.eye(3, 4, dtype=np.float32)[data.classes]
-    found = Validation(heads.embedding(4), data).figures(outputs)
+    places = pictures(12).targets[HEAD.name]
+    outputs = np.eye(3, 4, dtype=np.float32)[places.argmax(-1)]
+    found = validation_of(heads.embedding(4), places).figures(outputs)
     assert found["val_watched"] == found["val_recall_at_1"] == 1.0
 
 
 def test_learned_weights_have_no_say_and_those_of_the_user_have():
-    data = tasked(30, 1, gaps=0.2)
+    targets = tasked(30, 1, gaps=0.2).targets
     outputs = {
         "place": np.full((30, 3), 1 / 3, np.float32),
         "grey": np.full((30, 1), 120, np.float32),
     }
-    found = Validation(Tasks((PLACE, GREY), None), data).figures(outputs)
+    found = validation_of(Heads((PLACE, GREY), None), targets).figures(outputs)
     assert found["val_loss"] == pytest.approx(found["val_place_loss"] + found["val_grey_loss"])
     assert found["val_place_loss"] == pytest.approx(np.log(3), abs=1e-5), (
         "of the known answers alone"
     )
-    weighted = Validation(Tasks((PLACE, GREY), (2.0, 0.5)), data).figures(outputs)
+    weighted = validation_of(Heads((PLACE, GREY), (2.0, 0.5)), targets).figures(outputs)
     assert weighted["val_watched"] == pytest.approx(
         2 * found["val_place_loss"] + 0.5 * found["val_grey_loss"]
     )
 
 
 def test_class_weights_weigh_what_is_watched():
-    data = pictures(12)
+    places = pictures(12).targets[HEAD.name]
     outputs = np.full((12, 3), 0.1, np.float32)
     outputs[:, 0] = 0.8
-    plain = Validation(HEAD, data).figures(outputs)["val_loss"]
-    first = Validation(HEAD, data, np.array([3, 0, 0], np.float32)).figures(outputs)["val_loss"]
+    plain = validation_of(HEAD, places).figures(outputs)["val_loss"]
+    weights = np.array([3, 0, 0], np.float32)
+    first = validation_of(HEAD, places, weights).figures(outputs)["val_loss"]
     assert first == pytest.approx(-np.log(0.8), abs=1e-5)
     assert plain > first
 
@@ -95,19 +110,20 @@ def test_class_weights_weigh_what_is_watched():
 def test_the_best_epoch_of_all_phases_is_kept():
     """Before, it was the best one of the last phase, however bad that was."""
     noisy = pictures(24, 1)
-    noisy.targets[:6] = noisy.targets[1:7]  # wrong labels: who is too sure pays for it
+    wrong = noisy.targets[HEAD.name]
+    wrong[:6] = wrong[1:7]  # wrong labels: who is too sure pays for it
     data = {"train": pictures(48), "validation": noisy}
     phases = (Phase("all", "all", 4, 0.03, batch_norm="train"), Phase("head", "head", 2, 100.0))
-    model, (result,) = fit.train(builder(normalization), HEAD, phases, data, [0], QUIET)
+    plan = plan_of(builder(normalization), HEAD, phases, settings=QUIET)
+    model, (result,) = fit.train(plan, data)
     losses = [row["val_loss"] for row in result.history]
     assert min(losses[:4]) < min(losses[4:]), "the second phase only does harm"
     assert result.kept["phase"] == 0
     assert result.kept["row"] == int(np.argmin(losses))
     assert result.validation_loss == min(losses)
     outputs = fit.predict(model, data["validation"], [result.weights])[0]
-    assert Validation(HEAD, data["validation"]).figures(outputs)["val_loss"] == pytest.approx(
-        min(losses), abs=1e-4
-    )
+    found = validation_of(HEAD, noisy.targets).figures(outputs)
+    assert found["val_loss"] == pytest.approx(min(losses), abs=1e-4)
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
@@ -116,9 +132,8 @@ def test_methods_and_baseline_keep_the_same_epoch(keep):
     data = two_domains()
     phases = (Phase("all", "all", 6, 0.05, batch_norm="train"),)
     for method in (None, catalogue.maker("pseudo_label", 1.0, None)):
-        _, (result,) = fit.train(
-            builder(normalization), HEAD, phases, data, [0], QUIET, method=method, keep=keep
-        )
+        build, more = builder(normalization), {"method": method, "keep": keep}
+        _, (result,) = fit.train(plan_of(build, HEAD, phases, settings=QUIET, **more), data)
         losses = [row["val_loss"] for row in result.history]
         wanted = int(np.argmin(losses)) if keep == "best" else 5
         assert result.kept["row"] == wanted
@@ -127,17 +142,18 @@ def test_methods_and_baseline_keep_the_same_epoch(keep):
 
 def test_the_seed_that_ships_is_the_one_whose_own_losses_are_lowest():
     data = {"train": tasked(60), "validation": tasked(30, 1)}
-    both = Tasks((PLACE, GREY), None)
+    both = Heads((PLACE, GREY), None)
 
     def build():
         return stack(backbone_of(builder(normalization)()), both)
 
     phases = (Phase("all", "all", 8, 0.01, batch_norm="train"),)
-    model, trained = fit.train(build, both, phases, data, [0, 1], replace(QUIET, batch_size=10))
-    found = []
+    plan = plan_of(build, both, phases, [0, 1], replace(QUIET, batch_size=10))
+    model, trained = fit.train(plan, data)
+    measured, found = validation_of(both, data["validation"].targets), []
     for result in trained:
         outputs = fit.predict(model, data["validation"], [result.weights])[0]
-        found.append(Validation(both, data["validation"]).figures(outputs)["val_loss"])
+        found.append(measured.figures(outputs)["val_loss"])
         assert found[-1] == pytest.approx(result.validation_loss, abs=1e-3)
     assert fit.best_of(trained) is trained[int(np.argmin(found))]
 
@@ -173,16 +189,17 @@ def test_what_is_no_number_is_nothing(mode, nothing):
 def test_answers_that_are_no_numbers_are_not_judged():
     """Before, their largest one was the first label, and a share of right answers came out."""
     outputs = np.full((1, 3), 1 / 3, np.float32)
-    two = Tasks((PLACE, replace(HEAD, name="other")))
-    data = pictures(12)
+    two = Heads((PLACE, replace(HEAD, name="other")))
+    places = pictures(12).targets[HEAD.name]
     vectors = np.full((12, 4), np.nan, np.float32)
-    assert np.isnan(Validation(heads.embedding(4), data).figures(vectors)["val_watched"])
-    both = replace(data, targets={"place": data.targets, "other": data.targets})
+    found = validation_of(heads.embedding(4), places).figures(vectors)
+    assert np.isnan(found["val_watched"])
+    both = {"place": places, "other": places}
     answers = {"place": np.repeat(outputs, 12, 0), "other": np.full((12, 3), np.nan, np.float32)}
-    assert np.isnan(Validation(two, both).figures(answers)["val_watched"])
+    assert np.isnan(validation_of(two, both).figures(answers)["val_watched"])
 
 
-def watching(monkeypatch, values, phases, keep="best", **settings):
+def watching(monkeypatch, values, phases, keep):
     """A training whose watched validation figure is each of `values` in turn."""
     left, figures = list(values), Validation.figures
     monkeypatch.setattr(
@@ -190,9 +207,8 @@ def watching(monkeypatch, values, phases, keep="best", **settings):
     )
     data = {"train": pictures(24), "validation": pictures(9, 1)}
     phases = [Phase(f"phase {i}", "head", epochs, 0.01) for i, epochs in enumerate(phases)]
-    _, (result,) = fit.train(
-        builder(normalization), HEAD, phases, data, [0], replace(QUIET, **settings), keep=keep
-    )
+    plan = plan_of(builder(normalization), HEAD, phases, settings=QUIET, keep=keep)
+    _, (result,) = fit.train(plan, data)
     return result
 
 
@@ -228,7 +244,8 @@ def test_what_was_accumulated_is_never_lost(accumulate):
     data = {"train": pictures(48), "validation": pictures(12, 1)}
     settings = replace(QUIET, accumulate=accumulate)  # 6 steps an epoch
     phases = (Phase("head", "head", 3, 0.1),)
-    _, (result,) = fit.train(builder(normalization), HEAD, phases, data, [0], settings)
+    plan = plan_of(builder(normalization), HEAD, phases, settings=settings)
+    _, (result,) = fit.train(plan, data)
     losses = [row["val_loss"] for row in result.history]
     assert len(set(losses)) == 3, "every epoch ends with an update"
 
