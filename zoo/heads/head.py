@@ -82,8 +82,7 @@ class Heads:
             return given
         several = isinstance(given, Sequence) and not isinstance(given, str)
         heads = tuple(given) if several else (given,)
-        stranger = next((head for head in heads if not isinstance(head, Head)), None)
-        if stranger is not None:
+        for stranger in (head for head in heads if not isinstance(head, Head)):
             raise ConfigError(
                 f"a head is made by graft.heads, as graft.heads.single_label(labels): got {stranger!r}"
             )

@@ -1,0 +1,152 @@
+"""The public face without a training: what it loads, and what natural wrong calls are told."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import graft
+from graft.recipes.data import sources
+from graft.recipes.data.given import write_given
+from graft.zoo.errors import ArtifactError, ConfigError, DataError, UnknownName
+
+PIXELS = np.random.default_rng(0).integers(0, 255, (4, 8, 8, 3), dtype=np.uint8)
+
+
+def test_import_is_quick_and_loads_no_framework():
+    code = (
+        "import time, sys; began = time.perf_counter(); import graft; dir(graft); "
+        "seconds = time.perf_counter() - began; "
+        "print(seconds, [m for m in ('numpy', 'keras', 'tensorflow', 'tyro') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, loaded = done.stdout.split(" ", 1)
+    assert loaded.strip() == "[]"
+    assert float(seconds) < 0.1 * 5, "five times the aim: the machine may be busy"
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in graft.__all__:
+        assert getattr(graft, name).__doc__, name
+    assert graft.__version__
+    with pytest.raises(AttributeError, match="no attribute 'fit': it has Model, Run, backbone"):
+        _ = graft.fit
+
+
+def test_rooms_are_functions_too_whatever_is_imported_first():
+    code = "import graft.export.manifest, graft; print(callable(graft.export), len(graft.zoo()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    called, rows = done.stdout.split()
+    assert called == "True"
+    assert int(rows) > 30
+
+
+def test_catalogues_show_themselves():
+    assert "mobilenet_v2" in repr(graft.zoo)
+    assert "<td>mobilenet_v2</td>" in graft.zoo._repr_html_()
+    assert "gradual_unfreeze    4 blocks" in repr(graft.schedules)
+    assert "<td>probe</td>" in graft.schedules._repr_html_()
+    assert "lora" in graft.schedules.texts
+    with pytest.raises(UnknownName, match="Did you mean 'fine_tune'"):
+        _ = graft.schedules["finetune"]
+
+
+def test_stacking():
+    backbone = graft.backbone("mobilenet_v3_small", weights="none", image_size=32)
+    model = graft.stack(backbone, graft.heads.single_label(["a", "b"]))
+    assert model.output_shape == (None, 2)
+    assert isinstance(model, keras.Model)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "told"),
+    [
+        (lambda: graft.backbone("mobilnet_v2"), UnknownName, "Did you mean 'mobilenet_v2'"),
+        (lambda: graft.backbone(3), ConfigError, "asked for by its name"),
+        (lambda: graft.stack(keras.Sequential(), "softmax"), ConfigError, "got 'softmax'"),
+        (lambda: graft.stack(keras.Sequential(), None), ConfigError, "a head is made by"),
+        (lambda: graft.stack(3, graft.heads.embedding(4)), ConfigError, "got int"),
+        (lambda: graft.train("photos", data="x", out="o"), UnknownName, "no recipe is called"),
+        (lambda: graft.train(data="x", out="o", epoch=3), UnknownName, "Did you mean 'epochs'"),
+        (lambda: graft.train(data="x", out="o", labels=["a"]), ConfigError, "data in memory"),
+        (lambda: graft.train(data="digits", out="o", backbone=3), ConfigError, "backbone= is"),
+        (lambda: graft.train(keras.Sequential(), data="x", out="o"), ConfigError, "backbone=model"),
+        (lambda: graft.load("nothing.tflite"), ArtifactError, "there is no artifact"),
+        (lambda: graft.load(3), ConfigError, "named by its path"),
+        (lambda: graft.export("run", format="onnx"), UnknownName, "Did you mean 'formats'"),
+        (lambda: graft.export(keras.Sequential()), ConfigError, "say where the files go"),
+        (lambda: graft.measure("a", datas="x"), UnknownName, "Did you mean 'data'"),
+        (lambda: graft.evaluate("a", "x", splits="test"), UnknownName, "Did you mean 'split'"),
+    ],
+)
+def test_natural_wrong_calls_are_told_in_one_line(call, error, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=told) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (PIXELS, r"a pair \(inputs, labels\).*got an array of shape \(4, 8, 8, 3\)"),
+        ((PIXELS, ["a"]), "there are 4 inputs but 1 labels"),
+        ((PIXELS, None), "the labels are a list or an array with one each: got NoneType"),
+        ((PIXELS, "abab"), "the labels are a list or an array with one each: got str"),
+        ((PIXELS[None], ["a"]), r"shape \(n, height, width, 3\).*got \(1, 4, 8, 8, 3\)"),
+        ((PIXELS[..., :2], list("abab")), r"image 0 has the shape \(8, 8, 2\)"),
+        ((PIXELS / 255, list("abab")), "image 0 has values from 0 to 1: .* multiply them by 255"),
+        ((PIXELS - 128.0, list("abab")), "image 0 has values from -128 to"),
+        ((PIXELS, [0, 1, 2, 1]), "label 2 is 2, but there are 2 names: no, yes"),
+        ((PIXELS, [0.5, 1, 0, 1]), "label 0 is 0.5"),
+        ((PIXELS, np.full((4, 2), 0.5)), "label 0 is no name, no number and no one-hot row"),
+        ({"training": (PIXELS, list("abab"))}, "train, validation, test: got 'training'"),
+        (([], []), "the data hold no example"),
+        ((["a text", PIXELS[0]], ["a", "b"]), "some of the data are images and some are texts"),
+    ],
+)
+def test_data_in_memory_of_another_form_are_told_in_one_line(data, told, tmp_path):
+    with pytest.raises(DataError, match=told) as caught:
+        write_given(data, tmp_path / "data", ("no", "yes"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "data").exists()
+
+
+def pixels_read(table) -> list[np.ndarray]:
+    return [np.asarray(Image.open(e.image)) for e in sources.load(str(table)).splits["train"]]
+
+
+@pytest.mark.parametrize("form", ["arrays", "floats", "pil", "paths", "tf.data", "one-hot"])
+def test_data_in_memory_are_read_again_as_they_were(form, tmp_path):
+    import tensorflow as tf
+
+    for i, pixels in enumerate(PIXELS):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    names = ["no", "yes", "no", "yes"]
+    given = {
+        "arrays": (PIXELS, names),
+        "floats": (np.float32(PIXELS), np.array([0, 1, 0, 1])),
+        "pil": ([Image.fromarray(pixels) for pixels in PIXELS], names),
+        "paths": ([tmp_path / f"{i}.png" for i in range(4)], names),
+        "tf.data": tf.data.Dataset.from_tensor_slices((PIXELS, [0, 1, 0, 1])).batch(3),
+        "one-hot": (list(PIXELS), np.eye(2)[[0, 1, 0, 1]]),
+    }[form]
+    table = write_given(given, tmp_path / "data", ("no", "yes"))
+    source = sources.load(str(table))
+    assert [example.label for example in source.splits["train"]] == names
+    np.testing.assert_array_equal(pixels_read(table), PIXELS)
+
+
+def test_splits_and_texts_in_memory(tmp_path):
+    texts = {"train": (["a, b", 'say "c"'], ["x", "y"]), "test": (["d"], ["x"])}
+    table = write_given(texts, tmp_path / "data")
+    assert table.read_text().splitlines() == [
+        "text,label,split",
+        '"a, b",x,train',
+        '"say ""c""",y,train',
+        "d,x,test",
+    ]
