@@ -8,7 +8,7 @@ from graft.recipes.feed.store import Store
 from graft.recipes.train import budget, fit
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
-from tests.tiny import HEAD, builder, normalization, pictures
+from tests.tiny import HEAD, builder, normalization, pictures, plan_of
 
 PHASES = (Phase("head", "head", 1, 1e-3), Phase("all", "all", 2, 1e-3, batch_norm="train"))
 
@@ -21,32 +21,16 @@ def data():
 def test_a_head_alone_does_not_train_for_ever(data, tmp_path):
     phases = (Phase("head", "head", 2, 1e-3),)
     settings = FitSettings(budget="1h", batch_size=16)
-    _, (result,) = fit.train(
-        builder(normalization),
-        HEAD,
-        phases,
-        data,
-        [0],
-        settings,
-        store=Store(tmp_path / "store"),
-        folder=tmp_path,
-    )
+    plan = plan_of(builder(normalization), HEAD, phases, settings=settings)
+    _, (result,) = fit.train(plan, data, store=Store(tmp_path / "store"), folder=tmp_path)
     assert result.phases[0]["epochs_run"] == 2 * budget.HEAD_PASSES
     assert result.history[-1]["learning_rate"] < result.history[2]["learning_rate"] / 5
 
 
 def trained(data, seconds, tmp_path, **settings):
     settings = FitSettings(budget=f"{seconds}s", batch_size=16, **settings)
-    model, (result,) = fit.train(
-        builder(normalization),
-        HEAD,
-        PHASES,
-        data,
-        [0],
-        settings,
-        store=Store(tmp_path / "store"),
-        folder=tmp_path,
-    )
+    plan = plan_of(builder(normalization), HEAD, PHASES, settings=settings)
+    model, (result,) = fit.train(plan, data, store=Store(tmp_path / "store"), folder=tmp_path)
     return model, result
 
 
@@ -77,21 +61,13 @@ def test_a_second_run_is_charged_for_the_features_that_it_finds(data, tmp_path):
 
 def test_a_budget_buys_as_many_views_as_it_can_pay(data, tmp_path, monkeypatch):
     from graft.recipes.feed.cache import PrefixCache
-    from graft.recipes.train import training
+    from graft.recipes.train import phase as phase_module
 
-    monkeypatch.setattr(training, "HEAD_PASSES", 12)  # it ends long before its time
+    monkeypatch.setattr(phase_module, "HEAD_PASSES", 12)  # it ends long before its time
     monkeypatch.setattr(PrefixCache, "seconds", lambda self, cuts, view: 6.0)
     settings = FitSettings(budget="60s", batch_size=16, augment=("flip",))  # 40 % of it buys four
-    _, (result,) = fit.train(
-        builder(normalization),
-        HEAD,
-        PHASES[:1],
-        data,
-        [0],
-        settings,
-        store=Store(tmp_path),
-        folder=tmp_path,
-    )
+    plan = plan_of(builder(normalization), HEAD, PHASES[:1], settings=settings)
+    _, (result,) = fit.train(plan, data, store=Store(tmp_path), folder=tmp_path)
     (phase,) = result.phases
     assert phase["views"] == 4
     assert phase["epochs_run"] == 12, "1, 2, 3 and 4 over all views so far, then 2 more"
@@ -99,9 +75,9 @@ def test_a_budget_buys_as_many_views_as_it_can_pay(data, tmp_path, monkeypatch):
 
 def test_long_epochs_are_looked_into(data, tmp_path, monkeypatch):
     """A batch takes so long that no epoch ends before the last sixth."""
-    from graft.recipes.train import training
+    from graft.recipes.train import phase as phase_module
 
-    made, counted = training.deadline, []
+    made, counted = phase_module.deadline, []
 
     def slow(*arguments):
         callback = made(*arguments)
@@ -115,12 +91,11 @@ def test_long_epochs_are_looked_into(data, tmp_path, monkeypatch):
         callback.on_train_batch_end = on_train_batch_end
         return callback
 
-    monkeypatch.setattr(training, "deadline", slow)
+    monkeypatch.setattr(phase_module, "deadline", slow)
     phases = (Phase("all", "all", 1, 1e-3, batch_norm="train"),)
     settings = FitSettings(budget="12s", batch_size=8)
-    _, (result,) = fit.train(
-        builder(normalization), HEAD, phases, data, [0], settings, folder=tmp_path
-    )
+    plan = plan_of(builder(normalization), HEAD, phases, settings=settings)
+    _, (result,) = fit.train(plan, data, folder=tmp_path)
     assert result.phases[0]["epochs_run"] == 1
     seen = [glance["elapsed"] for glance in result.phases[0]["glances"]]
     assert 1 <= len(seen) <= len(budget.MARKS)

@@ -21,7 +21,7 @@ from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
 from graft.recipes.feed.store import Store
 from graft.recipes.adapt import catalogue
-from tests.tiny import builder, pictures, squeeze_excite, two_domains
+from tests.tiny import builder, pictures, plan_of, squeeze_excite, two_domains
 from graft.zoo.heads.heads import single_label
 from graft.zoo.graph.stack import backbone_of, stack
 
@@ -34,12 +34,14 @@ for multi_gpu in (False, True):
     settings = FitSettings(batch_size=8, multi_gpu=multi_gpu, cache="memory")
     with tempfile.TemporaryDirectory() as folder:
         made = lambda: stack(backbone_of(build()), [head])
-        _, (result,) = train(made, head, phases, data, [0], settings, store=Store(folder))
+        plan = plan_of(made, head, phases, settings=settings)
+        _, (result,) = train(plan, data, store=Store(folder))
     losses.append([row["val_loss"] for row in result.history])
 # More than one training in a process, of models with weights beside the model's.
 for name in ("cdan", "pseudo_label"):
     make = catalogue.maker(name, 1.0, None)
-    _, (result,) = train(made, head, phases, two_domains(), [0], settings, method=make)
+    plan = plan_of(made, head, phases, settings=settings, method=make)
+    _, (result,) = train(plan, two_domains())
     assert np.isfinite(result.history[-1]["loss"])
 np.testing.assert_allclose(*losses, rtol=1e-3)
 print("the same", losses)

@@ -9,18 +9,17 @@ import tensorflow as tf
 from keras import layers
 
 from graft.recipes.codecs.images import Images
-from graft.recipes.data import tasks
 from graft.recipes.feed.store import Store
+from graft.recipes.tasks.table import tasks_for
 from graft.recipes.train.fit import predict, train
 from graft.recipes.train.gradnorm import GradNorm
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.graph.stack import stack
 from graft.zoo.heads import heads
-from graft.zoo.heads.heads import Tasks
+from graft.zoo.heads.head import Heads
 from tests.conftest import tiny_backbone
-from tests.tiny import GREY, PLACE, tasked
-from tests.unit.test_resume import Killed
+from tests.tiny import GREY, PLACE, killed_after, plan_of, tasked
 
 ALL = (Phase("all", "all", 4, 0.01, batch_norm="train"),)
 
@@ -49,7 +48,7 @@ def three_tasks(images):
     like = np.stack([place[:, 0], grey[:, 0] > 120], -1).astype(np.float32)
     like[np.arange(len(like)) % 3 > 0] = np.nan
     targets = {name: rows.copy() for name, rows in images.targets.items()}
-    return Images(images.pixels, {**targets, "like": like}, images.names, ())
+    return Images(images.pixels, {**targets, "like": like}, images.names)
 
 
 def with_empty(images, count):
@@ -60,12 +59,12 @@ def with_empty(images, count):
         for name, rows in images.targets.items()
     }
     names = images.names + tuple(images.names[i] for i in again)
-    return Images(np.concatenate([images.pixels, images.pixels[again]]), targets, names, ())
+    return Images(np.concatenate([images.pixels, images.pixels[again]]), targets, names)
 
 
 def weighted(weighting, *parts):
     fixed = tuple(1 / (1 + i) for i in range(len(parts)))
-    return Tasks(
+    return Heads(
         parts, None if weighting == "uncertainty" else fixed, balanced=weighting == "gradnorm"
     )
 
@@ -77,7 +76,8 @@ def three_blocks():
 def fitted(data, together, store=None, phases=ALL, backbone=three_blocks, batch_size=8, **settings):
     build = lambda: stack(backbone(), together)  # noqa: E731
     settings = FitSettings(batch_size=batch_size, cache_dtype="float32", **settings)
-    model, (result,) = train(build, together, phases, data, [0], settings, store=store)
+    plan = plan_of(build, together, phases, settings=settings)
+    model, (result,) = train(plan, data, store=store)
     return model, result
 
 
@@ -88,7 +88,7 @@ def test_what_is_not_known_counts_nothing(data, weighting):
     model, result = fitted(data, together)
     assert np.isfinite([row["val_loss"] for row in result.history]).all()
     outputs = predict(model, data["test"])[0]
-    figures = tasks.figures((PLACE, GREY), outputs, data["test"])["tasks"]
+    figures = tasks_for(together).figures(outputs, data["test"].targets)["tasks"]
     assert figures["place"]["accuracy"] > 0.6
     assert set(outputs) == {"place", "grey"}
     # Rows of which nothing is known could as well not be there, be they a batch of their own.
@@ -133,7 +133,7 @@ def test_a_batch_without_an_answer_of_a_task(data, weighting):
 
 
 def test_cached_features_serve_several_tasks(data, tmp_path):
-    together = Tasks((PLACE, GREY), (1.0, 1.0))
+    together = Heads((PLACE, GREY), (1.0, 1.0))
     phases = (Phase("head", "head", 2, 0.01), Phase("top", 2, 2, 0.01))
     _, plain = fitted(data, together, phases=phases)
     _, cached = fitted(data, together, Store(tmp_path), phases=phases)
@@ -148,7 +148,7 @@ def test_weights_are_found_with_and_without_cached_features(data, tmp_path, weig
     rest is nested.
     """
     balanced = weighting == "gradnorm"
-    together = Tasks((PLACE, GREY), (1.0, 1.0) if balanced else None, balanced=balanced)
+    together = Heads((PLACE, GREY), (1.0, 1.0) if balanced else None, balanced=balanced)
     _, plain = fitted(data, together, phases=HEAD_FIRST)
     _, cached = fitted(data, together, Store(tmp_path), phases=HEAD_FIRST)
     assert [phase["cached"] for phase in cached.phases] == [True, True]
@@ -157,31 +157,20 @@ def test_weights_are_found_with_and_without_cached_features(data, tmp_path, weig
     assert np.isfinite([row["val_loss"] for row in (*plain.history, *cached.history)]).all()
 
 
-def test_gradnorm_begins_anew_with_each_seed_and_goes_on_after_a_kill(data, tmp_path, monkeypatch):
-    from graft.recipes.train.checkpoint import Checkpoints
-
-    together = Tasks((PLACE, GREY), (1.0, 0.5), balanced=True)
+def test_gradnorm_begins_anew_with_each_seed_and_goes_on_after_a_kill(data, tmp_path):
+    together = Heads((PLACE, GREY), (1.0, 0.5), balanced=True)
 
     def run(seeds, folder=None):
         build = lambda: stack(three_blocks(), together)  # noqa: E731
-        return train(build, together, ALL, data, seeds, FitSettings(batch_size=8), folder=folder)[1]
+        plan = plan_of(build, together, ALL, seeds, FitSettings(batch_size=8))
+        return train(plan, data, folder=folder)[1]
 
     expected = run([3, 4])
     (alone,) = run([4])
     for a, b in zip(expected[1].weights, alone.weights, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
-    write, count = Checkpoints._write, [0]
-
-    def counting(self, *args):
-        write(self, *args)
-        count[0] += 1
-        if count[0] == 2:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "_write", counting)
-        with pytest.raises(Killed):
-            run([3, 4], tmp_path)
+    with killed_after(2):
+        run([3, 4], tmp_path)
     for a, b in zip(run([3, 4], tmp_path), expected, strict=True):
         for x, y in zip(a.weights, b.weights, strict=True):
             np.testing.assert_array_equal(x, y)
@@ -192,7 +181,7 @@ def balance(losses, answered, first=(0.0, 0.0)):
     their first losses)
     """
     model = stack(three_blocks(), [PLACE, GREY])
-    made = GradNorm(model, Tasks((PLACE, GREY), (1.0, 1.0), balanced=True))
+    made = GradNorm(model, Heads((PLACE, GREY), (1.0, 1.0), balanced=True))
     made.first.assign(first)
     slope = made._slope(
         *(tf.constant(values, tf.float32) for values in (answered, losses, answered))
@@ -227,7 +216,7 @@ def test_gradnorm_gives_weight_to_the_task_whose_gradient_is_small():
         heads.regression([name], name=name, scale=scale)
         for name, scale in (("loud", 0.01), ("quiet", 10.0))
     ]
-    model = GradNorm(keras.Model(inputs, outputs), Tasks(tuple(made), (1.0, 1.0), balanced=True))
+    model = GradNorm(keras.Model(inputs, outputs), Heads(tuple(made), (1.0, 1.0), balanced=True))
     model.compile("sgd", loss={head.name: head.loss() for head in made})
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 4)).astype("float32")

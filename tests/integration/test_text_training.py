@@ -4,11 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from graft.recipes.codecs.texts import Ragged, encode, encode_splits, padded
-from graft.recipes.data import sentences
-from graft.recipes.feed import gather, pipeline
+from graft.recipes.codecs import examples
+from graft.recipes.codecs.targets import Ragged
+from graft.recipes.codecs.texts import TextCodec, padded
+from graft.recipes.data import sentences, splits
+from graft.recipes.data.records import Sentence
+from graft.recipes.feed import pipeline
 from graft.recipes.feed.store import Store
-from graft.recipes.tasks import head_evaluation
+from graft.recipes.tasks.table import tasks_for
 from graft.recipes.train import fit
 from graft.recipes.train.schedule import TEXT_SCHEDULES, Phase, for_width, lengthened
 from graft.recipes.train.settings import FitSettings
@@ -18,6 +21,7 @@ from graft.zoo.graph import adapters
 from graft.zoo.graph.blocks import find_blocks
 from graft.zoo.graph.stack import backbone_of, stack
 from graft.zoo.heads import heads
+from tests.tiny import killed_after, plan_of
 
 HEAD = heads.single_label(["blue", "green", "red"], dropout=0.1)
 QUIET = FitSettings(batch_size=8, weight_decay=0.0)
@@ -28,16 +32,19 @@ def row(tiny_encoder):
     return encoders.find_encoder(str(tiny_encoder))
 
 
+def codec(row, max_length=32):
+    return TextCodec(encoders.load_tokenizer(row), encoder_table.ENCODER_INPUTS, max_length)
+
+
+def encoded(row, source, *heads):
+    tasks = tasks_for(heads)
+    return {name: codec(row).encode(records, tasks) for name, records in source.splits.items()}
+
+
 @pytest.fixture(scope="module")
 def colours(row, sentences_csv):
     source = sentences.load(str(sentences_csv), need=("label",))
-    return encode_splits(
-        source,
-        encoders.load_tokenizer(row),
-        [HEAD],
-        inputs=encoder_table.ENCODER_INPUTS,
-        max_length=32,
-    )
+    return encoded(row, source, HEAD)
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +60,10 @@ def tagged(row, tmp_path_factory):
         lines.append(f"{' '.join(chosen)},{'yes' if 'stone' in chosen else 'no'},{' '.join(tags)}")
     path = tmp_path_factory.mktemp("tagged") / "words.csv"
     path.write_text("\n".join(lines) + "\n")
-    from graft.recipes.data import splits
-
     source, _ = splits.complete(sentences.load(str(path), need=("label", "tags")), 0)
     intent = heads.single_label(source.labels, name="intent")
     slots = heads.tags(sentences.tag_names(source), name="slots")
-    texts = encode_splits(
-        source,
-        encoders.load_tokenizer(row),
-        [intent, slots],
-        inputs=encoder_table.ENCODER_INPUTS,
-        max_length=32,
-    )
-    return texts, intent, slots
+    return encoded(row, source, intent, slots), intent, slots
 
 
 def build(row, heads=(HEAD,), weights=""):
@@ -90,14 +88,21 @@ def test_batches_hold_every_sentence_once_and_little_padding(colours):
     assert first != second, "both epochs have the same order"
     share = np.mean([x["padding_mask"].numpy().mean() for x, _ in batches[: order.steps]])
     assert share > 0.6, "sentences of all lengths are in one batch"
-    assert all(x["token_ids"].shape[1] % gather.ROUND_LENGTH == 0 for x, _ in batches)
+    assert all(x["token_ids"].shape[1] % examples.ROUND_LENGTH == 0 for x, _ in batches)
+
+
+def batches_in_order(texts, size=8):
+    """(inputs, targets by task) of all sentences, shortest first."""
+    read = texts.reader(0)
+    for start in range(0, len(texts), size):
+        yield read(0, np.arange(start, min(start + size, len(texts)), dtype=np.int32))
 
 
 def test_targets_stay_with_their_sentences(row, colours):
     """The sentences are sorted by length; each one's label is the colour that stands in it."""
     pieces = encoders.load_tokenizer(row).vocabulary
-    for x, y in pipeline.evaluation_batches(colours["test"], 4):
-        for ids, target in zip(x["token_ids"].numpy(), y.numpy(), strict=True):
+    for x, y in batches_in_order(colours["test"]):
+        for ids, target in zip(x["token_ids"].numpy(), y[HEAD.name].numpy(), strict=True):
             assert HEAD.labels[target.argmax()] in {pieces[i] for i in ids}
     assert (np.diff(colours["test"].ids.lengths) >= 0).all()
 
@@ -105,7 +110,7 @@ def test_targets_stay_with_their_sentences(row, colours):
 def test_tags_stand_on_the_first_piece_of_each_word(tagged):
     texts, _, slots = tagged
     train = texts["train"]
-    for x, y in pipeline.evaluation_batches(train, 8):
+    for x, y in batches_in_order(train):
         assert y["slots"].shape == x["token_ids"].shape
         assert (y["slots"].numpy()[x["padding_mask"].numpy() == 0] == -1).all()
         assert (y["slots"].numpy()[:, 0] == -1).all(), "[CLS] has a tag"
@@ -119,20 +124,12 @@ def test_tags_stand_on_the_first_piece_of_each_word(tagged):
     ids=["pooled", "sequences"],
 )
 def test_cached_features_train_the_same_model(row, colours, tmp_path, phase, mode):
-    settings = FitSettings(batch_size=8, weight_decay=0.0, cache_dtype="float32")
     results = []
     for cache, store in ((mode, Store(tmp_path)), ("off", None)):
         settings = FitSettings(batch_size=8, weight_decay=0.0, cache_dtype="float32", cache=cache)
         head = heads.single_label(HEAD.labels)
-        _, (trained,) = fit.train(
-            lambda head=head: build(row, [head]),
-            head,
-            (phase,),
-            colours,
-            [0],
-            settings,
-            store=store,
-        )
+        plan = plan_of(lambda head=head: build(row, [head]), head, (phase,), settings=settings)
+        _, (trained,) = fit.train(plan, colours, store=store)
         results.append(trained)
         assert trained.phases[0]["cached"] == (cache != "off")
     losses = [[epoch["loss"] for epoch in trained.history] for trained in results]
@@ -141,15 +138,17 @@ def test_cached_features_train_the_same_model(row, colours, tmp_path, phase, mod
 
 def test_a_few_epochs_learn_the_colours(row, colours):
     phases = (Phase("all", "all", 30, 5e-3),)
-    model, (trained,) = fit.train(lambda: build(row), HEAD, phases, colours, [0], QUIET)
+    plan = plan_of(lambda: build(row), HEAD, phases, settings=QUIET)
+    model, (trained,) = fit.train(plan, colours)
     outputs = fit.predict(model, colours["test"], [trained.weights])[0]
-    assert np.mean(outputs.argmax(-1) == colours["test"].classes) > 0.8
+    assert np.mean(outputs.argmax(-1) == colours["test"].targets[HEAD.name].argmax(-1)) > 0.8
 
 
 def test_low_rank_additions_train_alone_and_are_merged(row, colours):
     phases = (Phase("lora", "all", 3, 1e-2, adapt="lora"),)
     before = build(row)
-    model, (first, second) = fit.train(lambda: build(row), HEAD, phases, colours, [0, 1], QUIET)
+    plan = plan_of(lambda: build(row), HEAD, phases, [0, 1], QUIET)
+    model, (first, second) = fit.train(plan, colours)
     assert len(first.weights) == len(before.weights)
     assert not adapters.lora_layers(model)
     changed = [
@@ -164,7 +163,7 @@ def test_low_rank_additions_train_alone_and_are_merged(row, colours):
     )
     assert any("query" in path for path in changed)
     merged = fit.predict(build(row), colours["validation"], [first.weights])[0]
-    loss = HEAD.score(merged, colours["validation"].targets)["loss"]
+    loss = HEAD.score(merged, colours["validation"].targets[HEAD.name])["loss"]
     assert loss == pytest.approx(first.validation_loss, abs=1e-4), (
         "the merged weights are another model"
     )
@@ -181,7 +180,8 @@ def test_biases_train_alone(row, colours):
     before = build(row)
     described = fit.describe_phases(build(row), phases)[0]
     assert described["trainable_parameters"] < described["total_parameters"] / 5
-    _, (trained,) = fit.train(lambda: build(row), HEAD, phases, colours, [0], QUIET)
+    plan = plan_of(lambda: build(row), HEAD, phases, settings=QUIET)
+    _, (trained,) = fit.train(plan, colours)
     for variable, a, b in zip(before.weights, before.get_weights(), trained.weights, strict=True):
         if (
             not np.array_equal(a, b)
@@ -193,9 +193,10 @@ def test_biases_train_alone(row, colours):
 
 def test_several_tasks_train_at_once(row, tagged):
     texts, intent, slots = tagged
-    tasks = heads.Tasks((intent, slots))
+    tasks = heads.Heads((intent, slots))
     phases = (Phase("all", "all", 12, 5e-3),)
-    model, (trained,) = fit.train(lambda: build(row, tasks), tasks, phases, texts, [0], QUIET)
+    plan = plan_of(lambda: build(row, tasks), tasks, phases, settings=QUIET)
+    model, (trained,) = fit.train(plan, texts)
     first, last = trained.history[0], trained.history[-1]
     assert last["intent_loss"] < first["intent_loss"]
     assert last["slots_loss"] < first["slots_loss"]
@@ -209,11 +210,11 @@ def test_several_tasks_train_at_once(row, tagged):
 
 def test_weights_of_tasks_weigh(row, tagged):
     texts, intent, slots = tagged
-    tasks = heads.Tasks((intent, slots), (1.0, 0.0))
+    tasks = heads.Heads((intent, slots), (1.0, 0.0))
     before = build(row, tasks)
-    _, (trained,) = fit.train(
-        lambda: build(row, tasks), tasks, (Phase("all", "all", 1, 1e-2),), texts, [0], QUIET
-    )
+    phases = (Phase("all", "all", 1, 1e-2),)
+    plan = plan_of(lambda: build(row, tasks), tasks, phases, settings=QUIET)
+    _, (trained,) = fit.train(plan, texts)
     by_path = {
         v.path: (a, b)
         for v, a, b in zip(before.weights, before.get_weights(), trained.weights, strict=True)
@@ -239,25 +240,20 @@ def test_padding_and_unnamed_tokens_do_not_count():
 
 def test_words_that_were_cut_off_are_missed(row, tagged):
     _, _, slots = tagged
-    long = sentences.Sentence(
+    long = Sentence(
         "", "", "long", ("red", "", "the", "blue", "blue"), ("B-colour", "O", "O", "B-colour", "O")
     )
-    short = sentences.Sentence("", "", "short", ("the", "green"), ("O", "B-colour"))
-    found = encode(
-        [long, short],
-        encoders.load_tokenizer(row),
-        [slots],
-        slots.labels,
-        inputs=encoder_table.ENCODER_INPUTS,
-        max_length=4,
-    )  # [CLS] red the [SEP]
+    short = Sentence("", "", "short", ("the", "green"), ("O", "B-colour"))
+    task = tasks_for(slots).first
+    found = codec(row, max_length=4).encode([long, short], [task])  # [CLS] red the [SEP]
+    target = found.targets["slots"]
     assert found.truncated == 1
     assert found.names == ("long", "short")
-    right = np.eye(len(slots.labels), dtype=np.float32)[found.targets.values]
-    truth, said = head_evaluation.tag_sequences(slots, right, found.targets)
+    right = np.eye(len(slots.labels), dtype=np.float32)[target.values]
+    truth, said = task.sequences(right, target)
     assert truth == [list(long.tags), list(short.tags)]
     assert said == [["B-colour", "O", "O", "O", "O"], ["O", "B-colour"]]
-    figures = head_evaluation.figures_of(slots, right, found.targets)
+    figures = task.figures(right, target)
     assert figures["recall"] == pytest.approx(2 / 3)
     assert figures["precision"] == figures["accuracy"] == 1.0, (
         "accuracy is of the words that the model saw"
@@ -294,37 +290,20 @@ def test_encoders_have_a_block_a_layer(row):
     assert [block.name for block in blocks][-2:] == ["transformer_layer_0", "transformer_layer_1"]
 
 
-class Killed(BaseException):
-    """Nothing catches it."""
-
-
-def test_an_interrupted_training_ends_with_the_same_weights(row, tagged, tmp_path, monkeypatch):
+def test_an_interrupted_training_ends_with_the_same_weights(row, tagged, tmp_path):
     """Two tasks with learned weights, low-rank additions, dropout: killed after the second epoch,
     and gone on with.
     """
-    from graft.recipes.train.checkpoint import Checkpoints
-
     texts, intent, slots = tagged
-    tasks = heads.Tasks((intent, slots))
+    tasks = heads.Heads((intent, slots))
     phases = (Phase("lora", "all", 3, 5e-3, adapt="lora"),)
 
     def train(folder, seeds=(0, 1)):
-        return fit.train(
-            lambda: build(row, tasks), tasks, phases, texts, seeds, QUIET, folder=folder
-        )[1]
+        plan = plan_of(lambda: build(row, tasks), tasks, phases, seeds, QUIET)
+        return fit.train(plan, texts, folder=folder)[1]
 
-    write, written = Checkpoints._write, []
-
-    def die_at_the_second(self, *arguments):
-        write(self, *arguments)
-        written.append(1)
-        if len(written) == 2:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "_write", die_at_the_second)
-        with pytest.raises(Killed):
-            train(tmp_path)
+    with killed_after(2):
+        train(tmp_path)
     for whole, resumed in zip(train(None), train(tmp_path), strict=True):
         assert all(
             np.array_equal(a, b) for a, b in zip(whole.weights, resumed.weights, strict=True)

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from graft.recipes.feed import cache as cache_module
-from graft.recipes.feed.store import Store
+from graft.recipes.feed import passes as passes_module
+from graft.recipes.feed.features import Features
+from graft.recipes.feed.store import Rows, Store
 from graft.recipes.train.fit import train
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
-from tests.tiny import HEAD, builder, normalization, pictures
-from tests.unit.test_resume import Killed
+from tests.tiny import HEAD, Killed, builder, normalization, pictures, plan_of
 
 HEAD_FIRST = (Phase("head", "head", 2, 0.01), Phase("top", 1, 3, 0.01))
 
@@ -24,9 +24,8 @@ def data():
 def run(data, folder, phases=HEAD_FIRST, checkpoints=None, **settings):
     settings = FitSettings(batch_size=8, cache_dtype="float32", **settings)
     store = None if settings.cache == "off" else Store(folder)
-    _, (result,) = train(
-        builder(normalization), HEAD, phases, data, [3], settings, store=store, folder=checkpoints
-    )
+    plan = plan_of(builder(normalization), HEAD, phases, [3], settings)
+    _, (result,) = train(plan, data, store=store, folder=checkpoints)
     return result
 
 
@@ -81,16 +80,16 @@ def test_a_phase_that_trains_less_than_the_one_before_gets_its_weights(data, tmp
 def test_views_of_a_killed_training_are_there_when_it_goes_on(data, tmp_path, monkeypatch):
     options = {"augment": ("crop",), "views": 4}
     expected = run(data, tmp_path / "a", **options)
-    write, passes = cache_module.PrefixCache._write, []
+    run_pass, passes = passes_module.Pass.run, []
 
-    def counting(self, name, cuts, start, view, dtypes):
+    def counting(self):
         if len(passes) == 4:  # validation and three views
             raise Killed
-        passes.append(view)
-        write(self, name, cuts, start, view, dtypes)
+        passes.append(self.view)
+        run_pass(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache_module.PrefixCache, "_write", counting)
+        patch.setattr(passes_module.Pass, "run", counting)
         with pytest.raises(Killed):
             run(data, tmp_path / "b", checkpoints=tmp_path / "b", **options)
     assert passes == [0, 0, 1, 2]
@@ -103,9 +102,6 @@ def test_views_of_a_killed_training_are_there_when_it_goes_on(data, tmp_path, mo
 
 def test_a_view_beyond_float16_is_read_beside_others(data, tmp_path):
     """From memory and from the disk, the views of one tensor may be kept in different types."""
-    from graft.recipes.feed.gather import Features, gather_features
-    from graft.recipes.feed.store import Rows
-
     views = [
         np.arange(6, dtype="float16").reshape(3, 2),
         np.float32([[1e5, 0], [2e5, 1], [3e5, 2]]),
@@ -114,7 +110,8 @@ def test_a_view_beyond_float16_is_read_beside_others(data, tmp_path):
         values.tofile(tmp_path / f"{i}.bin")
     rows = tuple(Rows(tmp_path / f"{i}.bin", 3, (2,), str(v.dtype)) for i, v in enumerate(views))
     for in_memory in (True, False):
-        features = Features((rows,), np.eye(3, dtype="float32"), ("float32",), in_memory)
-        got, targets = gather_features(features)(np.int32([2, 0, 1]), np.int32([1, 0, 1]))
-        np.testing.assert_array_equal(got, np.float32([[3e5, 2], [0, 1], [2e5, 1]]))
-        np.testing.assert_array_equal(targets, np.eye(3)[[2, 0, 1]])
+        features = Features((rows,), ("float32",), (False,), in_memory, pictures(3))
+        got = features._reader()(np.int32([2, 0, 1]), np.int32([1, 0, 1]))
+        np.testing.assert_array_equal(got[0], np.float32([[3e5, 2], [0, 1], [2e5, 1]]))
+        _, targets = features.reader(0)(np.int32(0), np.int32([2, 0, 1]))
+        np.testing.assert_array_equal(targets[HEAD.name], np.eye(3)[[2, 0, 1]])
