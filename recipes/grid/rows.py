@@ -12,8 +12,9 @@ import numpy as np
 
 from graft.recipes.grid.jobs import Outcome
 from graft.recipes.grid.plan import Cell
+from graft.recipes.report.run_file import read_run
 from graft.recipes.train.budget import MARKS as LOOKED_AT
-from graft.zoo.files.reading import read_arrays, read_json
+from graft.zoo.files.reading import read_arrays
 from graft.zoo.shown import csv_text
 
 __all__ = [
@@ -116,7 +117,7 @@ def whole_run(code: int, run: Path) -> dict:
     1 is also the code of a training that diverged, whose run is whole all the same.
     """
     there = code in (0, 1) and (run / "run.json").is_file()
-    content = read_json(run / "run.json", dict) if there else {}
+    content = read_run(run) if there else {}
     return content if code == 0 or content.get("diverged") else {}
 
 
@@ -152,9 +153,7 @@ def told(row: Mapping) -> str:
 
 
 def measure_of(content: Mapping) -> dict:
-    """`{"name", "key"}` of the figure that a run is judged by, from its run.json; pictures' runs do
-    not name it.
-    """
+    """`{"name", "key"}` of the figure that a run is judged by, from its run.json."""
     return next(iter(content["tasks"].values()))["figure"]
 
 

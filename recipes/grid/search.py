@@ -13,11 +13,11 @@ from graft.export.child_process import child_environment
 from graft.recipes.grid import analysis, plan
 from graft.recipes.grid.jobs import cause_of, end
 from graft.recipes.grid.rows import divergence, measure_of, whole_run
+from graft.recipes.report.run_file import read_run
 from graft.recipes.train.checkpoint import epochs_in
 from graft.zoo.errors import ConfigError
 from graft.zoo.files import flock
 from graft.zoo.files.guards import one_line_if_damaged
-from graft.zoo.files.reading import read_json
 from graft.zoo.files.writing import write_csv
 from graft.zoo.terminal import progress, say, tell
 
@@ -79,7 +79,7 @@ def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
         raise ConfigError("--search needs a finished cell other than scratch to start from")
     known = best.rows[0]
     cell = planned[known["cell"]]
-    content = read_json(grid.cells / cell.name / "run.json", dict)
+    content = read_run(grid.cells / cell.name)
     with one_line_if_damaged(grid.out / STORAGE, "remove it: the search begins anew"):
         study = optuna.create_study(
             study_name=f"{best.backbone} {best.schedule}",
@@ -112,7 +112,7 @@ def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
         raise ConfigError(
             f"no trial of the search could be trained: its words are in '{grid.out / 'search'}'"
         ) from error
-    measured = read_json(_folder(grid, study, winner) / "run.json", dict)
+    measured = read_run(_folder(grid, study, winner))
     key = measure_of(measured)["key"]
     settings = ", ".join(
         f"{name} {value if isinstance(value, str) else format(value, '.3g')}"

@@ -619,13 +619,23 @@ WARNINGS = [
     "texts of 2 labels look alike",
     "the training diverged in phase 'all': its loss ended at nan",
 ]
+VALIDATION, TEST = {"accuracy": 0.75, "loss": 0.6}, {"accuracy": 0.7, "loss": 0.7}
+UNKNOWN = {"accuracy": None, "loss": None}
+
+
+def measured(validation, test):
+    """The metrics of a run.json of one task."""
+    splits = {"validation": validation, "test": test}
+    return {name: {**part, "tasks": {"probabilities": part}} for name, part in splits.items()}
+
+
 DIVERGED_RUN = {
+    "schema": 2,
+    "modality": "image",
     "diverged": True,
     "warnings": WARNINGS,
-    "metrics": {
-        "validation": {"accuracy": 0.75, "loss": 0.6},
-        "test": {"accuracy": 0.7, "loss": 0.7},
-    },
+    "tasks": {"probabilities": {"figure": {"name": "accuracy", "key": "accuracy"}}},
+    "metrics": measured(VALIDATION, TEST),
     "schedule": {
         "phases": [
             {
@@ -639,11 +649,17 @@ DIVERGED_RUN = {
             }
         ]
     },
-    "data": {"splits": {"train": {"examples": 9}, "test": {"examples": 10}}},
+    "data": {"labels": ["a", "b"], "splits": {"train": {"examples": 9}, "test": {"examples": 10}}},
     "seconds": {"train": 2.0},
     "backbone": {"parameters": 5},
     "versions": {"keras": "3"},
 }
+OF_SCHEMA_1 = {
+    **{name: part for name, part in DIVERGED_RUN.items() if name not in ("modality", "tasks")},
+    "schema": 1,
+    "metrics": {"validation": VALIDATION, "test": TEST},
+}
+"""The same, of a grid that an older Graft began."""
 HISTORY = "phase,elapsed,loss,val_accuracy\nall,1.0,0.6,0.75\nall,2.0,nan,\n"
 TRAINING = """
 import sys
@@ -670,8 +686,11 @@ def diverging(tmp_path, monkeypatch, content):
     return Grid(planned(seeds=[0]), tmp_path / "bench", None, None, 1, None, "graft bench")
 
 
-def test_a_cell_that_diverged_keeps_its_figures_and_is_not_run_again(tmp_path, monkeypatch, capsys):
-    made = diverging(tmp_path, monkeypatch, DIVERGED_RUN)
+@pytest.mark.parametrize("content", [DIVERGED_RUN, OF_SCHEMA_1])
+def test_a_cell_that_diverged_keeps_its_figures_and_is_not_run_again(
+    content, tmp_path, monkeypatch, capsys
+):
+    made = diverging(tmp_path, monkeypatch, content)
     found = run_grid(made, "data")
     assert [r["status"] for r in found] == ["diverged", "diverged"]
     assert {(r["cause"], r["validation"], r["test"], r["curve"]) for r in found} == {
@@ -709,7 +728,7 @@ def test_a_row_of_before_that_died_of_its_divergence_is_healed(tmp_path, monkeyp
     "content",
     [
         {**DIVERGED_RUN, "diverged": False},  # whole, but something else was wrong
-        {**DIVERGED_RUN, "metrics": {"validation": {"accuracy": None}, "test": {"accuracy": None}}},
+        {**DIVERGED_RUN, "metrics": measured(UNKNOWN, UNKNOWN)},
     ],
 )
 def test_where_nothing_has_figures_there_is_no_grid(tmp_path, monkeypatch, content):

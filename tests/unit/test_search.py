@@ -27,7 +27,8 @@ for epoch in range(1, 6):
 out.mkdir()
 metrics = {{"validation": {{"{key}": reached}}, "test": {{"{key}": 0.5}}}}
 diverged = number in {diverged}
-content = {{"metrics": metrics, "measure": {{"name": "{key}", "key": "{key}"}}, "diverged": diverged}}
+tasks = {{"probabilities": {{"figure": {{"name": "{key}", "key": "{key}"}}}}}}
+content = {{"schema": 2, "metrics": metrics, "tasks": tasks, "diverged": diverged}}
 (out / "run.json").write_text(json.dumps({{**content, "warnings": ["the training diverged"]}}))
 sys.exit(int(diverged))
 """
@@ -48,8 +49,11 @@ def grid(tmp_path, monkeypatch):
     cell.mkdir(parents=True)
     phases = [{"learning_rate": 3e-4, "train": 0.5, "total_blocks": 11}]
 
-    def trials(accuracies, pauses, key="accuracy", diverged=()):
-        content = {"schedule": {"phases": phases}, "measure": {"name": key, "key": key}}
+    def trials(accuracies, pauses, key="accuracy", diverged=(), schema=2):
+        tasks = {"probabilities": {"figure": {"name": key, "key": key}}}
+        older = {"metrics": {"validation": {key: 0.7}}, "data": {"labels": ["a", "b"]}}
+        of_schema = {1: older, 2: {"modality": "image", "tasks": tasks}}
+        content = {"schema": schema, "schedule": {"phases": phases}, **of_schema[schema]}
         (cell / "run.json").write_text(json.dumps(content))
         script = TRAINING.format(accuracies=accuracies, pauses=pauses, key=key, diverged=diverged)
         monkeypatch.setattr(
@@ -132,6 +136,13 @@ def test_a_search_that_was_interrupted_goes_on(grid, capsys):
     assert states(made.out) == ["complete", "complete"]
     search.run(made, ROWS, 2)  # nothing to do
     assert "the best of 2 settings" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_search_begins_from_a_cell_of_an_older_graft(grid):
+    made, trials = grid
+    trials([0.8], [0.0], schema=1)
+    search.run(made, ROWS, 1)
+    assert states(made.out) == ["complete"]
 
 
 def test_a_search_in_which_everything_died(grid):
