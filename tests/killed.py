@@ -18,9 +18,9 @@ def main(place: str, count: int, options: list[str]) -> None:
     import numpy as np
 
     from graft.recipes.commands import train
-    from graft.recipes.feed import cache
+    from graft.recipes.feed import passes
     from graft.recipes.report import report
-    from graft.recipes.runs import run
+    from graft.recipes.runs import writing
 
     calls = 0
 
@@ -42,7 +42,7 @@ def main(place: str, count: int, options: list[str]) -> None:
     if place == "checkpoint":
         np.savez = trap(np.savez, half)
     elif place == "cache":
-        cache._narrow = trap(cache._narrow)
+        passes._narrow = trap(passes._narrow)
     elif place == "step":
         keras.callbacks.CallbackList.on_train_batch_end = trap(
             keras.callbacks.CallbackList.on_train_batch_end
@@ -50,7 +50,7 @@ def main(place: str, count: int, options: list[str]) -> None:
     elif place == "report":
         report.write = trap(report.write)
     else:
-        run.write_classifier = trap(run.write_classifier)
+        writing.write_run = trap(writing.write_run)
     train.command(["image-classification", *options])
 
 

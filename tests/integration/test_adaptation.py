@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from graft.recipes.train.checkpoint import Checkpoints
 from graft.zoo.backbones.keras_file import load_keras_model
+from tests.integration.conftest import exit_code
 
 SMALL = (
     "--backbone",

@@ -14,6 +14,7 @@ from PIL import Image
 
 from graft.recipes.commands import evaluate
 from graft.zoo.vision import decode_image
+from tests.integration.conftest import here
 
 
 def test_a_run_holds_what_the_contract_says(small_run, kept_of):

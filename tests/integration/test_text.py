@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from graft.recipes.runs import text_run
+from graft.recipes.runs.supervised import Supervised
 from graft.zoo.backbones import encoder_table, encoders
 from graft.zoo.backbones.keras_file import load_keras_model
 from graft.zoo.graph.stack import backbone_of
@@ -201,7 +201,7 @@ def test_a_run_stands_beside_counted_words(colours, capsys):
     assert counted["examples"] == content["metrics"]["test"]["examples"]
     assert counted["decision"] in ("gained", "lost", "undecided")
     assert "counted words (TF-IDF + logistic regression)" in counted["text"]
-    text_run.summarize(colours)
+    Supervised().tell(colours)
     assert counted["text"] in capsys.readouterr().out
     for page in (colours / "report.html", colours / "export" / "MODEL_CARD.md"):
         text = page.read_text()

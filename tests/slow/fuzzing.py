@@ -294,20 +294,21 @@ def _keras(path: Path, run: Path) -> None:
 
 
 def _run_json(path: Path, run: Path) -> None:
-    from graft.recipes.commands import evaluate, export
+    from graft.recipes.commands import evaluate, subjects
     from graft.recipes.grid import rows
     from graft.recipes.report import card, report
-    from graft.recipes.runs import run as runs
+    from graft.recipes.report.run_file import read_run
+    from graft.recipes.runs.supervised import Supervised
 
     _placed(path, run / "run.json")
     for step in (
-        lambda: runs.read(run),
+        lambda: read_run(run),
         lambda: report.write(run),
-        lambda: runs.summarize(run),
+        lambda: Supervised().tell(run),
         lambda: card.write(run, run / "export"),
         lambda: evaluate.provenance(run),
-        lambda: export._origin(run, (runs.read(run) or {}).get("data")),
-        lambda: rows.measure_of(runs.read(run)),
+        lambda: subjects._origin(run, read_run(run).get("data")),
+        lambda: rows.measure_of(read_run(run)),
     ):
         _refusable(step)
 
@@ -341,10 +342,13 @@ def _manifest(path: Path, run: Path) -> None:
 def _npz(path: Path, run: Path) -> None:
     from graft.recipes.commands import export
     from graft.recipes.report import report
-    from graft.recipes.runs import run as runs
+    from graft.recipes.report.run_file import read_run
+    from graft.recipes.runs import examples
+    from graft.recipes.runs.session import codec_of_files
+    from graft.recipes.tasks.table import tasks_of
     from graft.recipes.train.checkpoint import Checkpoints, epochs_in
     from graft.zoo.files.guards import one_line_if_damaged
-    from graft.zoo.files.reading import read_arrays
+    from graft.zoo.files.reading import read_arrays, read_json
 
     if path.parent.name.startswith("checkpoint"):
         place = run / "checkpoint" / "seed-0.npz"
@@ -356,9 +360,9 @@ def _npz(path: Path, run: Path) -> None:
 
     def exported() -> None:
         with one_line_if_damaged(run):
-            from graft.recipes.runs import export_data
-
-            export_data.from_run(run, runs.read(run), None)
+            described = read_json(run / "preprocessing.json", dict)
+            codec, tasks = codec_of_files(run, described), tasks_of(described["tasks"])
+            examples.from_run(run, read_run(run), None, codec, tasks)
 
     for name, step in (
         ("examples.npz", exported),

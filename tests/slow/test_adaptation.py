@@ -2,7 +2,7 @@
 
 from benchmarks import adaptation_data
 from graft.recipes import domain_adaptation
-from graft.recipes.runs import run
+from graft.recipes.report.run_file import read_run
 from graft.recipes.train.settings import FitSettings
 
 
@@ -20,7 +20,7 @@ def test_mnist_to_usps(graft_data, tmp_path):
             fit=FitSettings(batch_size=64, augment=("crop",)),
         )
     )
-    rows = {row["method"]: row["accuracy"] for row in run.read(out)["adaptation"]["rows"]}
+    rows = {row["method"]: row["accuracy"] for row in read_run(out)["adaptation"]["rows"]}
     assert max(rows["coral"], rows["adabn"]) >= max(0.93, rows["source_only"]), (
         "one of them helps, as with five seeds"
     )

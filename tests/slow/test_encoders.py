@@ -6,13 +6,15 @@ import keras
 import numpy as np
 import pytest
 
-from graft.export.export import Examples, export_model
+from graft.export.export import Examples, ExportSettings, Subject, export_model
 from graft.export.manifest import Description
 from graft.export.sessions import open_artifact
 from graft.zoo.backbones import encoder_table
 from graft.zoo.graph.nodes import flatten
 from graft.zoo.graph.stack import stack
 from graft.zoo.heads import heads
+from graft.zoo.heads.single_label import SINGLE_LABEL
+from graft.zoo.heads.tags import TAGS
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +54,7 @@ def encoder(request):
         )
     )
     label, tags = heads.single_label(["a", "b", "c"], name="label"), heads.tags(["O", "B-x", "I-x"])
-    model = stack(flat, heads.Tasks((label, tags), (1.0, 1.0)))
+    model = stack(flat, heads.Heads((label, tags), (1.0, 1.0)))
     for variable in model.trainable_variables:  # answers that tell something
         if "dense/kernel" in variable.path:
             variable.assign(variable * 8)
@@ -71,15 +73,10 @@ def _examples(model, count: int, length: int) -> dict[str, np.ndarray]:
 def test_every_format_passes(encoder, tmp_path):
     family, model, examples = encoder
     described = Description(family, ["a", "b", "c"], {"max_length": LENGTH})
-    manifest = export_model(
-        model,
-        tmp_path / "out",
-        description=described,
-        kind={"label": "single_label", "tags": "tags"},
-        examples=Examples(examples),
-        precisions=("float16", "dynamic"),
-        max_drop=10.0,
-    )
+    kinds = {"label": SINGLE_LABEL, "tags": TAGS}
+    settings = ExportSettings(precisions=("float16", "dynamic"), max_drop=10.0)
+    subject = Subject(described, kinds, Examples(examples))
+    manifest = export_model(model, tmp_path / "out", subject, settings)
     for row in manifest["files"]:
         assert row["passed"], (family, row["path"], row.get("error"), row.get("parity"))
         if row["precision"] == "float32":

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from graft.export.export import Examples, export_model
+from graft.export.export import Examples, Subject, export_model
 from graft.export.manifest import Description
 from graft.zoo.backbones.build import build_backbone
 from graft.zoo.backbones.table import find_backbone
@@ -63,9 +63,8 @@ def test_family(name, tmp_path):
     keras.utils.set_random_seed(0)
     row = find_backbone(name)
     size = IMAGE_SIZE.get(name, max(96, row.min_image_size))
-    model = stack(
-        build_backbone(row, image_size=size, weights="none"), [heads.single_label(LABELS)]
-    )
+    head = heads.single_label(LABELS)
+    model = stack(build_backbone(row, image_size=size, weights="none"), [head])
     coarse = np.random.default_rng(0).uniform(0, 255, (64, 8, 8, 3)).astype("float32")
     pixels = keras.ops.convert_to_numpy(keras.ops.image.resize(coarse, (size, size)))
     # Statistics of real inputs: with those of a fresh layer deep networks give nearly constant
@@ -77,13 +76,9 @@ def test_family(name, tmp_path):
     reference = keras.ops.convert_to_numpy(model(pixels, training=False))
     assert reference.std(0).mean() > 1e-5
 
-    content = export_model(
-        model,
-        tmp_path / "out",
-        description=Description(name, LABELS, {}, (0, 255)),
-        kind="single_label",
-        examples=Examples(pixels),
-    )
+    described = Description(name, LABELS, {}, (0, 255))
+    subject = Subject(described, {head.name: head.kind}, Examples(pixels))
+    content = export_model(model, tmp_path / "out", subject)
     for file in content["files"]:
         assert "error" not in file, file
         parity = file["parity"]

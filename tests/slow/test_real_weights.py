@@ -24,7 +24,7 @@ def test_pretrained_features_beat_random_ones(graft_data, clothing, name):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from graft.recipes.codecs import images
+    from graft.recipes.codecs.images import ImageCodec
     from graft.recipes.data import sources
     from graft.zoo.backbones.build import build_backbone
     from graft.zoo.backbones.table import find_backbone
@@ -35,22 +35,23 @@ def test_pretrained_features_beat_random_ones(graft_data, clothing, name):
         s: [source.splits[s][i] for i in rng.permutation(len(source.splits[s]))[:600]]
         for s in ("train", "test")
     }
-    pixels = {s: images.decode_examples(chosen[s], source.labels, 96) for s in chosen}
+    pixels = {s: ImageCodec(96).encode(chosen[s], ()).pixels for s in chosen}
+    labels = {s: [example.label for example in chosen[s]] for s in chosen}
 
     def accuracy(weights):
         backbone = build_backbone(find_backbone(name), image_size=96, weights=weights)
         features = {
             s: np.concatenate(
                 [
-                    backbone(np.float32(p.pixels[i : i + 50])).numpy().mean((1, 2))
+                    backbone(np.float32(p[i : i + 50])).numpy().mean((1, 2))
                     for i in range(0, len(p), 50)
                 ]
             )
             for s, p in pixels.items()
         }
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500, C=0.1))
-        probe.fit(features["train"], pixels["train"].classes)
-        return probe.score(features["test"], pixels["test"].classes)
+        probe.fit(features["train"], labels["train"])
+        return probe.score(features["test"], labels["test"])
 
     assert accuracy(str(graft_data / WEIGHTS[name])) > accuracy("none") + 0.15
 

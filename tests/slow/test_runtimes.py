@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graft.export.export import Examples, export_model
+from graft.export.export import Examples, ExportSettings, Subject, export_model
 from graft.export.manifest import Description
 from graft.export.sessions import open_artifact
 from graft.recipes.data import sentences
-from graft.recipes.runs import text_session
+from graft.recipes.runs import session as answering
 from graft.zoo.vision import decode_image
 
 pytestmark = pytest.mark.slow
@@ -112,7 +112,7 @@ def test_mediapipe_classifies_texts_as_predict_does(spoken_texts, mediapipe, tmp
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((tmp_path / "found.json").read_text())
     for row, expected in zip(
-        found, text_session.predict(open_artifact(folder / name), lines), strict=True
+        found, answering.predict(open_artifact(folder / name), lines), strict=True
     ):
         assert row == pytest.approx(expected["scores"], abs=1e-3)
 
@@ -221,14 +221,12 @@ def test_mediapipe_embeds_as_we_do(mediapipe, tmp_path):
 
     keras.utils.set_random_seed(0)
     pictures = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8)
-    export_model(
-        stack(tiny_backbone(32), [heads.embedding(16)]),
-        tmp_path / "out",
-        description=Description("embedder", [], {}, (0, 255)),
-        kind="embedding",
-        examples=Examples(pictures),
-        formats=("tflite",),
+    head = heads.embedding(16)
+    subject = Subject(
+        Description("embedder", [], {}, (0, 255)), {head.name: head.kind}, Examples(pictures)
     )
+    model = stack(tiny_backbone(32), [head])
+    export_model(model, tmp_path / "out", subject, ExportSettings(formats=("tflite",)))
     found = in_mediapipe(mediapipe, "embed", tmp_path / "out" / "model.tflite", pictures, tmp_path)
     expected = open_artifact(tmp_path / "out" / "model.tflite").predict(np.float32(pictures))
     np.testing.assert_allclose(found, expected, atol=1e-3)
