@@ -100,6 +100,7 @@ class Entries:
         self.augment = tuple(augment)
         self.views = {name: settings.views if self.is_augmented(name) else 1 for name in examples}
         self._augmentation: list | None = None
+        self._moved: dict[str, list[str]] = {}
 
     def is_augmented(self, name: str) -> bool:
         """Whether the examples of a split are changed at random."""
@@ -141,19 +142,29 @@ class Entries:
 
     def key(self, cut: Cut, name: str, view: int) -> str:
         """The name of an entry."""
-        augment: list = []
+        augment, moved = [], []
         if self.is_augmented(name):
             # The changes of an example depend on which batch it is in.
             augment = [*self.augment, view, VIEW_SEED, BATCH, self._described_augmentation()]
+            moved = self._moved_digests(name)
         kept_too = [part.name for part in self.kept(cut, name)[len(cut) :]]
         packages = {package: metadata.version(package) for package in PACKAGES}
         digests = self.examples[name].digest, augment, kept_too, self.graph.digest(cut)
-        return hash_of(FORMAT, *digests, self.settings.dtype, packages)
+        return hash_of(FORMAT, *digests, *moved, self.settings.dtype, packages)
 
     def _described_augmentation(self) -> list:
         if self._augmentation is None:
             self._augmentation = describe(self.augment, VIEW_SEED)
         return self._augmentation
+
+    def _moved_digests(self, name: str) -> list[str]:
+        """A hash of the targets of each task that move with the inputs of a split: an entry holds them
+        too.
+        """
+        if name not in self._moved:
+            examples = self.examples[name]
+            self._moved[name] = [hash_of(examples.targets[task]) for task in examples.moving]
+        return self._moved[name]
 
     def _files(self, cut: Cut, name: str, view: int) -> list[Rows]:
         """One for each tensor of an entry, whose content is what was written."""

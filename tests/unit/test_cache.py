@@ -318,6 +318,25 @@ def test_the_image_that_is_read_again_is_that_of_the_view(data, tmp_path):
             )
 
 
+def test_a_map_moves_with_the_image_of_a_view(tmp_path):
+    """Another map of the same image is not found."""
+
+    def seen(scale):
+        plain = pictures(12)
+        targets = {"map": scale * np.float32(plain.pixels)}
+        images = {"train": dataclasses.replace(plain, targets=targets, moving=("map",))}
+        cache = filled(model, images, Store(tmp_path), [cut], ("flip",), views=2)
+        found = cache.features(cut, "train", (0, 1)).tensors[1:]
+        return [np.stack([view.load() for view in views]) for views in found]
+
+    model = late()()
+    cut = find_blocks(backbone_of(model))[0].cut
+    pixels, moved = seen(1)
+    assert not np.array_equal(pixels[0], pixels[1])
+    np.testing.assert_array_equal(moved, pixels)
+    np.testing.assert_array_equal(seen(2)[1], 2 * pixels)
+
+
 def test_features_beyond_float16_are_kept_in_float32(data, tmp_path, capsys):
     inputs = keras.Input((16, 16, 3), name="image")
     x = layers.Conv2D(8, 3, name="stem")(layers.Rescaling(1e5)(inputs))
