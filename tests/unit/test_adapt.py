@@ -4,6 +4,7 @@ by.
 
 import importlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -20,11 +21,14 @@ from graft.recipes.adapt import (
     pretext,
     selection,
 )
-from graft.recipes.codecs import images as images_module
-from graft.recipes.codecs.texts import token_texts
-from graft.recipes.data.sentences import Sentence
-from graft.recipes.data.sources import Example, Source
+from graft.recipes.codecs.images import ImageCodec
+from graft.recipes.codecs.targets import Ragged
+from graft.recipes.codecs.texts import Texts
+from graft.recipes.data.prepared import PreparedData
+from graft.recipes.data.records import Example, Sentence, Source
 from graft.recipes.feed import pipeline
+from graft.recipes.runs import writing
+from graft.recipes.tasks.table import tasks_for
 from graft.recipes.train.fit import train
 from graft.recipes.train.joint import Joint, Method, Part, hidden_of
 from graft.recipes.train.schedule import Phase
@@ -32,8 +36,9 @@ from graft.recipes.train.settings import FitSettings
 from graft.zoo.errors import ConfigError, DataError, UnknownName
 from graft.zoo.graph.layers import GradientReversal
 from graft.zoo.graph.stack import stack
+from graft.zoo.heads import heads
 from tests.conftest import tiny_backbone as tiny
-from tests.tiny import HEAD, builder, normalization, pictures, two_domains
+from tests.tiny import HEAD, builder, normalization, pictures, plan_of, two_domains
 
 RNG = np.random.default_rng(0)
 
@@ -54,7 +59,7 @@ def data():
     return two_domains()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Losses
 
 
@@ -208,7 +213,7 @@ def test_fixmatch_learns_from_the_strong_version_alone():
     assert not gradient[1].any()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Training
 
 
@@ -243,23 +248,15 @@ def test_progress_counts_steps_not_updates(data):
             self.seen.assign(progress)
             return 0.0
 
-    made = []
+    watching = Watching()
     settings = FitSettings(batch_size=8, accumulate=3)
-    phases = (Phase("all", "all", 2, 0.01),)
-    train(
-        builder(normalization),
-        HEAD,
-        phases,
-        data,
-        [0],
-        settings,
-        method=lambda *_: made.append(Watching()) or made[-1],
-    )
-    assert float(made[0].seen) == pytest.approx(11 / 12)
+    phases, method = (Phase("all", "all", 2, 0.01),), {"method": lambda *_: watching}
+    train(plan_of(builder(normalization), HEAD, phases, settings=settings, **method), data)
+    assert float(watching.seen) == pytest.approx(11 / 12)
 
 
 @pytest.mark.parametrize("mixer", ["mixup", "cutmix"])
-def test_pictures_without_labels_are_not_joined(data, mixer):
+def test_images_without_labels_are_not_joined(data, mixer):
     order = pipeline.Order(40, 8, 0)
     labelled = pipeline.training_batches(data["train"], order)
 
@@ -275,16 +272,9 @@ def test_sentences_of_both_kinds_are_padded_to_one_length():
 
     def texts(lengths):
         rows = [np.full(n, 5, np.int32) for n in lengths]
-        names = [""] * len(rows)
-        return token_texts(
-            rows,
-            np.eye(2, dtype="float32")[[0] * len(rows)],
-            names,
-            names,
-            inputs=inputs,
-            pad_id=9,
-            max_length=40,
-        )
+        targets = {"label": np.eye(2, dtype="float32")[[0] * len(rows)]}
+        names = ("",) * len(rows)
+        return Texts(Ragged.of(rows), targets, names, names, inputs, pad_id=9, max_length=40)
 
     short, long = texts([3, 4, 5, 6]), texts([3, 20, 30, 40])
     order = pipeline.Order(4, 2, 0, epochs=2, lengths=long.ids.lengths)
@@ -299,12 +289,12 @@ def test_sentences_of_both_kinds_are_padded_to_one_length():
     assert {x["labelled"]["token_ids"].shape[1] for x, _ in batches} == {24, 40}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Afterwards
 
 
 @pytest.mark.parametrize("batch_size", [40, 8, 2])
-def test_adabn_takes_the_statistics_of_the_pictures(data, batch_size):
+def test_adabn_takes_the_statistics_of_the_images(data, batch_size):
     """Of all of them, however they come: batches of two have means far apart."""
     model = builder(normalization)()
     first = next(layer for layer in model.layers if isinstance(layer, layers.BatchNormalization))
@@ -326,7 +316,7 @@ def test_nothing_is_dropped_while_statistics_are_taken(data, name):
             layer.seed_generator.state.assign([seed, 0])
         getattr(afterwards, name)(model, data["unlabelled"], 8, 0)
         found.append(model.get_weights())
-        assert [layer.rate for layer in dropouts] == [0.2] * 4 + [0.3], "as before"
+        assert [layer.rate for layer in dropouts] == [0.2] * 3 + [0.3], "as before"
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -341,7 +331,7 @@ def test_without_batch_normalization_there_is_nothing_to_adapt(data, name):
         getattr(afterwards, name)(model, data["unlabelled"], 8, 0)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Choosing
 
 
@@ -461,14 +451,17 @@ def test_patience_is_refused_where_it_would_do_nothing(name, tmp_path):
         recipe.main(config)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Domains
 
 
-def pair_of(unlabelled, measured):
-    return domains.Domains(
-        Source("s", ("a", "b"), {}), (), "t", tuple(unlabelled), tuple(measured), ""
-    )
+def target_of(unlabelled, measured):
+    """What a run says of its target; how many examples it counts is no matter here."""
+    source = Source("s", ("a", "b"), {})
+    data = PreparedData(source, (), "", "t", tuple(unlabelled), tuple(measured))
+    examples = {"unlabelled": pictures(2)} | ({"measured": pictures(2)} if measured else {})
+    problem = SimpleNamespace(data=data)
+    return writing.describe_target(SimpleNamespace(problem=problem, examples=examples))
 
 
 def test_examples_are_the_same_by_content_not_by_name():
@@ -476,14 +469,12 @@ def test_examples_are_the_same_by_content_not_by_name():
         [Sentence(f"{where} {i}", "", f"line {i}") for i in (1, 2)] for where in ("train", "test")
     ]
     renamed = [Sentence(sentence.text, "a", f"other {sentence.name}") for sentence in here]
-    texts = {"unlabelled": [0, 0]}
     for measured, same in ((there, False), (here, True), (renamed, True), (renamed + there, False)):
-        found = domains.describe(pair_of(here, measured), texts, [0] * len(measured))
-        assert found["measured_are_unlabelled"] is same
-    assert domains.describe(pair_of(here, here), texts, None)["measured_are_unlabelled"] is False
+        assert target_of(here, measured)["measured_are_unlabelled"] is same
+    assert target_of(here, ())["measured_are_unlabelled"] is False
 
 
-def picture_in(folder, name, shade):
+def write_image(folder, name, shade):
     from PIL import Image
 
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -495,8 +486,8 @@ def test_a_target_is_measured_however_few_its_labels(tmp_path):
 
     for label, shade in (("a", 10), ("b", 90)):
         for i in range(6):
-            picture_in(tmp_path / "source", f"{label}/{i}.png", shade + i)
-    picture_in(tmp_path / "target", "b/0.png", 200)
+            write_image(tmp_path / "source", f"{label}/{i}.png", shade + i)
+    write_image(tmp_path / "target", "b/0.png", 200)
     asked = Config(
         data=str(tmp_path / "source"),
         target=str(tmp_path / "target"),
@@ -570,7 +561,7 @@ def test_nothing_is_learned_from_what_models_are_chosen_and_measured_by(tmp_path
 
     for label, shade in (("a", 10), ("b", 90)):
         for i in range(12):
-            picture_in(tmp_path / "source", f"{label}/{i}.png", shade + i)
+            write_image(tmp_path / "source", f"{label}/{i}.png", shade + i)
     source, given = str(tmp_path / "source"), {"data": str(tmp_path / "source"), "out": tmp_path}
     few = domains.load_partly_labelled(
         semi_supervised.Config(per_class=3, unlabelled=source, **given)
@@ -603,25 +594,30 @@ def test_adabn_is_not_asked_for_labelled_examples():
         catalogue.check_batch(("adabn",), 1, {"labelled": 9, "unlabelled": 9})
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Without labels
+
+
+def tasks_of_vectors(*labels):
+    """What a pile of images is learned by."""
+    return tasks_for(heads.embedding(4), labels)
 
 
 def test_a_pile_is_counted_by_what_differs_and_can_be_read(tmp_path):
     from graft.recipes.self_supervised import Config
 
     for i in range(24):
-        picture_in(tmp_path / "same", f"{i}.png", 7)
-        picture_in(tmp_path / "pile", f"{i}.png", 7 + i)
+        write_image(tmp_path / "same", f"{i}.png", 7)
+        write_image(tmp_path / "pile", f"{i}.png", 7 + i)
     with pytest.raises(
-        DataError, match="'.*same' holds 1 different pictures: to learn from them takes 20 or more"
+        DataError, match="'.*same' holds 1 different images: to learn from them takes 20 or more"
     ):
         domains.load_pile(Config(data=str(tmp_path / "same"), out=tmp_path))
     for i in range(6):
         (tmp_path / "pile" / f"{i}.png").write_bytes(bytes([i]))
     pile = domains.load_pile(Config(data=str(tmp_path / "pile"), out=tmp_path))
-    with pytest.raises(DataError, match="'.*pile' holds 18 different pictures"):
-        domains.decode_pile(pile, 8, skip_bad=True, seed=0)
+    with pytest.raises(DataError, match="'.*pile' holds 18 different images"):
+        domains.decode_pile(pile, ImageCodec(8, skip_bad=True), tasks_of_vectors(), 0)
 
 
 def test_options_that_pairs_have_no_use_for_are_refused():
@@ -630,7 +626,7 @@ def test_options_that_pairs_have_no_use_for_are_refused():
     for settings, message in (
         ({}, "name some --augment"),
         ({**pairs, "batch_size": 1}, "--batch-size of 2 or more"),
-        ({"augment": ("zoom", "mixup")}, "--augment mixup joins two pictures"),
+        ({"augment": ("zoom", "mixup")}, "--augment mixup joins two images"),
         ({**pairs, "multi_gpu": True}, "--multi-gpu is not made for pairs"),
         ({**pairs, "mixed_precision": True}, "--mixed-precision is not made for pairs"),
         ({**pairs, "class_weights": True}, "--class-weights is not made for pairs"),
@@ -647,14 +643,15 @@ def test_options_that_pairs_have_no_use_for_are_refused():
 
 @pytest.mark.parametrize("bad", [0, 3])
 def test_a_large_pile_stays_on_the_disk(monkeypatch, bad, tmp_path):
-    monkeypatch.setattr(images_module, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("graft.recipes.codecs.pixels.IN_MEMORY_BYTES", 0)
     given = pictures(40)
     examples = [Example(pixels, "ab"[i % 2], str(i)) for i, pixels in enumerate(given.pixels)]
-    (tmp_path / "no.png").write_bytes(b"no picture")
+    (tmp_path / "no.png").write_bytes(b"no image")
     for i in range(bad):
         examples[7 * i] = Example(tmp_path / "no.png", "a", "bad")
     pile = domains.Pile("pile", ("a", "b"), tuple(examples))
-    found = domains.decode_pile(pile, 16, True, 0)
+    tasks = tasks_of_vectors("a", "b")
+    found = domains.decode_pile(pile, ImageCodec(16, skip_bad=True), tasks, 0)
     assert {name: len(part) for name, part in found.items()} == (
         {"all": 40, "validation": 4, "train": 36}
         if not bad
@@ -662,7 +659,8 @@ def test_a_large_pile_stays_on_the_disk(monkeypatch, bad, tmp_path):
     )
     for part in found.values():
         assert isinstance(part.pixels, np.memmap)
-        for pixels, name, target in zip(part.pixels, part.names, part.targets, strict=True):
+        targets = part.targets[tasks.first.name]
+        for pixels, name, target in zip(part.pixels, part.names, targets, strict=True):
             np.testing.assert_array_equal(pixels, given.pixels[int(name)])
             assert target.argmax() == int(name) % 2
     assert len(found["all"].skipped) == bad
@@ -679,10 +677,9 @@ def test_nearest_neighbours_are_asked_of_a_sample(monkeypatch):
     monkeypatch.setattr(pretext, "PROBED", 10)
     everything = pictures(30)
     images = {"all": everything, "validation": pictures(6, 1)}
-    assert (
-        pretext.figures(stack(tiny(), [HEAD]), images, FitSettings(augment=("flip",)))["probe"]
-        == 0.5
-    )
+    model, task = stack(tiny(), [HEAD]), tasks_for(HEAD).first
+    settings = FitSettings(augment=("flip",))
+    assert pretext.figures(model, images, task, settings)["probe"] == 0.5
     assert asked == [10]
 
 
@@ -714,7 +711,7 @@ def test_clusters_are_refused_before_anything_trains():
         gallery.check(2500, 9000)
 
 
-def test_pairs_are_two_versions_of_the_same_pictures():
+def test_pairs_are_two_versions_of_the_same_images():
     images = pictures(20)
     order = pipeline.Order(20, 8, 0, epochs=2)
     batches = list(pipeline.paired_batches(images, order, ("zoom", "grayscale")))
