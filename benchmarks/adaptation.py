@@ -42,7 +42,8 @@ from benchmarks.adaptation_data import (
     folder,
     reviews,
 )
-from graft.recipes.runs import run
+from graft.recipes.report.run_file import read_run
+from graft.recipes.runs.writing import environment
 from graft.recipes.train.settings import FitSettings
 
 RESULTS = Path(__file__).parent / "results" / "adaptation.csv"
@@ -182,7 +183,7 @@ def pictures(pair: str, options: Options) -> list[dict]:
             **settings,
         )
     )
-    facts = run.read(oracle)
+    facts = read_run(oracle)
     rows = [
         {
             "method": "target_supervised",
@@ -280,7 +281,7 @@ def few_labels(pair: str, options: Options) -> list[dict]:
 
 def measured(out: Path) -> list[dict]:
     """The rows of a run, with the one that was kept marked."""
-    facts = run.read(out)["adaptation"]
+    facts = read_run(out)["adaptation"]
     chosen = facts["chosen"]
     return [
         {**row, "kept": int(row["method"] == chosen["method"] and row["seed"] == chosen["seed"])}
@@ -308,7 +309,7 @@ def described(pair: str, row: dict, options: Options) -> dict:
 
 def circumstances() -> dict:
     """Machine and versions."""
-    versions = run.environment()["versions"]
+    versions = environment()["versions"]
     return {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "versions": f"keras {versions['keras']}, tensorflow {versions['tensorflow']}",

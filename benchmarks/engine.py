@@ -24,10 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
-from graft.recipes.codecs import images
+from graft.recipes.codecs.images import ImageCodec, Images
 from graft.recipes.data import sources, splits
 from graft.recipes.feed.store import Store
-from graft.recipes.tasks import evaluation
+from graft.recipes.tasks import verdicts
+from graft.recipes.tasks.group import Tasks
+from graft.recipes.tasks.labels import SingleLabelTask
 from graft.recipes.train import fit, schedule
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.backbones import build as backbones
@@ -76,13 +78,12 @@ class Bench:
         self.row = backbone_table.find_backbone("mobilenet_v2")
         self.source, _ = splits.complete(sources.load(str(options.data)), 0)
         self.head = heads.single_label(self.source.labels, dropout=0.2)
+        self.tasks = Tasks((SingleLabelTask(self.head),))
 
-    def decode(self, *names: str) -> dict[str, images.Images]:
-        """The pictures of some splits."""
-        return {
-            n: images.decode_examples(self.source.splits[n], self.source.labels, SIZE, title=n)
-            for n in names
-        }
+    def decode(self, *names: str) -> dict[str, Images]:
+        """The images of some splits."""
+        codec = ImageCodec(SIZE)
+        return {n: codec.encode(self.source.splits[n], self.tasks, n) for n in names}
 
     def build(self):
         """A fresh stacked model with the pretrained backbone."""
@@ -93,7 +94,8 @@ class Bench:
 
     def train(self, phases, pixels, settings: FitSettings, seeds=(0,), store=None):
         """(model, results) of the engine."""
-        return fit.train(self.build, self.head, phases, pixels, seeds, settings, store=store)
+        plan = fit.TrainPlan(self.build, self.tasks, phases, seeds, settings)
+        return fit.train(plan, pixels, store=store)
 
 
 def frozen(bench: Bench) -> Iterator[dict]:
@@ -206,7 +208,8 @@ def gradual(bench: Bench, augment: tuple[str, ...] = ("flip", "crop")) -> Iterat
             seconds[cache] = time.perf_counter() - start
             outputs = fit.predict(model, pixels["test"], [r.weights for r in results])
             accuracy[cache] = [
-                evaluation.accuracy(output, pixels["test"].targets) for output in outputs
+                verdicts.accuracy(output, pixels["test"].targets[bench.head.name])
+                for output in outputs
             ]
     text = "; ".join(
         f"{c}: {np.mean(a):.3f} ({min(a):.3f} to {max(a):.3f})" for c, a in accuracy.items()

@@ -24,7 +24,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import adaptation, adaptation_data
-from graft.recipes.runs import run
+from graft.recipes.report.run_file import read_run
 from graft.recipes.train.settings import FitSettings
 
 RESULTS = Path(__file__).parent / "results" / "self_supervised.csv"
@@ -96,7 +96,7 @@ def measured(options: Options, seed: int) -> list[dict]:
             out=options.work / f"{options.pair}-pile-{seed}",
         )
     )
-    facts = run.read(learned)
+    facts = read_run(learned)
     rows = []
     for name, backbone in (
         ("before", plain),
@@ -114,7 +114,7 @@ def measured(options: Options, seed: int) -> list[dict]:
                     fit=FitSettings(augment=()),
                 )
             )
-            reached = run.read(out)["metrics"]["test"]["accuracy"]
+            reached = read_run(out)["metrics"]["test"]["accuracy"]
             rows.append(
                 {
                     "pair": options.pair,

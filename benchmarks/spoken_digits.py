@@ -23,7 +23,7 @@ import numpy as np
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from graft.recipes.runs import run
+from graft.recipes.report.run_file import read_run
 
 RESULTS = Path(__file__).parent / "results" / "spoken_digits.csv"
 RATE, SIDE, SECONDS = 8000, 64, 1.0
@@ -70,7 +70,7 @@ def main(options: Options) -> None:
                 resume=True,
             )
         )
-        rows += measured(run.read(out), weighting)
+        rows += measured(read_run(out), weighting)
     write(options.out, rows)
     print("| trained | digit | speaker |\n|---|---|---|")
     for name in dict.fromkeys(row["trained"] for row in rows):

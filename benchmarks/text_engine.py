@@ -16,9 +16,11 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from graft.recipes.codecs import texts
+from graft.recipes.codecs.texts import TextCodec
 from graft.recipes.data import sentences, splits
 from graft.recipes.feed.store import Store
+from graft.recipes.tasks.group import Tasks
+from graft.recipes.tasks.labels import SingleLabelTask
 from graft.recipes.train import fit, schedule
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.backbones import encoder_table, encoders
@@ -33,15 +35,13 @@ def main(table: str, name: str) -> None:
     row = encoders.find_encoder(name)
     source, _ = splits.complete(sentences.load(table, need=("label",)), 0)
     head = heads.single_label(source.labels)
-    encoded = texts.encode_splits(
-        source,
-        encoders.load_tokenizer(row),
-        [head],
-        inputs=encoder_table.ENCODER_INPUTS,
-        max_length=128,
-    )
+    tasks = Tasks((SingleLabelTask(head),))
+    codec = TextCodec(encoders.load_tokenizer(row), encoder_table.ENCODER_INPUTS, 128)
+    encoded = {name: codec.encode(part, tasks) for name, part in source.splits.items()}
     used = {split: encoded[split] for split in ("train", "validation")}
     phases = schedule.TEXT_SCHEDULES["feature_extraction"]
+    build = lambda: stack(encoders.build_encoder(row), [head])  # noqa: E731
+    plan = fit.TrainPlan(build, tasks, phases, [0], FitSettings())
 
     def one_pass(model) -> float:
         start = time.perf_counter()
@@ -49,15 +49,14 @@ def main(table: str, name: str) -> None:
             fit.predict(model, part)
         return time.perf_counter() - start
 
-    model = stack(encoders.build_encoder(row), [head])
+    model = build()
     fit.predict(model, encoded["test"])  # warms the processor's kernels up
     ratios = []
     for _ in range(3):
         before = one_pass(model)
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            store, build = Store(Path(folder)), lambda: stack(encoders.build_encoder(row), [head])
-            fit.train(build, head, phases, encoded, [0], FitSettings(), store=store)
+            fit.train(plan, encoded, store=Store(Path(folder)))
             trained = time.perf_counter() - start
         after = one_pass(model)
         ratios.append(2 * trained / (before + after))

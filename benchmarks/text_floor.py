@@ -20,10 +20,9 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from graft.recipes.data import sentences, splits
-from graft.recipes.data.sentences import Sentence
-from graft.recipes.data.sources import Source
-from graft.recipes.tasks import tfidf
-from graft.recipes.tasks.tfidf import CountedWords
+from graft.recipes.data.records import Sentence, Source
+from graft.recipes.tasks.tfidf import CountedWords, count_words
+from graft.zoo.heads.single_label import SINGLE_LABEL
 
 __all__ = ["Options", "accuracy", "fitted", "main"]
 
@@ -51,9 +50,9 @@ def main(options: Options) -> None:
 
 def fitted(source: Source) -> CountedWords:
     """Counted words, trained on the train split of `source`."""
-    return tfidf.fit(
+    return count_words(
         *(_numbered(source.splits[name], source.labels) for name in ("train", "validation")),
-        "single_label",
+        SINGLE_LABEL,
     )
 
 

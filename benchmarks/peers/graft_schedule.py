@@ -13,10 +13,12 @@ import time
 
 import keras  # noqa: F401  (peers' clocks start behind their imports too)
 
-from graft.recipes.codecs import images
+from graft.recipes.codecs.images import ImageCodec
 from graft.recipes.data import sources
 from graft.recipes.feed.store import Store
-from graft.recipes.tasks import evaluation
+from graft.recipes.tasks import verdicts
+from graft.recipes.tasks.group import Tasks
+from graft.recipes.tasks.labels import SingleLabelTask
 from graft.recipes.train import fit, schedule
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.backbones import build as backbones
@@ -29,8 +31,9 @@ def main(data: str, weights: str, epochs: str, seed: str, name: str, plain: str 
     """Train and print."""
     start = time.perf_counter()
     source = sources.load(data)
-    pixels = images.decode_splits(source, 160)
     head = heads.single_label(source.labels, dropout=0.2)
+    tasks, codec = Tasks((SingleLabelTask(head),)), ImageCodec(160)
+    pixels = {split: codec.encode(part, tasks, split) for split, part in source.splits.items()}
     settings = FitSettings(augment=() if plain else ("flip", "crop"))
 
     def build():
@@ -43,16 +46,15 @@ def main(data: str, weights: str, epochs: str, seed: str, name: str, plain: str 
 
     with tempfile.TemporaryDirectory() as folder:
         phases = schedule.resolve(name, int(epochs))
-        model, (result,) = fit.train(
-            build, head, phases, pixels, [int(seed)], settings, store=Store(folder)
-        )
+        plan = fit.TrainPlan(build, tasks, phases, [int(seed)], settings)
+        model, (result,) = fit.train(plan, pixels, store=Store(folder))
         total = time.perf_counter() - start
     before = (
         total - result.seconds
     )  # planning, building and decoding, all of it before the first epoch
     curve = [[before + row["elapsed"], row["val_accuracy"]] for row in result.history]
     (outputs,) = fit.predict(model, pixels["test"])
-    test = evaluation.accuracy(outputs, pixels["test"].targets)
+    test = verdicts.accuracy(outputs, pixels["test"].targets[head.name])
     print(json.dumps({"curve": curve, "test": test, "version": "graft-zoo 0.1.0"}))
 
 
