@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from graft.export import manifest, preprocessing, sessions
-from graft.export.untrusted import operators, trial
-from graft.export.untrusted.checks import check_untrusted
+from graft.export.untrusted import trial
+from graft.export.untrusted.checks import check_external_data, check_untrusted
 from graft.recipes.grid.ledger import read_rows
-from graft.recipes.runs import run as runs
+from graft.recipes.report.run_file import read_run
 from graft.recipes.train import checkpoint
 from graft.zoo import text
 from graft.zoo.backbones import weight_files
@@ -349,8 +349,6 @@ def test_sparse_weights_in_another_file_are_seen(tmp_path):
     import onnx
     from onnx import TensorProto, helper
 
-    from graft.export.untrusted.checks import check_external_data
-
     values = TensorProto(name="values", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
     values.external_data.add(key="location", value="secret.bin")
     indices = helper.make_tensor("indices", TensorProto.INT64, [1], [0])
@@ -418,7 +416,7 @@ def test_a_manifest_is_of_its_form(content, tmp_path):
 def test_a_run_is_of_its_form(content, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"schema": 1, **content}))
     with pytest.raises(ArtifactError, match="run.json' is damaged"):
-        runs.read(tmp_path)
+        read_run(tmp_path)
 
 
 @pytest.mark.parametrize("change", ["phase", "rows", "history", "kept", "unknown", "lengths"])
@@ -446,24 +444,35 @@ def test_a_table_of_a_grid_with_too_many_cells_is_refused(tmp_path):
 # How examples go in: preprocessing and tokenizers
 
 
-OF_TEXTS = {
-    "max_length": 8,
-    "words": None,
-    "tokenizer": {"pad_id": 0},
-    "outputs": {"p": {"kind": "single_label", "labels": ["a", "b"]}},
-}
+P = {"kind": "single_label", "labels": ["a", "b"]}
+OF_TEXTS = {"max_length": 8, "words": None, "tokenizer": {"pad_id": 0}}
+
+
+@pytest.mark.parametrize("field", ["tasks", "outputs"])
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (None, "{field}"),
+        ({"q": {}}, "{field}"),
+        ({"p": {"kind": "x", "labels": []}}, "{field}.p.kind"),
+        ({"p": P | {"labels": ["a"]}}, "{field}.p.labels"),
+        ({"p": P | {"kind": "tags"}}, "{field}.p.labels"),
+        ({"p": P | {"labels": "ab"}}, "{field}.p.labels"),
+    ],
+)
+def test_what_the_outputs_mean_is_of_its_form(change, place, field):
+    """Until schema 2 of a run the field was called "outputs"."""
+    outputs, content = {"p": (2,)}, OF_TEXTS | {field: {"p": P}}
+    read = preprocessing.read_preprocessing(json.dumps(content), "m.onnx", outputs, texts=True)
+    assert read == content | {"tasks": {"p": P}, "modality": "text"}
+    text, told = json.dumps(content | {field: change}), place.format(field=field)
+    with pytest.raises(ArtifactError, match=f"'m.onnx' is damaged: expected '{told}' to be"):
+        preprocessing.read_preprocessing(text, "m.onnx", outputs, texts=True)
 
 
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"kind": "x"}, "kind"),
-        ({"outputs": None}, "outputs"),
-        ({"outputs": {"q": {}}}, "outputs"),
-        ({"outputs": {"p": {"kind": "x", "labels": []}}}, "outputs.p.kind"),
-        ({"outputs": {"p": {"kind": "single_label", "labels": ["a"]}}}, "outputs.p.labels"),
-        ({"outputs": {"p": {"kind": "tags", "labels": ["a", "b"]}}}, "outputs.p.labels"),
-        ({"outputs": {"p": {"kind": "single_label", "labels": "ab"}}}, "outputs.p.labels"),
         ({"max_length": "8"}, "max_length"),
         ({"max_length": 10**12}, "max_length"),
         ({"image_size": True}, "image_size"),
@@ -473,15 +482,18 @@ OF_TEXTS = {
     ],
 )
 def test_preprocessing_is_of_its_form(change, field):
-    outputs = {"p": (2,)}
-    assert (
-        preprocessing.read_preprocessing(json.dumps(OF_TEXTS), "m.onnx", outputs, texts=True)
-        == OF_TEXTS
-    )
+    text = json.dumps(OF_TEXTS | {"tasks": {"p": P}} | change)
     with pytest.raises(ArtifactError, match=f"'m.onnx' is damaged: expected '{field}' to be"):
-        preprocessing.read_preprocessing(
-            json.dumps(OF_TEXTS | change), "m.onnx", outputs, texts=True
-        )
+        preprocessing.read_preprocessing(text, "m.onnx", {"p": (2,)}, texts=True)
+
+
+def test_the_kind_of_an_only_output_is_a_known_one():
+    outputs, known = {"p": (2,)}, json.dumps({"kind": "regression"})
+    read = preprocessing.read_preprocessing(known, "m.onnx", outputs, ["a", "b"])
+    assert read["tasks"] == {"p": {"kind": "regression", "labels": ["a", "b"]}}
+    assert read["modality"] == "image"
+    with pytest.raises(ArtifactError, match="'m.onnx' is damaged: expected 'kind' to be"):
+        preprocessing.read_preprocessing('{"kind": "x"}', "m.onnx", outputs)
 
 
 def test_preprocessing_that_lacks_everything_is_refused():
@@ -776,14 +788,6 @@ def test_what_reads_the_variables_does_nothing_else(how, tmp_path):
     (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
     with pytest.raises(ArtifactError, match="SaveV2|RestoreV2"):
         check_untrusted(folder, trust=False)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["GenerateVocabRemapping", "DecodeProtoV2", "EncodeProto", "LoadAndRemapMatrix", "ReadFile"],
-)
-def test_operators_that_name_files_are_refused(name):
-    assert not operators._only_computes(name)
 
 
 @pytest.mark.parametrize("how", ["link", "second graph", "asset", "cut"])
