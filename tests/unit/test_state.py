@@ -8,13 +8,16 @@ import pytest
 from keras import layers
 
 from graft.export.convert import graph
-from graft.export.export import Examples, export_model
+from graft.export.export import Examples, ExportSettings, Subject, export_model
 from graft.export.manifest import Description
-from graft.recipes.runs import run
+from graft.recipes.runs import writing
+from graft.recipes.tasks.table import tasks_for
 from graft.zoo.backbones.own import build_own_backbone
 from graft.zoo.errors import CheckFailed
 from graft.zoo.graph import state
+from graft.zoo.heads import heads
 from graft.zoo.heads.own_outputs import kind_of_outputs
+from graft.zoo.heads.single_label import SINGLE_LABEL
 from tests.tiny import pictures
 
 RNG = np.random.default_rng(0)
@@ -79,16 +82,11 @@ def test_in_float32_a_model_of_half_precision_is_nearly_the_same(policy):
     assert np.abs(np.float32(model(PIXELS)) - whole(PIXELS)).max() < 0.03
 
 
-def exported(model, folder, **settings):
-    return export_model(
-        model,
-        folder,
-        description=Description("m", ["a", "b", "c"], {}, (0, 255)),
-        kind="single_label",
-        examples=Examples(PIXELS, None, {"split": None}),
-        formats=("onnx",),
-        **settings,
-    )["files"]
+def exported(model, folder):
+    description = Description("m", ["a", "b", "c"], {}, (0, 255))
+    kinds = {model.output_names[0]: SINGLE_LABEL}
+    subject = Subject(description, kinds, Examples(PIXELS, None, {"split": None}))
+    return export_model(model, folder, subject, ExportSettings(("onnx",)))["files"]
 
 
 def test_files_are_judged_beside_the_model_as_it_was_given(tmp_path, monkeypatch):
@@ -128,12 +126,12 @@ def test_a_run_says_nothing_that_its_file_does_not(tmp_path):
     forgetful = Forgetful()
     x = forgetful(layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(inputs)))
     model = keras.Model(inputs, layers.Dense(3, "softmax")(x))
-    opened = run.write_model(tmp_path, model, pictures(6))
+    opened = writing.write_model(tmp_path, model, pictures(6))
     assert opened is not model
     forgetful.factor = 5.0
     model.make_predict_function(force=True)
     with pytest.raises(CheckFailed, match="answers otherwise than the model that was trained"):
-        run.write_model(tmp_path, model, pictures(6))
+        writing.write_model(tmp_path, model, pictures(6))
 
 
 @pytest.mark.parametrize(
@@ -162,11 +160,9 @@ def test_the_kind_of_a_model_is_read_from_its_graph(activation, units, kind):
 
 
 def test_what_went_wrong_in_a_training_is_said():
-    from graft.zoo.heads import heads
-
-    head = heads.regression(["price"], name="price")
+    tasks = tasks_for(heads.regression(["price"], name="price"))
     exploded = {"seed": 0, "trainings": {"transfer": [{"seed": 0, "diverged": {"all": 4e15}}]}}
-    found = run.concerns(exploded, {"r2": -0.4}, [head])
+    found = writing.concerns(exploded, {"tasks": {"price": {"r2": -0.4}}}, tasks)
     assert found["diverged"]
     assert (
         "'transfer' diverged in phase 'all' (seed 0): its loss ended at 4e+15"
@@ -181,5 +177,5 @@ def test_what_went_wrong_in_a_training_is_said():
         "trainings": {"transfer": [{"seed": 0, "diverged": {}}]},
         "warnings": ["texts are cut"],
     }
-    fine = run.concerns(sound, {"tasks": {"price": {"r2": 0.4}}}, [head])
+    fine = writing.concerns(sound, {"tasks": {"price": {"r2": 0.4}}}, tasks)
     assert fine == {"warnings": ["texts are cut"], "diverged": False}
