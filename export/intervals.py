@@ -1,4 +1,6 @@
-"""Intervals of 95 % for figures and for what is lost of them, and the calibration error. numpy alone."""
+"""Intervals of 95 % for figures and for what is lost of them, and the calibration error. numpy
+alone.
+"""
 
 import math
 

@@ -141,7 +141,8 @@ class Judge:
             if not np.isfinite(rows).all():
                 raise CheckFailed(
                     f"the model itself answers NaN or infinity (output '{name}'), so there is "
-                    "nothing to export: its weights are damaged, or its training diverged: train it "
+                    "nothing to export: its weights are damaged, or its training diverged: train "
+                    "it "
                     "again with a lower --learning-rate"
                 )
         given = examples.targets

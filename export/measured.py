@@ -1,4 +1,6 @@
-"""A row of the manifest for each file: read from the disk, run by its own runtime, judged, timed."""
+"""A row of the manifest for each file: read from the disk, run by its own runtime, judged,
+timed.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -81,8 +81,8 @@ def __dir__() -> list[str]:
 
 
 class _CallableRoom(ModuleType):
-    """A room of the house that is also a public function of the same name: `graft.export(run)` beside
-    `graft.export.sessions`.
+    """A room of the house that is also a public function of the same name: `graft.export(run)`
+    beside `graft.export.sessions`.
     """
 
     def __call__(self, *args: Any, **options: Any) -> Any:

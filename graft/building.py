@@ -19,8 +19,8 @@ def backbone(
     """A pretrained backbone without its head.
 
     Args:
-        name: from `graft.zoo()`, or a .keras file; for texts also a folder of a KerasHub preset or of a
-            Hugging Face model.
+        name: from `graft.zoo()`, or a .keras file; for texts also a folder of a KerasHub preset or
+            of a Hugging Face model.
         weights: "imagenet", "bundled", "none", a path, of texts "preset" or "folder". Default: the
             backbone's own.
         image_size: height and width in pixels. Default: the backbone's.
@@ -49,8 +49,8 @@ def stack(backbone: "keras.Model | str", heads: "Heads | Head | Sequence[Head]")
 
     Args:
         backbone: a functional model with one output, or the name of one of `graft.zoo()`.
-        heads: of `graft.heads`, as `graft.heads.single_label(labels)`; one, or several with names of
-            their own.
+        heads: of `graft.heads`, as `graft.heads.single_label(labels)`; one, or several with names
+            of their own.
 
     Returns:
         A flat functional model, whose weights are shared with the backbone. One head: its output

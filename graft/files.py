@@ -18,7 +18,8 @@ BATCH = 32
 
 
 class Model:
-    """An opened artifact that answers: a run, a .keras file, a SavedModel, a .tflite or a .onnx file.
+    """An opened artifact that answers: a run, a .keras file, a SavedModel, a .tflite or a .onnx
+    file.
 
     Attributes:
         path: what was opened.
@@ -41,12 +42,13 @@ class Model:
         """What the model says.
 
         Args:
-            inputs: an image (a path, an array `(height, width, 3)` with pixels from 0 to 255, an image
-                of PIL) or a text; or several of them in a list or an array `(n, height, width, 3)`.
+            inputs: an image (a path, an array `(height, width, 3)` with pixels from 0 to 255, an
+                image of PIL) or a text; or several of them in a list or an array `(n, height,
+                width, 3)`.
 
         Returns:
-            Of one input a dict, as `{"label", "probability", "scores"}` of one label; of several tasks
-            one by the name of each. Of several inputs a list of such dicts.
+            Of one input a dict, as `{"label", "probability", "scores"}` of one label; of several
+            tasks one by the name of each. Of several inputs a list of such dicts.
 
         Raises:
             DataError: an input that cannot be read.
@@ -113,7 +115,8 @@ def _place(path: Any) -> Path:
         return Path(path)
     except TypeError:
         raise ConfigError(
-            "an artifact is named by its path: a run, a .keras file, a SavedModel folder, a .tflite or "
+            "an artifact is named by its path: a run, a .keras file, a SavedModel folder, a "
+            ".tflite or "
             f"a .onnx file; got {type(path).__name__}"
         ) from None
 
@@ -201,8 +204,8 @@ def export(
     Args:
         model: a run, a .keras file, or a Keras model that takes square images.
         out: the folder to make. Default: RUN/export, or beside the .keras file.
-        data: what the files are checked with, as for `graft.train`. Default: where the run was trained
-            from; of a Keras model none.
+        data: what the files are checked with, as for `graft.train`. Default: where the run was
+            trained from; of a Keras model none.
         labels: of a Keras model, one for each output unit in order, or a text file.
         **options: of `graft export`, as `formats=["onnx"]`, `quantize=["int8"]`, `max_drop=0.5`.
 

@@ -96,13 +96,13 @@ def train(
     Args:
         recipe: its name; `graft train --help` lists them.
         data: as for the command (a folder, a table, `tfds:NAME`, a built-in name); or in memory
-            `(inputs, labels)`, a `tf.data.Dataset` of such pairs, or a dict of them by split, which are
-            written to the folder `OUT-data` first: see `graft.recipes.data.given.write_given`.
+            `(inputs, labels)`, a `tf.data.Dataset` of such pairs, or a dict of them by split, which
+            are written to the folder `OUT-data` first: see `graft.recipes.data.given.write_given`.
         out: the run folder to make.
         labels: of data in memory the names of labels that are numbers.
         **options: the options of the recipe by their names, as `backbone="mobilenet_v3_small"`,
-            `epochs=10`, `batch_size=16`, `compare_scratch=True`. A Keras model as `backbone` is saved
-            first.
+            `epochs=10`, `batch_size=16`, `compare_scratch=True`. A Keras model as `backbone` is
+            saved first.
 
     Returns:
         The run. It is there already if an interrupted training was resumed after its end.

@@ -3,8 +3,8 @@
     graft train image-classification --data photos/ --out runs/photos
     python recipes/image_classification.py --data photos/ --out runs/photos
 
-A pretrained backbone gets a new head and is trained through a freezing schedule (Yosinski et al. 2014,
-arXiv:1411.1792; Kornblith et al. 2019, arXiv:1805.08974). With `--compare-scratch` the same
+A pretrained backbone gets a new head and is trained through a freezing schedule (Yosinski et al.
+2014, arXiv:1411.1792; Kornblith et al. 2019, arXiv:1805.08974). With `--compare-scratch` the same
 architecture is trained from random weights for the same number of epochs, and the run says what
 transfer gained or lost.
 

@@ -56,7 +56,9 @@ class Config(ImageConfig):
 
 
 def main(config: Config) -> Path:
-    """Train, choose, measure, write the run directory and print the outcome; returns the directory."""
+    """Train, choose, measure, write the run directory and print the outcome; returns the
+    directory.
+    """
     from graft.recipes.adapt import catalogue, compare, domains
     from graft.recipes.adapt.methods_compared import MethodsCompared
     from graft.recipes.runs import experiment

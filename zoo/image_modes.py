@@ -86,8 +86,8 @@ def as_pixels(values: np.ndarray, name: str) -> np.ndarray:
     """An array of an image, as numpy programs have it, in uint8.
 
     Args:
-        values: `(height, width)`, `(height, width, 1)`, `(height, width, 3)` or `(height, width, 4)` from
-            0 to 255, whole numbers or floats, which are rounded.
+        values: `(height, width)`, `(height, width, 1)`, `(height, width, 3)` or `(height, width,
+            4)` from 0 to 255, whole numbers or floats, which are rounded.
         name: for the message, as "image 3".
 
     Raises:
@@ -96,7 +96,8 @@ def as_pixels(values: np.ndarray, name: str) -> np.ndarray:
     values = np.asarray(values)
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[-1] not in (1, 3, 4)):
         raise DataError(
-            f"{name} has the shape {values.shape}: expected (height, width, 3), or (height, width) of "
+            f"{name} has the shape {values.shape}: expected (height, width, 3), or (height, width) "
+            "of "
             "a grey one"
         )
     if values.dtype == np.uint8:

@@ -39,7 +39,8 @@ class Plan:
         strength: what the methods' losses count.
         threshold: how sure a label that is taken has to be; None: the method's own.
         keep: the epoch that is kept of every training, the baseline's too: the "best" by validation
-            data, or the "last" where no validation data say which is best for what the model is for.
+            data, or the "last" where no validation data say which is best for what the model is
+            for.
     """
 
     baseline: str

@@ -19,8 +19,8 @@ class MethodsCompared:
     Attributes:
         plan: the methods.
         select: what the kept model is chosen by.
-        where: what the examples are that the model is for: "target", or "test" where they are those of
-            the test split.
+        where: what the examples are that the model is for: "target", or "test" where they are those
+            of the test split.
         calibration: the examples by which int8 files are calibrated.
     """
 

@@ -48,8 +48,8 @@ class Text:
 
     Attributes:
         text: as it came; words joined by blanks where it came as words.
-        words: `(word, start, end)` in the text, where they are given; None: a model of tags cuts the
-            text as its training did.
+        words: `(word, start, end)` in the text, where they are given; None: a model of tags cuts
+            the text as its training did.
     """
 
     text: str

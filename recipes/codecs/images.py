@@ -267,7 +267,8 @@ class ImageCodec:
         return values
 
     def item(self, given: Any) -> np.ndarray:
-        """What `feed` takes of an image: a path, an array with pixels from 0 to 255, or an image of PIL.
+        """What `feed` takes of an image: a path, an array with pixels from 0 to 255, or an image of
+        PIL.
 
         Raises:
             DataError: it cannot be read.

@@ -1,7 +1,7 @@
 """What is to be learned from examples, as arrays: rows of numbers, or for each token of a text.
 
-`Targets` always go by the name of the task: one task is one of several. Only what Keras is handed is
-bare where there is one: `as_keras_takes`.
+`Targets` always go by the name of the task: one task is one of several. Only what Keras is handed
+is bare where there is one: `as_keras_takes`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +35,9 @@ UNNAMED = -1
 
 @dataclass(frozen=True)
 class Ragged:
-    """Rows of different lengths, one after the other: row i is `values[starts[i]:starts[i + 1]]`."""
+    """Rows of different lengths, one after the other: row i is `values[starts[i]:starts[i +
+    1]]`.
+    """
 
     values: np.ndarray
     starts: np.ndarray
@@ -65,9 +67,9 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Tagged(Ragged):
-    """The tags that a model learns, one for each piece, and beside them those it is judged by, one for
-    each word: words that were cut off, or that have no piece, are words that it got wrong if they have
-    a tag.
+    """The tags that a model learns, one for each piece, and beside them those it is judged by, one
+    for each word: words that were cut off, or that have no piece, are words that it got wrong if
+    they have a tag.
 
     Attributes:
         begun: the word that each piece begins, -1 if none.
@@ -89,8 +91,8 @@ class Tagged(Ragged):
 
 
 Target = np.ndarray | Ragged
-"""Rows of floats `(n, units)`, NaN where an answer is not known; or int32 for each piece of a text, -1
-where it has none.
+"""Rows of floats `(n, units)`, NaN where an answer is not known; or int32 for each piece of a text,
+-1 where it has none.
 """
 Targets = Mapping[str, Target]
 """One of these for each task, by its name."""
@@ -127,12 +129,12 @@ def padded_target(target: Target, rows: Sequence[int], length: int) -> np.ndarra
 
 
 def target_reader(targets: Targets) -> Callable[["tf.Tensor", "tf.Tensor | None"], dict]:
-    """(indices, length of the batch where it has one) -> the targets of a batch by task. With gaps each
-    is a pair of rows and of what each row counts.
+    """(indices, length of the batch where it has one) -> the targets of a batch by task. With gaps
+    each is a pair of rows and of what each row counts.
 
-    Keras divides the loss of a batch by all of its rows. So that the loss of a task is the mean over
-    its answers, whichever batches they fall into, each counts as many rows as there are to an answer;
-    a row without one counts 0.
+    Keras divides the loss of a batch by all of its rows. So that the loss of a task is the mean
+    over its answers, whichever batches they fall into, each counts as many rows as there are to an
+    answer; a row without one counts 0.
     """
     import tensorflow as tf
 
@@ -174,8 +176,8 @@ def ragged_rows(rows: Ragged) -> Callable[["tf.Tensor", "tf.Tensor", int], "tf.T
 
 
 def as_keras_takes(inputs: Any, read: Mapping[str, Any], gaps: bool) -> tuple:
-    """`(inputs, targets[, what each row counts])` as `fit` takes it: of one task bare, of several by
-    name. `read` is what `target_reader` gives.
+    """`(inputs, targets[, what each row counts])` as `fit` takes it: of one task bare, of several
+    by name. `read` is what `target_reader` gives.
     """
 
     def bare(parts: Mapping[str, Any]) -> Any:

@@ -219,8 +219,8 @@ class TextCodec:
         return {"truncated": texts.truncated, "unknown_share": texts.unknown_share}
 
     def notes(self, parts: Mapping[str, Texts]) -> list[str]:
-        """What is to be said of the splits before a training: how many sentences were cut, and how words
-        were.
+        """What is to be said of the splits before a training: how many sentences were cut, and how
+        words were.
         """
         cut = sum(texts.truncated for texts in parts.values())
         count = sum(map(len, parts.values()))
@@ -238,7 +238,8 @@ class TextCodec:
         if texts.unknown_share <= MOST_UNKNOWN:
             return []
         return [
-            f"{texts.unknown_share:.1%} of the tokens of these texts are unknown ([UNK]) to the model's "
+            f"{texts.unknown_share:.1%} of the tokens of these texts are unknown ([UNK]) to the "
+            "model's "
             "tokenizer"
         ]
 

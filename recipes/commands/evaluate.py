@@ -93,8 +93,8 @@ def command(arguments: Sequence[str]) -> None:
 
 
 def evaluate(options: Options) -> dict:
-    """All figures of an artifact on a split, as `recipes.tasks.group.Tasks.figures` has them, with what
-    was skipped or cut. "split" is the one that was measured, "all" where the data have none.
+    """All figures of an artifact on a split, as `recipes.tasks.group.Tasks.figures` has them, with
+    what was skipped or cut. "split" is the one that was measured, "all" where the data have none.
     """
     return judge(options)[0]
 
@@ -150,8 +150,8 @@ def _judged(model: "OpenedModel", options: Options) -> "tuple[dict, Score | None
 def _tasks(
     model: "OpenedModel", source: "Source", options: Options
 ) -> "tuple[Tasks, Callable[[np.ndarray], np.ndarray]]":
-    """(what the model is measured by, what makes answers to that of its own): of one probability its
-    label and the other one of the data.
+    """(what the model is measured by, what makes answers to that of its own): of one probability
+    its label and the other one of the data.
 
     Raises:
         ConfigError: its answers choose no label.
@@ -172,12 +172,14 @@ def _tasks(
     if task.kind.named and len(labels) == 1:
         raise ConfigError(
             f"'{options.artifact}' gives the probability of '{labels[0]}' alone, the data have "
-            f"{', '.join(source.labels)}: to measure it both names have to be known, --labels NO,YES of "
+            f"{', '.join(source.labels)}: to measure it both names have to be known, --labels "
+            "NO,YES of "
             "its .keras file"
         )
     answers = "several labels at once" if task.kind.named else "values"
     raise ConfigError(
-        f"'{options.artifact}' answers with {answers}: of models that Graft has not trained, those that "
+        f"'{options.artifact}' answers with {answers}: of models that Graft has not trained, those "
+        "that "
         "choose one label can be evaluated"
     )
 

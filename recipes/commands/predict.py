@@ -192,7 +192,8 @@ def _warn_of_marks(model: "OpenedModel", marks: Mapping[str, int]) -> None:
     if marks["truncated"]:
         warn(
             f"{marks['truncated']:,} of {marks['all']:,} texts are longer than the "
-            f"{model.codec.max_length} tokens that the model reads: what lies behind was not looked at "
+            f"{model.codec.max_length} tokens that the model reads: what lies behind was not "
+            "looked at "
             '("truncated" in --json)'
         )
     if marks["unreadable"]:

@@ -25,7 +25,8 @@ class Asked:
 
     Attributes:
         path: a run, or a .keras file.
-        data: where the data lies now; None: where the run was trained from, of a .keras file nowhere.
+        data: where the data lies now; None: where the run was trained from, of a .keras file
+            nowhere.
         labels, outputs, input_range: what a .keras file cannot say of itself.
     """
 
@@ -154,7 +155,9 @@ def of_keras_file(asked: Asked) -> "tuple[keras.Model, Subject]":
 def _own_examples(
     asked: Asked, image_size: int, described: Mapping, known: Mapping | None
 ) -> tuple[Examples, Examples]:
-    """(for measuring, for calibration); the labels are looked at where the answers are about them."""
+    """(for measuring, for calibration); the labels are looked at where the answers are about
+    them.
+    """
     from graft.recipes.codecs.images import ImageCodec
     from graft.recipes.data import sources
     from graft.recipes.runs import examples
@@ -168,7 +171,8 @@ def _own_examples(
     )
     if not tasks.first.kind.named:
         warn(
-            f"the answers of '{asked.path}' are values: the labels of --data are not looked at, its "
+            f"the answers of '{asked.path}' are values: the labels of --data are not looked at, "
+            "its "
             "images are"
         )
         return examples.from_source(codec, source, ())

@@ -83,9 +83,9 @@ class Kept:
 
 
 class Entries:
-    """The entries of a `store` for the encoded splits `examples` at the cuts of a `graph`, changed at random
-    as `augment` says where they are trained on. `views` says how many views of each split there are to
-    be, `settings.views` of one that is changed at random.
+    """The entries of a `store` for the encoded splits `examples` at the cuts of a `graph`, changed
+    at random as `augment` says where they are trained on. `views` says how many views of each split
+    there are to be, `settings.views` of one that is changed at random.
     """
 
     def __init__(
@@ -158,8 +158,8 @@ class Entries:
         return self._augmentation
 
     def _moved_digests(self, name: str) -> list[str]:
-        """A hash of the targets of each task that move with the inputs of a split: an entry holds them
-        too.
+        """A hash of the targets of each task that move with the inputs of a split: an entry holds
+        them too.
         """
         if name not in self._moved:
             examples = self.examples[name]

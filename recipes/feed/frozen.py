@@ -26,7 +26,9 @@ def cut_key(cut: Cut) -> tuple[int, ...]:
 
 
 def is_of_positions(tensor: "keras.KerasTensor") -> bool:
-    """Whether a tensor has a row for each position, `(batch, length, ...)`, and the length is left open."""
+    """Whether a tensor has a row for each position, `(batch, length, ...)`, and the length is left
+    open.
+    """
     return len(tensor.shape) > 2 and tensor.shape[1] is None
 
 

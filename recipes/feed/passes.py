@@ -19,8 +19,8 @@ __all__ = ["Pass", "examples_in"]
 
 
 class Pass:
-    """One pass over a split of `entries` that fills `cuts`, from the features at the cut `start`, or from
-    the inputs where it is None; of the version of the examples with the number `view`.
+    """One pass over a split of `entries` that fills `cuts`, from the features at the cut `start`,
+    or from the inputs where it is None; of the version of the examples with the number `view`.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class Pass:
             self._write({"float16": "float32"})
 
     def batches(self) -> "tf.data.Dataset":
-        """(inputs, targets by task, mask of positions or 0): inputs changed at random, or the features at
-        the cut that the pass starts from.
+        """(inputs, targets by task, mask of positions or 0): inputs changed at random, or the
+        features at the cut that the pass starts from.
         """
         import tensorflow as tf
 

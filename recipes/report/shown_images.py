@@ -1,5 +1,5 @@
-"""What the report of a run for images shows of them: a few of each label, the worst mistakes and where the
-model looked.
+"""What the report of a run for images shows of them: a few of each label, the worst mistakes and
+where the model looked.
 """
 
 from pathlib import Path
@@ -35,8 +35,8 @@ def write_samples(folder: Path, task: Task, train: Images) -> None:
 def write_mistakes(
     folder: Path, model: "keras.Model", task: Task, test: Images, outputs: np.ndarray
 ) -> None:
-    """mistakes.npz: the most confident mistakes of a task that chooses one label, each with what the model
-    looked at.
+    """mistakes.npz: the most confident mistakes of a task that chooses one label, each with what
+    the model looked at.
     """
     target = test.targets[task.name]
     worst = worst_mistakes(outputs, target, WORST_MISTAKES)

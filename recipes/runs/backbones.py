@@ -141,8 +141,8 @@ class TextBackbone:
         return TextCodec(encoders.load_tokenizer(self.row), names, self.max_length)
 
     def phases(self, config: Any, examples: int) -> tuple[Phase, ...]:
-        """The schedule that a recipe asks for, to train on so many `examples`: a phase has `LEAST_UPDATES`
-        at least where nobody set its epochs.
+        """The schedule that a recipe asks for, to train on so many `examples`: a phase has
+        `LEAST_UPDATES` at least where nobody set its epochs.
         """
         known = {
             name: schedule.for_width(own, self.row.feature_dim)
@@ -193,7 +193,8 @@ class TextBackbone:
 def found(
     name: str, weights: str | None, image_size: int | None = None, skip_bad: bool = False
 ) -> ImageBackbone | TextBackbone:
-    """The backbone of this name, of whatever modality, with its default weights where none are given.
+    """The backbone of this name, of whatever modality, with its default weights where none are
+    given.
 
     Raises:
         UnknownName: there is none.

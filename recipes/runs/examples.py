@@ -1,8 +1,8 @@
-"""The examples that an export needs: validation examples to measure the files on, training examples to
-calibrate int8.
+"""The examples that an export needs: validation examples to measure the files on, training examples
+to calibrate int8.
 
-A run keeps a few of both, so that it can be exported after its data has moved; while the data is where it
-was, the files are measured on the whole validation split. Test examples take no part.
+A run keeps a few of both, so that it can be exported after its data has moved; while the data is
+where it was, the files are measured on the whole validation split. Test examples take no part.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,9 @@ CALIBRATION = 200
 """Training examples that int8 is calibrated with."""
 
 MAX_MEASURED = 2000
-"""Of a larger validation split so many, drawn by seed 0: their 95 % interval is narrower than 2 points."""
+"""Of a larger validation split so many, drawn by seed 0: their 95 % interval is narrower than 2
+points.
+"""
 
 MADE_UP = 16
 
@@ -40,8 +42,8 @@ def from_run(
 ) -> tuple[ExportExamples, ExportExamples]:
     """(for measuring, for calibration) of the run in `folder`.
 
-    Measured is on the validation split of `data`, by default the source that the run was trained on;
-    where that has gone, on the examples that the run kept, with a warning.
+    Measured is on the validation split of `data`, by default the source that the run was trained
+    on; where that has gone, on the examples that the run kept, with a warning.
 
     Args:
         folder: of the run.
@@ -78,8 +80,8 @@ def from_run(
 def from_source(
     codec: ImageCodec, source: Source, tasks: Tasks, seen: membership.Membership | None = None
 ) -> tuple[ExportExamples, ExportExamples]:
-    """(for measuring, for calibration) from the validation and training split of `source`, made by seed 0
-    if missing; without `tasks` the inputs alone.
+    """(for measuring, for calibration) from the validation and training split of `source`, made by
+    seed 0 if missing; without `tasks` the inputs alone.
 
     Raises:
         DataError: the source has labels that the model does not know, or holds validation examples
@@ -147,7 +149,8 @@ def _kept(
     inputs = codec.inputs_of(_named(kept, "parity_"))
     count = len(kept["parity_names"])
     warn(
-        f"the files are measured on the {count} validation {codec.noun}s that the run keeps, not on "
+        f"the files are measured on the {count} validation {codec.noun}s that the run keeps, not "
+        "on "
         f"all: {error}"
     )
     targets = {
@@ -161,8 +164,8 @@ def _kept(
 
 
 def _kept_target(kept: Mapping[str, np.ndarray], name: str, facts: Mapping) -> Target:
-    """The targets of a task among the arrays of a run; older ones have no name of the task, or of one
-    task on images the numbers of labels.
+    """The targets of a task among the arrays of a run; older ones have no name of the task, or of
+    one task on images the numbers of labels.
     """
     for key in (f"parity_target_{name}", "parity_target_"):
         if key in kept:
@@ -180,7 +183,8 @@ def _stated(
     content: Mapping, source: Source, tasks: Tasks, examples: int
 ) -> dict[str, float | None] | None:
     """The figure that run.json states of each output on the validation split, so that an export can
-    repeat it. None where it was measured on others than these `examples`: a part of them, or other data.
+    repeat it. None where it was measured on others than these `examples`: a part of them, or other
+    data.
     """
     measured = content["metrics"]["validation"]
     if examples != measured["examples"] or not splits.same_data(

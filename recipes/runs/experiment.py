@@ -1,8 +1,8 @@
-"""The one way from a problem to a run: splits, encoding, model, schedule, training, measuring, run folder,
-report.
+"""The one way from a problem to a run: splits, encoding, model, schedule, training, measuring, run
+folder, report.
 
-A recipe makes a `Problem` and calls `run`. What is trained beside the model that ships, and how one of
-several is chosen, is a `Training`: `runs/supervised.py`, or `adapt/methods_compared.py`.
+A recipe makes a `Problem` and calls `run`. What is trained beside the model that ships, and how one
+of several is chosen, is a `Training`: `runs/supervised.py`, or `adapt/methods_compared.py`.
 """
 
 from collections.abc import Sequence
@@ -75,8 +75,8 @@ def _prepared(problem: Problem, config: Any, folder: Path) -> tuple[Experiment, 
 
 
 def _encoded(problem: Problem, codec: Any) -> dict[str, Examples]:
-    """The examples of every split, and those without labels; says how many there are, and warns of those
-    that look the same in two splits.
+    """The examples of every split, and those without labels; says how many there are, and warns of
+    those that look the same in two splits.
     """
     data, tasks = problem.data, problem.tasks
 

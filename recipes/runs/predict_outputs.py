@@ -22,7 +22,9 @@ BESIDE = ("input", "truncated", "unreadable")
 
 
 def cells_of(answer: Mapping, tasks: Tasks, top: int) -> list[str]:
-    """An answer for the terminal, as the cells of a line: the input and what each task says of it."""
+    """An answer for the terminal, as the cells of a line: the input and what each task says of
+    it.
+    """
     parts = _parts(answer, tasks)
     return [
         answer["input"],
@@ -31,7 +33,9 @@ def cells_of(answer: Mapping, tasks: Tasks, top: int) -> list[str]:
 
 
 def _parts(answer: Mapping, tasks: Tasks) -> Mapping[str, Mapping]:
-    """What each task says; of one alone it lies bare in the answer, beside the input and the marks."""
+    """What each task says; of one alone it lies bare in the answer, beside the input and the
+    marks.
+    """
     if len(tasks) > 1:
         return answer
     said = {key: value for key, value in answer.items() if key not in BESIDE}

@@ -61,7 +61,8 @@ class Arm:
     Attributes:
         trained: a result a seed.
         figures: on the test split, a seed.
-        units: what each test example contributes to the figure of each task, `(seeds, n)` by its name.
+        units: what each test example contributes to the figure of each task, `(seeds, n)` by its
+            name.
     """
 
     trained: Sequence[fit.Trained]
@@ -70,8 +71,8 @@ class Arm:
 
     @property
     def mean_units(self) -> np.ndarray | None:
-        """Those of the mean over the tasks, `(seeds, n)`; None where one of them has no figure, or tasks
-        have answers for a part of the examples.
+        """Those of the mean over the tasks, `(seeds, n)`; None where one of them has no figure, or
+        tasks have answers for a part of the examples.
         """
         if len({rows.shape for rows in self.units.values()}) > 1:
             return None
@@ -86,7 +87,8 @@ class Outcome:
     Attributes:
         kept: the training whose model ships.
         facts: what run.json says of it and of what it was compared with.
-        units: what each test example contributes to the figure, `(seeds, n)`; None: of several tasks.
+        units: what each test example contributes to the figure, `(seeds, n)`; None: of several
+            tasks.
         calibration: the examples by which int8 files are calibrated.
     """
 
@@ -125,8 +127,8 @@ class Experiment:
     def build(
         self, weights: str | None = None, tasks: Tasks | None = None, *, mixed: bool | None = None
     ) -> "keras.Model":
-        """The stacked model, with other `weights` or `tasks` where they are given; `mixed` says whether it
-        computes in half precision (None: as the settings say).
+        """The stacked model, with other `weights` or `tasks` where they are given; `mixed` says
+        whether it computes in half precision (None: as the settings say).
         """
         from graft.recipes.train.optimizer import precision
         from graft.zoo.graph.stack import stack

@@ -1,5 +1,5 @@
-"""An opened artifact with its tasks and its codec: what predict, evaluate and export share. No TensorFlow
-but what the artifact itself needs.
+"""An opened artifact with its tasks and its codec: what predict, evaluate and export share. No
+TensorFlow but what the artifact itself needs.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,8 +53,8 @@ class OpenedModel:
         return cls(session, codec_of(session, skip_bad), tasks_of(session.tasks))
 
     def answer(self, items: Sequence[Any]) -> list[dict]:
-        """What is said of each of some items that can be read, of several tasks by their names: decoded
-        images, or `Text`s.
+        """What is said of each of some items that can be read, of several tasks by their names:
+        decoded images, or `Text`s.
         """
         fed = self.codec.feed(items, self.session.input_shape[0])
         found = self.tasks.of_output(self.session.predict(fed.inputs))
@@ -66,8 +66,8 @@ class OpenedModel:
         return answers
 
     def outputs(self, examples: Examples) -> dict[str, np.ndarray]:
-        """What it gives for encoded examples, by task: rows, of an output with a row a position those of
-        all examples without padding.
+        """What it gives for encoded examples, by task: rows, of an output with a row a position
+        those of all examples without padding.
         """
         parts: dict[str, list[np.ndarray]] = {task.name: [] for task in self.tasks}
         for start in range(0, len(examples), BATCH):
@@ -126,9 +126,9 @@ OF_FILES: dict[str, Callable[[Path, Mapping], Any]] = {"image": _image_files, "t
 
 
 def predict(session: Session, given: Sequence["str | Text"]) -> Iterator[dict]:
-    """For each text `{"input", ...}` and what the tasks say of it; of several by their names. One that is
-    longer than the model looks at has `"truncated": True` too, one that its tokenizer cannot read
-    `"unreadable": True`.
+    """For each text `{"input", ...}` and what the tasks say of it; of several by their names. One
+    that is longer than the model looks at has `"truncated": True` too, one that its tokenizer
+    cannot read `"unreadable": True`.
 
     Raises:
         DataError: a text is empty.

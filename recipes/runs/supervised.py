@@ -1,5 +1,5 @@
-"""Learning from labels: a training with all seeds, and beside it one from random weights and a model for
-each task alone, to say what transfer and sharing gained.
+"""Learning from labels: a training with all seeds, and beside it one from random weights and a
+model for each task alone, to say what transfer and sharing gained.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,8 +29,8 @@ class Supervised:
 
     Attributes:
         scratch: also from random weights, for as long; the run says what transfer gained.
-        alone: also a model for each task by itself, in as many updates; the run says whether sharing
-            helped.
+        alone: also a model for each task by itself, in as many updates; the run says whether
+            sharing helped.
     """
 
     scratch: bool = False
@@ -101,9 +101,9 @@ def _by_itself(experiment: Experiment, called: str, task: Task) -> Arm:
 
 
 def _as_long(experiment: Experiment, own: Examples) -> tuple[tuple[Phase, ...], FitSettings]:
-    """Phases and settings for a training on the examples `own`, fewer than those of all tasks: of so
-    many more epochs that it has as many updates, or a task with few answers would be compared with a
-    model of its own that hardly learned.
+    """Phases and settings for a training on the examples `own`, fewer than those of all tasks: of
+    so many more epochs that it has as many updates, or a task with few answers would be compared
+    with a model of its own that hardly learned.
     """
     settings, phases = experiment.config.fit, experiment.problem.phases
     of_all, steps = (

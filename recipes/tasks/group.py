@@ -57,8 +57,8 @@ class Tasks:
     def unit_scores(
         self, outputs: Sequence[Mapping[str, np.ndarray]], targets: Mapping[str, Target]
     ) -> dict[str, np.ndarray]:
-        """What each example contributes to the figure of each task, `(seeds, n)` by its name; `outputs` has
-        those of a model for each seed.
+        """What each example contributes to the figure of each task, `(seeds, n)` by its name;
+        `outputs` has those of a model for each seed.
         """
         return {
             task.name: np.stack(

@@ -1,4 +1,6 @@
-"""One label of several, or any number of them: what the tasks of these kinds share, and each itself."""
+"""One label of several, or any number of them: what the tasks of these kinds share, and each
+itself.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,8 +35,10 @@ def check_probabilities(row: np.ndarray) -> None:
     """
     if row.min() < -ROUNDING or row.max() > 1 + ROUNDING:
         raise CheckFailed(
-            f"the model answers {float(row[np.abs(row).argmax()]):.3g} where a probability is expected: "
-            "export it again from its .keras file, with --outputs logits if these are scores behind no "
+            f"the model answers {float(row[np.abs(row).argmax()]):.3g} where a probability is "
+            "expected: "
+            "export it again from its .keras file, with --outputs logits if these are scores "
+            "behind no "
             "softmax, or --outputs values"
         )
 

@@ -25,7 +25,8 @@ __all__ = ["TaggingTask"]
 class TaggingTask(Task):
     """Tags of words; the first piece of a word speaks for it.
 
-    Watched is the entity F1: on 288 sentences the loss of tags was lowest after 4 epochs, their accuracy
+    Watched is the entity F1: on 288 sentences the loss of tags was lowest after 4 epochs, their
+        accuracy
     rose until the 19th.
     """
 
@@ -84,8 +85,9 @@ class TaggingTask(Task):
     def sequences(
         self, rows: np.ndarray, target: Tagged
     ) -> tuple[list[list[str]], list[list[str]]]:
-        """(true, predicted) tags of all words of each sentence; `rows` `(tokens, labels)` are those of all
-        sentences. Of a word that the model did not see (it was cut off, or has no piece) it says O.
+        """(true, predicted) tags of all words of each sentence; `rows` `(tokens, labels)` are those
+        of all sentences. Of a word that the model did not see (it was cut off, or has no piece) it
+        says O.
         """
         best = rows.argmax(-1)
         truth, predicted = [], []

@@ -186,8 +186,8 @@ def _has_no_words(texts: Sequence[str]) -> bool:
 @cache
 def _word() -> str:
     """A pattern of words: two letters or more in a row, as scikit-learn has it, with the vowel
-    signs of Indic script_shares and the points of Arabic and Hebrew inside; to a regular expression these
-    are no letters.
+    signs of Indic script_shares and the points of Arabic and Hebrew inside; to a regular expression
+    these are no letters.
     """
     marks = (
         chr(code)

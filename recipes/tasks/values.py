@@ -46,7 +46,8 @@ class RegressionTask(Task):
             value = math.nan
         if not math.isfinite(value):
             raise DataError(
-                f"{cell.where}: '{text}' of task '{cell.task}' is no number: correct it, or leave the "
+                f"{cell.where}: '{text}' of task '{cell.task}' is no number: correct it, or leave "
+                "the "
                 "cell empty"
             )
         if abs(value) > LARGEST:
@@ -107,6 +108,7 @@ class RegressionTask(Task):
         if figures.get("r2") is None or figures["r2"] >= 0:
             return None
         return (
-            f"'{self.name}' is worse than always answering the mean (R² {figures['r2']:.2f} on the test "
+            f"'{self.name}' is worse than always answering the mean (R² {figures['r2']:.2f} on the "
+            "test "
             "split): train longer, or give more examples"
         )

@@ -116,7 +116,8 @@ class FitSettings:
         mixer = next((name for name in self.augment if name in MIXERS), None)
         if mixer is not None:
             raise ConfigError(
-                f"--augment {mixer} mixes the answers of two images, which several tasks cannot: leave "
+                f"--augment {mixer} mixes the answers of two images, which several tasks cannot: "
+                "leave "
                 "it out"
             )
         if self.class_weights:

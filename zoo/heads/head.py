@@ -20,8 +20,8 @@ __all__ = ["TASK_WEIGHTS", "Head", "Heads", "Level", "check_options", "compile_a
 
 Level = Literal["pooled", "positions"] | int
 """What a head can read: the features `(batch, dim)` that the backbone's output is pooled to; its
-positions as they are, `(batch, length, dim)` or `(batch, height, width, dim)`; or, by stride, the last
-feature map `(batch, height / stride, width / stride, dim)`.
+positions as they are, `(batch, length, dim)` or `(batch, height, width, dim)`; or, by stride, the
+last feature map `(batch, height / stride, width / stride, dim)`.
 """
 
 TASK_WEIGHTS = "task_weights"
@@ -84,7 +84,8 @@ class Heads:
         heads = tuple(given) if several else (given,)
         for stranger in (head for head in heads if not isinstance(head, Head)):
             raise ConfigError(
-                f"a head is made by graft.heads, as graft.heads.single_label(labels): got {stranger!r}"
+                "a head is made by graft.heads, as graft.heads.single_label(labels): got "
+                f"{stranger!r}"
             )
         names = [head.name for head in heads]
         if not heads or len(set(names)) != len(names):
@@ -147,7 +148,8 @@ def check_options(labels: Sequence[str], least: int, **fractions: float) -> None
     if len(set(labels)) != len(labels):
         twice = next(label for label in labels if list(labels).count(label) > 1)
         raise ConfigError(
-            f"the label '{twice}' stands twice in the list of labels; each output unit needs its own "
+            f"the label '{twice}' stands twice in the list of labels; each output unit needs its "
+            "own "
             "name"
         )
     for label in labels:
