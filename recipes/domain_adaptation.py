@@ -1,7 +1,8 @@
-"""Domain adaptation: labelled images of one kind, unlabelled ones of another, a model for the
+r"""Domain adaptation: labelled images of one kind, unlabelled ones of another, a model for the
 other.
 
-    graft train domain-adaptation --data catalogue/ --target photos/ --methods cdan pseudo_label --out runs/photos
+    graft train domain-adaptation --data catalogue/ --target photos/ \
+        --methods cdan pseudo_label --out runs/photos
     python recipes/domain_adaptation.py --data catalogue/ --target photos/ --out runs/photos
 
 A model is trained on the labelled source alone (source_only), and with each of `--methods` beside

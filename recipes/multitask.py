@@ -1,7 +1,9 @@
-"""Multi-task: several questions about the same images, one backbone, a head for each.
+r"""Multi-task: several questions about the same images, one backbone, a head for each.
 
-    graft train multitask --data table.csv --tasks kind colour price:regression:0.5 --out runs/things
-    python recipes/multitask.py --data table.csv --tasks kind colour --compare-single --out runs/things
+    graft train multitask --data table.csv --tasks kind colour price:regression:0.5 \
+        --out runs/things
+    python recipes/multitask.py --data table.csv --tasks kind colour --compare-single \
+        --out runs/things
 
 One table: a column `path` and a column for each task; an empty cell is an answer that is not known,
     and counts nothing

@@ -1,7 +1,8 @@
-"""Self-supervised learning: many images without labels, a backbone that knows them better.
+r"""Self-supervised learning: many images without labels, a backbone that knows them better.
 
     graft train self-supervised --data pile/ --out runs/pile
-    graft train image-classification --backbone runs/pile/backbone.keras --data labelled/ --out runs/photos
+    graft train image-classification --backbone runs/pile/backbone.keras --data labelled/ \
+        --out runs/photos
 
 SimCLR (Chen et al. 2020, arXiv:2002.05709): the model learns which two differently changed versions
 are of one image, by the normalized temperature-scaled cross-entropy over the batch, behind a

@@ -1,7 +1,8 @@
-"""Text classification: a table of sentences in, a trained and verified model out.
+r"""Text classification: a table of sentences in, a trained and verified model out.
 
     graft train text-classification --data reviews.csv --out runs/reviews
-    python recipes/text_classification.py --data reviews.csv --backbone all-MiniLM-L6-v2/ --out runs/reviews
+    python recipes/text_classification.py --data reviews.csv --backbone all-MiniLM-L6-v2/ \
+        --out runs/reviews
 
 The mean of an encoder's token vectors gets a new head (Devlin et al. 2019, arXiv:1810.04805;
 Reimers and Gurevych 2019, arXiv:1908.10084) and is trained through a freezing schedule, low-rank

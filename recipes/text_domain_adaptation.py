@@ -1,8 +1,10 @@
-"""Domain adaptation of texts: labelled sentences of one kind, unlabelled ones of another, a
+r"""Domain adaptation of texts: labelled sentences of one kind, unlabelled ones of another, a
 classifier for the other.
 
-    graft train text-classification --data books.csv --backbone all-MiniLM-L6-v2/ --schedule full --out runs/books
-    graft train text-domain-adaptation --data books.csv --target kitchen.csv --backbone runs/books --out runs/kitchen
+    graft train text-classification --data books.csv --backbone all-MiniLM-L6-v2/ \
+        --schedule full --out runs/books
+    graft train text-domain-adaptation --data books.csv --target kitchen.csv \
+        --backbone runs/books --out runs/kitchen
 
 The encoder, here one that was first trained on the source, stays as it is; what adapts is a layer
 between its embeddings, which are computed once, and the last one. Methods as in

@@ -1,8 +1,9 @@
-"""Token classification: words with tags in (named entities, slots, parts of speech), a trained and
+r"""Token classification: words with tags in (named entities, slots, parts of speech), a trained and
 verified model out.
 
     graft train token-classification --data entities/ --out runs/entities
-    python recipes/token_classification.py --data train.conll --backbone all-MiniLM-L6-v2/ --out runs/entities
+    python recipes/token_classification.py --data train.conll --backbone all-MiniLM-L6-v2/ \
+        --out runs/entities
 
 Tags are IOB2 (Ramshaw and Marcus 1995, cmp-lg/9505040). A word's tag is learned by its first piece
 (Devlin et al. 2019, arXiv:1810.04805); precision, recall and F1 are those of whole entities, as

@@ -3,15 +3,14 @@ zoo/bundled/commands/README.md.
 """
 
 import re
-from pathlib import Path
 
-from graft import zoo
 from graft.recipes.data.records import Sentence
+from graft.zoo.backbones.weights import BUNDLED_FOLDER
 from graft.zoo.text import split_words
 
 __all__ = ["load"]
 
-FILE = Path(zoo.__file__).parent / "bundled" / "commands" / "commands.txt"
+FILE = BUNDLED_FOLDER / "commands" / "commands.txt"
 SLOT = re.compile(r"\[([^\]]+)\]\((\w+)\)")
 PLACES = ("train", "train", "train", "validation", "test")
 """Every fourth sentence of an intent is for validation, every fifth for testing."""
