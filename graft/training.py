@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graft.shown import html_table, text_table
+from graft.shown import Rows, html_table, text_table
 from graft.zoo.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
-    from graft.files import Model
+    from graft.files import Exported, Model
 
 __all__ = ["Run", "train"]
 
@@ -35,9 +35,17 @@ class Run:
         return dict(read_run(self.path))
 
     @property
-    def figures(self) -> dict:
-        """Those of the test split, as `graft evaluate` tells them."""
+    def metrics(self) -> dict:
+        """The figures on the test split, as `graft evaluate` tells them."""
         return self.content["metrics"]["test"]
+
+    @property
+    def history(self) -> Rows:
+        """history.csv: a row an epoch, with all that was watched."""
+        import csv
+
+        with (self.path / "history.csv").open(newline="", encoding="utf-8") as file:
+            return Rows(csv.DictReader(file))
 
     @property
     def verdict(self) -> str | None:
@@ -45,10 +53,15 @@ class Run:
         found = self.content.get("verdict")
         return found and found["text"]
 
-    @property
     def report(self) -> Path:
         """The page that shows it."""
         return self.path / "report.html"
+
+    def export(self, out: Path | str | None = None, **options: Any) -> "Exported":
+        """As `graft.export`."""
+        from graft.files import export
+
+        return export(self, out, **options)
 
     def load(self) -> "Model":
         """The trained model, to predict with."""
@@ -63,7 +76,7 @@ class Run:
         from graft.recipes.report.run_file import figures_by_task
 
         rows = []
-        for name, figures in figures_by_task(self.figures["tasks"]).items():
+        for name, figures in figures_by_task(self.metrics["tasks"]).items():
             facts = [*self.content["tasks"].values()][len(rows)]["figure"]
             row = {"task": name or facts["name"], "figure": facts["name"]}
             rows.append(row | {"test": figures[facts["key"]], "examples": figures["examples"]})
@@ -71,7 +84,7 @@ class Run:
 
     def __repr__(self) -> str:
         lines = [f"Run '{self.path}'", text_table(self._rows()), self.verdict or ""]
-        return "\n".join(filter(None, [*lines, f"report: {self.report}"]))
+        return "\n".join(filter(None, [*lines, f"report: {self.report()}"]))
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -79,7 +92,7 @@ class Run:
         verdict = f"<p>{escape(self.verdict)}</p>" if self.verdict else ""
         return (
             f"<p>Run <code>{escape(str(self.path))}</code></p>{html_table(self._rows())}{verdict}"
-            f'<p><a href="{escape(self.report.as_posix(), quote=True)}">report</a></p>'
+            f'<p><a href="{escape(self.report().as_posix(), quote=True)}">report</a></p>'
         )
 
 

@@ -33,15 +33,17 @@ def run(tiny_keras, tmp_path_factory):
 
 
 def test_a_run_shows_itself(run):
-    assert run.figures["examples"] == 9
+    assert run.metrics["examples"] == 9
     assert "accuracy" in repr(run)
     assert "<table>" in run._repr_html_()
-    assert run.report.is_file()
+    assert run.report().is_file()
+    assert len(run.history) == 6
+    assert "val_accuracy" in run.history[0]
     assert run.verdict is None, "nothing was compared"
 
 
 def test_files_answer_as_the_run_does(run):
-    exported = graft.export(run, formats=["tflite", "onnx"])
+    exported = run.export(formats=["tflite", "onnx"])
     assert exported.passed
     assert "model.onnx" in repr(exported)
     pixels, _ = images(5, 1)
