@@ -4,7 +4,7 @@ large.
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,10 @@ class Options:
     backbones: tuple[str, ...]
     """NAME, or NAME@WEIGHTS (imagenet, bundled, none or a file), or .keras files; for texts names
     or folders.
+    """
+    recipe: str | None = None
+    """The recipe that trains the cells, as `graft train` lists them. Default: image-classification,
+    of texts text-classification.
     """
     schedules: tuple[str, ...] = ("feature_extraction", "fine_tune", "scratch")
     """As for `graft train`; scratch, the baseline, is always there."""
@@ -99,6 +103,7 @@ def bench(
 
 
 def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str]) -> list[dict]:
+    from graft.recipes.commands.train import find_recipe
     from graft.recipes.data import splits
     from graft.recipes.grid import grid, plan, search
     from graft.recipes.train.budget import seconds_of
@@ -113,6 +118,8 @@ def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str])
     planned = plan.plan(
         options.data, entries, options.schedules, seeds, options.label_fractions, given
     )
+    if options.recipe is not None:
+        planned = replace(planned, recipe=options.recipe, module=find_recipe(options.recipe))
     plan.check(planned)
     if options.search:
         search.require(planned)

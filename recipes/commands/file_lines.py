@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from graft.zoo.heads.table import in_percent
+
 __all__ = ["file_lines", "undecided"]
 
 SLOWER = 1.1
@@ -70,7 +72,7 @@ def _figure(accuracy: Mapping, split: str | None) -> str:
     """
     low, high = accuracy["drop_interval"] or (accuracy["drop_points"],) * 2
     value = accuracy["value"]
-    shown = f"{value:.3f}" if accuracy["key"] == "r2" else f"{100 * value:.1f} %"
+    shown = f"{100 * value:.1f} %" if in_percent(accuracy["key"]) else f"{value:.3f}"
     change = f"{0.0 - accuracy['drop_points']:+.1f}; {0.0 - high:+.1f} to {0.0 - low:+.1f}"
     return f"{split + ' ' if split else ''}{accuracy['figure']} {shown} ({change})"
 

@@ -101,12 +101,14 @@ class Plan:
             something of everything.
         options: what every training gets beside backbone, schedule, seed and share, and scratch
             without `OF_TRANSFER`.
+        module: with the `Config` of the recipe; "": Graft's own of that name.
     """
 
     recipe: str
     data: str
     cells: tuple[Cell, ...]
     options: tuple[str, ...]
+    module: str = ""
 
     @property
     def side(self) -> "Side":
@@ -239,12 +241,13 @@ def check(grid: Plan) -> Mapping[str, object]:
     for cell in grid.cells:
         config = config_of(grid, cell)
         config.check()
-        if cell.fraction < 1 and config.per_class is not None:
+        if cell.fraction < 1 and getattr(config, "per_class", None) is not None:
             raise ConfigError(
                 "--label-fractions and --per-class both say how many labels are used: choose one "
                 "of them"
             )
-        given = (config.epochs, config.learning_rate, config.layer_decay, config.blocks)
+        more = (getattr(config, name, None) for name in ("layer_decay", "blocks"))
+        given = (config.epochs, config.learning_rate, *more)
         schedule.resolve(cell.schedule, *given, known=known)
         if cell.entry.name in rows:
             continue
@@ -269,7 +272,8 @@ def config_of(grid: Plan, cell: Cell | None = None):
 
     import tyro
 
-    recipe = importlib.import_module(f"graft.recipes.{grid.recipe.replace('-', '_')}")
+    own = f"graft.recipes.{grid.recipe.replace('-', '_')}"
+    recipe = importlib.import_module(grid.module or own)
     arguments = grid.arguments(cell or grid.cells[0], Path("cell"))[2:]
     return tyro.cli(recipe.Config, args=arguments, prog="graft bench ... --")
 

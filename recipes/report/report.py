@@ -122,6 +122,7 @@ def _context(run: Path, facts: Tree) -> Tree:
         "confusion": _confusion(read_confusion(run, facts)),
         "per_class": _per_class(facts["metrics"][split] if split else None, labels),
         "further": _further(facts, split),
+        "sections": facts.get("sections", ()),
         "mistakes": _mistakes(_if_there(read_arrays, run / "mistakes.npz"), labels),
         "adaptation": comparisons.adaptation_section(
             facts.get("adaptation"), _if_there(read_arrays, run / "map.npz")

@@ -40,7 +40,10 @@ TYPES = {
     **dict.fromkeys(("kept.epoch", "kept.of_all"), int),
     "kept.value": int | float,
     **dict.fromkeys(
-        ("data.labels", "data.made_splits", "schedule.phases", "warnings", "test_accuracy_by_seed"),
+        (
+            *("data.labels", "data.made_splits", "schedule.phases", "warnings", "sections"),
+            "test_accuracy_by_seed",
+        ),
         list,
     ),
     **dict.fromkeys(

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from graft.zoo.heads.table import in_percent
+
 __all__ = [
     "as_measured",
     "byte_size",
@@ -70,14 +72,16 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def as_measured(value: float | None, key: str = "") -> str:
-    """A figure by its `key` in run.json: R² as a number, all others as shares."""
-    return f"{round(value, 2) + 0.0:.2f}" if key == "r2" and not _blank(value) else percent(value)
+    """A figure by its `key` in run.json: a share in percent, another one (R²) as a number."""
+    if in_percent(key) or _blank(value):
+        return percent(value)
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def span(interval: Sequence[float], key: str = "") -> str:
     """The interval of a figure as `as_measured` writes it, without the sign of percent."""
     return " to ".join(
-        as_measured(bound, "r2") if key == "r2" else f"{100 * bound:.1f}" for bound in interval
+        f"{100 * bound:.1f}" if in_percent(key) else as_measured(bound, key) for bound in interval
     )
 
 

@@ -206,6 +206,7 @@ def write_run(
         **concerns(facts, metrics["test"], tasks),
         "metrics": metrics,
         "confusion": _confusion(tasks, outputs["test"], examples["test"]),
+        "sections": _sections(tasks, outputs["test"], examples["test"]),
         "counted_words": _counted_words(model, experiment, outputs["test"], found["floor"]),
     }
     write_facts(folder, content)
@@ -294,8 +295,16 @@ def _confusion(tasks: Tasks, outputs: Mapping, examples: Examples) -> dict | Non
     for task in tasks:
         matrix = task.confusion(outputs[task.name], examples.targets[task.name])
         if matrix is not None:
-            return {"split": "test", "labels": list(task.labels), "matrix": matrix}
+            return {"split": "test", "labels": list(task.shown_labels), "matrix": matrix}
     return None
+
+
+def _sections(tasks: Tasks, outputs: Mapping, examples: Examples) -> list[dict]:
+    """What the report shows of the tasks that have something of their own to show."""
+    found = [
+        (task.name, task.section(outputs[task.name], examples.targets[task.name])) for task in tasks
+    ]
+    return [{"task": name, **shown} for name, shown in found if shown is not None]
 
 
 def write_facts(folder: Path, content: Mapping) -> None:

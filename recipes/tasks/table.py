@@ -31,9 +31,11 @@ def find_task(kind: str) -> type[Task]:
     Raises:
         UnknownName: there is none.
     """
-    for task in (*TASKS, *installed_tasks().values()):
+    for task in TASKS:
         if task.kind.name == kind:
             return task
+    if kind in installed_tasks():
+        return installed_tasks()[kind]
     raise UnknownName("kind of answer", kind, kind_names())
 
 

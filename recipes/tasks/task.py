@@ -328,3 +328,9 @@ class Task:
     def concern(self, figures: Mapping) -> str | None:
         """What is wrong with figures of the test split, in a sentence."""
         return None
+
+    def section(self, outputs: np.ndarray, target: Target) -> Mapping | None:
+        """What the report shows of the test split that only this task has, as JSON has it: `{"title",
+        "text", "columns", "rows"}`, rows of texts and numbers; None: nothing.
+        """
+        return None

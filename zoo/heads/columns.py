@@ -1,16 +1,31 @@
 """Columns of a score: a ratio, a curve of precision against recall, or explained variance, each under
-any weighting of the examples. numpy alone.
+any weighting of the examples. Another package may have its own. numpy alone.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Curve", "Explained", "Ratio"]
+__all__ = ["Column", "Curve", "Explained", "Ratio"]
 
 ROUNDING = 1e-15
 """Numbers that differ by less, relative to their size, are one number that was rounded."""
+
+
+class Column(Protocol):
+    """One figure of a set of answers."""
+
+    def under(self, weights: np.ndarray) -> np.ndarray:
+        """Weights of the examples `(b, n)` -> the figure under each, `(b,)`, at most 1; NaN where it
+        cannot be said.
+        """
+        ...
+
+    def without(self) -> np.ndarray:
+        """That of all examples but one, `(n,)`: row i leaves example i out."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class Kind:
         figure: the figure that answers are judged by, in words.
         key: the same in JSON.
         agreement: what is said of answers where no labels are known: Keras's own are taken for true.
+        in_percent: whether the figure is a share, which is written in percent.
         bounded: whether every number lies between 0 and 1.
         named: whether each unit is called by a label.
         confident: whether the largest number of a row says how sure the answer is.
@@ -42,6 +43,7 @@ class Kind:
     figure: ClassVar[str]
     key: ClassVar[str]
     agreement: ClassVar[str] = "agreement with Keras"
+    in_percent: ClassVar[bool] = True
     bounded: ClassVar[bool] = True
     named: ClassVar[bool] = True
     confident: ClassVar[bool] = False
@@ -110,3 +112,8 @@ class Kind:
     def fault_of_labels(self, labels: Sequence[str]) -> str | None:
         """What the labels of an output are expected to be, where they are something else."""
         return None
+
+    def register_layers(self) -> None:
+        """Register the Keras classes that only models of this kind hold (Graft's own lie in
+        `zoo/graph/layers.py`); called before a .keras file is opened.
+        """

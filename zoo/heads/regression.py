@@ -25,6 +25,7 @@ class Regression(Kind):
     figure: ClassVar[str] = "R²"
     key: ClassVar[str] = "r2"
     agreement: ClassVar[str] = "R² against Keras"
+    in_percent: ClassVar[bool] = False
     bounded: ClassVar[bool] = False
     named: ClassVar[bool] = False
 

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from graft.zoo.heads.columns import Curve, Explained, Ratio
+from graft.zoo.heads.columns import Column, Ratio
 
 __all__ = ["Score", "mean_of_units", "resamples", "share", "unit_scores"]
 
@@ -37,7 +37,7 @@ class Score:
     name: str
     key: str
     examples: int
-    columns: Sequence[Ratio | Curve | Explained]
+    columns: Sequence[Column]
     right: np.ndarray | None = None
     instead: "Score | None" = None
 

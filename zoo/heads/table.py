@@ -2,10 +2,10 @@
 
     [options.entry_points]
     graft.tasks =
-        ordinal = ordinal_package.task:Ordinal
+        ordinal = ordinal_package:OrdinalTask
 
 names a class of `recipes/tasks` (its attribute `kind` is the `Kind` of this table), and is found by
-every process that has the package installed.
+every process that has the package installed. `tests/ordinal_package` is such a package.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
-from graft.zoo.errors import UnknownName
+from graft.zoo.errors import ConfigError, UnknownName
 from graft.zoo.heads.embedding import EMBEDDING
 from graft.zoo.heads.kind import Kind
 from graft.zoo.heads.multi_label import MULTI_LABEL
@@ -21,7 +21,7 @@ from graft.zoo.heads.regression import REGRESSION
 from graft.zoo.heads.single_label import SINGLE_LABEL
 from graft.zoo.heads.tags import TAGS
 
-__all__ = ["GROUP", "KINDS", "find_kind", "installed_tasks", "kind_names"]
+__all__ = ["GROUP", "KINDS", "find_kind", "in_percent", "installed_tasks", "kind_names"]
 
 KINDS: tuple[Kind, ...] = (SINGLE_LABEL, MULTI_LABEL, TAGS, EMBEDDING, REGRESSION)
 GROUP = "graft.tasks"
@@ -29,8 +29,22 @@ GROUP = "graft.tasks"
 
 @cache
 def installed_tasks() -> Mapping[str, Any]:
-    """The tasks of other packages, by name: classes of `recipes/tasks`."""
-    return {entry.name: entry.load() for entry in metadata.entry_points(group=GROUP)}
+    """The tasks of other packages, by the name of their kind: classes of `recipes/tasks`.
+
+    Raises:
+        ConfigError: one of them cannot be imported.
+    """
+    found = {}
+    for entry in metadata.entry_points(group=GROUP):
+        try:
+            task = entry.load()
+            found[task.kind.name] = task
+        except Exception as error:  # whatever the code of another package raises
+            raise ConfigError(
+                f"the task '{entry.name}' of the package '{entry.dist and entry.dist.name}' cannot "
+                f"be loaded ({type(error).__name__}: {error}): update or uninstall that package"
+            ) from error
+    return found
 
 
 def kind_names() -> tuple[str, ...]:
@@ -50,3 +64,9 @@ def find_kind(name: str) -> Kind:
     if name in installed_tasks():
         return installed_tasks()[name].kind
     raise UnknownName("kind of answer", name, kind_names())
+
+
+def in_percent(key: str) -> bool:
+    """Whether the figure of this key in JSON is a share, which is written in percent."""
+    judged = (*KINDS, *(task.kind for task in installed_tasks().values()))
+    return next((kind.in_percent for kind in judged if kind.key == key), True)
