@@ -398,6 +398,7 @@ def test_a_manifest_is_of_its_form(content, tmp_path):
         manifest.read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize("schema", [1, 2])
 @pytest.mark.parametrize(
     "content",
     [
@@ -413,8 +414,8 @@ def test_a_manifest_is_of_its_form(content, tmp_path):
         {"recipe": 7},
     ],
 )
-def test_a_run_is_of_its_form(content, tmp_path):
-    (tmp_path / "run.json").write_text(json.dumps({"schema": 1, **content}))
+def test_a_run_is_of_its_form(content, schema, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"schema": schema, **content}))
     with pytest.raises(ArtifactError, match="run.json' is damaged"):
         read_run(tmp_path)
 
@@ -461,7 +462,7 @@ OF_TEXTS = {"max_length": 8, "words": None, "tokenizer": {"pad_id": 0}}
     ],
 )
 def test_what_the_outputs_mean_is_of_its_form(change, place, field):
-    """Until schema 2 of a run the field was called "outputs"."""
+    """An older Graft called the field "outputs"."""
     outputs, content = {"p": (2,)}, OF_TEXTS | {field: {"p": P}}
     read = preprocessing.read_preprocessing(json.dumps(content), "m.onnx", outputs, texts=True)
     assert read == content | {"tasks": {"p": P}, "modality": "text"}
