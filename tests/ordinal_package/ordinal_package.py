@@ -218,11 +218,12 @@ class OrdinalTask(Task):
 
     def confusion(self, outputs: np.ndarray, target: np.ndarray) -> list[list[int]]:
         """Counts `[truth][prediction]`."""
+        outputs, target = self._known(outputs, target)
         counts = np.zeros((len(self.scale),) * 2, int)
         np.add.at(counts, (ranks(target), ranks(outputs)), 1)
         return counts.tolist()
 
-    def section(self, outputs: np.ndarray, target: np.ndarray) -> Mapping:
+    def _section(self, outputs: np.ndarray, target: np.ndarray) -> Mapping:
         """How far answers lie from the truth."""
         apart = np.abs(ranks(outputs) - ranks(target))
         rows = [[str(steps), int((apart == steps).sum())] for steps in range(len(self.scale))]
