@@ -148,8 +148,7 @@ def _holds_the_task_alone(out: Path, call) -> None:
     code = (
         "import keras, sys; model = keras.saving.load_model(sys.argv[1], compile=False, "
         "safe_mode=True); "
-        "print([type(l).__name__ for l in model.layers if type(l).__module__.startswith(('zoo', "
-        "'recipes'))], "
+        "print([type(l).__name__ for l in model.layers if type(l).__module__.startswith('graft')], "
         "[o.shape[-1] for o in model.outputs], model.count_params())"
     )
     done = subprocess.run(
@@ -504,7 +503,7 @@ def test_without_any_labels_from_end_to_end(call, photo_folder, tiny_keras, tmp_
             "the temperature of a contrastive loss must be a number above 0, from",
         ),
         (("--dimension", 1), "--dimension is 2 numbers or more, not 1"),
-        (("--clusters", 60), "--clusters is from 2 to one less than the 60 pictures, not 60"),
+        (("--clusters", 60), "--clusters is from 2 to one less than the 60 images, not 60"),
     ):
         code, _, lines = call(
             *arguments[:5], tmp_path / "other", *small, "--batch-size", 16, *options

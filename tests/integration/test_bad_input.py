@@ -80,7 +80,7 @@ def test_skip_bad_goes_on_and_counts(call, photos, tiny_keras, tmp_path, monkeyp
     import json
 
     counted = []
-    monkeypatch.setattr("graft.recipes.codecs.images.say", counted.append)
+    monkeypatch.setattr("graft.recipes.runs.experiment.say", counted.append)
     (photos / "right" / "07.png").write_bytes(b"")
     (photos / "right" / "08.png").rename(photos / "right" / "08.heic")
     (photos / "right" / ".trash").mkdir()
@@ -112,7 +112,7 @@ def test_skip_bad_goes_on_and_counts(call, photos, tiny_keras, tmp_path, monkeyp
         "unreadable": 1,
     }
     assert any("1 of 60 found in" in line and "1 .heic (right/08.heic)" in line for line in lines)
-    (line,) = counted
+    line, *_ = counted
     assert line.startswith("58 images, 3 classes: ")
     assert line.endswith("; 3 left out: 1 .heic, 1 hidden, 1 unreadable")
     assert "1 .heic, 1 hidden, 1 unreadable" in (tmp_path / "run" / "report.html").read_text()

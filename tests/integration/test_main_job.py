@@ -25,6 +25,7 @@ def test_a_run_holds_what_the_contract_says(small_run, kept_of):
         "history.csv",
         "model.keras",
         "labels.txt",
+        "preprocessing.json",
         "examples.npz",
         "samples.npz",
         "mistakes.npz",

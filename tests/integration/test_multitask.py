@@ -40,9 +40,10 @@ def answers(photo_folder, tmp_path_factory) -> Path:
 def test_several_tasks_from_end_to_end(call, answers, tiny_keras, tmp_path, monkeypatch, kept_of):
     out, updates, train = tmp_path / "run", {}, fit.train
 
-    def watched(build, head, phases, images, seeds, settings, **more):
-        updates[more["name"]] = len(images["train"]) // settings.batch_size * phases[-1].epochs
-        return train(build, head, phases, images, seeds, settings, **more)
+    def watched(plan, examples, **more):
+        steps = len(examples["train"]) // plan.settings.batch_size
+        updates[more["name"]] = steps * plan.phases[-1].epochs
+        return train(plan, examples, **more)
 
     monkeypatch.setattr(fit, "train", watched)
     code, said, _ = call(
@@ -72,7 +73,7 @@ def test_several_tasks_from_end_to_end(call, answers, tiny_keras, tmp_path, monk
     assert [task["task"] for task in facts["sharing"]] == ["place", "light", "like"]
     assert len(updates) == 4
     assert kept_of(out)["watched"] == "validation loss of all tasks"
-    assert min(updates.values()) == updates["together"], (
+    assert min(updates.values()) == updates["transfer"], (
         "a model by itself learns as long, though it has fewer pictures"
     )
     assert list(facts["metrics"]["test"]["tasks"]) == ["place", "light", "like"]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from graft.zoo import vision
 from tests.conftest import WORDS
-from tests.tiny import pictures
+from tests.tiny import HEAD, pictures
 
 pytestmark = pytest.mark.usefixtures("quick_probe")
 
@@ -273,9 +273,10 @@ def own(tmp_path):
 
     def make(units, activation, *, scaled=True):
         data = pictures(120)
-        chosen = data.classes < max(2, units)
+        classes = data.targets[HEAD.name].argmax(-1)
+        chosen = classes < max(2, units)
         x = data.pixels[chosen].reshape(sum(chosen), -1) / 255
-        y = np.eye(3)[data.classes[chosen]] if units > 1 else data.classes[chosen, None] - 0.5
+        y = np.eye(3)[classes[chosen]] if units > 1 else classes[chosen, None] - 0.5
         centre = x.mean(0)
         x = x - centre
         weights = 20 * x.T @ np.linalg.solve(x @ x.T + np.eye(len(x)), y - y.mean(0))
