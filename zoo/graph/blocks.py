@@ -48,7 +48,8 @@ class Block:
     Attributes:
         name: the name of its last layer.
         layers: all its layers, in the order in which they run.
-        cut: the one or two tensors that leave it.
+        cut: the one or two tensors that leave it, and beside them the outputs of the backbone
+            that are finished there.
     """
 
     name: str

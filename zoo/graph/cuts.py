@@ -1,9 +1,10 @@
 """Cuts of a functional Keras graph: where it can be taken apart and what the parts compute.
 
-A *cut* is a set of at most two tensors through which everything behind it is computed: keep them,
-and what lies before need not run again.
+A *cut* is a small set of tensors through which everything behind it is computed: keep them, and
+what lies before need not run again.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -20,6 +21,7 @@ from graft.zoo.graph.nodes import (
 
 if TYPE_CHECKING:
     import keras
+    from keras.src.ops.node import Node
 
 __all__ = ["cuts_with_positions", "find_cuts", "narrowest_cut", "split_at", "with_frozen_prefix"]
 
@@ -35,7 +37,7 @@ def find_cuts(model: "keras.Model", width: int = 1) -> list[tuple["keras.KerasTe
     Graph inputs (a padding mask) are always at hand and do not count; neither do tensors that
     depend on no input.
     """
-    return [cut for _, cut in cuts_with_positions(model, width)]
+    return [cut for _, cut in cuts_with_positions(model, width) if len(cut) <= width]
 
 
 def split_at(
@@ -45,7 +47,7 @@ def split_at(
 
     Args:
         model: a flat functional model.
-        cut: the one or two tensors that the second part is computed from.
+        cut: the tensors that the second part is computed from.
 
     Returns:
         `(prefix, suffix)` with `model(x) == suffix(prefix(x))`; both share their layers with
@@ -108,32 +110,35 @@ def narrowest_cut(
     random runs.
 
     A pooling layer shrinks what has to be kept: the narrowest cut behind a backbone's last block is
-    its pooled features. An input that is needed again behind a cut (raw pixels that join late) is
-    kept beside it and counts too.
+    its pooled features. Of several outputs each is looked at by itself: one head may pool what
+    another one takes as it is. An input that is needed again behind a cut (raw pixels that join
+    late) is kept beside it and counts too.
     """
-    nodes = nodes_of(model.outputs)
-    start = max(
-        i
-        for i, node in enumerate(nodes)
-        if {id(t) for t in node.output_tensors} & {id(t) for t in cut}
-    )
-    behind = [i for i, node in enumerate(nodes) if i > start and not _is_fixed(node.operation)]
-    stop = min(behind, default=len(nodes))
-    candidates = [tuple(cut)]
-    candidates += [
-        found for position, found in cuts_with_positions(model, width=2) if start < position < stop
-    ]
+    computed = input_dependent(model, nodes_of(model.outputs))
+    stop = {id(t) for t in cut}
+    behind = nodes_of(model.outputs, stop)
 
-    def values(found: "tuple[keras.KerasTensor, ...]") -> int:
-        used = {
-            id(t)
-            for node in nodes_of(model.outputs, {id(t) for t in found})
-            for t in node.input_tensors
-        }
+    def after(done: "Sequence[Node]") -> "tuple[keras.KerasTensor, ...]":
+        """The cut behind the calls `done`."""
+        ran = {id(node) for node in done}
+        used = {id(t) for node in behind if id(node) not in ran for t in node.input_tensors}
+        used |= {id(t) for t in model.outputs}
+        made = {id(t): t for node in done for t in node.output_tensors if id(t) in computed}
+        return tuple(t for t in (*cut, *made.values()) if id(t) in used)
+
+    def values(done: "Sequence[Node]") -> int:
+        found = after(done)
+        rest = nodes_of(model.outputs, {id(t) for t in found})
+        used = {id(t) for node in rest for t in node.input_tensors}
         again = [t for t in model.inputs if id(t) in used]
         return sum(math.prod(d or ASSUMED_LENGTH for d in t.shape[1:]) for t in (*found, *again))
 
-    return min(candidates, key=values)
+    best: list[Node] = []
+    for output in model.outputs:
+        calls = nodes_of([output], stop)[:-1]
+        fixed = list(itertools.takewhile(lambda node: _is_fixed(node.operation), calls))
+        best = min(([*best, *fixed[:count]] for count in range(len(fixed) + 1)), key=values)
+    return after(best)
 
 
 def _alone(tensors: list[T]) -> T | list[T]:
@@ -145,20 +150,22 @@ def cuts_with_positions(
 ) -> "Iterator[tuple[int, tuple[keras.KerasTensor, ...]]]":
     """Every cut of at most `width` tensors, in the order of computation.
 
+    Outputs of the model that nothing behind the cut reads are part of it, and do not count: a
+    shallow feature map that a head reads waits beside all that comes after it.
+
     Yields:
         (position in `nodes_of(model.outputs)` of the last call before the cut, its tensors).
     """
     nodes = nodes_of(model.outputs)
     computed = input_dependent(model, nodes)
-    last_use: dict[int, int] = {id(t): len(nodes) for t in model.outputs}
-    for position, node in enumerate(nodes):
-        for tensor in node.input_tensors:
-            last_use[id(tensor)] = max(position, last_use.get(id(tensor), -1))
+    outputs = {id(t) for t in model.outputs}
+    last_use = {id(t): position for position, node in enumerate(nodes) for t in node.input_tensors}
     live: dict[int, keras.KerasTensor] = {}
     for position, node in enumerate(nodes[:-1]):
         live.update((id(t), t) for t in node.output_tensors if id(t) in computed)
-        live = {key: t for key, t in live.items() if last_use.get(key, -1) > position}
-        if 1 <= len(live) <= width:
+        read = {key for key in live if last_use.get(key, -1) > position}
+        live = {key: t for key, t in live.items() if key in read or key in outputs}
+        if live and len(read) <= width:
             yield position, tuple(live.values())
 
 

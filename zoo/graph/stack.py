@@ -88,8 +88,11 @@ def _levels(backbone: "keras.Model", group: Heads) -> "Mapping[Level, keras.Kera
     wanted = list(dict.fromkeys(level for head in group.heads for level in head.reads))
     found = level_tensors(backbone, wanted)
     if any(isinstance(level, int) for level in wanted):
-        passed = keras.layers.Identity(name=LEVELS)([found[level] for level in wanted])
-        found = dict(zip(wanted, passed, strict=True))
+        # The last feature map may be the output too: each tensor passes once.
+        tensors = {id(tensor): tensor for tensor in found.values()}
+        levels = keras.layers.Identity(name=LEVELS)([*tensors.values()])
+        passed = dict(zip(tensors, levels, strict=True))
+        found = {level: passed[id(tensor)] for level, tensor in found.items()}
     elif "pooled" not in wanted:
         return {"positions": keras.layers.Activation("linear", name=FEATURES)(output)}
     if "pooled" in found:
