@@ -20,6 +20,7 @@ __all__ = [
     "Cell",
     "Entry",
     "Plan",
+    "Side",
     "absolute",
     "check",
     "command",

@@ -77,7 +77,7 @@ def deadline(
     optimizer by `share` how much of that has passed.
 
     `momentum` is told the steps that the phase will have had, as far as they can be foreseen.
-    `glances` gets the accuracy that `look` sees on the validation set at `MARKS`.
+    `glances` gets the figures that `look` sees on the validation set at `MARKS`.
     """
     import keras
 
@@ -104,9 +104,9 @@ def deadline(
                 self.seen < mark * budget - SHORTLY * budget and mark * budget <= now
                 for mark in MARKS
             ):
-                right = [value for name, value in look().items() if name.endswith("accuracy")]
-                if right:
-                    glances.append({"elapsed": now, "accuracy": float(np.mean(right))})
+                seen = {name.removeprefix("val_"): float(value) for name, value in look().items()}
+                known = {name: value for name, value in seen.items() if np.isfinite(value)}
+                glances.append({"elapsed": now, **known})
                 self.seen = now
 
         def on_epoch_end(self, epoch, logs=None):
