@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 if TYPE_CHECKING:
-    from graft.recipes.runs.predict_inputs import BadInput
+    from graft.recipes.runs.prediction.stdin import BadInput
     from graft.recipes.runs.session import OpenedModel
 
 __all__ = ["Options", "command"]
@@ -72,7 +72,7 @@ def command(arguments: Sequence[str]) -> int:
 
     from graft.export.sessions import open_artifact
     from graft.recipes.commands import own_model
-    from graft.recipes.runs import predict_outputs
+    from graft.recipes.runs.prediction import outputs
     from graft.recipes.runs.session import OpenedModel
     from graft.zoo.errors import ConfigError
     from graft.zoo.terminal import tell_row
@@ -81,7 +81,7 @@ def command(arguments: Sequence[str]) -> int:
     if options.top < 1:
         raise ConfigError(f"--top must be at least 1, not {options.top}")
     if options.out is not None:
-        predict_outputs.check_table(options.out, options.overwrite)
+        outputs.check_table(options.out, options.overwrite)
     meaning = own_model.meaning_of(
         options.artifact, options.labels, options.outputs, options.input_range
     )
@@ -89,13 +89,13 @@ def command(arguments: Sequence[str]) -> int:
     with contextlib.ExitStack() as stack:
         writers: list[Callable[[Mapping], None]] = []
         if options.json:
-            writers.append(stack.enter_context(predict_outputs.json_list()))
+            writers.append(stack.enter_context(outputs.json_list()))
         else:
             writers.append(
-                lambda answer: tell_row(*predict_outputs.cells_of(answer, model.tasks, options.top))
+                lambda answer: tell_row(*outputs.cells_of(answer, model.tasks, options.top))
             )
         if options.out is not None:
-            table = predict_outputs.table(options.out, model.tasks, model.session.integers)
+            table = outputs.table(options.out, model.tasks, model.session.integers)
             writers.append(_opened_at_first(table, stack))
         done, bad = _write(_answers(model, options), writers)
     return _exit_code(done, bad, options)
@@ -121,7 +121,7 @@ def _write(
     answers: Iterable["Mapping | BadInput"], writers: Sequence[Callable[[Mapping], None]]
 ) -> tuple[int, int]:
     """Hand each answer to all `writers`, name what is bad on stderr; (answers, bad inputs)."""
-    from graft.recipes.runs.predict_inputs import BadInput
+    from graft.recipes.runs.prediction.stdin import BadInput
     from graft.zoo.shown import one_line
 
     done = bad = 0
@@ -157,7 +157,7 @@ def _exit_code(done: int, bad: int, options: Options) -> int:
 
 def _answers(model: "OpenedModel", options: Options) -> Iterator["Mapping | BadInput"]:
     """What the model says of each input, in order."""
-    from graft.recipes.runs import predict_inputs
+    from graft.recipes.runs.prediction.inputs import BadInput, read_items
     from graft.zoo.errors import ConfigError
 
     of_words = model.session.preprocessing.get("words")
@@ -165,7 +165,7 @@ def _answers(model: "OpenedModel", options: Options) -> Iterator["Mapping | BadI
         takes = f"takes {model.codec.noun}s" if of_words is None else "reads texts as they are"
         raise ConfigError(f"--words is for models that tag words: '{options.artifact}' {takes}")
     marks: Counter = Counter()
-    items = predict_inputs.read_items(
+    items = read_items(
         model.codec.modality,
         options.inputs,
         size=model.session.input_shape[0],
@@ -173,10 +173,10 @@ def _answers(model: "OpenedModel", options: Options) -> Iterator["Mapping | BadI
         words=options.words,
     )
     for batch in _batches(items):
-        good = [item for item in batch if not isinstance(item, predict_inputs.BadInput)]
+        good = [item for item in batch if not isinstance(item, BadInput)]
         said = iter(model.answer([item.content for item in good]) if good else ())
         for item in batch:
-            if isinstance(item, predict_inputs.BadInput):
+            if isinstance(item, BadInput):
                 yield item
                 continue
             answer = {"input": item.name, **next(said)}

@@ -39,9 +39,18 @@ class LeftOut:
 
 
 class _Source(Protocol):
-    labels: tuple[str, ...]
-    splits: Mapping[str, Sequence]
-    left_out: tuple[LeftOut, ...]
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]: ...
+
+
+class _Encoded(Protocol):
+    """An encoded split."""
+
+    @property
+    def skipped(self) -> Sequence[str]: ...
+    def __len__(self) -> int: ...
 
 
 class Tally:
@@ -57,6 +66,11 @@ class Tally:
     def left_out(self) -> tuple[LeftOut, ...]:
         """By reason, the most frequent first."""
         return _sorted(self._left.values())
+
+    @property
+    def instead(self) -> str:
+        """What there is instead, for the end of a message about something that holds nothing."""
+        return f" (there are {listed(self.left_out, examples=True)})" if self.left_out else ""
 
     def leave(self, reason: str, name: str, count: int = 1) -> None:
         """Something called `name` is not read."""
@@ -116,7 +130,7 @@ def listed(left_out: Sequence[LeftOut], examples: bool = False) -> str:
     return ", ".join([*named, *([f"{others:,} for other reasons"] if others else [])])
 
 
-def record(source: _Source, parts: Mapping[str, Sequence]) -> dict:
+def record(source: _Source, parts: Mapping[str, _Encoded]) -> dict:
     """`{"found", "used", "left_out": [{"reason", "count", "example"}]}` for run.json.
 
     Args:
@@ -126,7 +140,7 @@ def record(source: _Source, parts: Mapping[str, Sequence]) -> dict:
     return record_of(source.left_out, parts)
 
 
-def record_of(left_out: Iterable[LeftOut], parts: Mapping[str, Sequence]) -> dict:
+def record_of(left_out: Iterable[LeftOut], parts: Mapping[str, _Encoded]) -> dict:
     """The same of what was left out."""
     used, everything = sum(map(len, parts.values())), _all_left_out(left_out, parts)
     return {
@@ -138,7 +152,7 @@ def record_of(left_out: Iterable[LeftOut], parts: Mapping[str, Sequence]) -> dic
     }
 
 
-def summary(source: _Source, parts: Mapping[str, Sequence], noun: str, classes: str = "") -> str:
+def summary(source: _Source, parts: Mapping[str, _Encoded], noun: str, classes: str = "") -> str:
     """ "200 images, 5 classes: 140 / 30 / 30; 12 left out: 8 .heic, 4 hidden".
 
     Args:
@@ -157,7 +171,7 @@ def summary(source: _Source, parts: Mapping[str, Sequence], noun: str, classes: 
 
 
 def _all_left_out(
-    left_out: Iterable[LeftOut], parts: Mapping[str, Sequence]
+    left_out: Iterable[LeftOut], parts: Mapping[str, _Encoded]
 ) -> tuple[LeftOut, ...]:
     """With those that turned out to be unreadable."""
     skipped = [message for part in parts.values() for message in part.skipped]

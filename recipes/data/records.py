@@ -5,18 +5,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from graft.recipes.data.reading import LeftOut
 from graft.zoo.vision import content_digest
 
-__all__ = ["SPLITS", "Answer", "Columns", "Example", "Record", "Sentence", "Source", "TaskRow"]
+__all__ = [
+    "SPLITS",
+    "SPLIT_NAMES",
+    "Answer",
+    "Columns",
+    "Example",
+    "Record",
+    "Sentence",
+    "Source",
+    "TaskRow",
+]
 
 SPLITS = ("train", "validation", "test")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""What people call splits, and which ones they mean."""
 
-Answer = tuple[str, ...] | float
+Answer: TypeAlias = Any
 """What is known of a record: labels, tags of its words in order, or a value."""
 
 
@@ -35,8 +56,8 @@ class Record(Protocol):
         label_groups: its labels by what they are labels of: "", " of tags", " of 'TASK'".
     """
 
-    name: str
-
+    @property
+    def name(self) -> str: ...
     @property
     def group(self) -> str: ...
     @property

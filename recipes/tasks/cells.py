@@ -1,6 +1,6 @@
 """Cells of a table with a column for each task, as tasks read them."""
 
-from graft.recipes.data import tables
+from graft.recipes.data.tables.cells import MISSING, read_cell
 from graft.recipes.tasks.task import Cell
 from graft.zoo.errors import DataError
 
@@ -9,15 +9,15 @@ __all__ = ["is_no_label", "is_no_number", "one_value"]
 
 def is_no_number(cell: Cell) -> bool:
     """Whether a cell says "nan" or the like."""
-    return str(cell.row[cell.column]).strip().lower() in tables.MISSING
+    return str(cell.row[cell.column]).strip().lower() in MISSING
 
 
 def is_no_label(cell: Cell) -> bool:
     """The same where it may be a label, and is one in JSON lines; it is noted."""
-    if not is_no_number(cell) or cell.path.suffix.lower() == ".jsonl":
+    if not is_no_number(cell) or cell.row.is_json:
         return False
     note = f"'nan' in the column '{cell.column}' is read as an answer that is not known"
-    cell.tally.note(note, f"line {cell.line}")
+    cell.tally.note(note, f"line {cell.row.line}")
     return True
 
 
@@ -27,7 +27,7 @@ def one_value(cell: Cell, hint: str = "") -> str:
     Raises:
         DataError: it holds several; `hint` says what to do.
     """
-    value = tables.cell(cell.path, cell.line, cell.row, cell.column)
+    value = read_cell(cell.row, cell.column)
     if isinstance(value, list) and len(value) > 1:
         raise DataError(
             f"{cell.where}: a list of {len(value)}, expected one answer to task '{cell.task}'{hint}"

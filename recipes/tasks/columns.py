@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from graft.recipes.data import tables
 from graft.recipes.data.reading import Tally
-from graft.recipes.data.records import SPLITS, Answer, Source, TaskRow
+from graft.recipes.data.records import SPLITS, Answer, Record, Source, TaskRow
+from graft.recipes.data.tables.cells import is_blank, read_cell, read_single, read_split
+from graft.recipes.data.tables.image_paths import ImagePaths
+from graft.recipes.data.tables.rows import SUFFIXES, is_table, read_rows
 from graft.recipes.tasks import answers
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.table import column_kinds, find_task
@@ -102,25 +104,21 @@ def load_task_table(
     path = Path(spec).expanduser()
     if not path.exists():
         raise DataError(f"there is no file '{spec}': check the path given to --data")
-    if path.suffix.lower() not in tables.SUFFIXES or not path.is_file():
+    if not is_table(path):
         raise DataError(
-            f"'{spec}' is no table: several tasks are read from a {', '.join(tables.SUFFIXES)} file"
+            f"'{spec}' is no table: several tasks are read from a {', '.join(SUFFIXES)} file"
         )
     splits: dict[str, list[TaskRow]] = {}
     tally = Tally()
-    images = tables.Pictures(path, tally)
-    for line, row in tables.rows(path, (path_column, *(task.column for task in columns)), tally):
-        given = tables.one(path, line, row, path_column, "path")
-        read = [
-            _read(Cell(path, line, row, task.name, task.column, tally), task) for task in columns
-        ]
+    images = ImagePaths(path, tally)
+    for row in read_rows(path, (path_column, *(task.column for task in columns)), tally):
+        given = read_single(row, path_column, "path")
+        read = [_read(Cell(row, task.name, task.column, tally), task) for task in columns]
         if not any(text for text, _ in read):
-            raise DataError(
-                f"'{path}', line {line}: no task has an answer: fill a cell, or remove the row"
-            )
-        image, name = images.find(line, given)
+            raise row.error("no task has an answer: fill a cell, or remove the row")
+        image, name = images.find(row, given)
         record = _record(image, name, columns, read)
-        splits.setdefault(tables.split_of(path, line, row, tally), []).append(record)
+        splits.setdefault(read_split(row, tally), []).append(record)
     images.check()
     if not splits:
         raise DataError(f"'{spec}' holds no rows: expected a row for each image below the header")
@@ -131,7 +129,9 @@ def load_task_table(
         raise DataError(
             f"'{spec}' has no rows to train on: leave the column split away, or name one 'train'"
         )
-    there = {split: tuple(splits[split]) for split in SPLITS if split in splits}
+    there: dict[str, tuple[Record, ...]] = {
+        split: tuple(splits[split]) for split in SPLITS if split in splits
+    }
     source = Source(spec, (), there, tally.left_out)
     for column in columns if to_train else ():
         answers.check_table(source, column)
@@ -159,12 +159,11 @@ def tasks_of_table(
 
 def _read(cell: Cell, column: Column) -> tuple[str, Answer | None]:
     """The text of a cell and its answer; "" and None where it is not known."""
-    if tables.is_blank(cell.row.get(cell.column, "missing")):
+    if is_blank(cell.row.get(cell.column, "missing")):
         return "", None
     if cell.column not in cell.row:
         try:
-            # Says which columns there are.
-            tables.cell(cell.path, cell.line, cell.row, cell.column)
+            read_cell(cell.row, cell.column)  # says which columns there are
         except DataError as error:
             raise DataError(f"{error}: --tasks {cell.task}=COLUMN says what it is called") from None
     return find_task(column.kind).read_cell(cell)

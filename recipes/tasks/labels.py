@@ -10,9 +10,9 @@ import numpy as np
 
 from graft.recipes.codecs.asked import Shown
 from graft.recipes.codecs.targets import Target
-from graft.recipes.data import tables
 from graft.recipes.data.labels import sort_labels
 from graft.recipes.data.records import Answer
+from graft.recipes.data.tables.cells import note_if_missing, read_label
 from graft.recipes.tasks.cells import is_no_label, one_value
 from graft.recipes.tasks.task import Cell, Column, Task
 from graft.zoo.errors import CheckFailed
@@ -85,7 +85,7 @@ class SingleLabelTask(_LabelsTask):
             return "", None
         learned = f"--tasks {cell.task}={cell.column}:multi_label learns several labels"
         text = one_value(cell, f": {learned}")
-        tables.note_if_missing(cell.path, cell.line, [text], cell.tally)
+        note_if_missing(cell.row, [text], cell.tally)
         label = text.strip()
         return text, (label,) if label else None
 
@@ -128,7 +128,7 @@ class SingleLabelTask(_LabelsTask):
         concerned = (occurs > 0) | (np.bincount(predicted, minlength=len(occurs)) > 0)
         return {
             "examples": len(target),
-            **self.head.score(outputs, target),
+            **self._of_head(outputs, target),
             "balanced_accuracy": float(recall[occurs > 0].mean()),
             "macro_f1": float(f1[concerned].mean()),
             **(binary_figures(self.labels, outputs, target) if len(self.labels) == 2 else {}),
@@ -176,9 +176,7 @@ class MultiLabelTask(_LabelsTask):
         """Labels with ";" between them."""
         if is_no_label(cell):
             return "", None
-        text = tables.label(
-            cell.path, cell.line, cell.row, cell.column, several=True, tally=cell.tally
-        )
+        text = read_label(cell.row, cell.column, several=True, tally=cell.tally)
         labels = tuple(part.strip() for part in text.split(";") if part.strip())
         return text, labels if text else None
 

@@ -7,7 +7,6 @@ and a row in `table.py` (or an entry point of the group `graft.tasks` in another
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +15,7 @@ from graft.recipes.codecs.asked import Shown
 from graft.recipes.codecs.targets import Target, known_rows
 from graft.recipes.data.reading import Tally
 from graft.recipes.data.records import Answer, Record
+from graft.recipes.data.tables.columns import TableRow
 from graft.zoo.errors import DataError
 from graft.zoo.heads import scores
 from graft.zoo.heads.head import Head
@@ -49,14 +49,12 @@ class Cell:
     """A cell of a table with a column for each task.
 
     Attributes:
-        path, line, row: where it is.
+        row: where it is.
         task, column: what is asked in it.
         tally: counts what is read otherwise than it is written.
     """
 
-    path: Path
-    line: int
-    row: Mapping
+    row: TableRow
     task: str
     column: str
     tally: Tally
@@ -64,7 +62,7 @@ class Cell:
     @property
     def where(self) -> str:
         """For messages."""
-        return f"'{self.path}', line {self.line}, column '{self.column}'"
+        return f"'{self.row.path}', line {self.row.line}, column '{self.column}'"
 
 
 @dataclass(frozen=True)
@@ -242,9 +240,14 @@ class Task:
     def _figures(self, outputs: np.ndarray, target: Target) -> dict:
         return {
             "examples": len(target),
-            **self.head.score(outputs, target),
+            **self._of_head(outputs, target),
             "per_class": self.per_label(outputs, target),
         }
+
+    def _of_head(self, outputs: np.ndarray, target: Target) -> Mapping[str, float | None]:
+        """The figures that the head itself can say."""
+        assert self.head.score is not None, f"'{self.name}' is not measured against targets"
+        return self.head.score(outputs, target)
 
     def per_label(self, outputs: np.ndarray, target: Target) -> dict:
         """Label -> its precision, recall, F1 and examples; empty where answers are no labels."""

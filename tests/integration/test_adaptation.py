@@ -592,7 +592,7 @@ def test_a_target_without_pictures_and_a_source_of_one_class(adapt, dark_photos,
     (tmp_path / "empty").mkdir()
     code, _, lines, _ = adapt(tmp_path / "empty", "--methods", "coral")
     assert code == 2
-    assert "holds no pictures to adapt to" in lines[0]
+    assert "holds no images to adapt to" in lines[0]
     code, _, lines, _ = adapt(tmp_path / "nowhere", "--methods", "coral")
     assert code == 2
     assert "there is no file or folder" in lines[0]

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from graft.recipes.data import membership, sentences, sources, splits, tables
+from graft.recipes.data import membership, sentences, sources, splits
 from graft.recipes.data.reading import Tally
 from graft.recipes.data.records import Example, Source
+from graft.recipes.data.tables.cells import read_label
+from graft.recipes.data.tables.columns import TableRow
 from graft.recipes.tasks.columns import load_task_table, parse_columns
 from graft.zoo import vision
 from graft.zoo.errors import DataError
@@ -113,7 +115,7 @@ def test_labels_that_may_be_missing_are_named_in_every_kind_of_task(write, tmp_p
     assert "the label 'NA' is read as a class" in warned
     assert "the label 'None' is read as a class" in warned
     tally = Tally()
-    tables.label(table, 2, {"label": "good; null"}, "label", several=True, tally=tally)
+    read_label(TableRow(table, 2, {"label": "good; null"}), "label", several=True, tally=tally)
     tally.warn("t.csv", 1)
     assert "the label 'null'" in " ".join(capsys.readouterr().err.split())
 

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from graft.recipes.commands import predict
-from graft.recipes.runs.predict_inputs import BadInput, image_files, texts
+from graft.recipes.runs.prediction.image_files import image_files
+from graft.recipes.runs.prediction.stdin import BadInput
+from graft.recipes.runs.prediction.texts import texts
 
 TOO_LONG = "x" * 300 + ".png"
 

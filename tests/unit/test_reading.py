@@ -12,9 +12,12 @@ import pytest
 from PIL import Image
 
 from graft.recipes.codecs.images import ImageCodec
-from graft.recipes.data import folders, labels, reading, sentences, sources, splits, tables
+from graft.recipes.data import labels, reading, sentences, sources, splits, tfds
+from graft.recipes.data.folders.image_files import image_suffixes
 from graft.recipes.data.reading import LeftOut, Tally
 from graft.recipes.data.records import Example, Source
+from graft.recipes.data.tables.columns import TableRow
+from graft.recipes.data.tables.text_files import split_lines, split_words
 from graft.recipes.tasks.columns import load_task_table, parse_columns, tasks_of_table
 from graft.recipes.tasks.labels import MultiLabelTask
 from graft.recipes.tasks.task import Cell
@@ -70,11 +73,11 @@ def test_every_ending_that_can_be_opened_is_read(fill):
 
 def test_what_pillow_cannot_open_here_is_counted(fill, monkeypatch):
     monkeypatch.setattr("PIL.features.check", lambda name: name != "avif")
-    folders.suffixes.cache_clear()
+    image_suffixes.cache_clear()
     try:
         source = load(fill(*classes(), "d/red/x.avif") / "d")
     finally:
-        folders.suffixes.cache_clear()
+        image_suffixes.cache_clear()
     assert source.left_out == (LeftOut(".avif", 1, "red/x.avif"),)
 
 
@@ -189,26 +192,26 @@ def test_a_folder_that_means_nothing_is_passed_through(fill):
         ),
         (
             [*classes("d/train/"), "d/test/0.png", "d/test/1.png"],
-            "the test folder .* holds 2 pictures directly",
+            "the test folder .* holds 2 images directly",
         ),
-        (["d/0.png", "d/1.png", "d/2.png"], "holds 3 pictures directly, and no class folders"),
+        (["d/0.png", "d/1.png", "d/2.png"], "holds 3 images directly, and no class folders"),
         (
             classes("d/flowers/"),
             "holds one class only .'flowers'.: .* if 'blue' and 'red' in it are the classes, give",
         ),
         (
             ["d/train/0.png", "d/test/1.png"],
-            "the test folder .* holds 1 picture directly, and no class folders",
+            "the test folder .* holds 1 image directly, and no class folders",
         ),
         ([*classes("d/train/"), "d/holdout/blue/0.png"], "mixes split folders with 'holdout'"),
         ([*classes("d/", ("cat", "dog")), "d/test/1.png"], "mixes split folders with 'cat'"),
         (
             [*classes(), "d/green/0.heic"],
-            "green' holds no pictures .there are 1 .heic .green/0.heic..",
+            "green' holds no images .there are 1 .heic .green/0.heic..",
         ),
         (
             classes("d/", ("HUND", "hund"), 1),
-            "'HUND' .* has one picture to train on .or is 'hund' meant. .*case",
+            "'HUND' .* has one image to train on .or is 'hund' meant. .*case",
         ),
     ],
 )
@@ -231,7 +234,7 @@ def test_unlabelled_images_are_counted_too(fill, capsys):
     assert names(source) == ["0.png", "x/1.png"]
     assert left(source) == {".heic": 1, "hidden": 1}
     assert "1 of 3 found in" in warnings_of(capsys)
-    with pytest.raises(DataError, match="holds no pictures to adapt to: .* 1 .heic"):
+    with pytest.raises(DataError, match="holds no images to adapt to: .* 1 .heic"):
         sources.load_unlabelled(str(fill("e/0.heic") / "e"))
 
 
@@ -496,16 +499,16 @@ def test_tasks_read_cells_by_the_same_rules(write, capsys):
 
 
 def test_only_line_feeds_end_a_line():
-    assert tables.lines("a\u2028b\nc\x85d\x0ce\r\n\n f\x0bg\x1ch") == [
+    assert split_lines("a\u2028b\nc\x85d\x0ce\r\n\n f\x0bg\x1ch") == [
         "a\u2028b",
         "c\x85d\x0ce",
         "",
         " f\x0bg\x1ch",
     ]
-    assert tables.lines("a\rb\r") == ["a", "b"]
-    assert tables.lines("") == []
-    assert tables.lines("\n") == [""]
-    assert tables.lines("a\rb\nc") == ["a\rb", "c"]
+    assert split_lines("a\rb\r") == ["a", "b"]
+    assert split_lines("") == []
+    assert split_lines("\n") == [""]
+    assert split_lines("a\rb\nc") == ["a\rb", "c"]
 
 
 def test_where_a_line_has_tabs_they_separate(write):
@@ -520,7 +523,7 @@ def test_where_a_line_has_tabs_they_separate(write):
     rows = "text\ttags\n10\u00a0000 euros\tB-NUM O\n"
     (sentence,) = sentences.load(str(write("t.tsv", rows)), need=("tags",)).splits["train"]
     assert sentence.words == ("10\u00a0000", "euros")
-    assert tables.words("New York\tnow ") == ["New York", "now"]
+    assert split_words("New York\tnow ") == ["New York", "now"]
 
 
 def test_folders_of_texts_name_what_is_not_read(write, tmp_path, capsys):
@@ -675,17 +678,17 @@ class Feature:
     ],
 )
 def test_labels_of_tfds_are_decoded(feature, value, expected):
-    assert sources.tfds_label("x", feature, value) == expected
+    assert tfds.label_name("x", feature, value) == expected
 
 
 @pytest.mark.parametrize("value", [np.array([1, 2]), {"a": 1}])
 def test_several_labels_of_tfds_are_refused(value):
     with pytest.raises(ConfigError, match="a label of the data set 'x' is .*, expected one"):
-        sources.tfds_label("x", Feature(), value)
+        tfds.label_name("x", Feature(), value)
 
 
 def test_several_labels_of_a_cell_stand_between_semicolons(tmp_path):
-    cell = Cell(tmp_path / "t.csv", 2, {"marks": "a; b;"}, "marks", "marks", Tally())
+    cell = Cell(TableRow(tmp_path / "t.csv", 2, {"marks": "a; b;"}), "marks", "marks", Tally())
     assert MultiLabelTask.read_cell(cell) == ("a; b;", ("a", "b"))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from graft.recipes.grid.ledger import read_rows
 from graft.recipes.report.report_training import read_history
-from graft.recipes.runs.predict_outputs import cells_of, table
+from graft.recipes.runs.prediction.outputs import cells_of, table
 from graft.recipes.tasks.table import tasks_for
 from graft.recipes.train.schedule import table as schedule_table
 from graft.zoo import terminal as progress

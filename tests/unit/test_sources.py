@@ -179,12 +179,12 @@ def folder_with(counts, *empty):
     [
         (lambda root: root / "nowhere", "there is no file or folder"),
         (folder_with({}), "holds no class folders"),
-        (folder_with({"a": 2}, "b"), "class folder .*b' holds no pictures"),
+        (folder_with({"a": 2}, "b"), "class folder .*b' holds no images"),
         (folder_with({"a": 2}), "holds one class only"),
-        (folder_with({"a": 2, "b": 1}), "class 'b' .* has one picture"),
+        (folder_with({"a": 2, "b": 1}), "class 'b' .* has one image"),
         (
             folder_with({"train/a": 2, "train/b": 2, "test/c": 1}),
-            "class 'c' .* has no picture to train on",
+            "class 'c' .* has no image to train on",
         ),
         (folder_with({"test/a": 2, "test/b": 2}), "no train split"),
         (
@@ -201,7 +201,7 @@ def folder_with(counts, *empty):
         (bad_table("path,label\na/0.png,x\na/9.png,x\n"), "line 3: there is no file .*9.png"),
         (bad_table("path,label,split\na/0.png,x,elsewhere\n"), "line 2: split 'elsewhere'"),
         (bad_table(b"path,label\na/0.png,caf\xe9\n"), "not UTF-8"),
-        (bad_table("path,label\n"), "holds no pictures"),
+        (bad_table("path,label\n"), "holds no images"),
     ],
 )
 def test_bad_sources_are_one_line(tmp_path, make, message):
@@ -212,7 +212,7 @@ def test_bad_sources_are_one_line(tmp_path, make, message):
 
 def test_a_quote_that_nobody_closes_and_half_a_character(tmp_path, monkeypatch):
     (tmp_path / "t.csv").write_text('path,label\na.png,"x\n' + "b.png,y\n" * 50)
-    monkeypatch.setattr("graft.recipes.data.tables.LONGEST_CELL", 100)
+    monkeypatch.setattr("graft.recipes.data.tables.delimited.LONGEST_CELL", 100)
     with pytest.raises(DataError, match="is a quote opened there or before that nobody closes"):
         load(str(tmp_path / "t.csv"))
     (tmp_path / "t.jsonl").write_text('{"path": "a.png", "label": "\\ud83d"}\n')

@@ -92,7 +92,7 @@ def table(path: Path, tasks: Tasks, texts: bool) -> Iterator[Callable[[Mapping],
         part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         if path.suffix.lower() == ".jsonl":
-            yield lambda answer: file.write(json.dumps(answer, ensure_ascii=False) + "\n") and None
+            yield lambda answer: print(json.dumps(answer, ensure_ascii=False), file=file)
             return
         writer = None
 

@@ -1,0 +1,1 @@
+"""What `graft predict` is asked about and what it answers."""

@@ -1,0 +1,59 @@
+"""What a model is asked about, ready for its codec. An input that cannot be read is a `BadInput`,
+and the next ones follow.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from graft.recipes.codecs.asked import Text
+from graft.recipes.runs.prediction.image_files import image_files
+from graft.recipes.runs.prediction.stdin import BadInput, cause_of
+from graft.recipes.runs.prediction.texts import texts
+from graft.zoo.errors import DataError
+from graft.zoo.vision import decode_image
+
+__all__ = ["Asked", "BadInput", "read_items"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An input that can be labelled: what the answer calls it, and what a codec takes of it."""
+
+    name: str
+    content: Any
+
+
+def read_items(
+    modality: str, inputs: Sequence[str], *, size: int | None, column: str, words: bool
+) -> Iterator[Asked | BadInput]:
+    """What a model of this modality is asked about, in order.
+
+    Args:
+        modality: of the model.
+        inputs: the arguments of the command.
+        size: of images, in pixels.
+        column: of tables of texts.
+        words: whether texts are words already.
+    """
+    readers = {
+        "image": lambda: (_decoded(file, cast(int, size)) for file in image_files(inputs)),
+        "text": lambda: map(_named_text, texts(inputs, column, words)),
+    }
+    return iter(readers[modality]())
+
+
+def _decoded(file: Path | BadInput, size: int) -> Asked | BadInput:
+    if isinstance(file, BadInput):
+        return file
+    try:
+        return Asked(str(file), decode_image(file, size))
+    except DataError as error:
+        return BadInput(str(error))
+    except OSError as error:  # of the look at what kept it from being read
+        return BadInput(f"'{file}' cannot be read: {cause_of(error)}")
+
+
+def _named_text(text: Text | BadInput) -> Asked | BadInput:
+    return text if isinstance(text, BadInput) else Asked(text.text, text)
