@@ -7,6 +7,8 @@ from graft.shown import Rows, html_table, text_table
 
 if TYPE_CHECKING:
     from graft.recipes.train.schedule import Phase
+    from graft.zoo.backbones.encoder_table import Encoder
+    from graft.zoo.backbones.table import Backbone
 
 __all__ = ["Schedules", "schedules", "zoo"]
 
@@ -23,20 +25,23 @@ def zoo() -> Rows:
     from graft.zoo.backbones.table import BACKBONES
 
     rows = Rows()
-    for row in (*BACKBONES, *ENCODERS):
-        of_texts = row in ENCODERS
-        rows.append(
-            {
-                "name": row.name,
-                "modality": "text" if of_texts else row.modality,
-                "parameters": row.parameters,
-                "size": row.max_length if of_texts else row.image_size,
-                "features": row.feature_dim,
-                "top1": None if of_texts else row.top1,
-                "weights": row.weights,
-            }
-        )
+    for row in BACKBONES:
+        rows.append(_row(row, row.modality, row.image_size, row.top1))
+    for encoder in ENCODERS:
+        rows.append(_row(encoder, "text", encoder.max_length, None))
     return rows
+
+
+def _row(row: "Backbone | Encoder", modality: str, size: int, top1: float | None) -> dict:
+    return {
+        "name": row.name,
+        "modality": modality,
+        "parameters": row.parameters,
+        "size": size,
+        "features": row.feature_dim,
+        "top1": top1,
+        "weights": row.weights,
+    }
 
 
 class Schedules(Mapping[str, "tuple[Phase, ...]"]):

@@ -4,7 +4,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from graft.shown import Rows, html_table, text_table
 from graft.zoo.errors import ConfigError, DataError, UnknownName
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Exported", "Model", "evaluate", "export", "load", "measure", "predict"]
 
 BATCH = 32
+Split = Literal["train", "validation", "test"]
 
 
 class Model:
@@ -126,7 +127,7 @@ def predict(artifact: Any, inputs: Any) -> dict | list[dict]:
     return load(artifact).predict(inputs)
 
 
-def evaluate(artifact: Any, data: Any, *, split: str = "test", **options: Any) -> dict:
+def evaluate(artifact: Any, data: Any, *, split: Split = "test", **options: Any) -> dict:
     """All figures of an artifact on labelled data, as `graft evaluate` tells them.
 
     Args:
@@ -144,10 +145,11 @@ def evaluate(artifact: Any, data: Any, *, split: str = "test", **options: Any) -
     from graft.recipes.commands import evaluate as command
 
     _check_options(command.Options, "evaluate", options)
+    if data is None:
+        raise ConfigError("say what to measure on: graft.evaluate(artifact, data)")
     with _readable(data, split) as name:
-        return command.evaluate(
-            command.Options(artifact=_place(artifact), data=name, split=split, **options)
-        )
+        asked = command.Options(artifact=_place(artifact), data=str(name), split=split, **options)
+        return command.evaluate(asked)
 
 
 class Exported:
@@ -229,11 +231,11 @@ def export(
                 raise ConfigError('say where the files go: graft.export(model, "out", labels=...)')
             path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model.keras"
             model.save(path)
-        name = None if data is None else stack.enter_context(_readable(data, "validation"))
+        source = None if data is None else stack.enter_context(_readable(data, "validation"))
         asked = command.Options(
             run=_place(path),
             out=None if out is None else Path(out),
-            data=name,
+            data=source,
             labels=stack.enter_context(_labels_file(labels)),
             **options,
         )

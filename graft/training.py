@@ -75,7 +75,7 @@ class Run:
     def _rows(self) -> list[dict]:
         from graft.recipes.report.run_file import figures_by_task
 
-        rows = []
+        rows: list[dict] = []
         for name, figures in figures_by_task(self.metrics["tasks"]).items():
             facts = [*self.content["tasks"].values()][len(rows)]["figure"]
             row = {"task": name or facts["name"], "figure": facts["name"]}

@@ -5,7 +5,7 @@ import math
 import os
 import tempfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def allocate_pixels(shape: tuple[int, ...]) -> np.ndarray:
         ) from error
 
 
-def _reserve(file: BinaryIO, size: int) -> None:
+def _reserve(file: IO[bytes], size: int) -> None:
     """Make sure that `file` can hold `size` bytes: who writes to a mapped page that the disk has no
     room for is killed.
     """

@@ -7,7 +7,7 @@ is bare where there is one: `as_keras_takes`.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,8 @@ __all__ = [
     "ragged_rows",
     "take_targets",
     "target_reader",
+    "target_rows",
+    "with_rows",
 ]
 
 UNNAMED = -1
@@ -60,7 +62,7 @@ class Ragged:
         """Of each row, `(n,)`."""
         return np.diff(self.starts)
 
-    def take(self, rows: Sequence[int]) -> "Ragged":
+    def take(self, rows: Sequence[int] | np.ndarray) -> "Ragged":
         """Some of them, in this order."""
         return Ragged.of([self[i] for i in rows])
 
@@ -81,7 +83,7 @@ class Tagged(Ragged):
     whole: Ragged
     words: tuple[tuple[str, ...], ...]
 
-    def take(self, rows: Sequence[int]) -> "Tagged":
+    def take(self, rows: Sequence[int] | np.ndarray) -> "Tagged":
         """Some of them, in this order."""
         pieces, begun, whole = (
             part.take(rows) for part in (Ragged(self.values, self.starts), self.begun, self.whole)
@@ -90,9 +92,9 @@ class Tagged(Ragged):
         return Tagged(pieces.values, pieces.starts, begun, whole, words)
 
 
-Target = np.ndarray | Ragged
-"""Rows of floats `(n, units)`, NaN where an answer is not known; or int32 for each piece of a text,
--1 where it has none.
+Target: TypeAlias = Any
+"""What the task makes of its answers: rows of floats `(n, units)`, NaN where an answer is not known;
+or `Ragged` int32 for each piece of a text, -1 where it has none.
 """
 Targets = Mapping[str, Target]
 """One of these for each task, by its name."""
@@ -128,7 +130,7 @@ def padded_target(target: Target, rows: Sequence[int], length: int) -> np.ndarra
     return found
 
 
-def target_reader(targets: Targets) -> Callable[["tf.Tensor", "tf.Tensor | None"], dict]:
+def target_reader(targets: Targets) -> Callable[..., dict]:
     """(indices, length of the batch where it has one) -> the targets of a batch by task. With gaps
     each is a pair of rows and of what each row counts.
 
@@ -154,9 +156,21 @@ def target_reader(targets: Targets) -> Callable[["tf.Tensor", "tf.Tensor | None"
         return lambda indices, length: tuple(tf.gather(part, indices) for part in pair)
 
     readers = {name: reader(target) for name, target in targets.items()}
-    return lambda indices, length=None: {
-        name: read(indices, length) for name, read in readers.items()
-    }
+
+    def read_all(indices: "tf.Tensor", length: "tf.Tensor | None" = None) -> dict:
+        return {name: read(indices, length) for name, read in readers.items()}
+
+    return read_all
+
+
+def target_rows(read: Any) -> "tf.Tensor":
+    """The rows of a task in a batch that `target_reader` gave."""
+    return read[0] if isinstance(read, tuple) else read
+
+
+def with_rows(read: Any, rows: "tf.Tensor") -> Any:
+    """The same with other rows, as random changes moved them; each counts what it counted."""
+    return (rows, *read[1:]) if isinstance(read, tuple) else rows
 
 
 def ragged_rows(rows: Ragged) -> Callable[["tf.Tensor", "tf.Tensor", int], "tf.Tensor"]:

@@ -53,7 +53,9 @@ class TaggingTask(Task):
         self, records: Sequence[Record], pieces: Sequence[np.ndarray] | None = None
     ) -> Tagged:
         """The tags of words and of the pieces that begin them."""
+        assert pieces is not None, "tags are of texts in words"
         index = {label: i for i, label in enumerate(self.labels)}
+        sentences: Sequence[Any] = records
         whole = [self._numbers(record, index) for record in records]
         # -1, no word, takes what is appended.
         rows = [
@@ -61,7 +63,7 @@ class TaggingTask(Task):
             for tags, words in zip(whole, pieces, strict=True)
         ]
         learned = Ragged.of(rows)
-        words = tuple(record.words for record in records)
+        words = tuple(record.words for record in sentences)
         return Tagged(learned.values, learned.starts, Ragged.of(pieces), Ragged.of(whole), words)
 
     def _numbers(self, record: Record, index: Mapping[str, int]) -> np.ndarray:
@@ -117,7 +119,7 @@ class TaggingTask(Task):
             for name, value in found.items()
         }
         per_class = found.pop("per_type")
-        own = self.head.score(outputs, target.values)
+        own = self._of_head(outputs, target.values)
         return {"examples": len(target), **own, **found, "per_class": per_class}
 
     def _can_watch(self, target: Target) -> bool:
@@ -127,11 +129,13 @@ class TaggingTask(Task):
         self, outputs: np.ndarray, target: Target, class_weights: np.ndarray | None = None
     ) -> dict[str, float]:
         """Loss and accuracy of tokens, F1 of entities."""
-        own = self.head.score(outputs, target.values)
-        return {**own, self.kind.key: self.score(outputs, target).value}
+        own = self._of_head(outputs, target.values)
+        known = {name: np.nan if value is None else value for name, value in own.items()}
+        return {**known, self.kind.key: self.score(outputs, target).value}
 
     def said(self, row: np.ndarray, shown: Shown) -> dict:
         """The words, their tags and the entities."""
+        assert shown.begun is not None, "a tagger is shown texts in words"
         places = np.flatnonzero(shown.begun >= 0)
         # A word that has no piece, as a joiner of emoji, has no tag.
         named = [shown.words[shown.begun[place]] for place in places]

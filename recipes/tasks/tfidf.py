@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -141,7 +141,7 @@ def figure_of(model: CountedWords, known: tuple[Sequence[str], np.ndarray]) -> f
     return model.kind.score(model.predict(texts), np.asarray(targets)).value
 
 
-def _learn(features, truth: np.ndarray, c: float) -> "LogisticRegression | float":
+def _learn(features: Any, truth: np.ndarray, c: float) -> "LogisticRegression | float":
     """A classifier of the `features` `(n, terms)` of texts of which a label holds where `truth`
     `(n,)` is.
     """
@@ -180,7 +180,7 @@ def _has_no_words(texts: Sequence[str]) -> bool:
     ):
         return True
     words = [len(word) for text in texts for word in re.findall(_word(), text)]
-    return bool(words) and np.mean(words) > LONGEST_WORD
+    return bool(words and np.mean(words) > LONGEST_WORD)
 
 
 @cache

@@ -40,7 +40,7 @@ class EmbeddingTask(Task):
         found: dict[str, Any] = {}
         for count in (1, NEAREST):
             made = recall(outputs, target, count)
-            asking = int((~np.isnan(made.right)).sum())
+            asking = int((~np.isnan(np.asarray(made.right, float))).sum())
             found[made.key] = made.value if asking else None
         return {"examples": len(target), **found, "queries": asking, "per_class": {}}
 
