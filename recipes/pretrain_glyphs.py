@@ -5,7 +5,7 @@
 
 It makes `mobilenet_v2_0.35.weights.h5` (backbone without head, float16), golden tensors and
 `figures.json`; the card in zoo/bundled/ quotes the figures. Architecture: Sandler et al. 2018,
-arXiv:1801.04381. What it is for: a demonstration of transfer that needs no download, on pictures of
+arXiv:1801.04381. What it is for: a demonstration of transfer that needs no download, on images of
 characters. Expected result: see zoo/bundled/mobilenet_v2_0.35.md.
 """
 
@@ -40,7 +40,7 @@ class Config:
 
 
 def main(config: Config) -> Path:
-    """Render, train, measure on new pictures and on fonts never seen, write; returns the folder."""
+    """Render, train, measure on new images and on fonts never seen, write; returns the folder."""
     import json
 
     import numpy as np
@@ -88,7 +88,7 @@ def main(config: Config) -> Path:
             "validation": render(2000, 4 * config.seed + 1),
         }
         held_out = {
-            "new pictures": render(4000, 4 * config.seed + 2),
+            "new images": render(4000, 4 * config.seed + 2),
             "new fonts": render(4000, 4 * config.seed + 3, fonts=glyphs.HELD_OUT_FONTS),
         }
         model = build()
@@ -105,7 +105,7 @@ def main(config: Config) -> Path:
         set_weights(model, trained.weights)
         backbone = backbones.build_backbone(row, image_size=config.image_size, weights=str(path))
         set_weights(backbone_of(model), backbone.get_weights())
-        inputs = held_out["new pictures"].pixels[:4]
+        inputs = held_out["new images"].pixels[:4]
         np.savez_compressed(
             folder / f"{row.name}.golden.npz",
             inputs=inputs,

@@ -26,7 +26,7 @@ VERBS = {
     "zoo": "list the backbones",
     "train": "train a recipe on your data",
     "export": "write a run as SavedModel, TFLite and ONNX, smaller if asked, and measure each file",
-    "predict": "label pictures with a run or any exported file",
+    "predict": "label images with a run or any exported file",
     "evaluate": "measure a run or any exported file on labelled data",
     "suggest": "rank backbones for your data before anything is trained",
     "bench": "train a grid of backbones and schedules: accuracy against training time, latency and size",

@@ -48,7 +48,7 @@ class Options:
     alone for none.
     """
     quantize: tuple[Precision, ...] = ()
-    """Beside float32. Default: int8 for pictures, dynamic for texts."""
+    """Beside float32. Default: int8 for images, dynamic for texts."""
     workers: int = 1
     """Cells at the same time, each a process. Times and latencies are comparable with one only."""
     ray: str | None = None

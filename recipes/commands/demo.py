@@ -11,7 +11,7 @@ __all__ = ["Options", "command"]
 
 @dataclass(frozen=True)
 class Options:
-    """Handwritten digits, 20 labelled pictures of each, from the bundled backbone; or with --text
+    """Handwritten digits, 20 labelled images of each, from the bundled backbone; or with --text
     household voice commands, intents and slots, from the bundled encoder. Against training from
     scratch, three seeds; exported to three files and verified. With --adapt printed digits have
     labels and handwritten ones none: against no adaptation, three seeds. Offline, no download.

@@ -29,11 +29,11 @@ Precision = Literal["none", "float16", "dynamic", "int8", "int8-full"]
 @dataclass(frozen=True)
 class Options:
     """Write a run as files that other runtimes open, and measure each of them on validation
-    pictures.
+    images.
     """
 
     run: Positional[Path]
-    """The run directory, or a .keras file of your own that takes square pictures."""
+    """The run directory, or a .keras file of your own that takes square images."""
     formats: tuple[Format, ...] = ("savedmodel", "tflite", "onnx")
     quantize: tuple[Precision, ...] = ()
     """Beside float32, smaller TFLite and ONNX files: float16, dynamic (8-bit weights), int8

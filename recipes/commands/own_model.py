@@ -19,7 +19,7 @@ NEAR = 0.1
 """So much of the way from chance to all right is called near chance."""
 
 MOST_TRIED = 256
-"""Pictures that pixel ranges are tried with."""
+"""Images that pixel ranges are tried with."""
 
 BATCH = 32
 
@@ -68,7 +68,7 @@ def warn_near_chance(
     Args:
         artifact: what the message names.
         answers: float32 pixels `(n, size, size, 3)` from 0 to 255 -> probabilities `(n, labels)`.
-        pixels: uint8 pictures.
+        pixels: uint8 images.
         targets: one-hot rows `(n, labels)`.
         input_range: what the model is taken to expect, a key of `INPUT_RANGES`.
     """
@@ -97,7 +97,7 @@ def warn_near_chance(
             "in another order?"
         )
     warn(
-        f"'{artifact}' is right on {right:.1%} of {len(some)} pictures, no better than chance "
+        f"'{artifact}' is right on {right:.1%} of {len(some)} images, no better than chance "
         f"({chance:.1%}): does it "
         f"expect pixels from {input_range.replace('..', ' to ')}? {cure}"
     )

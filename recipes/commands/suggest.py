@@ -18,7 +18,7 @@ class Options:
     """As for `graft train`: a folder, a table, tfds:NAME or a built-in name."""
     backbones: tuple[str, ...] = ()
     """NAME, or NAME@WEIGHTS (imagenet, bundled, none or a file), or .keras files. Default: those
-    for pictures whose weights are on this machine, if they are two or more.
+    for images whose weights are on this machine, if they are two or more.
     """
     sample: int = 1000
     """Training examples to look at, stratified."""
@@ -31,7 +31,7 @@ class Options:
     label_column: str = "label"
     """The columns of a table."""
     skip_bad: bool = False
-    """Leave out pictures that cannot be read."""
+    """Leave out images that cannot be read."""
     out: Path | None = None
     """Also write the rows into this JSON file."""
     json: bool = False

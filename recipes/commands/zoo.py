@@ -13,7 +13,7 @@ __all__ = ["Options", "command"]
 
 @dataclass(frozen=True)
 class Options:
-    """List the backbones for pictures and the encoders for texts: size, published accuracy, where
+    """List the backbones for images and the encoders for texts: size, published accuracy, where
     their weights come from.
     """
 
@@ -46,7 +46,7 @@ def command(arguments: Sequence[str]) -> None:
     ]
     _table(header, rows, right=(1, 2, 3, 4))
     print(
-        f"{len(BACKBONES)} backbones for pictures; top-1: published, ImageNet; sources in `graft "
+        f"{len(BACKBONES)} backbones for images; top-1: published, ImageNet; sources in `graft "
         "zoo --json`\n"
     )
     header = ("name", "parameters", "tokens", "features", "family", "weights")

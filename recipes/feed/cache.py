@@ -1,12 +1,12 @@
 """The prefix cache: what the frozen blocks compute is computed once.
 
 A phase whose first blocks are frozen gets from them, in every epoch, the same values for the same
-picture. `PrefixCache` runs those blocks once over the data, keeps the values at the cut in a file,
+image. `PrefixCache` runs those blocks once over the data, keeps the values at the cut in a file,
 and the phase trains what lies behind the cut on them. One pass from pixels fills all cuts that a
 schedule needs; a cut that an earlier run left is where a higher one starts from. With random
-augmentation `views` versions of each picture are kept, each an entry of its own: see `views.py`.
+augmentation `views` versions of each image are kept, each an entry of its own: see `views.py`.
 
-Where what trains needs the picture itself again (raw pixels that join late), that is kept beside
+Where what trains needs the image itself again (raw pixels that join late), that is kept beside
 the features as the view has it; without random changes it is taken from the pixels at hand.
 
 An entry's name is a hash of the pixels, the augmentation with its parameters and the number of the
@@ -97,10 +97,10 @@ class PrefixCache(Entries):
     def _refusal(self, epochs: int | None, missing: Sequence[Cut]) -> str | None:
         mixers = [name for name in self.augment if name in MIXERS]
         if mixers and self.settings.mode == "auto":
-            return f"{mixers[0]} joins two pictures anew in every step"
+            return f"{mixers[0]} joins two images anew in every step"
         if mixers:
             raise ConfigError(
-                f"--augment {mixers[0]} joins two pictures anew in every step, so their features "
+                f"--augment {mixers[0]} joins two images anew in every step, so their features "
                 "cannot be cached: "
                 f"leave out {mixers[0]}, or pass --cache off"
             )

@@ -37,7 +37,7 @@ class CacheSettings:
     Attributes:
         mode: "off"; "memory": held in memory; "disk": read as they are needed; "auto": whichever is
             cheaper, in memory while the features of a phase fit `budget_bytes`.
-        views: differently augmented versions of each training picture, at most.
+        views: differently augmented versions of each training image, at most.
         budget_bytes: memory for the features of one phase.
         dtype: what they are stored in; they are computed and trained on in the model's own.
     """

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 STRONG: Augmentation = "randaugment"
-"""What a strongly changed version of a picture goes through beside the other changes."""
+"""What a strongly changed version of a image goes through beside the other changes."""
 
 DRAWS_APART = 7919
 """Between the seeds of two draws: more than the layers of an augmentation, whose seeds follow each
@@ -48,7 +48,7 @@ class Order:
     Attributes:
         count: examples.
         batch_size: examples a step. A last batch that is not full is left out, because a
-            BatchNormalization that trains would take its statistics from a handful of pictures;
+            BatchNormalization that trains would take its statistics from a handful of images;
             shuffling gives each example the same chance.
         seed: gives every epoch its own order.
         epochs: how many epochs there are.
@@ -189,9 +189,9 @@ def joint_batches(
 def paired_batches(
     images: Examples, order: Order, augment: Sequence[Augmentation]
 ) -> "tf.data.Dataset":
-    """Two differently changed versions of each picture: `(pixels (2b, h, w, 3), one-hot (2b, b))`.
+    """Two differently changed versions of each image: `(pixels (2b, h, w, 3), one-hot (2b, b))`.
 
-    Row i and row b + i are of one picture, and have the same target.
+    Row i and row b + i are of one image, and have the same target.
     """
     import tensorflow as tf
 

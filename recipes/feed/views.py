@@ -1,7 +1,7 @@
-"""The views of cached training pictures that one training takes: a new one for each epoch, until
+"""The views of cached training images that one training takes: a new one for each epoch, until
 all are there.
 
-So a training begins after one pass over its pictures, not after all; as many epochs as there are
+So a training begins after one pass over its images, not after all; as many epochs as there are
 views cost no more than they would without a cache; and what a killed training had computed is not
 lost. Afterwards every step draws from all. A training for a given time goes over all views so far
 before it takes the next: an epoch on them costs little beside a pass.

@@ -170,12 +170,12 @@ def kind(entries: Sequence[Entry]) -> str:
     """The modality of all of them.
 
     Raises:
-        ConfigError: some are for pictures and some for texts.
+        ConfigError: some are for images and some for texts.
     """
     kinds = {modality(entry) for entry in entries}
     if len(kinds) > 1:
         raise ConfigError(
-            "--backbones mixes some for pictures and some for texts: one table has one kind"
+            "--backbones mixes some for images and some for texts: one table has one kind"
         )
     return kinds.pop()
 
@@ -191,7 +191,7 @@ def plan(
     """The grid of all combinations, with the baseline.
 
     Raises:
-        ConfigError: backbones for pictures and for texts, a share outside (0, 1], no seed, an
+        ConfigError: backbones for images and for texts, a share outside (0, 1], no seed, an
             unknown schedule, or an option that the grid chooses.
     """
     options = [

@@ -1,4 +1,4 @@
-"""Trainings that learn from labelled and unlabelled pictures in the same step, or from pairs."""
+"""Trainings that learn from labelled and unlabelled images in the same step, or from pairs."""
 
 import keras
 import numpy as np

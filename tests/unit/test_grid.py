@@ -144,7 +144,7 @@ def test_an_encoder_in_a_folder_is_known_by_its_files(tmp_path):
         (
             {"backbones": plan.entries(["mobilenet_v2", "graft_mini_en"])},
             ConfigError,
-            "mixes some for pictures",
+            "mixes some for images",
         ),
     ],
 )

@@ -240,7 +240,7 @@ def test_a_model_that_is_right_by_chance_is_asked_for_its_pixels(capsys):
     own_model.warn_near_chance("m.keras", answers, pixels, targets, "0..255")
     said = " ".join(capsys.readouterr().err.split())
     assert (
-        "right on 50.0% of 40 pictures, no better than chance (50.0%): does it expect pixels from "
+        "right on 50.0% of 40 images, no better than chance (50.0%): does it expect pixels from "
         "0 to 255?" in said
     )
     assert "with --input-range -1..1 it is right on 100.0%" in said

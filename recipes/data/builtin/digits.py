@@ -11,7 +11,7 @@ SIDE = 32
 
 
 def load() -> list[tuple[np.ndarray, str]]:
-    """`(picture, label)` pairs: uint8 `(32, 32, 3)`, bright ink on black; labels "0" to "9"."""
+    """`(image, label)` pairs: uint8 `(32, 32, 3)`, bright ink on black; labels "0" to "9"."""
     from PIL import Image
     from sklearn.datasets import load_digits
 

@@ -1,7 +1,7 @@
 """Printed characters, rendered on the fly with the fonts that matplotlib ships: the source domain
 of the bundled backbone.
 
-Every picture varies font, size, weight, slant, rotation, place, colours, gradient, resolution, blur
+Every image varies font, size, weight, slant, rotation, place, colours, gradient, resolution, blur
 and noise. Letters whose capital has the same shape at another size (c, k, o, p, s, u, v, w, x, z)
 share the capital's class, because size varies; 0 and O, and 1, I and l, stay apart and remain hard,
 as they are in print.
@@ -36,17 +36,15 @@ FONTS = (
 
 
 DIGITS, SIDE = 2000, 32
-"""Of the built-in source: pictures, and pixels a side."""
+"""Of the built-in source: images, and pixels a side."""
 
 
 def load() -> list[tuple[np.ndarray, str]]:
-    """`glyphs`: 2,000 printed digits as `(picture, label)`, uint8 `(32, 32, 3)`, labels "0" to "9";
+    """`glyphs`: 2,000 printed digits as `(image, label)`, uint8 `(32, 32, 3)`, labels "0" to "9";
     the same every time.
     """
-    pictures, labels = render(DIGITS, 0, SIDE, classes=string.digits)
-    return [
-        (picture, string.digits[label]) for picture, label in zip(pictures, labels, strict=True)
-    ]
+    images, labels = render(DIGITS, 0, SIDE, classes=string.digits)
+    return [(image, string.digits[label]) for image, label in zip(images, labels, strict=True)]
 
 
 def render(
@@ -57,21 +55,21 @@ def render(
     classes: Sequence[str] = CLASSES,
     fonts: Sequence[str] = FONTS,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`count` pictures, uint8 `(count, image_size, image_size, 3)`, and the index of each one's
+    """`count` images, uint8 `(count, image_size, image_size, 3)`, and the index of each one's
     class, `(count,)`.
 
-    Classes come in turn, then in random order; all else is drawn by `seed`. About 1,000 pictures a
+    Classes come in turn, then in random order; all else is drawn by `seed`. About 1,000 images a
     second at 64 pixels.
     """
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(count) % len(classes))
-    pictures = np.empty((count, image_size, image_size, 3), np.uint8)
-    for picture, label in zip(pictures, labels, strict=True):
+    images = np.empty((count, image_size, image_size, 3), np.uint8)
+    for image, label in zip(images, labels, strict=True):
         character = classes[label]
         if character.lower() in SAME_SHAPE and rng.random() < 0.5:
             character = character.lower()
-        picture[:] = _colour(_ink(character, rng.choice(fonts), image_size, rng), rng)
-    return pictures, labels
+        image[:] = _colour(_ink(character, rng.choice(fonts), image_size, rng), rng)
+    return images, labels
 
 
 def _ink(character: str, font: str, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -124,9 +122,9 @@ def _colour(ink: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
     slope = rng.normal(0, 15, 2)
     ground = paper + (slope[0] * ramp[:, None] + slope[1] * ramp)[..., None]
-    picture = ground + ink[..., None] * (pen - ground)
-    picture += rng.uniform(0, 15) * rng.standard_normal((size, size, 1 if grey else 3), np.float32)
-    return np.clip(picture, 0, 255)
+    image = ground + ink[..., None] * (pen - ground)
+    image += rng.uniform(0, 15) * rng.standard_normal((size, size, 1 if grey else 3), np.float32)
+    return np.clip(image, 0, 255)
 
 
 @functools.lru_cache(maxsize=4096)
