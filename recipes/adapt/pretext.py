@@ -48,7 +48,7 @@ SEED = 1
 LARGEST = 512
 """Validation images among which the other version is to be found."""
 PROBED = 2000
-"""Pictures, at most, whose nearest neighbours are asked for their label: each is compared with
+"""Images, at most, whose nearest neighbours are asked for their label: each is compared with
 each.
 """
 
@@ -219,7 +219,7 @@ def compared(
         "after": after["pairs"],
         "count": min(len(images["validation"]), LARGEST),
     }
-    said = f"The second version of a image is found in {_change(before, after, 'pairs')}."
+    said = f"The second version of an image is found in {_change(before, after, 'pairs')}."
     probe = None
     if "probe" in after:
         probe = {"before": before["probe"], "after": after["probe"]}

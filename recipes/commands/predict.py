@@ -64,7 +64,7 @@ class Options:
 
 
 def command(arguments: Sequence[str]) -> int:
-    """Print a line a image or text (tab separated), or JSON, to stdout, each batch as it is done;
+    """Print a line an image or text (tab separated), or JSON, to stdout, each batch as it is done;
     what cannot be read is named on stderr. 1 if something could not be read, unless that is to be
     skipped.
     """

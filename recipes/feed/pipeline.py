@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 STRONG: Augmentation = "randaugment"
-"""What a strongly changed version of a image goes through beside the other changes."""
+"""What a strongly changed version of an image goes through beside the other changes."""
 
 DRAWS_APART = 7919
 """Between the seeds of two draws: more than the layers of an augmentation, whose seeds follow each
