@@ -105,7 +105,7 @@ def _card(template: "Template", run: Path, facts: Mapping, exported: Mapping) ->
         named=[name for name, facts in exported["tasks"].items() if find_kind(facts["kind"]).named],
         noun=noun,
         sort=SORTS.get(facts["recipe"], "A model"),
-        hub_task=HUB_TASKS.get(facts["recipe"], facts["recipe"]),
+        hub_task=_hub_task(facts),
         measures=[measure for measure in measured if measure.value is not None],
         further=_further(facts),
         lead=headline.lead(facts, measured, noun).replace("\u202f", " "),
@@ -127,6 +127,13 @@ def _card(template: "Template", run: Path, facts: Mapping, exported: Mapping) ->
         target=facts["data"].get("target", {"source": ""})["source"],
         weights=wording.file_name(facts["backbone"]["weights"]["spec"]),
     )
+
+
+def _hub_task(facts: Mapping) -> str:
+    """The Hub's name of what a run is for; it does not know the recipes of other packages."""
+    recipe = facts["recipe"]
+    known = recipe if recipe in SORTS else f"{facts['modality']}-classification"
+    return HUB_TASKS.get(recipe, known)
 
 
 def _comparisons(facts: Mapping) -> list[str]:

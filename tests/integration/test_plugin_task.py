@@ -132,6 +132,7 @@ def test_every_file_is_judged_by_the_figure_of_the_task(run):
         assert judged["value"] == pytest.approx(judged["reference"])
     card = (run / "export" / "MODEL_CARD.md").read_text()
     assert "weighted_kappa" in card
+    assert "pipeline_tag: image-classification" in card
 
 
 FILES = ("model.keras", "export/savedmodel", "export/model.tflite", "export/model.onnx")
