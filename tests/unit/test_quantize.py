@@ -12,7 +12,7 @@ import pytest
 from graft.export import contents
 from graft.export.convert.onnx import convert_to_onnx
 from graft.export.convert.tflite import convert_to_tflite, write_tflite
-from graft.export.export import Examples, export_model
+from graft.export.export import Examples, ExportSettings, Subject, export_model
 from graft.export.manifest import Description
 from graft.export.quantize.choose import Attempt, best_attempt, explain_choice, try_precision
 from graft.export.quantize.layer_errors import measure_layer_errors
@@ -24,13 +24,21 @@ from graft.export.sessions import open_artifact
 from graft.zoo.errors import ArtifactError, ConfigError, ExportError, NotApplicable
 from graft.zoo.graph.stack import stack
 from graft.zoo.heads import heads
+from graft.zoo.heads.regression import REGRESSION
+from graft.zoo.heads.single_label import SINGLE_LABEL
 from tests.conftest import tiny_backbone
 
 LABELS = ["ant", "bee", "cat"]
+DESCRIPTION = Description("m", LABELS, {}, (0, 255))
 FORMATS = {
     "tflite": (convert_to_tflite, TFLiteQuantizer, open_tflite),
     "onnx": (convert_to_onnx, ONNXQuantizer, open_onnx),
 }
+
+
+def subject(examples, calibration=None):
+    """Examples of a model that chooses one of `LABELS`."""
+    return Subject(DESCRIPTION, {"probabilities": SINGLE_LABEL}, examples, calibration)
 
 
 def pixels(count, seed=0):
@@ -107,7 +115,7 @@ def test_full_integers_take_the_pixel_less_128(model, tmp_path):
         {"image": (0, 255)},
     )
     path = tmp_path / "m.tflite"
-    write_tflite(made.int8(full=True), path, Description("m", LABELS, {}, (0, 255)))
+    write_tflite(made.int8(full=True), path, DESCRIPTION)
     described = contents.describe_file(path)
     assert described["inputs"][0]["dtype"] == described["outputs"][0]["dtype"] == "int8"
     assert described["inputs"][0]["quantization"] == {"scale": 1.0, "zero_point": -128}
@@ -136,15 +144,10 @@ def test_a_dynamic_onnx_file_is_also_measured_one_example_at_a_time(tmp_path, mo
     made = keras.Model(inputs, keras.layers.Dense(3, name="values")(x))
     images = pixels(16)
     images[:8] /= 100
-    rows = export_model(
-        made,
-        tmp_path / "out",
-        description=Description("m", ["a", "b", "c"], {"kind": "regression"}, (0, 255)),
-        kind="regression",
-        examples=Examples(images, None, {"split": None}),
-        formats=("onnx",),
-        precisions=("dynamic",),
-    )["files"]
+    description = Description("m", ["a", "b", "c"], {}, (0, 255))
+    values = Subject(description, {"values": REGRESSION}, Examples(images, None, {"split": None}))
+    settings = ExportSettings(("onnx",), ("dynamic",))
+    rows = export_model(made, tmp_path / "out", values, settings)["files"]
     whole, small = (row["parity"] for row in rows)
     assert whole["batch_1_diff"] < 1e-3 * np.abs(images).max()
     alone = open_onnx(tmp_path / "out" / "model.dynamic.onnx").run
@@ -378,13 +381,15 @@ def test_an_export_with_all_precisions(model, tmp_path, monkeypatch):
     content = export_model(
         model,
         tmp_path / "out",
-        description=Description("m", LABELS, {}, (0, 255)),
-        kind="single_label",
-        examples=Examples(examples, targets, {"split": "validation"}),
-        calibration=Examples(pixels(48, seed=1), None, {"split": "train", "names": ["a"]}),
-        formats=("tflite", "onnx"),
-        precisions=("float16", "dynamic", "int8", "int8-full"),
-        max_drop=100.0,
+        subject(
+            Examples(examples, targets, {"split": "validation"}),
+            Examples(pixels(48, seed=1), None, {"split": "train", "names": ["a"]}),
+        ),
+        ExportSettings(
+            formats=("tflite", "onnx"),
+            precisions=("float16", "dynamic", "int8", "int8-full"),
+            max_drop=100.0,
+        ),
     )
     paths = [row["path"] for row in content["files"] if row["path"]]
     assert paths == [
@@ -422,12 +427,8 @@ def test_a_file_that_loses_too_much_stays_and_fails(model, tmp_path, monkeypatch
     rows = export_model(
         model,
         tmp_path / "out",
-        description=Description("m", LABELS, {}, (0, 255)),
-        kind="single_label",
-        examples=Examples(examples, np.eye(3)[model(examples).numpy().argmax(-1)]),
-        calibration=Examples(noise),
-        formats=("onnx",),
-        precisions=("float16",),
+        subject(Examples(examples, np.eye(3)[model(examples).numpy().argmax(-1)]), Examples(noise)),
+        ExportSettings(("onnx",), ("float16",)),
     )["files"]
     assert [row["passed"] for row in rows] == [True, False]
     assert rows[1]["accuracy"]["drop_points"] > 10
@@ -451,11 +452,8 @@ def test_a_quantizer_whose_file_does_not_run_is_a_row(model, tmp_path, monkeypat
     rows = export_model(
         model,
         tmp_path / "out",
-        description=Description("m", LABELS, {}, (0, 255)),
-        kind="single_label",
-        examples=Examples(pixels(8)),
-        formats=("tflite",),
-        precisions=("dynamic", "float16"),
+        subject(Examples(pixels(8))),
+        ExportSettings(("tflite",), ("dynamic", "float16")),
     )["files"]
     assert [row["passed"] for row in rows] == [True, False, True]
     assert "cut short" in rows[1]["error"]
@@ -508,14 +506,11 @@ def test_a_network_that_collapses_in_int8_is_saved_by_two_layers_in_float(
     (whole, row) = export_model(
         made,
         tmp_path / "out",
-        description=Description("m", LABELS, {}, (0, 255)),
-        kind="single_label",
-        examples=Examples(examples, np.eye(3)[made(examples).numpy().argmax(-1)]),
-        calibration=Examples(pixels(64, seed=1)),
-        formats=(kind,),
-        precisions=("int8",),
-        max_drop=15.0,
-        prefer="size",
+        subject(
+            Examples(examples, np.eye(3)[made(examples).numpy().argmax(-1)]),
+            Examples(pixels(64, seed=1)),
+        ),
+        ExportSettings((kind,), ("int8",), max_drop=15.0, prefer="size"),
     )["files"]
     assert whole["passed"]
     first, *others = row["attempts"]
@@ -545,8 +540,6 @@ def test_a_gemm_is_quantized_as_a_product(turned, offset):
     import onnx
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
-
-    from graft.export.quantize.onnx import ONNXQuantizer
 
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(32, 64) if turned else (64, 32)).astype(np.float32)
