@@ -21,8 +21,8 @@ from graft.recipes.codecs.targets import (
     take_targets,
     target_reader,
 )
-from graft.recipes.data.membership import empty_traces, pixel_traces, trace
 from graft.recipes.data.records import Record
+from graft.recipes.data.traces import empty_traces, pixel_traces, trace
 from graft.zoo.errors import DataError
 from graft.zoo.hashing import hash_of
 from graft.zoo.image_modes import as_pixels

@@ -23,8 +23,8 @@ from graft.recipes.codecs.targets import (
     take_targets,
     target_reader,
 )
-from graft.recipes.data.membership import short_digest, words_digest
 from graft.recipes.data.records import Record
+from graft.recipes.data.traces import short_digest, words_digest
 from graft.zoo.errors import DataError
 from graft.zoo.hashing import hash_of
 from graft.zoo.text import Tokenizer

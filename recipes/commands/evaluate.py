@@ -192,7 +192,8 @@ def _chosen(
     Of a model of one's own all are measured, where the data have no splits.
     """
     from graft.export.sessions import is_own_model
-    from graft.recipes.data import membership, splits
+    from graft.recipes.data import splits
+    from graft.recipes.data.membership import find_membership
     from graft.zoo.terminal import warn
 
     known = provenance(options.artifact)
@@ -203,7 +204,7 @@ def _chosen(
             "measured: figures are too good if the model was trained on some of them"
         )
         return ALL, examples, None
-    seen = membership.beside(options.artifact, known) if options.split != "train" else None
+    seen = find_membership(options.artifact, known) if options.split != "train" else None
     return options.split, splits.reuse(source, options.split, known), seen
 
 

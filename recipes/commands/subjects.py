@@ -9,7 +9,7 @@ import numpy as np
 
 from graft.export.judge import Examples, Subject
 from graft.export.manifest import Description
-from graft.recipes.data import membership
+from graft.recipes.data.membership import MEMBERSHIP, find_membership
 from graft.zoo.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _origin(folder: Path, data: Mapping | None) -> dict:
     that it refers to.
     """
     told = ("source", "fingerprint", "made_splits", "split_seed", "membership")
-    file = folder / membership.FILE
+    file = folder / MEMBERSHIP
     return {
         "training_data": {key: data[key] for key in told if key in data} if data else {},
         "beside": [file] if data and file.is_file() else [],
@@ -176,7 +176,7 @@ def _own_examples(
             "images are"
         )
         return examples.from_source(codec, source, ())
-    return examples.from_source(codec, source, tasks, membership.beside(asked.path, known))
+    return examples.from_source(codec, source, tasks, find_membership(asked.path, known))
 
 
 def _both_labels(data: str, labels: Sequence[str]) -> tuple[str, ...]:

@@ -29,10 +29,10 @@ def write_given(
     """Write examples as a table with a label column, images beside it as PNG files (lossless).
 
     Args:
-        data: `(inputs, labels)`, a `tf.data.Dataset` of such pairs, batched or not, or a dict of either
-            by split ("train", "validation", "test"). Inputs: uint8 or float images `(n, height, width,
-            3)` or `(n, height, width)` with values from 0 to 255, a list of such images, of PIL images
-            or of paths; or a list of texts. Labels: names, or numbers.
+        data: `(inputs, labels)`, a `tf.data.Dataset` of such pairs, batched or not, or a dict of
+            either by split ("train", "validation", "test"). Inputs: uint8 or float images
+            `(n, height, width, 3)` or `(n, height, width)` with values from 0 to 255, a list of
+            such images, of PIL images or of paths; or a list of texts. Labels: names, or numbers.
         folder: to make; what was there is replaced.
         labels: names of labels that are numbers or one-hot rows, in order.
         split: what the examples belong to where `data` does not say it; None: splits are made.
@@ -41,8 +41,8 @@ def write_given(
         The table.
 
     Raises:
-        DataError: inputs of another form, as many labels as there are not inputs, or a number without a
-            name.
+        DataError: inputs of another form, another number of labels than of inputs, or a number
+            without a name.
     """
     parts = data if isinstance(data, Mapping) else {split: data}
     unknown = next((name for name in parts if name not in (*SPLITS, None)), None)
@@ -69,7 +69,9 @@ def write_given(
 def _rows(
     part: Any, staging: Path, name: str, labels: Sequence[str] | None
 ) -> Iterator[tuple[str, str, str]]:
-    """("image" or "text", path or text, label) of each example; images are written below `staging`."""
+    """("image" or "text", path or text, label) of each example; images are written below
+    `staging`.
+    """
     inputs, targets = _pair(part)
     if len(inputs) != len(targets):
         raise DataError(
@@ -95,8 +97,8 @@ def _pair(part: Any) -> tuple[Sequence, Sequence]:
         return _of_dataset(part)
     if isinstance(part, str | bytes) or not isinstance(part, Sequence) or len(part) != 2:
         raise DataError(
-            "data in memory is a pair (inputs, labels), a tf.data.Dataset of such pairs, or a dict of "
-            f"them by split: got {_form(part)}"
+            "data in memory is a pair (inputs, labels), a tf.data.Dataset of such pairs, or a dict "
+            f"of them by split: got {_form(part)}"
         )
     inputs, targets = part
     if isinstance(inputs, str | bytes) or not isinstance(inputs, Iterable):
@@ -108,7 +110,7 @@ def _pair(part: Any) -> tuple[Sequence, Sequence]:
     return _items(inputs), _items(targets)
 
 
-def _items(given: Any) -> Sequence:
+def _items(given: Any) -> Any:
     return given if isinstance(given, Sequence | np.ndarray) else np.asarray(given)
 
 
@@ -152,7 +154,7 @@ def _label(target: Any, labels: Sequence[str] | None, index: int) -> str:
     if row.size > 1:
         if row.ndim != 1 or row.max() != 1 or row.sum() != 1:
             raise DataError(f"label {index} is no name, no number and no one-hot row: {target!r}")
-        row = row.argmax()
+        row = np.asarray(row.argmax())
     number = float(row.reshape(()))
     if not number.is_integer():
         raise DataError(
@@ -162,7 +164,8 @@ def _label(target: Any, labels: Sequence[str] | None, index: int) -> str:
         return str(int(number))
     if not 0 <= number < len(labels):
         raise DataError(
-            f"label {index} is {int(number)}, but there are {len(labels)} names: {', '.join(labels)}"
+            f"label {index} is {int(number)}, but there are {len(labels)} names: "
+            f"{', '.join(labels)}"
         )
     return str(labels[int(number)])
 

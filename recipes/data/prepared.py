@@ -1,5 +1,5 @@
-"""The data of a run before they are encoded: a source with all its splits, and what else is learned from
-or measured on.
+"""The data of a run before they are encoded: a source with all its splits, and what else is learned
+from or measured on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,8 @@ class PreparedData:
         made: the splits that had to be made of the training data.
         fingerprint: of the content of the source, as it was read.
         target: what the unlabelled records were called; "" where there are none.
-        unlabelled: records without labels; none that the source's validation or test split holds too.
+        unlabelled: records without labels; none that the source's validation or test split holds
+            too.
         measured: labelled records of the target, where they were asked for.
         left_out: what was found in the target and is not among the unlabelled ones, by reason.
     """
@@ -44,7 +45,8 @@ class PreparedData:
 
     @classmethod
     def of(cls, source: Source, config: _Asked) -> "PreparedData":
-        """A source with its missing splits made, and the part of its training records that was asked for.
+        """A source with its missing splits made, and the part of its training records that was
+        asked for.
 
         Raises:
             DataError: a split cannot be made.
@@ -52,8 +54,9 @@ class PreparedData:
         """
         source, made = splits.complete(source, config.split_seed)
         fingerprint = splits.fingerprint(source)
-        asked = (getattr(config, name, None) for name in ("per_class", "fraction"))
-        return cls(splits.take(source, *asked, config.split_seed), made, fingerprint)
+        per_class, fraction = (getattr(config, name, None) for name in ("per_class", "fraction"))
+        part = splits.take(source, per_class, fraction, config.split_seed)
+        return cls(part, made, fingerprint)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -2,32 +2,27 @@
 
 import hashlib
 import itertools
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from graft.recipes.data.labels import warn_of_twins
-from graft.recipes.data.membership import Membership, seen_by_backbone
+from graft.recipes.data.membership import Membership
 from graft.recipes.data.reading import added
 from graft.recipes.data.records import SPLITS, Record, Source
 from graft.zoo.errors import ArtifactError, ConfigError, DataError
-from graft.zoo.files.reading import read_json
-from graft.zoo.terminal import warn
 
 __all__ = [
     "SHARE",
     "complete",
-    "duplicates_across",
     "fingerprint",
     "reuse",
     "same_data",
     "take",
     "take_per_label",
     "take_share",
-    "warn_of_concerns",
 ]
 
 SHARE = 0.15
@@ -83,13 +78,19 @@ def complete(source: Source, split_seed: int) -> tuple[Source, tuple[str, ...]]:
 
 
 def reuse(
-    source: Source, split: str, training_data: Mapping | None, seen: Membership | None = None
+    source: Source,
+    split: str,
+    training_data: Mapping[str, Any] | None,
+    seen: Membership | None = None,
 ) -> tuple[Record, ...]:
     """The examples of `split` for measuring a model, the same ones that its training kept apart.
 
-    `training_data` is the `data` record of its run (or manifest): whether the split was made, by
-    which seed, of which content. `seen` says which examples it was trained on, where that was
-    recorded.
+    Args:
+        source: the data, as they are now.
+        split: "train", "validation" or "test".
+        training_data: the `data` record of its run (or manifest): whether the split was made, by
+            which seed, of which content.
+        seen: which examples it was trained on, where that was recorded.
 
     Raises:
         DataError: the split has to be made, and it is unknown how the training made it, or the data
@@ -101,32 +102,30 @@ def reuse(
     return chosen
 
 
-def _chosen(source: Source, split: str, training_data: Mapping | None) -> tuple[Record, ...]:
+def _chosen(
+    source: Source, split: str, training_data: Mapping[str, Any] | None
+) -> tuple[Record, ...]:
     if split in source.splits and (split != "train" or {*source.splits} == {*SPLITS}):
         return source.splits[split]
     if not training_data:
         raise DataError(
             f"'{source.name}' has no {split} split of its own, and nothing beside the model tells "
-            "how its training made "
-            f"one: give a source with a '{split}' folder, or evaluate the run"
+            f"how its training made one: give a source with a '{split}' folder, or evaluate the run"
         )
-    made, seed = training_data.get("made_splits"), training_data.get("split_seed")
-    known = isinstance(made, list) and isinstance(training_data.get("fingerprint"), str)
-    if not known or not isinstance(seed, int) or seed < 0:
+    keys = ("made_splits", "split_seed", "fingerprint")
+    made, seed, trained_on = (training_data.get(key, 0) for key in keys)
+    is_whole = isinstance(made, list) and isinstance(trained_on, str) and isinstance(seed, int)
+    if not is_whole or seed < 0:
         raise ArtifactError(
             "what the model's run or manifest says of its training data is damaged: restore it"
         )
-    if split in training_data["made_splits"] and not same_data(
-        source, training_data["fingerprint"]
-    ):
+    if split in made and not same_data(source, trained_on):
         raise DataError(
             f"'{source.name}' is not the data that this model was trained on (the content differs, "
-            "or what is in which "
-            f"split), so its {split} split might hold training examples: restore the data, or give "
-            "a source with splits of "
-            "its own"
+            f"or what is in which split), so its {split} split might hold training examples: "
+            "restore the data, or give a source with splits of its own"
         )
-    return complete(source, training_data["split_seed"])[0].splits[split]
+    return complete(source, seed)[0].splits[split]
 
 
 def take(source: Source, per_class: int | None, fraction: float | None, seed: int) -> Source:
@@ -160,8 +159,7 @@ def take_per_label(source: Source, count: int, seed: int) -> Source:
         if not 2 <= count <= len(group):
             raise ConfigError(
                 f"--per-class {count} cannot be had of '{label}', which has {len(group)} training "
-                "examples: expected 2 to "
-                f"{len(group)}"
+                f"examples: expected 2 to {len(group)}"
             )
         chosen += [group[i] for i in sorted(rng.permutation(len(group))[:count])]
     return _with_training(source, chosen, f"not drawn by --per-class {count}")
@@ -223,149 +221,6 @@ def same_data(source: Source, recorded: str) -> bool:
 
 def _hash_of_lines(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
-
-
-def duplicates_across(source: Source) -> list[tuple[str, str]]:
-    """Pairs of names: an example of validation or test, and the same content in an earlier
-    split.
-    """
-    seen: dict[str, tuple[str, str]] = {}
-    pairs = []
-    for split in SPLITS:
-        for example in source.splits.get(split, ()):
-            first, name = seen.setdefault(example.digest, (split, example.name))
-            if first != split:
-                pairs.append((example.name, name))
-    return pairs
-
-
-def warn_of_concerns(source: Source, fingerprint: str, backbone: str, split_seed: int) -> int:
-    """Warn of what does not stop a training: labels that may be meant to be one, a class that a
-    split lacks, the same content in two splits, twice in one or under two labels, a `backbone` that
-    a run trained on the same data (by their `fingerprint`), split by another seed.
-
-    Returns the number of duplicates across splits.
-    """
-    theirs = _splits_of_run(backbone, fingerprint)
-    if theirs not in (None, split_seed):
-        warn(
-            f"'{backbone}' was trained on these data split by --split-seed {theirs}: it has seen "
-            "some of what --split-seed "
-            f"{split_seed} holds out, and figures are too good; give --split-seed {theirs}"
-        )
-    else:
-        _warn_of_what_a_backbone_has_seen(source, backbone)
-    everything = [example for split in source.splits.values() for example in split]
-    for of, counts in _label_counts(everything).items():
-        warn_of_twins(counts, of)
-    for split in SPLITS[1:]:
-        there = {label for example in source.splits[split] for label in example.labels}
-        lacking = [label for label in source.labels if label not in there]
-        if lacking:
-            warn(
-                f"the {split} split has no example of '{lacking[0]}'{_more(len(lacking))}: it is "
-                "not measured"
-            )
-    duplicates = duplicates_across(source)
-    if duplicates:
-        first, second = duplicates[0]
-        warn(
-            f"'{first}' has the same content as '{second}' of another split{_more(len(duplicates))}"
-        )
-    _warn_of_repeats(source)
-    return len(duplicates)
-
-
-def _label_counts(records: Sequence[Record]) -> dict[str, Counter]:
-    """How many records each label has, by what it is a label of."""
-    counts: dict[str, Counter] = defaultdict(Counter)
-    for record in records:
-        for of, labels in record.label_groups.items():
-            counts[of].update(labels)
-    return counts
-
-
-def _warn_of_what_a_backbone_has_seen(source: Source, backbone: str) -> None:
-    before = seen_by_backbone(backbone)
-    if before is None:
-        return
-    held_out = [example for split in SPLITS[1:] for example in source.splits[split]]
-    seen = before.trained_on(held_out)
-    if seen:
-        warn(
-            f"'{backbone}' was trained on {len(seen)} of the {len(held_out)} validation and test "
-            "examples (the first: "
-            f"'{seen[0].name}'): figures are too good; give it splits that keep them apart"
-        )
-
-
-def _warn_of_repeats(source: Source) -> None:
-    """Warn of examples whose content stands there before: under another label, or in the same split
-    under the same one.
-    """
-    first: dict[str, Record] = {}
-    in_split: set[tuple[str, str]] = set()
-    contradicted, repeated = [], []
-    for split, examples in source.splits.items():
-        for example in examples:
-            before = first.setdefault(example.digest, example)
-            if _contradict(before, example):
-                contradicted.append((before, example))
-            elif (split, example.digest) in in_split:
-                repeated.append((before, example))
-            in_split.add((split, example.digest))
-    if contradicted:
-        before, example = contradicted[0]
-        warn(
-            f"'{example.name}' ({_said(example)}) has the same content as '{before.name}' "
-            f"({_said(before)}) but another "
-            f"label{_more(len(contradicted))}: correct one of them"
-        )
-    if repeated:
-        before, example = repeated[0]
-        warn(
-            f"'{example.name}' repeats '{before.name}' in the same split{_more(len(repeated))}: "
-            "each counts by itself"
-        )
-
-
-def _contradict(one: Record, other: Record) -> bool:
-    pairs = zip(one.parts, other.parts, strict=True)
-    return any(mine and theirs and not _same_answer(mine, theirs) for mine, theirs in pairs)
-
-
-def _same_answer(one: str, other: str) -> bool:
-    """Whether two cells say the same: several labels in any order, a number in any form."""
-    if one == other or {p.strip() for p in one.split(";")} == {p.strip() for p in other.split(";")}:
-        return True
-    try:
-        return float(one) == float(other)
-    except ValueError:
-        return False
-
-
-def _said(record: Record) -> str:
-    return ", ".join(filter(None, record.shown)) or "no label"
-
-
-def _splits_of_run(backbone: str, fingerprint: str) -> int | None:
-    """By which seed the run that `backbone` is of has made splits of the data of this
-    `fingerprint`; None: it has not.
-    """
-    place = Path(backbone).expanduser()
-    file = (place.parent if place.suffix == ".keras" else place) / "run.json"
-    known = read_json(file, dict).get("data") if file.is_file() else None
-    if not isinstance(known, dict) or not isinstance(known.get("split_seed"), int):
-        return None
-    return (
-        known["split_seed"]
-        if known.get("fingerprint") == fingerprint and known.get("made_splits")
-        else None
-    )
-
-
-def _more(count: int) -> str:
-    return f" (and {count - 1} more)" if count > 1 else ""
 
 
 def _by_content(examples: Sequence[Record]) -> dict[str, list[Record]]:

@@ -16,7 +16,8 @@ from graft.export.judge import Examples as ExportExamples
 from graft.recipes.codecs.examples import Examples
 from graft.recipes.codecs.images import ImageCodec
 from graft.recipes.codecs.targets import Target
-from graft.recipes.data import membership, splits
+from graft.recipes.data import splits
+from graft.recipes.data.membership import Membership, find_membership
 from graft.recipes.data.records import Record, Source
 from graft.recipes.runs.sources import load_labelled
 from graft.recipes.tasks.group import Tasks
@@ -64,7 +65,7 @@ def from_run(
     )
     try:
         source = load_labelled(data or facts["source"], codec.modality, tasks, content["config"])
-        seen = membership.beside(folder, facts)
+        seen = find_membership(folder, facts)
         chosen = splits.reuse(source, "validation", facts, seen)
         found = codec.encode(_some(chosen), tasks, "decode validation")
         if seen is not None:
@@ -78,7 +79,7 @@ def from_run(
 
 
 def from_source(
-    codec: ImageCodec, source: Source, tasks: Tasks, seen: membership.Membership | None = None
+    codec: ImageCodec, source: Source, tasks: Tasks, seen: Membership | None = None
 ) -> tuple[ExportExamples, ExportExamples]:
     """(for measuring, for calibration) from the validation and training split of `source`, made by
     seed 0 if missing; without `tasks` the inputs alone.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from graft.recipes.codecs.examples import Examples
-from graft.recipes.data import reading, splits
+from graft.recipes.data import concerns, reading
 from graft.recipes.data.membership import warn_of_alike
 from graft.recipes.data.records import Source
 from graft.recipes.report import report
@@ -58,7 +58,7 @@ def _prepared(problem: Problem, config: Any, folder: Path) -> tuple[Experiment, 
     model = blank.build()
     codec = backbone.codec(model)
     described = fit.describe_phases(model, problem.phases)
-    duplicates = splits.warn_of_concerns(
+    duplicates = concerns.warn_of_concerns(
         data.source, data.fingerprint, config.backbone, config.split_seed
     )
     examples = _encoded(problem, codec)

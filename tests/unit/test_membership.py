@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from graft.recipes.codecs.images import ImageCodec, Images
-from graft.recipes.data import membership, splits
+from graft.recipes.data import concerns, splits
+from graft.recipes.data.membership import find_membership, warn_of_alike, write_membership
 from graft.recipes.data.records import Example, Source
 from graft.recipes.data.sources import load
+from graft.recipes.data.traces import alike, look_of
 from graft.zoo.errors import ArtifactError, DataError
 from tests.conftest import shapes_picture
 
@@ -56,10 +58,10 @@ def trained_on(folder, source, **more):
         "made_splits": list(made),
         "fingerprint": splits.fingerprint(complete),
         "split_seed": 0,
-        "membership": membership.write(run, encoded(complete), None),
+        "membership": write_membership(run, encoded(complete), None),
         **more,
     }
-    return data, membership.beside(run, data)
+    return data, find_membership(run, data)
 
 
 def test_the_same_splits_are_measured_without_a_word(tmp_path, capsys):
@@ -160,14 +162,14 @@ def test_duplicates_that_training_knew_are_a_warning(tmp_path, capsys):
 def test_a_run_of_before_is_measured_with_a_warning(tmp_path, capsys):
     data, _ = trained_on(tmp_path, load(table(tmp_path, range(6))))
     del data["membership"]
-    assert membership.beside(tmp_path / "run", data) is None
+    assert find_membership(tmp_path / "run", data) is None
     told = " ".join(capsys.readouterr().err.split())
     assert (
         "was trained on is not recorded (an older Graft wrote it): whether some of these are among "
         "them" in told
     )
-    assert membership.beside(tmp_path / "own.keras", None) is None
-    assert membership.beside(tmp_path / "own.keras", {}) is None
+    assert find_membership(tmp_path / "own.keras", None) is None
+    assert find_membership(tmp_path / "own.keras", {}) is None
     assert capsys.readouterr().err == "", "of a model of one's own nothing is claimed"
 
 
@@ -179,26 +181,26 @@ def test_a_record_that_does_not_fit_is_one_line(tmp_path, capsys, damage):
         file.write_bytes(bytes(len(file.read_bytes())))
     elif damage == "missing":
         file.unlink()
-        assert membership.beside(tmp_path / "run", data) is None
+        assert find_membership(tmp_path / "run", data) is None
         assert "'splits.npz' is missing beside it" in " ".join(capsys.readouterr().err.split())
         return
     else:
         rows = np.zeros(3, np.uint64) if damage == "other" else np.zeros((3, 5), np.float32)
         np.savez(file, train_contents=rows, validation_contents=rows, test_contents=rows)
     with pytest.raises(ArtifactError, match=r"splits.npz' is damaged"):
-        membership.beside(tmp_path / "run", data)
+        find_membership(tmp_path / "run", data)
 
 
 def test_what_was_seen_without_labels_is_a_warning(tmp_path, capsys):
     complete, _ = splits.complete(load(table(tmp_path, range(6))), 0)
     images = encoded(complete)
     (tmp_path / "run").mkdir()
-    record = membership.write(
+    record = write_membership(
         tmp_path / "run",
         {**images, "unlabelled": images["test"], "test": images["validation"]},
         None,
     )
-    seen = membership.beside(tmp_path / "run", {"membership": record})
+    seen = find_membership(tmp_path / "run", {"membership": record})
     seen.refuse(complete.splits["test"], "test")
     assert "6 of 6 test examples were seen while training, without their labels" in " ".join(
         capsys.readouterr().err.split()
@@ -211,15 +213,15 @@ def test_what_a_backbone_was_trained_on_counts_as_seen(tmp_path, capsys):
     backbone = tmp_path / "run"
     (backbone / "run.json").write_text(json.dumps({"data": data}))
     moved, _ = splits.complete(load(table(tmp_path, range(18, 24), "moved.csv")), 0)
-    splits.warn_of_concerns(moved, "another", str(backbone), 0)
+    concerns.warn_of_concerns(moved, "another", str(backbone), 0)
     told = " ".join(capsys.readouterr().err.split())
     assert f"'{backbone}' was trained on" in told
     assert "of the 9 validation and test examples" in told
     (tmp_path / "second").mkdir()
     only = encoded(moved)["validation"]
     unseen = dict.fromkeys(("train", "validation", "test"), only)
-    record = membership.write(tmp_path / "second", unseen, str(backbone / "model.keras"))
-    second = membership.beside(tmp_path / "second", {"membership": record})
+    record = write_membership(tmp_path / "second", unseen, str(backbone / "model.keras"))
+    second = find_membership(tmp_path / "second", {"membership": record})
     with pytest.raises(DataError, match="test examples are in the training data of its backbone"):
         second.refuse(moved.splits["test"], "test")
 
@@ -239,7 +241,7 @@ def test_images_that_look_the_same_in_two_splits_are_warned_of(capsys):
         ("a", "b"),
         {"train": train + blank[:1], "validation": test[1:], "test": test[:1] + blank[1:]},
     )
-    membership.warn_of_alike(encoded(source, 64))
+    warn_of_alike(encoded(source, 64))
     told = " ".join(capsys.readouterr().err.split())
     assert (
         told.partition("warning: ")[2]
@@ -248,15 +250,12 @@ def test_images_that_look_the_same_in_two_splits_are_warned_of(capsys):
 
 
 def test_looks_are_found_whatever_the_stretch(monkeypatch):
-    looks = np.stack([membership.look_of(np.asarray(scene(i, 32))) for i in range(40)])
+    looks = np.stack([look_of(np.asarray(scene(i, 32))) for i in range(40)])
     others = np.stack(
-        [
-            membership.look_of(np.asarray(saved_again(scene(i, 32), quality=90)))
-            for i in range(0, 60, 2)
-        ]
+        [look_of(np.asarray(saved_again(scene(i, 32), quality=90))) for i in range(0, 60, 2)]
     )
     expected = [(i, i // 2) for i in range(0, 40, 2)]
     for pairs in (1, 64, 2**20):
-        monkeypatch.setattr(membership, "COMPARED", pairs)
-        assert membership.alike(looks, others) == expected
-    assert membership.alike(looks, others[:0]) == []
+        monkeypatch.setattr("graft.recipes.data.traces.COMPARED", pairs)
+        assert alike(looks, others) == expected
+    assert alike(looks, others[:0]) == []

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from graft.recipes.data import membership, sentences, sources, splits
+from graft.recipes.data import concerns, sentences, sources, splits
 from graft.recipes.data.reading import Tally
 from graft.recipes.data.records import Example, Source
 from graft.recipes.data.tables.cells import read_label
 from graft.recipes.data.tables.columns import TableRow
+from graft.recipes.data.traces import alike
 from graft.recipes.tasks.columns import load_task_table, parse_columns
 from graft.zoo import vision
 from graft.zoo.errors import DataError
@@ -133,7 +134,7 @@ def test_answers_that_say_the_same_are_no_contradiction(write, tmp_path, capsys,
     name = kinds.split(":")[0]
     table = write("t.csv", f"path,kind,{name}\n0.png,a,{one}\n0.png,a,{other}\n")
     source = load_task_table(str(table), parse_columns(["kind", kinds]), to_train=False)
-    splits.warn_of_concerns(whole(source), "", "mobilenet_v2", 0)
+    concerns.warn_of_concerns(whole(source), "", "mobilenet_v2", 0)
     assert "another label" not in capsys.readouterr().err
 
 
@@ -142,7 +143,7 @@ def test_twins_among_the_labels_of_every_task_are_named(write, tmp_path, capsys)
         write_image(tmp_path / f"{i}.png", i)
     table = write("t.csv", "path,kind,marks,price\n0.png,a,HUND;cat,1\n1.png,b,hund,1.0\n")
     kinds = parse_columns(["kind", "marks:multi_label", "price:regression"])
-    splits.warn_of_concerns(
+    concerns.warn_of_concerns(
         whole(load_task_table(str(table), kinds, to_train=False)), "", "mobilenet_v2", 0
     )
     warned = " ".join(capsys.readouterr().err.split())
@@ -180,7 +181,7 @@ def test_one_content_under_two_labels_stays_in_one_split(seed):
     ]
     extra = [Example(np.full((2, 2, 3), 50 + i, np.uint8), "b", f"b/x{i}") for i in range(12)]
     made, _ = splits.complete(Source("made", ("a", "b"), {"train": (*examples, *extra)}), seed)
-    assert splits.duplicates_across(made) == []
+    assert concerns.duplicates_across(made) == []
 
 
 def test_plain_images_look_like_nothing_and_are_left_out_first():
@@ -189,9 +190,9 @@ def test_plain_images_look_like_nothing_and_are_left_out_first():
     looks[:, 16:] = 7
     plain = np.zeros((30, 32), np.uint8)
     mixed = np.concatenate([plain[:10], looks[:20], plain[10:]])
-    assert membership.alike(mixed, looks) == [(10 + i, i) for i in range(20)]
-    assert membership.alike(looks, mixed) == [(i, 10 + i) for i in range(20)]
-    assert membership.alike(plain, looks) == []
+    assert alike(mixed, looks) == [(10 + i, i) for i in range(20)]
+    assert alike(looks, mixed) == [(i, 10 + i) for i in range(20)]
+    assert alike(plain, looks) == []
 
 
 def test_a_name_that_is_too_long_is_one_bad_image(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from graft.recipes.codecs.images import ImageCodec
-from graft.recipes.data import labels, reading, sentences, sources, splits, tfds
+from graft.recipes.data import concerns, labels, reading, sentences, sources, splits, tfds
 from graft.recipes.data.folders.image_files import image_suffixes
 from graft.recipes.data.reading import LeftOut, Tally
 from graft.recipes.data.records import Example, Source
@@ -585,18 +585,18 @@ def of(labels, same=()) -> Source:
     ],
 )
 def test_labels_that_may_be_meant_to_be_one_are_warned_of(capsys, given, said):
-    splits.warn_of_concerns(of(given), "", "mobilenet_v2", 0)
+    concerns.warn_of_concerns(of(given), "", "mobilenet_v2", 0)
     assert said in warnings_of(capsys)
 
 
 def test_the_same_content_under_two_labels_is_warned_of(capsys):
-    splits.warn_of_concerns(of("abab", [(1, 0), (3, 2)]), "", "mobilenet_v2", 0)
+    concerns.warn_of_concerns(of("abab", [(1, 0), (3, 2)]), "", "mobilenet_v2", 0)
     warned = warnings_of(capsys)
     assert (
         "'1.png' (b) has the same content as '0.png' (a) but another label (and 1 more): correct"
         in warned
     )
-    splits.warn_of_concerns(of("aabb", [(1, 0)]), "", "mobilenet_v2", 0)
+    concerns.warn_of_concerns(of("aabb", [(1, 0)]), "", "mobilenet_v2", 0)
     warned = warnings_of(capsys)
     assert "'1.png' repeats '0.png' in the same split" in warned
     assert "another label" not in warned
@@ -606,7 +606,7 @@ def test_the_same_text_with_other_tags_and_the_same_image_with_more_answers(writ
     table = "text,tags\na b,O B-x\na b,O O\nc d,B-x B-X\n"
     source = sentences.load(str(write("t.csv", table)), need=("tags",))
     full = Source("t", (), {"train": source.splits["train"], "validation": (), "test": ()})
-    splits.warn_of_concerns(full, "", "small_bert", 0)
+    concerns.warn_of_concerns(full, "", "small_bert", 0)
     warned = warnings_of(capsys)
     assert "'line 3' (O, O) has the same content as 'line 2' (O, B-x) but another label" in warned
     assert "the labels 'X' (1) and 'x' (2) of tags differ only in case" in warned
@@ -614,7 +614,7 @@ def test_the_same_text_with_other_tags_and_the_same_image_with_more_answers(writ
     source = load_task_table(
         str(write("t.csv", "path,kind,colour\na/0.png,x,\na/0.png,,y\n")), kinds, to_train=False
     )
-    splits.warn_of_concerns(
+    concerns.warn_of_concerns(
         Source("t", (), {**source.splits, "validation": (), "test": ()}), "", "mobilenet_v2", 0
     )
     assert "another label" not in warnings_of(capsys)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from graft.recipes.data import sentences, splits
+from graft.recipes.data import concerns, sentences, splits
 from graft.recipes.data.sentences import Columns, load
 from graft.zoo.errors import DataError, GraftError, UnknownName
 
@@ -209,4 +209,4 @@ def test_commands_are_what_their_card_says():
         for s in everything
     ]
     assert len(set(forms)) == 480, "two sentences are the same but for their slots"
-    assert splits.duplicates_across(source) == []
+    assert concerns.duplicates_across(source) == []

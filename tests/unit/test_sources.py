@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from graft.recipes.codecs.images import ImageCodec, Images
-from graft.recipes.data import splits
+from graft.recipes.data import concerns, splits
 from graft.recipes.data.records import Example, Source
 from graft.recipes.data.sources import load, load_unlabelled
 from graft.recipes.tasks.columns import load_task_table, tasks_of_table
@@ -277,7 +277,7 @@ def test_the_same_image_is_never_in_two_splits_that_are_made():
     full, _ = splits.complete(
         Source("made", source.labels, {"train": (*source.splits["train"], *twice)}), 0
     )
-    assert splits.duplicates_across(full) == []
+    assert concerns.duplicates_across(full) == []
     assert {name: len(part) for name, part in full.splits.items()} == {
         "train": 88,
         "validation": 16,
@@ -321,11 +321,11 @@ def test_duplicates_across_splits_are_counted_and_warned_of(tmp_path, capsys):
     fill(tmp_path / "test", {"a": 1, "b": 1}, 0)  # the shade starts anew: a/0 again; b/0 equals a/1
     fill(tmp_path / "validation", {"a": 1}, 90)
     source = load(str(tmp_path))
-    assert splits.duplicates_across(source) == [
+    assert concerns.duplicates_across(source) == [
         ("test/a/0.png", "train/a/0.png"),
         ("test/b/0.png", "train/a/1.png"),
     ]
-    assert splits.warn_of_concerns(source, "", "mobilenet_v2", 0) == 2
+    assert concerns.warn_of_concerns(source, "", "mobilenet_v2", 0) == 2
     warned = " ".join(capsys.readouterr().err.split())
     assert (
         "'test/a/0.png' has the same content as 'train/a/0.png' of another split (and 1 more)"
@@ -342,7 +342,7 @@ def test_a_backbone_that_has_seen_what_is_held_out_is_warned_of(tmp_path, capsys
     def warned(**others) -> str:
         (tmp_path / "run").mkdir(exist_ok=True)
         (tmp_path / "run" / "run.json").write_text(json.dumps({"data": {**seen, **others}}))
-        splits.warn_of_concerns(source, seen["fingerprint"], str(tmp_path / name), 0)
+        concerns.warn_of_concerns(source, seen["fingerprint"], str(tmp_path / name), 0)
         return capsys.readouterr().err
 
     assert "split by --split-seed 3: it has seen some of what --split-seed 0 holds out" in warned()
@@ -407,7 +407,7 @@ def test_bad_images_stop_or_are_skipped_and_counted(tmp_path):
 
 @pytest.fixture
 def odd_folder(tmp_path):
-    """Two class folders of images, and in one of them all that has the name of a image and is
+    """Two class folders of images, and in one of them all that has the name of an image and is
     none.
     """
     fill(tmp_path, {"a": 4, "b": 4})

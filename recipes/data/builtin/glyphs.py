@@ -10,8 +10,12 @@ as they are in print.
 import functools
 import string
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
 
 __all__ = ["CLASSES", "FONTS", "HELD_OUT_FONTS", "load", "render"]
 
@@ -128,7 +132,7 @@ def _colour(ink: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4096)
-def _font(name: str, height: int):
+def _font(name: str, height: int) -> "ImageFont.FreeTypeFont":
     from pathlib import Path
 
     import matplotlib
