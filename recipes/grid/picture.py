@@ -1,16 +1,20 @@
-"""The picture of a grid: what was reached against training time, latency and size, seeds as
+"""The figures of a grid: what was reached against training time, latency and size, seeds as
 intervals, the front drawn.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graft.recipes.grid import rows
 from graft.recipes.grid.analysis import Group, front, interval
 from graft.recipes.grid.plan import BASELINE
-from graft.recipes.report.figures import label_of, names_as_they_are
+from graft.recipes.report.drawing.svg import label_of, names_as_they_are
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["draw", "draw_labels"]
 
@@ -132,7 +136,7 @@ def draw_labels(target: Path, found: Sequence[Group], measure: str) -> None:
     figure.savefig(target)
 
 
-def _curve(axes, group: Group, colour: str, mark: str) -> None:
+def _curve(axes: "Axes", group: Group, colour: str, mark: str) -> None:
     """The best figure so far, as steps: the mean over the seeds from where all have one, and their
     range at the end.
     """
@@ -158,7 +162,7 @@ def _curve(axes, group: Group, colour: str, mark: str) -> None:
     )
 
 
-def _front(axes, found: Sequence[Group], cost: Callable[[Group], float | None]) -> None:
+def _front(axes: "Axes", found: Sequence[Group], cost: Callable[[Group], float | None]) -> None:
     """A line through those that nothing cheaper beats."""
     best = front(found, cost)
     heights = [100 * g.validation.mean for g in best]
@@ -178,7 +182,7 @@ def _file(column: str) -> str:
     return column.rsplit("_", 1)[0].replace("_", " ")
 
 
-def _frame(axes, label: str) -> None:
+def _frame(axes: "Axes", label: str) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
     axes.set_xscale("log")

@@ -1,1 +1,1 @@
-"""What is made of a run for people: report.html, the model card, their pictures and words."""
+"""What is made of a run for people: report.html, the model card, their images and words."""

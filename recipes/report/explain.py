@@ -1,4 +1,4 @@
-"""Which part of a picture a prediction rests on."""
+"""Which part of an image a prediction rests on."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["grad_cam"]
 
 BATCH = 32
-"""Pictures a step; the feature maps of a step are held in memory together."""
+"""Images a step; the feature maps of a step are held in memory together."""
 
 
 def grad_cam(model: "keras.Model", images: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -24,7 +24,7 @@ def grad_cam(model: "keras.Model", images: np.ndarray, classes: np.ndarray) -> n
     gradient is that of the logit, the number that goes into the last activation, because the
     gradient of a probability near 1 vanishes.
 
-    Returns float32 `(n, h, w)` in [0, 1] at the size of the feature map: each picture's hottest
+    Returns float32 `(n, h, w)` in [0, 1] at the size of the feature map: each image's hottest
     place is 1, or the whole map is 0 when no place speaks for the class.
 
     Raises:
@@ -37,7 +37,7 @@ def grad_cam(model: "keras.Model", images: np.ndarray, classes: np.ndarray) -> n
     units = to_logits.output_shape[-1]
     if len(images) != len(classes):
         raise ConfigError(
-            f"Grad-CAM needs one class a picture, got {len(images)} and {len(classes)}"
+            f"Grad-CAM needs one class an image, got {len(images)} and {len(classes)}"
         )
     if classes.size and not (classes.min() >= 0 and classes.max() < units):
         raise ConfigError(
@@ -50,7 +50,7 @@ def grad_cam(model: "keras.Model", images: np.ndarray, classes: np.ndarray) -> n
 
 
 def _parts(model: "keras.Model") -> tuple["keras.Model", "keras.Model"]:
-    """`model` as pictures -> feature map and feature map -> logits, sharing its weights."""
+    """`model` as images -> feature map and feature map -> logits, sharing its weights."""
     import keras
 
     try:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from graft.recipes.report import figures, headline, wording
+from graft.recipes.report import headline, wording
+from graft.recipes.report.drawing.curves import curve, sweep
 from graft.recipes.report.run_file import task_figures
 from graft.zoo.errors import ArtifactError
 from graft.zoo.shown import csv_text
@@ -93,7 +94,7 @@ def curves(history: Mapping[str, Sequence] | None, facts: Tree) -> list[Tree]:
         if np.isnan([*train, *validation]).all():
             continue
         # matplotlib escapes the phases' names, and the ids are made of letters and digits.
-        svg = Markup(figures.curve(key, train, validation, history["phase"], percent, kept))
+        svg = Markup(curve(key, train, validation, history["phase"], percent, kept))
         ends = {"training": _last(train), "validation": _last(validation)}
         name = name if ":" in name else name.capitalize()
         drawn.append({"name": name, "svg": svg, "percent": percent, "ends": ends, "kept": kept})
@@ -104,16 +105,14 @@ def sweep_curves(phases: Sequence[Tree]) -> list[Tree]:
     """The curve of each phase for which learning rates were swept."""
     from markupsafe import Markup
 
-    found = [(phase["name"], phase["rate_finder"]) for phase in phases if phase.get("rate_finder")]
+    sweeps = [(phase["name"], phase["rate_finder"]) for phase in phases if phase.get("rate_finder")]
     return [
         {
             "phase": name,
-            "suggested": sweep["suggested"],
-            "svg": Markup(
-                figures.sweep(f"sweep-{i}", sweep["rates"], sweep["losses"], sweep["suggested"])
-            ),
+            "suggested": found["suggested"],
+            "svg": Markup(sweep(f"sweep-{i}", found["rates"], found["losses"], found["suggested"])),
         }
-        for i, (name, sweep) in enumerate(found)
+        for i, (name, found) in enumerate(sweeps)
     ]
 
 

@@ -1,9 +1,9 @@
-"""A picture of what files cost and what they get right."""
+"""A figure of what files cost and what they get right."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from graft.recipes.report.figures import label_of, names_as_they_are
+from graft.recipes.report.drawing.svg import label_of, names_as_they_are
 
 __all__ = ["draw"]
 
@@ -20,7 +20,7 @@ def draw(target: Path, rows: Sequence[Mapping]) -> None:
     figure = Figure(figsize=(11, 4.5), layout="constrained", dpi=130)
     axes = figure.subplots(1, 2, sharey=True)
     markers = {"tflite": "o", "onnx": "s", "savedmodel": "^"}
-    sides = (("latency_ms", 1, "ms for one picture, one thread"), ("size_bytes", 1e-6, "MB"))
+    sides = (("latency_ms", 1, "ms for one image, one thread"), ("size_bytes", 1e-6, "MB"))
     for side, (key, scale, label) in zip(axes, sides, strict=True):
         for i, row in enumerate(rows):
             accuracy = 100 * row["accuracy"]

@@ -16,6 +16,8 @@ import pytest
 
 from graft.export.intervals import wilson
 from graft.recipes.report import card, explain, figures, headline, report, report_training, wording
+from graft.recipes.report.drawing import curves
+from graft.recipes.report.drawing.svg import COLOURS
 from graft.recipes.runs.supervised import Supervised
 from graft.recipes.tasks import verdicts
 from graft.zoo.errors import ArtifactError, ConfigError
@@ -1078,7 +1080,7 @@ def test_sizes(size, words):
 
 def test_a_curve_draws_both_lines_and_takes_the_colours_of_the_page():
     nan = float("nan")
-    svg = figures.curve(
+    svg = curves.curve(
         "loss",
         [3, 2, 1],
         [3, nan, 2],
@@ -1088,16 +1090,16 @@ def test_a_curve_draws_both_lines_and_takes_the_colours_of_the_page():
     root = ET.fromstring(svg)
     words = ["".join(node.itertext()) for node in root.iter() if node.tag.endswith("text")]
     assert {"$a$", "2", "training", "validation", "epoch"} <= set(words)
-    for name in figures.COLOURS:
+    for name in COLOURS:
         assert f"var(--{name})" in svg
     assert not re.search("#0[0-9a-f]0[0-9a-f]0", svg)
     assert "<style" not in svg
     assert "DOCTYPE" not in svg
-    only = figures.curve("loss", [3, 2], [nan, nan], ["a", "a"], True)
+    only = curves.curve("loss", [3, 2], [nan, nan], ["a", "a"], True)
     assert "validation" not in only
-    ET.fromstring(figures.curve("loss", [0.5], [0.5], ["a"], True))
+    ET.fromstring(curves.curve("loss", [0.5], [0.5], ["a"], True))
     assert "kept" not in svg
-    marked = ET.fromstring(figures.curve("loss", [3, 2], [3, 2], ["a", "a"], False, kept=2))
+    marked = ET.fromstring(curves.curve("loss", [3, 2], [3, 2], ["a", "a"], False, kept=2))
     assert "kept" in {
         "".join(node.itertext()) for node in marked.iter() if node.tag.endswith("text")
     }
@@ -1219,7 +1221,7 @@ def test_grad_cam_refuses_what_it_cannot_explain(two_patches):
     model = red_and_blue(0.1)
     with pytest.raises(ConfigError, match="class -1 to 2"):
         explain.grad_cam(model, np.repeat(two_patches, 2, 0), np.array([-1, 2]))
-    with pytest.raises(ConfigError, match="one class a picture"):
+    with pytest.raises(ConfigError, match="one class an image"):
         explain.grad_cam(model, two_patches, np.array([0, 1]))
     inputs = keras.Input((4,))
     flat = keras.Model(inputs, keras.layers.Dense(3)(inputs))
