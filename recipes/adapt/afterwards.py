@@ -90,7 +90,7 @@ def tent(model: "keras.Model", images: Examples, batch_size: int, seed: int) -> 
 
 
 @contextlib.contextmanager
-def _nothing_random(model) -> Iterator[None]:
+def _nothing_random(model: "keras.Model") -> Iterator[None]:
     """Dropout, noise and stochastic depth of `model` do nothing meanwhile: what it ships with are
     statistics of whole features, the same ones each time.
     """

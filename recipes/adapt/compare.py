@@ -167,7 +167,10 @@ def measure(
 
 
 def _viewer(
-    model, parts: Mapping[str, Examples], candidates: Sequence[Candidate], store: Store | None
+    model: "keras.Model",
+    parts: Mapping[str, Examples],
+    candidates: Sequence[Candidate],
+    store: Store | None,
 ) -> Callable[[str], dict]:
     """What looks at the parts by name, traced once; where all candidates have one backbone, what
     that gives is computed once, and kept in the `store`, or without one in memory.

@@ -1,8 +1,8 @@
-"""What unlabelled pictures look like to a backbone: crowds, nearest neighbours, a map; a page and a
+"""What unlabelled images look like to a backbone: crowds, nearest neighbours, a map; a page and a
 table of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,26 +19,26 @@ __all__ = ["Seen", "check", "look", "write"]
 
 MOST_CLUSTERS = 20
 SAMPLE = 2000
-"""Pictures that say how many clusters there are."""
+"""Images that say how many clusters there are."""
 MAPPED = 1500
-"""Pictures on the map."""
+"""Images on the map."""
 NEIGHBOURS = 6
 QUERIES = 8
 SHOWN = 8
-"""Pictures of a cluster, those nearest to its middle first."""
+"""Images of a cluster, those nearest to its middle first."""
 SIDE = 96
-"""Of a picture on the page, in pixels."""
+"""Of an image on the page, in pixels."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What was found in the pictures.
+    """What was found in the images.
 
     Attributes:
         vectors: of length 1, `(n, width)`.
-        clusters: the number of each picture's cluster, `(n,)`, large clusters first.
-        typical: for each cluster its pictures, the one nearest to its middle first.
-        neighbours: for each picture the nearest others by cosine, `(n, NEIGHBOURS)`.
+        clusters: the number of each image's cluster, `(n,)`, large clusters first.
+        typical: for each cluster its images, the one nearest to its middle first.
+        neighbours: for each image the nearest others by cosine, `(n, NEIGHBOURS)`.
         silhouette: of the clustering, -1 to 1 (Rousseeuw 1987).
     """
 
@@ -49,19 +49,15 @@ class Seen:
     silhouette: float
 
 
-def check(clusters: int | None, pictures: int) -> None:
-    """Refuse a number of `clusters` that cannot be found among so many `pictures`.
+def check(clusters: int | None, images: int) -> None:
+    """Refuse a number of `clusters` that cannot be found among so many `images`.
 
     Raises:
-        ConfigError: as many as the pictures that are looked at, or more; or less than two.
+        ConfigError: as many as the images that are looked at, or more; or less than two.
     """
-    most = min(pictures, SAMPLE)
+    most = min(images, SAMPLE)
     if clusters is not None and not 2 <= clusters < most:
-        which = (
-            f"{pictures} pictures"
-            if most == pictures
-            else f"{most} pictures by which they are found"
-        )
+        which = f"{images} images" if most == images else f"{most} images by which they are found"
         raise ConfigError(f"--clusters is from 2 to one less than the {which}, not {clusters}")
 
 
@@ -78,16 +74,16 @@ def look(features: np.ndarray, clusters: int | None, seed: int = 0) -> Seen:
     from sklearn.metrics import silhouette_score
     from sklearn.preprocessing import normalize
 
-    vectors = np.float32(normalize(features))
+    vectors = np.asarray(normalize(features), np.float32)
     check(clusters, len(vectors))
     sample = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE]
 
-    def judged(count: int):
+    def judged(count: int) -> tuple[float, int, KMeans]:
         model = KMeans(count, n_init=4, random_state=seed).fit(vectors[sample])
         apart = len(np.unique(model.labels_)) > 1
         return silhouette_score(vectors[sample], model.labels_) if apart else 0.0, count, model
 
-    # To a network that has collapsed, all pictures are the same one, and there is no second
+    # To a network that has collapsed, all images are the same one, and there is no second
     # cluster.
     most = min(len(sample) - 1, len(np.unique(vectors[sample], axis=0)))
     counts = (
@@ -112,7 +108,7 @@ def look(features: np.ndarray, clusters: int | None, seed: int = 0) -> Seen:
 
 
 def write(folder: Path, seen: Seen, images: Images, facts: Mapping, seed: int = 0) -> None:
-    """report.html for a person and clusters.csv (a row a picture: cluster, place on the map,
+    """report.html for a person and clusters.csv (a row an image: cluster, place on the map,
     neighbours) for a program.
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(seen.vectors))[:MAPPED])
@@ -131,11 +127,18 @@ def write(folder: Path, seen: Seen, images: Images, facts: Mapping, seed: int = 
     )
 
 
-def _page(seen: Seen, images: Images, facts: Mapping, places, clusters, seed: int) -> str:
+def _page(
+    seen: Seen,
+    images: Images,
+    facts: Mapping,
+    places: np.ndarray,
+    clusters: np.ndarray,
+    seed: int,
+) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    def shown(rows: Sequence[int]) -> list:
+    def shown(rows: Iterable[int]) -> list:
         return [(figures.picture(images.pixels[i], SIDE), images.names[i]) for i in rows]
 
     here = Path(__file__).parent

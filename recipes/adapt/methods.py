@@ -8,12 +8,18 @@ discriminators have 256 units a layer (CDAN's paper: 1024), and a step sees as m
 examples as labelled ones (FixMatch's paper: seven times as many).
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 from keras import ops
 
 from graft.recipes.train.joint import Method, Part
 from graft.zoo.graph.layers import GradientReversal
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 __all__ = [
     "Cdan",
@@ -35,7 +41,7 @@ MOST = 4096
 SMALL = 1e-7
 
 
-def ramp(progress):
+def ramp(progress: "tf.Tensor") -> "tf.Tensor":
     """0 to 1 as the training passes, steep at first (Ganin et al. 2016, section 5.2)."""
     return 2.0 / (1.0 + ops.exp(-10.0 * progress)) - 1.0
 
@@ -64,15 +70,17 @@ class Dann(Method):
         """How many numbers the discriminator sees of an example."""
         return width
 
-    def seen(self, part: Part):
+    def seen(self, part: Part) -> "tf.Tensor":
         """What the discriminator sees of the examples, `(b, inputs)`."""
         return part.features
 
-    def weights_of(self, part: Part):
+    def weights_of(self, part: Part) -> "tf.Tensor":
         """What each example counts, `(b, 1)`, 1 on average."""
         return ops.ones_like(part.outputs[:, :1])
 
-    def loss(self, labelled, unlabelled, strong, progress):
+    def loss(
+        self, labelled: Part, unlabelled: Part, strong: Part | None, progress: "tf.Tensor"
+    ) -> "tf.Tensor":
         """Of the discriminator; the features get its negative, growing with `progress`."""
         total = 0.0
         for part, truth in ((labelled, 1.0), (unlabelled, 0.0)):
@@ -100,11 +108,11 @@ class Cdan(Dann):
                 ops.convert_to_tensor(np.float32(draw((n, MOST)))) for n in (width, labels)
             ]
 
-    def inputs_of(self, width, labels):
+    def inputs_of(self, width: int, labels: int) -> int:
         """Products of features and probabilities, at most 4,096."""
         return min(width * labels, MOST)
 
-    def seen(self, part):
+    def seen(self, part: Part) -> "tf.Tensor":
         """Products of features and probabilities."""
         outputs = ops.stop_gradient(part.outputs)
         if self.projections is not None:
@@ -116,7 +124,7 @@ class Cdan(Dann):
         products = outputs[:, :, None] * part.features[:, None, :]
         return ops.reshape(products, (-1, products.shape[1] * products.shape[2]))
 
-    def weights_of(self, part):
+    def weights_of(self, part: Part) -> "tf.Tensor":
         """1 + exp(-entropy), 1 on average."""
         weights = 1.0 + ops.exp(-entropy(ops.stop_gradient(part.outputs)))
         return (weights / ops.mean(weights))[:, None]
@@ -131,7 +139,9 @@ class Coral(Method):
         super().__init__()
         self.strength, self.built = strength, True
 
-    def loss(self, labelled, unlabelled, strong, progress):
+    def loss(
+        self, labelled: Part, unlabelled: Part, strong: Part | None, progress: "tf.Tensor"
+    ) -> "tf.Tensor":
         """The squared distance of the covariances, in units of those of the labelled features.
 
         The paper divides by four times the squared width and then has to find a factor for each
@@ -158,7 +168,9 @@ class Mmd(Method):
         super().__init__()
         self.strength, self.built = strength, True
 
-    def loss(self, labelled, unlabelled, strong, progress):
+    def loss(
+        self, labelled: Part, unlabelled: Part, strong: Part | None, progress: "tf.Tensor"
+    ) -> "tf.Tensor":
         """Of the features and of the outputs."""
         found = discrepancy(labelled.features, unlabelled.features, self.WIDTHS)
         found = found + discrepancy(labelled.outputs, unlabelled.outputs, self.WIDTHS)
@@ -188,7 +200,9 @@ class PseudoLabel(Method):
         )
         self.built = True
 
-    def loss(self, labelled, unlabelled, strong, progress):
+    def loss(
+        self, labelled: Part, unlabelled: Part, strong: Part | None, progress: "tf.Tensor"
+    ) -> "tf.Tensor":
         """Cross-entropy of `strong` (or of the same outputs) against the labels that the model is
         sure of.
         """
@@ -206,13 +220,13 @@ class PseudoLabel(Method):
         each = ops.categorical_crossentropy(labels, learner.outputs)
         return self.strength * self.share(progress) * ops.mean(sure * each)
 
-    def share(self, progress):
+    def share(self, progress: "tf.Tensor") -> "tf.Tensor | float":
         """What the loss counts: little at first, when the model's labels are wrong more often."""
         return ramp(progress)
 
 
 class FixMatch(PseudoLabel):
-    """The label that a slightly changed picture is sure of is learned from a strongly changed
+    """The label that a slightly changed image is sure of is learned from a strongly changed
     version of it.
 
     Sohn et al. 2020, arXiv:2001.07685; the strong version is RandAugment's on top of the slight
@@ -225,17 +239,17 @@ class FixMatch(PseudoLabel):
     def __init__(self, width: int, labels: int, strength: float = 1.0, threshold: float = 0.95):
         super().__init__(width, labels, strength, threshold)
 
-    def share(self, progress):
+    def share(self, progress: "tf.Tensor") -> "tf.Tensor | float":
         """From the beginning: few are sure then."""
         return 1.0
 
 
-def entropy(outputs):
+def entropy(outputs: "tf.Tensor") -> "tf.Tensor":
     """Of each row of probabilities, in nats: `(b,)`."""
     return -ops.sum(outputs * ops.log(outputs + SMALL), -1)
 
 
-def covariance(features):
+def covariance(features: "tf.Tensor") -> "tf.Tensor":
     """`(width, width)` of the rows `(b, width)`."""
     centred = features - ops.mean(features, 0, keepdims=True)
     return ops.matmul(ops.transpose(centred), centred) / (
@@ -243,7 +257,7 @@ def covariance(features):
     )
 
 
-def discrepancy(first, second, widths):
+def discrepancy(first: "tf.Tensor", second: "tf.Tensor", widths: Sequence[float]) -> "tf.Tensor":
     """The squared maximum mean discrepancy between the rows of two batches, without the pairs of a
     row with itself.
     """
@@ -257,8 +271,8 @@ def discrepancy(first, second, widths):
     n, m = (ops.cast(ops.shape(part)[0], "float32") for part in (first, second))
     side = ops.cast(ops.arange(ops.shape(rows)[0]) < ops.shape(first)[0], "float32")
     others = 1.0 - ops.eye(ops.shape(rows)[0])
-    within = side[:, None] * side[None] / (n * (n - 1.0)) + (1.0 - side)[:, None] * (1.0 - side)[
-        None
-    ] / (m * (m - 1.0))
-    across = side[:, None] * (1.0 - side)[None] + (1.0 - side)[:, None] * side[None]
+    rest = 1.0 - side
+    within = side[:, None] * side[None] / (n * (n - 1.0))
+    within = within + rest[:, None] * rest[None] / (m * (m - 1.0))
+    across = side[:, None] * rest[None] + rest[:, None] * side[None]
     return ops.sum(kernel * (within * others - across / (n * m)))

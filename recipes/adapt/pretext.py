@@ -14,7 +14,7 @@ from graft.recipes.codecs.images import Images
 from graft.recipes.data import reading
 from graft.recipes.feed import pipeline
 from graft.recipes.report.run_file import SCHEMA
-from graft.recipes.runs import divergence, writing
+from graft.recipes.runs import divergence, run_facts, writing
 from graft.recipes.tasks.task import Task
 from graft.recipes.train import fit
 from graft.recipes.train.fit import Trained
@@ -164,9 +164,9 @@ def facts_of(
         "recipe": "self-supervised",
         "modality": "image",
         "tasks": {},
-        **writing.environment(),
-        "config": writing.plain(config),
-        **writing.shipped(trained, config.schedule, described),
+        **run_facts.environment(),
+        "config": run_facts.plain(config),
+        **run_facts.shipped(trained, config.schedule, described),
         "backbone": backbone.describe(model),
         "trainings": divergence.trainings({"self-supervised": [trained]}),
     }
@@ -202,7 +202,7 @@ def write(
         },
         "clusters": {"count": len(seen.typical), "silhouette": seen.silhouette},
     }
-    facts |= writing.concerns(facts, {}, [])
+    facts |= run_facts.concerns(facts, {}, [])
     with staged_file(folder / "backbone.keras") as path:
         backbone_of(model).save(path)
     writing.write_history(folder, trained.history)

@@ -10,6 +10,8 @@ took 44 ms, Keras's layer 680 ms in the same run, a ratio of 0.06 (2 busy cores,
 `python benchmarks/augmentation_cost.py`).
 """
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -26,14 +28,18 @@ class RandAugment(keras.layers.RandAugment):
     [0, 255]. For use in tf.data.
     """
 
-    def get_random_transformation(self, images, training: bool = True, seed=None):
+    def get_random_transformation(
+        self, images: tf.Tensor, training: bool = True, seed: Any = None
+    ) -> tf.Tensor:
         """The number of the operation of each image in each round, int32 `(num_ops, b)`."""
         for layer in (self, *map(self._layer, self._AUGMENT_LAYERS)):
             layer.backend.set_backend("tensorflow")
         shape = (self.num_ops, tf.shape(images)[0])
         return self.backend.random.randint(shape, 0, len(self._AUGMENT_LAYERS), seed=self.generator)
 
-    def transform_images(self, images, transformation, training: bool = True):
+    def transform_images(
+        self, images: tf.Tensor, transformation: tf.Tensor, training: bool = True
+    ) -> tf.Tensor:
         """`images` `(b, h, w, c)` after the operations that `transformation` names, float32."""
         images = tf.cast(images, tf.float32)
         if not training:

@@ -45,8 +45,7 @@ class Ledger:
     """The rows in `folder`, by the name of their cell.
 
     `common` is what all rows must share: data, options, budget; of a mapping in it, such as weights
-        by backbone, what both
-    have. A folder whose rows share something else is refused. `overwrite` forgets the rows of a
+    by backbone, what both have. A folder whose rows share something else is refused. `overwrite` forgets the rows of a
     grid that is there.
 
     Raises:
@@ -137,7 +136,7 @@ def _differences(before: Mapping, now: Mapping) -> list[str]:
     return told
 
 
-def _value(key: str, text: str):
+def _value(key: str, text: str) -> str | int | float | None:
     if text == "":
         return None
     if key in TEXTS:

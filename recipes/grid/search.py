@@ -210,7 +210,9 @@ def _report(trial: "optuna.Trial", folder: Path, key: str) -> None:
         trial.report(max(reached[: step + 1]), step)
 
 
-def _folder(grid: "Grid", study: "optuna.Study", trial) -> Path:
+def _folder(
+    grid: "Grid", study: "optuna.Study", trial: "optuna.Trial | optuna.trial.FrozenTrial"
+) -> Path:
     return (
         grid.out.resolve() / "search" / study.study_name.replace(" ", "-") / f"trial-{trial.number}"
     )

@@ -30,7 +30,7 @@ about two of them.
 
 
 def on_this_machine(image_size: int | None = None) -> list[str]:
-    """The backbones for pictures of this size whose weights are here already, in Keras's cache or
+    """The backbones for images of this size whose weights are here already, in Keras's cache or
     bundled.
     """
     from graft.zoo.backbones import table as backbone_table
@@ -118,7 +118,9 @@ def suggest(
     return _ranked(rows)
 
 
-def _features(entry: plan.Entry, source, image_size: int | None, skip_bad: bool):
+def _features(
+    entry: plan.Entry, source: Source, image_size: int | None, skip_bad: bool
+) -> tuple[np.ndarray, np.ndarray, float, np.ndarray | None]:
     """(features `(n, d)`, classes `(n,)`, seconds an example, what the backbone's own head says or
     None).
     """
@@ -176,7 +178,7 @@ def _pass_over(forward: Callable, batches: Iterable) -> tuple[np.ndarray, float]
     return np.concatenate(parts), float(np.median(seconds))
 
 
-def _shape(inputs) -> tuple:
+def _shape(inputs: Any) -> tuple:
     """Of a batch: what decides whether it has to be traced."""
     arrays = inputs.values() if isinstance(inputs, dict) else [inputs]
     return tuple(tuple(array.shape) for array in arrays)

@@ -4,9 +4,13 @@ import contextlib
 import functools
 import time
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from graft.zoo.errors import ConfigError
 from graft.zoo.terminal import say
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 __all__ = ["mirrored", "seconds_a_step", "xla_pays"]
 
@@ -34,7 +38,7 @@ def mirrored(wanted: bool) -> AbstractContextManager:
 
 
 @functools.cache
-def _strategy(devices: tuple[str, ...]):
+def _strategy(devices: tuple[str, ...]) -> "tf.distribute.Strategy":
     """One for all trainings of a process: the devices' exchange is known by keys that a second
     strategy would use again.
     """
@@ -48,8 +52,7 @@ def xla_pays() -> bool:
     """Whether training steps are to be compiled by XLA.
 
     On a CPU they are not: XLA made training of convolutional networks 6 to 12 times slower there.
-        On a GPU a small network
-    is timed both ways, once a process.
+    On a GPU a small network is timed both ways, once a process.
     """
     import tensorflow as tf
 

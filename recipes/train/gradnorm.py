@@ -2,11 +2,16 @@
 at once.
 """
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 from keras import ops
 
 from graft.zoo.graph.cuts import find_cuts, nodes_of, split_at
 from graft.zoo.heads.head import Heads
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 __all__ = ["GradNorm", "shared_by_all"]
 
@@ -40,7 +45,10 @@ class GradNorm(keras.Model):
         shared = shared_by_all(model)
         # Where nothing but the inputs is shared, as behind cached features, they are what the
         # gradients are taken at.
-        self.before, self.after = split_at(model, shared) if shared else (None, model)
+        self.before: keras.Model | None = None
+        self.after = model
+        if shared:
+            self.before, self.after = split_at(model, shared)
         self.losses_of = [head.loss() for head in group.heads]
         start = ops.convert_to_tensor(group.weights or (1.0,) * len(self.names), "float32")
         start = start * len(self.names) / ops.sum(start)
@@ -55,20 +63,20 @@ class GradNorm(keras.Model):
         )
         self.balance = [self.task_weights, self.first]
 
-    def _slope(self, sizes, losses, answered):
+    def _slope(self, sizes: "tf.Tensor", losses: "tf.Tensor", answered: "tf.Tensor") -> "tf.Tensor":
         """The derivative of the sum of |G - G wanted| by the weights, those wanted held fixed;
         sizes in units of their mean.
 
         `sizes`: of the tasks' gradients G; `answered`: what a row of the batch counts on average,
-            more where there are more
-        answers than usual. Both loss and gradient are divided by it, for what the answers of this
-        step say is of one size however many they are; a task without any has no pace in this step.
+        more where there are more answers than usual. Both loss and gradient are divided by it, for
+        what the answers of this step say is of one size however many they are; a task without any
+        has no pace in this step.
         """
         import tensorflow as tf
 
         here = tf.cast(answered > 0, "float32")
 
-        def mean(values):
+        def mean(values: tf.Tensor) -> tf.Tensor:
             return tf.reduce_sum(here * values) / (tf.reduce_sum(here) + SMALL)
 
         now, sizes = (values / tf.maximum(answered, SMALL) for values in (losses, sizes))
@@ -78,11 +86,11 @@ class GradNorm(keras.Model):
         wanted = mean(weighted) * (pace / (mean(pace) + SMALL)) ** RESTORE
         return here * tf.sign(weighted - wanted) * sizes / (mean(sizes) + SMALL)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The outputs by task."""
         return self.inner(inputs, training=training)
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict:
         """A step of the model, and one of the weights."""
         import tensorflow as tf
 

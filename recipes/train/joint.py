@@ -4,12 +4,15 @@ Imported where it is used: it needs Keras at once, as `zoo.graph.layers` does.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 from keras import ops
 
 from graft.zoo.graph.nodes import nodes_of
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 __all__ = ["Joint", "Method", "Part", "hidden_of"]
 
@@ -22,8 +25,8 @@ class Part(NamedTuple):
         outputs: probabilities, `(b, labels)`.
     """
 
-    features: object
-    outputs: object
+    features: "tf.Tensor"
+    outputs: "tf.Tensor"
 
 
 class Method(keras.layers.Layer):
@@ -38,7 +41,9 @@ class Method(keras.layers.Layer):
     strong = False
     strength = 1.0
 
-    def loss(self, labelled: Part, unlabelled: Part, strong: Part | None, progress):
+    def loss(
+        self, labelled: Part, unlabelled: Part, strong: Part | None, progress: "tf.Tensor"
+    ) -> "tf.Tensor":
         """A scalar to be added to the loss of the labelled examples; `progress` goes from 0 to 1 in
         the course of the training.
         """
@@ -59,7 +64,7 @@ class Joint(keras.Model):
         self.both = keras.Model(model._inputs_struct, [hidden_of(model), model.output])
         self.method, self.progress = method, progress
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The outputs, or for several kinds of examples a `Part` of each."""
         if not (isinstance(inputs, dict) and "labelled" in inputs):
             return self.inner(inputs, training=training)
@@ -75,7 +80,14 @@ class Joint(keras.Model):
             start = start + size
         return found
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> "tf.Tensor":
         """That of the head, and in training the method's."""
         if not isinstance(y_pred, dict):
             return super().compute_loss(x, y, y_pred, sample_weight, training)
@@ -85,7 +97,7 @@ class Joint(keras.Model):
         )
         return own + self.method.loss(labelled, unlabelled, strong, self.progress())
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict:
         """Those of the labelled examples."""
         outputs = y_pred["labelled"].outputs if isinstance(y_pred, dict) else y_pred
         return super().compute_metrics(x, y, outputs, sample_weight)

@@ -2,7 +2,7 @@
 arXiv:1506.01186).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,8 +49,8 @@ def find_rate(
     means: list[float] = []
 
     class Sweep(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            means.append(float(logs["loss"]))
+        def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+            means.append(float((logs or {})["loss"]))
             advance()
             losses = _smooth(means)
             if not np.isfinite(means[-1]) or losses[-1] > DIVERGED * min(losses):
@@ -78,16 +78,15 @@ def find_rate(
     }
 
 
-def suggest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
+def suggest(rates: np.ndarray, losses: np.ndarray) -> float | None:
     """The rate by which half of the fall, from the plateau at low rates to the minimum, has
     happened.
 
     The steepest point, which is often taken, is that of the noise in a short sweep. None if the
     loss falls by less than a twentieth.
     """
-    rates, losses = np.asarray(rates), np.asarray(losses)
-    good = np.isfinite(losses)
-    rates, losses = rates[good], losses[good]
+    finite = np.isfinite(losses)
+    rates, losses = rates[finite], losses[finite]
     if len(losses) < PLATEAU:
         return None
     plateau, lowest = float(np.median(losses[:PLATEAU])), float(losses.min())

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from graft.recipes.codecs.augmentation import MIXERS, Augmentation
 from graft.recipes.feed.entries import CacheSettings, Mode
@@ -32,9 +32,9 @@ class FitSettings:
     batch_size: int = 32
     """Examples a step."""
     augment: tuple[Augmentation, ...] = ()
-    """Random changes to training pictures; write `--augment` alone for none."""
+    """Random changes to training images; write `--augment` alone for none."""
     views: int = 8
-    """With random changes: how many versions of each picture the prefix cache holds."""
+    """With random changes: how many versions of each image the prefix cache holds."""
     cache: Mode = "auto"
     """Compute what frozen blocks give once: off, memory, disk (read as needed), or auto (whichever
     is cheaper).
@@ -117,8 +117,7 @@ class FitSettings:
         if mixer is not None:
             raise ConfigError(
                 f"--augment {mixer} mixes the answers of two images, which several tasks cannot: "
-                "leave "
-                "it out"
+                "leave it out"
             )
         if self.class_weights:
             raise ConfigError(
@@ -184,7 +183,7 @@ class TrainPlan:
     keep: Keep = "best"
 
 
-def check_numbers(config: object) -> None:
+def check_numbers(config: Any) -> None:
     """Refuse NaN and infinity in any option of a Config or of the settings inside it: every
     comparison with NaN is false, so no other check would notice.
 

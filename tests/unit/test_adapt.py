@@ -27,7 +27,7 @@ from graft.recipes.codecs.texts import Texts
 from graft.recipes.data.prepared import PreparedData
 from graft.recipes.data.records import Example, Sentence, Source
 from graft.recipes.feed import pipeline
-from graft.recipes.runs import writing
+from graft.recipes.runs import run_facts
 from graft.recipes.tasks.table import tasks_for
 from graft.recipes.train.fit import train
 from graft.recipes.train.joint import Joint, Method, Part, hidden_of
@@ -461,7 +461,7 @@ def target_of(unlabelled, measured):
     data = PreparedData(source, (), "", "t", tuple(unlabelled), tuple(measured))
     examples = {"unlabelled": pictures(2)} | ({"measured": pictures(2)} if measured else {})
     problem = SimpleNamespace(data=data)
-    return writing.describe_target(SimpleNamespace(problem=problem, examples=examples))
+    return run_facts.describe_target(SimpleNamespace(problem=problem, examples=examples))
 
 
 def test_examples_are_the_same_by_content_not_by_name():
@@ -702,11 +702,11 @@ def test_clusters_are_refused_before_anything_trains():
     gallery.check(None, 3)
     gallery.check(29, 30)
     with pytest.raises(
-        ConfigError, match="--clusters is from 2 to one less than the 30 pictures, not 1"
+        ConfigError, match="--clusters is from 2 to one less than the 30 images, not 1"
     ):
         gallery.check(1, 30)
     with pytest.raises(
-        ConfigError, match="one less than the 2000 pictures by which they are found, not 2500"
+        ConfigError, match="one less than the 2000 images by which they are found, not 2500"
     ):
         gallery.check(2500, 9000)
 
@@ -741,7 +741,7 @@ def test_crowds_are_found_and_neighbours_are_near():
     assert [len(rows) for rows in same.typical] == [30]
     assert same.silhouette == 0
     with pytest.raises(
-        ConfigError, match="--clusters is from 2 to one less than the 30 pictures, not 30"
+        ConfigError, match="--clusters is from 2 to one less than the 30 images, not 30"
     ):
         gallery.look(rng.normal(size=(30, 3)), 30)
 
