@@ -43,7 +43,7 @@ from benchmarks.adaptation_data import (
     reviews,
 )
 from graft.recipes.report.run_file import read_run
-from graft.recipes.runs.writing import environment
+from graft.recipes.runs.run_facts import environment
 from graft.recipes.train.settings import FitSettings
 
 RESULTS = Path(__file__).parent / "results" / "adaptation.csv"

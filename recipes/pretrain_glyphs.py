@@ -47,7 +47,7 @@ def main(config: Config) -> Path:
 
     from graft.recipes.codecs.images import Images
     from graft.recipes.data.builtin import glyphs
-    from graft.recipes.runs import writing
+    from graft.recipes.runs import run_facts
     from graft.recipes.tasks import verdicts
     from graft.recipes.tasks.table import tasks_for
     from graft.recipes.train import fit, schedule
@@ -118,8 +118,8 @@ def main(config: Config) -> Path:
             },
             "train_seconds": round(trained.seconds),
             "size_bytes": path.stat().st_size,
-            "config": writing.plain(config),
-            **writing.environment(),
+            "config": run_facts.plain(config),
+            **run_facts.environment(),
             **weights.describe_weights(row, str(path)),
         }
         (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")

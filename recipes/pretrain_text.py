@@ -60,7 +60,7 @@ def main(config: Config) -> Path:
 
     from graft.recipes.codecs.targets import Ragged
     from graft.recipes.codecs.texts import Texts, sorted_texts
-    from graft.recipes.runs import writing
+    from graft.recipes.runs import run_facts
     from graft.recipes.tasks.table import tasks_for
     from graft.recipes.train import fit, schedule
     from graft.recipes.train.settings import FitSettings, check_numbers
@@ -149,9 +149,9 @@ def main(config: Config) -> Path:
             "train_seconds": round(trained.seconds),
             "size_bytes": (folder / "model.weights.h5").stat().st_size,
             "texts": len(lines),
-            "config": writing.plain(config),
+            "config": run_facts.plain(config),
             "teacher": encoders.describe_encoder(teacher_row, "folder"),
-            **writing.environment(),
+            **run_facts.environment(),
             "sha256": weights.file_sha256(folder / "model.weights.h5"),
         }
         (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")

@@ -64,7 +64,7 @@ def main(config: Config) -> Path:
     directory.
     """
     from graft.recipes.adapt import domains, gallery, pretext
-    from graft.recipes.runs import workspace, writing
+    from graft.recipes.runs import run_facts, workspace
     from graft.recipes.runs.backbones import ImageBackbone
     from graft.recipes.tasks.group import Tasks
     from graft.recipes.tasks.vectors import EmbeddingTask
@@ -91,9 +91,9 @@ def main(config: Config) -> Path:
     def build() -> "keras.Model":
         return stack(backbone.build(), tasks.heads)
 
-    if workspace.finished(config.out, writing.plain(config)):
+    if workspace.finished(config.out, run_facts.plain(config)):
         return config.out
-    with workspace.workspace(config.out, writing.plain(config), pile.fingerprint) as folder:
+    with workspace.workspace(config.out, run_facts.plain(config), pile.fingerprint) as folder:
         load_tensorflow()
         import keras
 

@@ -15,7 +15,7 @@ from graft.recipes.data import concerns, reading
 from graft.recipes.data.membership import warn_of_alike
 from graft.recipes.data.records import Source
 from graft.recipes.report import report
-from graft.recipes.runs import hints, workspace, writing
+from graft.recipes.runs import hints, run_facts, workspace, writing
 from graft.recipes.runs.problem import Experiment, Problem
 from graft.recipes.tasks.counted_words import Floor, measure_counted_words
 from graft.recipes.train import fit, schedule
@@ -35,7 +35,7 @@ def run(problem: Problem, config: Any) -> Path:
     Raises:
         GraftError: whatever is wrong with the request or the data; nothing is half-written.
     """
-    settings = writing.plain(config)
+    settings = run_facts.plain(config)
     if workspace.finished(config.out, settings):
         return config.out
     with workspace.workspace(config.out, settings, problem.data.content) as folder:

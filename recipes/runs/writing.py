@@ -3,40 +3,34 @@
 run.json            configuration, seed, versions, data fingerprint, phases, tasks, metrics, verdict
 history.csv         one row an epoch
 model.keras         the trained model, float32
-preprocessing.json  how an example goes in and what comes out, task by task; every exported file carries it
+preprocessing.json  how an example goes in and what comes out, task by task; every exported file
+                    carries it
 labels.txt          one label a line, those of the first task
 tokenizer.json, vocab.txt   of texts: what turns them into ids
-examples.npz        64 validation examples for parity, 200 training examples for calibration: a run can be
-                    exported after its data moved
+examples.npz        64 validation examples for parity, 200 training examples for calibration: a run
+                    can be exported after its data moved
 confusion.npz       the confusion matrix of more than 100 labels: the cells that are not 0
 samples.npz, mistakes.npz   images for the report
 texts.json          of texts: lengths, samples and mistakes for the report
-splits.npz          by which the examples of each split are known again: no model is measured on what it was
-                    trained on
-test_units.npz      what each test example contributes to the test figure of each seed, of one task: for
-                    paired comparisons
+splits.npz          by which the examples of each split are known again: no model is measured on
+                    what it was trained on
+test_units.npz      what each test example contributes to the test figure of each seed, of one task:
+                    for paired comparisons
 report.html         all of it for a person
 """
 
-import dataclasses
 import json
-import platform
-import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graft.export import manifest
 from graft.recipes.codecs.examples import Examples
-from graft.recipes.data import membership, reading
 from graft.recipes.data.records import SPLITS
 from graft.recipes.report.run_file import CONFUSION, SCHEMA, read_run
 from graft.recipes.report.shown_examples import keep_shown_examples
-from graft.recipes.runs import divergence
+from graft.recipes.runs import run_facts
 from graft.recipes.runs.examples import CALIBRATION
 from graft.recipes.runs.problem import Experiment, Outcome
 from graft.recipes.tasks.counted_words import compare_with_counted_words
@@ -46,103 +40,15 @@ from graft.zoo.backbones.keras_file import load_keras_model
 from graft.zoo.errors import CheckFailed
 from graft.zoo.files.staging import staged_file
 from graft.zoo.files.writing import format_json, save_arrays, write_csv, write_text
-from graft.zoo.terminal import warn
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = [
-    "Shipped",
-    "concerns",
-    "environment",
-    "exit_code",
-    "plain",
-    "shipped",
-    "with_membership",
-    "write_facts",
-    "write_history",
-    "write_model",
-    "write_run",
-]
+__all__ = ["exit_code", "write_facts", "write_history", "write_model", "write_run"]
 
 MOST_IN_JSON = 100
 """Labels up to which run.json holds the confusion matrix itself."""
 PARITY_EXAMPLES = 64
-PACKAGES = (
-    "graft-zoo",
-    "tensorflow",
-    "keras",
-    "keras-hub",
-    "tokenizers",
-    "numpy",
-    "pillow",
-    "scikit-learn",
-)
-
-
-def environment() -> dict:
-    """What a run depends on beside its configuration: versions, machine, time, command."""
-    versions = {"python": platform.python_version()}
-    versions |= {package: metadata.version(package) for package in PACKAGES}
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return {
-        "command": command,
-        "versions": versions,
-        "machine": manifest.describe_machine(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def plain(config: Any) -> dict:
-    """A Config as JSON can hold it."""
-    return {
-        name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(config).items()
-    }
-
-
-class Shipped(Protocol):
-    """One seed's result, where several methods are compared that of one of them; see
-    `fit.Trained`.
-    """
-
-    seed: int
-    phases: Sequence[Mapping]
-    seconds: float
-    kept: Mapping
-
-
-def shipped(result: Shipped, schedule: str, described: Sequence[Mapping]) -> dict:
-    """What run.json says of the training whose model ships, in every recipe.
-
-    Args:
-        result: that training.
-        schedule: its name.
-        described: the phases, as `fit.describe_phases` has them.
-
-    Returns:
-        "seed", "seconds", "schedule" with what came of each phase, and "kept": the epoch whose
-        weights ship, as `{"phase", "epoch" (in that phase, from 1), "of_all" (its row in
-        history.csv, from 1), "watched", "value", "rule"}`. `watched` is the validation figure of
-        that `value`; by the rule "best" it chose the epoch, by "last" it did not. "adapted" names
-        the method that changed those weights afterwards, of which the value knows nothing.
-    """
-    kept = result.kept
-    return {
-        "seed": result.seed,
-        "schedule": {
-            "name": schedule,
-            "phases": [a | b for a, b in zip(described, result.phases, strict=True)],
-        },
-        "kept": {
-            "phase": described[kept["phase"]]["name"],
-            "epoch": kept["epoch"],
-            "of_all": kept["row"] + 1,
-            **{
-                name: kept[name] for name in ("watched", "value", "rule", "adapted") if name in kept
-            },
-        },
-        "seconds": {"train": result.seconds},
-    }
 
 
 def exit_code(folder: Path) -> int:
@@ -164,8 +70,8 @@ def write_run(
         model: with the weights that ship.
         experiment: what it was trained for and on.
         outcome: what the training gave.
-        found: "duplicates" across splits, "warnings" and "hints" that were said of the data, the "floor"
-            of counted words.
+        found: "duplicates" across splits, "warnings" and "hints" that were said of the data, the
+            "floor" of counted words.
     """
     problem, codec, examples = experiment.problem, experiment.codec, experiment.examples
     tasks = problem.tasks
@@ -189,93 +95,27 @@ def write_run(
     facts = {
         "recipe": problem.recipe,
         "modality": codec.modality,
-        **environment(),
-        "config": plain(experiment.config),
-        **shipped(outcome.kept, experiment.config.schedule, experiment.described),
+        **run_facts.environment(),
+        "config": run_facts.plain(experiment.config),
+        **run_facts.shipped(outcome.kept, experiment.config.schedule, experiment.described),
         "backbone": problem.backbone.describe(model),
         "tasks": {task.name: task.describe() | {"figure": task.measure} for task in tasks},
         "measure": {**tasks.first.measure, "heads": [task.measure for task in tasks]},
-        "data": _describe_data(experiment, found, outcome),
+        "data": run_facts.describe_data(experiment, found, outcome),
         "warnings": list(found["warnings"]),
         **outcome.facts,
     }
-    facts = with_membership(folder, facts, examples)
+    facts = run_facts.with_membership(folder, facts, examples)
     content = {
         "schema": SCHEMA,
         **facts,
-        **concerns(facts, metrics["test"], tasks),
+        **run_facts.concerns(facts, metrics["test"], tasks),
         "metrics": metrics,
         "confusion": _confusion(tasks, outputs["test"], examples["test"]),
         "sections": _sections(tasks, outputs["test"], examples["test"]),
         "counted_words": _counted_words(model, experiment, outputs["test"], found["floor"]),
     }
     write_facts(folder, content)
-
-
-def _describe_data(experiment: Experiment, found: Mapping[str, Any], outcome: Outcome) -> dict:
-    """The data as they were used: counts by split and label, what was made, skipped, cut or found
-    twice.
-    """
-    problem, examples = experiment.problem, experiment.examples
-    data, tasks, first = problem.data, problem.tasks, problem.tasks.first
-    own = {split: examples[split] for split in data.splits}
-
-    def counts(part: Examples) -> dict:
-        several = {
-            task.name: task.answers(part.targets[task.name]) for task in tasks if len(tasks) > 1
-        }
-        return {
-            "examples": len(part),
-            "per_label": first.label_counts(part.targets[first.name]),
-            **({"answers": several} if several else {}),
-            **experiment.codec.facts_of(part),
-        }
-
-    described = {
-        "source": data.source.name,
-        "fingerprint": data.fingerprint,
-        "labels": list(first.shown_labels),
-        "splits": {split: counts(part) for split, part in own.items()},
-        "made_splits": list(data.made),
-        "split_seed": experiment.config.split_seed,
-        "skipped": [message for part in own.values() for message in part.skipped],
-        **reading.record(data.source, own),
-        "duplicates_across_splits": found["duplicates"],
-        **experiment.codec.facts,
-        "hints": found["hints"],
-    }
-    if data.target:
-        described["target"] = describe_target(experiment)
-    if outcome.calibration != "train":
-        described["calibration"] = {"split": outcome.calibration, "source": data.target}
-    return described
-
-
-def describe_target(experiment: Experiment) -> dict:
-    """The unlabelled examples as they were used, and those of the target that were measured on."""
-    data, examples = experiment.problem.data, experiment.examples
-    unlabelled, measured = examples["unlabelled"], examples.get("measured")
-    parts = [part for part in (unlabelled, measured) if part is not None]
-    # Not by name: line 7 of train.csv is another sentence than line 7 of test.csv.
-    known = {record.digest for record in data.unlabelled}
-    same = measured is not None and {record.digest for record in data.measured} <= known
-    return {
-        "source": data.target,
-        **reading.record_of(data.left_out, {"unlabelled": unlabelled}),
-        "unlabelled": len(unlabelled),
-        "measured": 0 if measured is None else len(measured),
-        "measured_are_unlabelled": same,
-        "skipped": [message for part in parts for message in part.skipped],
-    }
-
-
-def with_membership(folder: Path, facts: Mapping, examples: Mapping[str, Examples]) -> dict:
-    """`facts` for run.json with what says which examples the model has seen, by split; writes
-    splits.npz.
-    """
-    seen = {name: part for name, part in examples.items() if name in (*SPLITS, "unlabelled")}
-    recorded = membership.write(folder, seen, facts.get("config", {}).get("backbone"))
-    return {**facts, "data": {**facts["data"], "membership": recorded}}
 
 
 def _counted_words(
@@ -317,8 +157,8 @@ def write_facts(folder: Path, content: Mapping) -> None:
         rows, columns = np.nonzero(matrix)
         save_arrays(
             folder / CONFUSION,
-            truth=np.int32(rows),
-            predicted=np.int32(columns),
+            truth=rows.astype(np.int32),
+            predicted=columns.astype(np.int32),
             count=matrix[rows, columns],
         )
         labels = confusion.get("labels", content["data"]["labels"])
@@ -351,36 +191,9 @@ def write_model(folder: Path, model: "keras.Model", validation: Examples) -> "ke
             raise CheckFailed(
                 "model.keras answers otherwise than the model that was trained (by up to "
                 f"{np.abs(before - after).max():.3g} on {len(validation)} validation examples): "
-                "some layer has a state that "
-                "Keras does not save; use layers that can be saved"
+                "some layer has a state that Keras does not save; use layers that can be saved"
             )
     return opened
-
-
-def concerns(facts: Mapping, test: Mapping, tasks: Tasks | Sequence[Any]) -> dict:
-    """What went wrong in the trainings of a run, for its run.json, and says it.
-
-    Args:
-        facts: what run.json holds already: see `divergence.warnings_of`. The first of the warnings
-            are those of its "warnings", which were said before.
-        test: the figures on the test split.
-        tasks: of the model that ships.
-
-    Returns:
-        "warnings", sentences; "diverged", whether what ships or is compared exploded; and the
-        comparisons, with a word of caution where they rest on a training that did.
-    """
-    found, diverged = divergence.warnings_of(facts)
-    for task in tasks:
-        concern = task.concern(test["tasks"][task.name])
-        found += [concern] if concern else []
-    for text in found:
-        warn(text)
-    return {
-        **divergence.cautioned(facts),
-        "warnings": [*facts.get("warnings", ()), *found],
-        "diverged": diverged,
-    }
 
 
 def write_history(folder: Path, rows: Sequence[dict]) -> None:

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from graft.recipes.runs import divergence, writing
+from graft.recipes.runs import divergence, run_facts
 from graft.recipes.train import fit
 from graft.zoo.heads import heads
 
@@ -18,7 +18,7 @@ def arm(*diverged):
 
 
 def concerns(arms, **facts):
-    return writing.concerns({"seed": 0, "trainings": divergence.trainings(arms), **facts}, {}, [])
+    return run_facts.concerns({"seed": 0, "trainings": divergence.trainings(arms), **facts}, {}, [])
 
 
 def test_the_last_loss_of_a_phase_counts():

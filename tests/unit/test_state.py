@@ -10,7 +10,7 @@ from keras import layers
 from graft.export.convert import graph
 from graft.export.export import Examples, ExportSettings, Subject, export_model
 from graft.export.manifest import Description
-from graft.recipes.runs import writing
+from graft.recipes.runs import run_facts, writing
 from graft.recipes.tasks.table import tasks_for
 from graft.zoo.backbones.own import build_own_backbone
 from graft.zoo.errors import CheckFailed
@@ -162,7 +162,7 @@ def test_the_kind_of_a_model_is_read_from_its_graph(activation, units, kind):
 def test_what_went_wrong_in_a_training_is_said():
     tasks = tasks_for(heads.regression(["price"], name="price"))
     exploded = {"seed": 0, "trainings": {"transfer": [{"seed": 0, "diverged": {"all": 4e15}}]}}
-    found = writing.concerns(exploded, {"tasks": {"price": {"r2": -0.4}}}, tasks)
+    found = run_facts.concerns(exploded, {"tasks": {"price": {"r2": -0.4}}}, tasks)
     assert found["diverged"]
     assert (
         "'transfer' diverged in phase 'all' (seed 0): its loss ended at 4e+15"
@@ -177,5 +177,5 @@ def test_what_went_wrong_in_a_training_is_said():
         "trainings": {"transfer": [{"seed": 0, "diverged": {}}]},
         "warnings": ["texts are cut"],
     }
-    fine = writing.concerns(sound, {"tasks": {"price": {"r2": 0.4}}}, tasks)
+    fine = run_facts.concerns(sound, {"tasks": {"price": {"r2": 0.4}}}, tasks)
     assert fine == {"warnings": ["texts are cut"], "diverged": False}
