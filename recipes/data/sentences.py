@@ -100,13 +100,8 @@ def load(
 
 def tag_names(source: Source) -> tuple[str, ...]:
     """All tags of `source`, "O" first, then sorted."""
-    found = {
-        tag
-        for split in source.splits.values()
-        for sentence in split
-        if isinstance(sentence, Sentence)
-        for tag in sentence.tags
-    }
+    sentences = (sentence for split in source.splits.values() for sentence in split)
+    found = {tag for sentence in sentences for tag in sentence.answers["tags"]}
     return ("O", *sorted(found - {"O"}))
 
 
@@ -128,7 +123,7 @@ def _checked(
         )
     for what in asked.need:
         for sentence in everything:
-            if not (sentence.tags if what == "tags" else sentence.label or asked.several):
+            if not (sentence.label or asked.several if what == "label" else sentence.tags):
                 raise DataError(
                     f"{sentence.name} of '{spec}' has no {what}: this recipe needs "
                     f"{' and '.join(asked.need)}"

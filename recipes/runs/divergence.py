@@ -70,7 +70,8 @@ def cautioned(facts: Mapping) -> dict:
             return made
         return {
             **made,
-            "text": f"{made['text'].rstrip('.')}; but {' and '.join(seeds)}: this does not compare what they can",
+            "text": f"{made['text'].rstrip('.')}; but {' and '.join(seeds)}: this does not compare "
+            "what they can",
         }
 
     found: dict = {}

@@ -1,4 +1,6 @@
-"""The texts that `graft predict` is asked about: as they are, from tables, files of lines or stdin."""
+"""The texts that `graft predict` is asked about: given as they are, or read from tables, from files
+of a text a line or from stdin.
+"""
 
 import errno
 import json
