@@ -21,7 +21,7 @@ differences.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -52,6 +52,8 @@ NEGLIGIBLE = 1e-9
 """A half width below which figures of all seeds are the same number."""
 
 Decision = Literal["gained", "lost", "undecided", "one_seed"]
+Arms = tuple[np.ndarray, np.ndarray]
+Limits = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,17 @@ class Comparison:
     def mean(self) -> float:
         """The mean gain, in points."""
         return float(np.mean(self.gains))
+
+    @classmethod
+    def of(
+        cls, gains: Sequence[float], limits: Limits | None, examples: int | None, method: str
+    ) -> "Comparison":
+        """Decided by the `limits` of the interval; None: nothing tells them."""
+        low, high = limits or (None, None)
+        decision: Decision = "undecided"
+        if limits is not None:
+            decision = "gained" if limits[0] > 0 else "lost" if limits[1] < 0 else "undecided"
+        return cls(tuple(gains), low, high, decision, examples, METHODS[method])
 
     @property
     def interval(self) -> list[float] | None:
@@ -119,9 +132,7 @@ class Spread:
 
 
 def compare(
-    ours: Sequence[float],
-    theirs: Sequence[float],
-    units: tuple[np.ndarray, np.ndarray] | None = None,
+    ours: Sequence[float], theirs: Sequence[float], units: Arms | None = None
 ) -> Comparison:
     """Compare two arms that were trained with the same number of seeds.
 
@@ -141,30 +152,24 @@ def compare(
     """
     mine, other = np.asarray(ours, float), np.asarray(theirs, float)
     if mine.shape != other.shape or mine.ndim != 1 or not len(mine):
-        raise ValueError(
-            f"two arms need the same seeds, one at least: {mine.shape} and {other.shape}"
-        )
+        shapes = f"{mine.shape} and {other.shape}"
+        raise ValueError(f"two arms need the same seeds, one at least: {shapes}")
     gains = 100 * (mine - other)
     known = None if units is None else _checked(units, len(mine))
     examples = None if known is None else known[0].shape[1]
-    facts = {"gains": tuple(gains.tolist()), "examples": examples}
+    points = gains.tolist()
     if len(gains) == 1:
-        return Comparison(low=None, high=None, decision="one_seed", method=METHODS["none"], **facts)
+        return Comparison((points[0],), None, None, "one_seed", examples, METHODS["none"])
     seeds = np.array([mine.var(ddof=1), other.var(ddof=1)])
     if known is None:
-        half, method = 100 * float(_over_seeds(seeds, len(gains))), METHODS["seeds"]
+        half, method = 100 * float(_over_seeds(seeds, len(gains))), "seeds"
         if half < NEGLIGIBLE:  # the same figure in every seed: nothing tells how far chance goes
-            return Comparison(low=None, high=None, decision="undecided", method=method, **facts)
+            return Comparison.of(points, None, examples, method)
     else:
-        spread = spread_of(*known)
-        spread = Spread(seeds, spread.residual, spread.examples)
-        half, method = (
-            100 * float(half_width(spread, len(gains), known[0].shape[1])),
-            METHODS["both"],
-        )
-    low, high = _limits(float(gains.mean()), half, (*mine, *other))
-    decision: Decision = "gained" if low > 0 else "lost" if high < 0 else "undecided"
-    return Comparison(low=low, high=high, decision=decision, method=method, **facts)
+        spread = replace(spread_of(*known), seeds=seeds)
+        half, method = 100 * float(half_width(spread, len(gains), known[0].shape[1])), "both"
+    limits = _limits(float(gains.mean()), half, (*mine, *other))
+    return Comparison.of(points, limits, examples, method)
 
 
 def paired(
@@ -185,25 +190,22 @@ def paired(
     """
     mine, other = (float(np.mean(ours)), float(np.mean(theirs))) if figures is None else figures
     gain = 100 * (mine - other)
-    facts = {"gains": (gain,), "examples": len(ours), "method": METHODS["paired"]}
     if _checked((ours[None], theirs[None]), 1) is None:
-        return Comparison(low=None, high=None, decision="undecided", **facts)
+        return Comparison.of([gain], None, len(ours), "paired")
     from scipy import special
 
     n = len(ours)
-    half = special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * np.sqrt(
-        _smoothed_variance(ours - theirs) / n
-    )
-    low, high = _limits(gain, 100 * float(half), (mine, other))
-    decision: Decision = "gained" if low > 0 else "lost" if high < 0 else "undecided"
-    return Comparison(low=low, high=high, decision=decision, **facts)
+    error = np.sqrt(_smoothed_variance(ours - theirs) / n)
+    half = special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * error
+    limits = _limits(gain, 100 * float(half), (mine, other))
+    return Comparison.of([gain], limits, n, "paired")
 
 
 def sentence(made: Comparison, subject: str, rival: str) -> str:
     """The comparison in words: "transfer gained +8.2 points (95 % interval +5.0 to +11.4, 3 seeds,
     ...)".
     """
-    mean = f"{_zero(made.mean):+.1f} points"
+    mean = f"{made.mean:+z.1f} points"
     pair = f"{subject} and {rival}"
     if made.decision == "one_seed":
         advice = f"--seeds {ENOUGH_SEEDS} or more can tell"
@@ -228,8 +230,7 @@ def spread_of(ours: np.ndarray, theirs: np.ndarray) -> Spread:
         count, n = scores.shape[-2:]
         by_seed, by_example = scores.mean(-1), scores.mean(-2)
         total = (scores**2).sum((-1, -2)) - count * n * by_seed.mean(-1) ** 2
-        # What seeds and examples explain is taken off: a two-way layout with one score in each
-        # cell.
+        # Less what seeds and examples explain: a two-way layout with one score in each cell.
         rest = total - n * (count - 1) * by_seed.var(-1, ddof=1) - count * n * by_example.var(-1)
         figures.append(by_seed.var(-1, ddof=1))
         residuals.append(np.maximum(rest, 0) / max(1, (count - 1) * (n - 1)))
@@ -247,15 +248,12 @@ def _smoothed_variance(difference: np.ndarray) -> np.ndarray:
 
 
 def half_width(spread: Spread, seeds: int, examples: int) -> np.ndarray:
-    """Half of the 95 % interval of the difference of two arms with `seeds` seeds each on `examples`
-    examples.
-    """
+    """Half of the 95 % interval of the difference of two arms of so many seeds and examples."""
     from scipy import special
 
     independent = spread.residual / examples  # what errors of one seed alone do to its figure
-    over_seeds = _over_seeds(
-        np.maximum(spread.seeds, independent), seeds, shared=examples <= SHARED_UP_TO
-    )
+    variances = np.maximum(spread.seeds, independent)
+    over_seeds = _over_seeds(variances, seeds, shared=examples <= SHARED_UP_TO)
     own = np.maximum(spread.examples / examples - independent.sum(-1) / seeds, 0)
     quantile = special.stdtrit(max(1, examples - 1), (1 + CONFIDENCE) / 2)
     return np.sqrt(over_seeds**2 + quantile**2 * own)
@@ -274,12 +272,8 @@ def _over_seeds(variances: np.ndarray, seeds: int, shared: bool = False) -> np.n
     return special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * np.sqrt(total / seeds)
 
 
-def _checked(
-    units: tuple[np.ndarray, np.ndarray], seeds: int
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Both arms' scores as float64 `(S, n)`; None where one of them is not known or there are too
-    few.
-    """
+def _checked(units: Arms, seeds: int) -> Arms | None:
+    """Both arms' scores as float64 `(S, n)`; None where one is not known or there are too few."""
     ours, theirs = (np.asarray(part, float) for part in units)
     if ours.shape != theirs.shape or ours.ndim != 2 or len(ours) != seeds:
         raise ValueError(
@@ -290,24 +284,17 @@ def _checked(
     return ours, theirs
 
 
-def _limits(gain: float, half: float, figures: Sequence[float]) -> tuple[float, float]:
-    """The ends of an interval, in points; figures of 0 to 1 differ by 100 at most (an R² below 0 by
-    more).
-    """
+def _limits(gain: float, half: float, figures: Sequence[float]) -> Limits:
+    """The ends of an interval in points: at most 100, unless a figure (R²) is below 0."""
     most = 100.0 if min(figures) >= 0 else np.inf
     return max(gain - half, -most), min(gain + half, most)
 
 
 def _circumstances(made: Comparison) -> str:
     seeds = f"{made.seeds} seeds"
-    if made.low is None:
+    if made.low is None or made.high is None:
         return f"the same in all {seeds}, so that nothing tells how far chance goes"
-    interval = f"95 % interval {_zero(made.low):+.1f} to {_zero(made.high):+.1f}"
+    interval = f"95 % interval {made.low:+z.1f} to {made.high:+z.1f}"
     if made.examples is None:
         return f"{interval} over {seeds}; other test examples may differ"
     return f"{interval}, {seeds}, {made.examples:,} test examples"
-
-
-def _zero(points: float) -> float:
-    """`points` to one digit, without a minus before nothing."""
-    return round(points, 1) + 0.0
