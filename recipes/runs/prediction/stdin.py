@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from graft.recipes.data.tables.text_files import with_line_feeds
 from graft.zoo.errors import DataError
 
 __all__ = ["STDIN", "BadInput", "cause_of", "stdin_lines"]
@@ -68,7 +69,7 @@ def _raw_lines() -> Iterator[bytes]:
 
 def _as_utf8(content: bytes, encoding: str) -> bytes:
     try:
-        return content.decode(encoding).encode()
+        return with_line_feeds(content.decode(encoding)).encode()
     except UnicodeDecodeError as error:
         raise DataError(
             f"stdin is no whole {encoding.upper()} text ({error.reason}): convert the texts to "
