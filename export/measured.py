@@ -23,6 +23,7 @@ __all__ = ["against_float32", "blank_row", "measured_row"]
 
 
 def blank_row(name: str, precision: str) -> dict:
+    """The row of a file that is not written yet."""
     return {
         "format": name,
         "precision": precision,
