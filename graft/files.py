@@ -54,7 +54,7 @@ class Model:
         Raises:
             DataError: an input that cannot be read.
         """
-        one = _is_one(inputs, self._opened.codec.modality)
+        one = _is_one(inputs)
         items = [self._opened.codec.item(given) for given in ([inputs] if one else inputs)]
         if not items:
             raise DataError("nothing to predict: the list of inputs is empty")
@@ -87,12 +87,11 @@ def _few(labels: Sequence[str]) -> str:
     return ", ".join([*labels[:8], *(["..."] if len(labels) > 8 else [])])
 
 
-def _is_one(inputs: Any, modality: str) -> bool:
-    """Whether this is one input, and no list of them."""
+def _is_one(inputs: Any) -> bool:
+    """Whether this is one input, and no list of them: an array of several images has rank 4."""
     if isinstance(inputs, str | Path) or hasattr(inputs, "convert"):  # an image of PIL
         return True
-    rank = len(getattr(inputs, "shape", ()))
-    return modality == "image" and rank in (2, 3)
+    return len(getattr(inputs, "shape", ())) in (2, 3)
 
 
 def load(path: Any, *, trust: bool = False) -> Model:

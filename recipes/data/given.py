@@ -50,7 +50,7 @@ def write_given(
         raise DataError(f"data by split has the keys {', '.join(SPLITS)}: got {unknown!r}")
     with staged_folder(Path(folder), overwrite=True) as staging:
         rows = [
-            {"path" if key == "image" else "text": value, "label": label, "split": name}
+            {key: value, "label": label, "split": name}
             for name, part in parts.items()
             for key, value, label in _rows(part, staging, name or "all", labels)
         ]
@@ -69,7 +69,7 @@ def write_given(
 def _rows(
     part: Any, staging: Path, name: str, labels: Sequence[str] | None
 ) -> Iterator[tuple[str, str, str]]:
-    """("image" or "text", path or text, label) of each example; images are written below
+    """("path" or "text", path or text, label) of each example; images are written below
     `staging`.
     """
     inputs, targets = _pair(part)
@@ -84,11 +84,11 @@ def _rows(
         if isinstance(value, str):
             yield "text", value, label
         elif isinstance(value, Path):
-            yield "image", str(value.resolve()), label
+            yield "path", str(value.resolve()), label
         else:
             path = f"{name}/{i:06}.png"
             _image(value, i).save(staging / path)
-            yield "image", path, label
+            yield "path", path, label
 
 
 def _pair(part: Any) -> tuple[Sequence, Sequence]:
