@@ -8,6 +8,7 @@ weight a batch; its paper, Zhang et al. 2018, arXiv:1710.09412, has one for each
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from graft.recipes.codecs.targets import target_rows, with_rows
 from graft.zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ Augmentation = Literal[
 ]
 MIXERS = ("mixup", "cutmix")
 """Those that join two pictures and their targets."""
+IMAGES_ALONE = (*MIXERS, "randaugment")
+"""Those that cannot move a map beside an image."""
 
 PIXELS = (0, 255)
 SEEDS_A_STEP = 64
@@ -103,10 +106,17 @@ def augmenter(
             moves the images moves them too, to the nearest pixel.
 
     Raises:
-        ConfigError: an unknown augmentation, or more than one of mixup and cutmix.
+        ConfigError: an unknown augmentation, more than one of mixup and cutmix, or one that cannot
+            move maps.
     """
     import tensorflow as tf
 
+    alone = next((name for name in augment if name in IMAGES_ALONE), None)
+    if moving and alone is not None:
+        raise ConfigError(
+            f"--augment {alone} cannot move the maps of task '{moving[0]}' with their images: leave "
+            "it out"
+        )
     layers, mixer = _layers(augment, seed)
     parts = [*layers, *([mixer] if mixer is not None else [])]
     generators = [
@@ -121,11 +131,15 @@ def augmenter(
         if not moving:
             return layer(images, training=True), targets
         # Keras moves one map beside the images: those of all tasks lie behind each other in it.
-        maps = tf.concat([targets[name] for name in moving], -1)
+        own = [target_rows(targets[name]) for name in moving]
+        maps = tf.concat(own, -1)
         found = layer({"images": images, "segmentation_masks": maps}, training=True)
-        sizes = [targets[name].shape[-1] for name in moving]
+        sizes = [rows.shape[-1] for rows in own]
         moved = tf.split(tf.cast(found["segmentation_masks"], maps.dtype), sizes, -1)
-        return found["images"], targets | dict(zip(moving, moved, strict=True))
+        pairs = zip(moving, moved, strict=True)
+        return found["images"], targets | {
+            name: with_rows(targets[name], rows) for name, rows in pairs
+        }
 
     def apply(step: tf.Tensor, images: tf.Tensor, targets: dict) -> tuple[tf.Tensor, dict]:
         for generator, state in zip(generators, first, strict=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from graft.recipes.codecs.examples import Examples, Positions, Reader
-from graft.recipes.codecs.targets import Targets, target_reader
+from graft.recipes.codecs.targets import Targets, target_reader, with_rows
 from graft.recipes.feed.store import Rows
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ class Features:
             found = read(indices, drawn)
             length = None if self.positions is None else self.positions.batch_length(indices)
             moved = dict(zip(self.moved, found[count : len(self.dtypes)], strict=True))
-            return _bare(found[:count] + found[len(self.dtypes) :]), (
-                targets(indices, length) | moved
-            )
+            given = targets(indices, length)
+            given |= {name: with_rows(given[name], rows) for name, rows in moved.items()}
+            return _bare(found[:count] + found[len(self.dtypes) :]), given
 
         return gather
 

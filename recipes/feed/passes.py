@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graft.recipes.codecs.augmentation import augmenter
+from graft.recipes.codecs.targets import target_rows
 from graft.recipes.feed.entries import BATCH, VIEW_SEED, Entries
 from graft.recipes.feed.frozen import Cut
 from graft.zoo.terminal import progress, say
@@ -102,7 +103,7 @@ class Pass:
                     found, given = iter(self.forward(inputs)), self._given(inputs)
                     for part, file in zip(kept, files, strict=True):
                         if part.is_target:
-                            value = targets[part.name]
+                            value = target_rows(targets[part.name])
                         else:
                             is_new = id(part.tensor) in computed
                             value = next(found) if is_new else given[part.name]

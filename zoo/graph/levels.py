@@ -78,12 +78,21 @@ def _strides(backbone: "keras.Model") -> dict[int, float]:
         widest = max(maps, key=lambda t: t.shape[1])
         for tensor in node.output_tensors:
             if _is_map(tensor):
-                shrunk = widest.shape[1] / tensor.shape[1]
-                own = getattr(node.operation, "strides", None)
-                # Of a small map a convolution without padding takes more than its stride says.
-                step = max(own) if shrunk > 1 and own else 2 ** round(math.log2(shrunk))
+                step = _step(node, widest.shape[1] / tensor.shape[1])
                 found[id(tensor)] = found[id(widest)] * step
     return found
+
+
+def _step(node: "Node", shrunk: float) -> float:
+    """By how much a call lowers the resolution of a map whose side becomes `shrunk` times smaller.
+
+    Of a small map a convolution without padding takes more than its stride says, and padding adds
+    up to half.
+    """
+    if _is_padded(node):
+        return 1
+    own = getattr(node.operation, "strides", None)
+    return max(own) if shrunk > 1 and own else 2 ** round(math.log2(shrunk))
 
 
 def _is_map(tensor: "keras.KerasTensor") -> bool:
