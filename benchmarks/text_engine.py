@@ -16,7 +16,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from graft.recipes.codecs.texts import TextCodec
+from graft.recipes.codecs.text_codec import TextCodec
 from graft.recipes.data import sentences, splits
 from graft.recipes.feed.store import Store
 from graft.recipes.tasks.group import Tasks

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graft.recipes.codecs.images import ImageCodec
-from graft.recipes.codecs.texts import TextCodec, Texts
+from graft.recipes.codecs.text_codec import TextCodec
+from graft.recipes.codecs.texts import Texts
 from graft.recipes.runs import hints
 from graft.recipes.runs.options import ImageConfig, TextConfig
 from graft.recipes.train import schedule

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from graft.recipes.codecs.targets import Targets
-from graft.recipes.codecs.texts import MOST_UNKNOWN, Texts
+from graft.recipes.codecs.text_codec import MOST_UNKNOWN
+from graft.recipes.codecs.texts import Texts
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.backbones.encoder_table import ENCODER_FAMILIES

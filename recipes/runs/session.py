@@ -13,7 +13,7 @@ from graft.export.sessions import Session
 from graft.recipes.codecs.asked import Text, check_text
 from graft.recipes.codecs.examples import Examples
 from graft.recipes.codecs.images import ImageCodec
-from graft.recipes.codecs.texts import TextCodec
+from graft.recipes.codecs.text_codec import TextCodec
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.table import tasks_of
 from graft.zoo.errors import ArtifactError, DataError

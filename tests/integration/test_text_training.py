@@ -6,7 +6,8 @@ import pytest
 
 from graft.recipes.codecs import examples
 from graft.recipes.codecs.targets import Ragged
-from graft.recipes.codecs.texts import TextCodec, padded
+from graft.recipes.codecs.text_codec import TextCodec
+from graft.recipes.codecs.texts import padded
 from graft.recipes.data import sentences, splits
 from graft.recipes.data.records import Sentence
 from graft.recipes.feed import pipeline

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graft.recipes.codecs.texts import TextCodec
+from graft.recipes.codecs.text_codec import TextCodec
 from graft.recipes.data.records import Sentence
 from graft.recipes.train import fit
 from graft.zoo.backbones import encoder_table, encoders

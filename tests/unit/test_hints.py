@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from graft.recipes.codecs.texts import TextCodec
+from graft.recipes.codecs.text_codec import TextCodec
 from graft.recipes.data.records import Sentence
 from graft.recipes.runs import hints
 from graft.recipes.tasks.table import tasks_for

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.recipes.codecs.texts import TextCodec
+from graft.recipes.codecs.text_codec import TextCodec
 from graft.recipes.data.records import Sentence
 from graft.recipes.tasks.table import tasks_for
 from graft.zoo.heads.heads import tags
