@@ -105,8 +105,8 @@ def load_partly_labelled(asked: _AskedFew) -> PreparedData:
     )
     source, made = splits.complete(source, asked.split_seed)
     few = splits.take(source, asked.per_class, None, asked.split_seed)
-    kept = {example.name for example in few.splits["train"]}
-    others = [example for example in source.splits["train"] if example.name not in kept]
+    known = {example.name for example in few.splits["train"]}
+    others = [example for example in source.splits["train"] if example.name not in known]
     unlabelled = [Example(example.image, "", example.name) for example in others]
     left_out: tuple[LeftOut, ...] = ()
     if asked.unlabelled is not None:
@@ -117,9 +117,8 @@ def load_partly_labelled(asked: _AskedFew) -> PreparedData:
         left_out = more.left_out
     if not unlabelled:
         raise ConfigError(
-            f"all {len(kept)} training images of '{asked.data}' have labels: --per-class 10 uses "
-            "only so many of them, or "
-            "give --unlabelled images"
+            f"all {len(known)} training images of '{asked.data}' have labels: --per-class 10 uses "
+            "only so many of them, or give --unlabelled images"
         )
     # Labelled ones are seen without labels too, as the methods' authors have it.
     unlabelled += [Example(example.image, "", example.name) for example in few.splits["train"]]

@@ -119,18 +119,18 @@ class Gain:
         return f"{self.backbone}{share}: {told}"
 
 
-def interval(values: Sequence[float]) -> Interval:
+def interval(values: Sequence[float] | np.ndarray) -> Interval:
     """Of one or more values."""
     from scipy import stats
 
-    values = np.asarray(values, float)
+    given, count = np.asarray(values, float), len(values)
     half = None
-    if len(values) > 1:
-        quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-        half = float(quantile * values.std(ddof=1) / np.sqrt(len(values)))
-    low, high = float(values.min()), float(values.max())
+    if count > 1:
+        quantile = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
+        half = float(quantile * given.std(ddof=1) / np.sqrt(count))
+    low, high = float(given.min()), float(given.max())
     # The mean of equal numbers can differ from them in the last digit.
-    return Interval(float(np.clip(values.mean(), low, high)), half, low, high, len(values))
+    return Interval(float(np.clip(given.mean(), low, high)), half, low, high, count)
 
 
 def groups(rows: Sequence[Mapping]) -> list[Group]:
@@ -189,7 +189,8 @@ def gains(found: Sequence[Group]) -> list[Gain]:
         if not seeds:
             continue
         arms = [[rows[seed] for seed in seeds] for rows in (ours, theirs)]
-        result = compare(*([row["test"] for row in arm] for arm in arms), _units(arms))
+        mine, other = ([row["test"] for row in arm] for arm in arms)
+        result = compare(mine, other, _units(arms))
         diverged = sum(row["status"] == DIVERGED for arm in arms for row in arm)
         made.append(
             Gain(

@@ -99,7 +99,7 @@ def draw_labels(target: Path, found: Sequence[Group], measure: str) -> None:
     from matplotlib.figure import Figure
 
     partly = {group.backbone for group in found if group.fraction < 1}
-    best = {}
+    best: dict[tuple[str, str, float], Group] = {}
     for group in (group for group in found if group.backbone in partly):
         kind = BASELINE if group.schedule == BASELINE else "transfer"
         rival = best.get((group.backbone, kind, group.fraction))

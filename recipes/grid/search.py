@@ -88,10 +88,9 @@ def run(grid: "Grid", rows: Sequence[Mapping], count: int) -> None:
             direction="maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST, n_warmup_steps=WARM_UP),
         )
-    for trial in study.get_trials(
-        states=[optuna.trial.TrialState.RUNNING]
-    ):  # a search that was killed left it
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    # A search that was killed left them.
+    for left in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+        study.tell(left.number, state=optuna.trial.TrialState.FAIL)
     # Another seed each time, or a search that goes on would draw the settings of its beginning
     # again.
     study.sampler = optuna.samplers.TPESampler(seed=len(study.get_trials(deepcopy=False)))

@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graft.zoo.shown import shown
 
@@ -75,7 +75,7 @@ def svg_of(name: str, draw: Callable[["Figure", "Axes"], None]) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    style = {
+    style: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
         "font.size": 13,
