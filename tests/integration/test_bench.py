@@ -234,7 +234,7 @@ def test_a_cluster_that_does_not_answer_costs_no_results(photo_folder, call, tmp
 
 
 def test_a_budget_too_small_for_one_cell(photo_folder, tiny_keras, tmp_path):
-    more = ["--seeds", "1", "--budget", "0.01s", "--formats"]
+    more = ["--schedules", "scratch", "--seeds", "1", "--budget", "0.01s", "--formats"]
     given = arguments(photo_folder, tiny_keras, tmp_path / "bench", *more)[:-2]  # without --epochs
     ended = here("bench", *given)
     assert ended.returncode == 2

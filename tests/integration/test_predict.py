@@ -18,11 +18,6 @@ pytestmark = pytest.mark.usefixtures("quick_probe")
 
 
 @pytest.fixture
-def quick_probe(monkeypatch):
-    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: {})
-
-
-@pytest.fixture
 def shots(photo_folder, tmp_path):
     """Two good pictures with a bad one between them."""
     folder = tmp_path / "shots"
@@ -64,7 +59,7 @@ def test_patterns_and_lists(call, artifacts, shots, stdin):
     shutil.copy(shots / "a.png", odd)
     assert call("predict", artifacts["onnx"], odd)[1].startswith(f"{odd}\t")
     (shots / "empty").mkdir()
-    assert "holds no pictures" in call("predict", artifacts["onnx"], shots / "empty")[2][0]
+    assert "holds no images" in call("predict", artifacts["onnx"], shots / "empty")[2][0]
     assert call("predict", artifacts["onnx"])[0] == 2
 
 
@@ -77,7 +72,7 @@ def test_results_come_as_they_are_made(call, artifacts, shots, monkeypatch):
             raise KeyboardInterrupt
         return decoded(file, size)
 
-    monkeypatch.setattr("graft.zoo.vision.decode_image", stop_at_the_last)
+    monkeypatch.setattr("graft.recipes.runs.prediction.inputs.decode_image", stop_at_the_last)
     code, out, _ = call("predict", artifacts["onnx"], shots, "--json")
     assert code == 130
     assert [row["input"] for row in json.loads(out)] == [str(shots / "a.png")]
@@ -255,7 +250,7 @@ def test_files_of_texts_are_read(call, mail, tmp_path, monkeypatch):
 
 def test_words_are_for_models_that_tag(call, artifacts, shots):
     assert (
-        "--words is for models of texts"
+        "--words is for models that tag words"
         in call("predict", artifacts["onnx"], shots, "--words")[2][0]
     )
 
@@ -327,16 +322,6 @@ def test_logits_end_as_probabilities_in_every_file(call, own, photo_folder, tmp_
         code, _, (line,) = call(*verb, "--labels", "left,right,top")
         assert code == 2
         assert "--outputs logits" in line
-
-
-def _measured(call, path, data, said):
-    from graft import export
-
-    latency = {"median": 1.0, "p90": 1.0, "threads": 1}
-    found = {"latency_ms": {"one_thread": latency, "all_threads": latency}, "peak_memory_bytes": 1}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export.probe, "measure_file", lambda file: found)
-        return call("measure", path, "--data", data, "--json", *said)[1]
 
 
 def test_one_unit_is_measured_with_two_folders(call, own, photo_folder, tmp_path):

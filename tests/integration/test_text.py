@@ -577,7 +577,7 @@ def test_bad_requests_get_one_line(refuse, call, sentences_csv, tmp_path, colour
     assert "no schedule is called 'loral'. Did you mean 'lora'?" in refuse(
         sentences_csv, "--schedule", "loral"
     )
-    assert "--augment flip changes pictures" in refuse(sentences_csv, "--augment", "flip")
+    assert "--augment flip changes images" in refuse(sentences_csv, "--augment", "flip")
     assert "--class-weights is for one label" in refuse(
         sentences_csv, "--class-weights", "--multi-label"
     )
