@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,13 @@ kept by, or the order of the labels, so that weights or figures of before would 
 something else. Format 1 did not name itself.
 """
 PACKAGES = ("graft-zoo", "keras", "tensorflow")
+FIELD_TYPES: Mapping[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "float | None": (int, float, type(None)),
+    "dict": (dict,),
+}
+"""What a field of a checkpoint may hold, by its annotation; any other one holds a list."""
 
 
 @dataclass
@@ -114,9 +122,8 @@ def is_older(folder: Path) -> bool:
     Raises:
         ArtifactError: origin.json is damaged.
     """
-    return any(
-        _format_of(_read_origin(file.parent)) < FORMAT for file in folder.glob("*/seed-*.npz")
-    )
+    files = folder.glob("*/seed-*.npz")
+    return any(_format_of(_read_origin(file.parent)) < FORMAT for file in files)
 
 
 def _read_origin(folder: Path) -> dict:
@@ -127,17 +134,12 @@ def _read_origin(folder: Path) -> dict:
     """
     file = folder / ORIGIN
     known = read_json(file, dict, ANEW) if file.exists() else {}
-    form = _format_of(known)
-    if (
-        isinstance(form, bool)
-        or not isinstance(form, int)
-        or not isinstance(known.get("versions", {}), dict)
-    ):
+    if type(_format_of(known)) is not int or not isinstance(known.get("versions", {}), dict):
         raise ArtifactError(f"'{file}' is damaged: {ANEW}")
     return known
 
 
-def _format_of(known: Mapping):
+def _format_of(known: Mapping) -> int:
     return known.get("format", 1)
 
 
@@ -153,8 +155,7 @@ def _origin_of(folder: Path) -> dict:
         which, instead = ("an older", "") if form < FORMAT else ("a newer", "update graft-zoo, or ")
         raise ArtifactError(
             f"the training in '{folder}' was begun by {which} Graft (checkpoints of format {form}, "
-            "this one goes on with "
-            f"{FORMAT}): {instead}{ANEW}"
+            f"this one goes on with {FORMAT}): {instead}{ANEW}"
         )
     if "versions" not in known:
         raise ArtifactError(f"'{folder / ORIGIN}' is damaged: {ANEW}")
@@ -183,22 +184,21 @@ class Checkpoints:
         if self.folder is None:
             return
         versions = {name: metadata.version(name) for name in PACKAGES}
-        origin = {"format": FORMAT, "backbone": hash_of(list(backbone)), "versions": versions}
-        begun = any(self.folder.glob("seed-*.npz"))
-        if not begun:
+        own = hash_of(list(backbone))
+        if not any(self.folder.glob("seed-*.npz")):  # it begins now
+            origin = {"format": FORMAT, "backbone": own, "versions": versions}
             write_text(self.folder / ORIGIN, json.dumps(origin))
             return
         known = _origin_of(self.folder)
-        if known.get("backbone") != origin["backbone"]:
+        if known.get("backbone") != own:
             raise ConfigError(
                 "the weights of the backbone are not those that this training began with: what is "
-                "trained already does not "
-                "fit them; restore the file that they came from for --resume, or train anew with "
-                "--overwrite"
+                "trained already does not fit them; restore the file that they came from for "
+                "--resume, or train anew with --overwrite"
             )
         changed = [
             f"{name} ({known['versions'].get(name)} then, {version} now)"
-            for name, version in origin["versions"].items()
+            for name, version in versions.items()
             if known["versions"].get(name) != version
         ]
         if changed:
@@ -234,14 +234,10 @@ class Checkpoints:
         """Keep the result of a finished seed; its checkpoint is needed no more. Of the `weights`,
         those that are still an array of the `beginning` are not written.
         """
-        changed = [
-            i for i, (new, old) in enumerate(zip(weights, beginning, strict=True)) if new is not old
-        ]
-        self._write(
-            f"seed-{seed}-done.npz",
-            {**facts, "changed": changed},
-            {"weights": [weights[i] for i in changed]},
-        )
+        pairs = enumerate(zip(weights, beginning, strict=True))
+        changed = [i for i, (new, old) in pairs if new is not old]
+        arrays = {"weights": [weights[i] for i in changed]}
+        self._write(f"seed-{seed}-done.npz", {**facts, "changed": changed}, arrays)
         if self.folder is not None:
             (self.folder / f"seed-{seed}.npz").unlink(missing_ok=True)
 
@@ -267,16 +263,13 @@ class Checkpoints:
         arrays = {
             f"{kind}/{i}": value for kind, values in lists.items() for i, value in enumerate(values)
         }
-        with staged_file(
-            self.folder / name, hint="free some space"
-        ) as path:  # the workspace knows what is kept
-            np.savez(
-                path,
-                facts=np.array(json.dumps([facts, {kind: len(v) for kind, v in lists.items()}])),
-                **arrays,
-            )
+        lengths = {kind: len(values) for kind, values in lists.items()}
+        arrays["facts"] = np.array(json.dumps([facts, lengths]))
+        # The workspace knows what is kept.
+        with staged_file(self.folder / name, hint="free some space") as path:
+            np.savez(path, **arrays)
 
-    def _read(self, name: str):
+    def _read(self, name: str) -> tuple[dict, dict[str, list[np.ndarray]]] | None:
         if self.folder is None or not (self.folder / name).exists():
             return None
         file = self.folder / name
@@ -289,25 +282,18 @@ class Checkpoints:
                 kind: [arrays[f"{kind}/{i}"] for i in range(n)] for kind, n in lengths.items()
             }
         except Exception as error:  # damaged content shows in any exception
-            raise ArtifactError(
-                f"the checkpoint '{file}' cannot be read ({error}): {ANEW}"
-            ) from error
+            text = f"the checkpoint '{file}' cannot be read ({error}): {ANEW}"
+            raise ArtifactError(text) from error
 
 
 def _checked(state: Checkpoint) -> Checkpoint:
     """`state`, whose fields have the types that a training relies on."""
     for name, field_ in Checkpoint.__dataclass_fields__.items():
-        value = getattr(state, name)
-        kind = {
-            "int": int,
-            "float": (int, float),
-            "float | None": (int, float, type(None)),
-            "dict": dict,
-        }.get(getattr(field_.type, "__name__", str(field_.type)), list)
-        if not isinstance(value, kind):
+        value: Any = getattr(state, name)
+        kinds = FIELD_TYPES.get(getattr(field_.type, "__name__", str(field_.type)), (list,))
+        if not isinstance(value, kinds):
             raise TypeError(f"its '{name}' is {type(value).__name__}")
-        if name in ("rows", "history", "summaries") and not all(
-            isinstance(row, dict) for row in value
-        ):
+        tables = ("rows", "history", "summaries")
+        if name in tables and not all(isinstance(row, dict) for row in value):
             raise TypeError(f"its '{name}' are no objects")
     return state

@@ -24,7 +24,7 @@ from graft.recipes.train.device import mirrored
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import TrainPlan
 from graft.recipes.train.training import PhaseTurn, Training
-from graft.recipes.train.validation import Watched, forward, outputs_of
+from graft.recipes.train.validation import Watched, exploded, forward, loss_scale, outputs_of
 from graft.zoo.errors import ConfigError
 from graft.zoo.files.guards import one_line_if_damaged
 from graft.zoo.graph.adapters import (
@@ -38,31 +38,21 @@ from graft.zoo.graph.blocks import count_trained, find_blocks, freeze_blocks
 from graft.zoo.graph.cuts import narrowest_cut
 from graft.zoo.graph.stack import backbone_of
 from graft.zoo.graph.state import set_weights
-from graft.zoo.heads.head import Heads
 from graft.zoo.terminal import say
 
 if TYPE_CHECKING:
     import keras
-
-    from graft.recipes.train.joint import Method
 
 __all__ = [
     "TrainPlan",
     "Trained",
     "best_of",
     "describe_phases",
-    "exploded",
     "forward",
-    "loss_scale",
     "outputs_of",
     "predict",
     "train",
 ]
-
-EXPLODED = 100.0
-"""A loss above it is no loss of a model that learns: to say the same of all examples costs the
-logarithm of the labels.
-"""
 
 FILLING = 0.4
 """The share of a budget of time that may go into cached features."""
@@ -91,7 +81,7 @@ class Trained:
     diverged: dict[str, float]
 
 
-def best_of(trained: "Sequence[Trained]") -> Trained:
+def best_of(trained: Sequence[Trained]) -> Trained:
     """The seed whose kept epoch has the best watched validation figure; of equal ones that with the
     lowest loss.
     """
@@ -163,7 +153,7 @@ def _train(
     checkpoints.check_origin(backbone_of(model).get_weights())
     if any(phase.adapt == "lora" for phase in plan.phases):
         add_lora(backbone_of(model))
-    method, shape = None, None
+    method = None
     if plan.method is not None:
         shape = hidden_of(model).shape[-1], model.outputs[0].shape[-1]
         method = plan.method(*shape)
@@ -180,7 +170,7 @@ def _train(
         keras.utils.set_random_seed(seed)
         if index:
             reset_adapters(model, plan.build().get_weights())
-            if method is not None:
+            if plan.method is not None and method is not None:
                 method.set_weights(plan.method(*shape).get_weights())
         training.seed_dropout(seed)
         state = way.walk(seed, training.restore(checkpoints.load(seed)), checkpoints)
@@ -214,7 +204,7 @@ class _Way:
 
     training: Training
     trained: list[int]
-    cuts: list[Cut | None]
+    cuts: Sequence[Cut | None]
     cached: list[bool]
     cache: PrefixCache | None
 
@@ -243,17 +233,18 @@ class _Way:
         """Train the phases that are left of one seed; returns the state after the last one."""
         budget = self.training.settings.budget_seconds
         clock = Clock(state.seconds, state.charged)
-        views = Views(self.cache, clock, state.views, None if budget is None else FILLING * budget)
+        filling = None if budget is None else FILLING * budget
+        views = None if self.cache is None else Views(self.cache, clock, state.views, filling)
         for number in range(state.phase, len(self.cuts)):
-            start = clock.own
+            start, cut = clock.own, self.cuts[number]
             own = views if self.cached[number] else None
-            if own is not None:
+            if own is not None and cut is not None:
                 later = zip(self.cuts[number + 1 :], self.cached[number + 1 :], strict=True)
-                own.begin(self.cuts[number], [cut for cut, cached in later if cached])
+                own.begin(cut, [other for other, cached in later if cached and other is not None])
             turn = PhaseTurn(
                 number=number,
                 trained=self.trained[number],
-                cut=self.cuts[number],
+                cut=cut,
                 views=own,
                 seed=seed,
                 checkpoints=checkpoints,
@@ -305,19 +296,3 @@ def predict(
         set_weights(model, values)
         outputs.append(outputs_of(call, examples))
     return outputs
-
-
-def exploded(history: Sequence[Mapping], scale: float) -> dict[str, float]:
-    """The loss at the end of each phase that exploded, by the phase's name; `history` has a row an
-    epoch, with losses in units of `scale`.
-    """
-    last = {row["phase"]: row["loss"] for row in history}
-    return {phase: float(loss) for phase, loss in last.items() if not loss <= EXPLODED * scale}
-
-
-def loss_scale(heads: Heads, method: "Method | None" = None) -> float:
-    """In what units the loss of a training counts: what the losses that it is the sum of weigh
-    together.
-    """
-    own = float(len(heads.heads) if heads.weights is None else sum(heads.weights))
-    return own + (method.strength if method is not None else 0.0)

@@ -76,7 +76,7 @@ class GradNorm(keras.Model):
 
         here = tf.cast(answered > 0, "float32")
 
-        def mean(values: tf.Tensor) -> tf.Tensor:
+        def mean(values: "tf.Tensor") -> "tf.Tensor":
             return tf.reduce_sum(here * values) / (tf.reduce_sum(here) + SMALL)
 
         now, sizes = (values / tf.maximum(answered, SMALL) for values in (losses, sizes))

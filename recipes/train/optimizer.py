@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 __all__ = [
+    "LearningRate",
     "OptimizerSettings",
     "batch_norm_momentum",
     "flush",
@@ -48,7 +49,7 @@ class OptimizerSettings:
     accumulate: int = 1
     ema: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.weight_decay < 0:
             raise ConfigError(f"the weight decay must be at least 0, not {self.weight_decay}")
         if self.accumulate < 1:
@@ -61,49 +62,64 @@ class OptimizerSettings:
             )
 
 
+@dataclass(frozen=True)
+class LearningRate:
+    """How the learning rate goes: it rises to the peak over the first tenth of the steps and falls
+    to zero along a cosine (arXiv:1608.03983).
+
+    Attributes:
+        peak: the highest rate.
+        steps: of the phase.
+        steps_per_epoch: when a moving average takes the place of the weights. They bound its
+            momentum: an average that reaches back further than a tenth of an epoch would take most
+            of the epoch's training back.
+        share: a variable that goes from 0 to 1, which the rate follows instead of the steps.
+    """
+
+    peak: float
+    steps: int
+    steps_per_epoch: int = 1
+    share: "tf.Variable | None" = None
+
+    def schedule(self, scale: float) -> "keras.optimizers.schedules.LearningRateSchedule":
+        """The schedule with `scale` times the peak."""
+        import keras
+
+        # Keras looks the rate up by steps, not by updates, also where gradients are accumulated.
+        steps = self.steps if self.share is None else SHARES
+        warm_up = max(1, steps // 10)
+        rate = keras.optimizers.schedules.CosineDecay(
+            scale * self.peak / 10,
+            max(1, steps - warm_up),
+            warmup_target=scale * self.peak,
+            warmup_steps=warm_up,
+        )
+        return rate if self.share is None else _following(self.share, rate)
+
+
 def make_optimizer(
     variables: Sequence,
-    peak: float,
-    steps: int,
+    rate: LearningRate,
     settings: OptimizerSettings,
     *,
     blocks: Sequence[Block] = (),
     layer_decay: float = 1.0,
-    steps_per_epoch: int = 1,
-    share: "tf.Variable | None" = None,
 ) -> "keras.optimizers.Optimizer":
-    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) for `steps` steps over `variables`.
+    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) over `variables`.
 
-    The rate rises to `peak` over the first tenth of the steps and falls to zero along a cosine
-    (arXiv:1608.03983). Biases, scales and offsets do not decay: nothing draws them to zero (He et
-    al. 2019, arXiv:1812.01187). With a `layer_decay` below 1 the n-th of `blocks` from the top
-    learns at `peak * layer_decay ** n`, and what is in no block at `peak` (Clark et al. 2020,
+    Biases, scales and offsets do not decay: nothing draws them to zero (He et al. 2019,
+    arXiv:1812.01187). With a `layer_decay` below 1 the n-th of `blocks` from the top learns at
+    `peak * layer_decay ** n`, and what is in no block at `peak` (Clark et al. 2020,
     arXiv:2003.10555).
-
-    With `share`, a variable that goes from 0 to 1, the rate follows it instead of the steps.
-
-    `steps_per_epoch` says when a moving average takes the place of the weights, and bounds its
-    momentum: an average that reaches back further than a tenth of an epoch would take most of the
-    epoch's training back.
     """
     import keras
 
-    # Keras looks the rate up by steps, not by updates, also where gradients are accumulated.
-    if share is not None:
-        steps = SHARES
-    warm_up = max(1, steps // 10)
-    updates_per_epoch = max(1, steps_per_epoch // settings.accumulate)
+    updates_per_epoch = max(1, rate.steps_per_epoch // settings.accumulate)
     momentum = min(settings.ema or 0.0, max(0.0, 1 - 10 / updates_per_epoch))
 
     def adamw(scale: float) -> keras.optimizers.Optimizer:
-        rate = keras.optimizers.schedules.CosineDecay(
-            scale * peak / 10,
-            max(1, steps - warm_up),
-            warmup_target=scale * peak,
-            warmup_steps=warm_up,
-        )
         optimizer = keras.optimizers.AdamW(
-            rate if share is None else _following(share, rate),
+            rate.schedule(scale),
             weight_decay=settings.weight_decay,
             global_clipnorm=settings.clip_norm,
             gradient_accumulation_steps=settings.accumulate if settings.accumulate > 1 else None,
@@ -160,15 +176,17 @@ def flush(optimizer: "keras.optimizers.Optimizer") -> None:
         optimizer._iterations.assign(parts[0]._iterations)
 
 
-def _following(share: "tf.Variable", schedule: "keras.optimizers.schedules.LearningRateSchedule"):
+def _following(
+    share: "tf.Variable", schedule: "keras.optimizers.schedules.LearningRateSchedule"
+) -> "keras.optimizers.schedules.LearningRateSchedule":
     """`schedule`, which is `SHARES` steps long, at `share` of its length whatever the step."""
     import keras
 
     class Following(keras.optimizers.schedules.LearningRateSchedule):
-        def __call__(self, step):
+        def __call__(self, step: "tf.Tensor") -> "tf.Tensor":
             return schedule(share * SHARES)
 
-        def get_config(self):
+        def get_config(self) -> dict:
             raise NotImplementedError("an optimizer that follows a clock is not saved")
 
     return Following()
@@ -183,7 +201,7 @@ def rate_of(optimizer: "keras.optimizers.Optimizer") -> float:
     return max(float(keras.ops.convert_to_numpy(part.learning_rate)) for part in parts)
 
 
-def batch_norm_momentum(steps: int) -> float:
+def batch_norm_momentum(steps: float) -> float:
     """The momentum at which moving statistics follow a training of `steps` steps, 0.5 to 0.9.
 
     Some backbones come with 0.999, which suits ImageNet's half a million steps. After the few
@@ -199,7 +217,7 @@ def precision(mixed: bool) -> Iterator[None]:
     """Layers made inside compute in bfloat16 if `mixed`; weights stay float32.
 
     Not in float16: its small range asks for loss scaling, which a model cut into a frozen and a
-        training part would not get.
+    training part would not get.
     """
     import keras
 

@@ -12,7 +12,8 @@ from graft.recipes.feed.frozen import Cut
 from graft.recipes.feed.views import Views
 from graft.recipes.train.budget import Clock, bound
 from graft.recipes.train.checkpoint import Checkpoint, Checkpoints
-from graft.recipes.train.phase import CompiledPhase, PhaseParts, PhaseRun, label_weights
+from graft.recipes.train.phase import CompiledPhase, PhaseParts, PhaseRun
+from graft.recipes.train.phase_batches import label_weights
 from graft.recipes.train.settings import TrainPlan
 from graft.recipes.train.validation import Validation, Watched
 from graft.zoo.errors import ArtifactError, TrainingError

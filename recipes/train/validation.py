@@ -6,7 +6,7 @@ compares the examples of a batch (embeddings), where tasks have learned weights 
 by themselves), where classes are weighted, and where the figure is no mean (entity F1).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,14 +16,30 @@ from graft.recipes.codecs.examples import Examples
 from graft.recipes.codecs.targets import Targets
 from graft.recipes.feed import pipeline
 from graft.recipes.tasks.group import Tasks
+from graft.zoo.heads.head import Heads
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-__all__ = ["EVALUATION_BATCH", "Validation", "Watched", "forward", "outputs_of"]
+    from graft.recipes.train.joint import Method
+
+__all__ = [
+    "EVALUATION_BATCH",
+    "Validation",
+    "Watched",
+    "evaluate_pairs",
+    "exploded",
+    "forward",
+    "loss_scale",
+    "outputs_of",
+]
 
 EVALUATION_BATCH = 64
+EXPLODED = 100.0
+"""A loss above it is no loss of a model that learns: to say the same of all examples costs the
+logarithm of the labels.
+"""
 NAMES = {"f1": "entity F1"}
 """Keys of figures that are called otherwise in words."""
 
@@ -102,7 +118,8 @@ class Validation:
                 f"val_{key}": value for key, value in sorted(own.items()) if not np.isnan(value)
             }
             return named | {"val_watched": own[self.keys[self.tasks.first.name]]}
-        found, watched, loss = {}, [], 0.0
+        found: dict[str, float] = {}
+        watched, loss = [], 0.0
         heads = self.tasks.heads
         fixed = heads.weights if heads.weights and not heads.balanced else None
         for task, weight in zip(self.tasks, fixed or (1.0,) * len(self.tasks), strict=True):
@@ -119,6 +136,20 @@ class Validation:
             # still.
             best = float(np.mean(known)) if known else -loss
         return found | {"val_loss": loss, "val_watched": best}
+
+
+def evaluate_pairs(model: "keras.Model", batches: "tf.data.Dataset") -> dict[str, float]:
+    """The figures of a compiled `model` on batches of pairs, as `Validation.figures` gives them.
+
+    They are taken in the middle of an epoch: the epoch's own figures go on from where they were.
+    """
+    meanwhile = [variable.numpy() for variable in model.metrics_variables]
+    figures = model.evaluate(batches, verbose=0, return_dict=True)
+    for variable, value in zip(model.metrics_variables, meanwhile, strict=True):
+        variable.assign(value)
+    return {f"val_{name}": value for name, value in figures.items()} | {
+        "val_watched": figures["loss"]
+    }
 
 
 def forward(model: "keras.Model") -> Callable:
@@ -155,3 +186,19 @@ def outputs_of(
         parts.append(keras.tree.map_structure(rows, call(inputs)))
         start += EVALUATION_BATCH
     return keras.tree.map_structure(lambda *values: np.concatenate(values), *parts)
+
+
+def exploded(history: Sequence[Mapping], scale: float) -> dict[str, float]:
+    """The loss at the end of each phase that exploded, by the phase's name; `history` has a row an
+    epoch, with losses in units of `scale`.
+    """
+    last = {row["phase"]: row["loss"] for row in history}
+    return {phase: float(loss) for phase, loss in last.items() if not loss <= EXPLODED * scale}
+
+
+def loss_scale(heads: Heads, method: "Method | None" = None) -> float:
+    """In what units the loss of a training counts: what the losses that it is the sum of weigh
+    together.
+    """
+    own = float(len(heads.heads) if heads.weights is None else sum(heads.weights))
+    return own + (method.strength if method is not None else 0.0)

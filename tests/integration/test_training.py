@@ -34,7 +34,7 @@ def sgd(monkeypatch):
     a whole step.
     """
     monkeypatch.setattr(
-        phase, "make_optimizer", lambda variables, peak, *_, **__: keras.optimizers.SGD(peak)
+        phase, "make_optimizer", lambda variables, rate, *_, **__: keras.optimizers.SGD(rate.peak)
     )
 
 

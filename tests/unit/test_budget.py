@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graft.recipes.train.budget import Clock, bound, seconds_of
-from graft.recipes.train.optimizer import OptimizerSettings, make_optimizer, rate_of
+from graft.recipes.train.optimizer import LearningRate, OptimizerSettings, make_optimizer, rate_of
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.errors import ConfigError
 
@@ -61,7 +61,7 @@ def test_the_rate_follows_the_share_not_the_steps():
     import tensorflow as tf
 
     share, variable = tf.Variable(0.0), keras.Variable([[1.0]])
-    optimizer = make_optimizer([variable], 1e-2, 10, OptimizerSettings(), share=share)
+    optimizer = make_optimizer([variable], LearningRate(1e-2, 10, share=share), OptimizerSettings())
     rates = []
     for value in (0.0, 0.1, 0.55, 1.0):
         share.assign(value)

@@ -7,7 +7,7 @@ import types
 import pytest
 
 from graft.recipes.runs import divergence, run_facts
-from graft.recipes.train import fit
+from graft.recipes.train import validation
 from graft.zoo.heads import heads
 
 FINE, WILD = {}, {"all": 2e9}
@@ -27,9 +27,9 @@ def test_the_last_loss_of_a_phase_counts():
         {"phase": "probe", "loss": 0.7},
         {"phase": "all", "loss": float("nan")},
     ]
-    found = fit.exploded(rows, 1.0)
+    found = validation.exploded(rows, 1.0)
     assert list(found) == ["all"]
-    assert fit.exploded([{"phase": "all", "loss": 4e15}], 1.0) == {"all": 4e15}
+    assert validation.exploded([{"phase": "all", "loss": 4e15}], 1.0) == {"all": 4e15}
 
 
 def test_a_loss_counts_in_units_of_the_weights_of_what_it_is_the_sum_of():
@@ -42,11 +42,13 @@ def test_a_loss_counts_in_units_of_the_weights_of_what_it_is_the_sum_of():
     )
     alone, both = heads.Heads.of(price), (price, colour)
     method = types.SimpleNamespace(strength=999.0)
-    assert fit.loss_scale(alone) == 1
-    assert fit.loss_scale(heads.Heads(both, (2000.0, 1.0))) == 2001
-    assert fit.loss_scale(heads.Heads(both)) == 2
-    assert fit.loss_scale(alone, method) == 1000
-    assert not fit.exploded([{"phase": "all", "loss": 5e3}], fit.loss_scale(alone, method))
+    assert validation.loss_scale(alone) == 1
+    assert validation.loss_scale(heads.Heads(both, (2000.0, 1.0))) == 2001
+    assert validation.loss_scale(heads.Heads(both)) == 2
+    assert validation.loss_scale(alone, method) == 1000
+    assert not validation.exploded(
+        [{"phase": "all", "loss": 5e3}], validation.loss_scale(alone, method)
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from graft.recipes.tasks import verdicts
 from graft.recipes.tasks.labels import SingleLabelTask
 from graft.recipes.train.fit import describe_phases, predict, train
 from graft.recipes.train.optimizer import (
+    LearningRate,
     OptimizerSettings,
     batch_norm_momentum,
     make_optimizer,
@@ -104,7 +105,9 @@ def test_weight_decay_spares_biases_and_normalization(build):
     model = build()
     variables = model.trainable_weights
     before = [v.numpy() for v in variables]
-    optimizer = make_optimizer(variables, 0.1, 20, OptimizerSettings(weight_decay=0.5))
+    optimizer = make_optimizer(
+        variables, LearningRate(0.1, 20), OptimizerSettings(weight_decay=0.5)
+    )
     for _ in range(5):
         optimizer.apply([np.zeros_like(value) for value in before], variables)
     for v, value in zip(variables, before, strict=True):
@@ -124,7 +127,7 @@ def test_moving_statistics_keep_up_with_a_short_training(build, data):
 
 
 def test_the_rate_rises_and_falls_to_zero():
-    rate = make_optimizer([], 0.1, 100, OptimizerSettings())._learning_rate
+    rate = make_optimizer([], LearningRate(0.1, 100), OptimizerSettings())._learning_rate
     values = [float(rate(step)) for step in range(101)]
     assert max(values) == pytest.approx(0.1)
     assert np.argmax(values) == 10

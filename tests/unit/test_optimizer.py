@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from graft.recipes.train import lr_finder
-from graft.recipes.train.optimizer import OptimizerSettings, make_optimizer, rate_of
+from graft.recipes.train.optimizer import LearningRate, OptimizerSettings, make_optimizer, rate_of
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.errors import ConfigError
 from graft.zoo.graph.blocks import find_blocks
@@ -24,7 +24,7 @@ def test_each_block_learns_at_a_share_of_the_one_above_it():
     blocks = find_blocks(backbone_of(model))
     variables = model.trainable_weights
     optimizer = make_optimizer(
-        variables, 0.1, 100, OptimizerSettings(), blocks=blocks, layer_decay=0.5
+        variables, LearningRate(0.1, 100), OptimizerSettings(), blocks=blocks, layer_decay=0.5
     )
     moved = dict(zip(map(id, variables), one_update(optimizer, variables), strict=True))
     # Adam's first update is the rate, whatever the gradient; the first rate of the warm-up is a
@@ -42,7 +42,7 @@ def test_each_block_learns_at_a_share_of_the_one_above_it():
 def test_gradients_are_clipped_at_their_norm():
     variable = keras.Variable(np.zeros(4, "float32"))
     seen = []
-    optimizer = make_optimizer([variable], 0.1, 100, OptimizerSettings(clip_norm=1.0))
+    optimizer = make_optimizer([variable], LearningRate(0.1, 100), OptimizerSettings(clip_norm=1.0))
     update = optimizer.update_step
     optimizer.update_step = lambda gradient, *args: (
         seen.append(np.asarray(gradient)),
@@ -54,7 +54,7 @@ def test_gradients_are_clipped_at_their_norm():
 
 def test_accumulated_steps_are_one_update_of_their_mean():
     variable = keras.Variable(np.zeros(3, "float32"))
-    optimizer = make_optimizer([variable], 0.1, 10, OptimizerSettings(accumulate=2))
+    optimizer = make_optimizer([variable], LearningRate(0.1, 10), OptimizerSettings(accumulate=2))
     optimizer.apply([np.float32([1, -3, 2])], [variable])
     np.testing.assert_array_equal(variable.numpy(), 0)
     optimizer.apply([np.float32([1, 1, -3])], [variable])
@@ -65,13 +65,17 @@ def test_accumulated_steps_are_one_update_of_their_mean():
 
 def test_the_average_takes_the_place_of_the_weights_after_an_epoch():
     variable = keras.Variable(np.zeros(1, "float32"))
-    optimizer = make_optimizer([variable], 0.1, 100, OptimizerSettings(ema=0.5), steps_per_epoch=20)
+    optimizer = make_optimizer(
+        [variable], LearningRate(0.1, 100, steps_per_epoch=20), OptimizerSettings(ema=0.5)
+    )
     values, average = [], 0.0
     for _ in range(20):
         one_update(optimizer, [variable])
         values.append(float(variable.numpy()[0]))
     plain = make_optimizer(
-        [other := keras.Variable(np.zeros(1, "float32"))], 0.1, 100, OptimizerSettings()
+        [other := keras.Variable(np.zeros(1, "float32"))],
+        LearningRate(0.1, 100),
+        OptimizerSettings(),
     )
     for step in range(20):
         one_update(plain, [other])
@@ -83,7 +87,9 @@ def test_the_average_takes_the_place_of_the_weights_after_an_epoch():
 
 def test_in_a_short_epoch_the_average_does_not_hold_the_weights_back():
     variable = keras.Variable(np.zeros(1, "float32"))
-    optimizer = make_optimizer([variable], 0.1, 30, OptimizerSettings(ema=0.999), steps_per_epoch=6)
+    optimizer = make_optimizer(
+        [variable], LearningRate(0.1, 30, steps_per_epoch=6), OptimizerSettings(ema=0.999)
+    )
     moved = sum(one_update(optimizer, [variable])[0] for _ in range(6))
     assert abs(float(variable.numpy()[0])) == pytest.approx(moved, rel=1e-4)
 
@@ -99,7 +105,9 @@ def test_biases_do_not_decay_whatever_their_shape():
     variables = attention.trainable_variables
     for variable in variables:
         variable.assign(np.ones(variable.shape))
-    optimizer = make_optimizer(variables, 0.1, 100, OptimizerSettings(weight_decay=0.1))
+    optimizer = make_optimizer(
+        variables, LearningRate(0.1, 100), OptimizerSettings(weight_decay=0.1)
+    )
     optimizer.apply([np.zeros(variable.shape, "float32") for variable in variables], variables)
     kept = {variable.path: bool(np.all(np.asarray(variable) == 1)) for variable in variables}
     assert len(kept) == 8

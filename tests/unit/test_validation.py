@@ -256,12 +256,12 @@ def test_a_group_that_is_whole_is_the_same_with_and_without_a_rest():
     """
     import keras
 
-    from graft.recipes.train.optimizer import OptimizerSettings, flush, make_optimizer
+    from graft.recipes.train.optimizer import LearningRate, OptimizerSettings, flush, make_optimizer
 
     assert (group_size(8, 6), group_size(4, 6), group_size(1, 6)) == (6, 4, 1)
     variable = keras.Variable([0.0])
     optimizer = make_optimizer(
-        [variable], 0.1, 16, OptimizerSettings(accumulate=4), steps_per_epoch=8
+        [variable], LearningRate(0.1, 16, steps_per_epoch=8), OptimizerSettings(accumulate=4)
     )
     optimizer.build([variable])
     seen = []
