@@ -105,7 +105,7 @@ def trace_model(
     }
 
     @tf.function(input_signature=[signature], jit_compile=False)
-    def call(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def call(inputs: "dict[str, tf.Tensor]") -> "dict[str, tf.Tensor]":
         outputs = model(named_inputs(model, inputs), training=False)
         return {
             name: tf.identity(t, name=name) for name, t in output_tensors(model, outputs).items()

@@ -71,7 +71,7 @@ def save_as_savedmodel(
         module.vocabulary = tokenize.tables
 
         @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="text")])
-        def raw_text(text: tf.Tensor) -> dict[str, tf.Tensor]:
+        def raw_text(text: "tf.Tensor") -> "dict[str, tf.Tensor]":
             outputs = model(named_inputs(model, tokenize(text)), training=False)
             return {
                 name: tf.identity(t, name=name)

@@ -76,7 +76,7 @@ def tokenizer_graph(tokenizer: Tokenizer, max_length: int) -> TokenizerGraph:
         max_chars_per_token=MAX_WORD_LENGTH,
     )
 
-    def tokenize(text: tf.Tensor) -> dict[str, tf.Tensor]:
+    def tokenize(text: "tf.Tensor") -> "dict[str, tf.Tensor]":
         replace = tf.strings.regex_replace
         text = replace(text, r"[\t\n\r]", " ")
         text = replace(replace(text, CONTROL, ""), BLANK, " ")

@@ -127,7 +127,7 @@ def augmenter(
     ]
     first = [generator.state.numpy() for generator in generators]
 
-    def changed(layer: Any, images: tf.Tensor, targets: dict) -> tuple[tf.Tensor, dict]:
+    def changed(layer: Any, images: "tf.Tensor", targets: dict) -> "tuple[tf.Tensor, dict]":
         if not moving:
             return layer(images, training=True), targets
         # Keras moves one map beside the images: those of all tasks lie behind each other in it.
@@ -141,7 +141,7 @@ def augmenter(
             name: with_rows(targets[name], rows) for name, rows in pairs
         }
 
-    def apply(step: tf.Tensor, images: tf.Tensor, targets: dict) -> tuple[tf.Tensor, dict]:
+    def apply(step: "tf.Tensor", images: "tf.Tensor", targets: dict) -> "tuple[tf.Tensor, dict]":
         for generator, state in zip(generators, first, strict=True):
             counted = tf.cast([0, step * SEEDS_A_STEP], tf.uint32)
             generator.state.assign(tf.cast(state, tf.uint32) + counted)

@@ -21,7 +21,7 @@ from graft.recipes.codecs.targets import (
     take_targets,
     target_reader,
 )
-from graft.recipes.data.records import Record
+from graft.recipes.data.records import Example, Record, TaskRow
 from graft.recipes.data.traces import empty_traces, pixel_traces, trace
 from graft.zoo.errors import DataError
 from graft.zoo.hashing import hash_of
@@ -104,7 +104,7 @@ class Images:
             held = tf.constant(self.pixels)
             return lambda indices: tf.cast(tf.gather(held, indices), tf.float32)
 
-        def gather(indices: tf.Tensor) -> tf.Tensor:
+        def gather(indices: "tf.Tensor") -> "tf.Tensor":
             pixels = tf.numpy_function(
                 lambda i: self.pixels[i], [indices], tf.uint8, stateful=False
             )
@@ -175,10 +175,11 @@ class ImageCodec:
             raise DataError(
                 f"no image has an answer to task '{task.name}': it cannot be trained by itself"
             )
-        return replace(images, targets={task.name: target}).take(rows)
+        moving = tuple(name for name in images.moving if name == task.name)
+        return replace(images, targets={task.name: target}, moving=moving).take(rows)
 
     def encode(
-        self, records: Sequence[Record], tasks: Sequence[Any], title: str = "decode"
+        self, records: Sequence[Example | TaskRow], tasks: Sequence[Any], title: str = "decode"
     ) -> Images:
         """Decode all `records`, in parallel, with a progress bar called `title`.
 
@@ -260,7 +261,7 @@ class ImageCodec:
 
     def batch(self, images: Images, rows: range, length: int | None = None) -> np.ndarray:
         """What an artifact is fed of some images, float32."""
-        return np.float32(images.pixels[rows.start : rows.stop])
+        return images.pixels[rows.start : rows.stop].astype(np.float32)
 
     def without_padding(self, values: np.ndarray, batch: np.ndarray) -> np.ndarray:
         """The rows of an output of a batch that count: all."""

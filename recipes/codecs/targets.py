@@ -181,7 +181,7 @@ def ragged_rows(rows: Ragged) -> Callable[["tf.Tensor", "tf.Tensor", int], "tf.T
         tf.constant(rows.values), tf.constant(rows.starts), validate=False
     )
 
-    def gather(indices: tf.Tensor, length: tf.Tensor, fill: int) -> tf.Tensor:
+    def gather(indices: "tf.Tensor", length: "tf.Tensor", fill: int) -> "tf.Tensor":
         found = tf.gather(held, indices).to_tensor(fill)
         more = length - tf.shape(found, tf.int64)[1]
         return tf.pad(found, [[0, 0], [0, more]], constant_values=fill)

@@ -123,7 +123,7 @@ class Texts:
 
         ids = ragged_rows(self.ids)
 
-        def gather(indices: tf.Tensor) -> dict[str, tf.Tensor]:
+        def gather(indices: "tf.Tensor") -> "dict[str, tf.Tensor]":
             mask = self.positions.mask(indices)
             inputs = {
                 "token_ids": ids(indices, self.positions.batch_length(indices), self.pad_id),

@@ -90,7 +90,7 @@ class Features:
         read, targets = self._reader(), target_reader(self.targets)
         count = len(self.dtypes) - len(self.moved)
 
-        def gather(step: tf.Tensor, indices: tf.Tensor) -> tuple[Any, dict]:
+        def gather(step: "tf.Tensor", indices: "tf.Tensor") -> tuple[Any, dict]:
             drawn = tf.random.stateless_uniform(
                 tf.shape(indices), [seed, step], 0, self.views, tf.int32
             )
@@ -109,7 +109,7 @@ class Features:
 
         read, count = self._reader(), len(self.dtypes) - len(self.moved)
 
-        def gather(indices: tf.Tensor) -> Any:
+        def gather(indices: "tf.Tensor") -> Any:
             found = read(indices, tf.zeros_like(indices))
             return _bare(found[:count] + found[len(self.dtypes) :])
 
@@ -125,7 +125,7 @@ class Features:
         readers = [self._rows_reader(views) for views in self.tensors]
         inputs = self.examples.input_reader() if self.again else None
 
-        def gather(indices: tf.Tensor, views: tf.Tensor) -> list[tf.Tensor]:
+        def gather(indices: "tf.Tensor", views: "tf.Tensor") -> "list[tf.Tensor]":
             at, found = views * len(self) + indices, []
             for read, rows, dtype, by_position in zip(
                 readers, self.tensors, self.dtypes, self.by_position, strict=True
@@ -174,7 +174,7 @@ class Features:
                 values[chosen] = readers[view](at[chosen] % count)
             return values
 
-        def gather(at: tf.Tensor) -> tf.Tensor:
+        def gather(at: "tf.Tensor") -> "tf.Tensor":
             values = tf.numpy_function(read, [at], dtype, stateful=False)
             values.set_shape((None, *shape))
             return values

@@ -113,7 +113,7 @@ class FrozenGraph:
                 ]
                 places = [*range(len(start)), *again]
 
-            def forward(inputs: Any) -> list[tf.Tensor]:
+            def forward(inputs: Any) -> "list[tf.Tensor]":
                 if places:
                     given = inputs if isinstance(inputs, tuple) else (inputs,)
                     inputs = [given[place] for place in places] if len(places) > 1 else given[0]

@@ -74,9 +74,7 @@ def sharing(
     None: it has none) by seed, shared and by itself.
     """
     facts = {"task": task, "key": key, "together": list(together), "alone": list(alone)}
-    shared, own = (
-        [value for value in values if value is not None] for values in (together, alone)
-    )
+    shared, own = ([value for value in values if value is not None] for values in (together, alone))
     if None in (*together, *alone):
         text = f"{task}: too few test answers to say whether sharing helps"
         return {**facts, "text": text, "decision": "undecided", "interval": None, "gain_points": []}

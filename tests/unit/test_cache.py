@@ -370,7 +370,7 @@ def test_auto_weighs_views_against_epochs(data, tmp_path, capsys):
     assert plan(9, ("flip",), views=4) == [True, False]
     assert plan(9, mode="off") == [False, False]
     assert plan(9, ("mixup",)) == [False, False]
-    assert "mixup joins two pictures" in capsys.readouterr().err
+    assert "mixup joins two images" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="leave out mixup, or pass --cache off"):
         plan(9, ("mixup",), mode="disk")
 

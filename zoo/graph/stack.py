@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from graft.zoo.errors import ArtifactError, ConfigError
-from graft.zoo.graph.cuts import flatten, nodes_of
 from graft.zoo.graph.levels import level_tensors
+from graft.zoo.graph.nodes import flatten, nodes_of
 from graft.zoo.heads.head import Head, Heads, Level
 
 if TYPE_CHECKING:
