@@ -53,12 +53,12 @@ HEIGHT = {
 """Room -> how high it lies: it knows those below it, and none beside it."""
 
 DEBT = {
-    "against the arrows": 19,
-    "modules over 300 lines": 30,
-    "functions over 6 parameters": 18,
-    "untyped": 573,
-    "kinds told apart": 95,
-    "circles": 5,
+    "against the arrows": 0,
+    "modules over 300 lines": 5,
+    "functions over 6 parameters": 0,
+    "untyped": 3,
+    "kinds told apart": 2,
+    "circles": 0,
 }
 """What is not yet as it is planned. These numbers go down, never up."""
 
