@@ -4,7 +4,6 @@ freezing exact.
 The golden table pins the number of blocks, because schedules count them.
 """
 
-import keras
 import numpy as np
 import pytest
 
@@ -14,7 +13,7 @@ from graft.zoo.graph.blocks import find_blocks, freeze_blocks
 from graft.zoo.graph.cuts import split_at
 from graft.zoo.graph.nodes import flatten
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forget_the_last_model")]
 
 BLOCKS = {
     "convnext_base": 36,
@@ -70,12 +69,6 @@ BLOCKS = {
     "vgg19": 16,
     "xception": 13,
 }
-
-
-@pytest.fixture(autouse=True)
-def forget_the_last_model():
-    yield
-    keras.backend.clear_session()
 
 
 @pytest.mark.parametrize("row", BACKBONES, ids=lambda row: row.name)

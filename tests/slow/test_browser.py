@@ -1,6 +1,5 @@
 """The report opens in a browser without a network and shows everything."""
 
-import shutil
 import subprocess
 
 import numpy as np
@@ -8,20 +7,9 @@ import pytest
 
 from graft.recipes.image_classification import Config, main
 from graft.recipes.train.settings import FitSettings
+from tests.slow.conftest import CHROMIUM, FLAGS
 
 pytestmark = pytest.mark.slow
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")

@@ -2,7 +2,6 @@
 from the cache.
 """
 
-import keras
 import numpy as np
 import pytest
 
@@ -14,17 +13,11 @@ from graft.zoo.graph.levels import STRIDES, feature_maps
 from graft.zoo.graph.stack import backbone_of, stack
 from tests.unit.test_levels import spot_head
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forget_the_last_model")]
 
 UNPADDED = ("inception_resnet_v2", "inception_v3", "xception")
 """Families with convolutions without padding: their maps are smaller than height / stride."""
 SMALLEST = {row.family: row for row in sorted(BACKBONES, key=lambda row: -row.parameters)}
-
-
-@pytest.fixture(autouse=True)
-def forget_the_last_model():
-    yield
-    keras.backend.clear_session()
 
 
 @pytest.mark.parametrize("row", BACKBONES, ids=lambda row: row.name)

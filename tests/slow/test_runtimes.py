@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import graft as graft_zoo
 from graft.export.export import Examples, ExportSettings, Subject, export_model
 from graft.export.manifest import Description
 from graft.export.sessions import open_artifact
 from graft.recipes.data import sentences
-from graft.recipes.runs import session as answering
 from graft.zoo.vision import decode_image
 
 pytestmark = pytest.mark.slow
@@ -111,9 +111,7 @@ def test_mediapipe_classifies_texts_as_predict_does(spoken_texts, mediapipe, tmp
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((tmp_path / "found.json").read_text())
-    for row, expected in zip(
-        found, answering.predict(open_artifact(folder / name), lines), strict=True
-    ):
+    for row, expected in zip(found, graft_zoo.load(folder / name).predict(lines), strict=True):
         assert row == pytest.approx(expected["scores"], abs=1e-3)
 
 
@@ -143,27 +141,10 @@ def spoken_texts(graft, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def clothes(graft, graft_data, clothing, tmp_path_factory):
+def clothes(graft, train_clothes, clothing, tmp_path_factory):
     """A fine-tuned MobileNetV2 in all precisions, and the 372 test photos as it gets them."""
     run = tmp_path_factory.mktemp("clothes") / "run"
-    done = graft(
-        "train",
-        "image-classification",
-        "--data",
-        clothing,
-        "--out",
-        run,
-        "--weights",
-        graft_data / "mobilenet_v2_1.0_224" / "mobilenet_v2_1.0_224.weights.h5",
-        "--image-size",
-        "160",
-        "--schedule",
-        "feature_extraction",
-        "--epochs",
-        "10",
-        "--augment",
-    )
-    assert done.returncode == 0, done.stderr
+    train_clothes(run, 10)
     done = graft("export", run, "--quantize", "float16", "dynamic", "int8")
     assert done.returncode == 0, done.stdout
     pictures = np.stack(

@@ -17,20 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.slow.conftest import CHROMIUM, FLAGS
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 DRIVER = """<!doctype html><body style="margin:0;overflow:hidden">
 <iframe id="page" src="index.html" style="border:0;width:100vw;height:100vh"></iframe>
 <script type="module">
@@ -231,29 +222,10 @@ def test_both_runtimes_answer_as_predict_does(graft, page, exported, tmp_path):
     compare(graft, page, exported, sorted(file.name for file in photos.iterdir()), tmp_path)
 
 
-def test_real_photos(graft, graft_data, clothing, page, tmp_path):
+def test_real_photos(graft, train_clothes, clothing, page, tmp_path):
     """A fine-tuned MobileNetV2 on eight photos of clothes."""
     run = tmp_path / "run"
-    done = graft(
-        "train",
-        "image-classification",
-        "--data",
-        clothing,
-        "--out",
-        run,
-        "--weights",
-        graft_data / "mobilenet_v2_1.0_224" / "mobilenet_v2_1.0_224.weights.h5",
-        "--image-size",
-        "160",
-        "--schedule",
-        "feature_extraction",
-        "--epochs",
-        "3",
-        "--per-class",
-        "20",
-        "--augment",
-    )
-    assert done.returncode == 0, done.stderr
+    train_clothes(run, 3, "--per-class", "20")
     assert graft("export", run, "--formats", "tflite", "onnx").returncode == 0
     shutil.rmtree(page / "model", ignore_errors=True)
     shutil.copytree(run / "export", page / "model")
