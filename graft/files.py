@@ -2,19 +2,19 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from graft.arguments import command_options, labels_file, readable_data
 from graft.shown import Rows, html_table, text_table
-from graft.zoo.errors import ConfigError, DataError, UnknownName
+from graft.zoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from graft.recipes.runs.session import OpenedModel
 
 __all__ = ["Exported", "Model", "evaluate", "export", "load", "measure", "predict"]
 
-BATCH = 32
 Split = Literal["train", "validation", "test"]
 
 
@@ -58,9 +58,7 @@ class Model:
         items = [self._opened.codec.item(given) for given in ([inputs] if one else inputs)]
         if not items:
             raise DataError("nothing to predict: the list of inputs is empty")
-        said: list[dict] = []
-        for start in range(0, len(items), BATCH):
-            said += self._opened.answer(items[start : start + BATCH])
+        said = list(self._opened.answers(items))
         return said[0] if one else said
 
     def evaluate(self, data: Any, **options: Any) -> dict:
@@ -143,10 +141,10 @@ def evaluate(artifact: Any, data: Any, *, split: Split = "test", **options: Any)
     """
     from graft.recipes.commands import evaluate as command
 
-    _check_options(command.Options, "evaluate", options)
+    options = command_options(command.Options, "evaluate", options)
     if data is None:
         raise ConfigError("say what to measure on: graft.evaluate(artifact, data)")
-    with _readable(data, split) as name:
+    with readable_data(data, split) as name:
         asked = command.Options(artifact=_place(artifact), data=str(name), split=split, **options)
         return command.evaluate(asked)
 
@@ -218,11 +216,7 @@ def export(
     """
     from graft.recipes.commands import export as command
 
-    _check_options(command.Options, "export", options)
-    for name in ("formats", "quantize"):
-        if name in options:
-            named = options[name]
-            options[name] = (named,) if isinstance(named, str) else tuple(named)
+    options = command_options(command.Options, "export", options)
     with contextlib.ExitStack() as stack:
         path = model
         if hasattr(model, "save") and hasattr(model, "layers"):
@@ -230,28 +224,16 @@ def export(
                 raise ConfigError('say where the files go: graft.export(model, "out", labels=...)')
             path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model.keras"
             model.save(path)
-        source = None if data is None else stack.enter_context(_readable(data, "validation"))
+        source = None if data is None else stack.enter_context(readable_data(data, "validation"))
         asked = command.Options(
             run=_place(path),
             out=None if out is None else Path(out),
             data=source,
-            labels=stack.enter_context(_labels_file(labels)),
+            labels=stack.enter_context(labels_file(labels)),
             **options,
         )
         manifest = command.export(asked)
     return Exported(command.folder_of(asked), manifest)
-
-
-@contextlib.contextmanager
-def _labels_file(labels: Sequence[str] | str | None) -> Iterator[str | None]:
-    """Labels as the command takes them: a file, because a label may hold a comma."""
-    if labels is None or isinstance(labels, str | Path):
-        yield None if labels is None else str(labels)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "labels.txt"
-        file.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
-        yield str(file)
 
 
 def measure(*artifacts: Any, data: Any = None, **options: Any) -> Rows:
@@ -270,33 +252,7 @@ def measure(*artifacts: Any, data: Any = None, **options: Any) -> Rows:
     """
     from graft.recipes.commands import measure as command
 
-    _check_options(command.Options, "measure", options)
-    with _readable(data, options.get("split", "test")) as name:
+    options = command_options(command.Options, "measure", options)
+    with readable_data(data, options.get("split", "test")) as name:
         places = tuple(map(_place, artifacts))
         return Rows(command.measure(command.Options(artifacts=places, data=name, **options)))
-
-
-@contextlib.contextmanager
-def _readable(data: Any, split: str) -> Iterator[str | None]:
-    """Data as a command takes them; those in memory lie on the disk meanwhile."""
-    if data is None or isinstance(data, str | Path):
-        yield None if data is None else str(data)
-        return
-    from graft.recipes.data.given import write_given
-
-    with tempfile.TemporaryDirectory() as folder:
-        yield str(write_given(data, Path(folder) / "data", split=split))
-
-
-def _check_options(known: type, command: str, options: dict[str, Any]) -> None:
-    """Refuse options that a command does not have.
-
-    Raises:
-        UnknownName: names the nearest.
-    """
-    import dataclasses
-
-    names = {field.name for field in dataclasses.fields(known)} - {"json"}
-    for name in options:
-        if name not in names:
-            raise UnknownName("option", name, names, f"`graft {command} --help` explains them all.")

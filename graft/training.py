@@ -2,13 +2,14 @@
 
 import dataclasses
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graft.arguments import recipe_options
 from graft.shown import Rows, html_table, text_table
-from graft.zoo.errors import ConfigError, UnknownName
+from graft.zoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from graft.files import Exported, Model
@@ -75,12 +76,17 @@ class Run:
     def _rows(self) -> list[dict]:
         from graft.recipes.report.run_file import figures_by_task
 
-        rows: list[dict] = []
-        for name, figures in figures_by_task(self.metrics["tasks"]).items():
-            facts = [*self.content["tasks"].values()][len(rows)]["figure"]
-            row = {"task": name or facts["name"], "figure": facts["name"]}
-            rows.append(row | {"test": figures[facts["key"]], "examples": figures["examples"]})
-        return rows
+        measured = figures_by_task(self.metrics["tasks"])
+        judged = [facts["figure"] for facts in self.content["tasks"].values()]
+        return [
+            {
+                "task": name or figure["name"],
+                "figure": figure["name"],
+                "test": figures[figure["key"]],
+                "examples": figures["examples"],
+            }
+            for (name, figures), figure in zip(measured.items(), judged, strict=True)
+        ]
 
     def __repr__(self) -> str:
         lines = [f"Run '{self.path}'", text_table(self._rows()), self.verdict or ""]
@@ -132,9 +138,11 @@ def train(
         )
     module = importlib.import_module(find_recipe(recipe))
     place = Path(out)
-    given = _routed(module.Config, recipe, options)
+    given = recipe_options(module.Config, recipe, options)
     if not isinstance(data, str | Path):
-        data = _on_disk(data, place, labels)
+        from graft.recipes.data.given import write_given
+
+        data = write_given(data, place.with_name(f"{place.name}-data"), labels)
     elif labels is not None:
         raise ConfigError(
             "labels= names the numbers of data in memory: a folder or a table has names"
@@ -145,43 +153,6 @@ def train(
     if "data" not in taken:
         raise ConfigError(f"the recipe '{recipe}' takes no data=: run it as `graft train {recipe}`")
     return Run(module.main(module.Config(data=str(data), out=place, **given)))
-
-
-def _routed(config: type, recipe: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by the names of the recipe's Config; those of its nested settings among them.
-
-    Raises:
-        UnknownName: there is no such option; names the nearest.
-    """
-    fields = {field.name: field for field in dataclasses.fields(config)}
-    nested: dict[str, Any] = {}
-    for name, field in fields.items():
-        if field.default_factory is not dataclasses.MISSING:
-            made = field.default_factory()
-            if dataclasses.is_dataclass(made):
-                nested[name] = made
-    given: dict[str, Any] = {}
-    for name, value in options.items():
-        owner = next((own for own, made in nested.items() if hasattr(made, name)), None)
-        if name in fields:
-            given[name] = value
-        elif owner is not None:
-            if isinstance(value, list):
-                value = tuple(value)
-            given[owner] = dataclasses.replace(given.get(owner, nested[owner]), **{name: value})
-        else:
-            inner = (field.name for made in nested.values() for field in dataclasses.fields(made))
-            known = {*fields, *inner} - {*nested}
-            see = f"`graft train {recipe} --help` explains them all."
-            raise UnknownName("option", name, known, see=see)
-    return given
-
-
-def _on_disk(data: Any, out: Path, labels: Sequence[str] | None) -> Path:
-    """The table that data in memory are written to."""
-    from graft.recipes.data.given import write_given
-
-    return write_given(data, out.with_name(f"{out.name}-data"), labels)
 
 
 def _backbone_name(given: Any, out: Path) -> str:

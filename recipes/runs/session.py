@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 
 from graft.export.sessions import Session
-from graft.recipes.codecs.asked import Text, check_text
 from graft.recipes.codecs.examples import Examples
 from graft.recipes.codecs.images import ImageCodec
 from graft.recipes.codecs.text_codec import TextCodec
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.table import tasks_of
-from graft.zoo.errors import ArtifactError, DataError
+from graft.zoo.errors import ArtifactError
 from graft.zoo.files.reading import read_text
 from graft.zoo.text import check_tokenizer
 
-__all__ = ["BATCH", "OpenedModel", "codec_of", "codec_of_files", "predict"]
+__all__ = ["BATCH", "OpenedModel", "codec_of", "codec_of_files"]
 
 BATCH = 32
 
@@ -64,6 +63,11 @@ class OpenedModel:
             alone = said if len(said) > 1 else said[self.tasks.first.name]
             answers.append(alone | dict(shown.marks or {}))
         return answers
+
+    def answers(self, items: Sequence[Any]) -> Iterator[dict]:
+        """The same for any number of them, batch by batch."""
+        for start in range(0, len(items), BATCH):
+            yield from self.answer(items[start : start + BATCH])
 
     def outputs(self, examples: Examples) -> dict[str, np.ndarray]:
         """What it gives for encoded examples, by task: rows, of an output with a row a position
@@ -123,25 +127,3 @@ def _text_files(run: Path, preprocessing: Mapping) -> TextCodec:
 
 OF_FILES: dict[str, Callable[[Path, Mapping], Any]] = {"image": _image_files, "text": _text_files}
 """By modality."""
-
-
-def predict(session: Session, given: Sequence["str | Text"]) -> Iterator[dict]:
-    """For each text `{"input", ...}` and what the tasks say of it; of several by their names. One
-    that is longer than the model looks at has `"truncated": True` too, one that its tokenizer
-    cannot read `"unreadable": True`.
-
-    Raises:
-        DataError: a text is empty.
-        ArtifactError: the artifact has no tokenizer.
-    """
-    model = OpenedModel.of(session)
-    texts = [text if isinstance(text, Text) else Text(text) for text in given]
-    for number, text in enumerate(texts, 1):
-        try:
-            check_text(text.text)
-        except DataError as error:
-            raise DataError(f"text {number} of {len(texts)} {error}") from error
-    for start in range(0, len(texts), BATCH):
-        batch = texts[start : start + BATCH]
-        for text, answer in zip(batch, model.answer(batch), strict=True):
-            yield {"input": text.text, **answer}

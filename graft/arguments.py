@@ -1,0 +1,88 @@
+"""Arguments of Python, as the commands and recipes take them."""
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from graft.zoo.errors import UnknownName
+
+__all__ = ["command_options", "labels_file", "readable_data", "recipe_options"]
+
+
+def command_options(known: type, command: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a command, whose `known` dataclass they are of.
+
+    Raises:
+        UnknownName: it has no such option; names the nearest.
+    """
+    fields = {field.name: field for field in dataclasses.fields(known) if field.name != "json"}
+    for name in given:
+        if name not in fields:
+            raise _unknown(name, fields, command)
+    return {name: _as_field(value, fields[name].default) for name, value in given.items()}
+
+
+def recipe_options(config: type, recipe: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a recipe by the names of its `Config`, those of its nested settings among them.
+
+    Raises:
+        UnknownName: there is no such option; names the nearest.
+    """
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    nested: dict[str, Any] = {}
+    for name, field in fields.items():
+        if field.default_factory is not dataclasses.MISSING:
+            made = field.default_factory()
+            if dataclasses.is_dataclass(made):
+                nested[name] = made
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        owner = next((own for own, made in nested.items() if hasattr(made, name)), None)
+        if name in fields:
+            found[name] = _as_field(value, fields[name].default)
+        elif owner is not None:
+            settings = found.get(owner, nested[owner])
+            changed = _as_field(value, getattr(settings, name))
+            found[owner] = dataclasses.replace(settings, **{name: changed})
+        else:
+            inner = (field.name for made in nested.values() for field in dataclasses.fields(made))
+            raise _unknown(name, {*fields, *inner} - {*nested}, f"train {recipe}")
+    return found
+
+
+def _unknown(name: str, known: Any, command: str) -> UnknownName:
+    return UnknownName("option", name, known, f"`graft {command} --help` explains them all.")
+
+
+def _as_field(value: Any, default: Any) -> Any:
+    """Options of several values are tuples; one that is named alone is one of them."""
+    if isinstance(default, tuple) and isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+@contextlib.contextmanager
+def labels_file(labels: Sequence[str] | str | None) -> Iterator[str | None]:
+    """Labels as the command takes them: a file, because a label may hold a comma."""
+    if labels is None or isinstance(labels, str | Path):
+        yield None if labels is None else str(labels)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "labels.txt"
+        file.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+        yield str(file)
+
+
+@contextlib.contextmanager
+def readable_data(data: Any, split: str) -> Iterator[str | None]:
+    """Data as a command takes them; those in memory lie on the disk meanwhile."""
+    if data is None or isinstance(data, str | Path):
+        yield None if data is None else str(data)
+        return
+    from graft.recipes.data.given import write_given
+
+    with tempfile.TemporaryDirectory() as folder:
+        yield str(write_given(data, Path(folder) / "data", split=split))
