@@ -12,7 +12,7 @@ from pathlib import Path
 
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files.guards import one_line_if_damaged
-from graft.zoo.files.reading import path_inside, read_json
+from graft.zoo.files.reading import check_schema, path_inside, read_json
 from graft.zoo.files.writing import write_text
 from graft.zoo.heads.table import find_kind
 from graft.zoo.text import Tokenizer
@@ -154,14 +154,7 @@ def read_manifest(folder: Path) -> dict:
             f"'{folder}' holds no {MANIFEST_NAME}: `graft export RUN` writes one beside the files"
         )
     content = read_json(path, dict, EXPORT_AGAIN)
-    schema = content.get("schema")
-    if not isinstance(schema, int):
-        raise ArtifactError(f"'{path}' is damaged (no schema): {EXPORT_AGAIN}")
-    if schema > MANIFEST_SCHEMA:
-        raise ArtifactError(
-            f"'{path}' has schema {schema}, this Graft reads up to {MANIFEST_SCHEMA}: "
-            "update graft-zoo"
-        )
+    schema = check_schema(content, path, MANIFEST_SCHEMA, EXPORT_AGAIN)
     with one_line_if_damaged(path, EXPORT_AGAIN):
         content = content if schema >= 3 else _upgraded(content)
         _check_content(content, Path(folder))

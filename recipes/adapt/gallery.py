@@ -11,6 +11,7 @@ import numpy as np
 from graft.recipes.adapt.outcome import embed
 from graft.recipes.codecs.images import Images
 from graft.recipes.report import figures
+from graft.recipes.report.drawing.templates import page_templates
 from graft.zoo.errors import ConfigError
 from graft.zoo.files.writing import write_csv, write_text
 from graft.zoo.heads.neighbours import nearest_others
@@ -135,20 +136,12 @@ def _page(
     clusters: np.ndarray,
     seed: int,
 ) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     def shown(rows: Iterable[int]) -> list:
         return [(figures.picture(images.pixels[i], SIDE), images.names[i]) for i in rows]
 
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader([here, here.parent / "report"]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates(Path(__file__).parent)
     queries = np.random.default_rng(seed).permutation(len(images))[:QUERIES]
     domain = np.zeros(len(places), int)
     return environment.get_template("gallery.html.jinja").render(

@@ -10,6 +10,7 @@ from graft.recipes.adapt import transferability
 from graft.recipes.grid import analysis, picture
 from graft.recipes.grid.ledger import columns
 from graft.recipes.grid.rows import DIVERGED, has_figures, missing_files
+from graft.recipes.report.drawing.templates import page_templates
 from graft.zoo.files.staging import staged_file
 from graft.zoo.files.writing import write_text
 from graft.zoo.shown import markdown, markdown_code
@@ -192,16 +193,7 @@ def _encoded(path: Path) -> str:
 
 
 def _rendered(name: str, context: Mapping, escape: bool) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader([here, here.parent / "report"]),
-        autoescape=escape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates(Path(__file__).parent, escape=escape)
     environment.filters |= {
         "cell": markdown,
         "code": markdown_code,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graft.recipes.report import headline, wording
+from graft.recipes.report.drawing.templates import page_templates
 from graft.recipes.report.report import NOUNS
 from graft.recipes.report.report_files import figure_names, file_rows, measured_noun
 from graft.recipes.report.run_file import read_run, task_figures
@@ -62,16 +63,9 @@ def write(run: Path, folder: Path) -> Path:
     """Write `folder`/MODEL_CARD.md from run.json and from the manifest in `folder`; returns its
     path.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from graft.export.manifest import read_manifest
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates(escape=False)
     environment.filters |= {
         # Labels and file names come with the data: they neither format, nor link, nor end a table.
         "cell": markdown,

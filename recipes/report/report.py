@@ -17,6 +17,7 @@ from graft.export.manifest import MANIFEST_NAME, read_manifest
 from graft.recipes.report import figures, headline, wording
 from graft.recipes.report import report_comparisons as comparisons
 from graft.recipes.report import report_training as training
+from graft.recipes.report.drawing.templates import page_templates
 from graft.recipes.report.report_files import figure_names, file_rows, measured_noun
 from graft.recipes.report.run_file import read_confusion, read_run, task_figures
 from graft.zoo.errors import ArtifactError, GraftError
@@ -68,16 +69,7 @@ def write(run: Path) -> Path:
 
 
 def _page(context: Tree) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates()
     environment.filters |= {
         "percent": wording.percent,
         "as_measured": wording.as_measured,

@@ -9,7 +9,7 @@ import numpy as np
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files.guards import RESTORE_HINT, one_line_if_damaged
 from graft.zoo.files.leases import refuse_unfinished
-from graft.zoo.files.reading import read_arrays, read_json
+from graft.zoo.files.reading import check_schema, read_arrays, read_json
 from graft.zoo.files.staging import recover_replaced
 
 __all__ = ["CONFUSION", "SCHEMA", "figures_by_task", "read_confusion", "read_run", "task_figures"]
@@ -72,13 +72,7 @@ def read_run(folder: Path) -> dict:
             f"'{folder}' is no run: it holds no run.json; `graft train ... --out RUN` makes one"
         )
     content = read_json(path, dict)
-    schema = content.get("schema")
-    if not isinstance(schema, int):
-        raise ArtifactError(f"'{path}' is damaged (no schema): {RESTORE_HINT}")
-    if schema > SCHEMA:
-        raise ArtifactError(
-            f"'{path}' has schema {schema}, this Graft reads up to {SCHEMA}: update graft-zoo"
-        )
+    schema = check_schema(content, path, SCHEMA)
     _check_types(content, path)
     with one_line_if_damaged(path):
         return content if schema == SCHEMA else _upgraded(Path(folder), content)

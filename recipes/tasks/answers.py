@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from graft.recipes.data.records import SPLITS, Answer, Source
+from graft.recipes.tasks.cells import Column
 from graft.recipes.tasks.table import find_task
-from graft.recipes.tasks.task import Column
 from graft.zoo.errors import DataError
 from graft.zoo.terminal import warn
 

@@ -1,10 +1,53 @@
 """Cells of a table with a column for each task, as tasks read them."""
 
+from dataclasses import dataclass
+
+from graft.recipes.data.reading import Tally
 from graft.recipes.data.tables.cells import MISSING, read_cell
-from graft.recipes.tasks.task import Cell
+from graft.recipes.data.tables.columns import TableRow
 from graft.zoo.errors import DataError
 
-__all__ = ["is_no_label", "is_no_number", "one_value"]
+__all__ = ["Cell", "Column", "is_no_label", "is_no_number", "one_value"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One thing to learn of a table.
+
+    Attributes:
+        name: of the output in every exported file.
+        column: of the table.
+        kind: of the answer, by its name.
+        weight: what its loss counts.
+        dropout: before the head.
+    """
+
+    name: str
+    column: str
+    kind: str
+    weight: float = 1.0
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table with a column for each task.
+
+    Attributes:
+        row: where it is.
+        task, column: what is asked in it.
+        tally: counts what is read otherwise than it is written.
+    """
+
+    row: TableRow
+    task: str
+    column: str
+    tally: Tally
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"'{self.row.path}', line {self.row.line}, column '{self.column}'"
 
 
 def is_no_number(cell: Cell) -> bool:

@@ -16,9 +16,9 @@ from graft.recipes.data.tables.cells import is_blank, read_cell, read_single, re
 from graft.recipes.data.tables.image_paths import ImagePaths
 from graft.recipes.data.tables.rows import SUFFIXES, is_table, read_rows
 from graft.recipes.tasks import answers
+from graft.recipes.tasks.cells import Cell, Column
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.table import column_kinds, find_task
-from graft.recipes.tasks.task import Cell, Column
 from graft.zoo.errors import ConfigError, DataError
 
 __all__ = ["columns_of", "load_task_table", "parse_columns", "tasks_of_table"]

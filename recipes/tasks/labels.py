@@ -2,9 +2,9 @@
 itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -13,10 +13,11 @@ from graft.recipes.codecs.targets import Target
 from graft.recipes.data.labels import sort_labels
 from graft.recipes.data.records import Answer
 from graft.recipes.data.tables.cells import note_if_missing, read_label
-from graft.recipes.tasks.cells import is_no_label, one_value
-from graft.recipes.tasks.task import Cell, Column, Task
+from graft.recipes.tasks.cells import Cell, Column, is_no_label, one_value
+from graft.recipes.tasks.task import Task
 from graft.zoo.errors import CheckFailed
 from graft.zoo.heads import heads
+from graft.zoo.heads.head import Head
 from graft.zoo.heads.kind import Kind
 from graft.zoo.heads.multi_label import MULTI_LABEL
 from graft.zoo.heads.single_label import SINGLE_LABEL
@@ -58,6 +59,23 @@ class _LabelsTask(Task):
     counts_words: ClassVar[bool] = True
     in_columns: ClassVar[bool] = True
     least_labels: ClassVar[int] = 1
+    head_of: ClassVar[Callable[..., Head]]
+    asked: ClassVar[str]
+    """Which of the answers of a record it learns where nobody says so."""
+
+    @classmethod
+    def of_column(cls, column: Column, answers: Mapping[str, Sequence[Answer]]) -> Self:
+        """Of the labels that occur."""
+        labels = sort_labels(
+            label for split in answers.values() for each in split for label in each
+        )
+        head = cls.head_of(labels, name=column.name, dropout=column.dropout)
+        return cls(head, column.name, column.weight, column=column.column)
+
+    @classmethod
+    def described(cls, name: str, facts: Mapping) -> Self:
+        """The task of an artifact."""
+        return cls(cls.head_of(facts["labels"], name=name), **cls.where(name, facts, cls.asked))
 
     def columns(self, said: Mapping) -> dict[str, Any]:
         """A column a label, behind the answer."""
@@ -74,6 +92,8 @@ class SingleLabelTask(_LabelsTask):
     """Exactly one label holds."""
 
     kind: ClassVar[Kind] = SINGLE_LABEL
+    head_of: ClassVar[Callable[..., Head]] = staticmethod(heads.single_label)
+    asked: ClassVar[str] = "label"
     chooses: ClassVar[bool] = True
     least_labels: ClassVar[int] = 2
     meaning: ClassVar[str] = "a probability for each label"
@@ -88,24 +108,6 @@ class SingleLabelTask(_LabelsTask):
         note_if_missing(cell.row, [text], cell.tally)
         label = text.strip()
         return text, (label,) if label else None
-
-    @classmethod
-    def of_column(
-        cls, column: Column, answers: Mapping[str, Sequence[Answer]]
-    ) -> "SingleLabelTask":
-        """Of the labels that occur."""
-        labels = sort_labels(
-            label for split in answers.values() for each in split for label in each
-        )
-        head = heads.single_label(labels, name=column.name, dropout=column.dropout)
-        return cls(head, column.name, column.weight, column=column.column)
-
-    @classmethod
-    def described(cls, name: str, facts: Mapping) -> "SingleLabelTask":
-        """The task of an artifact."""
-        return cls(
-            heads.single_label(facts["labels"], name=name), **cls.where(name, facts, "label")
-        )
 
     def _figures(self, outputs: np.ndarray, target: Target) -> dict:
         """Beside those of the head: balanced accuracy and macro F1, and of two labels those of
@@ -168,6 +170,8 @@ class MultiLabelTask(_LabelsTask):
     """Any number of labels hold."""
 
     kind: ClassVar[Kind] = MULTI_LABEL
+    head_of: ClassVar[Callable[..., Head]] = staticmethod(heads.multi_label)
+    asked: ClassVar[str] = "labels"
     from_one_label: ClassVar[bool] = False
     meaning: ClassVar[str] = "an independent probability for each label"
 
@@ -179,22 +183,6 @@ class MultiLabelTask(_LabelsTask):
         text = read_label(cell.row, cell.column, several=True, tally=cell.tally)
         labels = tuple(part.strip() for part in text.split(";") if part.strip())
         return text, labels if text else None
-
-    @classmethod
-    def of_column(cls, column: Column, answers: Mapping[str, Sequence[Answer]]) -> "MultiLabelTask":
-        """Of the labels that occur."""
-        labels = sort_labels(
-            label for split in answers.values() for each in split for label in each
-        )
-        head = heads.multi_label(labels, name=column.name, dropout=column.dropout)
-        return cls(head, column.name, column.weight, column=column.column)
-
-    @classmethod
-    def described(cls, name: str, facts: Mapping) -> "MultiLabelTask":
-        """The task of an artifact."""
-        return cls(
-            heads.multi_label(facts["labels"], name=name), **cls.where(name, facts, "labels")
-        )
 
     def per_label(self, outputs: np.ndarray, target: Target) -> dict:
         """Of each label at 0.5."""

@@ -13,56 +13,15 @@ import numpy as np
 
 from graft.recipes.codecs.asked import Shown
 from graft.recipes.codecs.targets import Target, known_rows
-from graft.recipes.data.reading import Tally
 from graft.recipes.data.records import Answer, Record
-from graft.recipes.data.tables.columns import TableRow
+from graft.recipes.tasks.cells import Cell, Column
 from graft.zoo.errors import DataError
 from graft.zoo.heads import scores
 from graft.zoo.heads.head import Head
 from graft.zoo.heads.kind import Kind
 from graft.zoo.heads.scores import Score
 
-__all__ = ["Cell", "Column", "Task"]
-
-
-@dataclass(frozen=True)
-class Column:
-    """One thing to learn of a table.
-
-    Attributes:
-        name: of the output in every exported file.
-        column: of the table.
-        kind: of the answer, by its name.
-        weight: what its loss counts.
-        dropout: before the head.
-    """
-
-    name: str
-    column: str
-    kind: str
-    weight: float = 1.0
-    dropout: float = 0.0
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table with a column for each task.
-
-    Attributes:
-        row: where it is.
-        task, column: what is asked in it.
-        tally: counts what is read otherwise than it is written.
-    """
-
-    row: TableRow
-    task: str
-    column: str
-    tally: Tally
-
-    @property
-    def where(self) -> str:
-        """For messages."""
-        return f"'{self.row.path}', line {self.row.line}, column '{self.column}'"
+__all__ = ["Task"]
 
 
 @dataclass(frozen=True)

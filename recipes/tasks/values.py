@@ -10,8 +10,8 @@ import numpy as np
 from graft.recipes.codecs.asked import Shown
 from graft.recipes.codecs.targets import Target
 from graft.recipes.data.records import Answer, Record
-from graft.recipes.tasks.cells import is_no_number, one_value
-from graft.recipes.tasks.task import Cell, Column, Task
+from graft.recipes.tasks.cells import Cell, Column, is_no_number, one_value
+from graft.recipes.tasks.task import Task
 from graft.zoo.errors import DataError
 from graft.zoo.heads import heads
 from graft.zoo.heads.kind import Kind

@@ -18,9 +18,9 @@ from graft.recipes.data.reading import LeftOut, Tally
 from graft.recipes.data.records import Example, Source
 from graft.recipes.data.tables.columns import TableRow
 from graft.recipes.data.tables.text_files import split_lines, split_words
+from graft.recipes.tasks.cells import Cell
 from graft.recipes.tasks.columns import load_task_table, parse_columns, tasks_of_table
 from graft.recipes.tasks.labels import MultiLabelTask
-from graft.recipes.tasks.task import Cell
 from graft.zoo.errors import ConfigError, DataError, GraftError
 
 

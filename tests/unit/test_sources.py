@@ -14,9 +14,9 @@ from graft.recipes.codecs.images import ImageCodec, Images
 from graft.recipes.data import concerns, splits
 from graft.recipes.data.records import Example, Source
 from graft.recipes.data.sources import load, load_unlabelled
+from graft.recipes.tasks.cells import Column
 from graft.recipes.tasks.columns import load_task_table, tasks_of_table
 from graft.recipes.tasks.labels import SingleLabelTask
-from graft.recipes.tasks.task import Column
 from graft.zoo import vision
 from graft.zoo.errors import ConfigError, DataError, UnknownName
 from graft.zoo.heads import heads

@@ -12,7 +12,7 @@ from graft.zoo.errors import ArtifactError
 from graft.zoo.files.archives import check_arrays, opened_archive
 from graft.zoo.files.guards import RESTORE_HINT, one_line_if_damaged
 
-__all__ = ["parse_json", "path_inside", "read_arrays", "read_json", "read_text"]
+__all__ = ["check_schema", "parse_json", "path_inside", "read_arrays", "read_json", "read_text"]
 
 MAX_TEXT_BYTES = 100 * 1024**2
 """What a file of text can have; the largest tokenizers have 35 MB."""
@@ -94,6 +94,28 @@ def read_arrays(path: Path, hint: str = RESTORE_HINT) -> dict[str, np.ndarray]:
             check_arrays(archive, path)
         with np.load(path, allow_pickle=False) as kept:
             return {key: kept[key] for key in kept.files}
+
+
+def check_schema(content: dict, path: Path, known: int, hint: str = RESTORE_HINT) -> int:
+    """The "schema" of what was read from `path`.
+
+    Args:
+        content: of the file.
+        path: for the message.
+        known: the newest schema that can be read.
+        hint: what to do about a file without one.
+
+    Raises:
+        ArtifactError: it has none, or a newer Graft wrote it.
+    """
+    schema = content.get("schema")
+    if not isinstance(schema, int):
+        raise ArtifactError(f"'{path}' is damaged (no schema): {hint}")
+    if schema > known:
+        raise ArtifactError(
+            f"'{path}' has schema {schema}, this Graft reads up to {known}: update graft-zoo"
+        )
+    return schema
 
 
 def path_inside(folder: Path, name: object, where: object) -> Path:

@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     import keras
     from keras.src.ops.node import Node
 
-__all__ = ["LEAST_STRIDE", "STRIDES", "feature_maps", "level_tensors"]
+__all__ = ["STRIDES", "feature_maps", "level_tensors"]
 
 STRIDES = (4, 8, 16, 32)
-LEAST_STRIDE = STRIDES[0]
 
 
 def feature_maps(backbone: "keras.Model") -> "dict[int, keras.KerasTensor]":

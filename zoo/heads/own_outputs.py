@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Meaning", "OwnModel", "kind_of_outputs", "load_own_model"]
 
-OUTPUT_MEANINGS = ("probabilities", "logits", "values")
-"""What the numbers of a model of one's own can be."""
-
 
 @dataclass(frozen=True)
 class Meaning:
