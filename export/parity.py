@@ -25,11 +25,6 @@ MAX_LOGIT_DIFF = 1e-3
 from it.
 """
 
-ROUNDING = 2.5e-7
-"""Probabilities that differ by less are the same, rounded to float32: the logit of one near 0 or 1 that
-a runtime computes as 0.5 plus something may differ by much all the same.
-"""
-
 FLOAT16_MAX_ABS_DIFF = 2e-2
 FLOAT16_AGREEMENT = 0.99
 """The same for a float16 file; its logits are not judged."""
@@ -90,9 +85,7 @@ def parity(
     left, right = kind.logits(reference), kind.logits(outputs)
     spread = kind.spread(left)
     apart = np.abs(left - right) / spread
-    if kind.bounded:
-        apart = np.where(difference <= ROUNDING, 0.0, apart)
-    logit_diff = float(apart.max())
+    logit_diff = float(np.where(difference <= kind.rounding, 0.0, apart).max())
     clear, same = (
         kind.clear(reference, HALF_MARGIN if half else MARGIN),
         kind.same(reference, outputs),

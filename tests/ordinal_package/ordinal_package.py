@@ -21,7 +21,7 @@ from graft.recipes.tasks.labels import check_probabilities
 from graft.recipes.tasks.task import Task
 from graft.zoo.errors import ConfigError, DataError
 from graft.zoo.heads.head import Head, check_options, dense
-from graft.zoo.heads.kind import Kind
+from graft.zoo.heads.kind import SIGMOID_ROUNDING, Kind
 from graft.zoo.heads.scores import Score
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class OrdinalKind(Kind):
     figure: ClassVar[str] = "weighted kappa"
     key: ClassVar[str] = "weighted_kappa"
     in_percent: ClassVar[bool] = False
+    rounding: ClassVar[float] = SIGMOID_ROUNDING
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> Score:
         """The weighted kappa of the places on the scale."""

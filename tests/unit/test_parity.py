@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from graft.export.parity import parity
+from graft.zoo.heads.kind import SIGMOID_ROUNDING
 from graft.zoo.heads.table import find_kind
 
 MULTI_LABEL = find_kind("multi_label")
@@ -28,6 +29,15 @@ def test_small_probabilities_hide_no_fault(shift):
     assert made.max_abs_diff < 1e-4
     assert made.logit_diff > 1e-3
     assert not made.passed
+
+
+def test_a_softmax_has_no_such_rounding():
+    """Its small probabilities are computed as they are: one that is a fifth larger is a fault."""
+    rows = np.tile(np.float32([1 - 2e-6, 1e-6, 1e-6]), (100, 1))
+    other = rows * np.float32([1, 1.2, 1])
+    assert np.abs(rows - other).max() < SIGMOID_ROUNDING
+    assert not parity(rows, other).passed
+    assert parity(rows, other, MULTI_LABEL).passed
 
 
 def test_what_is_no_number_has_no_difference():

@@ -12,7 +12,7 @@ import numpy as np
 
 from graft.zoo.heads.scores import Score, share
 
-__all__ = ["MARGIN", "Kind", "Scorer"]
+__all__ = ["MARGIN", "SIGMOID_ROUNDING", "Kind", "Scorer"]
 
 Scorer = Callable[[np.ndarray], Score]
 """Answers `(n, units)` -> what they score."""
@@ -22,6 +22,10 @@ MARGIN = 1e-3
 right answer.
 """
 TINY = 1e-30
+SIGMOID_ROUNDING = 2.5e-7
+"""Probabilities of a sigmoid that differ by less are the same, rounded to float32: the logit of one
+near 0 or 1 that a runtime computes as 0.5 plus something may differ by much all the same.
+"""
 
 
 class Kind:
@@ -34,6 +38,7 @@ class Kind:
         agreement: what is said of answers where no labels are known: Keras's own are taken for true.
         in_percent: whether the figure is a share, which is written in percent.
         bounded: whether every number lies between 0 and 1.
+        rounding: numbers that differ by less have the same logit, but for how they were computed.
         named: whether each unit is called by a label.
         confident: whether the largest number of a row says how sure the answer is.
         by_position: whether an output has a row a position (a token).
@@ -45,6 +50,7 @@ class Kind:
     agreement: ClassVar[str] = "agreement with Keras"
     in_percent: ClassVar[bool] = True
     bounded: ClassVar[bool] = True
+    rounding: ClassVar[float] = 0.0
     named: ClassVar[bool] = True
     confident: ClassVar[bool] = False
     by_position: ClassVar[bool] = False

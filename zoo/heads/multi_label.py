@@ -8,7 +8,7 @@ import numpy as np
 
 from graft.zoo.heads.columns import Curve
 from graft.zoo.heads.head import Head, check_options, dense
-from graft.zoo.heads.kind import Kind
+from graft.zoo.heads.kind import SIGMOID_ROUNDING, Kind
 from graft.zoo.heads.scores import Score
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class MultiLabel(Kind):
     name: ClassVar[str] = "multi_label"
     figure: ClassVar[str] = "average precision"
     key: ClassVar[str] = "average_precision"
+    rounding: ClassVar[float] = SIGMOID_ROUNDING
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> Score:
         """The average precision of each label."""
