@@ -443,7 +443,7 @@ def test_an_interrupted_export_says_what_is_left(
         small_run, tmp_path / "run", ignore=None if before else shutil.ignore_patterns("export")
     )
     if place.endswith("write"):
-        monkeypatch.setattr("graft.export.export.export_model", lambda **_: {"files": []})
+        monkeypatch.setattr("graft.export.export.export_model", lambda *_, **__: {"files": []})
     monkeypatch.setattr(place, interrupted)
     code, _, (line,) = call("export", run, "--overwrite")
     assert (code, line) == (130, f"graft export: interrupted: {told.format(run=run)}")
