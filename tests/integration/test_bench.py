@@ -153,13 +153,13 @@ def test_two_ray_nodes_give_the_rows_of_one_process(
     )
     try:
         cluster.add_node(num_cpus=1)
-        more = ["--seeds", "1", "--ray", cluster.address, "--formats"]
+        more = ["--ray", cluster.address, "--formats"]
         ended = graft("bench", *arguments(photo_folder, tiny_keras, tmp_path / "ray", *more))
     finally:
         cluster.shutdown()
     assert ended.returncode == 0, ended.stderr
     expected, found = rows_of(out), rows_of(tmp_path / "ray")
-    assert list(found) == ["tiny-feature_extraction-0", "tiny-scratch-0"], "one for each node"
+    assert found.keys() == expected.keys()
     for name, row in found.items():
         for metric in METRICS:
             assert float(row[metric]) == pytest.approx(float(expected[name][metric]), abs=1e-6), (
