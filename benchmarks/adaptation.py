@@ -1,14 +1,15 @@
-"""Adaptation measured: methods on pairs of domains, five seeds, for pictures with a model trained
+r"""Adaptation measured: methods on pairs of domains, five seeds, for pictures with a model trained
 on the target's labels beside them; and photos of which ten a class have labels.
 
-    GRAFT_DATA=... python benchmarks/adaptation.py mnist-usps --work build/adaptation GRAFT_DATA=...
-    python benchmarks/adaptation.py usps-mnist --work build/adaptation python
-    benchmarks/adaptation.py glyphs-digits --work build/adaptation python benchmarks/adaptation.py
-    glyphs-digits --again adabn tent --work build/adaptation GRAFT_DATA=... python
-    benchmarks/adaptation.py amazon --encoder all-MiniLM-L6-v2/ [--tuned] --work build/adaptation
-    GRAFT_DATA=... python benchmarks/adaptation.py amazon --encoder tfidf --seeds 1 --work
-    build/adaptation GRAFT_DATA=... python benchmarks/adaptation.py clothing-few --seeds 3 --work
-    build/adaptation
+    GRAFT_DATA=... python benchmarks/adaptation.py mnist-usps --work build/adaptation
+    GRAFT_DATA=... python benchmarks/adaptation.py usps-mnist --work build/adaptation
+    python benchmarks/adaptation.py glyphs-digits --work build/adaptation
+    python benchmarks/adaptation.py glyphs-digits --again adabn tent --work build/adaptation
+    GRAFT_DATA=... python benchmarks/adaptation.py amazon --encoder all-MiniLM-L6-v2/ [--tuned] \
+        --work build/adaptation
+    GRAFT_DATA=... python benchmarks/adaptation.py amazon --encoder tfidf --seeds 1 \
+        --work build/adaptation
+    GRAFT_DATA=... python benchmarks/adaptation.py clothing-few --seeds 3 --work build/adaptation
 
 The pictures and tables go into the folder --work, runs too; rows are added to
 `benchmarks/results/adaptation.csv`, those of a pair that is there already, with all seeds, are not
@@ -311,12 +312,15 @@ def circumstances() -> dict:
     """Machine and versions."""
     versions = environment()["versions"]
     return {
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": (
+            f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python "
+            f"{platform.python_version()}"
+        ),
         "versions": f"keras {versions['keras']}, tensorflow {versions['tensorflow']}",
     }
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The table
 
 

@@ -163,7 +163,8 @@ def guide(bench: Bench) -> Iterator[dict]:
         "numerator_s": theirs["seconds"],
         "denominator_s": np.median(times),
         "target": ">= 10",
-        "note": f"validation accuracy: guide {theirs['validation_accuracy']:.3f} (last epoch, seed 0), "
+        "note": f"validation accuracy: guide {theirs['validation_accuracy']:.3f} "
+        "(last epoch, seed 0), "
         f"engine {np.mean(accuracies):.3f} ({min(accuracies):.3f} to {max(accuracies):.3f}, seeds "
         "0 to 2)",
     }
@@ -220,7 +221,9 @@ def gradual(bench: Bench, augment: tuple[str, ...] = ("flip", "crop")) -> Iterat
         "numerator_s": seconds["off"],
         "denominator_s": seconds["auto"],
         "target": ">= 2.5",
-        "note": f"{'flip and crop, 8 views' if augment else 'no random changes'}; test accuracy {text}",
+        "note": (
+            f"{'flip and crop, 8 views' if augment else 'no random changes'}; test accuracy {text}"
+        ),
     }
 
 
@@ -296,7 +299,9 @@ def second(bench: Bench) -> Iterator[dict]:
             )
             seconds.append(json.loads(done.stdout.splitlines()[-1])["seconds"])
     yield {
-        "figure": "second run, other head and seed: seconds from the end of imports to the head phase",
+        "figure": (
+            "second run, other head and seed: seconds from the end of imports to the head phase"
+        ),
         "ratio": seconds[1],
         "numerator_s": seconds[1],
         "denominator_s": seconds[0],

@@ -18,8 +18,14 @@ __all__ = [
 Criterion = Literal["information", "iwv", "labelled"]
 
 CRITERIA: Mapping[str, str] = {
-    "information": "the most information about the unlabelled examples: sure of each, and not of one label for all",
-    "iwv": "the best accuracy on labelled validation examples, those that look like the others counting more",
+    "information": (
+        "the most information about the unlabelled examples: sure of each, and not of one label "
+        "for all"
+    ),
+    "iwv": (
+        "the best accuracy on labelled validation examples, those that look like the others "
+        "counting more"
+    ),
     "labelled": "the best accuracy on labelled validation examples",
 }
 BENCHMARKED: Mapping[Criterion, int] = {"information": 7, "iwv": 5, "labelled": 3}

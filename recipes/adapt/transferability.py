@@ -24,9 +24,17 @@ keeps from dividing by 0.
 
 SCORES: Mapping[str, str] = {
     "log_me": "LogME: log evidence of a linear model (You et al. 2021, arXiv:2102.11005)",
-    "h_score": "H-score: spread of class means over spread of features (Bao et al. 2019; shrunk as in arXiv:2110.06893)",
-    "knn_accuracy": f"share of examples whose {NEIGHBOURS} nearest others (cosine) vote for their class",
-    "leep": "LEEP: log likelihood through the classes of the source (Nguyen et al. 2020, arXiv:2002.12462)",
+    "h_score": (
+        "H-score: spread of class means over spread of features (Bao et al. 2019; shrunk as in "
+        "arXiv:2110.06893)"
+    ),
+    "knn_accuracy": (
+        f"share of examples whose {NEIGHBOURS} nearest others (cosine) vote for their class"
+    ),
+    "leep": (
+        "LEEP: log likelihood through the classes of the source (Nguyen et al. 2020, "
+        "arXiv:2002.12462)"
+    ),
 }
 
 

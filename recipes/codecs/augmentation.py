@@ -114,7 +114,8 @@ def augmenter(
     alone = next((name for name in augment if name in IMAGES_ALONE), None)
     if moving and alone is not None:
         raise ConfigError(
-            f"--augment {alone} cannot move the maps of task '{moving[0]}' with their images: leave "
+            f"--augment {alone} cannot move the maps of task '{moving[0]}' with their images: "
+            "leave "
             "it out"
         )
     layers, mixer = _layers(augment, seed)

@@ -93,8 +93,8 @@ class Tagged(Ragged):
 
 
 Target: TypeAlias = Any
-"""What the task makes of its answers: rows of floats `(n, units)`, NaN where an answer is not known;
-or `Ragged` int32 for each piece of a text, -1 where it has none.
+"""What the task makes of its answers: rows of floats `(n, units)`, NaN where an answer is not
+known; or `Ragged` int32 for each piece of a text, -1 where it has none.
 """
 Targets = Mapping[str, Target]
 """One of these for each task, by its name."""

@@ -29,7 +29,9 @@ VERBS = {
     "predict": "label images with a run or any exported file",
     "evaluate": "measure a run or any exported file on labelled data",
     "suggest": "rank backbones for your data before anything is trained",
-    "bench": "train a grid of backbones and schedules: accuracy against training time, latency and size",
+    "bench": (
+        "train a grid of backbones and schedules: accuracy against training time, latency and size"
+    ),
     "measure": "size, latency, memory and accuracy of any files, in one table",
 }
 

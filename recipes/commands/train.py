@@ -18,10 +18,14 @@ __all__ = ["GROUP", "RECIPES", "command", "find_recipe", "installed_recipes"]
 RECIPES = {
     "image-classification": "a folder of photos -> a classifier",
     "multitask": "photos with several columns of answers -> one model for all of them",
-    "domain-adaptation": "labelled images, unlabelled ones of another kind -> a classifier for these",
+    "domain-adaptation": (
+        "labelled images, unlabelled ones of another kind -> a classifier for these"
+    ),
     "semi-supervised": "a few labelled photos, many without labels -> a classifier",
     "self-supervised": "photos without labels -> a backbone that knows them better",
-    "text-domain-adaptation": "labelled sentences, unlabelled ones of another kind -> a classifier for these",
+    "text-domain-adaptation": (
+        "labelled sentences, unlabelled ones of another kind -> a classifier for these"
+    ),
     "text-classification": "sentences with labels, one or several -> a classifier",
     "token-classification": "words with tags (entities, slots) -> a tagger",
     "text-similarity": "sentences with labels -> vectors that are near where meanings are",

@@ -45,8 +45,8 @@ class Ledger:
     """The rows in `folder`, by the name of their cell.
 
     `common` is what all rows must share: data, options, budget; of a mapping in it, such as weights
-    by backbone, what both have. A folder whose rows share something else is refused. `overwrite` forgets the rows of a
-    grid that is there.
+    by backbone, what both have. A folder whose rows share something else is refused. `overwrite`
+    forgets the rows of a grid that is there.
 
     Raises:
         ConfigError: `folder` holds another grid, or something else, or is no folder.

@@ -99,7 +99,9 @@ def _context(run: Path, facts: Tree) -> Tree:
         "split": split,
         # What the tables of mistakes and of labels are about: the target has no labels to make them
         # of.
-        "split_name": f"{split} split{' of the labelled source' if headline.adapts_to_target(facts) else ''}",
+        "split_name": (
+            f"{split} split{' of the labelled source' if headline.adapts_to_target(facts) else ''}"
+        ),
         "lead": headline.lead(facts, found, noun),
         "summary": _summary(facts, found, files),
         "verdict": comparisons.verdict_section(facts.get("verdict")),

@@ -1,4 +1,6 @@
-"""run.json and confusion.npz of a run, read again: checked, and of an older schema brought to this one."""
+"""run.json and confusion.npz of a run, read again: checked, and of an older schema brought to this
+one.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,8 +108,8 @@ def _check_types(content: Mapping, path: Path) -> None:
 
 
 def _upgraded(folder: Path, content: dict) -> dict:
-    """What an older Graft wrote, as this one writes it: "tasks" say what each output means, and figures
-    stand under their names, of one task at the top level too.
+    """What an older Graft wrote, as this one writes it: "tasks" say what each output means, and
+    figures stand under their names, of one task at the top level too.
     """
     described = {}
     if (folder / "preprocessing.json").is_file():

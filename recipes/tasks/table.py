@@ -1,5 +1,5 @@
-"""The tasks, by the name of their kind: a row each. Another package adds its own as an entry point of
-the group `graft.tasks`; see `zoo/heads/table.py`.
+"""The tasks, by the name of their kind: a row each. Another package adds its own as an entry point
+of the group `graft.tasks`; see `zoo/heads/table.py`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,9 @@
-"""A task: one kind of answer that is asked of each example, whole: what is learned, how it is measured,
-what is said of it. numpy and scikit-learn; a head's Keras side lies in `zoo/heads`.
+"""A task: one kind of answer that is asked of each example, whole: what is learned, how it is
+measured, what is said of it. numpy and scikit-learn; a head's Keras side lies in `zoo/heads`.
 
-A new kind of answer is a file of this room with a subclass of `Task`, its `Kind` and head in `zoo/heads`,
-and a row in `table.py` (or an entry point of the group `graft.tasks` in another package).
+A new kind of answer is a file of this room with a subclass of `Task`, its `Kind` and head in
+`zoo/heads`, and a row in `table.py` (or an entry point of the group `graft.tasks` in another
+package).
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,8 +43,8 @@ class Task:
         least_labels: how many labels a column has to have; 0: answers are no labels.
         in_columns: whether it can be a column of a table.
         meaning: what an output is, in words, for the model card.
-        watched: what the best epoch is chosen by, a key of `epoch_figures`; "loss" because it also sees
-            how sure a model is.
+        watched: what the best epoch is chosen by, a key of `epoch_figures`; "loss" because it also
+            sees how sure a model is.
         watched_instead: by what where that cannot be said of the validation set.
     """
 
@@ -101,8 +102,8 @@ class Task:
 
     @staticmethod
     def where(name: str, facts: Mapping, answer: str) -> dict:
-        """Where the answers to a task of an artifact are found, as arguments: by default `answer`, of a
-        table with a column a task what the task is called.
+        """Where the answers to a task of an artifact are found, as arguments: by default `answer`,
+        of a table with a column a task what the task is called.
         """
         column = facts.get("column", "")
         return {"answer": facts.get("answer", name if column else answer), "column": column}
@@ -213,8 +214,8 @@ class Task:
         return {}
 
     def unit_scores(self, outputs: np.ndarray, target: Target) -> np.ndarray:
-        """What each example whose answer is known contributes to the figure, `(n,)`; their mean is about
-        the figure.
+        """What each example whose answer is known contributes to the figure, `(n,)`; their mean is
+        about the figure.
         """
         return scores.unit_scores(self.score(*self._known(outputs, target)))
 
@@ -231,8 +232,8 @@ class Task:
         return figures[self.kind.key]
 
     def export_scorer(self, target: Target) -> Any:
-        """What judges a file on these very examples, where the kind and the rows of targets alone do not
-        say it; None: they do.
+        """What judges a file on these very examples, where the kind and the rows of targets alone
+        do not say it; None: they do.
         """
         return None
 
@@ -250,8 +251,8 @@ class Task:
     def epoch_figures(
         self, outputs: np.ndarray, target: Target, class_weights: np.ndarray | None = None
     ) -> dict[str, float]:
-        """The loss in its own units over the whole validation set, and other figures; NaN for one that
-        cannot be said. Without any known answer the loss is 0.
+        """The loss in its own units over the whole validation set, and other figures; NaN for one
+        that cannot be said. Without any known answer the loss is 0.
         """
         outputs, target = self._known(outputs, target)
         if not len(target):
@@ -292,8 +293,8 @@ class Task:
         return None
 
     def section(self, outputs: np.ndarray, target: Target) -> Mapping | None:
-        """What the report shows of the test split that only this task has, as JSON has it: `{"title",
-        "text", "columns", "rows"}`, rows of texts and numbers; None: nothing.
+        """What the report shows of the test split that only this task has, as JSON has it:
+        `{"title", "text", "columns", "rows"}`, rows of texts and numbers; None: nothing.
         """
         return self._section(*self._known(outputs, target)) if self.answers(target) else None
 

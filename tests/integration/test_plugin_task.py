@@ -55,7 +55,9 @@ def installed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def circles(tmp_path_factory) -> Path:
-    """A folder of three class folders, 24 images of 48 pixels each: a bright circle on dark noise."""
+    """A folder of three class folders, 24 images of 48 pixels each: a bright circle on dark
+    noise.
+    """
     root, rng = tmp_path_factory.mktemp("circles"), np.random.default_rng(0)
     for size, share in SHARES.items():
         (root / size).mkdir()

@@ -31,7 +31,9 @@ TINY = 1e-7
 
 
 def ranks(rows: np.ndarray) -> np.ndarray:
-    """Probabilities to lie above each step `(n, steps - 1)` -> places on the scale from 0, `(n,)`."""
+    """Probabilities to lie above each step `(n, steps - 1)` -> places on the scale from 0,
+    `(n,)`.
+    """
     return (rows > 0.5).sum(-1)
 
 
@@ -208,7 +210,8 @@ class OrdinalTask(Task):
         (step,) = answer
         if step not in self.scale:
             raise DataError(
-                f"{record.name}: '{step}' is no step of the scale {' < '.join(self.scale)}: name all "
+                f"{record.name}: '{step}' is no step of the scale {' < '.join(self.scale)}: name "
+                "all "
                 "steps in --scale"
             )
         return np.float32(np.arange(len(self.scale) - 1) < self.scale.index(step))

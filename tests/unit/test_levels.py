@@ -179,7 +179,8 @@ def test_a_stride_that_is_not_there_is_one_line():
     with pytest.raises(ConfigError) as caught:
         stack(tiny(), [spot_head(reads=(8, 64))])
     assert str(caught.value) == (
-        "a head reads the feature map at stride 64, and backbone 'tiny' has none: it has 4, 8, 16, 32"
+        "a head reads the feature map at stride 64, and backbone 'tiny' has none: it has 4, 8, 16, "
+        "32"
     )
     inputs = keras.Input((4,))
     with pytest.raises(ConfigError, match="'flat' has none: it has none"):
@@ -344,8 +345,8 @@ def run(build, images, folder, mode, **settings):
 
 
 def assert_same(a, b):
-    """But for how convolutions round: TensorFlow fuses them otherwise in a graph that goes on to the
-    loss, which changed weights by 1.5e-8.
+    """But for how convolutions round: TensorFlow fuses them otherwise in a graph that goes on to
+    the loss, which changed weights by 1.5e-8.
     """
     for x, y in zip(a.weights, b.weights, strict=True):
         np.testing.assert_allclose(x, y, rtol=0, atol=1e-6)

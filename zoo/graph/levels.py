@@ -1,4 +1,6 @@
-"""The levels of a backbone that a head can read: pooled features, positions, feature maps by stride."""
+"""The levels of a backbone that a head can read: pooled features, positions, feature maps by
+stride.
+"""
 
 import math
 from collections.abc import Iterator
@@ -20,8 +22,8 @@ STRIDES = (4, 8, 16, 32)
 
 
 def feature_maps(backbone: "keras.Model") -> "dict[int, keras.KerasTensor]":
-    """Stride -> the last feature map `(batch, height / stride, width / stride, channels)` of a block
-    of `backbone`, of the strides in `STRIDES` that it has, ascending.
+    """Stride -> the last feature map `(batch, height / stride, width / stride, channels)` of a
+    block of `backbone`, of the strides in `STRIDES` that it has, ascending.
 
     They are found in the graph (`zoo.graph.blocks`), so that every backbone has them, a user's own
     included. What a block ends with is taken before it is pooled or padded for the next one. Where
@@ -48,7 +50,8 @@ def feature_maps(backbone: "keras.Model") -> "dict[int, keras.KerasTensor]":
 def level_tensors(
     backbone: "keras.Model", levels: "list[Level]"
 ) -> "dict[Level, keras.KerasTensor]":
-    """The tensors of `backbone` that the `levels` are made of; "pooled" and "positions" are its output.
+    """The tensors of `backbone` that the `levels` are made of; "pooled" and "positions" are its
+    output.
 
     Raises:
         ConfigError: the backbone has no feature map of a stride.
@@ -59,7 +62,8 @@ def level_tensors(
     if missing:
         has = ", ".join(map(str, maps)) or "none"
         raise ConfigError(
-            f"a head reads the feature map at stride {missing[0]}, and backbone '{backbone.name}' has "
+            f"a head reads the feature map at stride {missing[0]}, and backbone '{backbone.name}' "
+            "has "
             f"none: it has {has}"
         )
     (output,) = backbone.outputs
@@ -67,7 +71,9 @@ def level_tensors(
 
 
 def _strides(backbone: "keras.Model") -> dict[int, float]:
-    """The `id` of each feature map of a fixed size -> how many pixels of the image one step in it is."""
+    """The `id` of each feature map of a fixed size -> how many pixels of the image one step in it
+    is.
+    """
     found = {id(t): 1.0 for t in backbone.inputs if _is_map(t)}
     for node in nodes_of(backbone.outputs):
         maps = [t for t in node.input_tensors if id(t) in found]
@@ -101,8 +107,8 @@ def _is_map(tensor: "keras.KerasTensor") -> bool:
 def _before_pooling(
     tensor: "keras.KerasTensor", maker: "dict[int, Node]"
 ) -> "Iterator[keras.KerasTensor]":
-    """What `tensor` was pooled or padded from, as far back as nothing has weights, and itself unless
-    it is padded; in the order of computation.
+    """What `tensor` was pooled or padded from, as far back as nothing has weights, and itself
+    unless it is padded; in the order of computation.
     """
     node = maker.get(id(tensor))
     if node is None:

@@ -1,5 +1,5 @@
-"""Columns of a score: a ratio, a curve of precision against recall, or explained variance, each under
-any weighting of the examples. Another package may have its own. numpy alone.
+"""Columns of a score: a ratio, a curve of precision against recall, or explained variance, each
+under any weighting of the examples. Another package may have its own. numpy alone.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ class Column(Protocol):
     """One figure of a set of answers."""
 
     def under(self, weights: np.ndarray) -> np.ndarray:
-        """Weights of the examples `(b, n)` -> the figure under each, `(b,)`, at most 1; NaN where it
-        cannot be said.
+        """Weights of the examples `(b, n)` -> the figure under each, `(b,)`, at most 1; NaN where
+        it cannot be said.
         """
         ...
 

@@ -1,7 +1,7 @@
 """What the numbers of an output mean, and how they are judged: a class for each kind of answer.
 
-numpy alone, so that a `.tflite` or `.onnx` file is judged by the same code as the Keras model that it
-was made from. A kind is a row of `zoo/heads/table.py`; nothing outside of `zoo/heads`,
+numpy alone, so that a `.tflite` or `.onnx` file is judged by the same code as the Keras model that
+it was made from. A kind is a row of `zoo/heads/table.py`; nothing outside of `zoo/heads`,
 `recipes/tasks` and `recipes/codecs` asks which one it is.
 """
 
@@ -18,8 +18,8 @@ Scorer = Callable[[np.ndarray], Score]
 """Answers `(n, units)` -> what they score."""
 
 MARGIN = 1e-3
-"""Answers are compared where the reference's best two outputs differ by more than this; a tie has no
-right answer.
+"""Answers are compared where the reference's best two outputs differ by more than this; a tie has
+no right answer.
 """
 TINY = 1e-30
 SIGMOID_ROUNDING = 2.5e-7
@@ -35,7 +35,8 @@ class Kind:
         name: in the JSON files.
         figure: the figure that answers are judged by, in words.
         key: the same in JSON.
-        agreement: what is said of answers where no labels are known: Keras's own are taken for true.
+        agreement: what is said of answers where no labels are known: Keras's own are taken for
+            true.
         in_percent: whether the figure is a share, which is written in percent.
         bounded: whether every number lies between 0 and 1.
         rounding: numbers that differ by less have the same logit, but for how they were computed.
@@ -56,7 +57,9 @@ class Kind:
     by_position: ClassVar[bool] = False
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> Score:
-        """What `outputs` score against `targets`, both in the form that the head of this kind uses."""
+        """What `outputs` score against `targets`, both in the form that the head of this kind
+        uses.
+        """
         raise NotImplementedError
 
     def score_against(self, reference: np.ndarray, margin: float) -> Scorer:
@@ -74,7 +77,8 @@ class Kind:
     def scorer_of_rows(
         self, labels: Sequence[str], mask: np.ndarray, truth: np.ndarray | None, rows: np.ndarray
     ) -> Scorer | None:
-        """What judges rows of positions, where an example is a sequence of them; None: rows are examples.
+        """What judges rows of positions, where an example is a sequence of them; None: rows are
+        examples.
 
         Args:
             labels: what the units are called.
@@ -101,12 +105,14 @@ class Kind:
         return bool((~np.isnan(before.units) & ~np.isnan(after.units)).all())
 
     def logits(self, values: np.ndarray) -> np.ndarray:
-        """What the numbers were before they were squashed, up to a constant that does not matter."""
+        """What the numbers were before they were squashed, up to a constant that does not
+        matter.
+        """
         return values
 
     def spread(self, logits: np.ndarray) -> np.ndarray | float:
-        """What a difference of logits is measured in: their standard deviation, of values and vectors
-        that of each unit.
+        """What a difference of logits is measured in: their standard deviation, of values and
+        vectors that of each unit.
 
         A unit of small numbers beside one of large ones must not hide; of a unit that is nearly
         constant a hundredth of its size counts, because float32 rounds that.

@@ -50,7 +50,8 @@ def regression(
     centre: float = 0.0,
     scale: float = 1.0,
 ) -> Head:
-    """One real number for each of `targets`: `(batch, len(targets))`, in the units of the training data.
+    """One real number for each of `targets`: `(batch, len(targets))`, in the units of the training
+    data.
 
     Trained with the Huber loss (Huber 1964), which a few wrong labels cannot dominate. `centre` and
     `scale` are the mean and the spread of the training values: the graph multiplies and adds them,

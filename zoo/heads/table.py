@@ -1,4 +1,5 @@
-"""The kinds of answers, by name: a row each. Another package adds a row of its own as an entry point.
+"""The kinds of answers, by name: a row each. Another package adds a row of its own as an entry
+point.
 
     [options.entry_points]
     graft.tasks =

@@ -1,4 +1,6 @@
-"""What all drawn figures share: matplotlib's drawing as an `<svg>` element in the page's colours."""
+"""What all drawn figures share: matplotlib's drawing as an `<svg>` element in the page's
+colours.
+"""
 
 import contextlib
 import io

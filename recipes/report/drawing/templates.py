@@ -17,7 +17,8 @@ def page_templates(*folders: Path, escape: bool = True) -> "Environment":
 
     Args:
         *folders: looked at first.
-        escape: whether what is filled in is text of a page; of Markdown each value says it by a filter.
+        escape: whether what is filled in is text of a page; of Markdown each value says it by a
+            filter.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
