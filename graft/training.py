@@ -1,7 +1,6 @@
 """Training from Python: the recipes, called as functions."""
 
 import dataclasses
-import importlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -129,14 +128,14 @@ def train(
     Raises:
         GraftError: whatever the command would refuse, in the same words; nothing is half-written.
     """
-    from graft.recipes.commands.train import find_recipe
+    from graft.recipes.runs.recipes import load_recipe
 
     if not isinstance(recipe, str):
         raise ConfigError(
             "graft.train takes the name of a recipe; a model of your own goes in as its backbone: "
             f'graft.train("image-classification", backbone=model, ...): got {type(recipe).__name__}'
         )
-    module = importlib.import_module(find_recipe(recipe))
+    module = load_recipe(recipe)
     place = Path(out)
     given = recipe_options(module.Config, recipe, options)
     if not isinstance(data, str | Path):

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from types import FrameType
 
 from graft.zoo.shown import one_line, shown
 from graft.zoo.terminal import settle_terminal
@@ -99,7 +100,7 @@ def _asked_to_end_like_ctrl_c() -> Iterator[None]:
         yield
         return
 
-    def end(number: int, frame) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)  # one is enough
         raise _Ended(number)
 

@@ -103,7 +103,6 @@ def bench(
 
 
 def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str]) -> list[dict]:
-    from graft.recipes.commands.train import find_recipe
     from graft.recipes.data import splits
     from graft.recipes.grid import grid, plan, search
     from graft.recipes.train.budget import seconds_of
@@ -119,7 +118,7 @@ def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str])
         options.data, entries, options.schedules, seeds, options.label_fractions, given
     )
     if options.recipe is not None:
-        planned = replace(planned, recipe=options.recipe, module=find_recipe(options.recipe))
+        planned = replace(planned, recipe=options.recipe)
     plan.check(planned)
     if options.search:
         search.require(planned)

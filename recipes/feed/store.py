@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class Rows:
         """All rows, in memory."""
         return np.fromfile(self.path, self.dtype).reshape(self.count, *self.shape)
 
-    def reader(self):
+    def reader(self) -> Callable[[np.ndarray], np.ndarray]:
         """A function: indices `(n,)` -> rows `(n, *shape)`, which reads only those rows and keeps
         nothing in memory.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft.export.child_process import PYTHON_COMMAND
+from graft.recipes.runs.recipes import load_recipe
 from graft.zoo.errors import ConfigError, GraftError
 
 if TYPE_CHECKING:
@@ -102,14 +103,12 @@ class Plan:
             something of everything.
         options: what every training gets beside backbone, schedule, seed and share, and scratch
             without `OF_TRANSFER`.
-        module: with the `Config` of the recipe; "": Graft's own of that name.
     """
 
     recipe: str
     data: str
     cells: tuple[Cell, ...]
     options: tuple[str, ...]
-    module: str = ""
 
     @property
     def side(self) -> "Side":
@@ -267,14 +266,11 @@ def check(grid: Plan) -> Mapping[str, object]:
     return rows
 
 
-def config_of(grid: Plan, cell: Cell | None = None):
+def config_of(grid: Plan, cell: Cell | None = None) -> Any:
     """The Config with which the recipe trains `cell`, or the first one."""
-    import importlib
-
     import tyro
 
-    own = f"graft.recipes.{grid.recipe.replace('-', '_')}"
-    recipe = importlib.import_module(grid.module or own)
+    recipe = load_recipe(grid.recipe)
     arguments = grid.arguments(cell or grid.cells[0], Path("cell"))[2:]
     return tyro.cli(recipe.Config, args=arguments, prog="graft bench ... --")
 

@@ -251,7 +251,7 @@ def test_zoo_lists_every_row(graft):
 
 
 def test_recipes_have_help(graft):
-    from graft.recipes.commands.train import RECIPES
+    from graft.recipes.runs.recipes import RECIPES
 
     for name in RECIPES:
         done = here("train", name, "--help")

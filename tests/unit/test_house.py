@@ -54,9 +54,9 @@ HEIGHT = {
 
 DEBT = {
     "against the arrows": 0,
-    "modules over 300 lines": 5,
+    "modules over 300 lines": 4,
     "functions over 6 parameters": 0,
-    "untyped": 3,
+    "untyped": 0,
     "kinds told apart": 2,
     "circles": 0,
 }

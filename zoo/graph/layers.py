@@ -22,8 +22,7 @@ Tensor = Any
 """A tensor of the backend, or of a graph that is being built."""
 
 
-# Keras has no types, so that mypy knows none of these base classes.
-class InferenceOnly(keras.layers.Layer):  # type: ignore[misc]
+class InferenceOnly(keras.layers.Layer):
     """Runs a model in inference mode, whatever mode the model around it runs in.
 
     `model(x, training=False)` in a functional graph is not enough: Keras 3.15 passes the outer
@@ -45,7 +44,7 @@ class InferenceOnly(keras.layers.Layer):  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable(package="graft")
-class GradientReversal(keras.layers.Layer):  # type: ignore[misc]
+class GradientReversal(keras.layers.Layer):
     """Hands its inputs on; their gradient comes back times `-strength`.
 
     Ganin and Lempitsky 2015, arXiv:1409.7495.
@@ -57,7 +56,7 @@ class GradientReversal(keras.layers.Layer):  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable(package="graft")
-class SupervisedContrastive(keras.losses.Loss):  # type: ignore[misc]
+class SupervisedContrastive(keras.losses.Loss):
     """Supervised contrastive loss over a batch (Khosla et al. 2020, arXiv:2004.11362, equation 2).
 
     `y_true`: one-hot `(batch, classes)`; `y_pred`: vectors of length 1 `(batch, dimension)`. An
@@ -88,7 +87,7 @@ class SupervisedContrastive(keras.losses.Loss):  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable(package="graft")
-class TaskWeights(keras.layers.Layer):  # type: ignore[misc]
+class TaskWeights(keras.layers.Layer):
     """Hands the outputs of several tasks on, and holds a learned log variance s for each.
 
     Kendall et al. 2018, arXiv:1705.07115, equation 10. The loss L of a task counts
@@ -134,7 +133,7 @@ class TaskWeights(keras.layers.Layer):  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable(package="graft")
-class ScaledHuber(keras.losses.Loss):  # type: ignore[misc]
+class ScaledHuber(keras.losses.Loss):
     """The Huber loss (Huber 1964) of values in units of `scale`, so that it does not depend on what
     they are measured in.
     """
@@ -153,7 +152,7 @@ class ScaledHuber(keras.losses.Loss):  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable(package="graft")
-class TokenAccuracy(keras.metrics.Mean):  # type: ignore[misc]
+class TokenAccuracy(keras.metrics.Mean):
     """The share of tokens with a target (>= 0) whose largest output is that target."""
 
     def update_state(
