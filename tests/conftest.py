@@ -117,7 +117,7 @@ def make_tiny_backbone():
     return tiny_backbone
 
 
-def shapes_picture(label: int, seed: int, size: int = 24) -> np.ndarray:
+def shapes_image(label: int, seed: int, size: int = 24) -> np.ndarray:
     """A noisy picture whose class shows: 0 a bright left half, 1 a bright right half, 2 a bright
     top.
     """
@@ -153,7 +153,7 @@ def photo_folder(made_once) -> Path:
         for label, name in enumerate(("left", "right", "top")):
             (root / name).mkdir()
             for i in range(20):
-                picture = Image.fromarray(shapes_picture(label, 100 * label + i))
+                picture = Image.fromarray(shapes_image(label, 100 * label + i))
                 picture.save(root / name / f"{i:02d}.png")
 
     return made_once("photos", make)

@@ -17,7 +17,7 @@ from graft.recipes.train.settings import FitSettings, TrainPlan
 from graft.zoo.graph.stack import stack
 from graft.zoo.heads.head import Head, Heads
 from graft.zoo.heads.heads import regression, single_label
-from tests.conftest import shapes_picture
+from tests.conftest import shapes_image
 
 HEAD = single_label(["left", "right", "top"], dropout=0.3)
 PLACE = single_label(["left", "right", "top"], name="place")
@@ -61,9 +61,7 @@ def plan_of(
 def pictures(count: int, seed: int = 0) -> Images:
     """Images of the three classes of `HEAD`, in turn."""
     classes = np.arange(count) % 3
-    pixels = np.stack(
-        [shapes_picture(label, 1000 * seed + i, 16) for i, label in enumerate(classes)]
-    )
+    pixels = np.stack([shapes_image(label, 1000 * seed + i, 16) for i, label in enumerate(classes)])
     targets = {HEAD.name: np.eye(3, dtype=np.float32)[classes]}
     return Images(pixels, targets, tuple(map(str, range(count))))
 

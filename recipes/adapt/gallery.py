@@ -10,7 +10,7 @@ import numpy as np
 
 from graft.recipes.adapt.outcome import embed
 from graft.recipes.codecs.images import Images
-from graft.recipes.report import figures
+from graft.recipes.report.drawing import figures
 from graft.recipes.report.drawing.templates import page_templates
 from graft.zoo.errors import ConfigError
 from graft.zoo.files.writing import write_csv, write_text
@@ -139,7 +139,7 @@ def _page(
     from markupsafe import Markup
 
     def shown(rows: Iterable[int]) -> list:
-        return [(figures.picture(images.pixels[i], SIDE), images.names[i]) for i in rows]
+        return [(figures.thumbnail(images.pixels[i], SIDE), images.names[i]) for i in rows]
 
     environment = page_templates(Path(__file__).parent)
     queries = np.random.default_rng(seed).permutation(len(images))[:QUERIES]

@@ -196,7 +196,7 @@ def write(
         "data": {
             "source": config["data"],
             "fingerprint": pile.fingerprint,
-            "pictures": len(everything),
+            "images": len(everything),
             "skipped": list(everything.skipped),
             **reading.record(pile, {"all": everything}),
         },

@@ -21,7 +21,7 @@ Augmentation = Literal[
     "flip", "crop", "zoom", "color", "grayscale", "randaugment", "mixup", "cutmix"
 ]
 MIXERS = ("mixup", "cutmix")
-"""Those that join two pictures and their targets."""
+"""Those that join two images and their targets."""
 IMAGES_ALONE = (*MIXERS, "randaugment")
 """Those that cannot move a map beside an image."""
 
@@ -33,7 +33,7 @@ SEEDS_A_STEP = 64
 def _layers(
     augment: Sequence[str], seed: int
 ) -> tuple[list["keras.layers.Layer"], "keras.layers.Layer | None"]:
-    """(layers that see pictures alone, the one that mixes pictures and targets or None)."""
+    """(layers that see images alone, the one that mixes images and targets or None)."""
     import keras
 
     from graft.recipes.codecs.rand_augment import RandAugment
@@ -45,7 +45,7 @@ def _layers(
                 f"{', '.join(get_args(Augmentation))}"
             )
     if set(MIXERS) <= set(augment):
-        raise ConfigError("mixup and cutmix both mix whole pictures: choose one of them")
+        raise ConfigError("mixup and cutmix both mix whole images: choose one of them")
     layer = keras.layers
     single = {
         "flip": lambda: [layer.RandomFlip("horizontal", seed=seed)],

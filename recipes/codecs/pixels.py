@@ -40,7 +40,7 @@ def allocate_pixels(shape: tuple[int, ...]) -> np.ndarray:
         if not is_disk_full(error):
             raise
         raise ConfigError(
-            f"no space left in '{place}' for {size / 1e9:.1f} GB of decoded pictures: free some, "
+            f"no space left in '{place}' for {size / 1e9:.1f} GB of decoded images: free some, "
             "set TMPDIR to a "
             "folder of another disk, or give a smaller --image-size"
         ) from error

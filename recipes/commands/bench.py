@@ -105,6 +105,8 @@ def bench(
 def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str]) -> list[dict]:
     from graft.recipes.data import splits
     from graft.recipes.grid import grid, plan, search
+    from graft.recipes.grid.entries import common_modality, read_entries
+    from graft.recipes.grid.sides import SIDES, source_of
     from graft.recipes.train.budget import seconds_of
 
     given = list(train_options)
@@ -112,7 +114,7 @@ def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str])
         value = getattr(options, name)
         given += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
     budget = None if options.budget is None else seconds_of(options.budget)
-    entries = plan.entries(options.backbones)
+    entries = read_entries(options.backbones)
     seeds = range(options.seed, options.seed + options.seeds)
     planned = plan.plan(
         options.data, entries, options.schedules, seeds, options.label_fractions, given
@@ -122,10 +124,10 @@ def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str])
     plan.check(planned)
     if options.search:
         search.require(planned)
-    modality, config = plan.kind(entries), plan.config_of(planned)
-    source = plan.source_of(config, modality)
+    modality, config = common_modality(entries), plan.config_of(planned)
+    source = source_of(config, modality)
     fingerprint = splits.fingerprint(splits.complete(source, config.split_seed)[0])
-    precisions = options.quantize or plan.SIDES[modality].precisions
+    precisions = options.quantize or SIDES[modality].precisions
     files = grid.Files(options.formats, precisions) if options.formats else None
     made = grid.Grid(
         planned, options.out, budget, files, options.workers, options.ray, grid.typed(typed)

@@ -85,7 +85,7 @@ def measure(options: Options) -> list[dict]:
         ArtifactError: an artifact does not exist.
     """
     from graft.export.sessions import is_own_model
-    from graft.recipes.report import trade_off
+    from graft.recipes.report.drawing import trade_off
     from graft.zoo.errors import ConfigError
     from graft.zoo.files.staging import staged_file
     from graft.zoo.files.writing import write_csv

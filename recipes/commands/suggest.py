@@ -54,16 +54,17 @@ def command(arguments: Sequence[str]) -> None:
 
 def suggest(options: Options) -> list[dict]:
     """The rows of `recipes.grid.suggest.suggest`."""
-    from graft.recipes.grid import plan
     from graft.recipes.grid import suggest as scoring
+    from graft.recipes.grid.entries import common_modality, read_entries
+    from graft.recipes.grid.sides import source_of
     from graft.zoo.files.writing import write_text
 
     entries = (
-        plan.entries(options.backbones)
+        read_entries(options.backbones)
         if options.backbones
         else scoring.default_entries(options.image_size)
     )
-    source = plan.source_of(options, plan.kind(entries))
+    source = source_of(options, common_modality(entries))
     rows = scoring.suggest(
         source, entries, options.sample, options.image_size, options.split_seed, options.skip_bad
     )

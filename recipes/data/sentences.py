@@ -32,6 +32,8 @@ __all__ = ["BUILT_IN", "Columns", "Sentence", "load", "tag_names"]
 
 COLUMNS = Columns()
 BUILT_IN = ("commands",)
+LABEL, TAGS = "label", "tags"
+"""What a sentence may have to have: the columns of a table that hold it are called so too."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _checked(
         )
     for what in asked.need:
         for sentence in everything:
-            if not (sentence.label or asked.several if what == "label" else sentence.tags):
+            if not (sentence.label or asked.several if what == LABEL else sentence.tags):
                 raise DataError(
                     f"{sentence.name} of '{spec}' has no {what}: this recipe needs "
                     f"{' and '.join(asked.need)}"
@@ -131,11 +133,11 @@ def _checked(
     names = {
         split: [name for s in part for name in (s.labels if asked.several else (s.label,))]
         for split, part in splits.items()
-        if "label" in asked.need
+        if LABEL in asked.need
     }
     if names and to_train:
         _check_labels(spec, names, asked.several)
-    if "tags" in asked.need and to_train:
+    if TAGS in asked.need and to_train:
         _check_tags_are_trained(spec, splits)
     return tuple(sort_labels(name for part in names.values() for name in part))
 
@@ -247,12 +249,12 @@ def _table(path: Path, asked: _Asked) -> Iterator[tuple[str, Sentence]]:
         text = read_cell(row, columns.text, "text")
         words: tuple[str, ...] = ()
         tags: tuple[str, ...] = ()
-        if "tags" in asked.need:
+        if TAGS in asked.need:
             tags = _words(read_cell(row, columns.tags, "tags"))
             words = _words(text)
             check_tags(path, row.line, words, tags)
         label = ""
-        if "label" in asked.need:
+        if LABEL in asked.need:
             label = read_label(row, columns.label, several=asked.several, tally=asked.tally)
         text = text if isinstance(text, str) else " ".join(text)
         group = "" if asked.several else label

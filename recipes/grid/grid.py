@@ -12,6 +12,7 @@ from pathlib import Path
 from graft.export.child_process import PYTHON_COMMAND
 from graft.export.manifest import read_manifest
 from graft.recipes.grid import analysis, jobs, plan, report, rows
+from graft.recipes.grid.entries import Entry, weights_of
 from graft.recipes.grid.ledger import Ledger
 from graft.recipes.runs import workspace
 from graft.zoo.errors import ArtifactError, ConfigError, GraftError
@@ -78,7 +79,7 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
         "fingerprint": fingerprint,
         "recipe": grid.plan.recipe,
         "options": list(grid.plan.options),
-        "weights": plan.weights_of(grid.plan),
+        "weights": weights_of(grid.plan.entries),
     }
     ledger = Ledger(grid.out, common, overwrite)
     if overwrite:
@@ -242,7 +243,7 @@ def _suggested(file: Path) -> list[Mapping]:
     return found
 
 
-def _spec(entry: plan.Entry) -> str:
+def _spec(entry: Entry) -> str:
     return entry.backbone if entry.weights is None else f"{entry.backbone}@{entry.weights}"
 
 

@@ -4,40 +4,21 @@
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graft.export.child_process import PYTHON_COMMAND
+from graft.recipes.grid.entries import Entry, absolute, common_modality
+from graft.recipes.grid.sides import SIDES, Side
 from graft.recipes.runs.recipes import load_recipe
 from graft.zoo.errors import ConfigError, GraftError
 
-if TYPE_CHECKING:
-    from graft.recipes.data.sources import Source
-
-__all__ = [
-    "BASELINE",
-    "Cell",
-    "Entry",
-    "Plan",
-    "Side",
-    "absolute",
-    "check",
-    "command",
-    "config_of",
-    "entries",
-    "kind",
-    "modality",
-    "plan",
-    "source_of",
-    "weights_of",
-]
+__all__ = ["BASELINE", "Cell", "Plan", "check", "command", "config_of", "plan"]
 
 BASELINE = "scratch"
 """The schedule that every other one is compared with; it is always in the grid."""
-OF_RUNS = ("model.keras", "backbone.keras")
-"""What every run calls its models."""
 OF_CELLS = (
     "--data",
     "--backbone",
@@ -54,24 +35,6 @@ OF_TRANSFER = ("--learning-rate", "--layer-decay", "--blocks")
 """Options that suit a pretrained backbone: training from scratch keeps its own, or the baseline
 would be hobbled.
 """
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A backbone of the grid: a name of `graft zoo`, a .keras file or a folder, and where its
-    weights come from (None: the backbone's own).
-    """
-
-    backbone: str
-    weights: str | None = None
-
-    @property
-    def name(self) -> str:
-        """What tables call it: no path of this machine; a run's model by the name of the run."""
-        path = Path(self.backbone)
-        if path.name in OF_RUNS and path.parent.name:
-            return path.parent.name
-        return path.stem if "/" in self.backbone or path.suffix == ".keras" else self.backbone
 
 
 @dataclass(frozen=True)
@@ -111,9 +74,9 @@ class Plan:
     options: tuple[str, ...]
 
     @property
-    def side(self) -> "Side":
+    def side(self) -> Side:
         """What a grid of this modality is like."""
-        return SIDES[kind(self.entries)]
+        return SIDES[common_modality(self.entries)]
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -130,53 +93,6 @@ class Plan:
             given += ["--fraction", f"{cell.fraction:g}"]
         options = self.options if cell.schedule != BASELINE else _without(self.options, OF_TRANSFER)
         return [*given, *options, "--out", str(out), "--resume"]
-
-
-def entries(names: Sequence[str]) -> list[Entry]:
-    """`NAME` or `NAME@WEIGHTS`, each once.
-
-    Raises:
-        ConfigError: none, or one of them twice.
-        UnknownName: no backbone of this name.
-    """
-    if not names:
-        raise ConfigError("--backbones names none: give one or more, `graft zoo` lists them")
-    parts = [given.partition("@") for given in names]
-    found = [Entry(absolute(name), absolute(weights) or None) for name, _, weights in parts]
-    for entry in found:
-        modality(entry)
-        if [other.name for other in found].count(entry.name) > 1:
-            raise ConfigError(
-                f"'{entry.name}' stands twice in --backbones: rows are told apart by their names"
-            )
-    return found
-
-
-def absolute(name: str) -> str:
-    """A path as every process finds it, wherever it was started; anything else as it is."""
-    path = Path(name).expanduser()
-    return str(path.resolve()) if path.exists() and ("/" in name or path.suffix) else name
-
-
-def modality(entry: Entry) -> str:
-    """ "image" or "text"."""
-    from graft.recipes.runs.backbones import modality_of
-
-    return modality_of(entry.backbone)
-
-
-def kind(entries: Sequence[Entry]) -> str:
-    """The modality of all of them.
-
-    Raises:
-        ConfigError: some are for images and some for texts.
-    """
-    kinds = {modality(entry) for entry in entries}
-    if len(kinds) > 1:
-        raise ConfigError(
-            "--backbones mixes some for images and some for texts: one table has one kind"
-        )
-    return kinds.pop()
 
 
 def plan(
@@ -204,7 +120,7 @@ def plan(
                 f"{option} stands behind --, but every training of a grid has its own: leave it "
                 "away there"
             )
-    recipe = SIDES[kind(backbones)].recipe
+    recipe = SIDES[common_modality(backbones)].recipe
     if not seeds:
         raise ConfigError("the number of seeds must be at least 1")
     fractions = [*fractions, 1.0]  # whose figures everything else is compared with
@@ -273,71 +189,6 @@ def config_of(grid: Plan, cell: Cell | None = None) -> Any:
     recipe = load_recipe(grid.recipe)
     arguments = grid.arguments(cell or grid.cells[0], Path("cell"))[2:]
     return tyro.cli(recipe.Config, args=arguments, prog="graft bench ... --")
-
-
-def source_of(asked: Any, modality: str) -> "Source":
-    """The data that a Config or the options of a command ask for, as records with a label, or with
-    several.
-    """
-    return SIDES[modality].load(asked)
-
-
-def _texts(asked: Any) -> "Source":
-    from graft.recipes.data import sentences
-
-    columns = sentences.Columns(asked.text_column, asked.label_column)
-    several = getattr(asked, "multi_label", False)
-    return sentences.load(asked.data, need=("label",), columns=columns, several=several)
-
-
-def _images(asked: Any) -> "Source":
-    from graft.recipes.data import sources
-
-    return sources.load(asked.data, path_column=asked.path_column, label_column=asked.label_column)
-
-
-@dataclass(frozen=True)
-class Side:
-    """What a grid of one modality is like.
-
-    Attributes:
-        recipe: that trains its cells.
-        load: reads the data that a Config asks for.
-        precisions: of the smaller files that are exported by default.
-        of_texts: whether schedules and backbones are those of texts, which are not augmented.
-    """
-
-    recipe: str
-    load: "Callable[[Any], Source]"
-    precisions: tuple[str, ...]
-    of_texts: bool
-
-
-SIDES = {
-    "image": Side("image-classification", _images, ("int8",), False),
-    "text": Side("text-classification", _texts, ("dynamic",), True),
-}
-"""By modality."""
-
-
-def weights_of(grid: Plan) -> dict[str, str]:
-    """What each backbone starts from: a word, of a file half its SHA-256, of a folder a hash of its
-    files.
-    """
-    from graft.zoo.backbones.weights import file_sha256
-    from graft.zoo.hashing import hash_of
-
-    found = {}
-    for entry in grid.entries:
-        path = Path(entry.weights or entry.backbone).expanduser()
-        if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file())
-            found[entry.name] = hash_of(
-                *((str(file.relative_to(path)), file_sha256(file)) for file in files)
-            )
-        else:
-            found[entry.name] = file_sha256(path)[:32] if path.is_file() else entry.weights or ""
-    return found
 
 
 def _without(options: Sequence[str], names: Sequence[str]) -> list[str]:

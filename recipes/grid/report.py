@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from graft.recipes.adapt import transferability
-from graft.recipes.grid import analysis, picture
+from graft.recipes.grid import analysis, plots
 from graft.recipes.grid.ledger import columns
 from graft.recipes.grid.rows import DIVERGED, has_figures, missing_files
 from graft.recipes.report.drawing.templates import page_templates
@@ -69,11 +69,11 @@ def write(
     }
     if full:
         with staged_file(folder / "bench.png") as path:
-            picture.draw(path, full, measure, latency, size)
-        context["picture"] = _encoded(folder / "bench.png")
+            plots.draw(path, full, measure, latency, size)
+        context["plot"] = _encoded(folder / "bench.png")
     if context["fractions"]:
         with staged_file(folder / "labels.png") as path:
-            picture.draw_labels(path, found, measure)
+            plots.draw_labels(path, found, measure)
         context["curves"] = _encoded(folder / "labels.png")
     write_text(folder / "bench.md", _rendered("bench.md.jinja", context, escape=False))
     write_text(folder / "bench.html", _rendered("bench.html.jinja", context, escape=True))

@@ -13,6 +13,7 @@ from graft.export.child_process import child_environment
 from graft.recipes.grid import analysis, plan
 from graft.recipes.grid.jobs import cause_of, end
 from graft.recipes.grid.rows import divergence, measure_of, whole_run
+from graft.recipes.grid.sides import SIDES
 from graft.recipes.report.run_file import read_run
 from graft.recipes.train.checkpoint import epochs_in
 from graft.zoo.errors import ConfigError
@@ -190,7 +191,7 @@ def _settings(trial: "optuna.Trial", content: Mapping) -> list[str]:
     ]
     if last["train"] not in ("head", "all"):
         options += ["--blocks", str(trial.suggest_int("blocks", 1, last["total_blocks"]))]
-    if not plan.SIDES[content["modality"]].of_texts:
+    if not SIDES[content["modality"]].of_texts:
         chosen = trial.suggest_categorical("augment", AUGMENTATIONS)
         options += ["--augment", *(chosen.split() if chosen != "none" else ())]
     return options

@@ -12,7 +12,7 @@ import numpy as np
 from graft.recipes.adapt import transferability
 from graft.recipes.data import splits
 from graft.recipes.data.sources import Source
-from graft.recipes.grid import plan
+from graft.recipes.grid.entries import Entry, read_entries
 from graft.zoo.errors import ConfigError
 from graft.zoo.terminal import progress
 
@@ -44,7 +44,7 @@ def on_this_machine(image_size: int | None = None) -> list[str]:
     ]
 
 
-def default_entries(image_size: int | None = None) -> list[plan.Entry]:
+def default_entries(image_size: int | None = None) -> list[Entry]:
     """The backbones to rank where none were named: all whose weights are on this machine.
 
     Args:
@@ -67,12 +67,12 @@ def default_entries(image_size: int | None = None) -> list[plan.Entry]:
             "downloaded) or --backbones NAME@WEIGHTS ... (a file, bundled or none); "
             "`graft zoo` lists the names"
         )
-    return plan.entries(names)
+    return read_entries(names)
 
 
 def suggest(
     source: Source,
-    entries: Sequence[plan.Entry],
+    entries: Sequence[Entry],
     sample: int,
     image_size: int | None = None,
     split_seed: int = 0,
@@ -119,7 +119,7 @@ def suggest(
 
 
 def _features(
-    entry: plan.Entry, source: Source, image_size: int | None, skip_bad: bool
+    entry: Entry, source: Source, image_size: int | None, skip_bad: bool
 ) -> tuple[np.ndarray, np.ndarray, float, np.ndarray | None]:
     """(features `(n, d)`, classes `(n,)`, seconds an example, what the backbone's own head says or
     None).

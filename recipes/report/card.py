@@ -14,6 +14,7 @@ from graft.recipes.report.drawing.templates import page_templates
 from graft.recipes.report.report import NOUNS
 from graft.recipes.report.report_files import figure_names, file_rows, measured_noun
 from graft.recipes.report.run_file import read_run, task_figures
+from graft.recipes.report.shareable import file_name, shareable
 from graft.recipes.tasks.table import find_task
 from graft.zoo.files.guards import one_line_if_damaged
 from graft.zoo.files.writing import write_text
@@ -86,7 +87,7 @@ def write(run: Path, folder: Path) -> Path:
 
 def _card(template: "Template", run: Path, facts: Mapping, exported: Mapping) -> str:
     # The card goes with the files to other people: names, not the folders of this machine.
-    facts = wording.shareable(facts)
+    facts = shareable(facts)
     noun = NOUNS[facts["modality"]]
     files = file_rows(exported, noun)
     measured = headline.measures(facts)
@@ -117,9 +118,9 @@ def _card(template: "Template", run: Path, facts: Mapping, exported: Mapping) ->
         several_figures=len(figure_names(files)) > 1,
         measured_noun=measured_noun(exported, noun),
         licence=_licence(facts["backbone"]),
-        source=wording.file_name(facts["data"]["source"]),
+        source=file_name(facts["data"]["source"]),
         target=facts["data"].get("target", {"source": ""})["source"],
-        weights=wording.file_name(facts["backbone"]["weights"]["spec"]),
+        weights=file_name(facts["backbone"]["weights"]["spec"]),
     )
 
 

@@ -2,7 +2,7 @@
 folder.
 
 Because it reads only what the run left behind, it can be made again at any time: `graft export`
-does so to add its table of files. The page loads nothing (no scripts, no fonts, no pictures from
+does so to add its table of files. The page loads nothing (no scripts, no fonts, no images from
 elsewhere), and every text that came with the data (labels, file names) is escaped.
 """
 
@@ -11,30 +11,26 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from graft.export.manifest import MANIFEST_NAME, read_manifest
-from graft.recipes.report import figures, headline, wording
+from graft.recipes.report import headline, wording
 from graft.recipes.report import report_comparisons as comparisons
+from graft.recipes.report import report_data as data
 from graft.recipes.report import report_training as training
+from graft.recipes.report.drawing import figures
 from graft.recipes.report.drawing.templates import page_templates
+from graft.recipes.report.report_data import MOST_LABELS
 from graft.recipes.report.report_files import figure_names, file_rows, measured_noun
 from graft.recipes.report.run_file import read_confusion, read_run, task_figures
+from graft.recipes.report.shareable import file_name, shareable, without_folders
 from graft.zoo.errors import ArtifactError, GraftError
 from graft.zoo.files.reading import read_arrays, read_json
 from graft.zoo.files.writing import write_text
 
 __all__ = ["write"]
 
-MOST_LABELS = 120
-"""Beyond this many labels the page shows the ones that matter most (it says so); all figures are in
-run.json.
-"""
-
-MOST_SAMPLES = 120
 MOST_MISTAKES = 24
-SAMPLE_SIDE, MISTAKE_SIDE = 96, 144
-"""Pixels; together these keep the page below two megabytes."""
+MISTAKE_SIDE = 144
+"""Pixels."""
 
 Tree = Mapping[str, Any]
 
@@ -84,8 +80,8 @@ def _page(context: Tree) -> str:
 
 
 def _context(run: Path, facts: Tree) -> Tree:
-    facts = wording.shareable(facts)
-    text = _text(facts, _if_there(read_json, run / "texts.json"))
+    facts = shareable(facts)
+    text = data.sentences(facts, _if_there(read_json, run / "texts.json"))
     noun = NOUNS[facts["modality"]]
     labels = facts["data"]["labels"]
     split = headline.measured_split(facts)
@@ -107,7 +103,7 @@ def _context(run: Path, facts: Tree) -> Tree:
         "verdict": comparisons.verdict_section(facts.get("verdict")),
         "sharing": comparisons.sharing_rows(facts),
         "counted_words": comparisons.counted_words_section(facts.get("counted_words")),
-        "data": _data(facts, labels, _if_there(read_arrays, run / "samples.npz")),
+        "data": data.splits_and_samples(facts, labels, _if_there(read_arrays, run / "samples.npz")),
         "text": text,
         "phases": training.phase_rows(facts),
         "curves": training.curves(training.read_history(run / "history.csv"), facts),
@@ -135,7 +131,7 @@ def _summary(facts: Tree, found: Sequence[headline.Measure], export: Sequence[Tr
     files = [file for file in export if file["check"]["status"] == "pass" and file["size_bytes"]]
     heads = headline.heads_of(facts)
     return {
-        "source": wording.file_name(facts["data"]["source"]),
+        "source": file_name(facts["data"]["source"]),
         "seconds": facts["seconds"].get("train", facts["seconds"].get("total")),
         "judged": heads[0]["name"] if len(heads) == 1 else "mean of the tasks",
         "epochs": sum(phase.get("epochs_run") or 0 for phase in phases),
@@ -146,91 +142,6 @@ def _summary(facts: Tree, found: Sequence[headline.Measure], export: Sequence[Tr
         "target_unknown": headline.adapts_to_target(facts)
         and not any(m.where == "target" for m in found),
     }
-
-
-def _text(facts: Tree, shown: Tree | None) -> Tree | None:
-    """What a run for text shows of its sentences."""
-    from markupsafe import Markup
-
-    if shown is None:
-        return None
-    lengths = [np.array(counts) for counts in shown["lengths"].values()]
-    total = np.zeros(max(map(len, lengths)), int)
-    for counts in lengths:
-        total[: len(counts)] += counts
-    reached = np.cumsum(total) / total.sum()
-    splits = facts["data"]["splits"]
-    return {
-        **shown,
-        "samples": dict(list(shown["samples"].items())[:MOST_LABELS]),
-        "lengths": Markup(
-            figures.histogram("lengths", shown["lengths"], "tokens", "share of the sentences")
-        ),
-        "median": int(np.searchsorted(reached, 0.5)),
-        "most": int(np.searchsorted(reached, 0.95)),
-        "truncated": sum(split["truncated"] for split in splits.values()),
-        "counts": {name: split["per_label"] for name, split in splits.items()},
-    }
-
-
-def _origin(name: str, facts: Tree) -> str:
-    """Where a split comes from: a training split from which others were taken is not the one that
-    was given.
-    """
-    data, config = facts["data"], facts["config"]
-    made, seed = data["made_splits"], data["split_seed"]
-    if name in made:
-        return f"taken from the training data, split seed {seed}"
-    if name != "train":
-        return "given"
-    origin = "given"
-    if made:
-        others = " and ".join(split for split in ("validation", "test") if split in made)
-        origin = f"what is left of the data after {others} were taken from it, split seed {seed}"
-        origin = origin.replace("were", "was") if len(made) == 1 else origin
-    drawn = ""
-    if config.get("per_class") is not None:
-        drawn = f"{config['per_class']} of each label"
-    elif config.get("fraction") not in (None, 1):
-        drawn = f"{wording.percent(config['fraction'], 0)} of each label"
-    return (
-        f"{origin}; of that {drawn}, drawn by the same seed"
-        if drawn and made
-        else (f"{origin}; of that {drawn}, drawn by split seed {seed}" if drawn else origin)
-    )
-
-
-def _data(facts: Tree, labels: Sequence[str], samples: Tree | None) -> Tree:
-    data = facts["data"]
-    splits = [
-        {
-            "name": name,
-            "examples": split["examples"],
-            "counts": [split["per_label"].get(label, 0) for label in labels],
-            "origin": _origin(name, facts),
-        }
-        for name, split in data["splits"].items()
-    ]
-    lacking = {
-        split["name"]: [label for label, n in zip(labels, split["counts"], strict=True) if not n]
-        for split in splits
-    }
-    shown = labels[:MOST_LABELS]
-    each = max(1, min(4, MOST_SAMPLES // max(1, len(shown))))
-    cards = [
-        {
-            "label": label,
-            "counts": [(split["name"], split["counts"][index]) for split in splits],
-            "pictures": [
-                figures.picture(image, SAMPLE_SIDE)
-                for image in (
-                    samples["images"][samples["labels"] == index][:each] if samples else ()
-                )
-            ],
-        }
-        for index, label in enumerate(shown)
-    ]
-    return {"splits": splits, "lacking": {k: v for k, v in lacking.items() if v}, "cards": cards}
 
 
 def _confusion(confusion: Tree | None) -> Tree | None:
@@ -292,13 +203,13 @@ def _mistakes(mistakes: Tree | None, labels: Sequence[str]) -> list[Tree]:
         heat = None if heatmaps is None else heatmaps[index]
         cards.append(
             {
-                "picture": figures.picture(image, MISTAKE_SIDE),
-                "heat": None if heat is None else figures.heat_picture(image, heat, MISTAKE_SIDE),
+                "image": figures.thumbnail(image, MISTAKE_SIDE),
+                "heat": None if heat is None else figures.heat_thumbnail(image, heat, MISTAKE_SIDE),
                 "hottest": None if heat is None else figures.hottest_place(heat),
                 "truth": labels[mistakes["truth"][index]],
                 "predicted": labels[mistakes["predicted"][index]],
                 "probability": float(mistakes["probability"][index]),
-                "name": wording.without_folders(mistakes["names"][index]),
+                "name": without_folders(mistakes["names"][index]),
             }
         )
     return cards

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from graft.recipes.report import figures, headline, wording
+from graft.recipes.report import headline, wording
+from graft.recipes.report.drawing import figures
 
 __all__ = ["adaptation_section", "counted_words_section", "sharing_rows", "verdict_section"]
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graft.recipes.report.wording import file_check, without_folders
+from graft.recipes.report.shareable import without_folders
+from graft.recipes.report.wording import file_check
 
 __all__ = ["figure_names", "file_rows", "measured_noun"]
 

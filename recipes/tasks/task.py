@@ -214,9 +214,7 @@ class Task:
         return {}
 
     def unit_scores(self, outputs: np.ndarray, target: Target) -> np.ndarray:
-        """What each example whose answer is known contributes to the figure, `(n,)`; their mean is
-        about the figure.
-        """
+        """What each example with an answer adds to the figure, `(n,)`; their mean is about it."""
         return scores.unit_scores(self.score(*self._known(outputs, target)))
 
     def _known(self, outputs: np.ndarray, target: Target) -> tuple[np.ndarray, Target]:
@@ -232,9 +230,7 @@ class Task:
         return figures[self.kind.key]
 
     def export_scorer(self, target: Target) -> Any:
-        """What judges a file on these very examples, where the kind and the rows of targets alone
-        do not say it; None: they do.
-        """
+        """What judges a file on these examples; None: the kind and the targets alone say it."""
         return None
 
     # How a training is watched

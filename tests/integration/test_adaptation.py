@@ -464,7 +464,7 @@ def test_without_any_labels_from_end_to_end(call, photo_folder, tiny_keras, tmp_
     assert kept_of(out)["rule"] == "best"
     with (out / "clusters.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == facts["data"]["pictures"] == len(list(photo_folder.rglob("*.png")))
+    assert len(rows) == facts["data"]["images"] == len(list(photo_folder.rglob("*.png")))
     assert {row["cluster"] for row in rows} == {"0", "1", "2"}
     assert all(len(row["nearest"].split(";")) == 6 for row in rows)
     assert "3 crowds" in (out / "report.html").read_text()

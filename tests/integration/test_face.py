@@ -6,13 +6,13 @@ from PIL import Image
 
 import graft
 from graft.zoo.errors import ArtifactError, DataError
-from tests.conftest import shapes_picture
+from tests.conftest import shapes_image
 
 
 def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Images of three kinds, with their numbers."""
     kinds = np.arange(count) % 3
-    return np.stack([shapes_picture(k, 1000 * seed + i, 32) for i, k in enumerate(kinds)]), kinds
+    return np.stack([shapes_image(k, 1000 * seed + i, 32) for i, k in enumerate(kinds)]), kinds
 
 
 @pytest.fixture(scope="module")

@@ -267,7 +267,7 @@ def test_tensorflow_datasets(tmp_path, monkeypatch):
 
     from graft.recipes.data import sources
     from graft.zoo.errors import ConfigError
-    from tests.conftest import shapes_picture
+    from tests.conftest import shapes_image
 
     class TinyShapes(tfds.core.GeneratorBasedBuilder):
         """Three kinds of pictures."""
@@ -290,7 +290,7 @@ def test_tensorflow_datasets(tmp_path, monkeypatch):
 
         def _generate_examples(self, count):
             for i in range(count):
-                yield i, {"image": shapes_picture(i % 3, i), "label": "lrt"[i % 3]}
+                yield i, {"image": shapes_image(i % 3, i), "label": "lrt"[i % 3]}
 
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path), raising=False)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import shapes_picture
+from tests.conftest import shapes_image
 from tests.slow import fuzzing
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -139,7 +139,7 @@ def run(graft, tmp_path_factory) -> Path:
     for label, name in enumerate(("left", "right", "top")):
         (folder / "photos" / name).mkdir(parents=True)
         for i in range(20):
-            picture = Image.fromarray(shapes_picture(label, 100 * label + i, 32))
+            picture = Image.fromarray(shapes_image(label, 100 * label + i, 32))
             picture.save(folder / "photos" / name / f"{i:02d}.png")
     done = graft(
         "train",
@@ -204,7 +204,7 @@ def bases(run, tmp_path_factory) -> dict[str, list[Path]]:
     bench = "cell,backbone,schedule,status,test,curve\na-b,a,b,done,0.5,1:0.5\n"
     (folder / "bench.csv").write_text(bench * 3)
     files["csv"] = [folder / "table.csv", folder / "bench.csv", run / "history.csv"]
-    picture = Image.fromarray(shapes_picture(0, 0, 64))
+    picture = Image.fromarray(shapes_image(0, 0, 64))
     for suffix in ("png", "jpg", "gif", "bmp", "webp", "tif", "ppm"):
         picture.save(folder / f"picture.{suffix}")
     files["images"] = sorted(folder.glob("picture.*"))

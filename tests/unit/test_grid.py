@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graft.recipes.grid import analysis, jobs, plan, report, rows, suggest
+from graft.recipes.grid.entries import Entry, read_entries, weights_of
 from graft.recipes.grid.grid import Grid, _row_to_export, typed
 from graft.recipes.grid.grid import run as run_grid
 from graft.recipes.grid.ledger import Ledger, read_rows
@@ -54,7 +55,7 @@ def row(backbone="a", schedule="fine_tune", seed=0, validation=0.8, test=None, *
 def planned(**changes):
     settings = {
         "data": "digits",
-        "backbones": plan.entries(BACKBONES),
+        "backbones": read_entries(BACKBONES),
         "schedules": ["fine_tune"],
         "seeds": range(2),
     }
@@ -102,9 +103,9 @@ def test_all_labels_are_always_there():
 
 def test_models_of_two_runs_have_two_names(tmp_path):
     names = [str(tmp_path / run / "model.keras") for run in ("first", "second")]
-    assert [plan.Entry(name).name for name in names] == ["first", "second"]
-    assert plan.Entry("mine.keras").name == "mine"
-    assert plan.Entry("mobilenet_v2_0.35").name == "mobilenet_v2_0.35"
+    assert [Entry(name).name for name in names] == ["first", "second"]
+    assert Entry("mine.keras").name == "mine"
+    assert Entry("mobilenet_v2_0.35").name == "mobilenet_v2_0.35"
 
 
 def test_weights_are_known_by_what_is_in_them(tmp_path):
@@ -114,24 +115,20 @@ def test_weights_are_known_by_what_is_in_them(tmp_path):
         path.write_bytes(content)
         grid = planned(
             backbones=[
-                plan.Entry("mobilenet_v2", str(path)),
-                plan.Entry("mobilenet_v2_0.35", "bundled"),
+                Entry("mobilenet_v2", str(path)),
+                Entry("mobilenet_v2_0.35", "bundled"),
             ]
         )
-        found.append(plan.weights_of(grid))
+        found.append(weights_of(grid.entries))
     assert found[0]["mobilenet_v2"] != found[1]["mobilenet_v2"]
     assert found[0]["mobilenet_v2_0.35"] == found[1]["mobilenet_v2_0.35"] == "bundled"
 
 
 def test_an_encoder_in_a_folder_is_known_by_its_files(tmp_path):
-    found, cell = [], plan.Cell(plan.Entry(str(tmp_path), None), "full", 0, 1.0)
+    found, entry = [], Entry(str(tmp_path), None)
     for content in ("a", "b", "a"):
         (tmp_path / "model.weights.h5").write_text(content)
-        found.append(
-            plan.weights_of(plan.Plan("text-classification", "commands", (cell,), ()))[
-                cell.entry.name
-            ]
-        )
+        found.append(weights_of([entry])[entry.name])
     assert found[0] == found[2] != found[1]
 
 
@@ -142,7 +139,7 @@ def test_an_encoder_in_a_folder_is_known_by_its_files(tmp_path):
         ({"fractions": [0.0]}, ConfigError, "--label-fractions are shares"),
         ({"seeds": range(0)}, ConfigError, "number of seeds"),
         (
-            {"backbones": plan.entries(["mobilenet_v2", "graft_mini_en"])},
+            {"backbones": read_entries(["mobilenet_v2", "graft_mini_en"])},
             ConfigError,
             "mixes some for images",
         ),
@@ -164,7 +161,7 @@ def test_a_grid_that_cannot_be(changes, error, words):
 )
 def test_backbones_that_cannot_be(names, error, words):
     with pytest.raises(error, match=words):
-        plan.entries(names)
+        read_entries(names)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +181,7 @@ def test_backbones_that_cannot_be(names, error, words):
             "both say how many labels are used",
         ),
         (
-            {"backbones": plan.entries(["mobilenet_v2@nowhere.h5"])},
+            {"backbones": read_entries(["mobilenet_v2@nowhere.h5"])},
             WeightsError,
             "no weights file 'nowhere.h5'",
         ),

@@ -54,13 +54,13 @@ HEIGHT = {
 
 DEBT = {
     "against the arrows": 0,
-    "modules over 300 lines": 4,
+    "modules over 300 lines": 0,
     "functions over 6 parameters": 0,
     "untyped": 0,
-    "kinds told apart": 2,
+    "kinds told apart": 0,
     "circles": 0,
 }
-"""What is not yet as it is planned. These numbers go down, never up."""
+"""What may not be as it is planned: nothing."""
 
 
 def modules():

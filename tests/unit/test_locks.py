@@ -368,7 +368,7 @@ def test_a_full_disk_for_decoded_pictures_is_one_line(monkeypatch):
     assert not pixels.allocate_pixels((4, 2, 2, 3)).any()
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(
-        ConfigError, match=r"no space left in .* for 0.0 GB of decoded pictures: .*TMPDIR"
+        ConfigError, match=r"no space left in .* for 0.0 GB of decoded images: .*TMPDIR"
     ):
         pixels.allocate_pixels((4, 2, 2, 3))
     monkeypatch.delattr(os, "posix_fallocate")

@@ -11,7 +11,8 @@ from graft.recipes.codecs.images import ImageCodec, Images
 from graft.recipes.data.prepared import PreparedData
 from graft.recipes.data.records import Source
 from graft.recipes.image_classification import Config
-from graft.recipes.report import figures, report, wording
+from graft.recipes.report import report, wording
+from graft.recipes.report.drawing import figures
 from graft.recipes.report.run_file import read_confusion, read_run
 from graft.recipes.runs.problem import Arm, Experiment, Outcome, Problem
 from graft.recipes.runs.supervised import Supervised

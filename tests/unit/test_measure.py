@@ -116,7 +116,7 @@ def test_evaluate_names_the_split(split, said, monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["v$1_$2.onnx", "_hidden.onnx", r"a$\bad$.onnx"])
 def test_names_of_files_are_no_formulas(name, tmp_path):
     """Before, two dollars ended the command after everything was measured."""
-    from graft.recipes.report import trade_off
+    from graft.recipes.report.drawing import trade_off
 
     row = {
         "path": name,

@@ -16,7 +16,7 @@ from graft.recipes.data.records import Example, Source
 from graft.recipes.data.sources import load
 from graft.recipes.data.traces import alike, look_of
 from graft.zoo.errors import ArtifactError, DataError
-from tests.conftest import shapes_picture
+from tests.conftest import shapes_image
 
 
 def scene(seed, size=96):
@@ -37,7 +37,7 @@ def table(folder, tests, name="t.csv", count=24):
     """
     for i in range(count):
         if not (folder / f"{i}.png").exists():
-            Image.fromarray(shapes_picture(i % 3, i, 16)).save(folder / f"{i}.png")
+            Image.fromarray(shapes_image(i % 3, i, 16)).save(folder / f"{i}.png")
     rows = (f"{i}.png,{'abc'[i % 3]},{'test' if i in tests else 'train'}\n" for i in range(count))
     (folder / name).write_text("path,label,split\n" + "".join(rows))
     return str(folder / name)

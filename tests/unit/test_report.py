@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from graft.export.intervals import wilson
-from graft.recipes.report import card, explain, figures, headline, report, report_training, wording
-from graft.recipes.report.drawing import curves
+from graft.recipes.report import card, explain, headline, report, report_training, wording
+from graft.recipes.report.drawing import curves, figures
 from graft.recipes.report.drawing.svg import COLOURS
+from graft.recipes.report.shareable import without_folders
 from graft.recipes.runs.supervised import Supervised
 from graft.recipes.tasks import verdicts
 from graft.zoo.errors import ArtifactError, ConfigError
@@ -719,7 +720,7 @@ def test_text_of_a_run_neither_links_nor_formats_a_card(tmp_path):
     ],
 )
 def test_only_folders_of_the_machine_are_cut(text, short):
-    assert wording.without_folders(text) == short
+    assert without_folders(text) == short
 
 
 def test_nothing_is_lost_by_minus_nought():
@@ -1112,15 +1113,15 @@ def test_pictures_are_small_files_of_the_right_shape():
         return Image.open(io.BytesIO(base64.b64decode(made.uri.split(",")[1])))
 
     digits = np.random.default_rng(0).integers(0, 255, (8, 6, 3), np.uint8)
-    exact = figures.picture(digits, 96)
+    exact = figures.thumbnail(digits, 96)
     assert exact.pixelated
     assert np.array_equal(np.asarray(opened(exact)), digits)
     photo = np.zeros((300, 150, 3), np.uint8)
-    smaller = figures.picture(photo, 96)
+    smaller = figures.thumbnail(photo, 96)
     assert (smaller.width, smaller.height, smaller.pixelated) == (48, 96, False)
     assert opened(smaller).size == (48, 96)
     heat = np.float32([[0, 0], [0, 1], [0, 0], [0, 0]])
-    overlay = np.asarray(opened(figures.heat_picture(photo, heat, 96)).convert("L"), int)
+    overlay = np.asarray(opened(figures.heat_thumbnail(photo, heat, 96)).convert("L"), int)
     assert overlay.shape == (96, 48)
     assert overlay[36, 40] > overlay[80, 5] + 60
 

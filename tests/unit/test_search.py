@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from graft.recipes.grid import plan, search
+from graft.recipes.grid.entries import Entry
 from graft.recipes.grid.grid import Grid
 from graft.zoo.errors import ConfigError
 
@@ -35,7 +36,7 @@ sys.exit(int(diverged))
 
 
 def planned(schedules=("fine_tune",)):
-    return plan.plan("photos", [plan.Entry("mobilenet_v2")], schedules, [0], [1.0], [])
+    return plan.plan("photos", [Entry("mobilenet_v2")], schedules, [0], [1.0], [])
 
 
 @pytest.fixture

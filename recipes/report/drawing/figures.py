@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "Picture",
+    "Thumbnail",
     "confusion_table",
     "feature_map",
-    "heat_picture",
+    "heat_thumbnail",
     "histogram",
     "hottest_place",
-    "picture",
+    "thumbnail",
 ]
 
 SMALL = 64
@@ -37,7 +37,7 @@ instead.
 
 
 @dataclass(frozen=True)
-class Picture:
+class Thumbnail:
     """An image inside the page: its data URI, and its width and height in pixels."""
 
     uri: str
@@ -50,7 +50,7 @@ class Picture:
         return max(self.width, self.height) <= SMALL
 
 
-def picture(image: np.ndarray, side: int) -> Picture:
+def thumbnail(image: np.ndarray, side: int) -> Thumbnail:
     """`image` uint8 `(h, w, 3)`, made smaller until its longer side is at most `side` pixels."""
     from PIL import Image
 
@@ -61,7 +61,7 @@ def picture(image: np.ndarray, side: int) -> Picture:
     return _encoded(pixels, "JPEG")
 
 
-def heat_picture(image: np.ndarray, heat: np.ndarray, side: int) -> Picture:
+def heat_thumbnail(image: np.ndarray, heat: np.ndarray, side: int) -> Thumbnail:
     """`heat` `(h', w')` in [0, 1] laid over `image` uint8 `(h, w, 3)`: grey where it is 0, bright
     where it is 1.
     """
@@ -198,9 +198,9 @@ def confusion_table(matrix: np.ndarray, labels: Sequence[str], most: int) -> dic
     return {"rows": rows, "pairs": pairs, **columns, **sums}
 
 
-def _encoded(pixels: "PIL.Image.Image", kind: str) -> Picture:
+def _encoded(pixels: "PIL.Image.Image", kind: str) -> Thumbnail:
     buffer = io.BytesIO()
     settings: dict[str, Any] = {"quality": 80} if kind == "JPEG" else {"optimize": True}
     pixels.save(buffer, kind, **settings)
     code = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Picture(f"data:image/{kind.lower()};base64,{code}", *pixels.size)
+    return Thumbnail(f"data:image/{kind.lower()};base64,{code}", *pixels.size)
