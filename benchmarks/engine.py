@@ -26,7 +26,6 @@ import numpy as np
 
 from graft.recipes.codecs.images import ImageCodec, Images
 from graft.recipes.data import sources, splits
-from graft.recipes.feed.store import Store
 from graft.recipes.tasks import verdicts
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.labels import SingleLabelTask
@@ -34,6 +33,7 @@ from graft.recipes.train import fit, schedule
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.backbones import build as backbones
 from graft.zoo.backbones import table as backbone_table
+from graft.zoo.files.store import Store
 from graft.zoo.graph.stack import backbone_of, stack
 from graft.zoo.heads import heads
 

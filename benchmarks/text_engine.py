@@ -18,12 +18,12 @@ if __package__ in (None, ""):
 
 from graft.recipes.codecs.text_codec import TextCodec
 from graft.recipes.data import sentences, splits
-from graft.recipes.feed.store import Store
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.labels import SingleLabelTask
 from graft.recipes.train import fit, schedule
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.backbones import encoder_table, encoders
+from graft.zoo.files.store import Store
 from graft.zoo.graph.stack import stack
 from graft.zoo.heads import heads
 

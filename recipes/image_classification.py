@@ -66,6 +66,7 @@ def main(config: Config) -> Path:
     source = sources.load(
         config.data, path_column=config.path_column, label_column=config.label_column
     )
+    backbone.read_ahead(source, config)
     data = PreparedData.of(source, config)
     head = heads.single_label(
         data.labels, dropout=config.dropout, label_smoothing=config.label_smoothing

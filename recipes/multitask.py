@@ -72,6 +72,7 @@ def main(config: Config) -> Path:
     backbone = ImageBackbone.chosen(config)
     phases = backbone.phases(config)
     source = columns.load_task_table(config.data, asked, path_column=config.path_column)
+    backbone.read_ahead(source, config)
     data = PreparedData.of(source, config)
     answers.check_splits(data.source, asked)
     tasks = columns.tasks_of_table(

@@ -98,7 +98,7 @@ def main(config: Config) -> Path:
         import keras
 
         described = fit.describe_phases(build(), phases)
-        images = domains.decode_pile(pile, backbone.codec(build()), tasks, config.seed)
+        images = domains.decode_pile(pile, backbone.codec(build(), config), tasks, config.seed)
         gallery.check(config.clusters, len(images["all"]))  # some may have been left out
         # The backbone that is looked at is the one that training begins with.
         keras.utils.set_random_seed(config.seed)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     ImageSource = Path | str | bytes | np.ndarray | Image.Image
 
-__all__ = ["content_digest", "decode_image"]
+__all__ = ["content_digest", "decode_image", "digest_of", "read_content"]
 
 DECODING = {
     "library": "Pillow",
@@ -65,7 +65,9 @@ _OPENING_LOCK = threading.Lock()
 _LARGE_LOCK = threading.Lock()
 
 
-def decode_image(source: "ImageSource", image_size: int) -> np.ndarray:
+def decode_image(
+    source: "ImageSource", image_size: int, content: bytes | None = None
+) -> np.ndarray:
     """Decode one image and stretch it to a square, as MediaPipe's tasks do on a phone.
 
     `DECODING` says how.
@@ -76,6 +78,7 @@ def decode_image(source: "ImageSource", image_size: int) -> np.ndarray:
             CMYK, with transparency (laid over white), EXIF-rotated; of an animation the first
             frame.
         image_size: height and width of the result.
+        content: the bytes of the file `source`, where they have been read already.
 
     Returns:
         Pixels, uint8 `(image_size, image_size, 3)`, RGB, 0 to 255.
@@ -87,7 +90,7 @@ def decode_image(source: "ImageSource", image_size: int) -> np.ndarray:
     """
     name = f"'{source}'" if isinstance(source, (str, Path)) else "the image"
     try:
-        return _decode(source, image_size)
+        return _decode(source if content is None else content, image_size)
     except _TooLargeError as error:
         raise DataError(f"{name} is too large to be decoded: {error}: make it smaller") from error
     except MemoryError as error:
@@ -111,9 +114,18 @@ def content_digest(image: "Path | np.ndarray") -> str:
         with image.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError:
-        return hashlib.blake2b(
-            b"unreadable\0" + str(image).encode(errors="surrogateescape"), digest_size=16
-        ).hexdigest()
+        return digest_of(b"unreadable\0" + str(image).encode(errors="surrogateescape"))
+
+
+def digest_of(content: bytes) -> str:
+    """The `content_digest` of a file that holds `content`."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a plain file; an OSError says that it cannot be read, or is something else."""
+    _check_plain_file(path)
+    return path.read_bytes()
 
 
 class _TooLargeError(Exception):

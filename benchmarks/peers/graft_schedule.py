@@ -15,7 +15,6 @@ import keras  # noqa: F401  (peers' clocks start behind their imports too)
 
 from graft.recipes.codecs.images import ImageCodec
 from graft.recipes.data import sources
-from graft.recipes.feed.store import Store
 from graft.recipes.tasks import verdicts
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.labels import SingleLabelTask
@@ -23,6 +22,7 @@ from graft.recipes.train import fit, schedule
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.backbones import build as backbones
 from graft.zoo.backbones import table as backbone_table
+from graft.zoo.files.store import Store
 from graft.zoo.graph.stack import stack
 from graft.zoo.heads import heads
 

@@ -14,10 +14,10 @@ from graft.recipes.adapt import catalogue, selection
 from graft.recipes.codecs.examples import Examples
 from graft.recipes.feed.cache import PrefixCache
 from graft.recipes.feed.entries import CacheSettings
-from graft.recipes.feed.store import Store
 from graft.recipes.tasks.task import Task
 from graft.recipes.train import fit
 from graft.recipes.train.settings import Keep, TrainPlan
+from graft.zoo.files.store import Store
 from graft.zoo.graph.cuts import split_at
 from graft.zoo.graph.stack import FEATURES, backbone_of
 from graft.zoo.graph.state import set_weights

@@ -8,11 +8,20 @@ from typing import Protocol
 
 import numpy as np
 
+from graft.recipes.codecs import decoding
 from graft.recipes.codecs.images import ImageCodec, Images
 from graft.recipes.data import reading, sentences, sources, splits
 from graft.recipes.data.prepared import PreparedData
 from graft.recipes.data.reading import LeftOut, added
-from graft.recipes.data.records import SPLITS, Columns, Example, Record, Sentence, Source
+from graft.recipes.data.records import (
+    SPLITS,
+    Columns,
+    Example,
+    Record,
+    Sentence,
+    Source,
+    note_digest,
+)
 from graft.recipes.tasks.group import Tasks
 from graft.zoo.errors import ConfigError, DataError
 from graft.zoo.hashing import hash_of
@@ -103,16 +112,18 @@ def load_partly_labelled(asked: _AskedFew) -> PreparedData:
     source = sources.load(
         asked.data, path_column=asked.path_column, label_column=asked.label_column
     )
+    decoding.know(asked, source)
     source, made = splits.complete(source, asked.split_seed)
     few = splits.take(source, asked.per_class, None, asked.split_seed)
     known = {example.name for example in few.splits["train"]}
     others = [example for example in source.splits["train"] if example.name not in known]
-    unlabelled = [Example(example.image, "", example.name) for example in others]
+    unlabelled = [_bare(example) for example in others]
     left_out: tuple[LeftOut, ...] = ()
     if asked.unlabelled is not None:
         more = sources.load_unlabelled(
             asked.unlabelled, path_column=asked.path_column, option="--unlabelled"
         )
+        decoding.know(asked, more)
         unlabelled += more.splits["train"]
         left_out = more.left_out
     if not unlabelled:
@@ -121,12 +132,19 @@ def load_partly_labelled(asked: _AskedFew) -> PreparedData:
             "only so many of them, or give --unlabelled images"
         )
     # Labelled ones are seen without labels too, as the methods' authors have it.
-    unlabelled += [Example(example.image, "", example.name) for example in few.splits["train"]]
+    unlabelled += [_bare(example) for example in few.splits["train"]]
     name = f"{asked.data} and {asked.unlabelled}" if asked.unlabelled else asked.data
     kept, left_out = _but_held_out(unlabelled, source, name, left_out)
     few = replace(few, left_out=source.left_out)  # those that were not drawn are learned from too
     fingerprint = splits.fingerprint(source)
     return PreparedData(few, made, fingerprint, name, kept, left_out=left_out)
+
+
+def _bare(example: Example) -> Example:
+    """The same without its label."""
+    bare = Example(example.image, "", example.name)
+    note_digest(bare, example.digest)
+    return bare
 
 
 def _but_held_out(
@@ -177,6 +195,7 @@ def load_pile(asked: _AskedPile) -> Pile:
         )
     else:
         loaded = sources.load_unlabelled(asked.data, path_column=asked.path_column)
+    decoding.know(asked, loaded)
     images = loaded.splits["train"]
     _check_enough(asked.data, len({image.digest for image in images}))
     return Pile(asked.data, loaded.labels, images, loaded.left_out)
@@ -226,6 +245,7 @@ def load_texts(asked: _AskedText) -> PreparedData:
 def _paired(
     asked: _Asked | _AskedText, source: Source, unlabelled: Source, labelled: Source | None
 ) -> PreparedData:
+    decoding.know(asked, source, unlabelled, *([] if labelled is None else [labelled]))
     source, made = splits.complete(source, asked.split_seed)
     measured: Sequence[Record] = ()
     if labelled is not None:

@@ -3,17 +3,18 @@ read.
 """
 
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from graft.recipes.codecs.asked import Fed, Shown
+from graft.recipes.codecs.decoded import DecodedImages
 from graft.recipes.codecs.examples import Reader
-from graft.recipes.codecs.pixels import allocate_pixels
+from graft.recipes.codecs.pixels import allocate_pixels, decode_all
+from graft.recipes.codecs.stored_pixels import StoredPixels
 from graft.recipes.codecs.targets import (
     Target,
     Targets,
@@ -22,11 +23,11 @@ from graft.recipes.codecs.targets import (
     target_reader,
 )
 from graft.recipes.data.records import Example, Record, TaskRow
-from graft.recipes.data.traces import empty_traces, pixel_traces, trace
+from graft.recipes.data.traces import pixel_traces
 from graft.zoo.errors import DataError
 from graft.zoo.hashing import hash_of
 from graft.zoo.image_modes import as_pixels
-from graft.zoo.terminal import progress, warn
+from graft.zoo.terminal import warn
 from graft.zoo.vision import DECODING, decode_image
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Images:
     """The images of one split; see `examples.Examples`.
 
     Attributes:
-        pixels: uint8 `(n, image_size, image_size, 3)`, RGB.
+        pixels: uint8 `(n, image_size, image_size, 3)`, RGB: an array, or as they lie in the store.
         targets: what is to be learned, by task.
         names: what to call each image.
         skipped: one message for each file that could not be read.
@@ -48,7 +49,7 @@ class Images:
             images that were made, not read.
     """
 
-    pixels: np.ndarray
+    pixels: np.ndarray | StoredPixels
     targets: Targets
     names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
@@ -57,8 +58,13 @@ class Images:
 
     positions: ClassVar[None] = None
     pads: ClassVar[Mapping[str, int]] = {}
-    row_bytes: ClassVar[None] = None
     augmented: ClassVar[bool] = False
+
+    @property
+    def row_bytes(self) -> int | None:
+        """What reading an image takes; None: they are in memory, or would fit."""
+        stored = isinstance(self.pixels, StoredPixels) and not self.pixels.fits_memory
+        return self.pixels.row_bytes if stored else None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -66,7 +72,8 @@ class Images:
     @functools.cached_property
     def digest(self) -> str:
         """A hash of all pixels, in their order."""
-        return hash_of(self.pixels)
+        stored = isinstance(self.pixels, StoredPixels)
+        return self.pixels.digest if stored else hash_of(self.pixels)
 
     def traces(self) -> Mapping[str, np.ndarray]:
         """By which each image is known again."""
@@ -76,18 +83,18 @@ class Images:
         """Some of them, in this order; what is too large for memory goes into a file again."""
         if len(rows) == len(self) and (np.diff(rows) == 1).all():
             return self
-        pixels = allocate_pixels((len(rows), *self.pixels.shape[1:]))
-        for to, i in enumerate(rows):
-            pixels[to] = self.pixels[i]
         names = tuple(self.names[i] for i in rows)
         known_by = {kind: part[rows] for kind, part in self.known_by.items()}
         targets = take_targets(self.targets, rows)
+        pixels = _taken(self.pixels, rows)
         return Images(pixels, targets, names, self.skipped, known_by, self.moving)
 
     def stretch(self, part: slice) -> "Images":
         """A stretch of them, which shares their memory."""
         targets = {name: target[part] for name, target in self.targets.items()}
-        return Images(self.pixels[part], targets, self.names[part], moving=self.moving)
+        stored = isinstance(self.pixels, StoredPixels)
+        pixels = self.pixels.take(np.arange(len(self))[part]) if stored else self.pixels[part]
+        return Images(pixels, targets, self.names[part], moving=self.moving)
 
     def reader(self, seed: int) -> Reader:
         """What reads pixels and targets of a batch; the seed changes nothing."""
@@ -95,12 +102,12 @@ class Images:
         return lambda step, indices: (pixels(indices), targets(indices))
 
     def input_reader(self) -> Callable[["tf.Tensor"], "tf.Tensor"]:
-        """indices -> pixels, float32 `(b, h, w, 3)` in [0, 255]. A memory-mapped array is read
-        batch by batch, never as a whole.
+        """indices -> pixels, float32 `(b, h, w, 3)` in [0, 255]. What is stored, or a memory-mapped
+        array, is read batch by batch, never as a whole.
         """
         import tensorflow as tf
 
-        if not isinstance(self.pixels, np.memmap):
+        if not isinstance(self.pixels, np.memmap | StoredPixels):
             held = tf.constant(self.pixels)
             return lambda indices: tf.cast(tf.gather(held, indices), tf.float32)
 
@@ -114,6 +121,18 @@ class Images:
         return gather
 
 
+def _taken(
+    pixels: np.ndarray | StoredPixels, rows: Sequence[int] | np.ndarray
+) -> np.ndarray | StoredPixels:
+    """Some of them, in this order."""
+    if isinstance(pixels, StoredPixels):
+        return pixels.take(rows)
+    taken = allocate_pixels((len(rows), *pixels.shape[1:]))
+    for to, i in enumerate(rows):
+        taken[to] = pixels[i]
+    return taken
+
+
 @dataclass(frozen=True)
 class ImageCodec:
     """Image files or pixels -> `Images` of one size.
@@ -121,10 +140,12 @@ class ImageCodec:
     Attributes:
         image_size: the side in pixels; images are stretched to a square.
         skip_bad: whether files that cannot be read are left out.
+        decoded: where files are decoded once for all; None: each time, into memory.
     """
 
     image_size: int
     skip_bad: bool = False
+    decoded: DecodedImages | None = None
 
     modality: ClassVar[str] = "image"
     noun: ClassVar[str] = "image"
@@ -193,32 +214,25 @@ class ImageCodec:
                 `skip_bad`; an answer that a task does not know; or nothing left.
         """
         targets = {task.name: task.targets(records) for task in tasks}
-        pixels = allocate_pixels((len(records), self.image_size, self.image_size, 3))
-        traces, bad = empty_traces(len(records)), {}
-
-        def one(i: int) -> None:
-            try:
-                decoded = decode_image(records[i].image, self.image_size)
-            except DataError as error:
-                bad[i] = str(error)
-                return
-            pixels[i] = decoded
-            trace(traces, i, records[i].digest, decoded)
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool, progress(title, len(records)) as advance:
-            for _ in pool.map(one, range(len(records))):
-                advance()
+        pixels, traces, bad = self._decoded(records, title)
         good = self._good(bad, len(records), title)
-        for to, i in enumerate(good if bad else ()):
-            pixels[to] = pixels[i]  # in its place: an array of rows would be held in memory whole
         return Images(
-            pixels[: len(good)],
+            pixels,
             take_targets(targets, good),
             tuple(records[i].name for i in good),
             tuple(bad[i] for i in sorted(bad)),
-            {kind: rows[good] for kind, rows in traces.items()},
+            traces,
             tuple(task.name for task in tasks if task.moves),
         )
+
+    def _decoded(
+        self, records: Sequence[Example | TaskRow], title: str
+    ) -> tuple[np.ndarray | StoredPixels, Mapping[str, np.ndarray], Mapping[int, str]]:
+        """(pixels and traces of those that can be read, what is wrong with the others by number)"""
+        if self.decoded is not None and all(isinstance(r.image, Path) for r in records):
+            found = self.decoded.find(records, title)
+            return found.pixels, found.traces, found.bad
+        return decode_all(records, self.image_size, title)
 
     def _good(self, bad: Mapping[int, str], count: int, title: str) -> list[int]:
         """The numbers of the records that could be read."""

@@ -1,18 +1,23 @@
-"""Room for the pixels of a split, in memory or in a temporary file."""
+"""The pixels of a split, in memory or in a temporary file."""
 
 import errno
 import math
 import os
 import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
-from graft.zoo.errors import ConfigError
+from graft.recipes.data.traces import empty_traces, trace
+from graft.zoo.errors import ConfigError, DataError
 from graft.zoo.files.guards import is_disk_full
+from graft.zoo.terminal import progress
+from graft.zoo.vision import decode_image
 
-__all__ = ["IN_MEMORY_BYTES", "allocate_pixels"]
+__all__ = ["IN_MEMORY_BYTES", "allocate_pixels", "decode_all"]
 
 NO_FALLOCATE = (errno.EINVAL, errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP)
 """What file systems say that cannot reserve space."""
@@ -61,3 +66,32 @@ def _reserve(file: IO[bytes], size: int) -> None:
     for start in range(0, size, len(block)):
         file.write(block[: size - start])
     file.flush()
+
+
+def decode_all(
+    records: Sequence[Any], image_size: int, title: str
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[int, str]]:
+    """Decode the `image` of all records, in parallel, with a progress bar called `title`.
+
+    Returns:
+        (pixels and traces of those that can be read, what is wrong with the others by number).
+    """
+    pixels = allocate_pixels((len(records), image_size, image_size, 3))
+    traces, bad = empty_traces(len(records)), {}
+
+    def one(i: int) -> None:
+        try:
+            decoded = decode_image(records[i].image, image_size)
+        except DataError as error:
+            bad[i] = str(error)
+            return
+        pixels[i] = decoded
+        trace(traces, i, records[i].digest, decoded)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress(title, len(records)) as advance:
+        for _ in pool.map(one, range(len(records))):
+            advance()
+    good = [i for i in range(len(records)) if i not in bad]
+    for to, i in enumerate(good if bad else ()):
+        pixels[to] = pixels[i]  # in its place: an array of rows would be held in memory whole
+    return pixels[: len(good)], {kind: rows[good] for kind, rows in traces.items()}, bad

@@ -22,6 +22,8 @@ __all__ = [
     "Sentence",
     "Source",
     "TaskRow",
+    "known_digest",
+    "note_digest",
 ]
 
 SPLITS = ("train", "validation", "test")
@@ -252,3 +254,13 @@ class Source:
     splits: Mapping[str, tuple[Record, ...]]
     left_out: tuple[LeftOut, ...] = ()
     made: tuple[str, ...] = ()
+
+
+def known_digest(record: Record) -> str | None:
+    """The digest of a record, if it is known without reading a file."""
+    return record.__dict__.get("digest")
+
+
+def note_digest(record: Record, digest: str) -> None:
+    """Tell a record whose content is a file the digest of it, before it reads the file itself."""
+    record.__dict__["digest"] = digest

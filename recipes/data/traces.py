@@ -16,6 +16,7 @@ __all__ = [
     "empty_traces",
     "look_of",
     "pixel_traces",
+    "pixels_hash",
     "short_digest",
     "trace",
     "words_digest",
@@ -54,13 +55,22 @@ def trace(traces: Mapping[str, np.ndarray], row: int, digest: str, pixels: np.nd
     pixels.
     """
     traces["contents"][row] = short_digest(digest)
-    traces["pixels"][row] = _hash8(pixels.tobytes())
+    traces["pixels"][row] = pixels_hash(pixels)
     traces["looks"][row] = look_of(pixels)
 
 
 def pixel_traces(pixels: np.ndarray) -> dict[str, np.ndarray]:
     """Those of images that were made, not read, of their pixels `(n, h, w, 3)`."""
-    return {"contents": np.array([_hash8(rows.tobytes()) for rows in pixels], np.uint64)}
+    return {
+        "contents": np.array(
+            [pixels_hash(np.ascontiguousarray(rows)) for rows in pixels], np.uint64
+        )
+    }
+
+
+def pixels_hash(pixels: np.ndarray) -> int:
+    """8 bytes of a hash of the pixels of an image."""
+    return _hash8(pixels.data)
 
 
 def words_digest(text: str) -> int:
@@ -76,7 +86,7 @@ def short_digest(digest: str) -> int:
     return int(digest[:16], 16)
 
 
-def _hash8(content: bytes) -> int:
+def _hash8(content: bytes | memoryview) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 

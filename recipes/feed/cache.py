@@ -28,8 +28,8 @@ from graft.recipes.codecs.examples import Examples
 from graft.recipes.feed.entries import BATCH, CacheSettings, Entries, Mode
 from graft.recipes.feed.frozen import Cut, FrozenGraph, cut_key
 from graft.recipes.feed.passes import Pass, examples_in
-from graft.recipes.feed.store import Store
 from graft.zoo.errors import ConfigError
+from graft.zoo.files.store import Store
 from graft.zoo.terminal import say
 
 if TYPE_CHECKING:

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from graft.recipes.codecs import decoding
 from graft.recipes.codecs.images import ImageCodec
 from graft.recipes.codecs.text_codec import TextCodec
 from graft.recipes.codecs.texts import Texts
+from graft.recipes.data.records import Source
 from graft.recipes.runs import hints
 from graft.recipes.runs.options import ImageConfig, TextConfig
 from graft.recipes.train import schedule
@@ -68,9 +70,14 @@ class ImageBackbone:
 
         return build_backbone(self.row, image_size=self.image_size, weights=weights or self.weights)
 
-    def codec(self, model: "keras.Model") -> ImageCodec:
-        """What feeds a model that stands on it."""
-        return ImageCodec(self.image_size, self.skip_bad)
+    def read_ahead(self, source: Source, config: Any) -> None:
+        """Read the files of a source once, before splits ask what is in them."""
+        decoding.read_ahead(source, config, self.image_size)
+
+    def codec(self, model: "keras.Model", config: Any = None) -> ImageCodec:
+        """What feeds a model that stands on it; in a run of `config` images are kept decoded."""
+        decoded = None if config is None else decoding.decoded_beside(config, self.image_size)
+        return ImageCodec(self.image_size, self.skip_bad, decoded)
 
     def phases(self, config: Any) -> tuple[Phase, ...]:
         """The schedule that a recipe asks for."""
@@ -136,7 +143,7 @@ class TextBackbone:
         """The graph, with other `weights` where they are given."""
         return encoders.build_encoder(self.row, weights or self.weights)
 
-    def codec(self, model: "keras.Model") -> TextCodec:
+    def codec(self, model: "keras.Model", config: Any = None) -> TextCodec:
         """What feeds a model that stands on it."""
         names = tuple(tensor.name for tensor in model.inputs)
         return TextCodec(encoders.load_tokenizer(self.row), names, self.max_length)

@@ -19,6 +19,7 @@ from graft.recipes.runs import hints, run_facts, workspace, writing
 from graft.recipes.runs.problem import Experiment, Problem
 from graft.recipes.tasks.counted_words import Floor, measure_counted_words
 from graft.recipes.train import fit, schedule
+from graft.zoo.files.store import store_beside
 from graft.zoo.graph.state import set_weights
 from graft.zoo.quiet import load_tensorflow
 from graft.zoo.terminal import say, warn
@@ -53,10 +54,10 @@ def run(problem: Problem, config: Any) -> Path:
 def _prepared(problem: Problem, config: Any, folder: Path) -> tuple[Experiment, Floor | None, dict]:
     """(what a training needs, counted words, what was found wrong with the data)."""
     data, backbone = problem.data, problem.backbone
-    store = workspace.store_beside(config.out, config.fit.cache)
+    store = store_beside(config.out, config.fit.cache)
     blank = Experiment(problem, config, folder, store, None, {}, ())
     model = blank.build()
-    codec = backbone.codec(model)
+    codec = backbone.codec(model, config)
     described = fit.describe_phases(model, problem.phases)
     duplicates = concerns.warn_of_concerns(
         data.source, data.fingerprint, config.backbone, config.split_seed

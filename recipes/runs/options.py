@@ -47,6 +47,8 @@ class ImageConfig:
     """The first (or only) seed."""
     skip_bad: bool = False
     """Leave unreadable images out and count them, instead of stopping."""
+    verify_data: bool = False
+    """Read every file again, instead of trusting its size and times to say that it is known."""
     path_column: str = "path"
     """The column of a table with the image's file."""
     overwrite: bool = False

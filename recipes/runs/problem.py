@@ -10,10 +10,10 @@ import numpy as np
 from graft.recipes.codecs.examples import Examples
 from graft.recipes.data.prepared import PreparedData
 from graft.recipes.data.records import SPLITS
-from graft.recipes.feed.store import Store
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.train import fit
 from graft.recipes.train.schedule import Phase
+from graft.zoo.files.store import Store
 
 if TYPE_CHECKING:
     import keras

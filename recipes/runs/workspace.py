@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from graft.recipes.feed.store import Store
 from graft.recipes.train.checkpoint import is_older, refuse_other_formats
 from graft.zoo.errors import ArtifactError, ConfigError, DiskFull, GraftError
 from graft.zoo.files import flock, leases
@@ -18,18 +17,13 @@ from graft.zoo.files.staging import remove_path, replace_folder, settle_replacem
 from graft.zoo.files.writing import write_text
 from graft.zoo.terminal import say
 
-__all__ = ["drop_older", "finished", "settle_run", "store_beside", "workspace"]
+__all__ = ["drop_older", "finished", "settle_run", "workspace"]
 
 SETTINGS = "settings.json"
 FREE = ("out", "overwrite", "resume")
 """Options that may differ between a run and its resumption."""
 OWN_REPORT = ("self-supervised",)
 """Recipes whose report shows more than their run holds."""
-
-
-def store_beside(out: Path, mode: str = "auto") -> Store | None:
-    """The cache that all runs of one folder share; None where its `mode` is off."""
-    return None if mode == "off" else Store(Path(out).parent / ".graft-cache")
 
 
 def finished(out: Path, settings: Mapping) -> bool:

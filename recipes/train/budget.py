@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from graft.recipes.feed.clock import Clock
 from graft.zoo.errors import ConfigError
 
-__all__ = ["HEAD_PASSES", "MARKS", "Clock", "bound", "seconds_of"]
+__all__ = ["HEAD_PASSES", "MARKS", "Clock", "bound", "bytes_of", "seconds_of"]
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
+BYTES = {"M": 2, "G": 3, "T": 4}
 MARKS = (1 / 6, 1 / 3, 2 / 3)
 """Shares of the budget at which the validation data are looked at, where no epoch ended shortly
 before.
@@ -37,6 +38,18 @@ def seconds_of(text: str) -> float:
     if not found or float(found[1]) == 0:
         raise ConfigError(f"--budget is a time above 0 like 90s, 3m or 1h, not '{text}'")
     return float(found[1]) * UNITS[found[2]]
+
+
+def bytes_of(text: str) -> int:
+    """ "500MB" or "1.5GB" in bytes.
+
+    Raises:
+        ConfigError: it is something else, or nothing is left of it.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MGT])i?B", text.strip())
+    if not found or float(found[1]) == 0:
+        raise ConfigError(f"--memory is a size above 0 like 500MB or 2GB, not '{text}'")
+    return int(float(found[1]) * 1024 ** BYTES[found[2]])
 
 
 def bound(epochs: Sequence[int], begin: float, budget: float, first: bool) -> tuple[float, float]:

@@ -16,7 +16,6 @@ import numpy as np
 from graft.recipes.codecs.examples import Examples
 from graft.recipes.feed.cache import PrefixCache
 from graft.recipes.feed.frozen import Cut
-from graft.recipes.feed.store import Store
 from graft.recipes.feed.views import Views
 from graft.recipes.train.budget import Clock
 from graft.recipes.train.checkpoint import ANEW, Checkpoint, Checkpoints
@@ -27,6 +26,7 @@ from graft.recipes.train.training import PhaseTurn, Training
 from graft.recipes.train.validation import Watched, exploded, forward, loss_scale, outputs_of
 from graft.zoo.errors import ConfigError
 from graft.zoo.files.guards import one_line_if_damaged
+from graft.zoo.files.store import Store
 from graft.zoo.graph.adapters import (
     add_lora,
     freeze_all_but,

@@ -4,12 +4,14 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
 
 from graft.recipes.codecs.augmentation import MIXERS, Augmentation
 from graft.recipes.feed.entries import CacheSettings, Mode
 from graft.recipes.tasks.group import Tasks
-from graft.recipes.train.budget import seconds_of
+from graft.recipes.train.budget import bytes_of, seconds_of
 from graft.recipes.train.optimizer import OptimizerSettings
 from graft.recipes.train.schedule import Phase
 from graft.zoo.errors import ConfigError
@@ -39,8 +41,12 @@ class FitSettings:
     """Compute what frozen blocks give once: off, memory, disk (read as needed), or auto (whichever
     is cheaper).
     """
-    cache_gb: float = 1.0
-    """Memory for cached features; `auto` leaves larger ones on the disk."""
+    memory: str = "1GB"
+    """What images or features may take in memory at once (500MB, 4GB); what is larger is read from
+    the disk as it is needed.
+    """
+    cache_gb: Annotated[float | None, tyro.conf.Suppress] = None
+    """The same in GB, as older commands have it."""
     cache_dtype: Literal["float16", "float32"] = "float16"
     """What cached features are stored in."""
     weight_decay: float = 1e-4
@@ -105,6 +111,8 @@ class FitSettings:
                 raise ConfigError(
                     f"the {text} must be at least {least}, not {getattr(self, option)}"
                 )
+        if self.cache_gb is not None and self.cache_gb <= 0:
+            raise ConfigError("the memory for the cache must be above 0")
         self.optimizer, self.caching, self.budget_seconds  # noqa: B018  (their own checks)
 
     def check_several_tasks(self) -> None:
@@ -142,6 +150,11 @@ class FitSettings:
         return None if self.budget is None else seconds_of(self.budget)
 
     @property
+    def memory_bytes(self) -> int:
+        """The memory for images or features."""
+        return bytes_of(self.memory if self.cache_gb is None else f"{self.cache_gb:f}GB")
+
+    @property
     def optimizer(self) -> OptimizerSettings:
         """What the optimizer needs of it."""
         return OptimizerSettings(self.weight_decay, self.clip_norm, self.accumulate, self.ema)
@@ -149,7 +162,7 @@ class FitSettings:
     @property
     def caching(self) -> CacheSettings:
         """What the prefix cache needs of it."""
-        return CacheSettings(self.cache, self.views, int(self.cache_gb * 1024**3), self.cache_dtype)
+        return CacheSettings(self.cache, self.views, self.memory_bytes, self.cache_dtype)
 
 
 Keep = Literal["best", "last"]

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from graft.recipes.feed.store import Store
 from graft.recipes.train import budget, fit
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
+from graft.zoo.files.store import Store
 from tests.tiny import HEAD, builder, normalization, pictures, plan_of
 
 PHASES = (Phase("head", "head", 1, 1e-3), Phase("all", "all", 2, 1e-3, batch_norm="train"))

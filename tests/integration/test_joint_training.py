@@ -6,11 +6,11 @@ import pytest
 
 from graft.recipes.adapt import afterwards, catalogue, compare, methods, pretext
 from graft.recipes.codecs.images import Images
-from graft.recipes.feed.store import Store
 from graft.recipes.tasks.table import tasks_for
 from graft.recipes.train.fit import predict, train
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings, TrainPlan
+from graft.zoo.files.store import Store
 from graft.zoo.graph.stack import stack
 from graft.zoo.heads.heads import embedding
 from tests.conftest import tiny_backbone as tiny

@@ -19,7 +19,7 @@ import numpy as np, tempfile
 from graft.recipes.train.fit import train
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
-from graft.recipes.feed.store import Store
+from graft.zoo.files.store import Store
 from graft.recipes.adapt import catalogue
 from tests.tiny import builder, pictures, plan_of, squeeze_excite, two_domains
 from graft.zoo.heads.heads import single_label

@@ -9,12 +9,12 @@ import tensorflow as tf
 from keras import layers
 
 from graft.recipes.codecs.images import Images
-from graft.recipes.feed.store import Store
 from graft.recipes.tasks.table import tasks_for
 from graft.recipes.train.fit import predict, train
 from graft.recipes.train.gradnorm import GradNorm
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
+from graft.zoo.files.store import Store
 from graft.zoo.graph.stack import stack
 from graft.zoo.heads import heads
 from graft.zoo.heads.head import Heads

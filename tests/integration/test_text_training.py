@@ -11,13 +11,13 @@ from graft.recipes.codecs.texts import padded
 from graft.recipes.data import sentences, splits
 from graft.recipes.data.records import Sentence
 from graft.recipes.feed import pipeline
-from graft.recipes.feed.store import Store
 from graft.recipes.tasks.table import tasks_for
 from graft.recipes.train import fit
 from graft.recipes.train.schedule import TEXT_SCHEDULES, Phase, for_width, lengthened
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.backbones import encoder_table, encoders
 from graft.zoo.errors import ConfigError
+from graft.zoo.files.store import Store
 from graft.zoo.graph import adapters
 from graft.zoo.graph.blocks import find_blocks
 from graft.zoo.graph.stack import backbone_of, stack

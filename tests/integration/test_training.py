@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from graft.recipes.feed.passes import Pass
-from graft.recipes.feed.store import Store
 from graft.recipes.train import phase
 from graft.recipes.train.fit import predict, train
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
+from graft.zoo.files.store import Store
 from graft.zoo.graph.stack import backbone_of, stack
 from graft.zoo.heads.heads import single_label
 from tests.tiny import FAMILIES, HEAD, builder, killed_after, normalization, pictures, plan_of

@@ -7,10 +7,10 @@ import pytest
 
 from graft.recipes.feed import passes as passes_module
 from graft.recipes.feed.features import Features
-from graft.recipes.feed.store import Rows, Store
 from graft.recipes.train.fit import train
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
+from graft.zoo.files.store import Rows, Store
 from tests.tiny import HEAD, Killed, builder, normalization, pictures, plan_of
 
 HEAD_FIRST = (Phase("head", "head", 2, 0.01), Phase("top", 1, 3, 0.01))

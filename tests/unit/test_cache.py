@@ -15,12 +15,12 @@ from keras import layers
 from graft.recipes.codecs.images import Images
 from graft.recipes.feed.cache import KEPT_FREE, CacheSettings, PrefixCache
 from graft.recipes.feed.pipeline import Order
-from graft.recipes.feed.store import Rows, Store
 from graft.recipes.train.fit import train
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.errors import ConfigError
 from graft.zoo.files import flock
+from graft.zoo.files.store import Rows, Store
 from graft.zoo.graph.blocks import find_blocks
 from graft.zoo.graph.cuts import narrowest_cut
 from graft.zoo.graph.stack import backbone_of, stack
@@ -467,7 +467,7 @@ def fail_inside(store, error):
 
 
 def test_a_store_is_bounded_and_forgets_what_was_not_used(tmp_path, monkeypatch):
-    monkeypatch.setattr("graft.recipes.feed.store.LIMIT_BYTES", 2500)
+    monkeypatch.setattr("graft.zoo.files.store.LIMIT_BYTES", 2500)
     for i in range(4):
         with Store(tmp_path).add(f"entry{i}") as (folder, facts):
             (folder / "a.bin").write_bytes(bytes(1000))

@@ -15,7 +15,6 @@ from graft.recipes.codecs.augmentation import augmenter
 from graft.recipes.codecs.images import Images
 from graft.recipes.feed.cache import CacheSettings, PrefixCache
 from graft.recipes.feed.entries import BATCH, VIEW_SEED
-from graft.recipes.feed.store import Store
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.task import Task
 from graft.recipes.train import fit
@@ -24,6 +23,7 @@ from graft.recipes.train.settings import FitSettings, TrainPlan
 from graft.zoo.backbones.build import build_backbone
 from graft.zoo.backbones.table import find_backbone
 from graft.zoo.errors import ConfigError
+from graft.zoo.files.store import Store
 from graft.zoo.graph.blocks import find_blocks
 from graft.zoo.graph.cuts import narrowest_cut, split_at
 from graft.zoo.graph.levels import feature_maps

@@ -19,12 +19,12 @@ from graft.export.sessions import open_artifact
 from graft.recipes import image_classification
 from graft.recipes.codecs import pixels
 from graft.recipes.commands import bench
-from graft.recipes.feed.store import Store
 from graft.recipes.grid import jobs
 from graft.recipes.report.run_file import read_run
 from graft.recipes.runs import workspace
 from graft.zoo.errors import ArtifactError, ConfigError
 from graft.zoo.files import flock, holders, leases, marks, staging, writing
+from graft.zoo.files.store import Store
 
 SETTINGS = {"overwrite": False, "resume": False}
 
@@ -240,7 +240,7 @@ def test_a_lease_is_touched_while_it_is_held(monkeypatch, tmp_path):
 WRITES = """
 import sys, time
 from pathlib import Path
-from graft.recipes.feed.store import Store
+from graft.zoo.files.store import Store
 store = Store(Path(sys.argv[1]))
 with store.alone(["k"]), store.add("k") as (folder, facts):
     (folder / "0.bin").write_bytes(b"x" * 10)

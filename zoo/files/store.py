@@ -25,7 +25,7 @@ from graft.zoo.files.guards import is_disk_full
 from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import say, warn
 
-__all__ = ["Rows", "Store"]
+__all__ = ["Rows", "Store", "store_beside"]
 
 LIMIT_BYTES = 16 * 1024**3
 """What a store keeps; beyond it the entries that were not used for longest are removed."""
@@ -239,6 +239,11 @@ class Store:
             if total > LIMIT_BYTES and folder.name not in self._used:
                 shutil.rmtree(folder, ignore_errors=True)
                 total -= size
+
+
+def store_beside(out: Path, mode: str = "auto") -> Store | None:
+    """The cache that all runs of one folder share; None where its `mode` is off."""
+    return None if mode == "off" else Store(Path(out).parent / ".graft-cache")
 
 
 def _described(folder: Path, facts: dict) -> dict:

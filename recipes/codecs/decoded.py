@@ -1,0 +1,298 @@
+"""Images that were decoded once are never decoded again: shards of pixels in the store.
+
+A shard holds about 64 MB of pixels of one size, decoded in one way, in the order in which they were
+asked for; beside them what each image is known by. It is found by the digest of the content of a
+file, whatever the file is called and whoever asks: another run, a cell of a grid, another machine.
+
+pixels.bin   uint8 `(n, height, width, 3)`
+rows.npy     of each the digest of its file, a hash of its pixels and how it looks: `ROW`
+
+A row is compared with its hash when it is first read. What is damaged is decoded anew.
+"""
+
+import collections
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from graft.recipes.codecs.stored_pixels import StoredPixels, forget, remember
+from graft.recipes.data.folders.known_files import KnownFiles
+from graft.recipes.data.records import known_digest, note_digest
+from graft.recipes.data.traces import LOOK, empty_traces, trace
+from graft.zoo.errors import ConfigError, DataError
+from graft.zoo.files.store import Store
+from graft.zoo.hashing import hash_of
+from graft.zoo.terminal import progress
+from graft.zoo.vision import DECODING, content_digest, decode_image, digest_of, read_content
+
+__all__ = ["DecodedImages", "Found"]
+
+SHARD_BYTES = 64 * 1024**2
+MEMORY_BYTES = 1024**3
+FORMAT = 1
+"""Of a shard."""
+ROW = np.dtype([("digest", "<u8", 2), ("pixels", "<u8"), ("look", "u1", LOOK)])
+AHEAD = 64
+"""Images that are being decoded, or wait for being written, by thread."""
+READ_WHOLE_BYTES = 256 * 1024**2
+"""A larger file is read twice, once for its digest, rather than held in memory."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known of images that were asked for.
+
+    Attributes:
+        pixels: of those that could be decoded.
+        traces: by which they are known again; see `recipes/data/traces.py`.
+        bad: number of an image -> what is wrong with it.
+    """
+
+    pixels: StoredPixels
+    traces: Mapping[str, np.ndarray]
+    bad: Mapping[int, str]
+
+
+@dataclass
+class DecodedImages:
+    """The images in `store`, decoded to one size.
+
+    Attributes:
+        known: says which content a file has.
+        memory_bytes: what may be held in memory at once.
+    """
+
+    store: Store
+    image_size: int
+    known: KnownFiles
+    memory_bytes: int = MEMORY_BYTES
+    _shards: list[Path] = field(default_factory=list)
+    _rows: np.ndarray = field(default_factory=lambda: np.zeros(0, ROW))
+    _places: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int32))
+
+    def __post_init__(self) -> None:
+        self._look()
+
+    @functools.cached_property
+    def key(self) -> str:
+        """A hash of all that pixels depend on beside the content of their file."""
+        packages = [metadata.version("pillow"), *_decoders()]
+        return hash_of(FORMAT, self.image_size, DECODING, packages)
+
+    def find(self, records: Sequence[Any], title: str) -> Found:
+        """The pixels of `records`, of which each has an `image` that is a file; those that are not
+        there yet are decoded, with a progress bar called `title`.
+
+        Sets the digest of each record.
+
+        Raises:
+            ConfigError: the store cannot be written.
+        """
+        bad = self._obtain(records, title)
+        good = [i for i in range(len(records)) if i not in bad]
+        places = self._where([records[i].digest for i in good])
+        rows = self._rows[places]
+        pixels = StoredPixels(
+            self._shards,
+            self._places[places],
+            rows["pixels"],
+            [records[i].image for i in good],
+            rows["digest"],
+            self,
+        )
+        traces = {
+            "contents": rows["digest"][:, 0],
+            "pixels": rows["pixels"],
+            "looks": rows["look"],
+        }
+        return Found(pixels, traces, bad)
+
+    def _obtain(self, records: Sequence[Any], title: str) -> dict[int, str]:
+        """Read what is not known and decode what is not there; says what is wrong with which."""
+        self.known.tell(records)
+        digests = [known_digest(record) for record in records]
+        there = set(np.flatnonzero(self._where(digests) >= 0).tolist())
+        missing = [i for i in range(len(records)) if i not in there]
+        if not missing:
+            return {}
+        names = sorted(str(records[i].image) for i in missing)
+        with self.store.alone([f"decoding-{hash_of(self.key, names)}"]):
+            self._look()  # another process may have been at it
+            return self._decode(records, missing, title)
+
+    def _decode(self, records: Sequence[Any], missing: Sequence[int], title: str) -> dict[int, str]:
+        bad, seen, writer = {}, set(), _Writer(self)
+        results = _in_order(lambda i: self._one(records[i]), missing)
+        try:
+            with progress(title, len(missing)) as advance:
+                for i, read in zip(missing, results, strict=True):
+                    note_digest(records[i], read.digest)
+                    if read.error:
+                        bad[i] = read.error
+                    elif read.before is not None:
+                        self.known.note(records[i].image, read.before, read.digest)
+                    if read.row is not None and read.digest not in seen:
+                        seen.add(read.digest)
+                        writer.add(read.pixels, read.row)
+                    advance()
+        finally:
+            writer.close()
+            self.known.save()
+        return bad
+
+    def _one(self, record: Any) -> "_Read":
+        path, content, before = record.image, None, None
+        try:
+            before = os.stat(path)
+            if before.st_size <= READ_WHOLE_BYTES:
+                content = read_content(path)
+        except OSError:
+            before = None
+        digest = content_digest(path) if content is None else digest_of(content)
+        try:
+            there = self._where([digest])[0] >= 0
+            if there:
+                return _Read(digest, before=before)
+            pixels = decode_image(path, self.image_size, content)
+        except DataError as error:
+            return _Read(digest, error=str(error))
+        return _Read(digest, pixels, _row(digest, pixels), before=before)
+
+    def _where(self, digests: Sequence[str | None]) -> np.ndarray:
+        """The row of each digest among all rows; -1: it is not there."""
+        known = self._rows["digest"][:, 0]
+        asked = np.array([_halves(digest) for digest in digests], np.uint64).reshape(-1, 2)
+        if not len(known):
+            return np.full(len(asked), -1)
+        places = np.minimum(np.searchsorted(known, asked[:, 0]), len(known) - 1)
+        same = (self._rows["digest"][places] == asked).all(-1)
+        same &= np.array([digest is not None for digest in digests], bool)
+        return np.where(same, places, -1)
+
+    def _look(self) -> None:
+        """Find the shards that are there."""
+        self._shards, rows, places = [], [], []
+        for folder in sorted(self.store.folder.glob(f"decoded-{self.key}-*")):
+            found = self.store.find(folder.name)
+            if found is None:
+                continue
+            try:
+                own = np.load(folder / "rows.npy", allow_pickle=False)
+                if own.dtype != ROW or hash_of(own.view(np.uint8)) != found[1]["rows"]:
+                    raise ValueError("another content")
+            except Exception:
+                forget(folder)
+                continue
+            places.append(np.stack([np.full(len(own), len(self._shards)), np.arange(len(own))], -1))
+            self._shards.append(folder)
+            rows.append(own)
+        if not rows:
+            rows, places = [np.zeros(0, ROW)], [np.zeros((0, 2), np.int32)]
+        everything, where = np.concatenate(rows), np.concatenate(places).astype(np.int32)
+        order = np.argsort(everything["digest"][:, 0], kind="stable")
+        self._rows, self._places = everything[order], where[order]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One file that was read.
+
+    Attributes:
+        digest: of its content.
+        pixels, row: None: they are there already, or it could not be decoded.
+        error: what is wrong with it.
+        before: what the disk said of it; None: it is not to be believed.
+    """
+
+    digest: str
+    pixels: np.ndarray | None = None
+    row: np.ndarray | None = None
+    error: str = ""
+    before: os.stat_result | None = None
+
+
+class _Writer:
+    """Collects decoded images and writes a shard whenever there are enough for one."""
+
+    def __init__(self, decoded: DecodedImages):
+        self.decoded = decoded
+        self.most = max(1, SHARD_BYTES // (decoded.image_size**2 * 3))
+        self.pixels: list[np.ndarray] = []
+        self.rows: list[np.ndarray] = []
+
+    def add(self, pixels: np.ndarray, row: np.ndarray) -> None:
+        """One more image."""
+        self.pixels.append(pixels)
+        self.rows.append(row)
+        if len(self.pixels) >= self.most:
+            self._write()
+
+    def close(self) -> None:
+        """Write what is left, and look at what is there now."""
+        if self.pixels:
+            self._write()
+        self.decoded._look()
+
+    def _write(self) -> None:
+        rows, pixels = np.stack(self.rows), self.pixels
+        self.pixels, self.rows = [], []
+        store = self.decoded.store
+        name = f"decoded-{self.decoded.key}-{hash_of(rows['digest'])}"
+        try:
+            with store.add(name) as (folder, facts):
+                with (folder / "pixels.bin").open("wb") as file:
+                    for one in pixels:
+                        file.write(one.data)
+                np.save(folder / "rows.npy", rows)
+                facts["rows"] = hash_of(rows.view(np.uint8))
+            remember(store.folder / name)
+        except OSError as error:
+            raise ConfigError(
+                f"decoded images cannot be kept in '{store.folder}' ({error.strerror or error}): "
+                "let it be written, or pass --cache off"
+            ) from error
+
+
+def _row(digest: str, pixels: np.ndarray) -> np.ndarray:
+    traces = empty_traces(1)
+    trace(traces, 0, digest, pixels)
+    return np.array((_halves(digest), traces["pixels"][0], traces["looks"][0]), ROW)
+
+
+def _halves(digest: str | None) -> tuple[int, int]:
+    return (int(digest[:16], 16), int(digest[16:], 16)) if digest else (0, 0)
+
+
+def _decoders() -> list[str]:
+    """The versions of the libraries by which Pillow decodes."""
+    from PIL import features
+
+    names = ("jpg", "libjpeg_turbo", "webp", "avif", "jpg_2000", "libtiff", "zlib")
+    return [f"{name} {features.version(name)}" for name in names]
+
+
+def _in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`map` over `items` in threads, in their order, never far ahead of who asks."""
+    workers = os.cpu_count() or 1
+    pending: collections.deque[Future[Result]] = collections.deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) >= workers * AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

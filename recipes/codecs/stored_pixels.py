@@ -1,0 +1,162 @@
+"""The pixels of images as they lie in shards on the disk; see `decoded.py`."""
+
+import contextlib
+import functools
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from graft.recipes.data.traces import pixels_hash
+from graft.zoo.hashing import hash_of
+from graft.zoo.terminal import warn
+from graft.zoo.vision import decode_image
+
+__all__ = ["StoredPixels", "forget", "remember"]
+
+OPEN_SHARDS = 256
+"""Files that are kept open; a process may open about a thousand."""
+
+
+class _Decoded(Protocol):
+    """How images were decoded."""
+
+    image_size: int
+    memory_bytes: int
+
+    @property
+    def key(self) -> str: ...
+
+
+class StoredPixels:
+    """The pixels of images as they lie in shards, `(n, size, size, 3)`, read as they are needed.
+
+    Args:
+        shards: folders of shards.
+        rows: for each image the number of its shard and its row in it, `(n, 2)`.
+        hashes: of the pixels, uint64 `(n,)`.
+        files: that the images came from, of the same order.
+        digests: of these files, uint64 `(n, 2)`.
+        decoded: how they were decoded.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(
+        self,
+        shards: Sequence[Path],
+        rows: np.ndarray,
+        hashes: np.ndarray,
+        files: Sequence[Path],
+        digests: np.ndarray,
+        decoded: _Decoded,
+    ):
+        self.shards, self.rows, self.hashes = tuple(shards), rows, hashes
+        self.files, self.digests, self.decoded = files, digests, decoded
+        self.image_size = decoded.image_size
+        self._checked = np.zeros(len(rows), bool)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """As an array has it."""
+        return len(self), self.image_size, self.image_size, 3
+
+    @property
+    def row_bytes(self) -> int:
+        """The size of one image."""
+        return self.image_size**2 * 3
+
+    @property
+    def fits_memory(self) -> bool:
+        """Whether they may be held in memory all at once."""
+        return len(self) * self.row_bytes <= self.decoded.memory_bytes
+
+    @property
+    def digest(self) -> str:
+        """A hash of all of them, in their order; nothing is read."""
+        return hash_of(self.decoded.key, self.digests)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> "StoredPixels":
+        """Some of them, in this order; nothing is read."""
+        rows = np.asarray(rows, int)
+        files = [self.files[i] for i in rows]
+        return StoredPixels(
+            self.shards,
+            self.rows[rows],
+            self.hashes[rows],
+            files,
+            self.digests[rows],
+            self.decoded,
+        )
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """The pixels of one image, of a slice or of an array of numbers."""
+        chosen = np.arange(len(self))[key]
+        found = self.read(np.atleast_1d(chosen))
+        return found if np.ndim(chosen) else found[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.read(np.arange(len(self))).astype(dtype or np.uint8, copy=False)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """The pixels of some images, uint8 `(len(rows), size, size, 3)`. Several threads may."""
+        found = np.empty((len(rows), self.image_size, self.image_size, 3), np.uint8)
+        for pixels, i in zip(found, rows.tolist(), strict=True):
+            shard, at = self.rows[i].tolist()
+            intact = _read_row(self.shards[shard], pixels, at * self.row_bytes)
+            if intact and not self._checked[i]:
+                intact = pixels_hash(pixels) == self.hashes[i]
+                self._checked[i] = intact
+            if not intact:
+                pixels[:] = self._decode_anew(i, self.shards[shard])
+        return found
+
+    def _decode_anew(self, row: int, shard: Path) -> np.ndarray:
+        """What a damaged shard should hold; the shard is forgotten."""
+        forget(shard)
+        return decode_image(self.files[row], self.image_size)
+
+
+_OPENING = threading.Lock()
+_FORGOTTEN: set[Path] = set()
+
+
+@functools.lru_cache(OPEN_SHARDS)
+def _opened(shard: Path) -> Any:
+    """A file that stays open: a shard that is evicted meanwhile can still be read."""
+    return (shard / "pixels.bin").open("rb")
+
+
+def _read_row(shard: Path, row: np.ndarray, offset: int) -> bool:
+    """Fill `row` from the shard; whether there was enough."""
+    try:
+        with _OPENING:
+            file = _opened(shard)
+        return os.preadv(file.fileno(), [memoryview(row.reshape(-1))], offset) == row.nbytes
+    except OSError:
+        return False
+
+
+def forget(shard: Path) -> None:
+    """Remove a damaged shard, with one line however often it is asked for."""
+    with _OPENING:
+        if shard in _FORGOTTEN:
+            return
+        _FORGOTTEN.add(shard)
+        _opened.cache_clear()
+    warn(f"decoded images in '{shard}' are damaged: they are decoded anew")
+    with contextlib.suppress(OSError):
+        shutil.rmtree(shard)
+
+
+def remember(shard: Path) -> None:
+    """A shard is there again."""
+    with _OPENING:
+        _FORGOTTEN.discard(shard)
