@@ -103,6 +103,7 @@ def bench(
 
 
 def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str]) -> list[dict]:
+    from graft.recipes.codecs import decoding
     from graft.recipes.data import splits
     from graft.recipes.grid import grid, plan, search
     from graft.recipes.grid.entries import common_modality, read_entries
@@ -126,6 +127,7 @@ def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str])
         search.require(planned)
     modality, config = common_modality(entries), plan.config_of(planned)
     source = source_of(config, modality)
+    decoding.know(replace(config, out=options.out.absolute() / "cells" / "all"), source)
     fingerprint = splits.fingerprint(splits.complete(source, config.split_seed)[0])
     precisions = options.quantize or SIDES[modality].precisions
     files = grid.Files(options.formats, precisions) if options.formats else None

@@ -63,11 +63,19 @@ class Arm:
         figures: on the test split, a seed.
         units: what each test example contributes to the figure of each task, `(seeds, n)` by its
             name.
+        outputs: for the test split by task, a seed.
     """
 
     trained: Sequence[fit.Trained]
     figures: Sequence[dict]
     units: Mapping[str, np.ndarray]
+    outputs: Sequence[Mapping[str, np.ndarray]] = field(default=(), repr=False)
+
+    def kept(self) -> tuple[fit.Trained, Mapping[str, np.ndarray] | None]:
+        """The seed with the best validation figure, and its outputs for the test split."""
+        best = fit.best_of(self.trained)
+        place = next(i for i, result in enumerate(self.trained) if result is best)
+        return best, self.outputs[place] if self.outputs else None
 
     @property
     def mean_units(self) -> np.ndarray | None:
@@ -90,12 +98,14 @@ class Outcome:
         units: what each test example contributes to the figure, `(seeds, n)`; None: of several
             tasks.
         calibration: the examples by which int8 files are calibrated.
+        outputs: of what is kept, for the test split by task; None: they have to be computed.
     """
 
     kept: Any
     facts: Mapping
     units: np.ndarray | None = None
     calibration: str = "train"
+    outputs: Mapping[str, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +169,7 @@ class Experiment:
             for output in fit.predict(model, test, [result.weights for result in trained])
         ]
         figures = [tasks.figures(output, test.targets) for output in outputs]
-        return Arm(trained, figures, tasks.unit_scores(outputs, test.targets))
+        return Arm(trained, figures, tasks.unit_scores(outputs, test.targets), outputs)
 
     def alone(self, name: str) -> tuple[Tasks, dict[str, Examples]]:
         """One of several tasks by itself, and the examples whose answer to it is known."""

@@ -14,7 +14,7 @@ from graft.recipes.runs import divergence
 from graft.recipes.runs.problem import Arm, Experiment, Outcome
 from graft.recipes.tasks import verdicts
 from graft.recipes.tasks.task import Task
-from graft.recipes.train import fit, schedule
+from graft.recipes.train import schedule
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.files.guards import one_line_if_damaged
@@ -59,7 +59,10 @@ class Supervised:
             "sharing": sharing,
         }
         units = own.units[tasks.first.name] if len(tasks) == 1 else None
-        return Outcome(fit.best_of(own.trained), facts, units)
+        kept, outputs = own.kept()
+        # What trains in half precision answers otherwise than the file, which is float32.
+        outputs = None if experiment.config.fit.mixed_precision else outputs
+        return Outcome(kept, facts, units, outputs=outputs)
 
     def tell(self, folder: Path) -> None:
         """Print what the run in `folder` is judged by, verdicts, where things are."""

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graft.recipes.codecs.examples import Examples
-from graft.recipes.data.records import SPLITS
 from graft.recipes.report.run_file import CONFUSION, SCHEMA, read_run
 from graft.recipes.report.shown_examples import keep_shown_examples
 from graft.recipes.runs import run_facts
@@ -75,10 +74,10 @@ def write_run(
     """
     problem, codec, examples = experiment.problem, experiment.codec, experiment.examples
     tasks = problem.tasks
-    model = write_model(folder, model, examples["validation"])
-    outputs = {
-        split: tasks.of_output(fit.predict(model, examples[split])[0]) for split in SPLITS[1:]
-    }
+    model, validation = write_model(folder, model, examples["validation"])
+    outputs = {"validation": tasks.of_output(validation), "test": outcome.outputs}
+    if outcome.outputs is None:
+        outputs["test"] = tasks.of_output(fit.predict(model, examples["test"])[0])
     first = tasks.first.head.labels
     write_text(folder / "labels.txt", "".join(f"{label}\n" for label in first))
     described = codec.describe(examples["train"]) | {"tasks": tasks.describe()}
@@ -170,9 +169,11 @@ def write_facts(folder: Path, content: Mapping) -> None:
     write_text(folder / "run.json", format_json(content) + "\n")
 
 
-def write_model(folder: Path, model: "keras.Model", validation: Examples) -> "keras.Model":
-    """Write model.keras, open it again and return what was opened: every figure that a run states
-    is that of the file.
+def write_model(
+    folder: Path, model: "keras.Model", validation: Examples
+) -> tuple["keras.Model", Any]:
+    """Write model.keras, open it again and return what was opened and its outputs for the
+    `validation` examples: the figures that a run states of them are those of the file.
 
     Raises:
         CheckFailed: the file answers the `validation` examples otherwise than `model`.
@@ -182,10 +183,8 @@ def write_model(folder: Path, model: "keras.Model", validation: Examples) -> "ke
     with staged_file(folder / "model.keras") as path:
         model.save(path)
     opened = load_keras_model(folder / "model.keras")
-    pairs = zip(
-        *(keras.tree.flatten(fit.predict(each, validation)[0]) for each in (model, opened)),
-        strict=True,
-    )
+    given, outputs = (fit.predict(each, validation)[0] for each in (model, opened))
+    pairs = zip(keras.tree.flatten(given), keras.tree.flatten(outputs), strict=True)
     for before, after in pairs:
         if not np.allclose(before, after, rtol=1e-3, atol=1e-4, equal_nan=True):
             raise CheckFailed(
@@ -193,7 +192,7 @@ def write_model(folder: Path, model: "keras.Model", validation: Examples) -> "ke
                 f"{np.abs(before - after).max():.3g} on {len(validation)} validation examples): "
                 "some layer has a state that Keras does not save; use layers that can be saved"
             )
-    return opened
+    return opened, outputs
 
 
 def write_history(folder: Path, rows: Sequence[dict]) -> None:

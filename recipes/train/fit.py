@@ -23,7 +23,14 @@ from graft.recipes.train.device import mirrored
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import TrainPlan
 from graft.recipes.train.training import PhaseTurn, Training
-from graft.recipes.train.validation import Watched, exploded, forward, loss_scale, outputs_of
+from graft.recipes.train.validation import (
+    Watched,
+    exploded,
+    forward,
+    loss_scale,
+    outputs_of,
+    predict,
+)
 from graft.zoo.errors import ConfigError
 from graft.zoo.files.guards import one_line_if_damaged
 from graft.zoo.files.store import Store
@@ -279,20 +286,3 @@ def describe_phases(model: "keras.Model", phases: Sequence[Phase]) -> list[dict]
             }
         )
     return rows
-
-
-def predict(
-    model: "keras.Model", examples: Examples, weights: Sequence[list[np.ndarray]] = ()
-) -> list:
-    """The outputs for all examples, in order, `(n, units)`, once for each list of `weights` (or for
-    the model as it is).
-
-    Of an output with a row a position, `(positions, units)`: those of all examples, one after the
-    other, without padding. Of a model with several outputs, a dict. Faster than `model.predict` on
-    a CPU, and traced once.
-    """
-    call, outputs = forward(model), []
-    for values in weights or [model.get_weights()]:
-        set_weights(model, values)
-        outputs.append(outputs_of(call, examples))
-    return outputs

@@ -16,6 +16,7 @@ from graft.recipes.codecs.examples import Examples
 from graft.recipes.codecs.targets import Targets
 from graft.recipes.feed import pipeline
 from graft.recipes.tasks.group import Tasks
+from graft.zoo.graph.state import set_weights
 from graft.zoo.heads.head import Heads
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "forward",
     "loss_scale",
     "outputs_of",
+    "predict",
 ]
 
 EVALUATION_BATCH = 64
@@ -186,6 +188,32 @@ def outputs_of(
         parts.append(keras.tree.map_structure(rows, call(inputs)))
         start += EVALUATION_BATCH
     return keras.tree.map_structure(lambda *values: np.concatenate(values), *parts)
+
+
+def _traced(model: "keras.Model") -> Callable:
+    """What `forward` makes of a model that does not change any more, but for its weights; made once
+    for each model.
+    """
+    if not hasattr(model, "_graft_forward"):
+        object.__setattr__(model, "_graft_forward", forward(model))
+    return model._graft_forward
+
+
+def predict(
+    model: "keras.Model", examples: Examples, weights: Sequence[list[np.ndarray]] = ()
+) -> list[Any]:
+    """The outputs for all examples, in order, `(n, units)`, once for each list of `weights` (or for
+    the model as it is).
+
+    Of an output with a row a position, `(positions, units)`: those of all examples, one after the
+    other, without padding. Of a model with several outputs, a dict. Faster than `model.predict` on
+    a CPU, and traced once.
+    """
+    call, outputs = _traced(model), []
+    for values in weights or [model.get_weights()]:
+        set_weights(model, values)
+        outputs.append(outputs_of(call, examples))
+    return outputs
 
 
 def exploded(history: Sequence[Mapping], scale: float) -> dict[str, float]:

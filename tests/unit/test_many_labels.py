@@ -17,6 +17,7 @@ from graft.recipes.report.run_file import read_confusion, read_run
 from graft.recipes.runs.problem import Arm, Experiment, Outcome, Problem
 from graft.recipes.runs.supervised import Supervised
 from graft.recipes.tasks.table import tasks_for
+from graft.recipes.train.settings import FitSettings
 from graft.zoo.files.writing import format_json
 from graft.zoo.heads import heads
 from tests.unit.test_report import Page, facts
@@ -213,5 +214,6 @@ def test_figures_by_seed_are_without_labels(measured, kept):
         problem=SimpleNamespace(tasks=tasks_for(heads.single_label("ab", name="x")), phases=()),
         plan=lambda phases: None,
         train=lambda name, plan: Arm([trained], [measured], {"x": np.ones((1, 2))}),
+        config=SimpleNamespace(fit=FitSettings()),
     )
     assert Supervised()(experiment).facts["test_by_seed"] == [kept]

@@ -12,6 +12,7 @@ from graft.export.export import Examples, ExportSettings, Subject, export_model
 from graft.export.manifest import Description
 from graft.recipes.runs import run_facts, writing
 from graft.recipes.tasks.table import tasks_for
+from graft.recipes.train import fit
 from graft.zoo.backbones.own import build_own_backbone
 from graft.zoo.errors import CheckFailed
 from graft.zoo.graph import state
@@ -122,16 +123,19 @@ class Forgetful(layers.Layer):
 
 
 def test_a_run_says_nothing_that_its_file_does_not(tmp_path):
-    inputs = keras.Input((16, 16, 3), name="image")
-    forgetful = Forgetful()
-    x = forgetful(layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(inputs)))
-    model = keras.Model(inputs, layers.Dense(3, "softmax")(x))
-    opened = writing.write_model(tmp_path, model, pictures(6))
+    def build(factor: float) -> keras.Model:
+        inputs = keras.Input((16, 16, 3), name="image")
+        forgetful = Forgetful()
+        forgetful.factor = factor
+        x = forgetful(layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(inputs)))
+        return keras.Model(inputs, layers.Dense(3, "softmax")(x))
+
+    model = build(1.0)
+    opened, outputs = writing.write_model(tmp_path, model, pictures(6))
     assert opened is not model
-    forgetful.factor = 5.0
-    model.make_predict_function(force=True)
+    np.testing.assert_array_equal(outputs, fit.predict(opened, pictures(6))[0])
     with pytest.raises(CheckFailed, match="answers otherwise than the model that was trained"):
-        writing.write_model(tmp_path, model, pictures(6))
+        writing.write_model(tmp_path, build(5.0), pictures(6))
 
 
 @pytest.mark.parametrize(
