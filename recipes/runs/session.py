@@ -92,7 +92,7 @@ def codec_of(session: Session, skip_bad: bool = True) -> Any:
 
 
 def _images(session: Session, skip_bad: bool) -> ImageCodec:
-    return ImageCodec(session.input_shape[0], skip_bad)
+    return ImageCodec(session.input_shape[0], skip_bad, fit=session.preprocessing["fit"])
 
 
 def _texts(session: Session, skip_bad: bool) -> TextCodec:

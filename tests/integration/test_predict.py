@@ -72,7 +72,7 @@ def test_results_come_as_they_are_made(call, artifacts, shots, monkeypatch):
             raise KeyboardInterrupt
         return decoded(file, size)
 
-    monkeypatch.setattr("graft.recipes.runs.prediction.inputs.decode_image", stop_at_the_last)
+    monkeypatch.setattr("graft.recipes.codecs.images.decode_image", stop_at_the_last)
     code, out, _ = call("predict", artifacts["onnx"], shots, "--json")
     assert code == 130
     assert [row["input"] for row in json.loads(out)] == [str(shots / "a.png")]
