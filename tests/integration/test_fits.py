@@ -33,7 +33,9 @@ def wide_photos(made_once):
                 centre = shapes_image(label, 100 * label + i)
                 other = shapes_image((label + 1 + i % 2) % 3, 1000 + 100 * label + i)
                 whole = np.hstack([other[:, :12], centre, other[:, 12:]])
-                whole = whole if i % 2 else np.rot90(np.hstack([other, np.rot90(centre, -1), other]))
+                whole = (
+                    whole if i % 2 else np.rot90(np.hstack([other, np.rot90(centre, -1), other]))
+                )
                 Image.fromarray(np.ascontiguousarray(whole)).save(root / name / f"{i:02d}.png")
 
     return made_once("wide photos", make)

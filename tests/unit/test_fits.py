@@ -30,7 +30,9 @@ SIZES = st.integers(1, 33)
 
 
 def noise(width: int, height: int) -> np.ndarray:
-    return np.random.default_rng(width * 1000 + height).integers(0, 256, (height, width, 3), "uint8")
+    return np.random.default_rng(width * 1000 + height).integers(
+        0, 256, (height, width, 3), "uint8"
+    )
 
 
 def centre(pixels: np.ndarray) -> np.ndarray:
