@@ -58,7 +58,7 @@ def read_preprocessing(
         _check(value is None or _is_count(value), where, name, "a whole number")
     if texts:
         _check_texts(content, where)
-    elif content["modality"] == "image":
+    else:
         fit = content.setdefault("fit", STRETCH)
         _check(fit in FITS, where, "fit", f"one of {', '.join(FITS)}")
     return content

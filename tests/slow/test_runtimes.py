@@ -235,31 +235,37 @@ def test_mediapipe_crops_as_predict_does(graft, train_clothes, clothing, mediapi
     """A model of centre squares: the region of interest of the samples for phones is what
     `graft predict` looks at. Scaling is another matter, which MediaPipe does without antialiasing.
     """
-    train_clothes(tmp_path / "run", 5, "--per-class", "40", "--fit", "crop")
+    options = ("--per-class", "40", "--fit", "crop", "--image-size", "96")
+    train_clothes(tmp_path / "run", 5, *options)
     assert graft("export", tmp_path / "run", "--formats", "tflite").returncode == 0
     file = tmp_path / "run" / "export" / "model.tflite"
     model = graft_zoo.load(file)
-    photos = sorted((clothing / "test").rglob("*.jpg"))
     whole, small = [], []
-    for i, photo in enumerate(photos):
-        with Image.open(photo) as image:
-            image = image.convert("RGB")
+    for i, photo in enumerate(sorted((clothing / "test").rglob("*.jpg"))):
+        with Image.open(photo) as opened:
+            image = opened.convert("RGB")
+        assert min(image.size) == 160
         whole.append(tmp_path / f"whole-{i}.png")
         image.save(whole[-1])
         # The shorter side as the model wants it: nothing is left to be scaled.
-        scale = 160 / min(image.size)
-        size = tuple(max(160, round(side * scale)) for side in image.size)
         small.append(tmp_path / f"small-{i}.png")
-        image.resize(size).save(small[-1])
-    for files, least, tolerance in ((small, 1.0, 1e-3), (whole, 0.9, 1)):
+        image.resize([round(side * 96 / 160) for side in image.size]).save(small[-1])
+    agreement = {}
+    for name, files in (("small", small), ("whole", whole)):
         found = scores_of_centres(mediapipe, file, files, tmp_path)
         expected = model.predict([str(path) for path in files])
         same = [max(f, key=f.get) == e["label"] for f, e in zip(found, expected, strict=True)]
-        print(files[0].name, np.mean(same))
-        assert np.mean(same) >= least
-        for one, other in zip(found, expected, strict=True):
-            assert one == pytest.approx(other["scores"], abs=tolerance)
-    assert len({e["label"] for e in expected}) > 3, "answers that differ"
+        largest = max(
+            abs(f[label] - e["scores"][label])
+            for f, e in zip(found, expected, strict=True)
+            for label in f
+        )
+        agreement[name] = (np.mean(same), largest)
+        print(name, len(same), *agreement[name])
+        assert len({e["label"] for e in expected}) > 3, "answers that differ"
+    assert agreement["small"][0] == 1.0, "372 of 372"
+    assert agreement["small"][1] < 1e-3
+    assert agreement["whole"][0] >= 0.8, "0.88 with MediaPipe 1.2.3"
 
 
 def test_mediapipe_embeds_as_we_do(mediapipe, tmp_path):
