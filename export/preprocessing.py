@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files.reading import parse_json
+from graft.zoo.fits import FITS, STRETCH
 from graft.zoo.heads.table import KINDS, find_kind, kind_names
 
 __all__ = ["HINT", "read_preprocessing"]
@@ -31,8 +32,9 @@ def read_preprocessing(
         texts: whether it has to say how texts become ids.
 
     Returns:
-        The content, with "modality" and with "tasks": `{output: {"kind", "labels", ...}}`, as an
-        older Graft did not write it everywhere. Of several outputs without a word "tasks" is empty.
+        The content, with "modality", of images with "fit", and with "tasks": `{output: {"kind",
+        "labels", ...}}`, as an older Graft did not write it everywhere. Of several outputs without
+        a word "tasks" is empty.
 
     Raises:
         ArtifactError: it is damaged, lacks something, or describes other outputs; names the field.
@@ -56,6 +58,9 @@ def read_preprocessing(
         _check(value is None or _is_count(value), where, name, "a whole number")
     if texts:
         _check_texts(content, where)
+    else:
+        fit = content.setdefault("fit", STRETCH)
+        _check(fit in FITS, where, "fit", f"one of {', '.join(FITS)}")
     return content
 
 

@@ -160,8 +160,8 @@ def open_artifact(
         return _session("keras", path, open_own_keras(path, meaning, labels_beside=not timed))
     if meaning is not None and meaning != Meaning():
         raise ConfigError(
-            f"--labels, --outputs and --input-range are for a .keras file of your own: '{path}' "
-            "knows its labels, and what goes in and comes out"
+            "--labels, --outputs, --input-range and --fit are for a .keras file of your own: "
+            f"'{path}' knows its labels, and what goes in and comes out"
         )
     with unchanged_folder(path):
         check_untrusted(path, trust)

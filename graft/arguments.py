@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import tempfile
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ def command_options(known: type, command: str, given: Mapping[str, Any]) -> dict
 
 
 def recipe_options(config: type, recipe: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a recipe by the names of its `Config`, those of its nested settings among them.
+    """Options of a recipe by the names of its `Config`, those of its nested settings among them, or
+    by those that they have on the command line.
 
     Raises:
         UnknownName: there is no such option; names the nearest.
@@ -39,7 +41,10 @@ def recipe_options(config: type, recipe: str, given: Mapping[str, Any]) -> dict[
             if dataclasses.is_dataclass(made):
                 nested[name] = made
     found: dict[str, Any] = {}
-    for name, value in given.items():
+    renamed = _renamed(config)
+    for asked, value in given.items():
+        # `fit` is the option for images, unless it is given the settings of that name.
+        name = asked if dataclasses.is_dataclass(value) else renamed.get(asked, asked)
         owner = next((own for own, made in nested.items() if hasattr(made, name)), None)
         if name in fields:
             found[name] = _as_field(value, fields[name].default)
@@ -51,6 +56,17 @@ def recipe_options(config: type, recipe: str, given: Mapping[str, Any]) -> dict[
             inner = (field.name for made in nested.values() for field in dataclasses.fields(made))
             raise _unknown(name, {*fields, *inner} - {*nested}, f"train {recipe}")
     return found
+
+
+def _renamed(config: type) -> dict[str, str]:
+    """Options of the command line that have another name than their field: name -> field."""
+    hints = typing.get_type_hints(config, include_extras=True)
+    return {
+        more.name: name
+        for name, hint in hints.items()
+        for more in getattr(hint, "__metadata__", ())
+        if getattr(more, "name", None)
+    }
 
 
 def _unknown(name: str, known: Any, command: str) -> UnknownName:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.zoo.errors import DataError
+from graft.zoo.fits import RESIZING, STRETCH, Fit, draft_size, fit_image
 from graft.zoo.image_modes import to_rgb
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     ImageSource = Path | str | bytes | np.ndarray | Image.Image
 
-__all__ = ["content_digest", "decode_image", "digest_of", "read_content"]
+__all__ = ["content_digest", "decode_image", "describe_decoding", "digest_of", "read_content"]
 
 DECODING = {
     "library": "Pillow",
@@ -37,13 +38,10 @@ DECODING = {
         "that 99 % of the finite pixels do not exceed twofold (integers: 255 or 65535); what lies "
         "beyond is clipped, what is no number is black"
     ),
-    "resize": "stretch to a square",
     "interpolation": "bilinear, antialiased, across, then down",
     "range": [0, 255],
 }
-"""What `decode_image` does, in words; it goes into every manifest, so that other languages can do
-the same.
-"""
+"""What `decode_image` does whatever the fit, in words; see `describe_decoding`."""
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".jp2", ".png", ".apng", ".gif", ".webp", ".avif"}
     | {".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
@@ -65,12 +63,17 @@ _OPENING_LOCK = threading.Lock()
 _LARGE_LOCK = threading.Lock()
 
 
-def decode_image(
-    source: "ImageSource", image_size: int, content: bytes | None = None
-) -> np.ndarray:
-    """Decode one image and stretch it to a square, as MediaPipe's tasks do on a phone.
+def describe_decoding(fit: Fit = STRETCH) -> dict[str, object]:
+    """What `decode_image` does, in words; it goes into every manifest, so that other languages can
+    do the same.
+    """
+    return {**DECODING, "fit": fit, "resize": RESIZING[fit]}
 
-    `DECODING` says how.
+
+def decode_image(
+    source: "ImageSource", image_size: int, fit: Fit = STRETCH, content: bytes | None = None
+) -> np.ndarray:
+    """Decode one image and make a square of it. `describe_decoding` says how.
 
     Args:
         source: a file, the bytes of a file, an array `(h, w)`, `(h, w, 1)`, `(h, w, 3)` or
@@ -78,6 +81,8 @@ def decode_image(
             CMYK, with transparency (laid over white), EXIF-rotated; of an animation the first
             frame.
         image_size: height and width of the result.
+        fit: how an image that is no square becomes one: see `zoo/fits.py`. "stretch" is what
+            MediaPipe's tasks do on a phone.
         content: the bytes of the file `source`, where they have been read already.
 
     Returns:
@@ -90,7 +95,7 @@ def decode_image(
     """
     name = f"'{source}'" if isinstance(source, (str, Path)) else "the image"
     try:
-        return _decode(source if content is None else content, image_size)
+        return _decode(source if content is None else content, image_size, fit)
     except _TooLargeError as error:
         raise DataError(f"{name} is too large to be decoded: {error}: make it smaller") from error
     except MemoryError as error:
@@ -132,7 +137,7 @@ class _TooLargeError(Exception):
     """Decoding would take more memory than one image is given."""
 
 
-def _decode(source: "ImageSource", image_size: int) -> np.ndarray:
+def _decode(source: "ImageSource", image_size: int, fit: Fit) -> np.ndarray:
     from PIL import ImageOps
 
     _silence_pillow()
@@ -142,24 +147,14 @@ def _decode(source: "ImageSource", image_size: int) -> np.ndarray:
         # JPEG can be decoded at 1/2, 1/4, 1/8: a phone photo ten times faster, still at twice the
         # size asked for.
         whole = image.size
-        image.draft("RGB", (2 * image_size, 2 * image_size))
+        image.draft("RGB", draft_size(whole, image_size, fit))
         cost = _decoding_bytes(image, whole)
         _check_size(whole, cost)
         with _LARGE_LOCK if cost > SERIAL_DECODING_BYTES else contextlib.nullcontext():
             if ours:
                 ImageOps.exif_transpose(image, in_place=True)
-                return _stretched(to_rgb(image), image_size)
-            return _stretched(to_rgb(ImageOps.exif_transpose(image)), image_size)
-
-
-def _stretched(image: "Image.Image", image_size: int) -> np.ndarray:
-    from PIL import Image
-
-    # Across, then down, each rounded to bytes: newer releases of Pillow choose the order by the
-    # image's shape, and what another language has to do in its place must not depend on that.
-    for size in ((image_size, image.height), (image_size, image_size)):
-        image = image.resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(image, np.uint8)
+                return fit_image(to_rgb(image), image_size, fit)
+            return fit_image(to_rgb(ImageOps.exif_transpose(image)), image_size, fit)
 
 
 def _check_size(whole: tuple[int, int], cost: int) -> None:

@@ -1,6 +1,9 @@
-// The two runtimes, behind one shape: load(folder) -> { labels, size, classify(pixels) -> Float32Array of probabilities }.
+// The two runtimes, behind one shape: load(folder) -> { labels, size, fit, classify(pixels) -> Float32Array of probabilities }.
 //
-// `folder` is what `graft export` wrote: manifest.json says the size of the pictures and the names of input and output.
+// `folder` is what `graft export` wrote: manifest.json says the size of the pictures, how they become squares, and the
+// names of input and output.
+
+const FITS = ["stretch", "crop", "pad"];
 
 export const RUNTIMES = { litert: loadLiteRT, onnx: loadONNX };
 
@@ -46,5 +49,9 @@ async function describe(folder) {
   }
   const manifest = await answer.json();
   const [input] = manifest.inputs;
-  return { labels: manifest.labels, size: input.shape[1], input: input.name, output: manifest.outputs[0].name };
+  const fit = manifest.preprocessing.fit ?? "stretch"; // an older Graft knew nothing else, and did not say it
+  if (!FITS.includes(fit)) {
+    throw new Error(`${folder}/manifest.json asks for the fit ${fit}: this page knows ${FITS.join(", ")}`);
+  }
+  return { labels: manifest.labels, size: input.shape[1], fit, input: input.name, output: manifest.outputs[0].name };
 }

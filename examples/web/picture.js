@@ -1,22 +1,29 @@
 // A picture as the model wants it: what `decode` of zoo/vision.py does, in the browser.
 //
-// A canvas would resize too, but every browser in its own way; training and `graft predict` stretch with a triangle
+// A canvas would resize too, but every browser in its own way; training and `graft predict` resize with a triangle
 // filter as wide as the scale, first across, then down, rounding to bytes in between. The same here gives the same scores.
 
-/** @returns Float32Array of size * size * 3, RGB, 0 to 255 */
-export async function decode(source, size) {
+const GREY = 128; // around a padded picture
+
+/**
+ * @param fit what becomes of a picture that is no square: "stretch", "crop" to its centre, or "pad" with grey
+ * @returns Float32Array of size * size * 3, RGB, 0 to 255
+ */
+export async function decode(source, size, fit = "stretch") {
   // No colour management: Pillow does none either. The orientation of the EXIF data is applied.
   const bitmap =
     source instanceof Blob
       ? await createImageBitmap(source, { colorSpaceConversion: "none", premultiplyAlpha: "none" })
       : source;
-  const width = bitmap.videoWidth || bitmap.width;
-  const height = bitmap.videoHeight || bitmap.height;
+  const whole = [bitmap.videoWidth || bitmap.width, bitmap.videoHeight || bitmap.height];
+  const shorter = Math.min(...whole);
+  const [width, height] = fit === "crop" ? [shorter, shorter] : whole;
+  const [left, top] = [Math.floor((whole[0] - width) / 2), Math.floor((whole[1] - height) / 2)];
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.fillStyle = "white"; // behind transparent pixels
   context.fillRect(0, 0, width, height);
-  context.drawImage(bitmap, 0, 0);
+  context.drawImage(bitmap, -left, -top);
   const { data } = context.getImageData(0, 0, width, height);
   const pixels = new Uint8Array(width * height * 3);
   for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
@@ -24,21 +31,36 @@ export async function decode(source, size) {
     pixels[to + 1] = data[from + 1];
     pixels[to + 2] = data[from + 2];
   }
-  return Float32Array.from(resize(pixels, width, height, size));
+  const fitted = fit === "pad" ? pad(pixels, width, height, size) : resize(pixels, width, height, size, size);
+  return Float32Array.from(fitted);
 }
 
-/** Stretch `pixels` (height, width, 3) to (size, size, 3), bytes in and out. */
-export function resize(pixels, width, height, size) {
-  const across = new Uint8Array(height * size * 3);
-  weights(width, size).forEach(({ first, shares }, x) => {
+/** Scale `pixels` (height, width, 3) until the longer side is `size`, and lay them on the middle of a grey square. */
+export function pad(pixels, width, height, size) {
+  const longer = Math.max(width, height);
+  const [wide, high] = [width, height].map((side) => Math.max(1, Math.floor((2 * side * size + longer) / (2 * longer))));
+  const scaled = resize(pixels, width, height, wide, high);
+  const left = Math.floor((size - wide) / 2);
+  const top = Math.floor((size - high) / 2);
+  const result = new Uint8Array(size * size * 3).fill(GREY);
+  for (let y = 0; y < high; y++) {
+    result.set(scaled.subarray(y * wide * 3, (y + 1) * wide * 3), ((top + y) * size + left) * 3);
+  }
+  return result;
+}
+
+/** Stretch `pixels` (height, width, 3) to (high, wide, 3), bytes in and out. */
+export function resize(pixels, width, height, wide, high) {
+  const across = new Uint8Array(height * wide * 3);
+  weights(width, wide).forEach(({ first, shares }, x) => {
     for (let y = 0; y < height; y++) {
-      mix(pixels, (y * width + first) * 3, 3, shares, across, (y * size + x) * 3);
+      mix(pixels, (y * width + first) * 3, 3, shares, across, (y * wide + x) * 3);
     }
   });
-  const result = new Uint8Array(size * size * 3);
-  weights(height, size).forEach(({ first, shares }, y) => {
-    for (let x = 0; x < size; x++) {
-      mix(across, (first * size + x) * 3, size * 3, shares, result, (y * size + x) * 3);
+  const result = new Uint8Array(high * wide * 3);
+  weights(height, high).forEach(({ first, shares }, y) => {
+    for (let x = 0; x < wide; x++) {
+      mix(across, (first * wide + x) * 3, wide * 3, shares, result, (y * wide + x) * 3);
     }
   });
   return result;

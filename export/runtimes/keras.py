@@ -61,7 +61,7 @@ def open_own_keras(path: Path, meaning: Meaning, labels_beside: bool = True) -> 
     own = load_own_model(path, meaning, file)
     attached = {
         "labels.txt": "".join(f"{label}\n" for label in own.labels),
-        "preprocessing.json": json.dumps({"kind": own.kind}),
+        "preprocessing.json": json.dumps({"kind": own.kind, "fit": meaning.fit}),
     }
     return _runtime_of(own.model, attached)
 

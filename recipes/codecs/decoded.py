@@ -10,27 +10,33 @@ rows.npy     of each the digest of its file, a hash of its pixels and how it loo
 A row is compared with its hash when it is first read. What is damaged is decoded anew.
 """
 
-import collections
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from graft.recipes.codecs.pixels import map_in_order
 from graft.recipes.codecs.stored_pixels import StoredPixels, forget, remember
 from graft.recipes.data.folders.known_files import KnownFiles
 from graft.recipes.data.records import known_digest, note_digest
 from graft.recipes.data.traces import LOOK, empty_traces, trace
 from graft.zoo.errors import ConfigError, DataError
 from graft.zoo.files.store import Store
+from graft.zoo.fits import STRETCH, Fit
 from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import progress
-from graft.zoo.vision import DECODING, content_digest, decode_image, digest_of, read_content
+from graft.zoo.vision import (
+    content_digest,
+    decode_image,
+    describe_decoding,
+    digest_of,
+    read_content,
+)
 
 __all__ = ["DecodedImages", "Found"]
 
@@ -39,13 +45,8 @@ MEMORY_BYTES = 1024**3
 FORMAT = 1
 """Of a shard."""
 ROW = np.dtype([("digest", "<u8", 2), ("pixels", "<u8"), ("look", "u1", LOOK)])
-AHEAD = 64
-"""Images that are being decoded, or wait for being written, by thread."""
 READ_WHOLE_BYTES = 256 * 1024**2
 """A larger file is read twice, once for its digest, rather than held in memory."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Found:
 
 @dataclass
 class DecodedImages:
-    """The images in `store`, decoded to one size.
+    """The images in `store`, decoded to one size, in one way.
 
     Attributes:
         known: says which content a file has.
@@ -76,6 +77,7 @@ class DecodedImages:
     image_size: int
     known: KnownFiles
     memory_bytes: int = MEMORY_BYTES
+    fit: Fit = STRETCH
     _shards: list[Path] = field(default_factory=list)
     _rows: np.ndarray = field(default_factory=lambda: np.zeros(0, ROW))
     _places: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int32))
@@ -87,7 +89,7 @@ class DecodedImages:
     def key(self) -> str:
         """A hash of all that pixels depend on beside the content of their file."""
         packages = [metadata.version("pillow"), *_decoders()]
-        return hash_of(FORMAT, self.image_size, DECODING, packages)
+        return hash_of(FORMAT, self.image_size, describe_decoding(self.fit), packages)
 
     def find(self, records: Sequence[Any], title: str) -> Found:
         """The pixels of `records`, of which each has an `image` that is a file; those that are not
@@ -132,7 +134,7 @@ class DecodedImages:
 
     def _decode(self, records: Sequence[Any], missing: Sequence[int], title: str) -> dict[int, str]:
         bad, seen, writer = {}, set(), _Writer(self)
-        results = _in_order(lambda i: self._one(records[i]), missing)
+        results = map_in_order(lambda i: self._one(records[i]), missing)
         try:
             with progress(title, len(missing)) as advance:
                 for i, read in zip(missing, results, strict=True):
@@ -163,7 +165,7 @@ class DecodedImages:
             there = self._where([digest])[0] >= 0
             if there:
                 return _Read(digest, before=before)
-            pixels = decode_image(path, self.image_size, content)
+            pixels = decode_image(path, self.image_size, self.fit, content)
         except DataError as error:
             return _Read(digest, error=str(error))
         return _Read(digest, pixels, _row(digest, pixels), before=before)
@@ -279,20 +281,3 @@ def _decoders() -> list[str]:
 
     names = ("jpg", "libjpeg_turbo", "webp", "avif", "jpg_2000", "libtiff", "zlib")
     return [f"{name} {features.version(name)}" for name in names]
-
-
-def _in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map` over `items` in threads, in their order, never far ahead of who asks."""
-    workers = os.cpu_count() or 1
-    pending: collections.deque[Future[Result]] = collections.deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) >= workers * AHEAD:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()

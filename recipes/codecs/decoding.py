@@ -9,6 +9,7 @@ from graft.recipes.codecs.decoded import DecodedImages
 from graft.recipes.data.folders.known_files import KnownFiles, network_file_system
 from graft.recipes.data.records import Source
 from graft.zoo.files.store import store_beside
+from graft.zoo.fits import Fit
 from graft.zoo.terminal import say
 
 __all__ = ["decoded_beside", "know", "known_beside", "read_ahead"]
@@ -32,6 +33,8 @@ class _Config(Protocol):
     def fit(self) -> _Settings: ...
     @property
     def verify_data(self) -> bool: ...
+    @property
+    def image_fit(self) -> Fit: ...
 
 
 @functools.lru_cache(8)
@@ -47,12 +50,12 @@ def known_beside(folder: Path, verify: bool) -> KnownFiles:
 
 @functools.lru_cache(8)
 def _decoded(
-    folder: Path, mode: str, image_size: int, memory: int, verify: bool
+    folder: Path, mode: str, image_size: int, image_fit: Fit, memory: int, verify: bool
 ) -> DecodedImages | None:
     store = store_beside(folder / "run", mode)
     if store is None:
         return None
-    return DecodedImages(store, image_size, known_beside(store.folder, verify), memory)
+    return DecodedImages(store, image_size, known_beside(store.folder, verify), memory, image_fit)
 
 
 def decoded_beside(config: _Config, image_size: int) -> DecodedImages | None:
@@ -60,7 +63,8 @@ def decoded_beside(config: _Config, image_size: int) -> DecodedImages | None:
     be kept.
     """
     place, fit = Path(config.out).absolute().parent, config.fit
-    return _decoded(place, fit.cache, image_size, fit.memory_bytes, config.verify_data)
+    how = (image_size, config.image_fit, fit.memory_bytes, config.verify_data)
+    return _decoded(place, fit.cache, *how)
 
 
 def read_ahead(source: Source, config: Any, image_size: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from graft.recipes.codecs.asked import Fed, Shown
 from graft.recipes.codecs.decoded import DecodedImages
 from graft.recipes.codecs.examples import Reader
-from graft.recipes.codecs.pixels import allocate_pixels, decode_all
+from graft.recipes.codecs.pixels import decode_all, take_pixels
 from graft.recipes.codecs.stored_pixels import StoredPixels
 from graft.recipes.codecs.targets import (
     Target,
@@ -25,10 +25,11 @@ from graft.recipes.codecs.targets import (
 from graft.recipes.data.records import Example, Record, TaskRow
 from graft.recipes.data.traces import pixel_traces
 from graft.zoo.errors import DataError
+from graft.zoo.fits import STRETCH, Fit
 from graft.zoo.hashing import hash_of
 from graft.zoo.image_modes import as_pixels
 from graft.zoo.terminal import warn
-from graft.zoo.vision import DECODING, decode_image
+from graft.zoo.vision import decode_image, describe_decoding
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -86,7 +87,7 @@ class Images:
         names = tuple(self.names[i] for i in rows)
         known_by = {kind: part[rows] for kind, part in self.known_by.items()}
         targets = take_targets(self.targets, rows)
-        pixels = _taken(self.pixels, rows)
+        pixels = take_pixels(self.pixels, rows)
         return Images(pixels, targets, names, self.skipped, known_by, self.moving)
 
     def stretch(self, part: slice) -> "Images":
@@ -121,24 +122,13 @@ class Images:
         return gather
 
 
-def _taken(
-    pixels: np.ndarray | StoredPixels, rows: Sequence[int] | np.ndarray
-) -> np.ndarray | StoredPixels:
-    """Some of them, in this order."""
-    if isinstance(pixels, StoredPixels):
-        return pixels.take(rows)
-    taken = allocate_pixels((len(rows), *pixels.shape[1:]))
-    for to, i in enumerate(rows):
-        taken[to] = pixels[i]
-    return taken
-
-
 @dataclass(frozen=True)
 class ImageCodec:
     """Image files or pixels -> `Images` of one size.
 
     Attributes:
-        image_size: the side in pixels; images are stretched to a square.
+        image_size: the side in pixels.
+        fit: how an image that is no square becomes one.
         skip_bad: whether files that cannot be read are left out.
         decoded: where files are decoded once for all; None: each time, into memory.
     """
@@ -146,6 +136,7 @@ class ImageCodec:
     image_size: int
     skip_bad: bool = False
     decoded: DecodedImages | None = None
+    fit: Fit = STRETCH
 
     modality: ClassVar[str] = "image"
     noun: ClassVar[str] = "image"
@@ -156,12 +147,12 @@ class ImageCodec:
     @classmethod
     def described(cls, content: Mapping, skip_bad: bool = True) -> "ImageCodec":
         """The codec that preprocessing.json describes."""
-        return cls(content["image_size"], skip_bad)
+        return cls(content["image_size"], skip_bad, fit=content.get("fit", STRETCH))
 
     @property
     def facts(self) -> dict:
         """What run.json says of it."""
-        return {"image_size": self.image_size, "decode": DECODING}
+        return {"image_size": self.image_size, "decode": describe_decoding(self.fit)}
 
     @property
     def attached(self) -> dict[str, str]:
@@ -170,7 +161,8 @@ class ImageCodec:
 
     def describe(self, images: Images | None = None) -> dict:
         """How an image goes into the model, for preprocessing.json."""
-        return {"modality": self.modality, **DECODING, "image_size": self.image_size}
+        how = describe_decoding(self.fit)
+        return {"modality": self.modality, **how, "image_size": self.image_size}
 
     def facts_of(self, images: Images) -> dict:
         """What run.json says of a split beside its size."""
@@ -232,7 +224,7 @@ class ImageCodec:
         if self.decoded is not None and all(isinstance(r.image, Path) for r in records):
             found = self.decoded.find(records, title)
             return found.pixels, found.traces, found.bad
-        return decode_all(records, self.image_size, title)
+        return decode_all(records, self.image_size, self.fit, title)
 
     def _good(self, bad: Mapping[int, str], count: int, title: str) -> list[int]:
         """The numbers of the records that could be read."""
@@ -290,7 +282,7 @@ class ImageCodec:
         """
         if hasattr(given, "__array__") and not hasattr(given, "convert"):
             given = as_pixels(given, "the image")
-        return decode_image(given, self.image_size)
+        return decode_image(given, self.image_size, self.fit)
 
     def feed(self, items: Sequence[np.ndarray], length: int | None = None) -> Fed:
         """Decoded images of one size as a batch for a model."""

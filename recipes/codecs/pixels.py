@@ -1,23 +1,26 @@
 """The pixels of a split, in memory or in a temporary file."""
 
+import collections
 import errno
 import math
 import os
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
+from graft.recipes.codecs.stored_pixels import StoredPixels
 from graft.recipes.data.traces import empty_traces, trace
 from graft.zoo.errors import ConfigError, DataError
 from graft.zoo.files.guards import is_disk_full
+from graft.zoo.fits import Fit
 from graft.zoo.terminal import progress
 from graft.zoo.vision import decode_image
 
-__all__ = ["IN_MEMORY_BYTES", "allocate_pixels", "decode_all"]
+__all__ = ["IN_MEMORY_BYTES", "allocate_pixels", "decode_all", "map_in_order", "take_pixels"]
 
 NO_FALLOCATE = (errno.EINVAL, errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP)
 """What file systems say that cannot reserve space."""
@@ -25,6 +28,11 @@ IN_MEMORY_BYTES = 2 * 1024**3
 """A larger split goes into a memory-mapped temporary file, which the operating system deletes with
 the process.
 """
+AHEAD = 64
+"""Images that are being decoded, or wait for being written, by thread."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def allocate_pixels(shape: tuple[int, ...]) -> np.ndarray:
@@ -69,7 +77,7 @@ def _reserve(file: IO[bytes], size: int) -> None:
 
 
 def decode_all(
-    records: Sequence[Any], image_size: int, title: str
+    records: Sequence[Any], image_size: int, fit: Fit, title: str
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[int, str]]:
     """Decode the `image` of all records, in parallel, with a progress bar called `title`.
 
@@ -81,7 +89,7 @@ def decode_all(
 
     def one(i: int) -> None:
         try:
-            decoded = decode_image(records[i].image, image_size)
+            decoded = decode_image(records[i].image, image_size, fit)
         except DataError as error:
             bad[i] = str(error)
             return
@@ -95,3 +103,32 @@ def decode_all(
     for to, i in enumerate(good if bad else ()):
         pixels[to] = pixels[i]  # in its place: an array of rows would be held in memory whole
     return pixels[: len(good)], {kind: rows[good] for kind, rows in traces.items()}, bad
+
+
+def take_pixels(
+    pixels: np.ndarray | StoredPixels, rows: Sequence[int] | np.ndarray
+) -> np.ndarray | StoredPixels:
+    """Some pixels, in this order; what is too large for memory goes into a file again."""
+    if isinstance(pixels, StoredPixels):
+        return pixels.take(rows)
+    taken = allocate_pixels((len(rows), *pixels.shape[1:]))
+    for to, i in enumerate(rows):
+        taken[to] = pixels[i]
+    return taken
+
+
+def map_in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`map` over `items` in threads, in their order, never far ahead of who asks."""
+    workers = os.cpu_count() or 1
+    pending: collections.deque[Future[Result]] = collections.deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) >= workers * AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

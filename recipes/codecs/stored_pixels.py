@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from graft.recipes.data.traces import pixels_hash
+from graft.zoo.fits import Fit
 from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import warn
 from graft.zoo.vision import decode_image
@@ -26,6 +27,7 @@ class _Decoded(Protocol):
     """How images were decoded."""
 
     image_size: int
+    fit: Fit
     memory_bytes: int
 
     @property
@@ -121,7 +123,7 @@ class StoredPixels:
     def _decode_anew(self, row: int, shard: Path) -> np.ndarray:
         """What a damaged shard should hold; the shard is forgotten."""
         forget(shard)
-        return decode_image(self.files[row], self.image_size)
+        return decode_image(self.files[row], self.image_size, self.decoded.fit)
 
 
 _OPENING = threading.Lock()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from tyro.conf import Positional
 
+from graft.zoo.fits import STRETCH, Fit
+
 if TYPE_CHECKING:
     from graft.recipes.data.membership import Membership
     from graft.recipes.data.records import Source
@@ -49,6 +51,10 @@ class Options:
     """Of a .keras file of your own: what its numbers are. Default: what its last layer tells."""
     input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
     """Of a .keras file of your own: the pixels that it expects."""
+    fit: Fit = STRETCH
+    """Of a .keras file of your own: how an image that is no square becomes one. stretch changes its
+    proportions, crop takes the centre square, pad keeps all of it on grey.
+    """
     trust: bool = False
     """Open also what is refused as long as nobody vouches for it: a SavedModel that can do more
     than compute, a .tflite or .onnx file that does not pass its trial. Only for files whose origin
@@ -109,7 +115,7 @@ def judge(options: Options) -> "tuple[dict, Score | None]":
     from graft.zoo.files.staging import unchanged_folder
 
     meaning = own_model.meaning_of(
-        options.artifact, options.labels, options.outputs, options.input_range
+        options.artifact, options.labels, options.outputs, options.input_range, options.fit
     )
     session = open_artifact(options.artifact, meaning=meaning, trust=options.trust)
     model = OpenedModel.of(session, options.skip_bad)

@@ -14,6 +14,7 @@ from tyro.conf import Positional
 
 from graft.recipes.commands import subjects
 from graft.recipes.commands.file_lines import file_lines
+from graft.zoo.fits import STRETCH, Fit
 
 if TYPE_CHECKING:
     import keras
@@ -66,6 +67,10 @@ class Options:
     """
     input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
     """Of a .keras file: the pixels that it expects. The files take 0 to 255 and scale them."""
+    fit: Fit = STRETCH
+    """Of a .keras file: how an image that is no square becomes one, which the files say. stretch
+    changes its proportions, crop takes the centre square, pad keeps all of it on grey.
+    """
     out: Path | None = None
     """The folder to make. Default: RUN/export, or beside a .keras file."""
     overwrite: bool = False
@@ -107,15 +112,11 @@ def export(options: Options) -> dict:
         raise ConfigError("--explain says what each layer loses in int8: add --quantize int8")
     stream = sys.stderr if options.json else sys.stdout
     of_a_run = options.run.suffix != ".keras"
-    if of_a_run and (options.labels, options.outputs, options.input_range) != (
-        None,
-        None,
-        "0..255",
-    ):
+    given = (options.labels, options.outputs, options.input_range, options.fit)
+    if of_a_run and given != (None, None, "0..255", STRETCH):
         raise ConfigError(
-            "--labels, --outputs and --input-range are for a .keras file of your own: a run knows "
-            "its labels and what it "
-            "takes"
+            "--labels, --outputs, --input-range and --fit are for a .keras file of your own: a run "
+            "knows its labels and what it takes"
         )
     if of_a_run:
         subjects.check_run(options.run)
@@ -200,7 +201,12 @@ def _subject(options: Options, of_a_run: bool) -> "tuple[keras.Model, Subject]":
     from graft.zoo.files.guards import one_line_if_damaged
 
     asked = subjects.Asked(
-        options.run, options.data, options.labels, options.outputs, options.input_range
+        options.run,
+        options.data,
+        options.labels,
+        options.outputs,
+        options.input_range,
+        options.fit,
     )
     if not of_a_run:
         return subjects.of_keras_file(asked)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
+from graft.zoo.fits import STRETCH, Fit
+
 if TYPE_CHECKING:
     from graft.zoo.heads.scores import Score
 
@@ -46,6 +48,7 @@ class Options:
     labels: str | None = None
     outputs: Literal["probabilities", "logits", "values"] | None = None
     input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
+    fit: Fit = STRETCH
     """Of .keras files of your own: as for `graft evaluate`."""
     trust: bool = False
     """Open also what is refused as long as nobody vouches for it: a SavedModel that can do more
@@ -169,6 +172,7 @@ def _measured_row(file: Path, options: Options) -> dict:
                     labels=options.labels,
                     outputs=options.outputs,
                     input_range=options.input_range,
+                    fit=options.fit,
                 )
             row |= _figure_columns(*evaluate.judge(asked))
     except (ArtifactError, CheckFailed) as error:

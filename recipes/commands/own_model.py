@@ -9,6 +9,7 @@ import numpy as np
 
 from graft.export.sessions import is_own_model
 from graft.zoo.backbones.own import INPUT_RANGES
+from graft.zoo.fits import STRETCH, Fit, check_fit
 from graft.zoo.heads.own_outputs import Meaning
 from graft.zoo.labels import parse_labels, read_labels
 from graft.zoo.terminal import warn
@@ -25,7 +26,11 @@ BATCH = 32
 
 
 def meaning_of(
-    artifact: Path, labels: str | None, outputs: str | None, input_range: str
+    artifact: Path,
+    labels: str | None,
+    outputs: str | None,
+    input_range: str,
+    fit: Fit = STRETCH,
 ) -> Meaning:
     """What the options say of `artifact`, with the labels read; warns of what was guessed or left
     out in reading them. Where none are given and it is a .keras file of one's own, those of
@@ -33,7 +38,9 @@ def meaning_of(
 
     Raises:
         DataError: the labels cannot be read.
+        UnknownName: there is no such fit.
     """
+    check_fit(fit)
     beside = Path(artifact).parent / "labels.txt"
     found = None
     if labels is not None:
@@ -42,7 +49,7 @@ def meaning_of(
         found = read_labels(beside)
     for note in found.notes if found else ():
         warn(note)
-    return Meaning(found.labels if found else None, outputs, input_range)
+    return Meaning(found.labels if found else None, outputs, input_range, fit)
 
 
 def other_label(labels: Sequence[str], classes: Sequence[str]) -> tuple[str, str] | None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
+from graft.zoo.fits import STRETCH, Fit
+
 if TYPE_CHECKING:
     from graft.recipes.runs.prediction.stdin import BadInput
     from graft.recipes.runs.session import OpenedModel
@@ -56,6 +58,10 @@ class Options:
     """Of a .keras file of your own: what its numbers are. Default: what its last layer tells."""
     input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
     """Of a .keras file of your own: the pixels that it expects."""
+    fit: Fit = STRETCH
+    """Of a .keras file of your own: how an image that is no square becomes one. stretch changes its
+    proportions, crop takes the centre square, pad keeps all of it on grey.
+    """
     trust: bool = False
     """Open also what is refused as long as nobody vouches for it: a SavedModel that can do more
     than compute, a .tflite or .onnx file that does not pass its trial. Only for files whose origin
@@ -83,7 +89,7 @@ def command(arguments: Sequence[str]) -> int:
     if options.out is not None:
         outputs.check_table(options.out, options.overwrite)
     meaning = own_model.meaning_of(
-        options.artifact, options.labels, options.outputs, options.input_range
+        options.artifact, options.labels, options.outputs, options.input_range, options.fit
     )
     model = OpenedModel.of(open_artifact(options.artifact, meaning=meaning, trust=options.trust))
     with contextlib.ExitStack() as stack:
@@ -166,9 +172,8 @@ def _answers(model: "OpenedModel", options: Options) -> Iterator["Mapping | BadI
         raise ConfigError(f"--words is for models that tag words: '{options.artifact}' {takes}")
     marks: Counter = Counter()
     items = read_items(
-        model.codec.modality,
+        model.codec,
         options.inputs,
-        size=model.session.input_shape[0],
         column=options.text_column,
         words=options.words,
     )

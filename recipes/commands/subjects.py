@@ -11,6 +11,7 @@ from graft.export.judge import Examples, Subject
 from graft.export.manifest import Description
 from graft.recipes.data.membership import MEMBERSHIP, find_membership
 from graft.zoo.errors import ArtifactError, ConfigError
+from graft.zoo.fits import STRETCH, Fit
 
 if TYPE_CHECKING:
     import keras
@@ -27,7 +28,7 @@ class Asked:
         path: a run, or a .keras file.
         data: where the data lies now; None: where the run was trained from, of a .keras file
             nowhere.
-        labels, outputs, input_range: what a .keras file cannot say of itself.
+        labels, outputs, input_range, fit: what a .keras file cannot say of itself.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Asked:
     labels: str | None = None
     outputs: str | None = None
     input_range: str = "0..255"
+    fit: Fit = STRETCH
 
 
 def of_run(asked: Asked, content: Mapping) -> "tuple[keras.Model, Subject]":
@@ -121,11 +123,13 @@ def of_keras_file(asked: Asked) -> "tuple[keras.Model, Subject]":
     from graft.zoo.heads.own_outputs import load_own_model
     from graft.zoo.heads.table import find_kind
     from graft.zoo.labels import read_labels
-    from graft.zoo.vision import DECODING
+    from graft.zoo.vision import describe_decoding
 
     if not asked.path.is_file():
         raise ArtifactError(f"there is no file '{asked.path}'")
-    meaning = own_model.meaning_of(asked.path, asked.labels, asked.outputs, asked.input_range)
+    meaning = own_model.meaning_of(
+        asked.path, asked.labels, asked.outputs, asked.input_range, asked.fit
+    )
     beside = asked.path.parent / "labels.txt"
     if meaning.labels is None and beside.is_file():  # of the model.keras of a run
         meaning = replace(meaning, labels=read_labels(beside).labels)
@@ -141,7 +145,8 @@ def of_keras_file(asked: Asked) -> "tuple[keras.Model, Subject]":
         measured, calibration = _own_examples(asked, shape[0], tasks, known)
     if kind.confident and measured.targets is not None:
         _ask_for_pixels(asked, own.model, measured, name)
-    preprocessing = {"modality": "image", **DECODING, "image_size": shape[0], "tasks": tasks}
+    how = describe_decoding(asked.fit)
+    preprocessing = {"modality": "image", **how, "image_size": shape[0], "tasks": tasks}
     subject = Subject(
         Description(asked.path.stem, labels, preprocessing, (0, 255)),
         {name: kind},
@@ -165,7 +170,7 @@ def _own_examples(
     from graft.zoo.terminal import warn
 
     codec, tasks, source = (
-        ImageCodec(image_size, True),
+        ImageCodec(image_size, True, fit=asked.fit),
         tasks_of(described),
         sources.load(asked.data),
     )

@@ -19,6 +19,7 @@ from graft.zoo.backbones import weights as backbone_weights
 from graft.zoo.backbones.encoders import Encoder
 from graft.zoo.backbones.table import Backbone
 from graft.zoo.errors import UnknownName
+from graft.zoo.fits import STRETCH, Fit
 
 if TYPE_CHECKING:
     import keras
@@ -40,12 +41,14 @@ class ImageBackbone:
         weights: what it begins with: "imagenet", "bundled", "none" or a path.
         image_size: the side of its input in pixels.
         skip_bad: whether images that cannot be read are left out.
+        fit: how an image that is no square becomes one.
     """
 
     row: Backbone
     weights: str
     image_size: int
     skip_bad: bool
+    fit: Fit = STRETCH
 
     @classmethod
     def chosen(cls, config: ImageConfig) -> "ImageBackbone":
@@ -57,7 +60,8 @@ class ImageBackbone:
         row = backbone_table.find_backbone(config.backbone)
         default = backbone_table.default_weights(row)
         spec = schedule.weights_for(config.schedule, config.weights, default)
-        return cls(row, spec, config.image_size or row.image_size, config.skip_bad)
+        size = config.image_size or row.image_size
+        return cls(row, spec, size, config.skip_bad, config.image_fit)
 
     @property
     def name(self) -> str:
@@ -77,7 +81,7 @@ class ImageBackbone:
     def codec(self, model: "keras.Model", config: Any = None) -> ImageCodec:
         """What feeds a model that stands on it; in a run of `config` images are kept decoded."""
         decoded = None if config is None else decoding.decoded_beside(config, self.image_size)
-        return ImageCodec(self.image_size, self.skip_bad, decoded)
+        return ImageCodec(self.image_size, self.skip_bad, decoded, self.fit)
 
     def phases(self, config: Any) -> tuple[Phase, ...]:
         """The schedule that a recipe asks for."""

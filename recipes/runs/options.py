@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import OmitArgPrefixes, arg
 
 from graft.recipes.data.records import Columns
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.train.settings import FitSettings, check_numbers, check_seeds
 from graft.zoo.errors import ConfigError
 from graft.zoo.files import leases
+from graft.zoo.fits import STRETCH, Fit, check_fit
 
 __all__ = ["ImageConfig", "TextConfig"]
 
@@ -40,6 +42,10 @@ class ImageConfig:
     """
     image_size: int | None = None
     """Height and width in pixels. Default: the backbone's."""
+    image_fit: Annotated[Fit, arg(name="fit")] = STRETCH
+    """How an image that is no square becomes one: stretch changes its proportions, crop takes the
+    centre square, pad keeps all of it on grey.
+    """
     fit: OmitArgPrefixes[FitSettings] = field(
         default_factory=lambda: FitSettings(augment=("flip", "crop"))
     )
@@ -65,6 +71,7 @@ class ImageConfig:
         leases.refuse_held(self.out)
         check_numbers(self)
         self.fit.check(self.epochs)
+        check_fit(self.image_fit)
         # Not every recipe trains several times or makes splits.
         check_seeds(self.seed, getattr(self, "split_seed", 0), getattr(self, "seeds", 1))
 

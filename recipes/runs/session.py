@@ -17,6 +17,7 @@ from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.table import tasks_of
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files.reading import read_text
+from graft.zoo.fits import STRETCH
 from graft.zoo.text import check_tokenizer
 
 __all__ = ["BATCH", "OpenedModel", "codec_of", "codec_of_files"]
@@ -92,7 +93,9 @@ def codec_of(session: Session, skip_bad: bool = True) -> Any:
 
 
 def _images(session: Session, skip_bad: bool) -> ImageCodec:
-    return ImageCodec(session.input_shape[0], skip_bad)
+    return ImageCodec(
+        session.input_shape[0], skip_bad, fit=session.preprocessing.get("fit", STRETCH)
+    )
 
 
 def _texts(session: Session, skip_bad: bool) -> TextCodec:

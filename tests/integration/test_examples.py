@@ -1,9 +1,17 @@
 """The examples say what exported models are: names, types, files that exist."""
 
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from graft.export import contents
+from graft.zoo.fits import FITS
+from graft.zoo.vision import decode_image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -25,6 +33,56 @@ def test_triton_and_tensorflow_serving_name_what_is_there(artifacts):
     assert (artifacts["savedmodel"] / "saved_model.pb").is_file()
     assert 'name: "photos"' in text
     assert 'name: "photos"' in (EXAMPLES / "serving" / "models.config").read_text()
+
+
+NODE = """
+import { readFileSync, writeFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+// A canvas that copies pixels as they are, and nothing else: what a browser does without scaling.
+globalThis.OffscreenCanvas = class {
+  constructor(width, height) { Object.assign(this, { width, height, data: new Uint8Array(width * height * 4) }); }
+  getContext() { return this; }
+  fillRect() {}
+  drawImage(image, left, top) {
+    for (let y = 0; y < this.height; y++)
+      for (let x = 0; x < this.width; x++)
+        for (let c = 0; c < 4; c++)
+          this.data[(y * this.width + x) * 4 + c] = image.data[((y - top) * image.width + x - left) * 4 + c];
+  }
+  getImageData() { return this; }
+};
+const [module, asked, target] = process.argv.slice(2);
+const { decode } = await import(pathToFileURL(module));
+const found = [];
+for (const { image, size, fit } of JSON.parse(readFileSync(asked))) found.push([...(await decode(image, size, fit))]);
+writeFileSync(target, JSON.stringify(found));
+"""
+
+
+def test_the_page_in_the_browser_decodes_to_the_pixel_as_we_do(tmp_path):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node on this machine")
+    rng, asked, expected = np.random.default_rng(0), [], []
+    for width, height in ((24, 24), (37, 22), (22, 37), (61, 9), (9, 61), (5, 8), (1, 40)):
+        pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+        opaque = np.dstack([pixels, np.full((height, width), 255, np.uint8)])
+        image = {"width": width, "height": height, "data": opaque.ravel().tolist()}
+        for fit in FITS:
+            for size in (16, 23):
+                asked.append({"image": image, "size": size, "fit": fit})
+                expected.append(decode_image(pixels, size, fit))
+    (tmp_path / "asked.json").write_text(json.dumps(asked))
+    (tmp_path / "decode.mjs").write_text(NODE)
+    shutil.copy(EXAMPLES / "web" / "picture.js", tmp_path / "picture.mjs")
+    names = ("decode.mjs", "picture.mjs", "asked.json", "found.json")
+    done = subprocess.run([node, *(tmp_path / name for name in names)], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    for one, pixels, case in zip(found, expected, asked, strict=True):
+        np.testing.assert_array_equal(
+            np.reshape(one, pixels.shape), pixels, err_msg=f"{case['fit']} {case['size']}"
+        )
 
 
 def test_braces_of_the_configurations_match():

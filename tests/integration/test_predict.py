@@ -67,12 +67,12 @@ def test_results_come_as_they_are_made(call, artifacts, shots, monkeypatch):
     monkeypatch.setattr("graft.recipes.commands.predict.BATCH", 1)
     decoded = vision.decode_image
 
-    def stop_at_the_last(file, size):
+    def stop_at_the_last(file, size, fit):
         if file.name == "c.png":
             raise KeyboardInterrupt
-        return decoded(file, size)
+        return decoded(file, size, fit)
 
-    monkeypatch.setattr("graft.recipes.runs.prediction.inputs.decode_image", stop_at_the_last)
+    monkeypatch.setattr("graft.recipes.codecs.images.decode_image", stop_at_the_last)
     code, out, _ = call("predict", artifacts["onnx"], shots, "--json")
     assert code == 130
     assert [row["input"] for row in json.loads(out)] == [str(shots / "a.png")]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import graft as graft_zoo
 from graft.export.export import Examples, ExportSettings, Subject, export_model
@@ -191,6 +192,80 @@ def test_mediapipe_classifies_as_predict_does(clothes, mediapipe, tmp_path, name
     best = [max(row, key=row.get) for row in found]
     assert best == [session.labels[i] for i in expected.argmax(-1)], "372 of 372"
     np.testing.assert_allclose(scores, expected, atol=1e-3)
+
+
+CROPPED = """
+import json, sys
+import mediapipe as mp
+from mediapipe.tasks import python as tasks
+from mediapipe.tasks.python import vision
+from mediapipe.tasks.python.components.containers.rect import RectF
+from mediapipe.tasks.python.vision.core.image_processing_options import ImageProcessingOptions
+
+def centre(image):
+    side = min(image.width, image.height)
+    left, top = (image.width - side) // 2 / image.width, (image.height - side) // 2 / image.height
+    return RectF(left=left, top=top, right=left + side / image.width, bottom=top + side / image.height)
+
+model, target, *files = sys.argv[1:]
+options = vision.ImageClassifierOptions(base_options=tasks.BaseOptions(model_asset_path=model))
+found = []
+with vision.ImageClassifier.create_from_options(options) as task:
+    for image in map(mp.Image.create_from_file, files):
+        asked = ImageProcessingOptions(region_of_interest=centre(image))
+        categories = task.classify(image, asked).classifications[0].categories
+        found.append({c.category_name: c.score for c in categories})
+with open(target, "w") as file:
+    json.dump(found, file)
+"""
+
+
+def scores_of_centres(python, model: Path, files: list[Path], folder: Path) -> list[dict]:
+    """What MediaPipe says of the centre squares of image files: its region of interest."""
+    script = folder / "cropped.py"
+    script.write_text(CROPPED)
+    done = subprocess.run(
+        [python, script, model, folder / "found.json", *files], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads((folder / "found.json").read_text())
+
+
+def test_mediapipe_crops_as_predict_does(graft, train_clothes, clothing, mediapipe, tmp_path):
+    """A model of centre squares: the region of interest of the samples for phones is what
+    `graft predict` looks at. Scaling is another matter, which MediaPipe does without antialiasing.
+    """
+    options = ("--per-class", "40", "--fit", "crop", "--image-size", "96")
+    train_clothes(tmp_path / "run", 5, *options)
+    assert graft("export", tmp_path / "run", "--formats", "tflite").returncode == 0
+    file = tmp_path / "run" / "export" / "model.tflite"
+    model = graft_zoo.load(file)
+    whole, small = [], []
+    for i, photo in enumerate(sorted((clothing / "test").rglob("*.jpg"))):
+        with Image.open(photo) as opened:
+            image = opened.convert("RGB")
+        assert min(image.size) == 160
+        whole.append(tmp_path / f"whole-{i}.png")
+        image.save(whole[-1])
+        # The shorter side as the model wants it: nothing is left to be scaled.
+        small.append(tmp_path / f"small-{i}.png")
+        image.resize([round(side * 96 / 160) for side in image.size]).save(small[-1])
+    agreement = {}
+    for name, files in (("small", small), ("whole", whole)):
+        found = scores_of_centres(mediapipe, file, files, tmp_path)
+        expected = model.predict([str(path) for path in files])
+        same = [max(f, key=f.get) == e["label"] for f, e in zip(found, expected, strict=True)]
+        largest = max(
+            abs(f[label] - e["scores"][label])
+            for f, e in zip(found, expected, strict=True)
+            for label in f
+        )
+        agreement[name] = (np.mean(same), largest)
+        print(name, len(same), *agreement[name])
+        assert len({e["label"] for e in expected}) > 3, "answers that differ"
+    assert agreement["small"][0] == 1.0, "372 of 372"
+    assert agreement["small"][1] < 1e-3
+    assert agreement["whole"][0] >= 0.8, "0.88 with MediaPipe 1.2.3"
 
 
 def test_mediapipe_embeds_as_we_do(mediapipe, tmp_path):

@@ -222,6 +222,25 @@ def test_both_runtimes_answer_as_predict_does(graft, page, exported, tmp_path):
     compare(graft, page, exported, sorted(file.name for file in photos.iterdir()), tmp_path)
 
 
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_both_runtimes_fit_as_the_manifest_says(graft, page, exported, fit, tmp_path):
+    """The same weights, exported as if trained with another fit."""
+    run = tmp_path / "run"
+    shutil.copytree(exported.parent, run, ignore=shutil.ignore_patterns("export"))
+    described = json.loads((run / "preprocessing.json").read_text())
+    (run / "preprocessing.json").write_text(json.dumps({**described, "fit": fit}))
+    assert graft("export", run, "--formats", "tflite", "onnx").returncode == 0
+    for name in ("model", "photos"):
+        shutil.rmtree(page / name, ignore_errors=True)
+    shutil.copytree(run / "export", page / "model")
+    (page / "photos").mkdir()
+    sizes = ((64, 64), (100, 80), (50, 40), (127, 128), (33, 120), (128, 64), (200, 30), (121, 64))
+    for i, size in enumerate(sizes):
+        scene(i, size).save(page / "photos" / f"{i}.png")
+    names = sorted(file.name for file in (page / "photos").iterdir())
+    compare(graft, page, run / "export", names, tmp_path)
+
+
 def test_real_photos(graft, train_clothes, clothing, page, tmp_path):
     """A fine-tuned MobileNetV2 on eight photos of clothes."""
     run = tmp_path / "run"

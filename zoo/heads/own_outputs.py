@@ -17,6 +17,7 @@ from graft.zoo.backbones.own import (
     with_pixel_input,
 )
 from graft.zoo.errors import ArtifactError, ConfigError
+from graft.zoo.fits import STRETCH, Fit
 from graft.zoo.graph.nodes import as_functional, flatten
 
 if TYPE_CHECKING:
@@ -34,11 +35,13 @@ class Meaning:
             of the second.
         outputs: what its numbers are; None: what its last layer tells.
         input_range: the pixels that it expects, a key of `INPUT_RANGES`.
+        fit: how an image that is no square becomes one.
     """
 
     labels: tuple[str, ...] | None = None
     outputs: Literal["probabilities", "logits", "values"] | None = None
     input_range: str = "0..255"
+    fit: Fit = STRETCH
 
 
 @dataclass(frozen=True)

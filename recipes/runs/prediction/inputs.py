@@ -5,14 +5,13 @@ and the next ones follow.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from graft.recipes.codecs.asked import Text
 from graft.recipes.runs.prediction.image_files import image_files
 from graft.recipes.runs.prediction.stdin import BadInput, cause_of
 from graft.recipes.runs.prediction.texts import texts
 from graft.zoo.errors import DataError
-from graft.zoo.vision import decode_image
 
 __all__ = ["Asked", "BadInput", "read_items"]
 
@@ -26,29 +25,28 @@ class Asked:
 
 
 def read_items(
-    modality: str, inputs: Sequence[str], *, size: int | None, column: str, words: bool
+    codec: Any, inputs: Sequence[str], *, column: str, words: bool
 ) -> Iterator[Asked | BadInput]:
     """What a model of this modality is asked about, in order.
 
     Args:
-        modality: of the model.
+        codec: of the model.
         inputs: the arguments of the command.
-        size: of images, in pixels.
         column: of tables of texts.
         words: whether texts are words already.
     """
     readers = {
-        "image": lambda: (_decoded(file, cast(int, size)) for file in image_files(inputs)),
+        "image": lambda: (_decoded(file, codec) for file in image_files(inputs)),
         "text": lambda: map(_named_text, texts(inputs, column, words)),
     }
-    return iter(readers[modality]())
+    return iter(readers[codec.modality]())
 
 
-def _decoded(file: Path | BadInput, size: int) -> Asked | BadInput:
+def _decoded(file: Path | BadInput, codec: Any) -> Asked | BadInput:
     if isinstance(file, BadInput):
         return file
     try:
-        return Asked(str(file), decode_image(file, size))
+        return Asked(str(file), codec.item(file))
     except DataError as error:
         return BadInput(str(error))
     except OSError as error:  # of the look at what kept it from being read
