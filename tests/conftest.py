@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Tiny models gain nothing from threads, and the workers of pytest-xdist share the cores.
 for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+settings.register_profile("graft", deadline=None)  # a machine may be busy with something else
+settings.load_profile("graft")
 warnings.filterwarnings("ignore", message="In the future `np.object` will be defined")
 
 
