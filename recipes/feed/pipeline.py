@@ -5,7 +5,7 @@ What a step sees follows from (seed, step) alone: a training that is resumed in 
 one that reads cached features instead of pixels, get the batches of the one that ran through.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Order",
+    "as_it_is",
     "balanced_weights",
     "input_batches",
     "joint_batches",
@@ -107,9 +108,18 @@ class Order:
         size = min(self.batch_size, self.count)
         return (
             tf.data.Dataset.range(self.first, self.epochs, output_type=tf.int32)
-            .flat_map(epoch)
+            .flat_map(as_it_is(epoch))
             .skip(self.skip)
         )
+
+
+def as_it_is(function: Callable) -> Callable:
+    """`function` for TensorFlow, which is not to look for Python's `if` and `for` in its source:
+    ours has none over tensors, and the search takes seconds.
+    """
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 def training_batches(
@@ -135,7 +145,7 @@ def training_batches(
 
     read, gaps = examples.reader(order.seed), has_gaps(examples.targets)
     batches = order.dataset().map(
-        lambda step, indices: (step, *read(step, indices)),
+        as_it_is(lambda step, indices: (step, *read(step, indices))),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
@@ -143,10 +153,10 @@ def training_batches(
         apply = augmenter(augment, order.seed + DRAWS_APART * order.draw, examples.moving)
         # One call at a time: the layers draw from a seeded state, and two at once would race for
         # it.
-        batches = batches.map(apply)
+        batches = batches.map(as_it_is(apply))
     else:
-        batches = batches.map(lambda step, inputs, targets: (inputs, targets))
-    batches = batches.map(lambda inputs, targets: as_keras_takes(inputs, targets, gaps))
+        batches = batches.map(as_it_is(lambda step, inputs, targets: (inputs, targets)))
+    batches = batches.map(as_it_is(lambda inputs, targets: as_keras_takes(inputs, targets, gaps)))
     return _weighted(batches, class_weights).prefetch(2)
 
 
@@ -218,7 +228,7 @@ def input_batches(examples: Examples, batch_size: int) -> "tf.data.Dataset":
 
     read = examples.input_reader()
     indices = tf.data.Dataset.range(len(examples), output_type=tf.int32).batch(batch_size)
-    return indices.map(read, num_parallel_calls=2, deterministic=True).prefetch(2)
+    return indices.map(as_it_is(read), num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
 def timed(batches: "tf.data.Dataset", waited: "tf.Variable") -> "tf.data.Dataset":
@@ -229,7 +239,7 @@ def timed(batches: "tf.data.Dataset", waited: "tf.Variable") -> "tf.data.Dataset
 
     # zip asks its parts one after the other: the clock is read when the batch is asked for, and
     # again when it is there.
-    asked = tf.data.Dataset.counter().map(lambda _: tf.timestamp())
+    asked = tf.data.Dataset.counter().map(as_it_is(lambda _: tf.timestamp()))
 
     def note(start: "tf.Tensor", batch: Any) -> Any:
         with tf.control_dependencies(tf.nest.flatten(batch)):
@@ -239,7 +249,7 @@ def timed(batches: "tf.data.Dataset", waited: "tf.Variable") -> "tf.data.Dataset
 
     options = tf.data.Options()
     options.experimental_optimization.inject_prefetch = False
-    return tf.data.Dataset.zip((asked, batches)).map(note).with_options(options)
+    return tf.data.Dataset.zip((asked, batches)).map(as_it_is(note)).with_options(options)
 
 
 def balanced_weights(targets: np.ndarray) -> np.ndarray:
@@ -257,7 +267,7 @@ def _weighted(batches: "tf.data.Dataset", class_weights: np.ndarray | None) -> "
         return batches
     weights = tf.constant(class_weights, tf.float32)
     return batches.map(
-        lambda inputs, targets: (inputs, targets, tf.linalg.matvec(targets, weights))
+        as_it_is(lambda inputs, targets: (inputs, targets, tf.linalg.matvec(targets, weights)))
     )
 
 

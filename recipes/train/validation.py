@@ -158,7 +158,9 @@ def forward(model: "keras.Model") -> Callable:
     """A batch of inputs -> the outputs in inference mode; traced once."""
     import tensorflow as tf
 
-    return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+    return tf.function(
+        lambda inputs: model(inputs, training=False), reduce_retracing=True, autograph=False
+    )
 
 
 def outputs_of(
