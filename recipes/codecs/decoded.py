@@ -24,13 +24,14 @@ import numpy as np
 
 from graft.recipes.codecs.stored_pixels import StoredPixels, forget, remember
 from graft.recipes.data.folders.known_files import KnownFiles
-from graft.recipes.data.records import known_digest, note_digest
+from graft.recipes.data.records import known_digest, note_digest, reading_order
 from graft.recipes.data.traces import LOOK, empty_traces, trace
+from graft.zoo.contents import Packed, content_digest, digest_of, file_of, read_content
 from graft.zoo.errors import ConfigError, DataError
 from graft.zoo.files.store import Store
 from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import progress
-from graft.zoo.vision import DECODING, content_digest, decode_image, digest_of, read_content
+from graft.zoo.vision import DECODING, decode_image
 
 __all__ = ["DecodedImages", "Found"]
 
@@ -90,8 +91,8 @@ class DecodedImages:
         return hash_of(FORMAT, self.image_size, DECODING, packages)
 
     def find(self, records: Sequence[Any], title: str) -> Found:
-        """The pixels of `records`, of which each has an `image` that is a file; those that are not
-        there yet are decoded, with a progress bar called `title`.
+        """The pixels of `records`, whose images lie on the disk; those that are not there yet are
+        decoded, with a progress bar called `title`.
 
         Sets the digest of each record.
 
@@ -128,7 +129,7 @@ class DecodedImages:
         names = sorted(str(records[i].image) for i in missing)
         with self.store.alone([f"decoding-{hash_of(self.key, names)}"]):
             self._look()  # another process may have been at it
-            return self._decode(records, missing, title)
+            return self._decode(records, reading_order(records, missing), title)
 
     def _decode(self, records: Sequence[Any], missing: Sequence[int], title: str) -> dict[int, str]:
         bad, seen, writer = {}, set(), _Writer(self)
@@ -153,8 +154,8 @@ class DecodedImages:
     def _one(self, record: Any) -> "_Read":
         path, content, before = record.image, None, None
         try:
-            before = os.stat(path)
-            if before.st_size <= READ_WHOLE_BYTES:
+            before = os.stat(file_of(path))
+            if isinstance(path, Packed) or before.st_size <= READ_WHOLE_BYTES:
                 content = read_content(path)
         except OSError:
             before = None

@@ -252,13 +252,13 @@ def _table(path: Path, asked: _Asked) -> Iterator[tuple[str, Sentence]]:
         if TAGS in asked.need:
             tags = _words(read_cell(row, columns.tags, "tags"))
             words = _words(text)
-            check_tags(path, row.line, words, tags)
+            check_tags(path, row.place, words, tags)
         label = ""
         if LABEL in asked.need:
             label = read_label(row, columns.label, several=asked.several, tally=asked.tally)
         text = text if isinstance(text, str) else " ".join(text)
         group = "" if asked.several else label
-        sentence = Sentence(text, label, f"line {row.line}", words, tags, group)
+        sentence = Sentence(text, label, row.place, words, tags, group)
         yield read_split(row, asked.tally), sentence
 
 

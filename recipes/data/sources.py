@@ -22,7 +22,7 @@ from graft.recipes.data.labels import sort_labels, twin_hint
 from graft.recipes.data.reading import Tally
 from graft.recipes.data.records import SPLITS, Example, Source
 from graft.recipes.data.specs import existing_path
-from graft.recipes.data.tables.cells import read_label, read_single, read_split
+from graft.recipes.data.tables.cells import read_label, read_split
 from graft.recipes.data.tables.image_paths import ImagePaths
 from graft.recipes.data.tables.rows import read_rows
 from graft.recipes.data.tfds import load_tfds
@@ -244,14 +244,13 @@ def _table(path: Path, columns: Sequence[str], tally: Tally) -> dict[str, list[E
     path_column, *label_columns = columns
     examples: dict[str, list[Example]] = {}
     images = ImagePaths(path, tally)
-    for row in read_rows(path, columns, tally):
+    for row in read_rows(path, columns, tally, path_column):
         split = read_split(row, tally)
         found = examples.setdefault(split, [])
         if not label_columns and split != "train":
             continue
-        given = read_single(row, path_column, "path")
+        file, name = images.find(row, path_column)
         label = read_label(row, *label_columns, tally=tally) if label_columns else ""
-        file, name = images.find(row, given)
         found.append(Example(file, label, name))
     images.check()
     return examples

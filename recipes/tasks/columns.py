@@ -12,13 +12,14 @@ from pathlib import Path
 
 from graft.recipes.data.reading import Tally
 from graft.recipes.data.records import SPLITS, Answer, Record, Source, TaskRow
-from graft.recipes.data.tables.cells import is_blank, read_cell, read_single, read_split
+from graft.recipes.data.tables.cells import is_blank, read_cell, read_split
 from graft.recipes.data.tables.image_paths import ImagePaths
 from graft.recipes.data.tables.rows import SUFFIXES, is_table, read_rows
 from graft.recipes.tasks import answers
 from graft.recipes.tasks.cells import Cell, Column
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.table import column_kinds, find_task
+from graft.zoo.contents import Packed
 from graft.zoo.errors import ConfigError, DataError
 
 __all__ = ["columns_of", "load_task_table", "parse_columns", "tasks_of_table"]
@@ -111,12 +112,12 @@ def load_task_table(
     splits: dict[str, list[TaskRow]] = {}
     tally = Tally()
     images = ImagePaths(path, tally)
-    for row in read_rows(path, (path_column, *(task.column for task in columns)), tally):
-        given = read_single(row, path_column, "path")
+    asked = (path_column, *(task.column for task in columns))
+    for row in read_rows(path, asked, tally, path_column):
         read = [_read(Cell(row, task.name, task.column, tally), task) for task in columns]
         if not any(text for text, _ in read):
             raise row.error("no task has an answer: fill a cell, or remove the row")
-        image, name = images.find(row, given)
+        image, name = images.find(row, path_column)
         record = _record(image, name, columns, read)
         splits.setdefault(read_split(row, tally), []).append(record)
     images.check()
@@ -170,7 +171,10 @@ def _read(cell: Cell, column: Column) -> tuple[str, Answer | None]:
 
 
 def _record(
-    image: Path, name: str, columns: Sequence[Column], read: Sequence[tuple[str, Answer | None]]
+    image: Path | Packed,
+    name: str,
+    columns: Sequence[Column],
+    read: Sequence[tuple[str, Answer | None]],
 ) -> TaskRow:
     known = {
         column.name: answer
