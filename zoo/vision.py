@@ -74,8 +74,8 @@ def decode_image(
     Args:
         source: a file, a place in one, the bytes of a file, an array `(h, w)`, `(h, w, 1)`,
             `(h, w, 3)` or `(h, w, 4)` of uint8, or a Pillow image; of any size and mode: grey,
-            palette, 16 bit, CMYK, with transparency (laid over white), EXIF-rotated; of an animation the first
-            frame.
+            palette, 16 bit, CMYK, with transparency (laid over white), EXIF-rotated; of an
+            animation the first frame.
         image_size: height and width of the result.
         content: the bytes of `source`, where they have been read already.
 
