@@ -53,7 +53,7 @@ def fetched(spec: str) -> Path:
     import fsspec
 
     with _one_line(spec):
-        system, path = fsspec.core.url_to_fs(spec, **_options())
+        system, path = fsspec.core.url_to_fs(spec, **_options(spec))
         is_web = spec.split("://")[0].lower() in ("http", "https")
         is_folder = not is_web and system.isdir(path)
         info = {} if is_folder else system.info(path)
@@ -113,8 +113,8 @@ def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "graft" / "data"
 
 
-def _options() -> Mapping[str, Any]:
-    """How long servers may be silent, by protocol."""
+def _options(spec: str) -> Mapping[str, Any]:
+    """How long servers may be silent, by those protocols that `spec` names."""
     options: dict[str, Any] = {
         "s3": {
             "config_kwargs": {
@@ -124,12 +124,13 @@ def _options() -> Mapping[str, Any]:
             }
         }
     }
+    protocols = re.findall(r"(\w+)://", spec)
     with contextlib.suppress(ImportError):
         import aiohttp
 
         limit = aiohttp.ClientTimeout(None, sock_connect=LIMIT_SECONDS, sock_read=LIMIT_SECONDS)
         options["http"] = options["https"] = {"client_kwargs": {"timeout": limit}}
-    return options
+    return {name: given for name, given in options.items() if name in protocols}
 
 
 @contextlib.contextmanager
