@@ -132,10 +132,11 @@ def test_plain_bytes_and_paths_are_images_too(tmp_path, name):
 @given(st.lists(st.integers(0, 39), min_size=1, max_size=60), st.integers(1, 40), st.integers(1, 9))
 def test_rows_are_read_in_any_order(tmp_path, monkeypatch, order, group, stretch):
     monkeypatch.setattr(arrow_files, "MOST_ROWS", stretch)
+    arrow_files._opened.cache_clear()
     contents = [b"%03d" % i for i in range(40)]
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"image": pa.array(contents, pa.binary())}), path, row_group_size=group)
-    reader = arrow_files.ParquetFile(path).cells("image")
+    reader = arrow_files.ImageColumn(path, "image")
     assert [reader.read(row, 0) for row in order] == [contents[row] for row in order]
 
 
@@ -167,6 +168,37 @@ def test_a_record_holds_no_bytes_and_a_group_of_rows_is_not_read_whole(tmp_path)
     assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
     tracemalloc.stop()
     assert most < 44 * 2**20, "four stretches of 8 MB and the one that is read"
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "tar"])
+def test_more_files_than_a_process_may_open(tmp_path, kind):
+    import resource
+
+    for i in range(150):
+        path = tmp_path / f"x-{i:04}.{kind}"
+        if kind == "tar":
+            write_tar(path, [(f"{i}.png", CONTENTS[i % 8])])
+        else:
+            write = write_file if kind == "arrow" else pq.write_table
+            write(image_table([CONTENTS[i % 8]], [0]), path)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (120, limits[1]))
+    try:
+        found = sources.load_unlabelled(str(tmp_path)).splits["train"]
+        assert [r.image.read() for r in found] == [CONTENTS[i % 8] for i in range(150)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_threads_may_read_at_once(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    contents = [b"%04d" % i for i in range(500)]
+    table = pa.table({"path": pa.array(contents, pa.binary())})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=60)
+    found = sources.load_unlabelled(str(tmp_path / "x.parquet")).splits["train"]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda record: record.image.read(), found)) == contents
 
 
 def test_the_layout_of_the_hub(tmp_path):

@@ -151,7 +151,8 @@ def _one_line(spec: str) -> Iterator[None]:
 
 def _explained(spec: str, error: Exception) -> GraftError:
     chain = list(_causes(error))
-    status = next((e.status for e in chain if isinstance(getattr(e, "status", None), int)), None)
+    codes = [getattr(e, "status", None) for e in chain]
+    status = next((code for code in codes if isinstance(code, int)), None)
     names = " ".join(type(e).__name__ for e in chain)
     if any(isinstance(e, asyncio.TimeoutError | TimeoutError) for e in chain) or "Timeout" in names:
         return ConfigError(

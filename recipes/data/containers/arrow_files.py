@@ -1,10 +1,12 @@
 """Parquet, Arrow and Feather files, read a stretch of rows at a time."""
 
 import bisect
+import functools
 import itertools
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +15,36 @@ from graft.zoo.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ARROW", "ArrowFile", "ParquetFile", "open_arrow"]
+__all__ = ["ARROW", "ArrowFile", "ImageColumn", "ParquetFile", "open_arrow"]
 
 ARROW = (".parquet", ".arrow", ".feather")
 BATCH_BYTES = 8 * 1024**2
 """About what a stretch of rows of a Parquet file takes."""
 MOST_ROWS = 8192
 """Of a stretch."""
+OPEN_FILES = 4
 KEPT = 4
 """Stretches that stay in memory: threads ask for neighbours, not quite in their order."""
 FEATHER_V1 = b"FEA1"
 
 
+@dataclass(frozen=True)
+class ImageColumn:
+    """The images in a column of a file: a `PackedReader`. Of many such files only a few are open at
+    once.
+    """
+
+    path: Path
+    column: str
+
+    def read(self, place: int, size: int) -> bytes:
+        """The bytes of the image in row `place`."""
+        status = self.path.stat()
+        return _opened(self.path, self.column, (status.st_mtime_ns, status.st_size)).read(place)
+
+
 class _Cells:
-    """The images of one column, read by row: a `PackedReader` that several threads may ask.
+    """The cells of an open file, read by row; several threads may ask.
 
     Rows are best asked for in their order; whoever goes back reads the row group from its beginning
     again.
@@ -39,13 +57,13 @@ class _Cells:
         self._ahead: Iterator[tuple[int, pa.Array]] = iter(())
         self._group = self._next = -1
 
-    def read(self, place: int, size: int) -> bytes:
-        """The bytes of the image in row `place`; see `PackedReader`."""
+    def read(self, row: int) -> bytes:
+        """The bytes of the image in a row."""
         import pyarrow as pa
 
         try:
             with self._lock:
-                found = self._cell(place)
+                found = self._cell(row)
         except (pa.lib.ArrowException, StopIteration) as error:
             raise OSError(f"the file is damaged: {error}") from error
         found = found.get("bytes") if isinstance(found, dict) else found
@@ -90,10 +108,6 @@ class ParquetFile:
     @property
     def _meta(self) -> Any:
         return self._file.metadata
-
-    def cells(self, column: str) -> _Cells:
-        """The reader of the images in a column, with a file of its own."""
-        return _Cells(ParquetFile(self.path), column)
 
     def batches(self, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
         """All rows, with some of the columns."""
@@ -158,10 +172,6 @@ class ArrowFile:
         self.schema: pa.Schema = self._file.schema
         self.starts = [0, *itertools.accumulate(counts)][: len(counts)]
 
-    def cells(self, column: str) -> _Cells:
-        """See `ParquetFile`."""
-        return _Cells(self, column)
-
     def batches(self, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
         """See `ParquetFile`."""
         for group in range(len(self.starts)):
@@ -179,6 +189,15 @@ class ArrowFile:
 
     def _batch(self, group: int) -> "pa.RecordBatch":
         return self._stream[group] if self._stream else self._file.get_batch(group)
+
+
+@functools.lru_cache(OPEN_FILES)
+def _opened(path: Path, column: str, status: tuple[int, int]) -> _Cells:
+    """A file that stays open, as long as its `status` on the disk is this one."""
+    try:
+        return _Cells(open_arrow(path), column)
+    except DataError as error:  # what it was when its rows were read, it is no longer
+        raise OSError(str(error)) from error
 
 
 def open_arrow(path: Path) -> ParquetFile | ArrowFile:

@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graft.recipes.data.containers.arrow_files import ArrowFile, ParquetFile, open_arrow
+from graft.recipes.data.containers.arrow_files import (
+    ArrowFile,
+    ImageColumn,
+    ParquetFile,
+    open_arrow,
+)
 from graft.recipes.data.reading import Tally
 from graft.recipes.data.tables.columns import ROLES, TableRow, match_columns, missing_column
 from graft.zoo.contents import Packed
@@ -40,7 +45,7 @@ def arrow_rows(
 
     file = open_arrow(path)
     plan = _plan(path, file, columns, tally, image_column)
-    reader = file.cells(plan.images) if plan.images else None
+    reader = ImageColumn(path, plan.images) if plan.images else None
     number = 0
     try:
         for batch in file.batches(list(plan.read)):

@@ -49,11 +49,11 @@ def _load(spec: str, datasets: Any) -> Any:
         # It passes on whatever its downloader, its reader or its builder raises.
         except Exception as error:
             errors.append(error)
-    error = errors[0]
+    first = errors[0]
     raise ConfigError(
-        f"'{spec}' cannot be had ({type(error).__name__}: {error}): check its name; without a "
+        f"'{spec}' cannot be had ({type(first).__name__}: {first}): check its name; without a "
         "network, fetch it elsewhere and copy ~/.cache/huggingface, or give its Parquet files"
-    ) from error
+    ) from first
 
 
 def _readings(name: str) -> list[tuple[str, str | None]]:

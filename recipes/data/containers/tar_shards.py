@@ -9,6 +9,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
@@ -30,15 +31,18 @@ LABEL, TEXT = "label", "text"
 """Columns that the whole of a file stands for."""
 
 
+@dataclass(frozen=True)
 class _Members:
-    """Reads members of a tar by their places: a `PackedReader`."""
+    """Reads members of a tar by their places: a `PackedReader`. There may be more tars than files
+    that a process may keep open.
+    """
 
-    def __init__(self, path: Path):
-        self._path, self._file = path, path.open("rb")
+    path: Path
 
     def read(self, place: int, size: int) -> bytes:
-        """`size` bytes from `place` on; several threads may ask."""
-        found = os.pread(self._file.fileno(), size, place)
+        """`size` bytes from `place` on."""
+        with self.path.open("rb") as file:
+            found = os.pread(file.fileno(), size, place)
         if len(found) != size:
             raise OSError("the file that it lies in is cut off")
         return found
@@ -123,7 +127,7 @@ def _examples(path: Path, tally: Tally) -> dict[str, dict[str, Place]]:
                 if end.lower() in ends:
                     raise DataError(f"'{path}' holds '{member.name}' twice: keep one")
                 ends[end.lower()] = (member.offset_data, member.size)
-                archive.members = []  # what it remembers of members would grow
+                archive.members = []  # type: ignore[attr-defined]  # what it remembers of members would grow
             _check_end(path, archive.offset)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.recipes.data.containers.tfrecords import open_records
+from graft.recipes.data.containers.tfrecords import TfRecords
 from graft.recipes.data.reading import Tally
 from graft.recipes.data.records import SPLIT_NAMES
 from graft.zoo.contents import Packed
@@ -47,7 +47,7 @@ def load_tfds(name: str, tally: Tally) -> dict[str, list[tuple[Any, str]]]:
             if count:
                 tally.leave(f"of the split {split}", f"{split} 0", count)
             continue
-        for i, (value, row) in enumerate(_rows(builder, split, given)):
+        for i, (value, row) in enumerate(_rows(builder, split, str(given))):
             label = label_name(name, info.features[labelled], row[labelled])
             if label is None:
                 tally.leave("without a label", f"{split} {i}")
@@ -97,11 +97,13 @@ def _rows(builder: Any, split: str, given: str) -> Iterator[tuple[Any, Mapping[s
         decoders={given: tfds.decode.SkipDecoding()},
         read_config=tfds.ReadConfig(add_tfds_id=True),
     )
+    readers: dict[str, TfRecords] = {}
     for row in tfds.as_numpy(dataset):
         file, _, number = row["tfds_id"].decode().rpartition("__")
-        path = Path(builder.data_path) / file
-        reader = open_records(path, given)
-        yield Packed(path, f"record {number}", int(number), 0, reader), row
+        if file not in readers:
+            readers[file] = TfRecords(Path(builder.data_path) / file, given)
+        reader = readers[file]
+        yield Packed(reader.path, f"record {number}", int(number), 0, reader), row
 
 
 def _is_stored_as_files(builder: Any, given: str) -> bool:

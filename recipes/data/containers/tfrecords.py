@@ -4,14 +4,13 @@ A record is 8 bytes of its length, 4 of a checksum, its content and 4 of a check
 a `tf.train.Example`.
 """
 
-import functools
 import os
 import struct
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["TfRecords", "open_records"]
+__all__ = ["TfRecords"]
 
 HEADER, FOOTER = 12, 4
 
@@ -25,7 +24,6 @@ class TfRecords:
 
     def __init__(self, path: Path, feature: str):
         self.path, self._feature = path, feature
-        self._file = path.open("rb")
         self._starts = _starts(path)
 
     def read(self, place: int, size: int) -> bytes:
@@ -35,21 +33,17 @@ class TfRecords:
         if place >= len(self._starts):
             raise OSError(f"there is no record {place}")
         start = int(self._starts[place])
-        length = struct.unpack("<Q", os.pread(self._file.fileno(), 8, start))[0]
-        content = os.pread(self._file.fileno(), length, start + HEADER)
-        if len(content) != length:
+        with self.path.open("rb") as file:  # there may be more than a process may keep open
+            head = os.pread(file.fileno(), 8, start)
+            length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+            content = os.pread(file.fileno(), length, start + HEADER)
+        if len(content) != length or not length:
             raise OSError("the file that it lies in is cut off")
         found = example_pb2.Example.FromString(content).features.feature
-        values = found[self._feature].bytes_list.value if self._feature in found else ()
+        values = list(found[self._feature].bytes_list.value) if self._feature in found else []
         if len(values) != 1:
             raise OSError(f"record {place} holds no image")
-        return values[0]
-
-
-@functools.lru_cache(4096)
-def open_records(path: Path, feature: str) -> TfRecords:
-    """The reader of a file, shared by all who ask; see `TfRecords`."""
-    return TfRecords(path, feature)
+        return bytes(values[0])
 
 
 def _starts(path: Path) -> np.ndarray:
