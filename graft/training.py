@@ -113,7 +113,8 @@ def train(
 
     Args:
         recipe: its name; `graft train --help` lists them.
-        data: as for the command (a folder, a table, `tfds:NAME`, a built-in name); or in memory
+        data: as for the command (a folder, a table, shards, an address, `tfds:NAME`,
+            `hf:NAME`, a built-in name); or in memory
             `(inputs, labels)`, a `tf.data.Dataset` of such pairs, or a dict of them by split, which
             are written to the folder `OUT-data` first: see `graft.recipes.data.given.write_given`.
         out: the run folder to make.

@@ -31,12 +31,12 @@ class Config(ImageConfig):
     """Train an image classifier for a domain that has no labels."""
 
     data: str
-    """The labelled source: a folder of class folders (or of splits), a table, tfds:NAME, or a
-    built-in name.
+    """The labelled source: a folder of class folders (or of splits), a table, shards, tfds:NAME,
+    hf:NAME, or a built-in name.
     """
     target: str = ""
-    """The target: a folder of images, a table, tfds:NAME, or a built-in name. Labels are not
-    looked at.
+    """The target: a folder of images, a table, shards, tfds:NAME, hf:NAME, or a built-in name.
+    Labels are not looked at.
     """
     methods: tuple[str, ...] = ("cdan", "pseudo_label", "adabn")
     """dann, cdan, coral, mmd, pseudo_label, fixmatch, adabn, tent."""

@@ -28,8 +28,8 @@ class Config(ImageConfig):
     """Train one backbone for several tasks."""
 
     data: str
-    """A .csv, .tsv or .jsonl table with a path and a column for each task (and, if it has one, a
-    column split).
+    """A table (.csv, .jsonl, .parquet, ...) or .tar files with a path and a column for each task
+    (and, if it has one, a column split).
     """
     tasks: tuple[str, ...] = ()
     """NAME[=COLUMN][:KIND[:WEIGHT]] each; the kind is single_label, multi_label (labels separated

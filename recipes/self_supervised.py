@@ -35,7 +35,9 @@ class Config(ImageConfig):
     """Adapt a backbone to images without labels."""
 
     data: str
-    """A folder of images, a table, tfds:NAME, or a built-in name. Labels are not looked at."""
+    """A folder of images, a table, shards, tfds:NAME, hf:NAME, or a built-in name. Labels are not
+    looked at.
+    """
     labels: bool = False
     """Say in the report how often nearest neighbours share the label; nothing is trained or chosen
     by it.

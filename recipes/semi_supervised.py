@@ -28,13 +28,17 @@ class Config(ImageConfig):
     """Train an image classifier on few labelled and many unlabelled images."""
 
     data: str
-    """A folder of class folders (or of splits), a table, tfds:NAME, or a built-in name."""
+    """A folder of class folders (or of splits), a table, shards, tfds:NAME, hf:NAME, or a built-in
+    name.
+    """
     per_class: int | None = None
     """Use the labels of so many training images of each class only (drawn by --split-seed); the
     others have none.
     """
     unlabelled: str | None = None
-    """More images without labels: a folder, a table, tfds:NAME, or a built-in name."""
+    """More images without labels: a folder, a table, shards, tfds:NAME, hf:NAME, or a built-in
+    name.
+    """
     methods: tuple[str, ...] = METHODS
     """pseudo_label, fixmatch."""
     strength: float = 1.0

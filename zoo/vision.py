@@ -4,10 +4,8 @@ alike.
 
 import contextlib
 import functools
-import hashlib
 import io
 import os
-import stat
 import threading
 import warnings
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graft.zoo.contents import Packed, check_plain_file, read_content
 from graft.zoo.errors import DataError
 from graft.zoo.fits import RESIZING, STRETCH, Fit, draft_size, fit_image
 from graft.zoo.image_modes import to_rgb
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
     from PIL import Image
     from PIL.JpegImagePlugin import JpegImageFile
 
-    ImageSource = Path | str | bytes | np.ndarray | Image.Image
+    ImageSource = Path | Packed | str | bytes | np.ndarray | Image.Image
 
-__all__ = ["content_digest", "decode_image", "describe_decoding", "digest_of", "read_content"]
+__all__ = ["decode_image", "describe_decoding"]
 
 DECODING = {
     "library": "Pillow",
@@ -76,14 +75,14 @@ def decode_image(
     """Decode one image and make a square of it. `describe_decoding` says how.
 
     Args:
-        source: a file, the bytes of a file, an array `(h, w)`, `(h, w, 1)`, `(h, w, 3)` or
-            `(h, w, 4)` of uint8, or a Pillow image; of any size and mode: grey, palette, 16 bit,
-            CMYK, with transparency (laid over white), EXIF-rotated; of an animation the first
-            frame.
+        source: a file, a place in one, the bytes of a file, an array `(h, w)`, `(h, w, 1)`,
+            `(h, w, 3)` or `(h, w, 4)` of uint8, or a Pillow image; of any size and mode: grey,
+            palette, 16 bit, CMYK, with transparency (laid over white), EXIF-rotated; of an
+            animation the first frame.
         image_size: height and width of the result.
         fit: how an image that is no square becomes one: see `zoo/fits.py`. "stretch" is what
             MediaPipe's tasks do on a phone.
-        content: the bytes of the file `source`, where they have been read already.
+        content: the bytes of `source`, where they have been read already.
 
     Returns:
         Pixels, uint8 `(image_size, image_size, 3)`, RGB, 0 to 255.
@@ -93,8 +92,10 @@ def decode_image(
             device, a folder), may not be read, or takes more than `MAX_DECODING_BYTES` to decode;
             the message names it and the cause.
     """
-    name = f"'{source}'" if isinstance(source, (str, Path)) else "the image"
+    name = f"'{source}'" if isinstance(source, (str, Path, Packed)) else "the image"
     try:
+        if content is None and isinstance(source, Packed):
+            content = read_content(source)
         return _decode(source if content is None else content, image_size, fit)
     except _TooLargeError as error:
         raise DataError(f"{name} is too large to be decoded: {error}: make it smaller") from error
@@ -104,33 +105,6 @@ def decode_image(
         ) from error
     except Exception as error:  # damaged files make Pillow's readers raise anything
         raise DataError(f"{name} is not a readable image ({_cause(source, error)})") from error
-
-
-def content_digest(image: "Path | np.ndarray") -> str:
-    """A hash of the bytes of a file, or of pixels: 32 hexadecimal digits.
-
-    A file that cannot be read has a digest of its path, so that whoever decodes it can say what is
-    wrong with it.
-    """
-    if isinstance(image, np.ndarray):
-        return hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
-    try:
-        _check_plain_file(image)
-        with image.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    except OSError:
-        return digest_of(b"unreadable\0" + str(image).encode(errors="surrogateescape"))
-
-
-def digest_of(content: bytes) -> str:
-    """The `content_digest` of a file that holds `content`."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def read_content(path: Path) -> bytes:
-    """The bytes of a plain file; an OSError says that it cannot be read, or is something else."""
-    _check_plain_file(path)
-    return path.read_bytes()
 
 
 class _TooLargeError(Exception):
@@ -179,7 +153,7 @@ def _opened(source: "ImageSource") -> "Image.Image":
     if not isinstance(source, (str, Path, bytes)):
         return source
     if not isinstance(source, bytes):
-        _check_plain_file(source)
+        check_plain_file(source)
     image = _open_whatever_its_size(io.BytesIO(source) if isinstance(source, bytes) else source)
     if image.format == "EPS":  # Pillow would have another program run it
         raise ValueError("EPS files are programs: convert it to PNG")
@@ -247,20 +221,6 @@ def _first_pass_is_all(image: "JpegImageFile") -> bool:
         raise ValueError("the image has no file")
     file.seek(-length, io.SEEK_CUR)
     return file.read(length)[:3] == bytes([0, length, len(image.layer)])
-
-
-def _check_plain_file(path: "str | Path") -> None:
-    """Refuse what is no file before it is opened: a pipe would never end, a device may do anything.
-
-    Raises:
-        OSError: names what it is.
-    """
-    mode = Path(path).stat().st_mode
-    if stat.S_ISREG(mode):
-        return
-    kinds = {"folder": stat.S_ISDIR, "pipe": stat.S_ISFIFO, "socket": stat.S_ISSOCK}
-    kind = next((kind for kind, holds in kinds.items() if holds(mode)), "device")
-    raise OSError(f"it is a {kind}")
 
 
 @functools.cache

@@ -23,20 +23,15 @@ import numpy as np
 from graft.recipes.codecs.pixels import map_in_order
 from graft.recipes.codecs.stored_pixels import StoredPixels, forget, remember
 from graft.recipes.data.folders.known_files import KnownFiles
-from graft.recipes.data.records import known_digest, note_digest
+from graft.recipes.data.records import known_digest, note_digest, reading_order
 from graft.recipes.data.traces import LOOK, empty_traces, trace
+from graft.zoo.contents import Packed, content_digest, digest_of, file_of, read_content
 from graft.zoo.errors import ConfigError, DataError
 from graft.zoo.files.store import Store
 from graft.zoo.fits import STRETCH, Fit
 from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import progress
-from graft.zoo.vision import (
-    content_digest,
-    decode_image,
-    describe_decoding,
-    digest_of,
-    read_content,
-)
+from graft.zoo.vision import decode_image, describe_decoding
 
 __all__ = ["DecodedImages", "Found"]
 
@@ -92,8 +87,8 @@ class DecodedImages:
         return hash_of(FORMAT, self.image_size, describe_decoding(self.fit), packages)
 
     def find(self, records: Sequence[Any], title: str) -> Found:
-        """The pixels of `records`, of which each has an `image` that is a file; those that are not
-        there yet are decoded, with a progress bar called `title`.
+        """The pixels of `records`, whose images lie on the disk; those that are not there yet are
+        decoded, with a progress bar called `title`.
 
         Sets the digest of each record.
 
@@ -130,7 +125,7 @@ class DecodedImages:
         names = sorted(str(records[i].image) for i in missing)
         with self.store.alone([f"decoding-{hash_of(self.key, names)}"]):
             self._look()  # another process may have been at it
-            return self._decode(records, missing, title)
+            return self._decode(records, reading_order(records, missing), title)
 
     def _decode(self, records: Sequence[Any], missing: Sequence[int], title: str) -> dict[int, str]:
         bad, seen, writer = {}, set(), _Writer(self)
@@ -155,8 +150,8 @@ class DecodedImages:
     def _one(self, record: Any) -> "_Read":
         path, content, before = record.image, None, None
         try:
-            before = os.stat(path)
-            if before.st_size <= READ_WHOLE_BYTES:
+            before = os.stat(file_of(path))
+            if isinstance(path, Packed) or before.st_size <= READ_WHOLE_BYTES:
                 content = read_content(path)
         except OSError:
             before = None

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from graft.recipes.codecs.decoded import DecodedImages
 from graft.recipes.data.folders.known_files import KnownFiles, network_file_system
 from graft.recipes.data.records import Source
+from graft.zoo.contents import Packed
 from graft.zoo.files.store import store_beside
 from graft.zoo.fits import Fit
 from graft.zoo.terminal import say
@@ -90,6 +91,7 @@ def know(config: _Config, *sources: Source) -> None:
 
 
 def _of_files(sources: Sequence[Source]) -> list[Any]:
-    """All records whose content is a file; none where some are something else."""
+    """All records whose content lies on the disk; none where some are something else."""
     records = [record for source in sources for part in source.splits.values() for record in part]
-    return records if all(isinstance(getattr(r, "image", None), Path) for r in records) else []
+    there = all(isinstance(getattr(record, "image", None), Path | Packed) for record in records)
+    return records if there else []

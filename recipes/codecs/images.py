@@ -24,6 +24,7 @@ from graft.recipes.codecs.targets import (
 )
 from graft.recipes.data.records import Example, Record, TaskRow
 from graft.recipes.data.traces import pixel_traces
+from graft.zoo.contents import Packed
 from graft.zoo.errors import DataError
 from graft.zoo.fits import STRETCH, Fit
 from graft.zoo.hashing import hash_of
@@ -221,7 +222,7 @@ class ImageCodec:
         self, records: Sequence[Example | TaskRow], title: str
     ) -> tuple[np.ndarray | StoredPixels, Mapping[str, np.ndarray], Mapping[int, str]]:
         """(pixels and traces of those that can be read, what is wrong with the others by number)"""
-        if self.decoded is not None and all(isinstance(r.image, Path) for r in records):
+        if self.decoded is not None and all(isinstance(r.image, Path | Packed) for r in records):
             found = self.decoded.find(records, title)
             return found.pixels, found.traces, found.bad
         return decode_all(records, self.image_size, self.fit, title)

@@ -13,6 +13,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 
 from graft.recipes.codecs.stored_pixels import StoredPixels
+from graft.recipes.data.records import reading_order
 from graft.recipes.data.traces import empty_traces, trace
 from graft.zoo.errors import ConfigError, DataError
 from graft.zoo.files.guards import is_disk_full
@@ -97,7 +98,7 @@ def decode_all(
         trace(traces, i, records[i].digest, decoded)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress(title, len(records)) as advance:
-        for _ in pool.map(one, range(len(records))):
+        for _ in pool.map(one, reading_order(records, range(len(records)))):
             advance()
     good = [i for i in range(len(records)) if i not in bad]
     for to, i in enumerate(good if bad else ()):

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from graft.recipes.data.traces import pixels_hash
+from graft.zoo.contents import Packed
 from graft.zoo.fits import Fit
 from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import warn
@@ -53,7 +54,7 @@ class StoredPixels:
         shards: Sequence[Path],
         rows: np.ndarray,
         hashes: np.ndarray,
-        files: Sequence[Path],
+        files: Sequence[Path | Packed],
         digests: np.ndarray,
         decoded: _Decoded,
     ):

@@ -32,7 +32,8 @@ class Options:
     artifact: Positional[Path]
     """The run or the file."""
     data: str
-    """As for `graft train`: a folder, a table, tfds:NAME or a built-in name."""
+    """As for `graft train`: a folder, a table, shards, an address, tfds:NAME, hf:NAME or a
+    built-in name."""
     split: Literal["train", "validation", "test"] = "test"
     json: bool = False
     """Print JSON."""

@@ -15,7 +15,8 @@ class Options:
     """
 
     data: str
-    """As for `graft train`: a folder, a table, tfds:NAME or a built-in name."""
+    """As for `graft train`: a folder, a table, shards, an address, tfds:NAME, hf:NAME or a
+    built-in name."""
     backbones: tuple[str, ...] = ()
     """NAME, or NAME@WEIGHTS (imagenet, bundled, none or a file), or .keras files. Default: those
     for images whose weights are on this machine, if they are two or more.

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from graft.recipes.data.reading import LeftOut
-from graft.zoo.vision import content_digest
+from graft.zoo.contents import Packed, content_digest
 
 __all__ = [
     "SPLITS",
@@ -24,6 +24,7 @@ __all__ = [
     "TaskRow",
     "known_digest",
     "note_digest",
+    "reading_order",
 ]
 
 SPLITS = ("train", "validation", "test")
@@ -80,9 +81,11 @@ class Record(Protocol):
 
 @dataclass(frozen=True)
 class Example:
-    """One image: a file or uint8 pixels `(h, w, 3)`. One without a label has "" for it."""
+    """One image: a file, a place in one, or uint8 pixels `(h, w, 3)`. One without a label has ""
+    for it.
+    """
 
-    image: Path | np.ndarray
+    image: Path | Packed | np.ndarray
     label: str
     name: str
 
@@ -134,13 +137,13 @@ class TaskRow:
     """One image and what several tasks know of it.
 
     Attributes:
-        image: the file.
+        image: the file, or the place in one.
         cells: of the tasks, in order; "" where an answer is not known.
         answers: the same, read by each task; without those that are not known.
         label_groups: the labels that each task which has any gives it.
     """
 
-    image: Path
+    image: Path | Packed
     cells: tuple[str, ...]
     name: str
     answers: Mapping[str, Answer] = field(default_factory=dict)
@@ -264,3 +267,14 @@ def known_digest(record: Record) -> str | None:
 def note_digest(record: Record, digest: str) -> None:
     """Tell a record whose content is a file the digest of it, before it reads the file itself."""
     record.__dict__["digest"] = digest
+
+
+def reading_order(records: Sequence[Any], rows: Sequence[int]) -> Sequence[int]:
+    """The numbers `rows` of records with an `image`, as they are best read: what lies in one file
+    one after the other, from its beginning to its end; other files in the order that they have.
+    """
+    images = [records[row].image for row in rows]
+    if not all(isinstance(image, Packed) for image in images):
+        return rows
+    places = [(str(image.file), image.place, row) for image, row in zip(images, rows, strict=True)]
+    return [row for *_, row in sorted(places)]

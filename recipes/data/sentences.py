@@ -10,14 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from graft.recipes.data.containers.parts import Part, part_rows
+from graft.recipes.data.containers.tfds import load_tfds
 from graft.recipes.data.folders.image_files import is_hidden
 from graft.recipes.data.folders.layout import split_names
 from graft.recipes.data.labels import sort_labels, twin_hint
 from graft.recipes.data.reading import Tally
 from graft.recipes.data.records import SPLITS, Columns, Sentence, Source
-from graft.recipes.data.specs import another_form, nothing_there
+from graft.recipes.data.specs import another_form, nothing_there, place_of
 from graft.recipes.data.tables.cells import read_cell, read_label, read_split
-from graft.recipes.data.tables.rows import SUFFIXES, read_rows
+from graft.recipes.data.tables.rows import SUFFIXES
 from graft.recipes.data.tables.text_files import split_words
 from graft.recipes.data.tagged_words import (
     TAGGED,
@@ -25,7 +27,6 @@ from graft.recipes.data.tagged_words import (
     parallel_sentences,
     tagged_sentences,
 )
-from graft.recipes.data.tfds import load_tfds
 from graft.zoo.errors import ConfigError, DataError
 
 __all__ = ["BUILT_IN", "Columns", "Sentence", "load", "tag_names"]
@@ -61,8 +62,8 @@ def load(
         spec: a `.csv`, `.tsv` or `.jsonl` file with a text and a label column (and, if it has one,
             a column `split`); a `.conll`, `.bio`, `.iob2` or `.txt` file of tagged words; a folder
             that holds such a file for each split (`train.csv`, `dev.conll`), or for each split a
-            folder with the files seq.in, seq.out and label; `tfds:NAME`; or the built-in
-            `commands`.
+            folder with the files seq.in, seq.out and label; Parquet, Arrow, Feather or tar files,
+            an address, `hf:NAME` (see `sources.load`); `tfds:NAME`; or the built-in `commands`.
         need: what each sentence must have: "label", "tags" or both.
         columns: what the columns of a table are called.
         several: whether a cell may hold many labels, separated by ";", and none.
@@ -78,7 +79,7 @@ def load(
         UnknownName: neither a path nor a built-in name.
         ConfigError: `tfds:` cannot prepare the data set.
     """
-    path, tally = Path(spec).expanduser(), Tally()
+    tally = Tally()
     asked = _Asked(need, columns, several, tally)
     if spec.startswith("tfds:"):
         sentences = _tfds(spec.removeprefix("tfds:"), tally)
@@ -86,14 +87,14 @@ def load(
         from graft.recipes.data.builtin import commands
 
         sentences = commands.load()
-    elif path.is_dir():
-        sentences = _folder(path, asked)
-    elif path.is_file():
-        sentences = {}
-        for split, sentence in _file(path, asked):
-            sentences.setdefault(split, []).append(sentence)
     else:
-        raise nothing_there(spec, BUILT_IN, option)
+        place = place_of(spec, tally)
+        if isinstance(place, Path) and place.is_dir():
+            sentences = _folder(place, asked)
+        elif isinstance(place, list) or place.is_file():
+            sentences = _parts(place if isinstance(place, list) else [Part(place)], asked)
+        else:
+            raise nothing_there(spec, BUILT_IN, option)
     splits = {split: tuple(sentences[split]) for split in SPLITS if sentences.get(split)}
     labels = _checked(spec, splits, asked, to_train)
     tally.warn(spec, sum(map(len, splits.values())))
@@ -222,7 +223,7 @@ def _part(path: Path, split: str, asked: _Asked) -> Iterator[Sentence]:
     Raises:
         DataError: a row says that it is of another one.
     """
-    for given, sentence in _file(path, asked):
+    for given, sentence in _file(Part(path), asked):
         if given not in (split, "train"):  # which a row without a split is too
             raise DataError(
                 f"'{path}', {sentence.name}: the column 'split' says {given}, the name of the file "
@@ -231,9 +232,18 @@ def _part(path: Path, split: str, asked: _Asked) -> Iterator[Sentence]:
         yield sentence
 
 
-def _file(path: Path, asked: _Asked) -> Iterator[tuple[str, Sentence]]:
+def _parts(parts: Sequence[Part], asked: _Asked) -> dict[str, list[Sentence]]:
+    found: dict[str, list[Sentence]] = {}
+    for part in parts:
+        for split, sentence in _file(part, asked):
+            found.setdefault(split, []).append(sentence)
+    return found
+
+
+def _file(part: Part, asked: _Asked) -> Iterator[tuple[str, Sentence]]:
+    path = part.path
     if path.suffix.lower() in SUFFIXES:
-        return _table(path, asked)
+        return _table(part, asked)
     if _is_read(path):
         return (("train", sentence) for sentence in tagged_sentences(path))
     raise DataError(
@@ -242,23 +252,23 @@ def _file(path: Path, asked: _Asked) -> Iterator[tuple[str, Sentence]]:
     )
 
 
-def _table(path: Path, asked: _Asked) -> Iterator[tuple[str, Sentence]]:
+def _table(part: Part, asked: _Asked) -> Iterator[tuple[str, Sentence]]:
     columns = asked.columns
     names = [columns.text, *(getattr(columns, what) for what in asked.need)]
-    for row in read_rows(path, names, asked.tally):
+    for row in part_rows(part, names, asked.tally):
         text = read_cell(row, columns.text, "text")
         words: tuple[str, ...] = ()
         tags: tuple[str, ...] = ()
         if TAGS in asked.need:
             tags = _words(read_cell(row, columns.tags, "tags"))
             words = _words(text)
-            check_tags(path, row.line, words, tags)
+            check_tags(part.path, row.place, words, tags)
         label = ""
         if LABEL in asked.need:
             label = read_label(row, columns.label, several=asked.several, tally=asked.tally)
         text = text if isinstance(text, str) else " ".join(text)
         group = "" if asked.several else label
-        sentence = Sentence(text, label, f"line {row.line}", words, tags, group)
+        sentence = Sentence(text, label, part.name_of(row), words, tags, group)
         yield read_split(row, asked.tally), sentence
 
 

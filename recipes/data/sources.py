@@ -1,4 +1,5 @@
-"""Where images come from: a folder, a table, `tfds:NAME` or a built-in name.
+"""Where images come from: a folder, a table, shards, an address, `tfds:NAME`, `hf:NAME` or a
+built-in name.
 
 A source yields plain records, no tensors, and imports no TensorFlow (but for `tfds:`). Labels go by
 name: their order is the sorted order of all names that occur, whatever folders exist in which
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from graft.recipes.data.containers.parts import Part, part_rows
+from graft.recipes.data.containers.tfds import load_tfds
 from graft.recipes.data.folders.image_files import (
     count_beside,
     images_below,
@@ -21,11 +24,10 @@ from graft.recipes.data.folders.layout import class_folders, split_folders, spli
 from graft.recipes.data.labels import sort_labels, twin_hint
 from graft.recipes.data.reading import Tally
 from graft.recipes.data.records import SPLITS, Example, Source
-from graft.recipes.data.specs import existing_path
-from graft.recipes.data.tables.cells import read_label, read_single, read_split
+from graft.recipes.data.specs import existing_place
+from graft.recipes.data.tables.cells import read_label, read_split
 from graft.recipes.data.tables.image_paths import ImagePaths
-from graft.recipes.data.tables.rows import read_rows
-from graft.recipes.data.tfds import load_tfds
+from graft.zoo.contents import Packed
 from graft.zoo.errors import ConfigError, DataError
 
 __all__ = ["BUILT_IN", "SPLITS", "Example", "Source", "load", "load_unlabelled"]
@@ -46,8 +48,11 @@ def load(
     Args:
         spec: a folder of class folders; a folder of train/validation/test folders that hold class
             folders; a `.csv`, `.tsv` or `.jsonl` file with a path and a label column (and, if it
-            has one, a column `split`), paths relative to the file; `tfds:NAME`; or one of the
-            built-in `digits` (handwritten) and `glyphs` (printed digits).
+            has one, a column `split`), paths relative to the file; a `.parquet`, `.arrow` or
+            `.feather` file, in which images may lie themselves; a `.tar` of images with labels
+            beside them; a folder of such files, or a name with `{0000..0009}` or `*` for them; an
+            address of any of these; `tfds:NAME`, `hf:NAME`; or one of the built-in `digits`
+            (handwritten) and `glyphs` (printed digits).
         path_column, label_column: what these are called in a table.
         option: what messages call `spec`.
         to_train: where nothing is trained on it, it needs no train split, and any number of classes
@@ -65,9 +70,9 @@ def load(
     tally = Tally()
     examples = _named(spec, tally)
     if examples is None:
-        path = existing_path(spec, BUILT_IN, option)
-        columns, is_folder = (path_column, label_column), path.is_dir()
-        examples = _folder(path, tally) if is_folder else _table(path, columns, tally)
+        place, columns = existing_place(spec, BUILT_IN, option, tally), (path_column, label_column)
+        is_folder = isinstance(place, Path)
+        examples = _folder(place, tally) if is_folder else _table(place, columns, tally)
     source = _checked(spec, examples, to_train, tally)
     tally.warn(spec, sum(map(len, source.splits.values())))
     return source
@@ -92,9 +97,9 @@ def load_unlabelled(spec: str, *, path_column: str = "path", option: str = "--da
     tally = Tally()
     splits = _named(spec, tally)
     if splits is None:
-        path = existing_path(spec, BUILT_IN, option)
-        columns, is_folder = (path_column,), path.is_dir()
-        splits = _unlabelled_folder(path, tally) if is_folder else _table(path, columns, tally)
+        place, columns = existing_place(spec, BUILT_IN, option, tally), (path_column,)
+        is_folder = isinstance(place, Path)
+        splits = _unlabelled_folder(place, tally) if is_folder else _table(place, columns, tally)
     if splits and "train" not in splits:
         raise DataError(
             f"'{spec}' has no train split to learn from, only {' and '.join(sorted(splits))}: name "
@@ -126,7 +131,7 @@ def _tfds(name: str, tally: Tally) -> dict[str, list[Example]]:
     examples: dict[str, list[Example]] = {}
     for split, rows in load_tfds(name, tally).items():
         for i, (image, label) in enumerate(rows):
-            if not isinstance(image, np.ndarray) or image.ndim != 3:
+            if not isinstance(image, Packed) and np.ndim(image) != 3:
                 raise ConfigError(
                     f"the inputs of the data set '{name}' are no images: this recipe needs images"
                 )
@@ -235,23 +240,23 @@ def _unlabelled_folder(root: Path, tally: Tally) -> dict[str, list[Example]]:
     return splits
 
 
-def _table(path: Path, columns: Sequence[str], tally: Tally) -> dict[str, list[Example]]:
-    """The rows of a table by split.
+def _table(parts: Sequence[Part], columns: Sequence[str], tally: Tally) -> dict[str, list[Example]]:
+    """The rows of the files of a source by split.
 
     `columns` are that of the paths and that of the labels; without the second, nothing is read of
     splits but "train".
     """
     path_column, *label_columns = columns
     examples: dict[str, list[Example]] = {}
-    images = ImagePaths(path, tally)
-    for row in read_rows(path, columns, tally):
-        split = read_split(row, tally)
-        found = examples.setdefault(split, [])
-        if not label_columns and split != "train":
-            continue
-        given = read_single(row, path_column, "path")
-        label = read_label(row, *label_columns, tally=tally) if label_columns else ""
-        file, name = images.find(row, given)
-        found.append(Example(file, label, name))
-    images.check()
+    for part in parts:
+        images = ImagePaths(part.path, tally)
+        for row in part_rows(part, columns, tally, path_column):
+            split = read_split(row, tally)
+            found = examples.setdefault(split, [])
+            if not label_columns and split != "train":
+                continue
+            image, name = images.find(row, path_column)
+            label = read_label(row, *label_columns, tally=tally) if label_columns else ""
+            found.append(Example(image, label, name))
+        images.check()
     return examples

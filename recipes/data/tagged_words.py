@@ -80,7 +80,7 @@ def parallel_sentences(folder: Path) -> Iterator[Sentence]:
         yield Sentence(" ".join(words), label, f"{folder.name} line {line}", words, tags, label)
 
 
-def check_tags(path: Path, line: int, words: Sequence[str], tags: Sequence[str]) -> None:
+def check_tags(path: Path, line: int | str, words: Sequence[str], tags: Sequence[str]) -> None:
     """Refuse a sentence whose tags do not fit its words, or are not IOB2.
 
     Raises:
@@ -94,7 +94,7 @@ def check_tags(path: Path, line: int, words: Sequence[str], tags: Sequence[str])
 
 
 def _check_iob2(
-    path: Path, words: Sequence[str], tags: Sequence[str], lines: Sequence[int]
+    path: Path, words: Sequence[str], tags: Sequence[str], lines: Sequence[int | str]
 ) -> None:
     """Refuse a sequence of tags that is not IOB2: "O", "B-TYPE", and "I-TYPE" behind one of the
     same type.

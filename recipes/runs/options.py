@@ -21,8 +21,9 @@ class ImageConfig:
     """What every recipe for images takes."""
 
     data: str
-    """A folder of class folders (or of splits), a .csv/.tsv/.jsonl table, tfds:NAME, or a built-in
-    one: digits, glyphs.
+    """A folder of class folders (or of splits); a table (.csv, .tsv, .jsonl, .parquet, .arrow,
+    .feather); .tar files; an address of any of these; tfds:NAME, hf:NAME; or a built-in one:
+    digits, glyphs.
     """
     out: Path
     """The run directory to make."""
@@ -81,8 +82,9 @@ class TextConfig:
     """What every recipe for text takes."""
 
     data: str
-    """A .csv, .tsv or .jsonl table, a .conll file of tagged words, a folder with one for each
-    split, tfds:NAME, or the built-in `commands`.
+    """A table (.csv, .tsv, .jsonl, .parquet, .arrow, .feather), .tar files, a .conll file of tagged
+    words, a folder with one for each split, an address of any of these, tfds:NAME, hf:NAME, or the
+    built-in `commands`.
     """
     out: Path
     """The run directory to make."""

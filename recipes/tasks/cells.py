@@ -47,7 +47,7 @@ class Cell:
     @property
     def where(self) -> str:
         """For messages."""
-        return f"'{self.row.path}', line {self.row.line}, column '{self.column}'"
+        return f"'{self.row.path}', {self.row.place}, column '{self.column}'"
 
 
 def is_no_number(cell: Cell) -> bool:
@@ -57,10 +57,10 @@ def is_no_number(cell: Cell) -> bool:
 
 def is_no_label(cell: Cell) -> bool:
     """The same where it may be a label, and is one in JSON lines; it is noted."""
-    if not is_no_number(cell) or cell.row.is_json:
+    if not is_no_number(cell) or cell.row.is_typed:
         return False
     note = f"'nan' in the column '{cell.column}' is read as an answer that is not known"
-    cell.tally.note(note, f"line {cell.row.line}")
+    cell.tally.note(note, cell.row.place)
     return True
 
 

@@ -10,15 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from graft.recipes.data.containers.parts import Part, part_rows
 from graft.recipes.data.reading import Tally
 from graft.recipes.data.records import SPLITS, Answer, Record, Source, TaskRow
-from graft.recipes.data.tables.cells import is_blank, read_cell, read_single, read_split
+from graft.recipes.data.specs import place_of
+from graft.recipes.data.tables.cells import is_blank, read_cell, read_split
 from graft.recipes.data.tables.image_paths import ImagePaths
-from graft.recipes.data.tables.rows import SUFFIXES, is_table, read_rows
+from graft.recipes.data.tables.rows import SUFFIXES, is_table
 from graft.recipes.tasks import answers
 from graft.recipes.tasks.cells import Cell, Column
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.table import column_kinds, find_task
+from graft.zoo.contents import Packed
 from graft.zoo.errors import ConfigError, DataError
 
 __all__ = ["columns_of", "load_task_table", "parse_columns", "tasks_of_table"]
@@ -101,25 +104,19 @@ def load_task_table(
             large; to train on, a task with fewer than two answers or labels to learn or a label
             that only another split has.
     """
-    path = Path(spec).expanduser()
-    if not path.exists():
-        raise DataError(f"there is no file '{spec}': check the path given to --data")
-    if not is_table(path):
-        raise DataError(
-            f"'{spec}' is no table: several tasks are read from a {', '.join(SUFFIXES)} file"
-        )
-    splits: dict[str, list[TaskRow]] = {}
     tally = Tally()
-    images = ImagePaths(path, tally)
-    for row in read_rows(path, (path_column, *(task.column for task in columns)), tally):
-        given = read_single(row, path_column, "path")
-        read = [_read(Cell(row, task.name, task.column, tally), task) for task in columns]
-        if not any(text for text, _ in read):
-            raise row.error("no task has an answer: fill a cell, or remove the row")
-        image, name = images.find(row, given)
-        record = _record(image, name, columns, read)
-        splits.setdefault(read_split(row, tally), []).append(record)
-    images.check()
+    splits: dict[str, list[TaskRow]] = {}
+    asked = (path_column, *(task.column for task in columns))
+    for part in _parts(spec, tally):
+        images = ImagePaths(part.path, tally)
+        for row in part_rows(part, asked, tally, path_column):
+            read = [_read(Cell(row, task.name, task.column, tally), task) for task in columns]
+            if not any(text for text, _ in read):
+                raise row.error("no task has an answer: fill a cell, or remove the row")
+            image, name = images.find(row, path_column)
+            record = _record(image, name, columns, read)
+            splits.setdefault(read_split(row, tally), []).append(record)
+        images.check()
     if not splits:
         raise DataError(f"'{spec}' holds no rows: expected a row for each image below the header")
     if "train" in splits:
@@ -157,6 +154,24 @@ def tasks_of_table(
     return Tasks(tasks, learned, balanced)
 
 
+def _parts(spec: str, tally: Tally) -> list[Part]:
+    """The files that the table `spec` consists of.
+
+    Raises:
+        DataError: there is none.
+    """
+    place = place_of(spec, tally)
+    if isinstance(place, list):
+        return place
+    if not place.exists():
+        raise DataError(f"there is no file '{spec}': check the path given to --data")
+    if not is_table(place):
+        raise DataError(
+            f"'{spec}' is no table: several tasks are read from a {', '.join(SUFFIXES)} file"
+        )
+    return [Part(place)]
+
+
 def _read(cell: Cell, column: Column) -> tuple[str, Answer | None]:
     """The text of a cell and its answer; "" and None where it is not known."""
     if is_blank(cell.row.get(cell.column, "missing")):
@@ -170,7 +185,10 @@ def _read(cell: Cell, column: Column) -> tuple[str, Answer | None]:
 
 
 def _record(
-    image: Path, name: str, columns: Sequence[Column], read: Sequence[tuple[str, Answer | None]]
+    image: Path | Packed,
+    name: str,
+    columns: Sequence[Column],
+    read: Sequence[tuple[str, Answer | None]],
 ) -> TaskRow:
     known = {
         column.name: answer

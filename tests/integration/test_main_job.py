@@ -266,7 +266,8 @@ def test_tensorflow_datasets(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 
     from graft.recipes.data import sources
-    from graft.zoo.errors import ConfigError
+    from graft.zoo.contents import Packed
+    from graft.zoo.errors import ConfigError, DataError
     from tests.conftest import shapes_image
 
     class TinyShapes(tfds.core.GeneratorBasedBuilder):
@@ -302,8 +303,14 @@ def test_tensorflow_datasets(tmp_path, monkeypatch):
         "test": 3,
     }
     by_name = {example.name: example for example in source.splits["train"]}
-    picture = next(e for e in by_name.values() if e.label == "l")
-    assert decode_image(picture.image, 24).shape == (24, 24, 3)
+    found = {tuple(decode_image(e.image, 24).ravel()): e.label for e in by_name.values()}
+    assert found == {tuple(shapes_image(i % 3, i).ravel()): "lrt"[i % 3] for i in range(6)}
+    # They stay where they are: nothing is held of an image but its place.
+    assert all(isinstance(example.image, Packed) for example in by_name.values())
+    file = by_name["train 5"].image.file
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(DataError, match=r"tfrecord.*, record 5' is not a readable image \(.*cut"):
+        [decode_image(example.image, 24) for example in source.splits["train"]]
     with pytest.raises(ConfigError, match="knows no data set 'no_such_thing'"):
         sources.load("tfds:no_such_thing")
 

@@ -18,9 +18,9 @@ from graft.recipes.codecs.images import ImageCodec, Images
 from graft.recipes.data.folders import known_files
 from graft.recipes.data.folders.known_files import KnownFiles, network_file_system
 from graft.recipes.data.records import Example
+from graft.zoo.contents import content_digest
 from graft.zoo.errors import ConfigError, DataError
 from graft.zoo.files.store import Store
-from graft.zoo.vision import content_digest
 from tests.conftest import shapes_image
 
 OLD = time.time() - 1000

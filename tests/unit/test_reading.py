@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from graft.recipes.codecs.images import ImageCodec
-from graft.recipes.data import concerns, labels, reading, sentences, sources, splits, tfds
+from graft.recipes.data import concerns, labels, reading, sentences, sources, splits
+from graft.recipes.data.containers import tfds
 from graft.recipes.data.folders.image_files import image_suffixes
 from graft.recipes.data.reading import LeftOut, Tally
 from graft.recipes.data.records import Example, Source

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from graft.recipes.data.records import known_digest, note_digest
+from graft.zoo.contents import Packed, content_digest, file_of
 from graft.zoo.errors import ConfigError
 from graft.zoo.files import flock
 from graft.zoo.files.guards import is_disk_full
 from graft.zoo.files.staging import staged_file
 from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import progress
-from graft.zoo.vision import content_digest
 
 __all__ = ["KnownFiles", "network_file_system"]
 
@@ -65,14 +65,14 @@ class KnownFiles:
         if folder is not None and trusted:
             self._rows = _latest(_read_parts(folder))
 
-    def digests(self, paths: Sequence[Path]) -> list[str | None]:
+    def digests(self, paths: Sequence[Path | Packed]) -> list[str | None]:
         """The digest of each file, None for one that has to be read."""
         if not len(self._rows):
             return [None] * len(paths)
         asked = np.zeros(len(paths), ROW)
         for i, path in enumerate(paths):
             with contextlib.suppress(OSError):
-                asked[i] = (*_described(path, os.stat(path)), (0, 0))
+                asked[i] = (*_described(path, os.stat(file_of(path))), (0, 0))
         places = np.searchsorted(self._rows["path"], asked["path"])
         places = np.minimum(places, len(self._rows) - 1)
         found = self._rows[places]
@@ -106,7 +106,7 @@ class KnownFiles:
         def read(i: int) -> tuple[os.stat_result | None, str]:
             before = None
             with contextlib.suppress(OSError):
-                before = os.stat(paths[i])
+                before = os.stat(file_of(paths[i]))
             return before, content_digest(paths[i])
 
         with ThreadPoolExecutor() as pool, progress(title, len(missing)) as advance:
@@ -117,13 +117,13 @@ class KnownFiles:
                 advance()
         self.save()
 
-    def note(self, path: Path, before: os.stat_result, digest: str) -> None:
+    def note(self, path: Path | Packed, before: os.stat_result, digest: str) -> None:
         """A file was read that the disk described so `before`."""
         if self.folder is None:
             return
         with contextlib.suppress(OSError):
             row = _described(path, before)
-            if row == _described(path, os.stat(path)):
+            if row == _described(path, os.stat(file_of(path))):
                 self._new.append((*row, (int(digest[:16], 16), int(digest[16:], 16))))
 
     def save(self) -> None:
@@ -171,10 +171,12 @@ def network_file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) ->
     return kind if kind in NETWORK or kind.startswith("fuse.") else None
 
 
-def _described(path: Path, found: os.stat_result) -> tuple:
+def _described(path: Path | Packed, found: os.stat_result) -> tuple:
     """The path as a number, and what the disk says; an inode that is no plain file is like none."""
     size = found.st_size if stat.S_ISREG(found.st_mode) else -1
-    place = os.fsencode(os.path.abspath(path))
+    place = os.fsencode(os.path.abspath(file_of(path)))
+    if isinstance(path, Packed):
+        place += b"\0%d" % path.place
     key = int.from_bytes(hashlib.blake2b(place, digest_size=8).digest(), "big") or 1
     return key, size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 

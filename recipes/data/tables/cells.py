@@ -55,7 +55,7 @@ def read_cell(row: TableRow, column: str, role: str = "") -> str | list[str]:
     text = "" if value in (None, []) else _text(row, value, column)
     if not text:
         raise _is_empty(row, column, " (NaN)" if isinstance(value, float) else "")
-    if text.lower() in MISSING and not row.is_json:
+    if text.lower() in MISSING and not row.is_typed:
         raise row.error(
             f"'{text}' in the column '{column}' cannot be told from a missing value, which "
             "programs write so: fill the cell, or remove the row; if it is meant, write it "
@@ -115,12 +115,12 @@ def read_label(
 def note_if_missing(row: TableRow, labels: Sequence[str], tally: Tally | None) -> None:
     """Note `labels` that may stand for a missing value; they are read as classes."""
     for text in labels:
-        if tally is not None and text.lower() in PERHAPS_MISSING and not row.is_json:
+        if tally is not None and text.lower() in PERHAPS_MISSING and not row.is_typed:
             how = (
                 f"the label '{text}' is read as a class; remove the rows if it stands for a "
                 "missing value"
             )
-            tally.note(how, f"line {row.line}")
+            tally.note(how, row.place)
 
 
 def read_split(row: TableRow, tally: Tally | None = None) -> str:
@@ -131,7 +131,7 @@ def read_split(row: TableRow, tally: Tally | None = None) -> str:
     """
     blank = is_blank(row.get("split"))
     if tally is not None:
-        tally.has_split(f"line {row.line}", not blank)
+        tally.has_split(row.place, not blank)
     name = "train" if blank else str(row["split"]).strip().lower()
     if name not in SPLIT_NAMES:
         raise row.error(f"split '{row['split']}'; expected train, validation or test")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from graft.recipes.data.reading import Tally
-from graft.recipes.data.tables.text_files import error_at
 from graft.zoo.errors import DataError
 
 __all__ = ["ROLES", "TableRow", "match_columns", "missing_column"]
@@ -20,27 +19,32 @@ ROLES = {
 }
 """What a column may be called, with blanks between; `--NAME-column` is the option that says it."""
 
+UNTYPED = (".csv", ".tsv")
+"""Tables whose cells are all texts."""
+
 
 class TableRow(dict[str, Any]):
     """The cells of a row by the names of their columns.
 
     Attributes:
         path: the table.
-        line: the number of the line that the row ends in, from 1.
+        place: where in it the row stands, for messages: "line 7", with the number of the line that
+            it ends in, from 1; "row 7" or "key 0007" where there are no lines.
     """
 
-    def __init__(self, path: Path, line: int, cells: Mapping[str, Any]):
+    def __init__(self, path: Path, place: int | str, cells: Mapping[str, Any]):
         super().__init__(cells)
-        self.path, self.line = path, line
+        self.path = path
+        self.place = f"line {place}" if isinstance(place, int) else place
 
     @property
-    def is_json(self) -> bool:
-        """Whether it is of JSON lines, in which values have types."""
-        return self.path.suffix.lower() == ".jsonl"
+    def is_typed(self) -> bool:
+        """Whether it is of a file in which values have types, as JSON lines."""
+        return self.path.suffix.lower() not in UNTYPED
 
     def error(self, why: str) -> DataError:
         """The error that names this row, and says `why`."""
-        return error_at(self.path, self.line, why)
+        return DataError(f"'{self.path}', {self.place}: {why}")
 
 
 def match_columns(names: Sequence[str], asked: Iterable[str], tally: Tally) -> dict[str, str]:
@@ -65,12 +69,12 @@ def missing_column(row: TableRow, column: str, role: str = "") -> DataError:
         role: which of ROLES it plays; the message names the option for it.
     """
     names = [str(name) for name in row]
-    where = f"'{row.path}', line {row.line}," if row.is_json else f"'{row.path}'"
+    where = f"'{row.path}', {row.place}," if row.is_typed else f"'{row.path}'"
     text = f"{where} has no column '{column}': it has {', '.join(names)}"
     if role:
         known = ROLES[role].split()
         alike = [name for name in names if re.sub(r"[^a-z]", "", name.lower()) in known]
         near = alike or difflib.get_close_matches(column, names, n=1)
         text += f": --{role}-column {near[0] if near else 'NAME'} says what it is called"
-        text += "" if near else " (line 1 of a table names its columns)"
+        text += "" if near or row.is_typed else " (line 1 of a table names its columns)"
     return DataError(text)

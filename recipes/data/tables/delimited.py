@@ -1,14 +1,14 @@
 """Tables whose cells are separated by commas, tabs, semicolons or bars."""
 
 import csv
-import io
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from graft.recipes.data.reading import Tally
 from graft.recipes.data.tables.columns import ROLES, TableRow, match_columns, missing_column
-from graft.recipes.data.tables.text_files import error_at, with_line_feeds
+from graft.recipes.data.tables.text_files import error_at, iterate_lines
 from graft.zoo.errors import DataError
 
 __all__ = ["delimited_rows"]
@@ -26,34 +26,36 @@ class _Lines:
     splitlines knows. `ended` says whether `csv` asked for one more than there are.
     """
 
-    def __init__(self, text: str):
-        self._text, self.ended = io.StringIO(text, newline="\n"), False
+    def __init__(self, lines: Iterator[str]):
+        self._lines, self.ended = lines, False
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        line = self._text.readline()
+        line = next(self._lines, "")
         self.ended = not line
         if self.ended:
             raise StopIteration
         return line
 
 
-def delimited_rows(
-    path: Path, text: str, columns: Sequence[str], tally: Tally
-) -> Iterator[TableRow]:
-    """The rows of the table `path` with this `text`; see `rows.read_rows`."""
-    text = with_line_feeds(text)
+def delimited_rows(path: Path, columns: Sequence[str], tally: Tally) -> Iterator[TableRow]:
+    """The rows of the table `path`; see `rows.read_rows`."""
+    lines = iterate_lines(path)
+    top = next(lines, "")
     # Excel's first line may name the delimiter; it is no row.
-    told = re.match(r'"?sep=([,;\t|])"?\r?\n', text, re.IGNORECASE)
-    text, skipped = (text[told.end() :], 1) if told else (text, 0)
-    first = next((line for line in text.split("\n") if line.strip("\r")), "")
+    told = re.fullmatch(r'"?sep=([,;\t|])"?\r?\n', top, re.IGNORECASE)
+    skipped, begun = (1, []) if told else (0, [top])
+    while not (begun and begun[-1].strip("\r\n")) and (line := next(lines, "")):
+        begun.append(line)
+    first = begun[-1].removesuffix("\n") if begun else ""
+    lines = itertools.chain(begun, lines)
     delimiter = told[1] if told else _delimiter(path, first, columns, tally)
     # `path, "label"`: the quote would stand in the middle of its cell.
     blank = re.search(rf"{re.escape(delimiter)} +\S", first) is not None
     names = None
-    for line, cells in _records(path, text, skipped, delimiter, blank):
+    for line, cells in _records(path, lines, skipped, delimiter, blank):
         if names is None:
             names = _header(path, cells, columns, tally) if cells else None
         elif not any(cell.strip() for cell in cells):
@@ -70,10 +72,10 @@ def delimited_rows(
 
 
 def _records(
-    path: Path, text: str, skipped: int, delimiter: str, blank: bool
+    path: Path, lines: Iterator[str], skipped: int, delimiter: str, blank: bool
 ) -> Iterator[tuple[int, list[str]]]:
-    """(the line that it ends in, cells) of each record; `skipped` lines stood before the text."""
-    source = _Lines(text)
+    """(the line that it ends in, cells) of each record; `skipped` lines stood before these."""
+    source = _Lines(lines)
     # Strict: a quote that closes in the middle of a cell was opened by mistake, and rows would go
     # into one.
     reader = csv.reader(source, delimiter=delimiter, skipinitialspace=blank, strict=not blank)

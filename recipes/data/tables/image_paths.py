@@ -8,7 +8,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from graft.recipes.data.reading import Tally
+from graft.recipes.data.tables.cells import read_single
 from graft.recipes.data.tables.columns import TableRow
+from graft.zoo.contents import Packed
 from graft.zoo.errors import DataError
 from graft.zoo.vision import IMAGE_SUFFIXES
 
@@ -25,13 +27,19 @@ class ImagePaths:
         self._first: DataError | None = None
         self._missing = 0
 
-    def find(self, row: TableRow, name: str) -> tuple[Path, str]:
-        """(the file, what it is called); one that is not there is kept for `check`."""
+    def find(self, row: TableRow, column: str) -> tuple[Path | Packed, str]:
+        """(the image in a row, what it is called); a file that is not there is kept for
+        `check`.
+        """
+        if isinstance(row.get(column), Packed):
+            packed = row[column]
+            return packed, f"{packed.file.name} {packed.name}"
+        name = read_single(row, column, "path")
         for how, spelling in _spellings(name):
             place = self.table.parent / spelling
             if _stands_for_a_file(place):
                 if how:
-                    self.tally.note(how, f"line {row.line}, '{name}'")
+                    self.tally.note(how, f"{row.place}, '{name}'")
                 return place, spelling
         self._first = self._first or row.error(self._why(name))
         self._missing += 1

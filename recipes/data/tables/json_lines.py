@@ -7,18 +7,18 @@ from typing import Any
 
 from graft.recipes.data.reading import Tally
 from graft.recipes.data.tables.columns import TableRow, match_columns
-from graft.recipes.data.tables.text_files import error_at, split_lines
+from graft.recipes.data.tables.text_files import error_at, iterate_lines
 
 __all__ = ["json_rows"]
 
 
-def json_rows(path: Path, text: str, columns: Sequence[str], tally: Tally) -> Iterator[TableRow]:
-    """The rows of the file `path` with this `text`; see `rows.read_rows`."""
+def json_rows(path: Path, columns: Sequence[str], tally: Tally) -> Iterator[TableRow]:
+    """The rows of the file `path`; see `rows.read_rows`."""
     matched: dict[tuple[str, ...], dict[str, str]] = {}
-    for line, content in enumerate(split_lines(text), 1):
+    for line, content in enumerate(iterate_lines(path), 1):
         if not content.strip():
             continue
-        cells = _json_object(path, line, content)
+        cells = _json_object(path, line, content.removesuffix("\n").removesuffix("\r"))
         keys = tuple(cells)
         if keys not in matched:
             matched[keys] = match_columns(keys, columns, tally if not matched else Tally())

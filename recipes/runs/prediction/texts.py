@@ -167,7 +167,7 @@ def _cells(file: Path, column: str) -> Iterator[Place | BadInput]:
             if not found:
                 yield from lacking
             found += 1
-            yield f"'{file}', line {row.line}", cell
+            yield f"'{file}', {row.place}", cell
     except DataError as error:
         bad = BadInput(f"{error} (the table is read up to there)" if found else str(error))
     tally.warn(str(file), found)

@@ -1,0 +1,1 @@
+"""Files that hold many examples: Parquet, Arrow, tar, records of TensorFlow Datasets."""
