@@ -82,7 +82,7 @@ class PrefixCache(Entries):
         frozen = [(epochs, cut) for epochs, cut in phases if cut is not None]
         if not frozen or self.settings.mode == "off":
             if self.settings.ray is not None:
-                say("--ray has nothing to compute: no phase has frozen blocks")
+                say("--ray has nothing to compute: no phase of this training has frozen blocks")
             return [False] * len(phases)
         cuts = self.graph.ascending([cut for _, cut in frozen])
         timed = any(epochs is None for epochs, _ in frozen)
@@ -117,13 +117,13 @@ class PrefixCache(Entries):
         if not missing:
             say(f"prefix cache: found in '{self.store.folder}', nothing to compute")
             return None
-        ray = self.settings.ray
+        size, ray = sum(map(self._size_bytes, missing)), self.settings.ray
         # On a cluster parts come first, which lie there beside the entries that they become.
-        size = sum(map(self._size_bytes, missing)) * (1 if ray is None else 2)
+        needed = size if ray is None else 2 * size
         free = self.store.free_bytes() - KEPT_FREE
-        if size > free:
+        if needed > free:
             text = (
-                f"the features take {size / 1e9:.1f} GB, and {max(0, free) / 1e9:.1f} GB of disk "
+                f"the features take {needed / 1e9:.1f} GB, and {max(0, free) / 1e9:.1f} GB of disk "
                 "can be had"
             )
             if self.settings.mode != "auto":

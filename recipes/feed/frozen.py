@@ -131,19 +131,34 @@ class FrozenPart:
     def forward(self) -> "Callable[[Any], list[tf.Tensor]]":
         """A function from what is read to the tensors of all cuts, in inference mode. Faster than
         `predict` on a CPU.
+
+        It is traced once, for batches of any size and length: how TensorFlow orders a sum depends
+        on the shapes that it was traced for, and a process that begins in the middle of the
+        examples is to give the same bits as one that has seen those before.
         """
         import keras
         import tensorflow as tf
 
         model, places = self.model, self.places
+        traced: list[Callable] = []
+
+        def compute(*tensors: "tf.Tensor") -> "list[tf.Tensor]":
+            inputs = keras.tree.pack_sequence_as(model._inputs_struct, tensors)
+            return keras.tree.flatten(model(inputs, training=False))
 
         def forward(inputs: Any) -> "list[tf.Tensor]":
             if places:
                 given = inputs if isinstance(inputs, tuple) else (inputs,)
-                inputs = [given[place] for place in places] if len(places) > 1 else given[0]
-            return keras.tree.flatten(model(inputs, training=False))
+                tensors = [given[place] for place in places]
+            else:
+                tensors = keras.tree.flatten(inputs)
+            if not traced:
+                pairs = zip(model.inputs, tensors, strict=True)
+                signature = [tf.TensorSpec(own.shape, tensor.dtype) for own, tensor in pairs]
+                traced.append(tf.function(compute, input_signature=signature))
+            return traced[0](*tensors)
 
-        return tf.function(forward, reduce_retracing=True)
+        return forward
 
     @property
     def weights_digest(self) -> str:

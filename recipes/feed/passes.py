@@ -112,7 +112,11 @@ class Pass:
         keys = [entries.key(cut, self.name, self.view) for cut in self.cuts]
         shared = SharedPass(entries.store, keys, work, entries.settings.ray or "auto")
         model = entries.graph.part(self.cuts, self.start)
-        began = shared.compute(self._title(), self._given(), model)
+        try:
+            began = shared.compute(self._title(), self._given(), model)
+        except TooLargeError:  # no part of this type is of use
+            shared.remove()
+            raise
         with self._entry_files(work, began) as files:
             shared.join(files)
         shared.remove()

@@ -1,4 +1,4 @@
-"""A pass is cut into stretches of whole batches, which processes on several machines may compute."""
+"""A pass is cut into stretches of whole batches, which several machines may compute."""
 
 from dataclasses import dataclass
 

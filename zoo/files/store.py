@@ -69,7 +69,7 @@ class Rows:
         items = self.size_bytes // np.dtype(self.dtype).itemsize
         offset = self.first * self.row_bytes
         rows = np.fromfile(self.path, self.dtype, items, offset=offset)
-        return rows.reshape(self.count, *self.shape)
+        return rows.reshape((self.count, *self.shape))
 
     def stretch(self, first: int, end: int) -> "Rows":
         """Those from `first` up to `end`, wherever a process works that reads them."""
