@@ -120,7 +120,7 @@ def _compute(order: Order) -> None:
     name = order.stretch.name
     examples = read_examples(order.folder / f"{name}{EXAMPLES}", order.examples)
     forward = _forward(order.folder / MODEL, order.part)
-    began, work = time.time(), order.work
+    began, busy, work = time.time(), time.process_time(), order.work
     with parts_in(order.folder).add(name) as (folder, facts):
         files = [(folder / f"{i}.bin").open("wb") for i in range(len(work.columns))]
         try:
@@ -133,6 +133,7 @@ def _compute(order: Order) -> None:
                 file.close()
         now = time.time()
         facts.update(machine=platform.node(), seconds=now - began, until=now - order.began)
+        facts["processor_seconds"] = time.process_time() - busy
 
 
 @functools.lru_cache(1)

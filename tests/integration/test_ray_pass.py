@@ -144,7 +144,8 @@ def test_texts_have_as_many_rows_as_tokens(nodes, tmp_path, tiny_encoder):
     cuts = cuts_of(model, (0, 1))
     here_ = filled(model, {"train": texts}, tmp_path / "here", cuts)
     there = filled(model, {"train": texts}, tmp_path / "ray", cuts, ray=nodes.address)
-    assert here_ and there == here_
+    assert here_
+    assert there == here_
 
 
 def test_features_that_float16_cannot_hold(nodes, tmp_path):
@@ -232,7 +233,8 @@ def until_handed_over(process: subprocess.Popen, folder: Path) -> None:
     """Wait until the nodes have something to do."""
     end = time.monotonic() + 120
     while not list(folder.glob(f".graft-cache/{PARTS}*/*.examples")):
-        assert process.poll() is None and time.monotonic() < end, process.stderr.read()
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
         time.sleep(0.1)
 
 

@@ -110,7 +110,8 @@ def test_a_node_with_other_libraries_says_so(tmp_path):
     order = node_work.Order(tmp_path, stretches(5)[0], 0, None, None, "", 0.0, wanted)
     answer = node_work.compute_stretch(order)
     assert answer.outcome == "refused"
-    assert "tensorflow is " in answer.text and "and 1.0 here" in answer.text
+    assert "tensorflow is " in answer.text
+    assert "and 1.0 here" in answer.text
     answer = node_work.compute_stretch(dataclasses.replace(order, versions=node_work.versions()))
     assert answer.outcome == "refused"
     assert "000000.examples" in answer.text, "the folder is not there"
