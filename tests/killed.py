@@ -18,7 +18,7 @@ def main(place: str, count: int, options: list[str]) -> None:
     import numpy as np
 
     from graft.recipes.commands import train
-    from graft.recipes.feed import passes
+    from graft.recipes.feed import work
     from graft.recipes.report import report
     from graft.recipes.runs import writing
 
@@ -42,7 +42,7 @@ def main(place: str, count: int, options: list[str]) -> None:
     if place == "checkpoint":
         np.savez = trap(np.savez, half)
     elif place == "cache":
-        passes._narrow = trap(passes._narrow)
+        work._narrow = trap(work._narrow)
     elif place == "step":
         keras.callbacks.CallbackList.on_train_batch_end = trap(
             keras.callbacks.CallbackList.on_train_batch_end

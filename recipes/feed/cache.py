@@ -27,7 +27,8 @@ from graft.recipes.codecs.augmentation import MIXERS, Augmentation
 from graft.recipes.codecs.examples import Examples
 from graft.recipes.feed.entries import BATCH, CacheSettings, Entries, Mode
 from graft.recipes.feed.frozen import Cut, FrozenGraph, cut_key
-from graft.recipes.feed.passes import Pass, examples_in
+from graft.recipes.feed.passes import Pass
+from graft.recipes.feed.work import examples_in
 from graft.zoo.errors import ConfigError
 from graft.zoo.files.store import Store
 from graft.zoo.terminal import say
@@ -80,6 +81,8 @@ class PrefixCache(Entries):
         """
         frozen = [(epochs, cut) for epochs, cut in phases if cut is not None]
         if not frozen or self.settings.mode == "off":
+            if self.settings.ray is not None:
+                say("--ray has nothing to compute: no phase of this training has frozen blocks")
             return [False] * len(phases)
         cuts = self.graph.ascending([cut for _, cut in frozen])
         timed = any(epochs is None for epochs, _ in frozen)
@@ -114,11 +117,13 @@ class PrefixCache(Entries):
         if not missing:
             say(f"prefix cache: found in '{self.store.folder}', nothing to compute")
             return None
-        size = sum(map(self._size_bytes, missing))
+        size, ray = sum(map(self._size_bytes, missing)), self.settings.ray
+        # On a cluster parts come first, which lie there beside the entries that they become.
+        needed = size if ray is None else 2 * size
         free = self.store.free_bytes() - KEPT_FREE
-        if size > free:
+        if needed > free:
             text = (
-                f"the features take {size / 1e9:.1f} GB, and {max(0, free) / 1e9:.1f} GB of disk "
+                f"the features take {needed / 1e9:.1f} GB, and {max(0, free) / 1e9:.1f} GB of disk "
                 "can be had"
             )
             if self.settings.mode != "auto":
@@ -131,6 +136,7 @@ class PrefixCache(Entries):
             f"prefix cache: {self.views['train']} view(s) of {counts['train']:,} examples through "
             "the frozen blocks: "
             f"{size / 1e6:,.0f} MB and about {each * once:.0f} s once"
+            + ("" if ray is None else f" for one process, shared by the cluster at '{ray}'")
             + (
                 f"; without it about {each * again:.0f} s for a seed's {epochs} epochs"
                 if again is not None

@@ -40,18 +40,25 @@ class CacheSettings:
         views: differently augmented versions of each training image, at most.
         budget_bytes: memory for the features of one phase.
         dtype: what they are stored in; they are computed and trained on in the model's own.
+        ray: the address of the Ray cluster whose nodes compute them; None: this process does.
     """
 
     mode: Mode = "auto"
     views: int = 8
     budget_bytes: int = 1024**3
     dtype: Literal["float16", "float32"] = "float16"
+    ray: str | None = None
 
     def __post_init__(self) -> None:
         if self.views < 1:
             raise ConfigError(f"the number of views must be at least 1, not {self.views}")
         if self.budget_bytes <= 0:
             raise ConfigError("the memory for the cache must be above 0")
+        if self.ray is not None and self.mode == "off":
+            raise ConfigError(
+                "--ray fills the prefix cache, which --cache off does without: leave one of them "
+                "away"
+            )
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,18 @@ class Features:
         """The same, read as they are needed."""
         return replace(self, in_memory=False)
 
+    def stretch(self, first: int, end: int) -> "Features":
+        """Those of the examples from `first` up to `end`; nothing is read. Other processes find
+        the files too.
+        """
+        starts = None if self.positions is None else self.positions.starts
+        tensors = []
+        for views, by_position in zip(self.tensors, self.by_position, strict=True):
+            a, b = (starts[first], starts[end]) if by_position else (first, end)
+            tensors.append(tuple(rows.stretch(int(a), int(b)) for rows in views))
+        examples = self.examples.take(np.arange(first, end))
+        return replace(self, tensors=tuple(tensors), examples=examples)
+
     def reader(self, seed: int) -> Reader:
         """(step, indices) -> (the tensors of the cut, targets); each step draws one of the views
         for each example.

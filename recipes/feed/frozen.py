@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from graft.zoo.hashing import hash_of
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
-__all__ = ["Cut", "FrozenGraph", "cut_key", "is_of_positions", "row_shape"]
+__all__ = ["Cut", "FrozenGraph", "FrozenPart", "cut_key", "is_of_positions", "row_shape"]
 
 Cut = Sequence["keras.KerasTensor"]
 
@@ -94,33 +96,74 @@ class FrozenGraph:
     def forward(self, cuts: Sequence[Cut], start: Cut | None) -> Callable:
         """A function from the pixels, or from the tensors of `start`, to those of all `cuts`;
         traced once.
+        """
+        key = (*(id(t) for cut in cuts for t in cut), None, *map(id, start or ()))
+        if key not in self._forwards:
+            self._forwards[key] = self.part(cuts, start).forward()
+        return self._forwards[key]
 
-        In inference mode. Faster than `predict` on a CPU.
+    def part(self, cuts: Sequence[Cut], start: Cut | None) -> "FrozenPart":
+        """What lies between the inputs, or the cut `start`, and `cuts`."""
+        import keras
+
+        model = keras.Model(self.model._inputs_struct, [t for cut in cuts for t in cut])
+        if start is None:
+            return FrozenPart(model, ())
+        model = split_at(model, start)[1]
+        # Of the inputs beside `start`, `cuts` may need fewer than all that lies behind it.
+        needed = {t.name for t in model.inputs[len(start) :]}
+        again = [len(start) + i for i, t in enumerate(self.again(start)) if t.name in needed]
+        return FrozenPart(model, (*range(len(start)), *again))
+
+
+@dataclass(frozen=True)
+class FrozenPart:
+    """A part of the frozen graph, as a model.
+
+    Attributes:
+        model: from the inputs of the part to its cuts.
+        places: which of the tensors that are read it takes; none: they are the inputs as they are.
+    """
+
+    model: "keras.Model"
+    places: tuple[int, ...]
+
+    def forward(self) -> "Callable[[Any], list[tf.Tensor]]":
+        """A function from what is read to the tensors of all cuts, in inference mode. Faster than
+        `predict` on a CPU.
+
+        It is traced once, for batches of any size and length: how TensorFlow orders a sum depends
+        on the shapes that it was traced for, and a process that begins in the middle of the
+        examples is to give the same bits as one that has seen those before.
         """
         import keras
         import tensorflow as tf
 
-        key = (*(id(t) for cut in cuts for t in cut), None, *map(id, start or ()))
-        if key not in self._forwards:
-            model = keras.Model(self.model._inputs_struct, [t for cut in cuts for t in cut])
-            places: list[int] = []
-            if start is not None:
-                model = split_at(model, start)[1]
-                # Of the inputs beside `start`, `cuts` may need fewer than all that lies behind it.
-                needed = {t.name for t in model.inputs[len(start) :]}
-                again = [
-                    len(start) + i for i, t in enumerate(self.again(start)) if t.name in needed
-                ]
-                places = [*range(len(start)), *again]
+        model, places = self.model, self.places
+        traced: list[Callable] = []
 
-            def forward(inputs: Any) -> "list[tf.Tensor]":
-                if places:
-                    given = inputs if isinstance(inputs, tuple) else (inputs,)
-                    inputs = [given[place] for place in places] if len(places) > 1 else given[0]
-                return keras.tree.flatten(model(inputs, training=False))
+        def compute(*tensors: "tf.Tensor") -> "list[tf.Tensor]":
+            inputs = keras.tree.pack_sequence_as(model._inputs_struct, tensors)
+            return keras.tree.flatten(model(inputs, training=False))
 
-            self._forwards[key] = tf.function(forward, reduce_retracing=True)
-        return self._forwards[key]
+        def forward(inputs: Any) -> "list[tf.Tensor]":
+            if places:
+                given = inputs if isinstance(inputs, tuple) else (inputs,)
+                tensors = [given[place] for place in places]
+            else:
+                tensors = keras.tree.flatten(inputs)
+            if not traced:
+                pairs = zip(model.inputs, tensors, strict=True)
+                signature = [tf.TensorSpec(own.shape, tensor.dtype) for own, tensor in pairs]
+                traced.append(tf.function(compute, input_signature=signature))
+            return traced[0](*tensors)
+
+        return forward
+
+    @property
+    def weights_digest(self) -> str:
+        """A hash of its weights."""
+        return hash_of([np.asarray(v) for v in self.model.weights])
 
 
 def _structure(model: "keras.Model") -> str:

@@ -1,22 +1,26 @@
-"""One pass of a split through the frozen blocks, which fills entries of the entries."""
+"""One pass of a split through the frozen blocks, which fills entries of the prefix cache: in this
+process, or on the nodes of a Ray cluster.
+"""
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from graft.recipes.codecs.augmentation import augmenter
-from graft.recipes.codecs.targets import target_rows
-from graft.recipes.feed.entries import BATCH, VIEW_SEED, Entries
+from graft.recipes.feed.entries import Entries
 from graft.recipes.feed.frozen import Cut
+from graft.recipes.feed.shared_pass import Given, SharedPass
+from graft.recipes.feed.work import Column, TooLargeError, Work, batches_in, examples_in
 from graft.zoo.terminal import progress, say
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["Pass", "examples_in"]
+    from graft.recipes.codecs.examples import Examples
+
+__all__ = ["Pass"]
 
 
 class Pass:
@@ -35,55 +39,102 @@ class Pass:
         self.entries, self.name, self.cuts = entries, name, cuts
         self.start, self.view = start, view
         self.forward: Callable = entries.graph.forward(cuts, start)
+        self.work = self._work()
 
     def run(self) -> None:
         """Write an entry for each cut."""
+        write = self._write if self.entries.settings.ray is None else self._write_shared
         try:
-            self._write({})
-        except _TooLargeError:
+            write(self.work)
+        except TooLargeError:
             first = self.cuts[-1][0].name
             say(f"features at '{first}' exceed the range of float16: stored as float32")
-            self._write({"float16": "float32"})
+            write(self.work.in_float32())
 
     def batches(self) -> "tf.data.Dataset":
-        """(inputs, targets by task, mask of positions or 0): inputs changed at random, or the
-        features at the cut that the pass starts from.
-        """
-        import tensorflow as tf
+        """The batches of the whole split; see `Work.batches`."""
+        return self.work.batches(self._examples(), self._first_step())
 
-        entries, examples = self.entries, self.entries.examples[self.name]
-        if self.start is not None:
-            examples = entries.features(self.start, self.name, (self.view,)).from_disk()
-        read, positions = examples.reader(VIEW_SEED), examples.positions
-        mask = (lambda indices: 0) if positions is None else positions.mask
-        batches = tf.data.Dataset.range(len(examples), output_type=tf.int32).batch(BATCH)
-        first = self.view * len(batches)
-        steps = tf.data.Dataset.range(first, first + len(batches), output_type=tf.int32)
-        found = tf.data.Dataset.zip((steps, batches)).map(
-            lambda step, indices: (step, *read(step, indices), mask(indices)),
-            num_parallel_calls=2,
-            deterministic=True,
-        )
-        if self.start is None and entries.is_augmented(self.name):
-            apply = augmenter(entries.augment, VIEW_SEED, examples.moving)
-            # One call at a time: the layers draw from a seeded state.
-            found = found.map(
-                lambda step, inputs, targets, mask: (*apply(step, inputs, targets), mask)
-            )
-        else:
-            found = found.map(lambda step, *others: others)
-        return found.prefetch(2)
-
-    def _write(self, instead: dict[str, str]) -> None:
-        """The pass; `instead` says which types of files are others."""
+    def _given(self) -> Given:
+        """What the nodes are given."""
         entries, name = self.entries, self.name
-        count, of_views = len(entries.examples[name]), entries.views[name] > 1
-        title = f"frozen blocks ({name}{f', view {self.view + 1}' if of_views else ''})"
-        began = time.perf_counter()
+        if self.start is None:
+            examples = entries.examples[name]
+
+            def stretch(first: int, end: int) -> "Examples":
+                return examples.take(np.arange(first, end))
+        else:
+            features = entries.features(self.start, name, (self.view,)).from_disk()
+            stretch = features.stretch
+        return Given(len(entries.examples[name]), stretch, self._first_step())
+
+    def _examples(self) -> "Examples":
+        """What is read: the split, or its features at the cut that the pass starts from."""
+        if self.start is None:
+            return self.entries.examples[self.name]
+        return self.entries.features(self.start, self.name, (self.view,)).from_disk()
+
+    def _first_step(self) -> int:
+        """The number of the first batch: each view goes on counting."""
+        return self.view * batches_in(len(self.entries.examples[self.name]))
+
+    def _work(self) -> Work:
+        entries, graph, name = self.entries, self.entries.graph, self.name
+        computed = {id(tensor) for cut in self.cuts for tensor in cut}
+        columns = []
+        for part in (part for cut in self.cuts for part in entries.kept(cut, name)):
+            given = "computed" if id(part.tensor) in computed else "input"
+            source = "target" if part.is_target else given
+            columns.append(Column(source, part.name, part.by_position, part.stored))
+        augment = entries.augment if self.start is None and entries.is_augmented(name) else ()
+        if self.start is None:
+            names = tuple(tensor.name for tensor in graph.model.inputs)
+        else:
+            again = tuple(tensor.name for tensor in graph.again(self.start))
+            names = (None,) * len(self.start) + again
+        return Work(tuple(augment), names, tuple(columns))
+
+    def _write(self, work: Work) -> None:
+        """The pass in this process."""
+        count = len(self.entries.examples[self.name])
+        with self._entry_files(work) as files, progress(self._title(), count) as advance:
+            for inputs, targets, mask in self.batches():
+                rows = work.rows(inputs, targets, mask, self.forward(inputs))
+                for file, values in zip(files, rows, strict=True):
+                    file.write(values.data)
+                advance(examples_in(inputs))
+
+    def _write_shared(self, work: Work) -> None:
+        """The pass on the nodes of the cluster: parts first, of which each is kept, then the
+        entries.
+        """
+        entries = self.entries
+        keys = [entries.key(cut, self.name, self.view) for cut in self.cuts]
+        shared = SharedPass(entries.store, keys, work, entries.settings.ray or "auto")
+        model = entries.graph.part(self.cuts, self.start)
+        try:
+            began = shared.compute(self._title(), self._given(), model)
+        except TooLargeError:  # no part of this type is of use
+            shared.remove()
+            raise
+        with self._entry_files(work, began) as files:
+            shared.join(files)
+        shared.remove()
+
+    def _title(self) -> str:
+        of_views = self.entries.views[self.name] > 1
+        return f"frozen blocks ({self.name}{f', view {self.view + 1}' if of_views else ''})"
+
+    @contextlib.contextmanager
+    def _entry_files(self, work: Work, began: float | None = None) -> Iterator[list[IO[bytes]]]:
+        """The files of new entries, one for each column; the entries note how long the pass took,
+        which has `began` so (`time.time()`), or begins now.
+        """
+        entries, name = self.entries, self.name
+        began = time.time() if began is None else began
         if self.start is not None:
             began -= entries.find(self.start, name, self.view)[1]["seconds"]
-        kept = [part for cut in self.cuts for part in entries.kept(cut, name)]
-        computed = {id(tensor) for cut in self.cuts for tensor in cut}
+        columns = iter(work.columns)
         with contextlib.ExitStack() as stack:  # closes each cut's files before its entry
             files, notes = [], []
             for cut in self.cuts:
@@ -92,59 +143,10 @@ class Pass:
                 )
                 notes.append(facts)
                 own = entries.kept(cut, name)
-                facts["tensors"] = [
-                    (part.count, part.shape, instead.get(part.stored, part.stored)) for part in own
-                ]
+                facts["tensors"] = [(p.count, p.shape, next(columns).stored) for p in own]
                 files += [
                     stack.enter_context((folder / f"{i}.bin").open("wb")) for i in range(len(own))
                 ]
-            with progress(title, count) as advance:
-                for inputs, targets, mask in self.batches():
-                    found, given = iter(self.forward(inputs)), self._given(inputs)
-                    for part, file in zip(kept, files, strict=True):
-                        if part.is_target:
-                            value = target_rows(targets[part.name])
-                        else:
-                            is_new = id(part.tensor) in computed
-                            value = next(found) if is_new else given[part.name]
-                        rows = value.numpy()
-                        rows = rows[mask.numpy() > 0] if part.by_position else rows
-                        file.write(_narrow(rows, instead.get(part.stored, part.stored)).data)
-                    advance(examples_in(inputs))
+            yield files
             for facts in notes:
-                facts["seconds"] = time.perf_counter() - began
-
-    def _given(self, inputs: Any) -> dict[str, "tf.Tensor"]:
-        """The model's own inputs of a batch of the pass, by name, where they are at hand."""
-        graph = self.entries.graph
-        if isinstance(inputs, dict):
-            return inputs
-        if self.start is None:
-            return {graph.model.inputs[0].name: inputs}
-        if not isinstance(inputs, tuple):
-            return {}
-        again = graph.again(self.start)
-        return {t.name: inputs[len(self.start) + i] for i, t in enumerate(again)}
-
-
-class _TooLargeError(Exception):
-    """A feature that float16 cannot hold."""
-
-
-def examples_in(inputs: Any) -> int:
-    """How many examples a batch has."""
-    first = next(iter(inputs.values())) if isinstance(inputs, dict) else inputs
-    first = first[0] if isinstance(first, tuple) else first
-    return int(first.shape[0])
-
-
-def _narrow(values: np.ndarray, dtype: str) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        stored = values.astype(dtype)
-    if (
-        dtype == "float16"
-        and not np.isfinite(stored).all()
-        and np.isfinite(values.astype("float32")).all()
-    ):
-        raise _TooLargeError
-    return stored
+                facts["seconds"] = time.time() - began

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from graft.recipes.codecs.augmentation import MIXERS, Augmentation
+from graft.recipes.feed import cluster
 from graft.recipes.feed.entries import CacheSettings, Mode
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.train.budget import bytes_of, seconds_of
@@ -49,6 +50,10 @@ class FitSettings:
     """The same in GB, as older commands have it."""
     cache_dtype: Literal["float16", "float32"] = "float16"
     """What cached features are stored in."""
+    ray: str | None = None
+    """Compute them on the nodes of the Ray cluster at this address (local, auto, host:port), which
+    see the same folders; needs the extra `ray`.
+    """
     weight_decay: float = 1e-4
     """AdamW's, on kernels only."""
     clip_norm: float | None = None
@@ -113,6 +118,8 @@ class FitSettings:
                 )
         if self.cache_gb is not None and self.cache_gb <= 0:
             raise ConfigError("the memory for the cache must be above 0")
+        if self.ray is not None:
+            cluster.refuse_unknown(self.ray)
         self.optimizer, self.caching, self.budget_seconds  # noqa: B018  (their own checks)
 
     def check_several_tasks(self) -> None:
@@ -162,7 +169,7 @@ class FitSettings:
     @property
     def caching(self) -> CacheSettings:
         """What the prefix cache needs of it."""
-        return CacheSettings(self.cache, self.views, self.memory_bytes, self.cache_dtype)
+        return CacheSettings(self.cache, self.views, self.memory_bytes, self.cache_dtype, self.ray)
 
 
 Keep = Literal["best", "last"]

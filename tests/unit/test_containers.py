@@ -320,7 +320,7 @@ def test_images_of_containers_are_decoded_once(tmp_path, name):
     shuffled = [records[i] for i in (5, 2, 7, 0, 1, 3, 6, 4)]
     assert reading_order(shuffled, range(8)) == [3, 4, 1, 5, 7, 0, 6, 2]
     assert decoded(shuffled).pixels[[3, 4, 1, 5, 7, 0, 6, 2]].tolist() == expected
-    pixels, _, bad = decode_all(shuffled, 4, "decode")
+    pixels, _, bad = decode_all(shuffled, 4, "stretch", "decode")
     assert not bad
     assert pixels[[3, 4, 1, 5, 7, 0, 6, 2]].tolist() == expected
     found = decoded(records)

@@ -327,7 +327,7 @@ takes 64 differs from steps of 8 by 1e-7. With as many in both nothing differs.
 @pytest.fixture
 def same_batches(monkeypatch):
     """The pass takes as many images at a time as a step."""
-    monkeypatch.setattr("graft.recipes.feed.passes.BATCH", STEP)
+    monkeypatch.setattr("graft.recipes.feed.work.BATCH", STEP)
 
 
 def run(build, images, folder, mode, **settings):

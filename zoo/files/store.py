@@ -25,12 +25,16 @@ from graft.zoo.files.guards import is_disk_full
 from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import say, warn
 
-__all__ = ["Rows", "Store", "store_beside"]
+__all__ = ["PARTS", "Rows", "Store", "store_beside"]
 
 LIMIT_BYTES = 16 * 1024**3
 """What a store keeps; beyond it the entries that were not used for longest are removed."""
 LOOK_SECONDS = 0.5
 """How often to look whether what another process computes is there."""
+PARTS = ".pass-"
+"""How the names of folders begin in which several machines compute parts of entries."""
+PARTS_KEPT_SECONDS = 7 * 24 * 3600.0
+"""How long such a folder is kept in which nothing is written any more."""
 ENTRY = "entry.json"
 FORMAT = 2
 """Of entry.json. Entries of an older one are removed: nothing says whether they hold what was
@@ -40,14 +44,15 @@ written.
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one shape in a plain binary file, `(count, *shape)`; also as a growing file while it
-    is written.
+    """Rows of one shape in a plain binary file, `(count, *shape)` from row `first` on; also as a
+    growing file while it is written.
     """
 
     path: Path
     count: int
     shape: tuple[int, ...]
     dtype: str
+    first: int = 0
 
     @property
     def row_bytes(self) -> int:
@@ -61,7 +66,15 @@ class Rows:
 
     def load(self) -> np.ndarray:
         """All rows, in memory."""
-        return np.fromfile(self.path, self.dtype).reshape(self.count, *self.shape)
+        items = self.size_bytes // np.dtype(self.dtype).itemsize
+        offset = self.first * self.row_bytes
+        rows = np.fromfile(self.path, self.dtype, items, offset=offset)
+        return rows.reshape((self.count, *self.shape))
+
+    def stretch(self, first: int, end: int) -> "Rows":
+        """Those from `first` up to `end`, wherever a process works that reads them."""
+        place, count = self.path.absolute(), end - first
+        return Rows(place, count, self.shape, self.dtype, self.first + first)
 
     def reader(self) -> Callable[[np.ndarray], np.ndarray]:
         """A function: indices `(n,)` -> rows `(n, *shape)`, which reads only those rows and keeps
@@ -72,23 +85,28 @@ class Rows:
         file = self.path.open(
             "rb"
         )  # stays open: an entry that is evicted meanwhile can still be read
-        size = self.row_bytes
+        size, before = self.row_bytes, self.first
 
         def read(indices: np.ndarray) -> np.ndarray:
             rows = np.empty((len(indices), *self.shape), self.dtype)
             flat = rows.reshape(len(indices), -1).view(np.uint8)
             for row, index in enumerate(indices):
-                os.preadv(file.fileno(), [memoryview(flat[row])], int(index) * size)
+                place = (before + int(index)) * size
+                os.preadv(file.fileno(), [memoryview(flat[row])], place)
             return rows
 
         return read
 
 
 class Store:
-    """A folder of entries. Several processes may share it."""
+    """A folder of entries. Several processes may share it.
 
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
+    Beyond `limit_bytes` (by default `LIMIT_BYTES`) the entries that were not used for longest are
+    removed.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: float | None = None):
+        self.folder, self.limit_bytes = Path(folder), limit_bytes
         self._used: set[str] = set()
         self._verified: set[str] = set()
         self._alone = False
@@ -97,6 +115,10 @@ class Store:
         for part in self.folder.glob(".part-*"):
             if marks.is_abandoned(part, part.name.split("-")[1]):
                 shutil.rmtree(part, ignore_errors=True)
+        for parts in self.folder.glob(f"{PARTS}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - parts.stat().st_mtime > PARTS_KEPT_SECONDS:
+                    shutil.rmtree(parts, ignore_errors=True)
         for file in self.folder.glob(".*.lock"):
             lease = leases.Lease(file)
             with contextlib.suppress(ConfigError):  # no lease, whoever put it there
@@ -234,9 +256,10 @@ class Store:
                         sum(f.stat().st_size for f in path.parent.iterdir()),
                     )
                 )
+        limit = LIMIT_BYTES if self.limit_bytes is None else self.limit_bytes
         total = sum(size for _, _, size in entries)
         for _, folder, size in sorted(entries, key=lambda entry: entry[0]):
-            if total > LIMIT_BYTES and folder.name not in self._used:
+            if total > limit and folder.name not in self._used:
                 shutil.rmtree(folder, ignore_errors=True)
                 total -= size
 
