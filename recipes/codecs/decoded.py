@@ -138,7 +138,7 @@ class DecodedImages:
                         bad[i] = read.error
                     elif read.before is not None:
                         self.known.note(records[i].image, read.before, read.digest)
-                    if read.row is not None and read.digest not in seen:
+                    if read.pixels is not None and read.row is not None and read.digest not in seen:
                         seen.add(read.digest)
                         writer.add(read.pixels, read.row)
                     advance()

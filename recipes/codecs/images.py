@@ -65,8 +65,9 @@ class Images:
     @property
     def row_bytes(self) -> int | None:
         """What reading an image takes; None: they are in memory, or would fit."""
-        stored = isinstance(self.pixels, StoredPixels) and not self.pixels.fits_memory
-        return self.pixels.row_bytes if stored else None
+        if isinstance(self.pixels, StoredPixels) and not self.pixels.fits_memory:
+            return self.pixels.row_bytes
+        return None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -74,12 +75,12 @@ class Images:
     @functools.cached_property
     def digest(self) -> str:
         """A hash of all pixels, in their order."""
-        stored = isinstance(self.pixels, StoredPixels)
-        return self.pixels.digest if stored else hash_of(self.pixels)
+        pixels = self.pixels
+        return pixels.digest if isinstance(pixels, StoredPixels) else hash_of(pixels)
 
     def traces(self) -> Mapping[str, np.ndarray]:
         """By which each image is known again."""
-        return self.known_by or pixel_traces(self.pixels)
+        return self.known_by or pixel_traces(np.asarray(self.pixels))
 
     def take(self, rows: Sequence[int] | np.ndarray) -> "Images":
         """Some of them, in this order; what is too large for memory goes into a file again."""
@@ -253,7 +254,7 @@ class ImageCodec:
 
     def all_inputs(self, images: Images) -> np.ndarray:
         """What a model is fed of a split."""
-        return images.pixels
+        return np.asarray(images.pixels)
 
     def target_arrays(self, images: Images, rows: np.ndarray) -> dict[str, Target]:
         """The targets of some images as arrays, by task."""

@@ -142,7 +142,7 @@ def _read_row(shard: Path, row: np.ndarray, offset: int) -> bool:
     try:
         with _OPENING:
             file = _opened(shard)
-        return os.preadv(file.fileno(), [memoryview(row.reshape(-1))], offset) == row.nbytes
+        return os.preadv(file.fileno(), [row.reshape(-1).data], offset) == row.nbytes
     except OSError:
         return False
 
