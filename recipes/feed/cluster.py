@@ -3,11 +3,14 @@
 import collections
 import contextlib
 import importlib.util
+import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -62,11 +65,12 @@ def connected(address: str) -> "Iterator[Cluster]":
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="graft")
         except Exception as error:  # Ray raises what its transport raises
             raise _no_cluster(address, type(error).__name__) from error
-    try:
-        yield Cluster(address)
-    finally:
-        # Not kept while a training goes on: Ray ends a process whose cluster has gone.
-        ray.shutdown()
+    with _quiet():
+        try:
+            yield Cluster(address)
+        finally:
+            # Not kept while a training goes on: Ray ends a process whose cluster has gone.
+            ray.shutdown()
 
 
 @dataclass
@@ -124,12 +128,13 @@ class Cluster:
                 while left and len(waiting) < 2 * max(1, sum(count // each for count in counts)):
                     item = left.popleft()
                     made = task.options(num_cpus=each).remote(given(item))
-                    waiting[made] = item
-                done, _ = ray.wait(list(waiting), num_returns=1, timeout=LOOK_SECONDS)
+                    waiting[made.future()] = item, made
+                # Not Ray's own wait, in which every signal becomes a Ctrl-C.
+                done, _ = futures.wait(waiting, LOOK_SECONDS, futures.FIRST_COMPLETED)
                 for ready in done:
-                    item = waiting.pop(ready)
+                    item, _ = waiting.pop(ready)
                     try:
-                        answer = ray.get(ready)
+                        answer = ready.result()
                     except ray.exceptions.RayError as error:
                         self._told_of(error)
                         tries[item] += 1
@@ -149,8 +154,8 @@ class Cluster:
             raise self._lost(_one_line(error)) from error
         finally:
             with contextlib.suppress(Exception):
-                for ready in waiting:
-                    ray.cancel(ready, force=True)
+                for _, made in waiting.values():
+                    ray.cancel(made, force=True)
 
     def _looked_at(self) -> list[int]:
         """The processors of the nodes; those of before while it is not yet time to look again."""
@@ -220,6 +225,18 @@ def _one_line(error: Exception) -> str:
     """The last line of what Ray says, which names the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join((lines or [type(error).__name__])[-1].split())[:300]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray prints on stdout why a node has gone, whatever it was told; results go there, and nobody
+    else prints any in the block. GRAFT_VERBOSE=1 shows it on stderr.
+    """
+    with contextlib.ExitStack() as stack:
+        verbose = os.environ.get("GRAFT_VERBOSE")
+        nowhere = sys.stderr if verbose else stack.enter_context(open(os.devnull, "w"))
+        stack.enter_context(contextlib.redirect_stdout(nowhere))
+        yield
 
 
 @contextlib.contextmanager

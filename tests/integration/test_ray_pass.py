@@ -160,14 +160,57 @@ def test_features_that_float16_cannot_hold(nodes, tmp_path):
 
 
 def test_a_node_that_goes_away_costs_its_stretch_alone(nodes, tmp_path, answers, capsys):
+    import ray
+
+    def remove(number: int) -> None:
+        end = time.monotonic() + 30
+        while ray.available_resources().get("CPU", 0) > 0 and time.monotonic() < end:
+            time.sleep(0.1)  # until both nodes have something to do
+        nodes.remove()
+
     model, data = builder(normalization)(), {"train": pictures(700)}
     cuts = cuts_of(model, (2,))
-    asked = answers(lambda number: nodes.remove())
+    asked = answers(remove)
     there = filled(model, data, tmp_path / "ray", cuts, ray=nodes.address)
     assert nodes.other is None
-    assert len(asked) == len(stretches(700)), "each is asked for once, by a pass that goes on"
-    assert "a Ray worker was lost" in capsys.readouterr().err
+    assert len(asked) == len(stretches(700)), "one pass goes on, whatever is lost"
+    assert capsys.readouterr().out == "", "what Ray says of it is no result"
     assert there == filled(model, data, tmp_path / "here", cuts)
+
+
+def test_a_worker_that_dies_costs_one_more_try(nodes, tmp_path, capsys):
+    def die_once(number: int) -> int:
+        import os
+
+        if number == 1 and not marker.exists():
+            marker.touch()
+            os._exit(1)
+        return number * number
+
+    def die(number: int) -> None:
+        import os
+
+        os._exit(1)
+
+    marker = tmp_path / "died"
+    with cluster.connected(nodes.address) as found:
+        answers = dict(found.compute(die_once, [0, 1, 2], lambda item: item, 1, {}))
+        assert (answers, found.losses) == ({0: 0, 1: 1, 2: 4}, 1)
+        assert "a Ray worker was lost" in capsys.readouterr().err
+        with pytest.raises(ConfigError, match="lost its worker 5 times"):
+            list(found.compute(die, [7], lambda item: item, 1, {}))
+
+
+def test_an_error_on_the_nodes_is_one_line(nodes):
+    def fail(number: int) -> None:
+        import no_such_package  # noqa: F401
+
+    with cluster.connected(nodes.address) as found:
+        with pytest.raises(
+            ConfigError, match="No module named 'no_such_package'.*the same Graft"
+        ) as e:
+            list(found.compute(fail, [7], lambda item: item, 1, {}))
+        assert "\n" not in str(e.value)
 
 
 def test_an_interrupted_trainer_goes_on_with_the_parts_that_are_there(
