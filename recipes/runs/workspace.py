@@ -20,7 +20,7 @@ from graft.zoo.terminal import say
 __all__ = ["drop_older", "finished", "settle_run", "workspace"]
 
 SETTINGS = "settings.json"
-FREE = ("out", "overwrite", "resume")
+FREE = ("out", "overwrite", "resume", "verify_data", "ray", "cache_gb")
 """Options that may differ between a run and its resumption."""
 OWN_REPORT = ("self-supervised",)
 """Recipes whose report shows more than their run holds."""
@@ -216,13 +216,7 @@ def _refuse_changes(out: Path, before: Mapping, now: Mapping) -> None:
         for name, value in now.items()
     ):
         raise ArtifactError(f"the settings of '{out}' are damaged: make it anew with --overwrite")
-    changed = [
-        f"{name} ({before.get(name)!r} then, {value!r} now)"
-        if not isinstance(value, dict)
-        else _changed(name, before, now)
-        for name, value in now.items()
-        if name not in FREE and name in before and before[name] != value
-    ]
+    changed = _changed(before, now)
     if changed:
         raise ConfigError(
             f"'{out}' was begun with other settings: {', '.join(changed)}: give the same ones to "
@@ -230,9 +224,14 @@ def _refuse_changes(out: Path, before: Mapping, now: Mapping) -> None:
         )
 
 
-def _changed(group: str, before: Mapping, now: Mapping) -> str:
-    return ", ".join(
-        f"{n} ({before[group].get(n)!r} then, {v!r} now)"
-        for n, v in now[group].items()
-        if before[group].get(n) != v
-    )
+def _changed(before: Mapping, now: Mapping) -> list[str]:
+    """What is set otherwise now; a setting that an older Graft did not know has changed nothing."""
+    changed = []
+    for name, value in now.items():
+        if name in FREE or name not in before or before[name] == value:
+            continue
+        if isinstance(value, dict):
+            changed += _changed(before[name], value)
+        else:
+            changed.append(f"{name} ({before[name]!r} then, {value!r} now)")
+    return changed

@@ -211,6 +211,16 @@ def test_resume_with_other_settings_names_them(tmp_path):
         begin(out, resume=True, fingerprint="other")
 
 
+def test_resume_goes_on_where_only_what_changes_nothing_is_another(tmp_path):
+    """Where the pass is computed, and options that an older Graft did not know."""
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        begin(out)
+    settings = {"resume": True, "verify_data": True, "fit": {"views": 4, "ray": "auto", "new": 1}}
+    begin(out, error=None, **settings)
+    assert (out / "run.json").exists()
+
+
 def test_a_complete_run_needs_no_resuming(tmp_path):
     out = tmp_path / "run"
     out.mkdir()
