@@ -51,6 +51,7 @@ class Config(ImageConfig):
 
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
+    from graft.recipes.codecs import decoding
     from graft.recipes.data import sources
     from graft.recipes.data.prepared import PreparedData
     from graft.recipes.runs import experiment
@@ -66,7 +67,7 @@ def main(config: Config) -> Path:
     source = sources.load(
         config.data, path_column=config.path_column, label_column=config.label_column
     )
-    backbone.read_ahead(source, config)
+    decoding.know(config, source)
     data = PreparedData.of(source, config)
     head = heads.single_label(
         data.labels, dropout=config.dropout, label_smoothing=config.label_smoothing

@@ -55,6 +55,7 @@ class Config(ImageConfig):
 
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
+    from graft.recipes.codecs import decoding
     from graft.recipes.data.prepared import PreparedData
     from graft.recipes.runs import experiment
     from graft.recipes.runs.backbones import ImageBackbone
@@ -72,7 +73,7 @@ def main(config: Config) -> Path:
     backbone = ImageBackbone.chosen(config)
     phases = backbone.phases(config)
     source = columns.load_task_table(config.data, asked, path_column=config.path_column)
-    backbone.read_ahead(source, config)
+    decoding.know(config, source)
     data = PreparedData.of(source, config)
     answers.check_splits(data.source, asked)
     tasks = columns.tasks_of_table(

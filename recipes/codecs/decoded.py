@@ -121,6 +121,7 @@ class DecodedImages:
         there = set(np.flatnonzero(self._where(digests) >= 0).tolist())
         missing = [i for i in range(len(records)) if i not in there]
         if not missing:
+            self.known.save()
             return {}
         names = sorted(str(records[i].image) for i in missing)
         with self.store.alone([f"decoding-{hash_of(self.key, names)}"]):

@@ -13,7 +13,7 @@ from graft.zoo.files.store import store_beside
 from graft.zoo.fits import Fit
 from graft.zoo.terminal import say
 
-__all__ = ["decoded_beside", "know", "known_beside", "read_ahead"]
+__all__ = ["decoded_beside", "know", "known_beside"]
 
 
 class _Settings(Protocol):
@@ -68,22 +68,11 @@ def decoded_beside(config: _Config, image_size: int) -> DecodedImages | None:
     return _decoded(place, fit.cache, *how)
 
 
-def read_ahead(source: Source, config: Any, image_size: int) -> None:
-    """Read every file of the source once: what content it has, which splits and checks ask for, and
-    its pixels, where all of it is learned from.
-    """
-    decoded, records = decoded_beside(config, image_size), _of_files([source])
-    if decoded is None or not records:
-        return
-    part = any(getattr(config, name, None) is not None for name in ("per_class", "fraction"))
-    if part:
-        decoded.known.know(records, "read")
-    else:
-        decoded.find(records, "decode")
-
-
 def know(config: _Config, *sources: Source) -> None:
-    """Find out what content the files of the sources have, those that are known without reading."""
+    """Find out what content the files of the sources have, those that are known without reading.
+
+    Nothing is written before the run begins: whoever decodes the files keeps what is known.
+    """
     records = _of_files(sources)
     store = store_beside(Path(config.out).absolute(), config.fit.cache) if records else None
     if store is not None:

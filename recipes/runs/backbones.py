@@ -8,7 +8,6 @@ from graft.recipes.codecs import decoding
 from graft.recipes.codecs.images import ImageCodec
 from graft.recipes.codecs.text_codec import TextCodec
 from graft.recipes.codecs.texts import Texts
-from graft.recipes.data.records import Source
 from graft.recipes.runs import hints
 from graft.recipes.runs.options import ImageConfig, TextConfig
 from graft.recipes.train import schedule
@@ -73,10 +72,6 @@ class ImageBackbone:
         from graft.zoo.backbones.build import build_backbone
 
         return build_backbone(self.row, image_size=self.image_size, weights=weights or self.weights)
-
-    def read_ahead(self, source: Source, config: Any) -> None:
-        """Read the files of a source once, before splits ask what is in them."""
-        decoding.read_ahead(source, config, self.image_size)
 
     def codec(self, model: "keras.Model", config: Any = None) -> ImageCodec:
         """What feeds a model that stands on it; in a run of `config` images are kept decoded."""

@@ -28,7 +28,7 @@ def load_labelled(data: str, modality: str, tasks: Tasks, options: Mapping[str, 
 
 def _images(data: str, tasks: Tasks, options: Mapping[str, Any]) -> Source:
     path_column = options.get("path_column", "path")
-    if len(tasks) > 1:
+    if len(tasks) > 1 or tasks.first.column:
         asked = columns.columns_of(tasks.describe())
         return columns.load_task_table(data, asked, path_column=path_column, to_train=False)
     label_column = options.get("label_column", "label")

@@ -58,6 +58,12 @@ def old_changes(monkeypatch):
     monkeypatch.setattr(known_files, "_described", as_modified)
 
 
+def know(folder, records):
+    known = KnownFiles(folder)
+    known.know(records, "read")
+    known.save()
+
+
 def decoded(folder, size=8, **more):
     return DecodedImages(Store(folder), size, KnownFiles(folder), **more)
 
@@ -289,6 +295,8 @@ def test_two_processes_decode_once(tmp_path, photos, count):
 def test_a_damaged_index_is_as_if_there_were_none(tmp_path, photos, old_changes):
     known = KnownFiles(tmp_path / "store")
     known.know(photos(), "read")
+    assert not (tmp_path / "store").exists()
+    known.save()
     (part,) = (tmp_path / "store" / "files").iterdir()
     assert None not in KnownFiles(tmp_path / "store").digests([r.image for r in photos()])
     content = bytearray(part.read_bytes())
@@ -299,7 +307,7 @@ def test_a_damaged_index_is_as_if_there_were_none(tmp_path, photos, old_changes)
 
 def test_many_parts_become_one(tmp_path, photos, old_changes):
     for record in photos():
-        KnownFiles(tmp_path / "store").know([Example(record.image, "", "")], "read")
+        know(tmp_path / "store", [Example(record.image, "", "")])
     assert len(list((tmp_path / "store" / "files").iterdir())) < known_files.MOST_PARTS + 1
     assert None not in KnownFiles(tmp_path / "store").digests([r.image for r in photos()])
 
@@ -307,7 +315,7 @@ def test_many_parts_become_one(tmp_path, photos, old_changes):
 @pytest.mark.parametrize("change", ["size", "modified", "inode"])
 def test_what_tells_that_a_file_is_another(tmp_path, photos, old_changes, change):
     records = photos()
-    KnownFiles(tmp_path / "store").know(records, "read")
+    know(tmp_path / "store", records)
     path = records[0].image
     if change == "size":
         path.write_bytes(path.read_bytes() + b"x")
@@ -327,7 +335,7 @@ def test_what_tells_that_a_file_is_another(tmp_path, photos, old_changes, change
 def test_clocks_apart_do_not_matter(tmp_path, photos, old_changes, monkeypatch):
     """What is young is told by the clock of the disk, not by that of this machine."""
     monkeypatch.setattr(time, "time", lambda: OLD - 5000)
-    KnownFiles(tmp_path / "store").know(photos(), "read")
+    know(tmp_path / "store", photos())
     assert None not in KnownFiles(tmp_path / "store").digests([r.image for r in photos()])
 
 
@@ -360,7 +368,7 @@ def test_digests_survive_the_index(tmp_path_factory, contents):
         paths[-1].write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(known_files, "RACY_SECONDS", -1000)
-        KnownFiles(folder / "store").know([Example(path, "", "") for path in paths], "read")
+        know(folder / "store", [Example(path, "", "") for path in paths])
     found = KnownFiles(folder / "store").digests(paths)
     assert found == [content_digest(path) for path in paths]
 

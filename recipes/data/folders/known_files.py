@@ -95,7 +95,7 @@ class KnownFiles:
 
     def know(self, records: Sequence[Any], title: str) -> None:
         """Tell each record, whose `image` is a file, its digest; what is not known is read, in
-        parallel, with a progress bar called `title`.
+        parallel, with a progress bar called `title`; `save` keeps it.
         """
         self.tell(records)
         paths = [record.image for record in records]
@@ -115,7 +115,6 @@ class KnownFiles:
                 if before is not None:
                     self.note(paths[i], before, digest)
                 advance()
-        self.save()
 
     def note(self, path: Path | Packed, before: os.stat_result, digest: str) -> None:
         """A file was read that the disk described so `before`."""
@@ -144,6 +143,7 @@ class KnownFiles:
             self._new = []
             if len(rows):
                 _add_part(self.folder, rows)
+                self._rows = _latest([self._rows, rows])
         except OSError as error:
             why = "no space is left" if is_disk_full(error) else error.strerror or error
             raise ConfigError(
