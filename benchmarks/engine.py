@@ -254,7 +254,7 @@ def memory(bench: Bench) -> Iterator[dict]:
     peaks, size = {}, 0
     with tempfile.TemporaryDirectory(dir=bench.options.out.parent) as folder:
         for cache, views in (("off", 1), ("disk", 16)):
-            settings = FitSettings(cache=cache, views=views, augment=("flip",), cache_gb=0.5)
+            settings = FitSettings(cache=cache, views=views, augment=("flip",), memory="512MB")
             with peak_memory() as peak:
                 bench.train(phases, pixels, settings, store=Store(folder))
             peaks[cache] = peak[0]

@@ -20,7 +20,7 @@ from graft.zoo.terminal import say
 __all__ = ["drop_older", "finished", "settle_run", "workspace"]
 
 SETTINGS = "settings.json"
-FREE = ("out", "overwrite", "resume", "verify_data", "ray", "cache_gb")
+FREE = ("out", "overwrite", "resume", "verify_data", "ray")
 """Options that may differ between a run and its resumption."""
 OWN_REPORT = ("self-supervised",)
 """Recipes whose report shows more than their run holds."""

@@ -41,15 +41,15 @@ def seconds_of(text: str) -> float:
 
 
 def bytes_of(text: str) -> int:
-    """ "500MB" or "1.5GB" in bytes.
+    """ "500MB" or "1.5GB" in bytes; a bare number is of GB.
 
     Raises:
         ConfigError: it is something else, or nothing is left of it.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MGT])i?B", text.strip())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([MGT])i?B)?", text.strip())
     if not found or float(found[1]) == 0:
         raise ConfigError(f"--memory is a size above 0 like 500MB or 2GB, not '{text}'")
-    return int(float(found[1]) * 1024 ** BYTES[found[2]])
+    return int(float(found[1]) * 1024 ** BYTES[found[2] or "G"])
 
 
 def bound(epochs: Sequence[int], begin: float, budget: float, first: bool) -> tuple[float, float]:

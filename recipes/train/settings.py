@@ -42,12 +42,10 @@ class FitSettings:
     """Compute what frozen blocks give once: off, memory, disk (read as needed), or auto (whichever
     is cheaper).
     """
-    memory: str = "1GB"
+    memory: Annotated[str, tyro.conf.arg(aliases=("--cache-gb",))] = "1GB"
     """What images or features may take in memory at once (500MB, 4GB); what is larger is read from
     the disk as it is needed.
     """
-    cache_gb: Annotated[float | None, tyro.conf.Suppress] = None
-    """The same in GB, as older commands have it."""
     cache_dtype: Literal["float16", "float32"] = "float16"
     """What cached features are stored in."""
     ray: str | None = None
@@ -116,8 +114,6 @@ class FitSettings:
                 raise ConfigError(
                     f"the {text} must be at least {least}, not {getattr(self, option)}"
                 )
-        if self.cache_gb is not None and self.cache_gb <= 0:
-            raise ConfigError("the memory for the cache must be above 0")
         if self.ray is not None:
             cluster.refuse_unknown(self.ray)
         self.optimizer, self.caching, self.budget_seconds  # noqa: B018  (their own checks)
@@ -159,7 +155,7 @@ class FitSettings:
     @property
     def memory_bytes(self) -> int:
         """The memory for images or features."""
-        return bytes_of(self.memory if self.cache_gb is None else f"{self.cache_gb:f}GB")
+        return bytes_of(self.memory)
 
     @property
     def optimizer(self) -> OptimizerSettings:

@@ -136,7 +136,7 @@ def test_a_training_that_explodes_ends_with_1(call, photo_folder, tiny_keras, tm
 
 
 @pytest.mark.parametrize(
-    "option", ["--learning-rate", "--cache-gb", "--clip-norm", "--weight-decay", "--dropout"]
+    "option", ["--learning-rate", "--clip-norm", "--weight-decay", "--dropout"]
 )
 def test_nan_is_refused_at_once(call, photo_folder, tmp_path, option):
     code, _, (line,) = call(

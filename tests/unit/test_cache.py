@@ -10,11 +10,13 @@ from importlib import metadata
 import keras
 import numpy as np
 import pytest
+import tyro
 from keras import layers
 
 from graft.recipes.codecs.images import Images
 from graft.recipes.feed.cache import KEPT_FREE, CacheSettings, PrefixCache
 from graft.recipes.feed.pipeline import Order
+from graft.recipes.image_classification import Config
 from graft.recipes.train.fit import train
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
@@ -524,10 +526,26 @@ def test_hashes_tell_types_and_order_apart():
     ("options", "message"),
     [
         ({"views": 0}, "number of views"),
-        ({"cache_gb": 0}, "memory for the cache"),
+        ({"memory": "0GB"}, "--memory is a size above 0"),
+        ({"memory": "much"}, "like 500MB or 2GB, not 'much'"),
         ({"accumulate": 0}, "accumulate"),
     ],
 )
 def test_settings_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         FitSettings(**options).check()
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "expected"),
+    [
+        ("--memory", "500MB", 500 * 1024**2),
+        ("--memory", "1.5 GB", 3 * 1024**3 // 2),
+        ("--memory", "2GiB", 2 * 1024**3),
+        ("--cache-gb", "0.5", 1024**3 // 2),
+    ],
+)
+def test_memory_is_a_size(option, text, expected):
+    """What older commands called --cache-gb is the same option."""
+    given = ["--data", "d", "--out", "o", option, text]
+    assert tyro.cli(Config, args=given).fit.memory_bytes == expected
