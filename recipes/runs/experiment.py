@@ -36,6 +36,7 @@ def run(problem: Problem, config: Any) -> Path:
     Raises:
         GraftError: whatever is wrong with the request or the data; nothing is half-written.
     """
+    config.fit.check_tasks(problem.tasks)
     settings = run_facts.plain(config)
     if workspace.finished(config.out, settings):
         return config.out

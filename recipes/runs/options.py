@@ -178,9 +178,5 @@ class TextConfig:
         Raises:
             ConfigError: names the option.
         """
-        if self.fit.class_weights and not (len(tasks) == 1 and tasks.first.chooses):
-            raise ConfigError(
-                "--class-weights is for one label a sentence: leave it away for tags, vectors and "
-                "several labels"
-            )
+        self.fit.check_tasks(tasks)
         self.fit.refuse("mixed_precision", "encoders of texts")

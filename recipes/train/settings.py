@@ -136,6 +136,18 @@ class FitSettings:
             )
         self.refuse("mixed_precision", "several tasks")
 
+    def check_tasks(self, tasks: Tasks) -> None:
+        """Refuse what these tasks cannot be trained with.
+
+        Raises:
+            ConfigError: names the option.
+        """
+        if self.class_weights and not (len(tasks) == 1 and tasks.first.chooses):
+            raise ConfigError(
+                "--class-weights is for one label an example: leave it away for values, tags, "
+                "vectors and several labels"
+            )
+
     def refuse(self, option: str, where: str) -> None:
         """Refuse a flag that a training of this kind would not look at.
 

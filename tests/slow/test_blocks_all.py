@@ -76,6 +76,7 @@ def test_blocks(row):
     size = max(row.min_image_size, 64)
     model = flatten(build_backbone(row, image_size=size, weights="none"))
     blocks = find_blocks(model)
+    assert row.name in BLOCKS, f"add '{row.name}': {len(blocks)} to BLOCKS"
     assert len(blocks) == BLOCKS[row.name]
 
     ids = [id(v) for block in blocks for v in block.weights]

@@ -21,6 +21,7 @@ from graft.recipes.tasks import answers, verdicts
 from graft.recipes.tasks.columns import load_task_table, parse_columns, tasks_of_table
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.labels import MultiLabelTask, SingleLabelTask
+from graft.recipes.tasks.table import tasks_for
 from graft.recipes.tasks.values import RegressionTask
 from graft.recipes.tasks.vectors import EmbeddingTask
 from graft.recipes.train.gradnorm import shared_by_all
@@ -405,3 +406,20 @@ def test_what_is_shared_by_all_is_found_wherever_a_phase_begins():
     assert len(shared_by_all(flatten(with_frozen_prefix(model, [pooled])))) == 1
     (found,) = shared_by_all(split_at(model, [model.get_layer("block1_add").output])[1])
     assert found.shape == pooled.shape
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        [heads.multi_label("ab")],
+        [heads.regression("x")],
+        [heads.single_label("ab", name="one"), heads.single_label("ab", name="other")],
+    ],
+)
+def test_class_weights_are_for_one_label_an_example(asked):
+    """Before, photos with several labels were trained with weights that mean nothing for them."""
+    settings = FitSettings(class_weights=True)
+    with pytest.raises(ConfigError, match="--class-weights is for one label an example"):
+        settings.check_tasks(tasks_for(asked))
+    settings.check_tasks(tasks_for(heads.single_label("ab")))
+    FitSettings().check_tasks(tasks_for(asked))

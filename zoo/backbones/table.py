@@ -201,9 +201,8 @@ _ROWS: Mapping[str, tuple[_Row, ...]] = {
     ),
     "xception": (("xception", "Xception", {}, 20_861_480, 299, 2048, 79.0, 94.5),),
 }
-"""Family -> its rows: name, function of keras.applications, what that is called with, parameters,
-image size, feature dimension, top 1, top 5. Sorted by family and name.
-"""
+"""Family -> its rows, sorted: name, function of keras.applications, what that is called with,
+parameters, image size, feature dimension, top 1, top 5."""
 
 _BUNDLED = ("mobilenet_v2_0.35",)
 """The rows with a checkpoint of our own."""
@@ -229,8 +228,14 @@ def _backbone(family: str, row: _Row) -> Backbone:
         top1=top1,
         top5=top5,
         accuracy_source=shared.accuracy_source,
-        download=DOWNLOADS[name],
+        download=_download(name),
     )
+
+
+def _download(name: str) -> Download:
+    if name not in DOWNLOADS:
+        raise LookupError(f"'{name}' has no file of weights: add it to zoo/backbones/downloads.py")
+    return DOWNLOADS[name]
 
 
 BACKBONES: tuple[Backbone, ...] = tuple(
