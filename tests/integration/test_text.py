@@ -462,8 +462,7 @@ def test_another_run_is_an_encoder(call, colours, spoken, sentences_csv, tmp_pat
 def test_runs_that_are_no_encoder_are_refused(refuse, colours, small_run, sentences_csv, tmp_path):
     said = refuse(sentences_csv, "--backbone", small_run)
     assert (
-        f"the run '{small_run}' holds no text encoder but 'mobilenet_v2_0.35': give the run of a "
-        "recipe" in said
+        f"the run '{small_run}' holds no text encoder but 'tiny': give the run of a recipe" in said
     )
     for name, damaged in (
         ("run.json", b"{"),

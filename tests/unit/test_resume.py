@@ -32,9 +32,9 @@ def data():
     return {"train": pictures(24), "validation": pictures(9, 1)}
 
 
-def run(data, folder, settings=PLAIN, seeds=SEEDS, phases=PHASES):
+def run(data, folder, settings=PLAIN, seeds=SEEDS, phases=PHASES, store=None):
     plan = plan_of(builder(normalization), HEAD, phases, seeds, settings)
-    return train(plan, data, folder=folder)
+    return train(plan, data, folder=folder, store=store)
 
 
 def test_early_stopping_is_remembered(data, tmp_path):
