@@ -97,8 +97,8 @@ def decode_all(
         pixels[i] = decoded
         trace(traces, i, records[i].digest, decoded)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress(title, len(records)) as advance:
-        for _ in pool.map(one, reading_order(records, range(len(records)))):
+    with progress(title, len(records)) as advance:
+        for _ in map_in_order(one, reading_order(records, range(len(records)))):
             advance()
     good = [i for i in range(len(records)) if i not in bad]
     for to, i in enumerate(good if bad else ()):

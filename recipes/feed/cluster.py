@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from graft.zoo.errors import ConfigError, GraftError
 from graft.zoo.terminal import say
 
-__all__ = ["Cluster", "connected", "refuse_unknown"]
+__all__ = ["Cluster", "connect", "connected", "refuse_unknown"]
 
 RAY_EXTRA = "pip install 'graft-zoo[ray]'"
 CONNECT_SECONDS = 20.0
@@ -34,7 +34,7 @@ Item = TypeVar("Item")
 
 
 def refuse_unknown(address: str) -> None:
-    """Refuse an address at which nobody listens, before anything is done.
+    """Refuse an address at which nobody listens at once: Ray itself would try for a minute.
 
     Raises:
         ConfigError: no cluster at that address, or Ray is not installed.
@@ -44,6 +44,25 @@ def refuse_unknown(address: str) -> None:
     why = _silence(address, CONNECT_SECONDS)
     if why:
         raise _no_cluster(address, why)
+
+
+def connect(address: str) -> None:
+    """Connect to the Ray cluster at `address`; nothing happens where this process has done so
+    already.
+
+    Raises:
+        ConfigError: no cluster at that address, or Ray is not installed.
+    """
+    loaded = sys.modules.get("ray")
+    if loaded is not None and loaded.is_initialized():
+        return
+    refuse_unknown(address)
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="graft")
+    except Exception as error:  # Ray raises what its transport raises
+        raise _no_cluster(address, type(error).__name__) from error
 
 
 @contextlib.contextmanager
@@ -61,10 +80,7 @@ def connected(address: str) -> "Iterator[Cluster]":
         yield Cluster(address)
         return
     with _own_signals():
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="graft")
-        except Exception as error:  # Ray raises what its transport raises
-            raise _no_cluster(address, type(error).__name__) from error
+        connect(address)
     with _quiet():
         try:
             yield Cluster(address)

@@ -10,6 +10,7 @@ from graft.recipes.codecs.augmentation import Augmentation, augmenter
 from graft.recipes.codecs.examples import Examples
 from graft.recipes.codecs.targets import target_rows
 from graft.recipes.feed.entries import BATCH, VIEW_SEED
+from graft.recipes.feed.pipeline import as_it_is
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -69,7 +70,7 @@ class Work:
         batches = tf.data.Dataset.range(len(examples), output_type=tf.int32).batch(BATCH)
         steps = tf.data.Dataset.range(first_step, first_step + len(batches), output_type=tf.int32)
         found = tf.data.Dataset.zip((steps, batches)).map(
-            lambda step, indices: (step, *read(step, indices), mask(indices)),
+            as_it_is(lambda step, indices: (step, *read(step, indices), mask(indices))),
             num_parallel_calls=2,
             deterministic=True,
         )
@@ -77,10 +78,10 @@ class Work:
             apply = augmenter(self.augment, VIEW_SEED, examples.moving)
             # One call at a time: the layers draw from a seeded state.
             found = found.map(
-                lambda step, inputs, targets, mask: (*apply(step, inputs, targets), mask)
+                as_it_is(lambda step, inputs, targets, mask: (*apply(step, inputs, targets), mask))
             )
         else:
-            found = found.map(lambda step, *others: others)
+            found = found.map(as_it_is(lambda step, *others: others))
         return found.prefetch(2)
 
     def rows(

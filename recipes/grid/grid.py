@@ -11,6 +11,7 @@ from pathlib import Path
 
 from graft.export.child_process import PYTHON_COMMAND
 from graft.export.manifest import read_manifest
+from graft.recipes.feed.cluster import connect
 from graft.recipes.grid import analysis, jobs, plan, report, rows
 from graft.recipes.grid.entries import Entry, weights_of
 from graft.recipes.grid.ledger import Ledger
@@ -72,9 +73,8 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
         ConfigError: the folder holds another grid; no Ray cluster answers; or no cell has figures.
     """
     if grid.ray is not None:
-        jobs.connect(
-            grid.ray
-        )  # before the folder is touched, of which `overwrite` would remove what is there
+        # Before the folder is touched, of which `overwrite` would remove what is there.
+        connect(grid.ray)
     common = {
         "fingerprint": fingerprint,
         "recipe": grid.plan.recipe,

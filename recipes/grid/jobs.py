@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graft.export.child_process import child_environment, process_memory
-from graft.zoo.errors import ConfigError
+from graft.recipes.feed.cluster import connect
 from graft.zoo.files import flock
 
-__all__ = ["Job", "Outcome", "cause_of", "connect", "end", "run", "run_all"]
+__all__ = ["Job", "Outcome", "cause_of", "end", "run", "run_all"]
 
-RAY_EXTRA = "pip install 'graft-zoo[ray]'"
-CONNECT_SECONDS = 20
 THREADS = (
     "OMP_NUM_THREADS",
     "TF_NUM_INTRAOP_THREADS",
@@ -173,25 +171,6 @@ def _several(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Outcome]]
             thread.join()
 
 
-def connect(address: str) -> None:
-    """Connect to the Ray cluster at `address`; nothing happens where this process has done so
-    already.
-
-    Raises:
-        ConfigError: no cluster at that address, or Ray is not installed.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigError(f"--ray needs the package ray: {RAY_EXTRA}") from error
-    if not ray.is_initialized():
-        _reach(address)
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="graft")
-        except Exception as error:  # Ray raises what its transport raises
-            raise _no_cluster(address, type(error).__name__) from error
-
-
 def _on_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[Job, Outcome]]:
     connect(address)
     import ray
@@ -212,26 +191,6 @@ def _on_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[Job, Outcome]]:
                     1, f"its Ray worker died: {' '.join(str(error).split())[:300]}", 0.0, 0, ""
                 ),
             )
-
-
-def _reach(address: str) -> None:
-    """Refuse an address where nobody listens at once: Ray itself would try for a minute."""
-    import socket
-
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise _no_cluster(address, str(error.strerror or error)) from error
-
-
-def _no_cluster(address: str, why: str) -> ConfigError:
-    return ConfigError(
-        f"no Ray cluster answers at '{address}' ({why}): start one with `ray start --head`, or "
-        "leave --ray away"
-    )
 
 
 def cause_of(code: int, log: Path) -> str:

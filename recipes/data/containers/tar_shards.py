@@ -127,7 +127,8 @@ def _examples(path: Path, tally: Tally) -> dict[str, dict[str, Place]]:
                 if end.lower() in ends:
                     raise DataError(f"'{path}' holds '{member.name}' twice: keep one")
                 ends[end.lower()] = (member.offset_data, member.size)
-                archive.members = []  # type: ignore[attr-defined]  # what it remembers of members would grow
+                # What it remembers of members would grow.
+                archive.members = []  # type: ignore[attr-defined]
             _check_end(path, archive.offset)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(
