@@ -54,12 +54,19 @@ def run(problem: Problem, config: Any) -> Path:
 
 def _prepared(problem: Problem, config: Any, folder: Path) -> tuple[Experiment, Floor | None, dict]:
     """(what a training needs, counted words, what was found wrong with the data)."""
+    import keras
+
     data, backbone = problem.data, problem.backbone
     store = store_beside(config.out, config.fit.cache)
     blank = Experiment(problem, config, folder, store, None, {}, ())
+    keras.utils.set_random_seed(config.seed)
     model = blank.build()
     codec = backbone.codec(model, config)
     described = fit.describe_phases(model, problem.phases)
+    # What adaptations add or switch off stays in what was described, and the copies of several
+    # devices are built as such.
+    if not config.fit.multi_gpu and all(phase.adapt == "weights" for phase in problem.phases):
+        blank.ready.append(model)
     duplicates = concerns.warn_of_concerns(
         data.source, data.fingerprint, config.backbone, config.split_seed
     )

@@ -119,6 +119,7 @@ class Experiment:
         codec: records -> examples.
         examples: by split, "unlabelled" ones and those "measured" where there are any.
         described: the phases, for run.json.
+        ready: at most one model that `build` made under the first seed; see `TrainPlan`.
     """
 
     problem: Problem
@@ -128,6 +129,7 @@ class Experiment:
     codec: Any
     examples: Mapping[str, Examples] = field(repr=False)
     described: Sequence[dict]
+    ready: "list[keras.Model]" = field(default_factory=list, repr=False)
 
     @property
     def seeds(self) -> range:
@@ -152,9 +154,15 @@ class Experiment:
         self, phases: Sequence[Phase], tasks: Tasks | None = None, weights: str | None = None
     ) -> fit.TrainPlan:
         """How to train so."""
+        plain = weights is None and tasks is None
         tasks = tasks or self.problem.tasks
         return fit.TrainPlan(
-            lambda: self.build(weights, tasks), tasks, phases, self.seeds, self.config.fit
+            lambda: self.build(weights, tasks),
+            tasks,
+            phases,
+            self.seeds,
+            self.config.fit,
+            ready=self.ready if plain else [],
         )
 
     def train(

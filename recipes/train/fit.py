@@ -155,7 +155,7 @@ def _train(
     from graft.recipes.train.joint import hidden_of
 
     keras.utils.set_random_seed(plan.seeds[0])
-    model = plan.build()
+    model = plan.ready.pop() if plan.ready else plan.build()
     initial = model.get_weights()
     checkpoints.check_origin(backbone_of(model).get_weights())
     if any(phase.adapt == "lora" for phase in plan.phases):

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -199,6 +199,8 @@ class TrainPlan:
         keep: the epoch that is kept: of all phases the one with the best watched figure on the
             whole validation set, or where nothing labelled says which is best the "last" of the
             last phase.
+        ready: at most one model that `build` made under the first seed, before anything else was
+            drawn; who trains first takes it out instead of building it once more.
     """
 
     build: "Callable[[], keras.Model]"
@@ -209,6 +211,7 @@ class TrainPlan:
     method: "Callable[[int, int], Method] | None" = None
     pairs: bool = False
     keep: Keep = "best"
+    ready: "list[keras.Model]" = field(default_factory=list, repr=False)
 
 
 def check_numbers(config: Any) -> None:
@@ -218,14 +221,14 @@ def check_numbers(config: Any) -> None:
     Raises:
         ConfigError: names the option.
     """
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
+    for option in dataclasses.fields(config):
+        value = getattr(config, option.name)
         if dataclasses.is_dataclass(value):
             check_numbers(value)
             continue
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
-                raise ConfigError(f"--{field.name.replace('_', '-')} is a number, not {number}")
+                raise ConfigError(f"--{option.name.replace('_', '-')} is a number, not {number}")
 
 
 def check_seeds(seed: int, split_seed: int = 0, seeds: int = 1) -> None:
