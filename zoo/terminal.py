@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -35,6 +36,8 @@ MAX_COLUMNS = 1000
 """Columns of a terminal that is drawn on; in fewer, tables and bars find no place and libraries
 search for it forever.
 """
+LOG_SECONDS = 30
+"""Of silence in a log, until a line says how far it is."""
 UNSEEN_IN_JSON = re.compile(
     "[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
@@ -56,7 +59,8 @@ def settle_terminal() -> None:
 def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
     """Show a bar of `total` steps while the body runs; it receives `advance(steps=1, note="")`.
 
-    Where stderr is no terminal (a log file, CI) there is no bar, and each note is a line.
+    Where stderr is no terminal (a log file, CI) there is no bar: each note is a line, and when
+    nothing was said for `LOG_SECONDS`, how far it is and how long the rest may take.
     """
     from rich import progress as rich_progress
 
@@ -74,14 +78,35 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
     )
     with bar:
         task = bar.add_task(title, total=total, note="")
+        begin = said = time.monotonic()
+        done = 0
 
         def advance(steps: int = 1, note: str | None = None) -> None:
-            fields: dict[str, Any] = {} if note is None else {"note": shown(note)}
-            bar.update(task, advance=steps, **fields)
-            if note is not None and not console.is_terminal:
+            nonlocal done, said
+            done += steps
+            if console.is_terminal:
+                fields: dict[str, Any] = {} if note is None else {"note": shown(note)}
+                bar.update(task, advance=steps, **fields)
+                return
+            now = time.monotonic()
+            if note is not None:
                 _line(console, f"{title}: {shown(note)}")
+            elif now - said >= LOG_SECONDS and 0 < done < total:
+                left = _time_left((now - begin) * (total - done) / done)
+                _line(console, f"{title}: {done:,} of {total:,}, about {left} left")
+            else:
+                return
+            said = now
 
         yield advance
+
+
+def _time_left(seconds: float) -> str:
+    """ "40 s", "3 min", "2 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def say(text: "str | RenderableType") -> None:

@@ -13,6 +13,7 @@ A row is compared with its hash when it is first read. What is damaged is decode
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -220,30 +221,46 @@ class _Read:
 
 
 class _Writer:
-    """Collects decoded images and writes a shard whenever there are enough for one."""
+    """Collects decoded images and writes a shard whenever there are enough for one, while others
+    are being decoded: one shard is written, one is collected.
+    """
 
     def __init__(self, decoded: DecodedImages):
         self.decoded = decoded
         self.most = max(1, SHARD_BYTES // (decoded.image_size**2 * 3))
         self.pixels: list[np.ndarray] = []
         self.rows: list[np.ndarray] = []
+        self.pool = ThreadPoolExecutor(1)
+        self.writing: Future[None] | None = None
 
     def add(self, pixels: np.ndarray, row: np.ndarray) -> None:
         """One more image."""
         self.pixels.append(pixels)
         self.rows.append(row)
         if len(self.pixels) >= self.most:
-            self._write()
+            self._begin()
 
     def close(self) -> None:
         """Write what is left, and look at what is there now."""
-        if self.pixels:
-            self._write()
+        with self.pool:
+            if self.pixels:
+                self._begin()
+            self._wait()
         self.decoded._look()
 
-    def _write(self) -> None:
+    def _begin(self) -> None:
+        self._wait()
         rows, pixels = np.stack(self.rows), self.pixels
         self.pixels, self.rows = [], []
+        self.writing = self.pool.submit(self._write, rows, pixels)
+
+    def _wait(self) -> None:
+        """Until the shard before is written; raises what went wrong with it."""
+        writing, self.writing = self.writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, rows: np.ndarray, pixels: Sequence[np.ndarray]) -> None:
         store = self.decoded.store
         name = f"decoded-{self.decoded.key}-{hash_of(rows['digest'])}"
         try:

@@ -13,6 +13,7 @@ from graft.recipes.adapt import transferability
 from graft.recipes.data import splits
 from graft.recipes.data.sources import Source
 from graft.recipes.grid.entries import Entry, read_entries
+from graft.recipes.tasks.group import Tasks
 from graft.zoo.errors import ConfigError
 from graft.zoo.terminal import progress
 
@@ -100,10 +101,10 @@ def suggest(
     if sample < count:
         source = splits.take_share(source, sample / count, split_seed)
     load_tensorflow()
-    rows = []
+    rows, encoded = [], _Encoded(source)
     with progress("suggest", len(entries)) as advance:
         for entry in entries:
-            features, classes, seconds, own = _features(entry, source, image_size, skip_bad)
+            features, classes, seconds, own = _features(entry, encoded, image_size, skip_bad)
             rows.append(
                 {
                     "backbone": entry.name,
@@ -118,8 +119,25 @@ def suggest(
     return _ranked(rows)
 
 
+class _Encoded:
+    """The sample as examples: backbones that follow one another and read images in one way share
+    what was decoded.
+    """
+
+    def __init__(self, source: Source):
+        self.source = source
+        self._last: tuple[Any, Any] | None = None
+
+    def by(self, codec: Any, tasks: Tasks, title: str) -> Any:
+        """What `codec` makes of the sample."""
+        if self._last is None or self._last[0] != codec:
+            self._last = None  # two at once are more than one needs memory for
+            self._last = codec, codec.encode(self.source.splits["train"], tasks, title)
+        return self._last[1]
+
+
 def _features(
-    entry: Entry, source: Source, image_size: int | None, skip_bad: bool
+    entry: Entry, encoded: _Encoded, image_size: int | None, skip_bad: bool
 ) -> tuple[np.ndarray, np.ndarray, float, np.ndarray | None]:
     """(features `(n, d)`, classes `(n,)`, seconds an example, what the backbone's own head says or
     None).
@@ -133,11 +151,11 @@ def _features(
     from graft.zoo.graph.stack import FEATURES, stack
     from graft.zoo.heads import heads
 
-    tasks, own = tasks_for(heads.single_label(source.labels)), None
+    tasks, own = tasks_for(heads.single_label(encoded.source.labels)), None
     backbone = backbones.found(entry.backbone, entry.weights, image_size, skip_bad)
     model = stack(backbone.build(), tasks.heads)
     codec = backbone.codec(model)
-    examples = codec.encode(source.splits["train"], tasks, f"decode for {entry.name}")
+    examples = encoded.by(codec, tasks, f"decode for {entry.name}")
     classes = examples.targets[tasks.first.name].argmax(-1)
     if entry.backbone.endswith(".keras"):
         own = _own_head(Path(entry.backbone), examples)

@@ -64,3 +64,31 @@ def test_tracing_and_a_disturbed_batch_do_not_count(monkeypatch, sizes):
     assert seconds == pytest.approx(0.5)
     np.testing.assert_array_equal(features, np.concatenate(batches))
     assert len(calls) - len(traced) >= suggest.TIMED_BATCHES
+
+
+def test_backbones_of_one_size_share_what_was_decoded(tmp_path, monkeypatch):
+    from PIL import Image
+
+    from graft.recipes.codecs.images import ImageCodec
+    from graft.recipes.data import sources
+
+    rng = np.random.default_rng(0)
+    for split in ("train", "validation", "test"):
+        for label in "ab":
+            (tmp_path / split / label).mkdir(parents=True)
+            for i in range(2):
+                pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / label / f"{i}.png")
+    sizes, encode = [], ImageCodec.encode
+
+    def counted(codec, *given):
+        sizes.append(codec.image_size)
+        return encode(codec, *given)
+
+    monkeypatch.setattr(ImageCodec, "encode", counted)
+    entries = suggest.read_entries(
+        ["mobilenet_v2_0.35@none", "mobilenet@none", "mobilenet_v2@none"]
+    )
+    rows = suggest.suggest(sources.load(str(tmp_path)), entries, 4, image_size=32)
+    assert len(rows) == 3
+    assert sizes == [32]
