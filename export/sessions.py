@@ -126,7 +126,7 @@ def check_finite(outputs: Arrays, path: Path) -> None:
 
 def open_artifact(
     path: Path,
-    threads: int = 1,
+    threads: int = 0,
     meaning: Meaning | None = None,
     *,
     timed: bool = False,

@@ -130,4 +130,4 @@ class SmallerFiles:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"model.{self.format}"
             file.write_bytes(content)
-            return in_batches(OPENERS[self.format](file).run, inputs)
+            return in_batches(OPENERS[self.format](file, 0).run, inputs)

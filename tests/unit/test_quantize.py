@@ -93,6 +93,21 @@ def test_each_precision_answers_nearly_the_same_and_is_smaller(quantizer, tmp_pa
     assert described["inputs"][0]["dtype"] == described["outputs"][0]["dtype"] == "float32"
 
 
+def test_examples_that_are_shared_between_threads_get_their_own_answers(
+    quantizer, tmp_path, monkeypatch
+):
+    kind, made, opener = quantizer
+    monkeypatch.setattr("graft.export.runtimes.tflite.available_cores", lambda: 3)
+    path = tmp_path / f"m.{kind}"
+    path.write_bytes(made.content)
+    alone, all_of_it = opener(path), opener(path, 0)
+    for count in (7, 1, 2, 16):
+        given = {"image": pixels(count, seed=count)}
+        answers = all_of_it.run(given)["probabilities"]
+        np.testing.assert_allclose(answers, alone.run(given)["probabilities"], atol=1e-6)
+        assert len(answers) == count
+
+
 def test_layers_can_stay_in_float(quantizer, tmp_path):
     _, made, _ = quantizer
     reference = run(quantizer, made.content, tmp_path)
