@@ -376,3 +376,26 @@ def test_digests_survive_the_index(tmp_path_factory, contents):
 def test_made_images_are_known_by_their_pixels():
     pixels = np.zeros((2, 8, 8, 3), np.uint8)
     assert Images(pixels, {}, ("a", "b")).digest != Images(pixels + 1, {}, ("a", "b")).digest
+
+
+def test_nothing_is_asked_of_an_index_that_knows_files(photos, tmp_path, old_changes):
+    known = KnownFiles(tmp_path / "store")
+    records = photos()
+    known.know(records, "read")
+    known.save()
+    assert known.digests([]) == []
+    known.tell(records)  # all have told theirs
+
+
+def test_a_file_is_one_whether_its_path_is_relative_or_not(photos, tmp_path, monkeypatch):
+    absolute = [record.image for record in photos()]
+    monkeypatch.chdir(tmp_path)
+    relative = [path.relative_to(tmp_path) for path in absolute]
+    odd = [tmp_path / "photos" / ".." / "photos" / path.name for path in absolute]
+    found = [
+        [known_files._described_now(path) for path in paths] for paths in (absolute, relative, odd)
+    ]
+    assert found[0] == found[1] == found[2]
+    monkeypatch.chdir(tmp_path / "photos")
+    assert known_files._described_now(type(absolute[0])(absolute[0].name)) == found[0][0]
+    assert known_files._described_now(tmp_path / "none.png") == known_files.NOT_THERE

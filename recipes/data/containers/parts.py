@@ -150,7 +150,7 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _holds_images(folder: Path) -> bool:
-    return any(direct_images(place) for place in (folder, *visible_folders(folder)))
+    return any(any(direct_images(place)) for place in (folder, *visible_folders(folder)))
 
 
 def _is_container(path: Path) -> bool:

@@ -6,7 +6,7 @@ never twice.
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from graft.recipes.data.reading import HIDDEN, Tally
@@ -52,8 +52,11 @@ def is_hidden(name: str) -> bool:
 
 def name_of(path: Path, root: Path) -> str:
     """What a file below `root` is called."""
+    whole, above = str(path), f"{root}{os.sep}"
+    # `relative_to` takes its time, and there may be a million files.
+    below = whole[len(above) :] if whole.startswith(above) else str(path.relative_to(root))
     # A name that is no UTF-8 (from an old archive) could not be written into any report.
-    return path.relative_to(root).as_posix().encode("utf-8", "replace").decode()
+    return below.replace(os.sep, "/").encode("utf-8", "replace").decode()
 
 
 def visible_folders(folder: Path) -> list[Path]:
@@ -66,14 +69,12 @@ def visible_folders(folder: Path) -> list[Path]:
     return sorted(child for child in found if not _is_circle(child, folder))
 
 
-def direct_images(folder: Path) -> list[Path]:
-    """The images that stand in `folder` itself."""
+def direct_images(folder: Path) -> Iterator[str]:
+    """The names of the images that stand in `folder` itself."""
     with os.scandir(folder) as entries:
-        return [
-            Path(entry.path)
-            for entry in entries
-            if _has_image_name(Path(entry.name)) and not is_hidden(entry.name) and entry.is_file()
-        ]
+        for entry in entries:
+            if _has_image_name(entry.name) and not is_hidden(entry.name) and entry.is_file():
+                yield entry.name
 
 
 def _raise(error: OSError) -> None:
@@ -114,9 +115,7 @@ def images_below(
             folders[:] = sorted(name for name in folders if not is_hidden(name))
             # After all real folders, so that what has a place of its own is called by that.
             starts += [path for name in folders if (path := place / name).is_symlink()]
-            found += [
-                path for name in sorted(files) if _is_image(path := place / name, root, tally)
-            ]
+            found += [place / name for name in sorted(files) if _is_image(name, place, root, tally)]
             found += [path for name in folders if _is_lost_image(path := place / name)]
     return sorted(found)
 
@@ -129,25 +128,31 @@ def count_beside(folder: Path, root: Path, tally: Tally) -> None:
                 _count_hidden(child, root, tally)
             elif _is_circle(child, folder):
                 tally.leave(IN_A_CIRCLE, name_of(child, root))
-        elif _is_image(child, root, tally):
+        elif _is_image(child.name, folder, root, tally):
             tally.leave("outside of class folders", name_of(child, root))
 
 
-def _has_image_name(path: Path) -> bool:
-    return path.suffix.lower() in image_suffixes()
+def _has_image_name(name: str) -> bool:
+    return _suffix(name) in image_suffixes()
 
 
-def _is_image(path: Path, root: Path, tally: Tally) -> bool:
-    """Whether a file is read; otherwise it is counted. A pipe or a link to nothing that is called
-    like an image is one that cannot be read: whoever decodes it says so.
+def _suffix(name: str) -> str:
+    """The ending of the name of a file in small letters, as `Path.suffix` has it."""
+    before, dot, after = name.rpartition(".")
+    return (dot + after).lower() if before and after else ""
+
+
+def _is_image(name: str, folder: Path, root: Path, tally: Tally) -> bool:
+    """Whether the file `name` in `folder` is read; otherwise it is counted. A pipe or a link to
+    nothing that is called like an image is one that cannot be read: whoever decodes it says so.
     """
-    known = _has_image_name(path)
-    if is_hidden(path.name):
+    known = _has_image_name(name)
+    if is_hidden(name):
         if known:
-            tally.leave(HIDDEN, name_of(path, root))
+            tally.leave(HIDDEN, name_of(folder / name, root))
         return False
     if not known:
-        tally.leave(path.suffix.lower() or "without an ending", name_of(path, root))
+        tally.leave(_suffix(name) or "without an ending", name_of(folder / name, root))
     return known
 
 
@@ -155,7 +160,7 @@ def _is_lost_image(folder: Path) -> bool:
     """Whether a folder that is called like an image holds nothing: a folder of images may be called
     so, too.
     """
-    return _has_image_name(folder) and not any(folder.iterdir())
+    return _has_image_name(folder.name) and not any(folder.iterdir())
 
 
 def _count_hidden(folder: Path, root: Path, tally: Tally) -> None:
@@ -165,7 +170,7 @@ def _count_hidden(folder: Path, root: Path, tally: Tally) -> None:
     for place, folders, files in os.walk(folder):
         folders.sort()
         for path in (Path(place, name) for name in sorted(files)):
-            if _has_image_name(path):
+            if _has_image_name(path.name):
                 tally.leave(HIDDEN, name_of(path, root))
 
 

@@ -9,6 +9,7 @@ FOLDER/files/HASH.npy   rows of `ROW`, sorted by nothing; HASH is of their conte
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import stat
@@ -41,6 +42,8 @@ ROW = np.dtype(
     ]
 )
 """A hash of the absolute path, what the disk says of the file, and the digest of its content."""
+SAID = ("path", "size", "modified", "changed", "inode")
+NOT_THERE = (0, 0, 0, 0, 0)
 RACY_SECONDS = 2
 """Some file systems count time in steps of two seconds: a file that is younger may change and seem
 the same.
@@ -67,17 +70,17 @@ class KnownFiles:
 
     def digests(self, paths: Sequence[Path | Packed]) -> list[str | None]:
         """The digest of each file, None for one that has to be read."""
-        if not len(self._rows):
+        if not len(self._rows) or not len(paths):
             return [None] * len(paths)
         asked = np.zeros(len(paths), ROW)
-        for i, path in enumerate(paths):
-            with contextlib.suppress(OSError):
-                asked[i] = (*_described(path, os.stat(file_of(path))), (0, 0))
+        described = [_described_now(path) for path in paths]
+        for name, column in zip(SAID, zip(*described, strict=True), strict=True):
+            asked[name] = column
         places = np.searchsorted(self._rows["path"], asked["path"])
         places = np.minimum(places, len(self._rows) - 1)
         found = self._rows[places]
         same = asked["size"] >= 0
-        for name in ("path", "size", "modified", "changed", "inode"):
+        for name in SAID:
             same &= asked[name] == found[name]
         same &= asked["path"] != 0
         return [
@@ -171,14 +174,28 @@ def network_file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) ->
     return kind if kind in NETWORK or kind.startswith("fuse.") else None
 
 
+def _described_now(path: Path | Packed) -> tuple:
+    try:
+        return _described(path, os.stat(file_of(path)))
+    except OSError:
+        return NOT_THERE
+
+
 def _described(path: Path | Packed, found: os.stat_result) -> tuple:
     """The path as a number, and what the disk says; an inode that is no plain file is like none."""
     size = found.st_size if stat.S_ISREG(found.st_mode) else -1
-    place = os.fsencode(os.path.abspath(file_of(path)))
+    folder, slash, name = str(file_of(path)).rpartition(os.sep)
+    place = os.fsencode(os.path.join(_absolute(folder + slash, os.getcwd()), name))
     if isinstance(path, Packed):
         place += b"\0%d" % path.place
     key = int.from_bytes(hashlib.blake2b(place, digest_size=8).digest(), "big") or 1
     return key, size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+@functools.lru_cache(1024)
+def _absolute(folder: str, beside: str) -> str:
+    """`folder` from the root of the file system, where it is relative to `beside`."""
+    return os.path.normpath(os.path.join(beside, folder)) if folder else beside
 
 
 def _read_parts(folder: Path) -> list[np.ndarray]:

@@ -120,7 +120,7 @@ def unwrapped(folder: Path, root: Path, tally: Tally) -> Path:
         inner = [
             child for child in folders if child.name.lower() in names and visible_folders(child)
         ]
-        if len(inner) != 1 or direct_images(folder):
+        if len(inner) != 1 or any(direct_images(folder)):
             break
         others = [child for child in folders if child != inner[0]]
         if any(images_below(child, root, Tally()) for child in others):
@@ -139,7 +139,7 @@ def _check_repeats(folder: Path, folders: Sequence[Path]) -> None:
     inner = {
         child.name: {part.name for part in visible_folders(child)}
         for child in folders
-        if not direct_images(child)
+        if not any(direct_images(child))
     }
     counts = Counter(name for names in inner.values() for name in names)
     repeated = sorted(name for name, count in counts.items() if count > 1)
@@ -160,7 +160,7 @@ def _check_repeats(folder: Path, folders: Sequence[Path]) -> None:
 
 
 def _no_classes(folder: Path, split: str) -> DataError:
-    count, there = len(direct_images(folder)), "no class folders"
+    count, there = sum(1 for _ in direct_images(folder)), "no class folders"
     if count:
         there = f"{count:,} image{'' if count == 1 else 's'} directly, and {there}"
     hint = "put the images of each class into a folder of its own"
