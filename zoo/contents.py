@@ -13,6 +13,7 @@ __all__ = [
     "PackedReader",
     "check_plain_file",
     "content_digest",
+    "digest_halves",
     "digest_of",
     "file_of",
     "read_content",
@@ -35,6 +36,7 @@ class Packed:
         place: the number of its row, or the byte at which it begins.
         size: how many bytes it has; 0 where only reading it tells.
         reader: of the file, shared by all that lie in it.
+        column: of the row, where a row may hold several images.
     """
 
     file: Path
@@ -42,6 +44,7 @@ class Packed:
     place: int
     size: int
     reader: PackedReader = field(compare=False, repr=False)
+    column: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}, {self.name}"
@@ -81,6 +84,11 @@ def content_digest(image: Path | Packed | np.ndarray) -> str:
 def digest_of(content: bytes) -> str:
     """The `content_digest` of an image whose file holds `content`."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def digest_halves(digest: str | None) -> tuple[int, int]:
+    """A digest as two numbers of 64 bits; zeros where there is none."""
+    return (int(digest[:16], 16), int(digest[16:], 16)) if digest else (0, 0)
 
 
 def read_content(image: Path | Packed) -> bytes:

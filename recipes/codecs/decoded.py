@@ -26,7 +26,14 @@ from graft.recipes.codecs.stored_pixels import StoredPixels, forget, remember
 from graft.recipes.data.folders.known_files import KnownFiles
 from graft.recipes.data.records import known_digest, note_digest, reading_order
 from graft.recipes.data.traces import LOOK, empty_traces, trace
-from graft.zoo.contents import Packed, content_digest, digest_of, file_of, read_content
+from graft.zoo.contents import (
+    Packed,
+    content_digest,
+    digest_halves,
+    digest_of,
+    file_of,
+    read_content,
+)
 from graft.zoo.errors import ConfigError, DataError
 from graft.zoo.files.store import Store
 from graft.zoo.fits import STRETCH, Fit
@@ -94,11 +101,18 @@ class DecodedImages:
         Sets the digest of each record.
 
         Raises:
-            ConfigError: the store cannot be written.
+            ConfigError: the store cannot be written, or somebody empties it meanwhile.
         """
+        if not all(shard.exists() for shard in self._shards):
+            self._look()  # somebody made room
         bad = self._obtain(records, title)
         good = [i for i in range(len(records)) if i not in bad]
         places = self._where([records[i].digest for i in good])
+        if (places < 0).any():
+            raise ConfigError(
+                f"decoded images in '{self.store.folder}' were removed while they were looked for: "
+                "the same command decodes them again"
+            )
         rows = self._rows[places]
         pixels = StoredPixels(
             self._shards,
@@ -119,14 +133,14 @@ class DecodedImages:
         """Read what is not known and decode what is not there; says what is wrong with which."""
         self.known.tell(records)
         digests = [known_digest(record) for record in records]
-        there = set(np.flatnonzero(self._where(digests) >= 0).tolist())
-        missing = [i for i in range(len(records)) if i not in there]
+        missing = np.flatnonzero(self._where(digests) < 0).tolist()
         if not missing:
             self.known.save()
             return {}
         names = sorted(str(records[i].image) for i in missing)
         with self.store.alone([f"decoding-{hash_of(self.key, names)}"]):
-            self._look()  # another process may have been at it
+            self._look()  # another process may have been at it, or have made room
+            missing = np.flatnonzero(self._where(digests) < 0).tolist()
             return self._decode(records, reading_order(records, missing), title)
 
     def _decode(self, records: Sequence[Any], missing: Sequence[int], title: str) -> dict[int, str]:
@@ -170,7 +184,7 @@ class DecodedImages:
     def _where(self, digests: Sequence[str | None]) -> np.ndarray:
         """The row of each digest among all rows; -1: it is not there."""
         known = self._rows["digest"][:, 0]
-        asked = np.array([_halves(digest) for digest in digests], np.uint64).reshape(-1, 2)
+        asked = np.array([digest_halves(digest) for digest in digests], np.uint64).reshape(-1, 2)
         if not len(known):
             return np.full(len(asked), -1)
         places = np.minimum(np.searchsorted(known, asked[:, 0]), len(known) - 1)
@@ -281,11 +295,7 @@ class _Writer:
 def _row(digest: str, pixels: np.ndarray) -> np.ndarray:
     traces = empty_traces(1)
     trace(traces, 0, digest, pixels)
-    return np.array((_halves(digest), traces["pixels"][0], traces["looks"][0]), ROW)
-
-
-def _halves(digest: str | None) -> tuple[int, int]:
-    return (int(digest[:16], 16), int(digest[16:], 16)) if digest else (0, 0)
+    return np.array((digest_halves(digest), traces["pixels"][0], traces["looks"][0]), ROW)
 
 
 def _decoders() -> list[str]:

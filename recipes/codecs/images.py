@@ -132,13 +132,15 @@ class ImageCodec:
         image_size: the side in pixels.
         fit: how an image that is no square becomes one.
         skip_bad: whether files that cannot be read are left out.
-        decoded: where files are decoded once for all; None: each time, into memory.
+        decoded: where files are decoded once for all; None: each time.
+        memory_bytes: what images may take in memory that are decoded each time; None: the default.
     """
 
     image_size: int
     skip_bad: bool = False
     decoded: DecodedImages | None = None
     fit: Fit = STRETCH
+    memory_bytes: int | None = None
 
     modality: ClassVar[str] = "image"
     noun: ClassVar[str] = "image"
@@ -226,7 +228,9 @@ class ImageCodec:
         if self.decoded is not None and all(isinstance(r.image, Path | Packed) for r in records):
             found = self.decoded.find(records, title)
             return found.pixels, found.traces, found.bad
-        return decode_all(records, self.image_size, self.fit, title)
+        # Whoever trains on them holds them twice, as an array and as a tensor.
+        most = None if self.memory_bytes is None else self.memory_bytes // 2
+        return decode_all(records, self.image_size, self.fit, title, most)
 
     def _good(self, bad: Mapping[int, str], count: int, title: str) -> list[int]:
         """The numbers of the records that could be read."""

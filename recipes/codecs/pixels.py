@@ -36,14 +36,15 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def allocate_pixels(shape: tuple[int, ...]) -> np.ndarray:
-    """Room for uint8 pixels: in memory, or where they are many in a temporary file.
+def allocate_pixels(shape: tuple[int, ...], most: int | None = None) -> np.ndarray:
+    """Room for uint8 pixels: in memory, or where they are more than `most` bytes (by default
+    `IN_MEMORY_BYTES`) in a temporary file.
 
     Raises:
         ConfigError: the disk is full.
     """
     size = math.prod(shape)
-    if size <= IN_MEMORY_BYTES:
+    if size <= (IN_MEMORY_BYTES if most is None else most):
         return np.zeros(shape, np.uint8)
     place = Path(tempfile.gettempdir())
     try:
@@ -78,14 +79,15 @@ def _reserve(file: IO[bytes], size: int) -> None:
 
 
 def decode_all(
-    records: Sequence[Any], image_size: int, fit: Fit, title: str
+    records: Sequence[Any], image_size: int, fit: Fit, title: str, most: int | None = None
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[int, str]]:
-    """Decode the `image` of all records, in parallel, with a progress bar called `title`.
+    """Decode the `image` of all records, in parallel, with a progress bar called `title`; `most`
+    bytes of pixels stay in memory, as `allocate_pixels` has it.
 
     Returns:
         (pixels and traces of those that can be read, what is wrong with the others by number).
     """
-    pixels = allocate_pixels((len(records), image_size, image_size, 3))
+    pixels = allocate_pixels((len(records), image_size, image_size, 3), most)
     traces, bad = empty_traces(len(records)), {}
 
     def one(i: int) -> None:
@@ -112,7 +114,8 @@ def take_pixels(
     """Some pixels, in this order; what is too large for memory goes into a file again."""
     if isinstance(pixels, StoredPixels):
         return pixels.take(rows)
-    taken = allocate_pixels((len(rows), *pixels.shape[1:]))
+    most = 0 if isinstance(pixels, np.memmap) else None  # they were too many for memory
+    taken = allocate_pixels((len(rows), *pixels.shape[1:]), most)
     for to, i in enumerate(rows):
         taken[to] = pixels[i]
     return taken

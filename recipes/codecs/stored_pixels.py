@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from graft.recipes.data.traces import pixels_hash
-from graft.zoo.contents import Packed
+from graft.zoo.contents import Packed, digest_halves, digest_of, read_content
+from graft.zoo.errors import DataError
 from graft.zoo.fits import Fit
 from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import warn
@@ -112,19 +113,34 @@ class StoredPixels:
         """The pixels of some images, uint8 `(len(rows), size, size, 3)`. Several threads may."""
         found = np.empty((len(rows), self.image_size, self.image_size, 3), np.uint8)
         for pixels, i in zip(found, rows.tolist(), strict=True):
-            shard, at = self.rows[i].tolist()
-            intact = _read_row(self.shards[shard], pixels, at * self.row_bytes)
+            number, at = self.rows[i].tolist()
+            shard = self.shards[number]
+            try:
+                intact = _read_row(shard, pixels, at * self.row_bytes)
+            except OSError:  # the disk, or too many open files: nothing is wrong with the shard
+                pixels[:] = self._decode_anew(i)
+                continue
             if intact and not self._checked[i]:
                 intact = pixels_hash(pixels) == self.hashes[i]
                 self._checked[i] = intact
             if not intact:
-                pixels[:] = self._decode_anew(i, self.shards[shard])
+                forget(shard)
+                pixels[:] = self._decode_anew(i)
         return found
 
-    def _decode_anew(self, row: int, shard: Path) -> np.ndarray:
-        """What a damaged shard should hold; the shard is forgotten."""
-        forget(shard)
-        return decode_image(self.files[row], self.image_size, self.decoded.fit)
+    def _decode_anew(self, row: int) -> np.ndarray:
+        """What a shard should hold that is damaged or cannot be read.
+
+        Raises:
+            DataError: the file is not what it was when the run began.
+        """
+        file = self.files[row]
+        with contextlib.suppress(OSError):  # who decodes it says what is wrong
+            content = read_content(file)
+            if digest_halves(digest_of(content)) != tuple(self.digests[row].tolist()):
+                raise DataError(f"'{file}' was changed while it was in use: start again")
+            return decode_image(file, self.image_size, self.decoded.fit, content)
+        return decode_image(file, self.image_size, self.decoded.fit)
 
 
 _OPENING = threading.Lock()
@@ -138,13 +154,17 @@ def _opened(shard: Path) -> Any:
 
 
 def _read_row(shard: Path, row: np.ndarray, offset: int) -> bool:
-    """Fill `row` from the shard; whether there was enough."""
+    """Fill `row` from the shard; whether it is there and there was enough.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     try:
         with _OPENING:
             file = _opened(shard)
-        return os.preadv(file.fileno(), [row.reshape(-1).data], offset) == row.nbytes
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    return os.preadv(file.fileno(), [row.reshape(-1).data], offset) == row.nbytes
 
 
 def forget(shard: Path) -> None:

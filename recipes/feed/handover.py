@@ -6,7 +6,7 @@ import hashlib
 import io
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import numpy as np
 
 from graft.recipes.codecs.examples import Examples
 from graft.recipes.codecs.stored_pixels import StoredPixels
+from graft.zoo.contents import Packed
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files.staging import staged_file
+from graft.zoo.fits import Fit
 
 __all__ = ["HowDecoded", "digest_of", "read_examples", "write_examples"]
 
@@ -27,6 +29,7 @@ class HowDecoded:
     image_size: int
     memory_bytes: int
     key: str
+    fit: Fit
 
 
 def digest_of(file: Path) -> str:
@@ -71,7 +74,14 @@ def _reduced(pixels: StoredPixels) -> tuple[Callable, tuple[Any, ...]]:
         [pixels.shards[i].absolute() for i in used],
         rows,
         pixels.hashes,
-        [Path(file).absolute() for file in pixels.files],
+        [_absolute(file) for file in pixels.files],
         pixels.digests,
-        HowDecoded(decoded.image_size, decoded.memory_bytes, decoded.key),
+        HowDecoded(decoded.image_size, decoded.memory_bytes, decoded.key, decoded.fit),
     )
+
+
+def _absolute(image: Path | Packed) -> Path | Packed:
+    """The same from another working directory; readers hold absolute paths."""
+    if isinstance(image, Packed):
+        return replace(image, file=image.file.absolute())
+    return image.absolute()

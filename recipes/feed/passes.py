@@ -110,7 +110,8 @@ class Pass:
         """
         entries = self.entries
         keys = [entries.key(cut, self.name, self.view) for cut in self.cuts]
-        shared = SharedPass(entries.store, keys, work, entries.settings.ray or "auto")
+        start = self.start and entries.key(self.start, self.name, self.view)
+        shared = SharedPass(entries.store, keys, work, entries.settings.ray or "auto", start)
         model = entries.graph.part(self.cuts, self.start)
         try:
             began = shared.compute(self._title(), self._given(), model)

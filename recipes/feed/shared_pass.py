@@ -30,19 +30,21 @@ from graft.zoo.terminal import progress, say, warn
 
 __all__ = ["Given", "SharedPass", "threads_of_tensorflow"]
 
-FORMAT = 1
+FORMAT = 2
 """Of the parts."""
 
 
 class SharedPass:
-    """A pass that fills the entries `keys` of `store`; `work` says with what, the nodes of the
-    cluster at `address` compute it.
+    """A pass that fills the entries `keys` of `store` from the examples, or from the entry `start`;
+    `work` says with what, the nodes of the cluster at `address` compute it.
     """
 
-    def __init__(self, store: Store, keys: Sequence[str], work: Work, address: str):
+    def __init__(
+        self, store: Store, keys: Sequence[str], work: Work, address: str, start: str | None = None
+    ):
         self.work, self.address, self.threads = work, address, threads_of_tensorflow()
         stored = [column.stored for column in work.columns]
-        name = hash_of(FORMAT, list(keys), stored, self.threads)
+        name = hash_of(FORMAT, start or "", list(keys), stored, self.threads)
         self.folder = Path(store.folder).absolute() / f"{PARTS}{name}"
         self.stretches: list[Stretch] = []
         self._warned = False

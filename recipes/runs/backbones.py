@@ -75,8 +75,11 @@ class ImageBackbone:
 
     def codec(self, model: "keras.Model", config: Any = None) -> ImageCodec:
         """What feeds a model that stands on it; in a run of `config` images are kept decoded."""
-        decoded = None if config is None else decoding.decoded_beside(config, self.image_size)
-        return ImageCodec(self.image_size, self.skip_bad, decoded, self.fit)
+        if config is None:
+            return ImageCodec(self.image_size, self.skip_bad, None, self.fit)
+        decoded = decoding.decoded_beside(config, self.image_size)
+        memory = config.fit.memory_bytes
+        return ImageCodec(self.image_size, self.skip_bad, decoded, self.fit, memory)
 
     def phases(self, config: Any) -> tuple[Phase, ...]:
         """The schedule that a recipe asks for."""

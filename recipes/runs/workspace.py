@@ -22,6 +22,8 @@ __all__ = ["drop_older", "finished", "settle_run", "workspace"]
 SETTINGS = "settings.json"
 FREE = ("out", "overwrite", "resume", "verify_data", "ray")
 """Options that may differ between a run and its resumption."""
+BEFORE = {"image_fit": "stretch"}
+"""What held in runs of an older Graft that could not be told otherwise."""
 OWN_REPORT = ("self-supervised",)
 """Recipes whose report shows more than their run holds."""
 
@@ -225,13 +227,16 @@ def _refuse_changes(out: Path, before: Mapping, now: Mapping) -> None:
 
 
 def _changed(before: Mapping, now: Mapping) -> list[str]:
-    """What is set otherwise now; a setting that an older Graft did not know has changed nothing."""
+    """What is set otherwise now; a setting that an older Graft did not know and that says nothing
+    of the result has changed nothing.
+    """
     changed = []
     for name, value in now.items():
-        if name in FREE or name not in before or before[name] == value:
+        then = before.get(name, BEFORE.get(name, value))
+        if name in FREE or then == value:
             continue
         if isinstance(value, dict):
-            changed += _changed(before[name], value)
+            changed += _changed(then, value)
         else:
-            changed.append(f"{name} ({before[name]!r} then, {value!r} now)")
+            changed.append(f"{name} ({then!r} then, {value!r} now)")
     return changed

@@ -4,6 +4,7 @@ of them, where images lie, and what is refused.
 
 import io
 import json
+import os
 import tarfile
 
 import numpy as np
@@ -20,6 +21,7 @@ from graft.recipes.codecs.pixels import decode_all
 from graft.recipes.data import sentences, sources
 from graft.recipes.data.containers import arrow_files
 from graft.recipes.data.containers.hub import hub_parts
+from graft.recipes.data.folders import known_files
 from graft.recipes.data.folders.known_files import KnownFiles
 from graft.recipes.data.reading import Tally
 from graft.recipes.data.records import reading_order
@@ -325,7 +327,7 @@ def test_images_of_containers_are_decoded_once(tmp_path, name):
     assert pixels[[3, 4, 1, 5, 7, 0, 6, 2]].tolist() == expected
     found = decoded(records)
     assert found.pixels[:].tolist() == expected
-    assert found.pixels._decode_anew(2, found.pixels.shards[0]).tolist() == expected[2]
+    assert found.pixels._decode_anew(2).tolist() == expected[2]
     again = decoded(write(CONTENTS[::-1]))  # another content in the same place
     assert again.pixels[:].tolist() == expected[::-1]
     damaged = decoded(write([*CONTENTS[:7], b"no image"]))
@@ -594,3 +596,24 @@ def test_a_table_is_not_held_in_memory(tmp_path):
     tracemalloc.stop()
     assert len(found.splits["train"]) == 3000
     assert most < 8e6
+
+
+def test_two_images_of_a_row_are_two(tmp_path):
+    """What is known of the one column is not said of the other."""
+    kind = pa.binary()
+    table = {"left": pa.array(CONTENTS, kind), "right": pa.array(CONTENTS[::-1], kind)}
+    pq.write_table(pa.table({**table, "label": LABELS}), tmp_path / "x.parquet")
+    os.utime(tmp_path / "x.parquet", (1, 1))
+    known = KnownFiles(tmp_path / "store")
+    found = {}
+    for column in ("left", "right"):
+        source = sources.load(str(tmp_path / "x.parquet"), path_column=column)
+        records = source.splits["train"]
+        known.know(records, "read")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(known_files, "RACY_SECONDS", -60)
+            known.save()
+        found[column] = [record.digest for record in records]
+        assert found[column] == [digest_of(record.image.read()) for record in records]
+        assert None not in KnownFiles(tmp_path / "store").digests([r.image for r in records])
+    assert found["left"] == found["right"][::-1]

@@ -2,7 +2,9 @@
 wrong on the disk is noticed.
 """
 
+import errno
 import os
+import shutil
 import threading
 import time
 
@@ -20,6 +22,7 @@ from graft.recipes.data.folders.known_files import KnownFiles, network_file_syst
 from graft.recipes.data.records import Example
 from graft.zoo.contents import content_digest
 from graft.zoo.errors import ConfigError, DataError
+from graft.zoo.files import store
 from graft.zoo.files.store import Store
 from tests.conftest import shapes_image
 
@@ -399,3 +402,106 @@ def test_a_file_is_one_whether_its_path_is_relative_or_not(photos, tmp_path, mon
     monkeypatch.chdir(tmp_path / "photos")
     assert known_files._described_now(type(absolute[0])(absolute[0].name)) == found[0][0]
     assert known_files._described_now(tmp_path / "none.png") == known_files.NOT_THERE
+
+
+def test_shards_that_were_removed_meanwhile_are_made_anew(tmp_path, photos, monkeypatch):
+    """Another process makes room: no image may take the place of another."""
+    expected = ImageCodec(8).encode(photos(), ()).pixels
+    images = decoded(tmp_path / "store")
+    images.find(photos()[:6], "decode")
+    remove_shards(tmp_path / "store")
+    np.testing.assert_array_equal(images.find(photos(), "decode").pixels[:], expected)
+    remove_shards(tmp_path / "store")
+    images.find(photos()[:6], "decode")
+    alone = images.store.alone
+
+    def emptied(keys):
+        remove_shards(tmp_path / "store")
+        return alone(keys)
+
+    monkeypatch.setattr(images.store, "alone", emptied)
+    np.testing.assert_array_equal(images.find(photos(), "decode").pixels[:], expected)
+
+
+def remove_shards(store):
+    for shard in store.glob("decoded-*"):
+        shutil.rmtree(shard)
+
+
+def test_shards_that_vanish_at_the_last_moment_are_an_error(tmp_path, photos, monkeypatch):
+    images = decoded(tmp_path / "store")
+    images.find(photos(), "decode")
+    monkeypatch.setattr(
+        images, "_obtain", lambda records, title: images.known.know(records, "") or {}
+    )
+    images._rows = images._rows[:3]
+    with pytest.raises(ConfigError, match="the same command decodes them again"):
+        images.find(photos(), "decode")
+
+
+def test_a_shard_that_cannot_be_read_now_stays(tmp_path, photos, monkeypatch):
+    found = decoded(tmp_path / "store").find(photos(), "decode")
+    expected = ImageCodec(8).encode(photos(), ()).pixels
+
+    def full(shard):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(stored_pixels, "_opened", full)
+    np.testing.assert_array_equal(found.pixels[:], expected)
+    assert found.pixels.shards[0].exists()
+
+
+def test_a_file_that_changed_is_not_taken_for_what_it_was(tmp_path, photos):
+    from PIL import Image
+
+    found = decoded(tmp_path / "store").find(photos(), "decode")
+    remove_shards(tmp_path / "store")
+    stored_pixels._opened.cache_clear()
+    Image.fromarray(shapes_image(2, 99)).save(photos()[4].image)
+    with pytest.raises(DataError, match="was changed while it was in use: start again"):
+        found.pixels[4]
+
+
+def test_files_on_another_machine_are_read_in_every_run(tmp_path, photos, monkeypatch, capsys):
+    store = tmp_path / "store"
+    remote = lambda path: "nfs4" if path.name == "photos" else None  # noqa: E731
+    monkeypatch.setattr(known_files, "network_file_system", remote)
+    monkeypatch.setattr(known_files, "RACY_SECONDS", -60)
+    known = KnownFiles(store)
+    known.know(photos(), "read")
+    known.save()
+    assert set(known.digests([record.image for record in photos()])) == {None}
+    assert capsys.readouterr().err.count("lies on another machine (nfs4)") == 1
+
+
+def test_what_is_to_be_verified_is_never_believed(tmp_path, photos, old_changes):
+    known = KnownFiles(tmp_path / "store", trusted=False)
+    known.know(photos(), "read")
+    known.save()
+    assert set(known.digests([record.image for record in photos()])) == {None}
+    assert None not in KnownFiles(tmp_path / "store").digests([r.image for r in photos()])
+
+
+def test_what_a_process_uses_of_a_folder_it_does_not_remove(tmp_path, monkeypatch):
+    for room in "ab":
+        first, second = (store.store_beside(tmp_path / room / "run") for _ in range(2))
+        assert first is not None
+        assert second is not None
+        for name, kept in (("one", first), ("two", second), ("three", second)):
+            monkeypatch.setattr(store, "LIMIT_BYTES", 10)
+            with kept.add(name) as (folder, _):
+                (folder / "0.bin").write_bytes(bytes(100))
+        assert None not in [first.find(name) for name in ("one", "two", "three")]
+    other = store.Store(tmp_path / "a" / ".graft-cache", limit_bytes=10)
+    with other.add("four") as (folder, _):
+        (folder / "0.bin").write_bytes(bytes(100))
+    assert [first.folder.parent.name, other.find("one")] == ["b", None]
+
+
+def test_what_is_decoded_each_time_keeps_to_the_memory_too(photos):
+    images = ImageCodec(8, memory_bytes=12 * 8 * 8 * 3 * 2).encode(photos(), ())
+    assert not isinstance(images.pixels, np.memmap)
+    images = ImageCodec(8, memory_bytes=12 * 8 * 8 * 3).encode(photos(), ())
+    assert isinstance(images.pixels, np.memmap)
+    assert isinstance(images.take([3, 1]).pixels, np.memmap)
+    np.testing.assert_array_equal(images.pixels, ImageCodec(8).encode(photos(), ()).pixels)

@@ -134,6 +134,15 @@ def begin(out, keep=True, error=Killed, fingerprint="f", **options):
             raise error
 
 
+def test_what_an_older_graft_could_not_be_told_was_as_it_did_it(tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        begin(out)
+    with pytest.raises(ConfigError, match=r"image_fit \('stretch' then, 'crop' now\)"):
+        begin(out, resume=True, image_fit="crop")
+    begin(out, resume=True, keep=False, error=None, image_fit="stretch", newer=3)
+
+
 def test_an_interrupted_run_is_kept_and_resumed(tmp_path, capsys):
     out = tmp_path / "run"
     with pytest.raises(Killed):

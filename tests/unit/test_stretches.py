@@ -4,7 +4,9 @@ another process arrives as it was.
 
 import dataclasses
 import pickle
+import shutil
 import socket
+import tarfile
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from graft.recipes.codecs.decoded import DecodedImages
 from graft.recipes.codecs.images import Images
 from graft.recipes.codecs.stored_pixels import StoredPixels
+from graft.recipes.data import sources
 from graft.recipes.data.folders.known_files import KnownFiles
 from graft.recipes.data.records import Example
 from graft.recipes.feed import cluster, node_work
@@ -75,6 +78,35 @@ def test_stored_pixels_are_handed_over_by_where_they_lie(tmp_path, photo_folder)
     assert isinstance(found.pixels, StoredPixels)
     assert (np.asarray(found.pixels) == np.asarray(images.pixels)).all()
     assert (found.digest, found.names) == (images.digest, images.names)
+
+
+def test_a_damaged_shard_is_decoded_anew_by_another_process_too(tmp_path, photo_folder):
+    decoded = DecodedImages(Store(tmp_path / "store"), 16, KnownFiles(None), fit="crop")
+    files = sorted(photo_folder.rglob("*.png"))[:5]
+    found = decoded.find([Example(file, "", file.name) for file in files], "decode")
+    images = Images(found.pixels, {}, tuple(file.name for file in files))
+    expected = np.array(images.pixels)
+    other = read_examples(*handed(images, tmp_path))
+    for shard in found.pixels.shards:
+        (shard / "pixels.bin").write_bytes(bytes(len(expected) * 16 * 16 * 3))
+    assert (np.asarray(other.pixels) == expected).all()
+
+
+def test_images_inside_of_other_files_are_handed_over(tmp_path, photo_folder, monkeypatch):
+    files = sorted(photo_folder.rglob("*.png"))[:4]
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for i, file in enumerate(files):
+            archive.add(file, f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    records = sources.load_unlabelled("x.tar").splits["train"]
+    found = DecodedImages(Store(tmp_path / "store"), 16, KnownFiles(None)).find(records, "decode")
+    images = Images(found.pixels, {}, tuple(record.name for record in records))
+    expected = np.array(images.pixels)
+    other = read_examples(*handed(images, tmp_path))
+    for shard in found.pixels.shards:
+        shutil.rmtree(shard)
+    monkeypatch.chdir(tmp_path / "store")
+    assert (np.asarray(other.pixels) == expected).all()
 
 
 def test_only_the_shards_that_are_needed_are_named(tmp_path, photo_folder, monkeypatch):

@@ -8,6 +8,7 @@ made anew.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -102,12 +103,14 @@ class Store:
     """A folder of entries. Several processes may share it.
 
     Beyond `limit_bytes` (by default `LIMIT_BYTES`) the entries that were not used for longest are
-    removed.
+    removed, but none of those `used`, the names of which several stores of one folder may share.
     """
 
-    def __init__(self, folder: Path, limit_bytes: float | None = None):
+    def __init__(
+        self, folder: Path, limit_bytes: float | None = None, used: set[str] | None = None
+    ):
         self.folder, self.limit_bytes = Path(folder), limit_bytes
-        self._used: set[str] = set()
+        self._used: set[str] = set() if used is None else used
         self._verified: set[str] = set()
         self._alone = False
         self._remove_older()
@@ -265,8 +268,18 @@ class Store:
 
 
 def store_beside(out: Path, mode: str = "auto") -> Store | None:
-    """The cache that all runs of one folder share; None where its `mode` is off."""
-    return None if mode == "off" else Store(Path(out).parent / ".graft-cache")
+    """The cache that all runs of one folder share; None where its `mode` is off. What this process
+    uses of it, through whichever store, is not removed by this process.
+    """
+    if mode == "off":
+        return None
+    folder = Path(out).parent / ".graft-cache"
+    return Store(folder, used=_used_by_this_process(folder.absolute()))
+
+
+@functools.cache
+def _used_by_this_process(folder: Path) -> set[str]:
+    return set()
 
 
 def _described(folder: Path, facts: dict) -> dict:

@@ -45,7 +45,7 @@ def arrow_rows(
 
     file = open_arrow(path)
     plan = _plan(path, file, columns, tally, image_column)
-    reader = ImageColumn(path, plan.images) if plan.images else None
+    reader = ImageColumn(path.absolute(), plan.images) if plan.images else None
     number = 0
     try:
         for batch in file.batches(list(plan.read)):
@@ -53,7 +53,7 @@ def arrow_rows(
             for i in range(len(batch)):
                 row = TableRow(path, f"row {number}", {name: cells[name][i] for name in cells})
                 if reader is not None and (plan.is_filled or row[plan.image_name] is True):
-                    row[plan.image_name] = Packed(path, row.place, number, 0, reader)
+                    row[plan.image_name] = Packed(path, row.place, number, 0, reader, reader.column)
                 number += 1
                 if _named(row, plan.classes, tally):
                     yield row

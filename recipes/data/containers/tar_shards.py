@@ -57,7 +57,7 @@ def tar_rows(
     Raises:
         DataError: a damaged tar; an image without a label, or the other way round.
     """
-    reader = _Members(path)
+    reader = _Members(path.absolute())
     for key, members in _examples(path, tally).items():
         answers = {end: members[end] for end in ANSWERS if end in members}
         row = TableRow(path, f"key '{key}'", {})

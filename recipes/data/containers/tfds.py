@@ -101,9 +101,9 @@ def _rows(builder: Any, split: str, given: str) -> Iterator[tuple[Any, Mapping[s
     for row in tfds.as_numpy(dataset):
         file, _, number = row["tfds_id"].decode().rpartition("__")
         if file not in readers:
-            readers[file] = TfRecords(Path(builder.data_path) / file, given)
+            readers[file] = TfRecords(Path(builder.data_path).absolute() / file, given)
         reader = readers[file]
-        yield Packed(reader.path, f"record {number}", int(number), 0, reader), row
+        yield Packed(reader.path, f"record {number}", int(number), 0, reader, given), row
 
 
 def _is_stored_as_files(builder: Any, given: str) -> bool:

@@ -27,7 +27,7 @@ from graft.zoo.files import flock
 from graft.zoo.files.guards import is_disk_full
 from graft.zoo.files.staging import staged_file
 from graft.zoo.hashing import hash_of
-from graft.zoo.terminal import progress
+from graft.zoo.terminal import progress, say
 
 __all__ = ["KnownFiles", "network_file_system"]
 
@@ -58,22 +58,23 @@ class KnownFiles:
     """The digests of files that were read before, kept in `folder`; None: nothing is kept.
 
     `trusted` says whether what the disk says of a file is believed: not if all data are to be
-    verified.
+    verified. Of files on another machine it never is.
     """
 
     def __init__(self, folder: Path | None, trusted: bool = True):
         self.folder, self.trusted = folder, trusted
         self._rows = np.zeros(0, ROW)
         self._new: list[tuple] = []
+        self._remote: dict[str, str | None] = {}
         if folder is not None and trusted:
             self._rows = _latest(_read_parts(folder))
 
     def digests(self, paths: Sequence[Path | Packed]) -> list[str | None]:
         """The digest of each file, None for one that has to be read."""
-        if not len(self._rows) or not len(paths):
+        if not len(self._rows) or not len(paths) or not self.trusted:
             return [None] * len(paths)
         asked = np.zeros(len(paths), ROW)
-        described = [_described_now(path) for path in paths]
+        described = [NOT_THERE if self._is_remote(path) else _described_now(path) for path in paths]
         for name, column in zip(SAID, zip(*described, strict=True), strict=True):
             asked[name] = column
         places = np.searchsorted(self._rows["path"], asked["path"])
@@ -87,6 +88,16 @@ class KnownFiles:
             f"{high:016x}{low:016x}" if known else None
             for known, (high, low) in zip(same.tolist(), found["digest"].tolist(), strict=True)
         ]
+
+    def _is_remote(self, path: Path | Packed) -> bool:
+        """Whether a file lies on another machine, whose clock is not ours; says so once."""
+        folder = str(file_of(path)).rpartition(os.sep)[0]
+        if folder not in self._remote:
+            place = Path(folder or os.curdir)
+            kind = self._remote[folder] = network_file_system(place)
+            if kind and list(self._remote.values()).count(kind) == 1:
+                say(f"'{place}' lies on another machine ({kind}): its files are read in every run")
+        return self._remote[folder] is not None
 
     def tell(self, records: Sequence[Any]) -> None:
         """Tell the records, whose `image` is a file, the digests that are known."""
@@ -121,7 +132,7 @@ class KnownFiles:
 
     def note(self, path: Path | Packed, before: os.stat_result, digest: str) -> None:
         """A file was read that the disk described so `before`."""
-        if self.folder is None:
+        if self.folder is None or self._is_remote(path):
             return
         with contextlib.suppress(OSError):
             row = _described(path, before)
@@ -187,7 +198,7 @@ def _described(path: Path | Packed, found: os.stat_result) -> tuple:
     folder, slash, name = str(file_of(path)).rpartition(os.sep)
     place = os.fsencode(os.path.join(_absolute(folder + slash, os.getcwd()), name))
     if isinstance(path, Packed):
-        place += b"\0%d" % path.place
+        place += b"\0%d\0%s" % (path.place, os.fsencode(path.column))
     key = int.from_bytes(hashlib.blake2b(place, digest_size=8).digest(), "big") or 1
     return key, size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
