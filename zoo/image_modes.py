@@ -31,7 +31,7 @@ def to_rgb(image: "Image.Image") -> "Image.Image":
     transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     wide = image.mode.startswith("I") or image.mode == "F"
     if not transparent and not wide:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
     scale = _white_of(image) if wide else 1.0
     made = Image.new("RGB", image.size)
     for top, strip in _strips(image):

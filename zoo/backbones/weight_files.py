@@ -10,7 +10,7 @@ import itertools
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -40,10 +40,7 @@ def load_weights(model: "keras.Model", row: Backbone, path: Path) -> None:
             layer that differs and both shapes. `model` is then as it was.
     """
     with opened_weights(path) as file:
-        # The reading that came farthest is the one whose complaint helps.
-        fit = max(
-            _readings(model, file), key=lambda fit: (not fit.problem, len(fit.pairs)), default=None
-        )
+        fit = _best_reading(_readings(model, file))
         if fit is None:
             raise WeightsError(
                 f"'{path}' holds no Keras weights: expected a .weights.h5, .h5 or .keras file"
@@ -55,6 +52,17 @@ def load_weights(model: "keras.Model", row: Backbone, path: Path) -> None:
             )
         _assign(fit.pairs, path)
     refresh_derived_state(model)
+
+
+def _best_reading(readings: Iterable["_Reading"]) -> "_Reading | None":
+    """The first one that fits; else the one that came farthest, whose complaint helps most."""
+    best = None
+    for reading in readings:
+        if not reading.problem:
+            return reading
+        if best is None or len(reading.pairs) > len(best.pairs):
+            best = reading
+    return best
 
 
 InnerModels = Literal["apart", "dissolved", "whole"]
