@@ -2,6 +2,7 @@
 
 import collections
 import errno
+import itertools
 import math
 import os
 import tempfile
@@ -29,8 +30,10 @@ IN_MEMORY_BYTES = 2 * 1024**3
 """A larger split goes into a memory-mapped temporary file, which the operating system deletes with
 the process.
 """
-AHEAD = 64
-"""Images that are being decoded, or wait for being written, by thread."""
+AT_A_TIME, AHEAD = 8, 8
+"""Images that a thread takes at a time, and how often so many are being decoded or wait for being
+written, by thread.
+"""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -122,17 +125,24 @@ def take_pixels(
 
 
 def map_in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map` over `items` in threads, in their order, never far ahead of who asks."""
+    """`map` over `items` in threads, in their order, never far ahead of who asks. A thread takes a
+    few of them at a time: handing over one by one costs a tenth of decoding.
+    """
+
+    def several(chosen: Sequence[Item]) -> list[Result]:
+        return [function(item) for item in chosen]
+
     workers = os.cpu_count() or 1
-    pending: collections.deque[Future[Result]] = collections.deque()
+    pending: collections.deque[Future[list[Result]]] = collections.deque()
+    rest = iter(items)
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for item in items:
-                pending.append(pool.submit(function, item))
+            while chosen := list(itertools.islice(rest, AT_A_TIME)):
+                pending.append(pool.submit(several, chosen))
                 if len(pending) >= workers * AHEAD:
-                    yield pending.popleft().result()
+                    yield from pending.popleft().result()
             while pending:
-                yield pending.popleft().result()
+                yield from pending.popleft().result()
         finally:
             for future in pending:
                 future.cancel()
