@@ -1,5 +1,6 @@
 """The public face without a training: what it loads, and what natural wrong calls are told."""
 
+import json
 import subprocess
 import sys
 
@@ -59,6 +60,38 @@ def test_stacking():
     model = graft.stack(backbone, graft.heads.single_label(["a", "b"]))
     assert model.output_shape == (None, 2)
     assert isinstance(model, keras.Model)
+
+
+WITHOUT_LABELS = {
+    "schema": 2,
+    "recipe": "self-supervised",
+    "modality": "image",
+    "tasks": {},
+    "config": {},
+    "pairs": {"before": 0.25, "after": 0.75, "count": 12},
+    "said": "The second version of an image is found in 75.0 % of cases, 25.0 % before.",
+}
+"""What run.json says after a training without labels."""
+
+
+@pytest.mark.parametrize("probe", [None, {"before": 0.5, "after": 0.625}])
+def test_a_run_without_labels_shows_what_there_is(probe, tmp_path):
+    """Before, showing it ended with a KeyError."""
+    (tmp_path / "run.json").write_text(json.dumps({**WITHOUT_LABELS, "probe": probe}))
+    run = graft.Run(tmp_path)
+    assert run.metrics == {"pairs": WITHOUT_LABELS["pairs"], **({"probe": probe} if probe else {})}
+    for shown in (repr(run), run._repr_html_()):
+        assert "pairs" in shown
+        assert "0.75" in shown
+        assert ("0.625" in shown) == bool(probe)
+        assert WITHOUT_LABELS["said"] in shown
+    assert run.verdict is None
+
+
+def test_a_run_that_says_nothing_of_itself_shows_its_place(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"schema": 2, "tasks": {}}))
+    assert graft.Run(tmp_path).metrics == {}
+    assert str(tmp_path) in repr(graft.Run(tmp_path))
 
 
 @pytest.mark.parametrize(
