@@ -93,12 +93,16 @@ def labels_file(labels: Sequence[str] | str | None) -> Iterator[str | None]:
 
 
 @contextlib.contextmanager
-def readable_data(data: Any, split: str) -> Iterator[str | None]:
-    """Data as a command takes them; those in memory lie on the disk meanwhile."""
+def readable_data(
+    data: Any, split: str | None, labels: Sequence[str] | None = None
+) -> Iterator[str | None]:
+    """Data as a command takes them; those in memory lie on the disk meanwhile, of this `split`
+    where they do not say it, and their numbers are those of `labels`.
+    """
     if data is None or isinstance(data, str | Path):
         yield None if data is None else str(data)
         return
     from graft.recipes.data.given import write_given
 
     with tempfile.TemporaryDirectory() as folder:
-        yield str(write_given(data, Path(folder) / "data", split=split))
+        yield str(write_given(data, Path(folder) / "data", labels, split))
