@@ -141,11 +141,11 @@ def evaluate(artifact: Any, data: Any, *, split: Split = "test", **options: Any)
     """
     from graft.recipes.commands import evaluate as command
 
-    options = command_options(command.Options, "evaluate", options)
+    options = command_options(command.Options, "evaluate", {"split": split, **options})
     if data is None:
         raise ConfigError("say what to measure on: graft.evaluate(artifact, data)")
     with readable_data(data, split) as name:
-        asked = command.Options(artifact=_place(artifact), data=str(name), split=split, **options)
+        asked = command.Options(artifact=_place(artifact), data=str(name), **options)
         return command.evaluate(asked)
 
 
