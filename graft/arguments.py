@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graft.zoo.errors import UnknownName
+from graft.zoo.errors import ConfigError, UnknownName
 
 __all__ = ["command_options", "labels_file", "readable_data", "recipe_options"]
 
@@ -17,13 +17,15 @@ def command_options(known: type, command: str, given: Mapping[str, Any]) -> dict
     """Options of a command, whose `known` dataclass they are of.
 
     Raises:
-        UnknownName: it has no such option; names the nearest.
+        UnknownName: it has no such option, or none of this value; names the nearest.
     """
     fields = {field.name: field for field in dataclasses.fields(known) if field.name != "json"}
     for name in given:
         if name not in fields:
             raise _unknown(name, fields, command)
-    return {name: _as_field(value, fields[name].default) for name, value in given.items()}
+    found = {name: _as_field(value, fields[name].default) for name, value in given.items()}
+    _check_values(known, found)
+    return found
 
 
 def recipe_options(config: type, recipe: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,16 +44,19 @@ def recipe_options(config: type, recipe: str, given: Mapping[str, Any]) -> dict[
                 nested[name] = made
     found: dict[str, Any] = {}
     renamed = _renamed(config)
-    for asked, value in given.items():
+    whole_first = sorted(given.items(), key=lambda pair: not dataclasses.is_dataclass(pair[1]))
+    for asked, value in whole_first:
         # `fit` is the option for images, unless it is given the settings of that name.
         name = asked if dataclasses.is_dataclass(value) else renamed.get(asked, asked)
         owner = next((own for own, made in nested.items() if hasattr(made, name)), None)
         if name in fields:
             found[name] = _as_field(value, fields[name].default)
+            _check_values(config, {name: found[name]})
         elif owner is not None:
             settings = found.get(owner, nested[owner])
-            changed = _as_field(value, getattr(settings, name))
-            found[owner] = dataclasses.replace(settings, **{name: changed})
+            changed = {name: _as_field(value, getattr(nested[owner], name))}
+            _check_values(type(settings), changed)
+            found[owner] = dataclasses.replace(settings, **changed)
         else:
             inner = (field.name for made in nested.values() for field in dataclasses.fields(made))
             raise _unknown(name, {*fields, *inner} - {*nested}, f"train {recipe}")
@@ -67,6 +72,35 @@ def _renamed(config: type) -> dict[str, str]:
         for more in getattr(hint, "__metadata__", ())
         if getattr(more, "name", None)
     }
+
+
+def _check_values(known: type, given: Mapping[str, Any]) -> None:
+    """Refuse what the command line would not let through for fields of the dataclass `known`: a
+    word that is none of those to choose from, and something else where nested settings belong.
+    """
+    hints = typing.get_type_hints(known)
+    for name, value in given.items():
+        if dataclasses.is_dataclass(hints[name]):
+            if not isinstance(value, hints[name]):
+                raise ConfigError(
+                    f"{name}= is {hints[name].__name__}(...), whose options may be given by their "
+                    f"own names too (batch_size=8): got {value!r}"
+                )
+            _check_values(type(value), vars(value))
+        words = _words(hints[name])
+        for word in value if words and isinstance(value, tuple) else (value,):
+            if words and word not in words:
+                raise UnknownName(f"value of {name}=", str(word), filter(None, words))
+
+
+def _words(hint: Any) -> tuple[Any, ...]:
+    """What can be chosen by a type: the words of a `Literal`, and None where it may be left out."""
+    if typing.get_origin(hint) is typing.Literal:
+        return typing.get_args(hint)
+    inner = [of for of in typing.get_args(hint) if of is not Ellipsis]
+    found = [_words(of) or ((None,) if of is type(None) else ()) for of in inner]
+    words = tuple(word for some in found for word in some)
+    return words if any(words) and all(found) else ()
 
 
 def _unknown(name: str, known: Any, command: str) -> UnknownName:
@@ -93,12 +127,16 @@ def labels_file(labels: Sequence[str] | str | None) -> Iterator[str | None]:
 
 
 @contextlib.contextmanager
-def readable_data(data: Any, split: str) -> Iterator[str | None]:
-    """Data as a command takes them; those in memory lie on the disk meanwhile."""
+def readable_data(
+    data: Any, split: str | None, labels: Sequence[str] | None = None
+) -> Iterator[str | None]:
+    """Data as a command takes them; those in memory lie on the disk meanwhile, of this `split`
+    where they do not say it, and their numbers are those of `labels`.
+    """
     if data is None or isinstance(data, str | Path):
         yield None if data is None else str(data)
         return
     from graft.recipes.data.given import write_given
 
     with tempfile.TemporaryDirectory() as folder:
-        yield str(write_given(data, Path(folder) / "data", split=split))
+        yield str(write_given(data, Path(folder) / "data", labels, split))

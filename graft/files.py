@@ -141,11 +141,11 @@ def evaluate(artifact: Any, data: Any, *, split: Split = "test", **options: Any)
     """
     from graft.recipes.commands import evaluate as command
 
-    options = command_options(command.Options, "evaluate", options)
+    options = command_options(command.Options, "evaluate", {"split": split, **options})
     if data is None:
         raise ConfigError("say what to measure on: graft.evaluate(artifact, data)")
     with readable_data(data, split) as name:
-        asked = command.Options(artifact=_place(artifact), data=str(name), split=split, **options)
+        asked = command.Options(artifact=_place(artifact), data=str(name), **options)
         return command.evaluate(asked)
 
 
@@ -203,8 +203,9 @@ def export(
     Args:
         model: a run, a .keras file, or a Keras model that takes square images.
         out: the folder to make. Default: RUN/export, or beside the .keras file.
-        data: what the files are checked with, as for `graft.train`. Default: where the run was
-            trained from; of a Keras model none.
+        data: what the files are checked with, as for `graft.train`; in memory, without a split, a
+            run takes all of them, and a Keras model a part (the others calibrate int8). Default:
+            where the run was trained from; of a Keras model none.
         labels: of a Keras model, one for each output unit in order, or a text file.
         **options: of `graft export`, as `formats=["onnx"]`, `quantize=["int8"]`, `max_drop=0.5`.
 
@@ -224,7 +225,10 @@ def export(
                 raise ConfigError('say where the files go: graft.export(model, "out", labels=...)')
             path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model.keras"
             model.save(path)
-        source = None if data is None else stack.enter_context(readable_data(data, "validation"))
+        # A run knows which examples it learned from; of a model of one's own splits are made.
+        split = None if _place(path).suffix == ".keras" else "validation"
+        names = None if isinstance(labels, str | Path) else labels
+        source = stack.enter_context(readable_data(data, split, names))
         asked = command.Options(
             run=_place(path),
             out=None if out is None else Path(out),

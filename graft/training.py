@@ -36,8 +36,17 @@ class Run:
 
     @property
     def metrics(self) -> dict:
-        """The figures on the test split, as `graft evaluate` tells them."""
-        return self.content["metrics"]["test"]
+        """The figures on the test split, as `graft evaluate` tells them; of a backbone that learned
+        without labels what it knows of images, before and after.
+        """
+        if self._measured:
+            return self.content["metrics"]["test"]
+        return {name: self.content[name] for name in ("pairs", "probe") if self.content.get(name)}
+
+    @property
+    def _measured(self) -> bool:
+        """Whether there are figures of tasks on a test split."""
+        return bool((self.content.get("metrics") or {}).get("test"))
 
     @property
     def history(self) -> Rows:
@@ -75,6 +84,11 @@ class Run:
     def _rows(self) -> list[dict]:
         from graft.recipes.report.run_file import figures_by_task
 
+        if not self._measured:
+            return [
+                {"figure": name, "before": found["before"], "after": found["after"]}
+                for name, found in self.metrics.items()
+            ]
         measured = figures_by_task(self.metrics["tasks"])
         judged = [facts["figure"] for facts in self.content["tasks"].values()]
         return [
@@ -88,13 +102,18 @@ class Run:
         ]
 
     def __repr__(self) -> str:
-        lines = [f"Run '{self.path}'", text_table(self._rows()), self.verdict or ""]
+        lines = [f"Run '{self.path}'", text_table(self._rows()), self._said]
         return "\n".join(filter(None, [*lines, f"report: {self.report()}"]))
+
+    @property
+    def _said(self) -> str:
+        """The outcome in words, where there are any."""
+        return self.verdict or self.content.get("said") or ""
 
     def _repr_html_(self) -> str:
         from html import escape
 
-        verdict = f"<p>{escape(self.verdict)}</p>" if self.verdict else ""
+        verdict = f"<p>{escape(self._said)}</p>" if self._said else ""
         return (
             f"<p>Run <code>{escape(str(self.path))}</code></p>{html_table(self._rows())}{verdict}"
             f'<p><a href="{escape(self.report().as_posix(), quote=True)}">report</a></p>'

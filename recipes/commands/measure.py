@@ -97,10 +97,11 @@ def measure(options: Options) -> list[dict]:
     files = [file for artifact in options.artifacts for file in _files_of(artifact)]
     if not files:
         raise ConfigError("nothing to measure: give runs or exported files")
-    said = (options.labels, options.outputs, options.input_range) != (None, None, "0..255")
-    if said and not any(map(is_own_model, files)):
+    said = (options.labels, options.outputs, options.input_range, options.fit)
+    if said != (None, None, "0..255", STRETCH) and not any(map(is_own_model, files)):
         raise ConfigError(
-            "--labels, --outputs and --input-range are for .keras files of your own: there is none"
+            "--labels, --outputs, --input-range and --fit are for .keras files of your own: there "
+            "is none"
         )
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise ConfigError(f"--out '{options.out}' is a file: give a folder")

@@ -82,3 +82,27 @@ def test_a_stacked_model_becomes_files(tiny_keras, tmp_path):
     with pytest.raises(ArtifactError, match="1 label, but 2 outputs"):
         graft.export(model, tmp_path / "other", labels=["a"], formats="onnx")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("form", ["numbers", "names", "by split"])
+def test_a_model_of_ones_own_is_checked_with_data_in_memory(form, tiny_keras, tmp_path):
+    """Before, pairs had no train split and were refused, and numbers had no names."""
+    import keras
+
+    names = ["left", "right", "top"]
+    model = graft.stack(keras.models.load_model(tiny_keras), graft.heads.single_label(names))
+    pixels, kinds = images(60, 3)
+    data = {
+        "numbers": (pixels, kinds),
+        "names": (pixels, np.array(names)[kinds]),
+        "by split": {"train": (pixels[:48], kinds[:48]), "validation": (pixels[48:], kinds[48:])},
+    }[form]
+    exported = graft.export(
+        model, tmp_path / "out", labels=names, data=data, formats="onnx", max_drop=100
+    )
+    measured = exported.manifest["measured_on"]
+    assert (measured["split"], measured["examples"]) == (
+        "validation",
+        12 if form == "by split" else 9,
+    )
+    assert exported.passed

@@ -1,5 +1,6 @@
 """The public face without a training: what it loads, and what natural wrong calls are told."""
 
+import json
 import subprocess
 import sys
 
@@ -9,8 +10,12 @@ import pytest
 from PIL import Image
 
 import graft
+from graft.arguments import command_options, recipe_options
+from graft.recipes.commands import evaluate
 from graft.recipes.data import sources
 from graft.recipes.data.given import write_given
+from graft.recipes.image_classification import Config
+from graft.recipes.train.settings import FitSettings
 from graft.zoo.errors import ArtifactError, ConfigError, DataError, UnknownName
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (4, 8, 8, 3), dtype=np.uint8)
@@ -61,6 +66,38 @@ def test_stacking():
     assert isinstance(model, keras.Model)
 
 
+WITHOUT_LABELS = {
+    "schema": 2,
+    "recipe": "self-supervised",
+    "modality": "image",
+    "tasks": {},
+    "config": {},
+    "pairs": {"before": 0.25, "after": 0.75, "count": 12},
+    "said": "The second version of an image is found in 75.0 % of cases, 25.0 % before.",
+}
+"""What run.json says after a training without labels."""
+
+
+@pytest.mark.parametrize("probe", [None, {"before": 0.5, "after": 0.625}])
+def test_a_run_without_labels_shows_what_there_is(probe, tmp_path):
+    """Before, showing it ended with a KeyError."""
+    (tmp_path / "run.json").write_text(json.dumps({**WITHOUT_LABELS, "probe": probe}))
+    run = graft.Run(tmp_path)
+    assert run.metrics == {"pairs": WITHOUT_LABELS["pairs"], **({"probe": probe} if probe else {})}
+    for shown in (repr(run), run._repr_html_()):
+        assert "pairs" in shown
+        assert "0.75" in shown
+        assert ("0.625" in shown) == bool(probe)
+        assert WITHOUT_LABELS["said"] in shown
+    assert run.verdict is None
+
+
+def test_a_run_that_says_nothing_of_itself_shows_its_place(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"schema": 2, "tasks": {}}))
+    assert graft.Run(tmp_path).metrics == {}
+    assert str(tmp_path) in repr(graft.Run(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "told"),
     [
@@ -80,6 +117,56 @@ def test_stacking():
         (lambda: graft.export(keras.Sequential()), ConfigError, "say where the files go"),
         (lambda: graft.measure("a", datas="x"), UnknownName, "Did you mean 'data'"),
         (lambda: graft.evaluate("a", "x", splits="test"), UnknownName, "Did you mean 'split'"),
+        (
+            lambda: graft.evaluate("a", "x", split="val"),
+            UnknownName,
+            "no value of split= is called 'val'. Known: test, train, validation",
+        ),
+        (
+            lambda: graft.measure("a", data="x", split="tests"),
+            UnknownName,
+            "no value of split= is called 'tests'. Did you mean 'test'",
+        ),
+        (
+            lambda: graft.evaluate("a", "x", outputs="logit"),
+            UnknownName,
+            "no value of outputs= is called 'logit'. Did you mean 'logits'",
+        ),
+        (
+            lambda: graft.export("run", formats=["onnx", "tflit"]),
+            UnknownName,
+            "no value of formats= is called 'tflit'. Did you mean 'tflite'",
+        ),
+        (
+            lambda: graft.train(data="x", out="o", cache="of"),
+            UnknownName,
+            "no value of cache= is called 'of'. Did you mean 'off'",
+        ),
+        (
+            lambda: graft.train(data="x", out="o", cache=None),
+            UnknownName,
+            "no value of cache= is called 'None'.",
+        ),
+        (
+            lambda: graft.train(data="x", out="o", augment="flips"),
+            UnknownName,
+            "no value of augment= is called 'flips'. Did you mean 'flip'",
+        ),
+        (
+            lambda: graft.train("multitask", data="x", out="o", weighting="fix"),
+            UnknownName,
+            "no value of weighting= is called 'fix'. Did you mean 'fixed'",
+        ),
+        (
+            lambda: graft.train(data="x", out="o", fit=FitSettings(cache="of")),
+            UnknownName,
+            "no value of cache= is called 'of'. Did you mean 'off'",
+        ),
+        (
+            lambda: graft.train("text-classification", data="x", out="o", fit="crop"),
+            ConfigError,
+            r"fit= is FitSettings\(\.\.\.\), whose options may be given .*: got 'crop'",
+        ),
     ],
 )
 def test_natural_wrong_calls_are_told_in_one_line(call, error, told, tmp_path, monkeypatch):
@@ -88,6 +175,20 @@ def test_natural_wrong_calls_are_told_in_one_line(call, error, told, tmp_path, m
         call()
     assert "\n" not in str(caught.value)
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("first", ["fit", "batch_size"])
+def test_an_option_counts_before_and_after_the_settings_that_it_is_of(first):
+    """Before, settings that came later had the last word on all of their options."""
+    given = {"fit": FitSettings(views=3, cache="off"), "batch_size": 8, "augment": "flip"}
+    found = recipe_options(Config, "x", {first: given[first], **given})
+    settings = FitSettings(views=3, cache="off", batch_size=8, augment=("flip",))
+    assert found == {"fit": settings}
+
+
+def test_an_option_that_may_be_left_out_may_be_none():
+    found = command_options(evaluate.Options, "evaluate", {"outputs": None, "split": "train"})
+    assert found == {"outputs": None, "split": "train"}
 
 
 @pytest.mark.parametrize(

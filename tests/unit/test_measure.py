@@ -10,6 +10,7 @@ import pytest
 
 from graft.export.intervals import interval
 from graft.recipes.commands import evaluate, measure
+from graft.zoo.errors import ConfigError
 from graft.zoo.heads.table import find_kind
 from graft.zoo.heads.tags import entity_f1
 
@@ -73,6 +74,15 @@ def test_a_file_is_measured_by_the_figure_of_its_task(
     assert measure.command(options[:-2]) == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("validation", row["figure"], f"{row['accuracy']:.3f}"))
+
+
+@pytest.mark.parametrize(
+    "said", [("--labels", "a,b"), ("--fit", "crop"), ("--outputs", "logits"), ("--fit", "pad")]
+)
+def test_what_is_said_of_files_of_ones_own_is_refused_without_any(said, artifact):
+    """Before, --fit alone was dropped without a word."""
+    with pytest.raises(ConfigError, match="--fit are for .keras files of your own: there is none"):
+        measure.command([str(artifact), "--data", "d", *said])
 
 
 def test_what_the_data_cannot_tell_is_not_known(artifact, monkeypatch, capsys):
