@@ -130,9 +130,12 @@ class Judge:
             CheckFailed: the model answers NaN, or otherwise than is stated of it.
             ConfigError: no example has an answer.
         """
+        import tensorflow as tf
+
         examples, kinds = subject.examples, subject.kinds
         inputs = examples.named(model)
 
+        @tf.function(reduce_retracing=True, autograph=False)
         def predict(batch: Batch) -> Batch:
             return output_tensors(model, model(named_inputs(model, batch), training=False))
 

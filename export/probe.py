@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,9 @@ def measure_file(path: Path) -> dict:
     Raises:
         ArtifactError: the process failed.
     """
-    one, every = _run_probe(path, 1), _run_probe(path, 0)
+    # How many threads TensorFlow takes is settled once in a process; the others are told each time.
+    apart = path.is_dir()
+    one, every = [*_run_probe(path, 1), *_run_probe(path, 0)] if apart else _run_probe(path, 1, 0)
     return {
         "latency_ms": {"one_thread": one["latency_ms"], "all_threads": every["latency_ms"]},
         "peak_memory_bytes": one["peak_memory_bytes"],
@@ -58,14 +60,14 @@ def measure_latency(path: Path) -> float:
     Raises:
         ArtifactError: the process failed.
     """
-    return _run_probe(path, 1)["latency_ms"]["median"]
+    return _run_probe(path, 1)[0]["latency_ms"]["median"]
 
 
-def _run_probe(path: Path, threads: int) -> Mapping:
-    """What `_probe` finds in a process of its own."""
+def _run_probe(path: Path, *threads: int) -> Sequence[Mapping]:
+    """What `_probe` finds in a process of its own, for each number of threads."""
     try:
         done = subprocess.run(
-            [*PYTHON_COMMAND, "-m", "graft.export.probe", str(path), str(threads)],
+            [*PYTHON_COMMAND, "-m", "graft.export.probe", str(path), *map(str, threads)],
             capture_output=True,
             text=True,
             env={**child_environment(), "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -160,6 +162,6 @@ def _peak_memory() -> int:
 if __name__ == "__main__":
     try:
         with with_parent():
-            print(json.dumps(_probe(Path(sys.argv[1]), int(sys.argv[2]))))
+            print(json.dumps([_probe(Path(sys.argv[1]), int(count)) for count in sys.argv[2:]]))
     except GraftError as error:
         sys.exit(str(error))
