@@ -1,12 +1,14 @@
 """Training from Python: the recipes, called as functions."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft.arguments import recipe_options
+from graft.beside import kept_beside
 from graft.shown import Rows, html_table, text_table
 from graft.zoo.errors import ConfigError
 
@@ -136,11 +138,12 @@ def train(
             `hf:NAME`, a built-in name); or in memory
             `(inputs, labels)`, a `tf.data.Dataset` of such pairs, or a dict of them by split, which
             are written to the folder `OUT-data` first: see `graft.recipes.data.given.write_given`.
+            What is there is replaced only if Graft wrote it.
         out: the run folder to make.
         labels: of data in memory the names of labels that are numbers.
         **options: the options of the recipe by their names, as `backbone="mobilenet_v3_small"`,
             `epochs=10`, `batch_size=16`, `compare_scratch=True`. A Keras model as `backbone` is
-            saved first.
+            saved first, as `OUT-backbone.keras`.
 
     Returns:
         The run. It is there already if an interrupted training was resumed after its end.
@@ -158,33 +161,39 @@ def train(
     module = load_recipe(recipe)
     place = Path(out)
     given = recipe_options(module.Config, recipe, options)
-    if not isinstance(data, str | Path):
-        from graft.recipes.data.given import write_given
-
-        data = write_given(data, place.with_name(f"{place.name}-data"), labels)
-    elif labels is not None:
+    if "data" not in {field.name for field in dataclasses.fields(module.Config)}:
+        raise ConfigError(f"the recipe '{recipe}' takes no data=: run it as `graft train {recipe}`")
+    if labels is not None and isinstance(data, str | Path):
         raise ConfigError(
             "labels= names the numbers of data in memory: a folder or a table has names"
         )
+    in_memory: dict[Path, Callable[[Path], Any]] = {}
+    if not isinstance(data, str | Path):
+        from graft.recipes.data.given import TABLE, write_given
+
+        folder = place.with_name(f"{place.name}-data")
+        in_memory[folder] = functools.partial(write_given, data, labels=labels)
+        data = folder / TABLE
     if "backbone" in given:
-        given["backbone"] = _backbone_name(given["backbone"], place)
-    taken = {field.name for field in dataclasses.fields(module.Config)}
-    if "data" not in taken:
-        raise ConfigError(f"the recipe '{recipe}' takes no data=: run it as `graft train {recipe}`")
-    return Run(module.main(module.Config(data=str(data), out=place, **given)))
+        model, file = given["backbone"], place.with_name(f"{place.name}-backbone.keras")
+        if not isinstance(model, str | Path):
+            in_memory[file] = _saving(model)
+        given["backbone"] = str(model if isinstance(model, str | Path) else file)
+    config = module.Config(data=str(data), out=place, **given)
+    if not in_memory:
+        return Run(module.main(config))
+    with kept_beside(config, in_memory):
+        return Run(module.main(config))
 
 
-def _backbone_name(given: Any, out: Path) -> str:
-    """A name or a file; a Keras model is saved beside the run."""
-    if isinstance(given, str | Path):
-        return str(given)
-    from graft.zoo.files.staging import staged_file
+def _saving(model: Any) -> Callable[[Path], Any]:
+    """What saves a Keras model as a file.
 
-    if not hasattr(given, "save"):
+    Raises:
+        ConfigError: it is none.
+    """
+    if not hasattr(model, "save"):
         raise ConfigError(
-            f"backbone= is a name of graft.zoo(), a .keras file or a Keras model: got {given!r}"
+            f"backbone= is a name of graft.zoo(), a .keras file or a Keras model: got {model!r}"
         )
-    place = out.with_name(f"{out.name}-backbone.keras")
-    with staged_file(place) as file:
-        given.save(file)
-    return str(place)
+    return model.save

@@ -33,7 +33,7 @@ def write_given(
             either by split ("train", "validation", "test"). Inputs: uint8 or float images
             `(n, height, width, 3)` or `(n, height, width)` with values from 0 to 255, a list of
             such images, of PIL images or of paths; or a list of texts. Labels: names, or numbers.
-        folder: to make; what was there is replaced.
+        folder: to make.
         labels: names of labels that are numbers or one-hot rows, in order.
         split: what the examples belong to where `data` does not say it; None: splits are made.
 
@@ -43,12 +43,13 @@ def write_given(
     Raises:
         DataError: inputs of another form, another number of labels than of inputs, or a number
             without a name.
+        ConfigError: there is such a folder.
     """
     parts = data if isinstance(data, Mapping) else {split: data}
     unknown = next((name for name in parts if name not in (*SPLITS, None)), None)
     if unknown is not None:
         raise DataError(f"data by split has the keys {', '.join(SPLITS)}: got {unknown!r}")
-    with staged_folder(Path(folder), overwrite=True) as staging:
+    with staged_folder(Path(folder), hint="move it away") as staging:
         rows = [
             {key: value, "label": label, "split": name}
             for name, part in parts.items()

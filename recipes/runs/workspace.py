@@ -17,7 +17,7 @@ from graft.zoo.files.staging import remove_path, replace_folder, settle_replacem
 from graft.zoo.files.writing import write_text
 from graft.zoo.terminal import say
 
-__all__ = ["drop_older", "finished", "settle_run", "workspace"]
+__all__ = ["drop_older", "finished", "refuse_begun", "settle_run", "standing", "workspace"]
 
 SETTINGS = "settings.json"
 FREE = ("out", "overwrite", "resume", "verify_data", "ray")
@@ -76,8 +76,7 @@ def workspace(out: Path, settings: Mapping, fingerprint: str) -> Iterator[Path]:
         ArtifactError: what is to be resumed was begun by another Graft, or is damaged.
     """
     out = Path(out)
-    if settings["overwrite"] and settings["resume"]:
-        raise ConfigError("--overwrite starts anew and --resume goes on: choose one of them")
+    _refuse_both(settings["overwrite"], settings["resume"])
     with leases.hold_lease(out) as lease:
         settle_run(out)
         folder, complete = _folder_of(out), False
@@ -98,6 +97,30 @@ def workspace(out: Path, settings: Mapping, fingerprint: str) -> Iterator[Path]:
         finally:
             if not lease.lost() and not _has_checkpoint(folder):
                 remove_path(folder)
+
+
+def refuse_begun(out: Path, overwrite: bool, resume: bool) -> None:
+    """Refuse early what `workspace` would refuse because of what is there; a complete run that is
+    to be resumed is nothing of that.
+
+    Raises:
+        ConfigError: as `workspace`.
+    """
+    _refuse_both(overwrite, resume)
+    folder = _folder_of(out)
+    if not (resume and (out / "run.json").exists() and not _replaces(folder)):
+        _refuse_there(out, folder, overwrite, resume)
+
+
+def standing(out: Path) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """(when and where the run was written, when and where its interrupted training was begun), by
+    which it is seen whether they are the same later; None where there is none.
+    """
+    folder = _folder_of(out)
+    files = out / "run.json", folder / SETTINGS if _has_checkpoint(folder) else None
+    known = (file.stat() if file is not None and file.exists() else None for file in files)
+    run, begun = (found and (found.st_mtime_ns, found.st_ino) for found in known)
+    return run, begun
 
 
 def settle_run(out: Path) -> None:
@@ -172,20 +195,8 @@ def _begin(out: Path, folder: Path, known: Mapping) -> None:
     """Make `folder` ready for the settings `known`: what is in it already where they say so, else
     empty.
     """
-    overwrite, resume, begun = known["overwrite"], known["resume"], _has_checkpoint(folder)
-    if out.exists() and not (overwrite or (resume and _replaces(folder))):
-        more = (
-            "; --resume goes on with the training that was to replace it"
-            if _replaces(folder)
-            else ""
-        )
-        raise ConfigError(
-            f"'{out}' exists already: --overwrite replaces it, or give another --out{more}"
-        )
-    if begun and not (overwrite or resume):
-        raise ConfigError(
-            f"'{out}' was begun and interrupted: --resume goes on with it, --overwrite starts anew"
-        )
+    resume, begun = known["resume"], _has_checkpoint(folder)
+    _refuse_there(out, folder, known["overwrite"], resume)
     if resume and begun:
         refuse_other_formats(
             folder / "checkpoint"
@@ -198,6 +209,28 @@ def _begin(out: Path, folder: Path, known: Mapping) -> None:
     remove_path(folder)
     folder.mkdir(parents=True)
     write_text(folder / SETTINGS, json.dumps(known))
+
+
+def _refuse_both(overwrite: bool, resume: bool) -> None:
+    if overwrite and resume:
+        raise ConfigError("--overwrite starts anew and --resume goes on: choose one of them")
+
+
+def _refuse_there(out: Path, folder: Path, overwrite: bool, resume: bool) -> None:
+    """Refuse what is at `out`, or was begun in `folder`, where nothing says what to do with it."""
+    if out.exists() and not (overwrite or (resume and _replaces(folder))):
+        more = (
+            "; --resume goes on with the training that was to replace it"
+            if _replaces(folder)
+            else ""
+        )
+        raise ConfigError(
+            f"'{out}' exists already: --overwrite replaces it, or give another --out{more}"
+        )
+    if _has_checkpoint(folder) and not (overwrite or resume):
+        raise ConfigError(
+            f"'{out}' was begun and interrupted: --resume goes on with it, --overwrite starts anew"
+        )
 
 
 def _replaces(folder: Path) -> bool:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import graft
-from graft.zoo.errors import ArtifactError, DataError
+from graft.zoo.errors import ArtifactError, ConfigError, DataError, GraftError, UnknownName
 from tests.conftest import shapes_image
 
 
@@ -40,6 +40,30 @@ def test_a_run_shows_itself(run):
     assert len(run.history) == 6
     assert "val_accuracy" in run.history[0]
     assert run.verdict is None, "nothing was compared"
+
+
+def test_a_refused_training_leaves_the_data_of_the_run(run, tiny_keras):
+    """Before, they were those of the training that was refused."""
+    import keras
+
+    table = run.path.with_name("run-data") / "data.csv"
+    figures, before = graft.evaluate(run, table), table.read_text()
+    other = {"data": (images(30, 9)[0], list("abc") * 10), "out": run.path}
+    for wrong, error in (
+        ({}, ConfigError),
+        ({"overwrite": True, "backbone": "mobilnet"}, UnknownName),
+        ({"overwrite": True, "backbone": keras.Sequential([keras.Input((8, 8))])}, GraftError),
+        ({"overwrite": True, "per_class": 100, "backbone": str(tiny_keras)}, ConfigError),
+    ):
+        with pytest.raises(error):
+            graft.train(**other, **wrong)
+        assert table.read_text() == before
+    assert graft.evaluate(run, table) == figures
+    assert {path.name for path in run.path.parent.iterdir() if path.name != ".graft-cache"} == {
+        "run",
+        "run-data",
+        "run-backbone.keras",
+    }
 
 
 def test_files_answer_as_the_run_does(run):

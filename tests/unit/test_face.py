@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -15,6 +18,7 @@ from graft.recipes.commands import evaluate
 from graft.recipes.data import sources
 from graft.recipes.data.given import write_given
 from graft.recipes.image_classification import Config
+from graft.recipes.runs import workspace
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.errors import ArtifactError, ConfigError, DataError, UnknownName
 
@@ -76,6 +80,148 @@ WITHOUT_LABELS = {
     "said": "The second version of an image is found in 75.0 % of cases, 25.0 % before.",
 }
 """What run.json says after a training without labels."""
+
+
+@pytest.fixture
+def training(monkeypatch, tmp_path):
+    """A recipe whose training makes a run of nothing but run.json, or ends as `ends_with` says."""
+    monkeypatch.chdir(tmp_path)
+    state = SimpleNamespace(ends_with=None, after_an_epoch=False, seen=[])
+
+    def main(config):
+        settings = {"overwrite": config.overwrite, "resume": config.resume}
+        if workspace.finished(config.out, settings):
+            return config.out
+        with workspace.workspace(config.out, settings, "") as folder:
+            state.seen.append(Path(config.data).read_text())
+            if state.ends_with is not None:
+                if state.after_an_epoch:
+                    (folder / "checkpoint" / "0").mkdir(parents=True)
+                    (folder / "checkpoint" / "0" / "state.npz").touch()
+                raise state.ends_with
+            (folder / "run.json").write_text('{"schema": 2, "tasks": {}, "config": {}}')
+            (folder / "report.html").touch()
+        return config.out
+
+    monkeypatch.setattr("graft.recipes.image_classification.main", main)
+    return state
+
+
+FIRST, OTHER = (list(PIXELS), list("abab")), (list(PIXELS[:2]), list("cd"))
+
+
+def held(folder: str = ".") -> dict[str, bytes]:
+    """All files in a folder."""
+    return {str(file): file.read_bytes() for file in Path(folder).rglob("*") if file.is_file()}
+
+
+def text_of(data) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return write_given(data, Path(folder) / "data").read_text()
+
+
+def small_model(seed: int):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)])
+
+
+@pytest.mark.parametrize("more", [{}, {"overwrite": True, "resume": True}, {"resume": True}])
+def test_what_a_run_was_trained_on_stays_where_another_training_is_refused(more, training):
+    """Before, the data and the backbone of the finished run were those of the refused one."""
+    graft.train(data=FIRST, out="runs/a", backbone=small_model(0))
+    before = held()
+    assert {"runs/a-backbone.keras", "runs/a-data/data.csv"} <= {*before}
+    with pytest.raises(ConfigError, match="exists already|choose one of them|other content of"):
+        graft.train(data=OTHER, out="runs/a", backbone=small_model(1), **more)
+    assert held() == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [({"seed": -1}, ConfigError), ({"batch_size": 0}, ConfigError), ({}, DataError)],
+)
+def test_a_refused_training_leaves_nothing_new(wrong, error, training, tmp_path):
+    training.ends_with = DataError("too few")
+    with pytest.raises(error):
+        graft.train(data=FIRST, out="runs/a", backbone=small_model(0), **wrong)
+    assert [*tmp_path.iterdir()] == []
+    training.ends_with = None
+    graft.train(data=FIRST, out="runs/a", backbone=small_model(0))
+    before, training.ends_with = held(), DataError("too few")
+    with pytest.raises(error):
+        graft.train(data=OTHER, out="runs/a", backbone=small_model(1), overwrite=True, **wrong)
+    assert held() == before, "it was to replace the run, and has not"
+
+
+@pytest.mark.parametrize("kind", ["folder", "table", "edited", "file"])
+def test_a_folder_of_the_users_own_is_not_replaced(kind, training):
+    if kind == "edited":
+        graft.train(data=FIRST, out="photos")
+        Path("photos").rename("old")
+        (Path("photos-data") / "notes.txt").write_text("mine")
+    elif kind == "file":
+        Path("photos-data").write_text("mine")
+    else:
+        Path("photos-data").mkdir()
+        name = "data.csv" if kind == "table" else "a.png"
+        Path("photos-data", name).write_text("text,label\n")
+    before = held()
+    with pytest.raises(ConfigError, match="'photos-data' is not as Graft wrote it.*move it away"):
+        graft.train(data=OTHER, out="photos", overwrite=True)
+    assert held() == before
+
+
+def test_a_backbone_of_the_users_own_is_not_replaced(training):
+    small_model(0).save("photos-backbone.keras")
+    before = held()
+    with pytest.raises(ConfigError, match="'photos-backbone.keras' is not as Graft wrote it"):
+        graft.train(data="digits", out="photos", backbone=small_model(1))
+    assert held() == before
+
+
+def test_a_run_is_replaced_with_what_it_was_trained_on(training):
+    graft.train(data=FIRST, out="a", backbone=small_model(0))
+    graft.train(data=OTHER, out="a", backbone=small_model(1), overwrite=True)
+    assert {path.name for path in Path().iterdir()} == {"a", "a-data", "a-backbone.keras"}
+    assert training.seen == [text_of(FIRST), text_of(OTHER)]
+    loaded = keras.models.load_model("a-backbone.keras")
+    for one, other in zip(loaded.weights, small_model(1).weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    before = held()
+    graft.train(data=OTHER, out="a", backbone=small_model(1), resume=True)
+    assert held() == before, "it is complete: the same data and backbone stay as they are"
+
+
+@pytest.mark.parametrize("end", ["resume", "overwrite", "elsewhere"])
+def test_an_interrupted_replacement_goes_on_with_its_data(end, training):
+    graft.train(data=FIRST, out="a")
+    training.ends_with, training.after_an_epoch = KeyboardInterrupt(), True
+    with pytest.raises(KeyboardInterrupt):
+        graft.train(data=OTHER, out="a", overwrite=True)
+    table = Path("a-data", "data.csv")
+    assert table.read_text() == text_of(OTHER)
+    with pytest.raises(ConfigError, match="begun with other content of 'a-data'"):
+        graft.train(data=FIRST, out="a", resume=True)
+    training.ends_with = None
+    if end == "elsewhere":
+        graft.train(data=str(table), out="a", resume=True)
+        graft.train(data=OTHER, out="a", overwrite=True)
+    else:
+        graft.train(data=OTHER, out="a", **{end: True})
+    assert table.read_text() == training.seen[-1] != training.seen[0]
+    assert {path.name for path in Path().iterdir()} == {"a", "a-data"}
+
+
+def test_what_a_killed_training_replaced_is_put_back(training):
+    graft.train(data=FIRST, out="a")
+    before = held()
+    Path(".a-data.before").mkdir()
+    Path("a-data").rename(".a-data.before/a-data")
+    write_given(OTHER, Path("a-data"))
+    with pytest.raises(ConfigError, match="exists already"):
+        graft.train(data=FIRST, out="a")
+    graft.train(data=FIRST, out="a", resume=True)
+    assert held() == before
 
 
 @pytest.mark.parametrize("probe", [None, {"before": 0.5, "after": 0.625}])
