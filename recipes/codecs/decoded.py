@@ -13,7 +13,6 @@ A row is compared with its hash when it is first read. What is damaged is decode
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from graft.recipes.codecs.pixels import map_in_order
-from graft.recipes.codecs.stored_pixels import StoredPixels, forget, remember
+from graft.recipes.codecs.stored_pixels import ShardWriter, StoredPixels, forget
 from graft.recipes.data.folders.known_files import KnownFiles
 from graft.recipes.data.records import known_digest, note_digest, reading_order
 from graft.recipes.data.traces import LOOK, empty_traces, trace
@@ -144,7 +143,8 @@ class DecodedImages:
             return self._decode(records, reading_order(records, missing), title)
 
     def _decode(self, records: Sequence[Any], missing: Sequence[int], title: str) -> dict[int, str]:
-        bad, seen, writer = {}, set(), _Writer(self)
+        most = max(1, SHARD_BYTES // (self.image_size**2 * 3))
+        bad, seen, writer = {}, set(), ShardWriter(self.store, self.key, most)
         results = map_in_order(lambda i: self._one(records[i]), missing)
         try:
             with progress(title, len(missing)) as advance:
@@ -159,7 +159,10 @@ class DecodedImages:
                         writer.add(read.pixels, read.row)
                     advance()
         finally:
-            writer.close()
+            try:
+                writer.close()
+            finally:
+                self._look()
             self.known.save()
         return bad
 
@@ -232,64 +235,6 @@ class _Read:
     row: np.ndarray | None = None
     error: str = ""
     before: os.stat_result | None = None
-
-
-class _Writer:
-    """Collects decoded images and writes a shard whenever there are enough for one, while others
-    are being decoded: one shard is written, one is collected.
-    """
-
-    def __init__(self, decoded: DecodedImages):
-        self.decoded = decoded
-        self.most = max(1, SHARD_BYTES // (decoded.image_size**2 * 3))
-        self.pixels: list[np.ndarray] = []
-        self.rows: list[np.ndarray] = []
-        self.pool = ThreadPoolExecutor(1)
-        self.writing: Future[None] | None = None
-
-    def add(self, pixels: np.ndarray, row: np.ndarray) -> None:
-        """One more image."""
-        self.pixels.append(pixels)
-        self.rows.append(row)
-        if len(self.pixels) >= self.most:
-            self._begin()
-
-    def close(self) -> None:
-        """Write what is left, and look at what is there now."""
-        with self.pool:
-            if self.pixels:
-                self._begin()
-            self._wait()
-        self.decoded._look()
-
-    def _begin(self) -> None:
-        self._wait()
-        rows, pixels = np.stack(self.rows), self.pixels
-        self.pixels, self.rows = [], []
-        self.writing = self.pool.submit(self._write, rows, pixels)
-
-    def _wait(self) -> None:
-        """Until the shard before is written; raises what went wrong with it."""
-        writing, self.writing = self.writing, None
-        if writing is not None:
-            writing.result()
-
-    def _write(self, rows: np.ndarray, pixels: Sequence[np.ndarray]) -> None:
-        store = self.decoded.store
-        name = f"decoded-{self.decoded.key}-{hash_of(rows['digest'])}"
-        try:
-            with store.add(name) as (folder, facts):
-                with (folder / "pixels.bin").open("wb") as file:
-                    for one in pixels:
-                        file.write(one.data)
-                np.save(folder / "rows.npy", rows)
-                facts["rows"] = hash_of(rows.view(np.uint8))
-            remember(store.folder / name)
-        except OSError as error:
-            raise ConfigError(
-                f"decoded images cannot be kept in '{store.folder}' ({error.strerror or error}): "
-                "let it be written, or pass --cache off"
-            ) from error
 
 
 def _row(digest: str, pixels: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,13 +14,14 @@ import numpy as np
 
 from graft.recipes.data.traces import pixels_hash
 from graft.zoo.contents import Packed, digest_halves, digest_of, read_content
-from graft.zoo.errors import DataError
+from graft.zoo.errors import ConfigError, DataError
+from graft.zoo.files.store import Store
 from graft.zoo.fits import Fit
 from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import warn
 from graft.zoo.vision import decode_image
 
-__all__ = ["StoredPixels", "forget", "remember"]
+__all__ = ["ShardWriter", "StoredPixels", "forget"]
 
 OPEN_SHARDS = 256
 """Files that are kept open; a process may open about a thousand."""
@@ -179,7 +181,68 @@ def forget(shard: Path) -> None:
         shutil.rmtree(shard)
 
 
-def remember(shard: Path) -> None:
+def _remember(shard: Path) -> None:
     """A shard is there again."""
     with _OPENING:
         _FORGOTTEN.discard(shard)
+
+
+class ShardWriter:
+    """Collects decoded images and writes a shard whenever there are enough for one, while others
+    are being decoded: one shard is written, one is collected.
+
+    Args:
+        store: where to.
+        key: a hash of how they were decoded.
+        most: images of a shard.
+    """
+
+    def __init__(self, store: Store, key: str, most: int):
+        self.store, self.key, self.most = store, key, most
+        self.pixels: list[np.ndarray] = []
+        self.rows: list[np.ndarray] = []
+        self.pool = ThreadPoolExecutor(1)
+        self.writing: Future[None] | None = None
+
+    def add(self, pixels: np.ndarray, row: np.ndarray) -> None:
+        """One more image."""
+        self.pixels.append(pixels)
+        self.rows.append(row)
+        if len(self.pixels) >= self.most:
+            self._begin()
+
+    def close(self) -> None:
+        """Write what is left."""
+        with self.pool:
+            if self.pixels:
+                self._begin()
+            self._wait()
+
+    def _begin(self) -> None:
+        self._wait()
+        rows, pixels = np.stack(self.rows), self.pixels
+        self.pixels, self.rows = [], []
+        self.writing = self.pool.submit(self._write, rows, pixels)
+
+    def _wait(self) -> None:
+        """Until the shard before is written; raises what went wrong with it."""
+        writing, self.writing = self.writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, rows: np.ndarray, pixels: Sequence[np.ndarray]) -> None:
+        store = self.store
+        name = f"decoded-{self.key}-{hash_of(rows['digest'])}"
+        try:
+            with store.add(name) as (folder, facts):
+                with (folder / "pixels.bin").open("wb") as file:
+                    for one in pixels:
+                        file.write(one.data)
+                np.save(folder / "rows.npy", rows)
+                facts["rows"] = hash_of(rows.view(np.uint8))
+            _remember(store.folder / name)
+        except OSError as error:
+            raise ConfigError(
+                f"decoded images cannot be kept in '{store.folder}' ({error.strerror or error}): "
+                "let it be written, or pass --cache off"
+            ) from error

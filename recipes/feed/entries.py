@@ -11,7 +11,8 @@ from graft.recipes.codecs.examples import Examples
 from graft.recipes.feed.features import Features
 from graft.recipes.feed.frozen import Cut, FrozenGraph, is_of_positions, row_shape
 from graft.zoo.errors import ConfigError
-from graft.zoo.files.store import Rows, Store
+from graft.zoo.files.rows import Rows
+from graft.zoo.files.store import Store
 from graft.zoo.hashing import hash_of
 
 if TYPE_CHECKING:

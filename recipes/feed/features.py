@@ -8,7 +8,7 @@ import numpy as np
 
 from graft.recipes.codecs.examples import Examples, Positions, Reader
 from graft.recipes.codecs.targets import Targets, target_reader, with_rows
-from graft.zoo.files.store import Rows
+from graft.zoo.files.rows import Rows
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -10,7 +10,8 @@ from graft.recipes.feed.features import Features
 from graft.recipes.train.fit import train
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
-from graft.zoo.files.store import Rows, Store
+from graft.zoo.files.rows import Rows
+from graft.zoo.files.store import Store
 from tests.tiny import HEAD, Killed, builder, normalization, pictures, plan_of
 
 HEAD_FIRST = (Phase("head", "head", 2, 0.01), Phase("top", 1, 3, 0.01))

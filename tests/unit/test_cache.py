@@ -22,7 +22,8 @@ from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.errors import ConfigError
 from graft.zoo.files import flock
-from graft.zoo.files.store import Rows, Store
+from graft.zoo.files.rows import Rows
+from graft.zoo.files.store import Store
 from graft.zoo.graph.blocks import find_blocks
 from graft.zoo.graph.cuts import narrowest_cut
 from graft.zoo.graph.stack import backbone_of, stack

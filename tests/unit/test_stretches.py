@@ -25,7 +25,8 @@ from graft.recipes.feed.handover import read_examples, write_examples
 from graft.recipes.feed.stretches import MOST_BATCHES, stretches
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.errors import ArtifactError, ConfigError
-from graft.zoo.files.store import Rows, Store
+from graft.zoo.files.rows import Rows
+from graft.zoo.files.store import Store
 from tests.tiny import pictures
 
 
