@@ -51,7 +51,7 @@ def recipe_options(config: type, recipe: str, given: Mapping[str, Any]) -> dict[
         owner = next((own for own, made in nested.items() if hasattr(made, name)), None)
         if name in fields:
             found[name] = _as_field(value, fields[name].default)
-            _check_values(config, {name: found[name]})
+            _check_values(config, {name: found[name]}, asked)
         elif owner is not None:
             settings = found.get(owner, nested[owner])
             changed = {name: _as_field(value, getattr(nested[owner], name))}
@@ -74,9 +74,10 @@ def _renamed(config: type) -> dict[str, str]:
     }
 
 
-def _check_values(known: type, given: Mapping[str, Any]) -> None:
+def _check_values(known: type, given: Mapping[str, Any], asked: str = "") -> None:
     """Refuse what the command line would not let through for fields of the dataclass `known`: a
-    word that is none of those to choose from, and something else where nested settings belong.
+    word that is none of those to choose from, and something else where nested settings belong. A
+    single field may have been `asked` for by another name.
     """
     hints = typing.get_type_hints(known)
     for name, value in given.items():
@@ -90,7 +91,7 @@ def _check_values(known: type, given: Mapping[str, Any]) -> None:
         words = _words(hints[name])
         for word in value if words and isinstance(value, tuple) else (value,):
             if words and word not in words:
-                raise UnknownName(f"value of {name}=", str(word), filter(None, words))
+                raise UnknownName(f"value of {asked or name}=", str(word), filter(None, words))
 
 
 def _words(hint: Any) -> tuple[Any, ...]:

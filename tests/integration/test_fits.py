@@ -205,7 +205,9 @@ def test_python_trains_with_a_fit(wide_photos, tiny_keras, tmp_path):
     given |= {"schedule": "feature_extraction"}
     run = graft.train(out=tmp_path / "run", fit="pad", **given)
     assert run.content["data"]["decode"]["fit"] == "pad"
-    with pytest.raises(UnknownName, match="no fit is called 'croop'. Did you mean 'crop'"):
+    with pytest.raises(
+        UnknownName, match="no value of fit= is called 'croop'. Did you mean 'crop'"
+    ):
         graft.train(out=tmp_path / "other", fit="croop", **given)
     assert not (tmp_path / "other").exists()
     with pytest.raises(ConfigError, match=r"image_fit \('pad' then, 'crop' now\)"):
