@@ -135,7 +135,15 @@ def spoken_texts(graft, tmp_path_factory):
     )
     assert graft("train", "text-classification", *options).returncode == 0
     assert (
-        graft("export", folder / "run", "--formats", "tflite", "--quantize", "dynamic").returncode
+        graft(
+            "export",
+            folder / "run",
+            "--formats",
+            "tflite",
+            "--quantize",
+            "dynamic",
+            "--accept-undecided",
+        ).returncode
         == 0
     )
     return folder / "run" / "export", [s.text for s in source.splits["test"]]
