@@ -59,9 +59,10 @@ def kept_beside(config: Any, given: Mapping[Path, Callable[[Path], Any]]) -> Ite
             place: stack.enter_context(_written(place, write)) for place, write in places.items()
         }
         goes_on = resume and (run, begun) != (None, None)
-        for place, new in written.items():
-            _refuse_replacement(new, place, goes_on, f"'{shown[place]}'", f"'{out}'")
-        changed = [place for place, new in written.items() if _digest(place) != _digest(new)]
+        there = {place: _digest(place) for place in places}
+        changed = [place for place, new in written.items() if there[place] != _mark_of(new)]
+        for place in changed:
+            _refuse_replacement(place, there[place], goes_on, f"'{shown[place]}'", f"'{out}'")
         for place in changed:
             _put(written[place], place)
     try:
@@ -94,14 +95,16 @@ def _written(place: Path, write: Callable[[Path], Any]) -> Iterator[Path]:
         yield new
 
 
-def _refuse_replacement(new: Path, place: Path, goes_on: bool, shown: str, out: str) -> None:
-    """Refuse to replace what is at `place`, which is `shown` so, by something else.
+def _refuse_replacement(
+    place: Path, there: str | None, goes_on: bool, shown: str, out: str
+) -> None:
+    """Refuse to replace what is at `place`, which is `shown` so and has the digest `there`, by
+    something else.
 
     Raises:
         ConfigError: it is not as Graft wrote it, or a training of `out` goes on with it.
     """
-    there = _digest(place)
-    if not os.path.lexists(place) or there == _digest(new):
+    if not os.path.lexists(place):
         return
     if there is None or _mark_of(place) != there:
         raise ConfigError(

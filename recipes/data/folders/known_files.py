@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from graft.recipes.data.records import known_digest, note_digest
-from graft.zoo.contents import Packed, content_digest, file_of
+from graft.zoo.contents import Packed, content_digest, digest_halves, file_of
 from graft.zoo.errors import ConfigError
 from graft.zoo.files import flock
 from graft.zoo.files.guards import is_disk_full
@@ -137,7 +137,7 @@ class KnownFiles:
         with contextlib.suppress(OSError):
             row = _described(path, before)
             if row == _described(path, os.stat(file_of(path))):
-                self._new.append((*row, (int(digest[:16], 16), int(digest[16:], 16))))
+                self._new.append((*row, digest_halves(digest)))
 
     def save(self) -> None:
         """Keep what was noted; files that were written a moment ago are left out.
