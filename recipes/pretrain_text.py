@@ -69,6 +69,7 @@ def main(config: Config) -> Path:
     from graft.zoo.files.leases import hold_lease
     from graft.zoo.files.staging import staged_folder
     from graft.zoo.graph.stack import stack
+    from graft.zoo.graph.state import set_seed
     from graft.zoo.heads.embedding import EMBEDDING
     from graft.zoo.heads.head import Head
     from graft.zoo.terminal import say
@@ -102,7 +103,7 @@ def main(config: Config) -> Path:
     wanted = np.zeros_like(vectors)
     wanted[asked.targets[PLACE]] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
-    keras.utils.set_random_seed(config.seed)
+    set_seed(config.seed)
     backbone = keras_hub.models.BertBackbone(
         vocabulary_size=len(pieces),
         num_layers=config.layers,

@@ -72,6 +72,7 @@ def main(config: Config) -> Path:
     from graft.recipes.tasks.vectors import EmbeddingTask
     from graft.recipes.train import fit, schedule
     from graft.zoo.graph.stack import stack
+    from graft.zoo.graph.state import set_seed
     from graft.zoo.heads import heads
     from graft.zoo.quiet import load_tensorflow
     from graft.zoo.terminal import say, tell
@@ -97,13 +98,11 @@ def main(config: Config) -> Path:
         return config.out
     with workspace.workspace(config.out, run_facts.plain(config), pile.fingerprint) as folder:
         load_tensorflow()
-        import keras
-
         described = fit.describe_phases(build(), phases)
         images = domains.decode_pile(pile, backbone.codec(build(), config), tasks, config.seed)
         gallery.check(config.clusters, len(images["all"]))  # some may have been left out
         # The backbone that is looked at is the one that training begins with.
-        keras.utils.set_random_seed(config.seed)
+        set_seed(config.seed)
         model = build()
         before = pretext.figures(model, images, tasks.first, config.fit)
         title = f"{config.schedule} of {backbone.name} ({backbone.weights})"

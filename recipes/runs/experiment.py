@@ -20,7 +20,7 @@ from graft.recipes.runs.problem import Experiment, Problem
 from graft.recipes.tasks.counted_words import Floor, measure_counted_words
 from graft.recipes.train import fit, schedule
 from graft.zoo.files.store import store_beside
-from graft.zoo.graph.state import set_weights
+from graft.zoo.graph.state import set_seed, set_weights
 from graft.zoo.quiet import load_tensorflow
 from graft.zoo.terminal import say, warn
 
@@ -54,12 +54,10 @@ def run(problem: Problem, config: Any) -> Path:
 
 def _prepared(problem: Problem, config: Any, folder: Path) -> tuple[Experiment, Floor | None, dict]:
     """(what a training needs, counted words, what was found wrong with the data)."""
-    import keras
-
     data, backbone = problem.data, problem.backbone
     store = store_beside(config.out, config.fit.cache)
     blank = Experiment(problem, config, folder, store, None, {}, ())
-    keras.utils.set_random_seed(config.seed)
+    set_seed(config.seed)
     model = blank.build()
     codec = backbone.codec(model, config)
     described = fit.describe_phases(model, problem.phases)

@@ -44,7 +44,7 @@ from graft.zoo.graph.adapters import (
 from graft.zoo.graph.blocks import count_trained, find_blocks, freeze_blocks
 from graft.zoo.graph.cuts import narrowest_cut
 from graft.zoo.graph.stack import backbone_of
-from graft.zoo.graph.state import set_weights
+from graft.zoo.graph.state import set_seed, set_weights
 from graft.zoo.terminal import say
 
 if TYPE_CHECKING:
@@ -150,11 +150,9 @@ def _train(
     checkpoints: Checkpoints,
     logs: Path | None,
 ) -> tuple["keras.Model", list[Trained]]:
-    import keras
-
     from graft.recipes.train.joint import hidden_of
 
-    keras.utils.set_random_seed(plan.seeds[0])
+    set_seed(plan.seeds[0])
     model = plan.ready.pop() if plan.ready else plan.build()
     initial = model.get_weights()
     checkpoints.check_origin(backbone_of(model).get_weights())
@@ -174,7 +172,7 @@ def _train(
             with one_line_if_damaged(f"seed-{seed}-done.npz", ANEW):
                 results.append(Trained(seed, weights, **facts))
             continue
-        keras.utils.set_random_seed(seed)
+        set_seed(seed)
         if index:
             reset_adapters(model, plan.build().get_weights())
             if plan.method is not None and method is not None:

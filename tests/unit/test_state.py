@@ -183,3 +183,24 @@ def test_what_went_wrong_in_a_training_is_said():
     }
     fine = run_facts.concerns(sound, {"tasks": {"price": {"r2": 0.4}}}, tasks)
     assert fine == {"warnings": ["texts are cut"], "diverged": False}
+
+
+def test_seeding_again_keeps_what_tensorflow_has_prepared(monkeypatch):
+    """TensorFlow drops every prepared function where its own generator is seeded."""
+    import tensorflow as tf
+
+    state.set_seed(1)
+    monkeypatch.setattr(tf.random, "set_seed", lambda seed: pytest.fail("seeded again"))
+    state.set_seed(2)
+
+
+def test_a_seed_gives_the_weights_that_keras_gives_for_it():
+    def kernel() -> np.ndarray:
+        layer = keras.layers.Dense(3)
+        layer.build((None, 2))
+        return layer.kernel.numpy()
+
+    state.set_seed(5)
+    ours = kernel()
+    keras.utils.set_random_seed(5)
+    np.testing.assert_array_equal(ours, kernel())

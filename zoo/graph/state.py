@@ -1,4 +1,4 @@
-"""Weights that are set or copied, and what Keras derives from them.
+"""Weights and random numbers that are set or copied, and what Keras derives from them.
 
 Some layers compute with constants that they derive from their variables: `Normalization` divides by
 what `finalize_state` made of its mean and variance. `set_weights` changes the variables alone, and
@@ -6,6 +6,8 @@ a clone has the constants of a fresh layer. Every place that sets or copies weig
 here.
 """
 
+import functools
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,27 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["clone_model", "refresh_derived_state", "set_weights"]
+__all__ = ["clone_model", "refresh_derived_state", "set_seed", "set_weights"]
+
+
+def set_seed(seed: int) -> None:
+    """Seed what initial weights, dropout and shuffles are drawn from: Python's and NumPy's numbers.
+
+    `keras.utils.set_random_seed` seeds TensorFlow's own generator too, from which nothing in Graft
+    draws, and for that TensorFlow forgets every function that it has prepared for execution. To
+    prepare the training step of a small network again takes longer than an epoch on 200 images. So
+    that generator is seeded once, with the same number in every process.
+    """
+    _seed_tensorflow()
+    random.seed(seed)
+    np.random.seed(seed)
+
+
+@functools.cache
+def _seed_tensorflow() -> None:
+    import keras
+
+    keras.utils.set_random_seed(0)
 
 
 def set_weights(model: "keras.Model", values: Sequence[np.ndarray]) -> None:
