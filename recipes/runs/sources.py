@@ -1,14 +1,66 @@
 """Labelled data for a model that is there: records with the answers that its tasks ask for."""
 
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from graft.recipes.codecs.examples import Examples
 from graft.recipes.data import sentences, sources
 from graft.recipes.data.records import Columns, Source
 from graft.recipes.tasks import columns
 from graft.recipes.tasks.group import Tasks
 
-__all__ = ["load_labelled"]
+__all__ = ["LabelledData", "load_labelled"]
+
+
+@dataclass
+class LabelledData:
+    """Labelled data for one model after the other: what they ask for alike, as all files of an
+    export do, is read and encoded once. Only the last is kept, as it may be large.
+
+    Attributes:
+        data: as for `graft train`.
+        options: what the columns of a table are called; see `load_labelled`.
+    """
+
+    data: str
+    options: Mapping[str, Any]
+    _source: tuple[Any, Source] | None = field(default=None, init=False, repr=False)
+    _examples: "tuple[_Asked, Examples] | None" = field(default=None, init=False, repr=False)
+
+    def load(self, modality: str, tasks: Tasks) -> Source:
+        """The records for a model of this modality with these tasks, by split; see
+        `load_labelled`.
+        """
+        asked = (modality, tasks)
+        if self._source is None or self._source[0] != asked:
+            self._source = None
+            self._source = asked, load_labelled(self.data, modality, tasks, self.options)
+        return self._source[1]
+
+    def encode(self, codec: Any, records: Sequence[Any], tasks: Tasks) -> Examples:
+        """What `codec` makes of records that `load` gave, for `tasks`."""
+        if self._examples is None or not self._examples[0].fits(codec, records, tasks):
+            self._examples = None  # two would fill the memory
+            examples = codec.encode(records, tasks, "decode")
+            self._examples = _Asked(codec, records, tasks), examples
+        return self._examples[1]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What examples depend on."""
+
+    codec: Any
+    records: Sequence[Any]
+    tasks: Tasks
+
+    def fits(self, codec: Any, records: Sequence[Any], tasks: Tasks) -> bool:
+        """Whether it is this: the same records, as they may hold arrays, and what is equal."""
+        same = len(self.records) == len(records)
+        same = same and all(map(operator.is_, self.records, records))
+        return same and (self.codec, self.tasks) == (codec, tasks)
 
 
 def load_labelled(data: str, modality: str, tasks: Tasks, options: Mapping[str, Any]) -> Source:
