@@ -27,13 +27,13 @@ class LabelledData:
     data: str
     options: Mapping[str, Any]
     _source: tuple[Any, Source] | None = field(default=None, init=False, repr=False)
-    _examples: "tuple[_Asked, Examples] | None" = field(default=None, init=False, repr=False)
+    _examples: "tuple[_Encoding, Examples] | None" = field(default=None, init=False, repr=False)
 
     def load(self, modality: str, tasks: Tasks) -> Source:
         """The records for a model of this modality with these tasks, by split; see
         `load_labelled`.
         """
-        asked = (modality, tasks)
+        asked = (modality, _asked_of(tasks))
         if self._source is None or self._source[0] != asked:
             self._source = None
             self._source = asked, load_labelled(self.data, modality, tasks, self.options)
@@ -41,26 +41,35 @@ class LabelledData:
 
     def encode(self, codec: Any, records: Sequence[Any], tasks: Tasks) -> Examples:
         """What `codec` makes of records that `load` gave, for `tasks`."""
-        if self._examples is None or not self._examples[0].fits(codec, records, tasks):
+        asked = _Encoding(codec, records, _asked_of(tasks))
+        if self._examples is None or not self._examples[0].is_same(asked):
             self._examples = None  # two would fill the memory
-            examples = codec.encode(records, tasks, "decode")
-            self._examples = _Asked(codec, records, tasks), examples
+            self._examples = asked, codec.encode(records, tasks, "decode")
         return self._examples[1]
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What examples depend on."""
+class _Encoding:
+    """What encoded examples depend on."""
 
     codec: Any
     records: Sequence[Any]
-    tasks: Tasks
+    asked: Any
 
-    def fits(self, codec: Any, records: Sequence[Any], tasks: Tasks) -> bool:
-        """Whether it is this: the same records, as they may hold arrays, and what is equal."""
-        same = len(self.records) == len(records)
-        same = same and all(map(operator.is_, self.records, records))
-        return same and (self.codec, self.tasks) == (codec, tasks)
+    def is_same(self, other: "_Encoding") -> bool:
+        """Whether it gives the same. Records are not compared but recognised: they may hold
+        arrays.
+        """
+        return (
+            (self.codec, self.asked) == (other.codec, other.asked)
+            and len(self.records) == len(other.records)
+            and all(map(operator.is_, self.records, other.records))
+        )
+
+
+def _asked_of(tasks: Tasks) -> Any:
+    """What tasks ask of records: heads hold functions, which are never equal."""
+    return tasks.describe(), [(type(task), task.names) for task in tasks]
 
 
 def load_labelled(data: str, modality: str, tasks: Tasks, options: Mapping[str, Any]) -> Source:
