@@ -33,7 +33,8 @@ class Options:
     inputs: Positional[tuple[str, ...]]
     """Image files of any size, folders of them, patterns ("photos/*.jpg"), or `-` for a list of
     these from stdin, one a line; for a model of texts the texts themselves, tables (.csv, .tsv,
-    .jsonl), .txt files of one text a line, or `-` for a line each from stdin.
+    .jsonl), .txt files of one text a line, or `-` for a line each from stdin. What comes from stdin
+    is answered as it comes.
     """
     top: int = 3
     """How many labels to print for each."""
