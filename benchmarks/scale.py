@@ -1,4 +1,5 @@
-r"""What many photos cost: decoding once, the second run, memory; ratios, both sides in one run.
+r"""What many photos cost: decoding once, the second run, memory, answers; ratios, both sides in one
+run.
 
     python benchmarks/scale.py --data CLOTHING --weights mobilenet_v2_0.35_..._notop.weights.h5
 
@@ -28,7 +29,7 @@ import numpy as np
 import tyro
 
 HERE = Path(__file__).parent
-FIGURES = ("decode", "second", "memory")
+FIGURES = ("decode", "second", "memory", "predict")
 SIZE = 160
 BASES = 64
 """Different photos of which the others are copies with a comment of their own: another content, as
@@ -51,7 +52,11 @@ class Options:
     figures: tuple[str, ...] = FIGURES
     """Which ones."""
     images: int = 3000
-    """Photos of 1024 x 768 that are decoded."""
+    """Photos of 1024 x 768 that are decoded, or asked about."""
+    artifact: Path | None = None
+    """The .tflite file that is asked, with a float32 input of 160 x 160. Default: the int8 file of
+    a short training.
+    """
     trained: tuple[int, int] = (20_000, 60_000)
     """Photos of two trainings whose memory is compared."""
     memory: str = "1GB"
@@ -220,6 +225,59 @@ def memory(options: Options, work: Path) -> Iterator[dict]:
             "target": "<= 1900 MB, equal within 10 %",
             "note": f"columns are MB; {options.trained} photos, --memory {options.memory}",
         }
+
+
+def predict(options: Options, work: Path) -> Iterator[dict]:
+    """`graft predict FILE FOLDER` over a loop that does nothing but decode and ask, each a process
+    of its own from its start to its end.
+    """
+    folder = work / "asked"
+    folder.mkdir()
+    write_photos(folder, options.images)
+    file = options.artifact or _int8_file(options, work)
+    ours = [sys.executable, "-m", "graft", "predict", str(file), str(folder)]
+    bare = [sys.executable, str(HERE / "bare_predict.py"), str(file), str(folder), str(SIZE)]
+    costs = [(_cost(ours, work, options), _cost(bare, work, options)) for _ in range(REPEATS)]
+    (mine, busy), (loop, busy_loop) = (np.median(side, 0) for side in zip(*costs, strict=True))
+    yield {
+        "figure": f"graft predict on {options.images:,} JPEGs of 1024 x 768, over a bare loop",
+        "ratio": float(mine / loop),
+        "numerator_s": float(mine),
+        "denominator_s": float(loop),
+        "target": "<= 1.2",
+        "note": (
+            f"median of {REPEATS}; {file.name}; seconds of processors {busy:.1f} and "
+            f"{busy_loop:.1f}, ratio {busy / busy_loop:.2f}"
+        ),
+    }
+
+
+def _int8_file(options: Options, work: Path) -> Path:
+    """The int8 .tflite file of a short training on the given photos."""
+    run, out = work / "asked-run", work / "asked-export"
+    train = ["train", "image-classification", "--data", str(options.data), "--out", str(run)]
+    train += ["--backbone", "mobilenet_v2_0.35", "--weights", str(options.weights), "--epochs", "1"]
+    train += ["--image-size", str(SIZE), "--schedule", "feature_extraction", "--augment"]
+    export = ["export", str(run), "--formats", "tflite", "--quantize", "int8", "--out", str(out)]
+    for command in (train, export):
+        # Export ends with 1 where the photos do not suffice to judge a file, which it keeps.
+        subprocess.run([sys.executable, "-m", "graft", *command], stdout=subprocess.DEVNULL)
+    files = sorted(out.glob("model.int8*.tflite"))
+    if not files:
+        raise SystemExit("no int8 file was made: give one as --artifact")
+    return files[0]
+
+
+def _cost(command: list[str], work: Path, options: Options) -> tuple[float, float]:
+    """Seconds by the clock and by the processors of a process that answers all photos."""
+    answers, before, start = work / "answers.tsv", os.times(), time.perf_counter()
+    with answers.open("w") as file:
+        subprocess.run(command, stdout=file, stderr=subprocess.DEVNULL, check=True)
+    seconds, after = time.perf_counter() - start, os.times()
+    if len(answers.read_text().splitlines()) != options.images:
+        raise SystemExit(f"{' '.join(command)} did not answer all {options.images} photos")
+    busy = after.children_user + after.children_system
+    return seconds, busy - before.children_user - before.children_system
 
 
 def _peak(command: list[str]) -> float:

@@ -55,10 +55,9 @@ class Model:
             DataError: an input that cannot be read.
         """
         one = _is_one(inputs)
-        items = [self._opened.codec.item(given) for given in ([inputs] if one else inputs)]
-        if not items:
+        said = list(self._opened.answers([inputs] if one else inputs))
+        if not said:
             raise DataError("nothing to predict: the list of inputs is empty")
-        said = list(self._opened.answers(items))
         return said[0] if one else said
 
     def evaluate(self, data: Any, **options: Any) -> dict:

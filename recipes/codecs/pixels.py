@@ -124,9 +124,12 @@ def take_pixels(
     return taken
 
 
-def map_in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map` over `items` in threads, in their order, never far ahead of who asks. A thread takes a
-    few of them at a time: handing over one by one costs a tenth of decoding.
+def map_in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], ahead: int = AHEAD
+) -> Iterator[Result]:
+    """`map` over `items` in threads, in their order, never far ahead of who asks: `ahead` times
+    `AT_A_TIME` items by thread. A thread takes a few of them at a time: handing over one by one
+    costs a tenth of decoding.
     """
 
     def several(chosen: Sequence[Item]) -> list[Result]:
@@ -139,7 +142,7 @@ def map_in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> I
         try:
             while chosen := list(itertools.islice(rest, AT_A_TIME)):
                 pending.append(pool.submit(several, chosen))
-                if len(pending) >= workers * AHEAD:
+                if len(pending) >= workers * ahead:
                     yield from pending.popleft().result()
             while pending:
                 yield from pending.popleft().result()

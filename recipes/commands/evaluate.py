@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from graft.recipes.data.membership import Membership
     from graft.recipes.data.records import Source
     from graft.recipes.runs.session import OpenedModel
+    from graft.recipes.runs.sources import LabelledData
     from graft.recipes.tasks.group import Tasks
     from graft.zoo.heads.scores import Score
 
@@ -103,12 +104,14 @@ def evaluate(options: Options) -> dict:
     """All figures of an artifact on a split, as `recipes.tasks.group.Tasks.figures` has them, with
     what was skipped or cut. "split" is the one that was measured, "all" where the data have none.
     """
-    return judge(options)[0]
+    from graft.recipes.runs.sources import LabelledData
+
+    return judge(options, LabelledData(options.data, vars(options)))[0]
 
 
-def judge(options: Options) -> "tuple[dict, Score | None]":
+def judge(options: Options, data: "LabelledData") -> "tuple[dict, Score | None]":
     """(what `evaluate` gives, the figure that the artifact is judged by); several tasks have no one
-    figure.
+    figure. `data` are those that `options` name, which several artifacts may share.
     """
     from graft.export.sessions import open_artifact
     from graft.recipes.commands import own_model
@@ -121,20 +124,21 @@ def judge(options: Options) -> "tuple[dict, Score | None]":
     session = open_artifact(options.artifact, meaning=meaning, trust=options.trust)
     model = OpenedModel.of(session, options.skip_bad)
     with unchanged_folder(options.artifact):  # what it was trained on is read beside it later
-        return _judged(model, options)
+        return _judged(model, options, data)
 
 
-def _judged(model: "OpenedModel", options: Options) -> "tuple[dict, Score | None]":
+def _judged(
+    model: "OpenedModel", options: Options, data: "LabelledData"
+) -> "tuple[dict, Score | None]":
     from graft.export.sessions import is_own_model
     from graft.recipes.commands import own_model
-    from graft.recipes.runs.sources import load_labelled
     from graft.zoo.terminal import warn
 
     codec = model.codec
-    source = load_labelled(options.data, codec.modality, model.tasks, vars(options))
+    source = data.load(codec.modality, model.tasks)
     tasks, widened = _tasks(model, source, options)
     split, records, seen = _chosen(source, codec.noun, options)
-    examples = codec.encode(records, tasks, "decode")
+    examples = data.encode(codec, records, tasks)
     if seen is not None:
         seen.refuse(records, options.split)
         seen.refuse_decoded(examples, options.split)

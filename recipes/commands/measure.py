@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from graft.zoo.fits import STRETCH, Fit
 
 if TYPE_CHECKING:
+    from graft.recipes.runs.sources import LabelledData
     from graft.zoo.heads.scores import Score
 
 __all__ = ["Options", "command", "measure"]
@@ -89,6 +90,7 @@ def measure(options: Options) -> list[dict]:
     """
     from graft.export.sessions import is_own_model
     from graft.recipes.report.drawing import trade_off
+    from graft.recipes.runs.sources import LabelledData
     from graft.zoo.errors import ConfigError
     from graft.zoo.files.staging import staged_file
     from graft.zoo.files.writing import write_csv
@@ -114,9 +116,10 @@ def measure(options: Options) -> list[dict]:
                 f"'{target}' exists already: --overwrite replaces it, or give another --out"
             )
     rows = []
+    data = None if options.data is None else LabelledData(options.data, {})
     with progress("measure", len(files)) as advance:
         for file in files:
-            rows.append(_measured_row(file, options))
+            rows.append(_measured_row(file, options, data))
             advance(note=file.name)
     if options.out:
         write_csv(targets[0], rows)
@@ -137,7 +140,8 @@ def _files_of(artifact: Path) -> list[Path]:
     return [artifact / row["path"] for row in read_manifest(artifact)["files"] if row.get("path")]
 
 
-def _measured_row(file: Path, options: Options) -> dict:
+def _measured_row(file: Path, options: Options, data: "LabelledData | None") -> dict:
+    """What is measured of a file; `data` are those of the options."""
     from graft.export.manifest import size_bytes
     from graft.export.probe import measure_file
     from graft.export.sessions import is_own_model
@@ -163,10 +167,8 @@ def _measured_row(file: Path, options: Options) -> dict:
             "threads": every["threads"],
             "peak_memory_bytes": facts["peak_memory_bytes"],
         }
-        if options.data is not None:
-            asked = evaluate.Options(
-                artifact=file, data=options.data, split=options.split, trust=True
-            )
+        if data is not None:
+            asked = evaluate.Options(artifact=file, data=data.data, split=options.split, trust=True)
             if is_own_model(file):
                 asked = replace(
                     asked,
@@ -175,7 +177,7 @@ def _measured_row(file: Path, options: Options) -> dict:
                     input_range=options.input_range,
                     fit=options.fit,
                 )
-            row |= _figure_columns(*evaluate.judge(asked))
+            row |= _figure_columns(*evaluate.judge(asked, data))
     except (ArtifactError, CheckFailed) as error:
         row["error"] = str(error)
     return row

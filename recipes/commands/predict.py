@@ -1,6 +1,7 @@
 """`graft predict ARTIFACT INPUT...`: labels and probabilities for images or texts."""
 
 import contextlib
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,8 @@ class Options:
     inputs: Positional[tuple[str, ...]]
     """Image files of any size, folders of them, patterns ("photos/*.jpg"), or `-` for a list of
     these from stdin, one a line; for a model of texts the texts themselves, tables (.csv, .tsv,
-    .jsonl), .txt files of one text a line, or `-` for a line each from stdin.
+    .jsonl), .txt files of one text a line, or `-` for a line each from stdin. What comes from stdin
+    is answered as it comes.
     """
     top: int = 3
     """How many labels to print for each."""
@@ -171,13 +173,13 @@ def _answers(model: "OpenedModel", options: Options) -> Iterator["Mapping | BadI
         takes = f"takes {model.codec.noun}s" if of_words is None else "reads texts as they are"
         raise ConfigError(f"--words is for models that tag words: '{options.artifact}' {takes}")
     marks: Counter = Counter()
-    items = read_items(
+    bursts = read_items(
         model.codec,
         options.inputs,
         column=options.text_column,
         words=options.words,
     )
-    for batch in _batches(items):
+    for batch in itertools.chain.from_iterable(map(_batches, bursts)):
         good = [item for item in batch if not isinstance(item, BadInput)]
         said = iter(model.answer([item.content for item in good]) if good else ())
         for item in batch:
@@ -209,13 +211,7 @@ def _warn_of_marks(model: "OpenedModel", marks: Mapping[str, int]) -> None:
         )
 
 
-def _batches(items: Iterable) -> Iterator[list]:
-    """Lists of at most `BATCH` items, as they come."""
-    batch: list = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
+def _batches(items: Iterator) -> Iterator[list]:
+    """Lists of at most `BATCH` items, to their end."""
+    while batch := list(itertools.islice(items, BATCH)):
         yield batch

@@ -2,7 +2,8 @@
 TensorFlow but what the artifact itself needs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from graft.export.sessions import Session
 from graft.recipes.codecs.examples import Examples
 from graft.recipes.codecs.images import ImageCodec
+from graft.recipes.codecs.pixels import map_in_order
 from graft.recipes.codecs.text_codec import TextCodec
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.table import tasks_of
@@ -65,10 +67,16 @@ class OpenedModel:
             answers.append(alone | dict(shown.marks or {}))
         return answers
 
-    def answers(self, items: Sequence[Any]) -> Iterator[dict]:
-        """The same for any number of them, batch by batch."""
-        for start in range(0, len(items), BATCH):
-            yield from self.answer(items[start : start + BATCH])
+    def answers(self, given: Iterable[Any]) -> Iterator[dict]:
+        """The same for any number of images or texts as a user has them, see `codec.item`, batch by
+        batch; images are decoded in threads.
+
+        Raises:
+            DataError: one cannot be read.
+        """
+        items = map_in_order(self.codec.item, given)
+        while batch := list(itertools.islice(items, BATCH)):
+            yield from self.answer(batch)
 
     def outputs(self, examples: Examples) -> dict[str, np.ndarray]:
         """What it gives for encoded examples, by task: rows, of an output with a row a position

@@ -1,14 +1,75 @@
 """Labelled data for a model that is there: records with the answers that its tasks ask for."""
 
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from graft.recipes.codecs.examples import Examples
 from graft.recipes.data import sentences, sources
 from graft.recipes.data.records import Columns, Source
 from graft.recipes.tasks import columns
 from graft.recipes.tasks.group import Tasks
 
-__all__ = ["load_labelled"]
+__all__ = ["LabelledData", "load_labelled"]
+
+
+@dataclass
+class LabelledData:
+    """Labelled data for one model after the other: what they ask for alike, as all files of an
+    export do, is read and encoded once. Only the last is kept, as it may be large.
+
+    Attributes:
+        data: as for `graft train`.
+        options: what the columns of a table are called; see `load_labelled`.
+    """
+
+    data: str
+    options: Mapping[str, Any]
+    _source: tuple[Any, Source] | None = field(default=None, init=False, repr=False)
+    _examples: "tuple[_Encoding, Examples] | None" = field(default=None, init=False, repr=False)
+
+    def load(self, modality: str, tasks: Tasks) -> Source:
+        """The records for a model of this modality with these tasks, by split; see
+        `load_labelled`.
+        """
+        asked = (modality, _asked_of(tasks))
+        if self._source is None or self._source[0] != asked:
+            self._source = None
+            self._source = asked, load_labelled(self.data, modality, tasks, self.options)
+        return self._source[1]
+
+    def encode(self, codec: Any, records: Sequence[Any], tasks: Tasks) -> Examples:
+        """What `codec` makes of records that `load` gave, for `tasks`."""
+        asked = _Encoding(codec, records, _asked_of(tasks))
+        if self._examples is None or not self._examples[0].is_same(asked):
+            self._examples = None  # two would fill the memory
+            self._examples = asked, codec.encode(records, tasks, "decode")
+        return self._examples[1]
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """What encoded examples depend on."""
+
+    codec: Any
+    records: Sequence[Any]
+    asked: Any
+
+    def is_same(self, other: "_Encoding") -> bool:
+        """Whether it gives the same. Records are not compared but recognised: they may hold
+        arrays.
+        """
+        return (
+            (self.codec, self.asked) == (other.codec, other.asked)
+            and len(self.records) == len(other.records)
+            and all(map(operator.is_, self.records, other.records))
+        )
+
+
+def _asked_of(tasks: Tasks) -> Any:
+    """What tasks ask of records: heads hold functions, which are never equal."""
+    return tasks.describe(), [(type(task), task.names) for task in tasks]
 
 
 def load_labelled(data: str, modality: str, tasks: Tasks, options: Mapping[str, Any]) -> Source:

@@ -15,7 +15,9 @@ import keras
 import numpy as np
 import pytest
 
+from graft.recipes.codecs import images
 from graft.recipes.commands import export as export_command
+from graft.recipes.data import sources
 from tests.unit.test_locks import HOLDS
 
 ROOT = Path(__file__).parents[2]
@@ -159,6 +161,34 @@ def test_measure(call, small_files, small_run, photo_folder, tmp_path):
     assert "--overwrite replaces it" in line
     code, text, _ = call("measure", small_run / "model.keras", "--json")
     assert (code, json.loads(text)[0]["format"]) == (0, "keras")
+
+
+@pytest.mark.usefixtures("quick_probe")
+def test_the_files_of_an_export_share_what_is_decoded(
+    call, small_files, small_run, photo_folder, tmp_path, monkeypatch
+):
+    """Before, each of them decoded it again. A model with another size has pixels of its own."""
+    decoded, loaded = [], []
+    decode, load = images.decode_all, sources.load
+    monkeypatch.setattr(
+        images, "decode_all", lambda *given: decoded.append(given[1]) or decode(*given)
+    )
+    monkeypatch.setattr(
+        sources, "load", lambda *given, **more: loaded.append(1) or load(*given, **more)
+    )
+    code, text, _ = call("measure", small_files, "--json", "--data", photo_folder)
+    shared = json.loads(text)
+    assert (code, len(shared), len(decoded), len(loaded)) == (0, 7, 1, 1)
+    alone = json.loads(call("measure", shared[-1]["path"], "--json", "--data", photo_folder)[1])
+    assert alone == shared[-1:]
+    decoded.clear()
+    layers = [keras.Input((24, 24, 3)), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")]
+    keras.Sequential(layers).save(tmp_path / "own.keras")
+    artifacts = (small_files, tmp_path / "own.keras", small_run, "--labels", "left,right,top")
+    code, text, _ = call("measure", *artifacts, "--json", "--data", photo_folder)
+    assert code == 0
+    assert decoded == [16, 24, 16]
+    assert json.loads(text)[:7] == shared
 
 
 def test_measure_goes_on_after_a_file_that_cannot_be_run(call, small_files, tmp_path):

@@ -2,7 +2,13 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -65,6 +71,7 @@ def test_patterns_and_lists(call, artifacts, shots, stdin):
 
 def test_results_come_as_they_are_made(call, artifacts, shots, monkeypatch):
     monkeypatch.setattr("graft.recipes.commands.predict.BATCH", 1)
+    monkeypatch.setattr("graft.recipes.codecs.pixels.AT_A_TIME", 1)
     decoded = vision.decode_image
 
     def stop_at_the_last(file, size, fit):
@@ -76,6 +83,28 @@ def test_results_come_as_they_are_made(call, artifacts, shots, monkeypatch):
     code, out, _ = call("predict", artifacts["onnx"], shots, "--json")
     assert code == 130
     assert [row["input"] for row in json.loads(out)] == [str(shots / "a.png")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_asks_one_after_the_other_is_answered_and_ends_it(artifacts, shots, number):
+    """Before, the first answer came with the 32nd question; and a process whose thread waits for
+    stdin has to end all the same.
+    """
+    command = [sys.executable, "-m", "graft", "predict", str(artifacts["tflite"]), "-"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(command, **pipes, text=True, env=environment) as process:
+        timer = threading.Timer(120, process.kill)
+        timer.start()
+        for name in ("a.png", "c.png", "a.png"):
+            process.stdin.write(f"{shots / name}\n")
+            process.stdin.flush()
+            assert process.stdout.readline().startswith(f"{shots / name}\t")
+        process.send_signal(number)
+        assert process.wait() == 128 + number
+        assert process.stdout.read() == ""
+        assert "Fatal" not in process.stderr.read()
+        timer.cancel()
 
 
 def test_answers_go_into_tables(call, artifacts, shots, tmp_path):

@@ -57,7 +57,7 @@ def test_a_file_is_measured_by_the_figure_of_its_task(
     nothing.
     """
     score = scored(kind)
-    monkeypatch.setattr(evaluate, "judge", lambda options: judged_as(score, options.split))
+    monkeypatch.setattr(evaluate, "judge", lambda options, data: judged_as(score, options.split))
     out = tmp_path / "out"
     options = [str(artifact), "--data", "d", "--split", "validation", "--out", str(out)]
     assert measure.command([*options, "--json"]) == 0
@@ -87,7 +87,7 @@ def test_what_is_said_of_files_of_ones_own_is_refused_without_any(said, artifact
 
 def test_what_the_data_cannot_tell_is_not_known(artifact, monkeypatch, capsys):
     nothing = entity_f1([["O", "O"]] * 5, [["O", "O"]] * 5)
-    monkeypatch.setattr(evaluate, "judge", lambda options: judged_as(nothing))
+    monkeypatch.setattr(evaluate, "judge", lambda options, data: judged_as(nothing))
     assert measure.command([str(artifact), "--data", "d"]) == 0
     text = capsys.readouterr().out
     assert "entity F1" in text
@@ -96,7 +96,9 @@ def test_what_the_data_cannot_tell_is_not_known(artifact, monkeypatch, capsys):
 
 def test_several_tasks_have_no_one_figure(artifact, monkeypatch, capsys):
     monkeypatch.setattr(
-        evaluate, "judge", lambda options: ({"split": "test", "examples": 7, "tasks": {}}, None)
+        evaluate,
+        "judge",
+        lambda options, data: ({"split": "test", "examples": 7, "tasks": {}}, None),
     )
     assert measure.command([str(artifact), "--data", "d", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)

@@ -2,14 +2,22 @@
 
 import errno
 import os
+import sys
+import threading
+import time
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from graft.recipes.codecs import pixels
+from graft.recipes.codecs.images import ImageCodec
 from graft.recipes.commands import predict
+from graft.recipes.runs.prediction.bursts import MOST_WAITING, as_they_come
 from graft.recipes.runs.prediction.image_files import image_files
+from graft.recipes.runs.prediction.inputs import AHEAD, read_items
 from graft.recipes.runs.prediction.stdin import BadInput
 from graft.recipes.runs.prediction.texts import texts
 
@@ -182,3 +190,113 @@ def test_carriage_returns_end_lines_where_nothing_else_does(write, stdin):
     assert read("-") == (["one\rtwo", "three"], [])
     stdin(b"")
     assert read("-") == ([], [])
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Forty images, of which every third is none; of the others the first pixel is the number."""
+    for number in range(40):
+        path = tmp_path / f"{number:02d}.png"
+        if number % 3:
+            Image.new("RGB", (8, 8), (number,) * 3).save(path)
+        else:
+            path.write_bytes(b"nothing")
+    return tmp_path
+
+
+def asked(*inputs):
+    """The bursts of images."""
+    return read_items(ImageCodec(8), [*map(str, inputs)], column="text", words=False)
+
+
+@pytest.mark.parametrize("through_stdin", [False, True])
+def test_images_that_are_decoded_at_once_keep_their_order(many, through_stdin, stdin, monkeypatch):
+    """Also where the first of them take longest; what is bad is named in its place."""
+    decode, rng = ImageCodec.item, np.random.default_rng(0)
+    waits = dict(zip(sorted(many.iterdir()), rng.random(40) / 100, strict=True))
+    threads = set()
+
+    def slow(codec, file):
+        threads.add(threading.current_thread())
+        time.sleep(waits[file])
+        return decode(codec, file)
+
+    monkeypatch.setattr(ImageCodec, "item", slow)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    stdin("\n".join(map(str, sorted(many.iterdir()))).encode())
+    found = [item for burst in asked("-" if through_stdin else many) for item in burst]
+    assert len(found) == 40
+    for number, item in enumerate(found):
+        if number % 3:
+            assert item.name.endswith(f"{number:02d}.png")
+            assert item.content[0, 0, 0] == number
+        else:
+            assert f"{number:02d}.png' is not a readable image" in item.why
+    assert len(threads) > 1
+
+
+def test_who_takes_his_time_is_answered_before_he_goes_on(many, monkeypatch):
+    """Before, nothing was answered until 32 lines had come, or the last one."""
+    answered, names = threading.Event(), []
+
+    def lines():
+        yield f"{many / '01.png'}\n{many / '02.png'}\n".encode()
+        for number in ("03", "04"):
+            assert answered.wait(20), "no answer as long as more may come"
+            answered.clear()
+            yield f"{many / number}.png\n".encode()
+
+    split = (line for part in lines() for line in part.splitlines(keepends=True))
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=split))
+    for burst in asked("-"):
+        names.append([getattr(item, "name", "bad")[-6:] for item in burst])
+        answered.set()
+    assert [name for burst in names for name in burst] == ["01.png", "02.png", "bad", "04.png"]
+    assert len(names) >= 3
+
+
+def test_who_is_quick_is_answered_at_once_and_who_is_steady_soon():
+    assert len([burst for burst in map(list, as_they_come(range(1000))) if burst]) < 20
+
+    def steady():
+        for number in range(30):
+            time.sleep(0.02)
+            yield number
+
+    bursts = [list(burst) for burst in as_they_come(steady())]
+    assert [number for burst in bursts for number in burst] == list(range(30))
+    assert max(map(len, bursts)) < 15
+
+
+def test_what_ends_a_producer_is_said_behind_what_came_before():
+    def failing():
+        yield 1
+        raise OSError("the disk has gone")
+
+    bursts = as_they_come(failing())
+    assert list(next(bursts)) == [1]
+    with pytest.raises(OSError, match="the disk has gone"):
+        list(map(list, bursts))
+
+
+def test_inputs_are_read_and_decoded_a_window_ahead(many, monkeypatch):
+    """However many there are."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    window = 2 * AHEAD * pixels.AT_A_TIME
+    taken, begun, given = [], [], 0
+    decode = ImageCodec.item
+    monkeypatch.setattr(ImageCodec, "item", lambda *asked: begun.append(1) or decode(*asked))
+    (burst,) = asked(*[many / "01.png"] * 500)
+    for given, _ in enumerate(burst, 1):
+        if given % 100 == 0:
+            time.sleep(0.1)
+            assert 0 <= len(begun) - given <= window
+    assert given == 500
+
+    bursts = as_they_come(taken.append(i) or i for i in range(10 * MOST_WAITING))
+    assert next(next(bursts)) == 0
+    time.sleep(0.2)
+    assert len(taken) <= MOST_WAITING + 3
+    bursts.close()
+    time.sleep(0.2)
+    assert len(taken) <= MOST_WAITING + 3, "who has gone is read for no longer"

@@ -2,18 +2,26 @@
 and the next ones follow.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from graft.recipes.codecs.asked import Text
+from graft.recipes.codecs.pixels import map_in_order
+from graft.recipes.runs.prediction.bursts import as_they_come
 from graft.recipes.runs.prediction.image_files import image_files
-from graft.recipes.runs.prediction.stdin import BadInput, cause_of
+from graft.recipes.runs.prediction.stdin import STDIN, BadInput, cause_of
 from graft.recipes.runs.prediction.texts import texts
 from graft.zoo.errors import DataError
 
 __all__ = ["Asked", "BadInput", "read_items"]
+
+AHEAD = 4
+"""How far images are decoded ahead of the model, see `map_in_order`: 32 a thread, enough for the
+other threads while the model looks at a batch.
+"""
 
 
 @dataclass(frozen=True)
@@ -26,8 +34,11 @@ class Asked:
 
 def read_items(
     codec: Any, inputs: Sequence[str], *, column: str, words: bool
-) -> Iterator[Asked | BadInput]:
-    """What a model of this modality is asked about, in order.
+) -> Iterator[Iterator[Asked | BadInput]]:
+    """What a model of this modality is asked about, in order; images are decoded in threads.
+
+    It comes in bursts, of which each is to be answered before the next: more than one only where
+    somebody writes to stdin and takes his time.
 
     Args:
         codec: of the model.
@@ -35,11 +46,13 @@ def read_items(
         column: of tables of texts.
         words: whether texts are words already.
     """
+    decoded = functools.partial(_decoded, codec=codec)
     readers = {
-        "image": lambda: (_decoded(file, codec) for file in image_files(inputs)),
-        "text": lambda: map(_named_text, texts(inputs, column, words)),
+        "image": lambda: (image_files(inputs), lambda part: map_in_order(decoded, part, AHEAD)),
+        "text": lambda: (texts(inputs, column, words), lambda part: map(_named_text, part)),
     }
-    return iter(readers[codec.modality]())
+    found, ready = readers[codec.modality]()
+    return map(ready, as_they_come(found) if STDIN in inputs else (found,))
 
 
 def _decoded(file: Path | BadInput, codec: Any) -> Asked | BadInput:

@@ -1,6 +1,7 @@
 """Inputs from stdin, a line each, and inputs that cannot be read."""
 
 import codecs
+import contextlib
 import io
 import itertools
 import sys
@@ -61,6 +62,10 @@ def stdin_lines() -> Iterator[tuple[int, bytes]]:
 
 
 def _raw_lines() -> Iterator[bytes]:
+    # Python cannot end while a thread waits in its own reader of stdin, but it can while one waits
+    # in ours.
+    with contextlib.suppress(AttributeError, OSError):  # no file: a notebook's, a test's
+        return iter(open(sys.stdin.fileno(), "rb", closefd=False))
     # Text mode takes "\r" for a line's end too.
     if hasattr(sys.stdin, "buffer"):
         return iter(sys.stdin.buffer)
