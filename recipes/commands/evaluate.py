@@ -128,9 +128,10 @@ def _judged(model: "OpenedModel", options: Options) -> "tuple[dict, Score | None
     from graft.export.sessions import is_own_model
     from graft.recipes.commands import own_model
     from graft.recipes.runs.sources import load_labelled
-    from graft.zoo.terminal import warn
+    from graft.zoo.terminal import say, warn
 
     codec = model.codec
+    say(f"reading '{options.data}'")
     source = load_labelled(options.data, codec.modality, model.tasks, vars(options))
     tasks, widened = _tasks(model, source, options)
     split, records, seen = _chosen(source, codec.noun, options)

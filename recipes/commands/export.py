@@ -213,6 +213,7 @@ def _subject(options: Options, of_a_run: bool) -> "tuple[keras.Model, Subject]":
     """What is exported, and what its files are checked with."""
     from graft.recipes.report.run_file import read_run
     from graft.zoo.files.guards import one_line_if_damaged
+    from graft.zoo.terminal import say
 
     asked = subjects.Asked(
         options.run,
@@ -222,6 +223,7 @@ def _subject(options: Options, of_a_run: bool) -> "tuple[keras.Model, Subject]":
         options.input_range,
         options.fit,
     )
+    say(f"reading '{options.run}'")
     if not of_a_run:
         return subjects.of_keras_file(asked)
     content = read_run(options.run)
