@@ -19,6 +19,7 @@ from graft.export.quantize.smaller import CONVERTERS, WRITERS, SmallerFiles
 from graft.zoo.errors import ConfigError, ExportError, UnknownName
 from graft.zoo.files.staging import staged_folder
 from graft.zoo.files.writing import write_text
+from graft.zoo.terminal import progress
 
 if TYPE_CHECKING:
     import keras
@@ -72,6 +73,11 @@ class ExportSettings:
             for name in names:
                 if name not in known:
                     raise UnknownName(noun, name, known)
+
+    def files_of(self, name: str) -> tuple[str, ...]:
+        """The precisions of the files of a format, float32 first."""
+        smaller = () if name == "savedmodel" else self.precisions
+        return ("float32", *dict.fromkeys(smaller))
 
     @property
     def requested(self) -> dict:
@@ -132,12 +138,21 @@ def export_model(
     # A rebuilt model may call its inputs otherwise.
     names = {old.name: new.name for old, new in zip(given.inputs, model.inputs, strict=True)}
     judge = replace(judge, inputs={names[name]: values for name, values in judge.inputs.items()})
-    rows = []
-    with staged_folder(folder, settings.overwrite) as staging:
-        for name in dict.fromkeys(settings.formats):
-            for row in _Format(model, name, subject, judge, settings).rows(staging):
-                report(row)
-                rows.append(row)
+    rows, formats = [], tuple(dict.fromkeys(settings.formats))
+    count = sum(len(settings.files_of(name)) for name in formats)
+    with (
+        staged_folder(folder, settings.overwrite) as staging,
+        progress("export", count) as advance,
+    ):
+        for name in formats:
+            made = _Format(model, name, subject, judge, settings).rows(staging)
+            for file in settings.files_of(name):
+                advance(0, f"{name} {file}")
+                row = next(made, None)
+                if row is not None:
+                    report(row)
+                    rows.append(row)
+                advance(1)
         for name, text in subject.description.attached.items():
             if name != "preprocessing.json":  # the manifest holds it
                 write_text(staging / name, text)
@@ -223,7 +238,7 @@ class _Format:
             prefer=self.settings.prefer,
             whole=whole,
         )
-        for precision in dict.fromkeys(self.settings.precisions):
+        for precision in self.settings.files_of(self.name)[1:]:
             explain = self.settings.explain and precision == "int8"
             yield smaller.row(staging, precision, explain)
 

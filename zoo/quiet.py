@@ -7,8 +7,11 @@ import functools
 import gc
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
+
+from graft.zoo.terminal import say
 
 __all__ = ["load_tensorflow", "native_silence", "python_silence"]
 
@@ -34,9 +37,11 @@ def native_silence() -> Iterator[None]:
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow (4 to 13 seconds) without its notes about CPU features and missing GPU
-    drivers.
+    """Import TensorFlow (4 to 13 seconds, so it says that it does) without its notes about CPU
+    features and missing GPU drivers.
     """
+    if "tensorflow" not in sys.modules:
+        say("loading TensorFlow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if os.environ.get("GRAFT_VERBOSE") else "3")
     with native_silence():
         import tensorflow as tf

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -24,10 +25,12 @@ __all__ = [
     "json_shown",
     "progress",
     "say",
+    "say_next",
     "settle_terminal",
     "table_row",
     "tell",
     "tell_row",
+    "time_shown",
     "warn",
 ]
 
@@ -59,8 +62,8 @@ def settle_terminal() -> None:
 def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
     """Show a bar of `total` steps while the body runs; it receives `advance(steps=1, note="")`.
 
-    Where stderr is no terminal (a log file, CI) there is no bar: each note is a line, and when
-    nothing was said for `LOG_SECONDS`, how far it is and how long the rest may take.
+    Where stderr is no terminal (a log file, CI) there is no bar: each note is a line, and every
+    `LOG_SECONDS` one says how far it is and how long the rest may take.
     """
     from rich import progress as rich_progress
 
@@ -75,6 +78,8 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
         rich_progress.TextColumn("{task.fields[note]}", markup=False),
         console=console,
         disable=not console.is_terminal,
+        # What goes into a file is a result, wherever the bar is drawn.
+        redirect_stdout=sys.stdout.isatty(),
     )
     with bar:
         task = bar.add_task(title, total=total, note="")
@@ -88,25 +93,29 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
                 fields: dict[str, Any] = {} if note is None else {"note": shown(note)}
                 bar.update(task, advance=steps, **fields)
                 return
-            now = time.monotonic()
+            now, far = time.monotonic(), ""
+            if now - said >= LOG_SECONDS and 0 < done < total:
+                left = time_shown((now - begin) * (total - done) / done)
+                far, said = f"{done:,.0f} of {total:,}, about {left} left", now
             if note is not None:
-                _line(console, f"{title}: {shown(note)}")
-            elif now - said >= LOG_SECONDS and 0 < done < total:
-                left = _time_left((now - begin) * (total - done) / done)
-                _line(console, f"{title}: {done:,} of {total:,}, about {left} left")
-            else:
-                return
-            said = now
+                _line(console, f"{title}: {shown(note)}{far and f' ({far})'}")
+            elif far:
+                _line(console, f"{title}: {far}")
 
         yield advance
 
 
-def _time_left(seconds: float) -> str:
+def time_shown(seconds: float) -> str:
     """ "40 s", "3 min", "2 h 05 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def say_next(*words: object) -> None:
+    """Say the command that comes next: the last line of a command that is done."""
+    say(f"next: {shlex.join(map(str, words))}")
 
 
 def say(text: "str | RenderableType") -> None:

@@ -86,9 +86,10 @@ def bench(
     options: Options, train_options: Sequence[str] = (), typed: Sequence[str] = ()
 ) -> list[dict]:
     """The rows of the grid, one a cell; `train_options` go to every training."""
+    from graft.recipes.grid.outlook import next_command
     from graft.zoo.errors import ConfigError
     from graft.zoo.files import leases
-    from graft.zoo.terminal import tell
+    from graft.zoo.terminal import say_next, tell
 
     if options.workers < 1:
         raise ConfigError(f"--workers must be at least 1, not {options.workers}")
@@ -100,6 +101,7 @@ def bench(
     with leases.hold_lease(options.out):
         rows = _bench(options, train_options, typed)
     tell(f"report: {options.out / 'bench.html'}")
+    say_next(*next_command(options.out / "cells", rows))
     return rows
 
 

@@ -132,9 +132,10 @@ def _judged(
 ) -> "tuple[dict, Score | None]":
     from graft.export.sessions import is_own_model
     from graft.recipes.commands import own_model
-    from graft.zoo.terminal import warn
+    from graft.zoo.terminal import say, warn
 
     codec = model.codec
+    say(f"reading '{options.data}'")
     source = data.load(codec.modality, model.tasks)
     tasks, widened = _tasks(model, source, options)
     split, records, seen = _chosen(source, codec.noun, options)

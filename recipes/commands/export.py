@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
@@ -85,12 +85,17 @@ def command(arguments: Sequence[str]) -> int:
     """
     import tyro
 
-    from graft.zoo.terminal import json_shown
+    from graft.zoo.terminal import json_shown, say_next
 
     options = tyro.cli(Options, args=arguments, prog="graft export")
     manifest = export(options)
     if options.json:
         print(json_shown(manifest))
+    passed = [row["path"] for row in manifest["files"] if row["status"] == "pass"]
+    if passed:
+        # One that needs no TensorFlow, where there is one.
+        chosen = min(passed, key=lambda name: name == "savedmodel")
+        say_next("graft", "predict", folder_of(options) / chosen, "INPUT")
     found = {row["status"] for row in manifest["files"]}
     return 1 if "fail" in found or ("undecided" in found and not options.accept_undecided) else 0
 
@@ -110,7 +115,6 @@ def export(options: Options) -> dict:
         raise ConfigError(f"--max-drop is in points and cannot be below 0: {options.max_drop}")
     if options.explain and "int8" not in options.quantize:
         raise ConfigError("--explain says what each layer loses in int8: add --quantize int8")
-    stream = sys.stderr if options.json else sys.stdout
     of_a_run = options.run.suffix != ".keras"
     given = (options.labels, options.outputs, options.input_range, options.fit)
     if of_a_run and given != (None, None, "0..255", STRETCH):
@@ -123,7 +127,7 @@ def export(options: Options) -> dict:
     folder = folder_of(options)
     recover_replaced(options.run)
     if not options.run.exists():  # says so
-        return _write(options, folder, of_a_run, stream)
+        return _write(options, folder, of_a_run)
     if (
         of_a_run
         and options.run.resolve() in folder.resolve().parents
@@ -131,9 +135,9 @@ def export(options: Options) -> dict:
     ):
         with leases.hold_lease(options.run):  # no training replaces it meanwhile
             settle_run(options.run)
-            return _write(options, folder, of_a_run, stream)
+            return _write(options, folder, of_a_run)
     with leases.hold_lease(folder), unchanged_folder(options.run):
-        return _write(options, folder, of_a_run, stream)
+        return _write(options, folder, of_a_run)
 
 
 def folder_of(options: Options) -> Path:
@@ -142,24 +146,25 @@ def folder_of(options: Options) -> Path:
     return options.out or (options.run if of_a_run else options.run.parent) / "export"
 
 
-def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> dict:
+def _write(options: Options, folder: Path, of_a_run: bool) -> dict:
     from graft.export.export import FOR_CALIBRATION, ExportSettings, export_model
     from graft.recipes.report import card
     from graft.zoo.files.guards import one_line_if_damaged
     from graft.zoo.files.staging import refuse_existing, sweep_unfinished
-    from graft.zoo.terminal import tell, warn
+    from graft.zoo.terminal import warn
 
     sweep_unfinished(folder)
     if of_a_run and not options.overwrite and _finish(options.run, folder):
         known = _as_asked(options, folder)
         if known is not None:
             with one_line_if_damaged(folder / "manifest.json", "--overwrite exports again"):
+                split = known["measured_on"].get("split")
                 told = [
                     line
                     for row in known["files"]
-                    for line in file_lines(row, known["measured_on"].get("split"), options.explain)
+                    for line in file_lines(row, split, options.explain)
                 ]
-            tell("\n".join(told), stream)
+            _tell(told, options)
             return known
     refuse_existing(folder, options.overwrite)
     model, subject = _subject(options, of_a_run)
@@ -180,14 +185,14 @@ def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> di
         explain=options.explain,
         overwrite=options.overwrite,
     )
-    told = f"'{folder}' is as it was" if folder.exists() else f"nothing of '{folder}' is left"
-    with _saying_what_is_kept(told):
+    kept = f"'{folder}' is as it was" if folder.exists() else f"nothing of '{folder}' is left"
+    with _saying_what_is_kept(kept):
         manifest = export_model(
             model,
             folder,
             subject,
             settings,
-            report=lambda row: tell("\n".join(file_lines(row, split, options.explain)), stream),
+            report=lambda row: _tell(file_lines(row, split, options.explain), options),
             finish=lambda staging: card.write(options.run, staging) if of_a_run else None,
         )
     if folder == options.run / "export":
@@ -195,10 +200,20 @@ def _write(options: Options, folder: Path, of_a_run: bool, stream: TextIO) -> di
     return manifest
 
 
+def _tell(lines: Sequence[str], options: Options) -> None:
+    """Print lines about files, to the stream of now: while a bar is drawn it is one that does not
+    disturb it.
+    """
+    from graft.zoo.terminal import tell
+
+    tell("\n".join(lines), sys.stderr if options.json else sys.stdout)
+
+
 def _subject(options: Options, of_a_run: bool) -> "tuple[keras.Model, Subject]":
     """What is exported, and what its files are checked with."""
     from graft.recipes.report.run_file import read_run
     from graft.zoo.files.guards import one_line_if_damaged
+    from graft.zoo.terminal import say
 
     asked = subjects.Asked(
         options.run,
@@ -208,6 +223,7 @@ def _subject(options: Options, of_a_run: bool) -> "tuple[keras.Model, Subject]":
         options.input_range,
         options.fit,
     )
+    say(f"reading '{options.run}'")
     if not of_a_run:
         return subjects.of_keras_file(asked)
     content = read_run(options.run)

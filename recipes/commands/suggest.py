@@ -4,6 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from graft.recipes.grid.entries import Entry
 
 __all__ = ["Options", "command", "suggest"]
 
@@ -43,7 +47,7 @@ def command(arguments: Sequence[str]) -> None:
     """Print the ranking to stdout."""
     import tyro
 
-    from graft.zoo.terminal import json_shown
+    from graft.zoo.terminal import json_shown, say_next
 
     options = tyro.cli(Options, args=arguments, prog="graft suggest")
     rows = suggest(options)
@@ -51,20 +55,39 @@ def command(arguments: Sequence[str]) -> None:
         print(json_shown(rows))
     else:
         _print(rows)
+    say_next(*_next(options, rows[0]["backbone"]))
+
+
+def _next(options: Options, best: str) -> list[str]:
+    """The training of the backbone that was ranked first."""
+    from graft.recipes.grid.entries import common_modality
+    from graft.recipes.grid.sides import SIDES
+
+    entry = next(entry for entry in _entries(options) if entry.name == best)
+    words = ["graft", "train", SIDES[common_modality([entry])].recipe, "--data", options.data]
+    words += ["--backbone", entry.backbone]
+    words += [] if entry.weights is None else ["--weights", entry.weights]
+    return [*words, "--out", f"runs/{entry.name}"]
+
+
+def _entries(options: Options) -> list["Entry"]:
+    """The backbones that are ranked."""
+    from graft.recipes.grid.entries import read_entries
+    from graft.recipes.grid.suggest import default_entries
+
+    if options.backbones:
+        return read_entries(options.backbones)
+    return default_entries(options.image_size)
 
 
 def suggest(options: Options) -> list[dict]:
     """The rows of `recipes.grid.suggest.suggest`."""
     from graft.recipes.grid import suggest as scoring
-    from graft.recipes.grid.entries import common_modality, read_entries
+    from graft.recipes.grid.entries import common_modality
     from graft.recipes.grid.sides import source_of
     from graft.zoo.files.writing import write_text
 
-    entries = (
-        read_entries(options.backbones)
-        if options.backbones
-        else scoring.default_entries(options.image_size)
-    )
+    entries = _entries(options)
     source = source_of(options, common_modality(entries))
     rows = scoring.suggest(
         source, entries, options.sample, options.image_size, options.split_seed, options.skip_bad

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from graft.recipes.runs.recipes import RECIPES, installed_recipes, load_recipe
+from graft.zoo.terminal import say
 
 __all__ = ["command"]
 
@@ -21,7 +22,10 @@ def command(arguments: Sequence[str]) -> int:
         return 0
     name, *options = arguments
     recipe = load_recipe(name)
-    folder = recipe.main(tyro.cli(recipe.Config, args=options, prog=f"graft train {name}"))
+    config = tyro.cli(recipe.Config, args=options, prog=f"graft train {name}")
+    if hasattr(config, "data"):
+        say(f"reading '{config.data}'")
+    folder = recipe.main(config)
 
     from graft.recipes.runs.writing import exit_code
 

@@ -53,6 +53,10 @@ class _Encoded(Protocol):
     def __len__(self) -> int: ...
 
 
+_Parts = Mapping[str, _Encoded] | Mapping[str, Sequence]
+"""Encoded splits, or those of a source of which nobody knows yet what cannot be read."""
+
+
 class Tally:
     """Counts, while a source is read."""
 
@@ -152,12 +156,12 @@ def record_of(left_out: Iterable[LeftOut], parts: Mapping[str, _Encoded]) -> dic
     }
 
 
-def summary(source: _Source, parts: Mapping[str, _Encoded], noun: str, classes: str = "") -> str:
+def summary(source: _Source, parts: _Parts, noun: str, classes: str = "") -> str:
     """ "200 images, 5 classes: 140 / 30 / 30; 12 left out: 8 .heic, 4 hidden".
 
     Args:
         source: what was read.
-        parts: its splits as they were used, training first.
+        parts: its splits, training first; once they are encoded, as they were used.
         noun: what an example is called.
         classes: what is told apart; by default the number of labels.
     """
@@ -170,11 +174,9 @@ def summary(source: _Source, parts: Mapping[str, _Encoded], noun: str, classes: 
     return f"{text}; {count:,} left out: {listed(left_out)}" if count else text
 
 
-def _all_left_out(
-    left_out: Iterable[LeftOut], parts: Mapping[str, _Encoded]
-) -> tuple[LeftOut, ...]:
+def _all_left_out(left_out: Iterable[LeftOut], parts: _Parts) -> tuple[LeftOut, ...]:
     """With those that turned out to be unreadable."""
-    skipped = [message for part in parts.values() for message in part.skipped]
+    skipped = [message for part in parts.values() for message in getattr(part, "skipped", ())]
     return added(left_out, UNREADABLE, skipped)
 
 

@@ -60,6 +60,7 @@ class PrefixCache(Entries):
         settings: CacheSettings,
     ):
         super().__init__(store, FrozenGraph(model), examples, augment, settings)
+        self.each_seconds = 0.0
 
     def begin(self, cut: Cut, cuts: Sequence[Cut]) -> list[Cut]:
         """A phase begins that trains what lies behind `cut`: which of `cuts` are frozen in it,
@@ -131,7 +132,7 @@ class PrefixCache(Entries):
                     f"{text} in '{self.store.folder}': free some space, or pass --cache off"
                 )
             return text
-        each = self._seconds_an_example(missing)
+        each = self.each_seconds = self._seconds_an_example(missing)
         say(
             f"prefix cache: {self.views['train']} view(s) of {counts['train']:,} examples through "
             "the frozen blocks: "
@@ -166,6 +167,20 @@ class PrefixCache(Entries):
                 with self.store.alone(self.key(cut, name, view) for cut in missing):
                     self._compute_missing(name, cuts, view)
         return spared
+
+    def expected_seconds(self, cuts: Sequence[Cut], charged: bool) -> float:
+        """What `fill` will take for the first view, as `plan` measured it, and where it is
+        `charged` what those passes took that are found.
+        """
+        seconds = 0.0
+        for name, examples in self.examples.items():
+            found = [self.find(cut, name, 0) for cut in cuts]
+            known = [entry[1]["seconds"] for entry in found if entry is not None]
+            if len(known) < len(found):
+                seconds += self.each_seconds * len(examples)
+            elif charged:
+                seconds += max(known)
+        return seconds
 
     def seconds(self, cuts: Sequence[Cut], view: int) -> float:
         """What the passes took that gave view number `view` at `cuts`; it is there."""

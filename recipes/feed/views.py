@@ -7,7 +7,7 @@ lost. Afterwards every step draws from all. A training for a given time goes ove
 before it takes the next: an epoch on them costs little beside a pass.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from graft.recipes.feed.cache import PrefixCache
 from graft.recipes.feed.clock import Clock
@@ -31,26 +31,36 @@ class Views:
         self._cuts: Sequence[Cut] = ()
 
     def begin(self, cut: Cut, later: Sequence[Cut]) -> None:
-        """Have the validation examples and the first view for the phase at `cut`, and for `later`
-        ones.
+        """Begin the phase at `cut`, and what `later` ones need.
 
         Those that train less than this one have to wait: the weights of their frozen blocks are not
         what they will be.
         """
         self._cuts = self.cache.begin(cut, later)
+
+    def first_seconds(self) -> float:
+        """What `fill_first` will take or charge, about."""
+        return self.cache.expected_seconds(self._cuts, charged=self.taken == 0)
+
+    def fill_first(self) -> None:
+        """Have the validation examples and the first view for the phase that has begun."""
         spared = self._fill(0)
         if self.taken == 0:  # one that goes on has paid for it already
             self.clock.charged += spared
 
     def stretches(
-        self, cut: Cut, first: int, epochs: int
+        self,
+        cut: Cut,
+        first: int,
+        epochs: int,
+        fits: Callable[[float], bool] = lambda seconds: True,
     ) -> Iterator[tuple[int, int, dict[str, Features]]]:
         """Yield (an epoch, the one where it ends, what it sees of each split at `cut`) from epoch
-        `first` on.
+        `first` on. No view is taken whose pass takes longer than what `fits` into the phase.
         """
         if self.cache.views["train"] == 1:
             self.taken = 1
-        while first < epochs and self._another():
+        while first < epochs and self._another(fits):
             if self.taken:
                 self.clock.charged += self._fill(self.taken)
             self.taken += 1
@@ -73,12 +83,13 @@ class Views:
         self.passing += self.clock.own - began
         return spared
 
-    def _another(self) -> bool:
-        """Whether there is one more view to take."""
+    def _another(self, fits: Callable[[float], bool]) -> bool:
+        """Whether there is one more view to take, and time for it: as much as those before took."""
         if self.seconds is None or self.taken == 0:
             return self.taken < self.cache.views["train"]
         spent = sum(self.cache.seconds(self._cuts, view) for view in range(self.taken))
         return (
             self.taken < self.cache.views["train"]
             and spent * (self.taken + 1) / self.taken <= self.seconds
+            and fits(spent / self.taken)
         )

@@ -15,6 +15,7 @@ from graft.recipes.feed.cluster import connect
 from graft.recipes.grid import analysis, jobs, plan, report, rows
 from graft.recipes.grid.entries import Entry, weights_of
 from graft.recipes.grid.ledger import Ledger
+from graft.recipes.grid.outlook import outlook
 from graft.recipes.runs import workspace
 from graft.zoo.errors import ArtifactError, ConfigError, GraftError
 from graft.zoo.files.guards import one_line_if_damaged
@@ -88,11 +89,8 @@ def run(grid: Grid, fingerprint: str, overwrite: bool = False) -> list[dict]:
     wanted = {cell.name: cell for cell in grid.plan.cells}
     ledger.forget_dead(wanted)
     missing = [cell for name, cell in wanted.items() if not ledger.finished(name)]
-    if len(missing) < len(wanted):
-        say(
-            f"{len(wanted) - len(missing)} of {len(wanted)} cells are finished already: "
-            f"{len(missing)} to go"
-        )
+    known = [row for name, row in ledger.rows.items() if ledger.finished(name)]
+    say(outlook(len(wanted), len(missing), grid.budget, known, grid.workers))
     _train(grid, ledger, missing)
     _export(grid, ledger)
     suggested = _suggest(grid)
@@ -121,6 +119,8 @@ def _train(grid: Grid, ledger: Ledger, missing: Sequence[plan.Cell]) -> None:
         for name, cell in queue.items()
     ]
     with progress("bench", len(todo)) as advance:
+        if todo:
+            advance(0, f"{todo[0].name} begins; its words: {todo[0].log}")
         for job, outcome in jobs.run_all(todo, grid.workers, grid.ray):
             with one_line_if_damaged(grid.cells / job.name / "run.json"):
                 row = rows.of_cell(queue[job.name], outcome, grid.cells / job.name, grid.budget)

@@ -91,7 +91,9 @@ def of_cell(cell: Cell, outcome: Outcome, run: Path, budget: float | None) -> di
             f"{p['name']} {p['seconds']:.1f} s, {p['epochs_run']} epochs" for p in phases
         ),
         "epochs": sum(phase["epochs_run"] for phase in phases),
-        "images_per_second": phases[-1]["images_per_second"],
+        "images_per_second": next(
+            phase["images_per_second"] for phase in reversed(phases) if phase["epochs_run"]
+        ),
         "parameters": content["backbone"]["parameters"],
         "trainable_parameters": max(phase["trainable_parameters"] for phase in phases),
         "curve": " ".join(f"{seconds:.2f}:{value:.6f}" for seconds, value in points),

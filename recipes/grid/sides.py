@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from graft.zoo.terminal import say
+
 if TYPE_CHECKING:
     from graft.recipes.data.sources import Source
 
@@ -12,8 +14,9 @@ __all__ = ["SIDES", "Side", "source_of"]
 
 def source_of(asked: Any, modality: str) -> "Source":
     """The data that a Config or the options of a command ask for, as records with a label, or with
-    several.
+    several; says that they are read.
     """
+    say(f"reading '{asked.data}'")
     return SIDES[modality].load(asked)
 
 

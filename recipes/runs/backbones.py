@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from graft.recipes.codecs import decoding
 from graft.recipes.codecs.images import ImageCodec
@@ -48,6 +48,7 @@ class ImageBackbone:
     image_size: int
     skip_bad: bool
     fit: Fit = STRETCH
+    noun: ClassVar[str] = ImageCodec.noun
 
     @classmethod
     def chosen(cls, config: ImageConfig) -> "ImageBackbone":
@@ -124,6 +125,7 @@ class TextBackbone:
     row: Encoder
     weights: str
     max_length: int
+    noun: ClassVar[str] = TextCodec.noun
 
     @classmethod
     def chosen(cls, config: TextConfig) -> "TextBackbone":

@@ -5,7 +5,7 @@ A recipe makes a `Problem` and calls `run`. What is trained beside the model tha
 of several is chosen, is a `Training`: `runs/supervised.py`, or `adapt/methods_compared.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from graft.recipes.train import fit, schedule
 from graft.zoo.files.store import store_beside
 from graft.zoo.graph.state import set_seed, set_weights
 from graft.zoo.quiet import load_tensorflow
-from graft.zoo.terminal import say, warn
+from graft.zoo.terminal import say, say_next, warn
 
 __all__ = ["Problem", "run"]
 
@@ -41,20 +41,27 @@ def run(problem: Problem, config: Any) -> Path:
     if workspace.finished(config.out, settings):
         return config.out
     with workspace.workspace(config.out, settings, problem.data.content) as folder:
+        say(_summary(problem, problem.data.splits))
         load_tensorflow()
         experiment, floor, said = _prepared(problem, config, folder)
         outcome = problem.training(experiment)
         model = experiment.build("none", mixed=False)
         set_weights(model, outcome.kept.weights)
+        say(f"measuring the model and writing '{config.out}'")
         writing.write_run(folder, model, experiment, outcome, {**said, "floor": floor})
         report.write(folder)
     problem.training.tell(config.out)
+    if not writing.exit_code(config.out):
+        say_next("graft", "export", config.out)
     return config.out
 
 
 def _prepared(problem: Problem, config: Any, folder: Path) -> tuple[Experiment, Floor | None, dict]:
     """(what a training needs, counted words, what was found wrong with the data)."""
     data, backbone = problem.data, problem.backbone
+    duplicates = concerns.warn_of_concerns(
+        data.source, data.fingerprint, config.backbone, config.split_seed
+    )
     store = store_beside(config.out, config.fit.cache)
     blank = Experiment(problem, config, folder, store, None, {}, ())
     set_seed(config.seed)
@@ -65,9 +72,6 @@ def _prepared(problem: Problem, config: Any, folder: Path) -> tuple[Experiment, 
     # devices are built as such.
     if not config.fit.multi_gpu and all(phase.adapt == "weights" for phase in problem.phases):
         blank.ready.append(model)
-    duplicates = concerns.warn_of_concerns(
-        data.source, data.fingerprint, config.backbone, config.split_seed
-    )
     examples = _encoded(problem, codec)
     found = backbone.concerns(examples)
     for text in found:
@@ -81,9 +85,16 @@ def _prepared(problem: Problem, config: Any, folder: Path) -> tuple[Experiment, 
     return made, measured, {"duplicates": duplicates, "warnings": found, "hints": hinted}
 
 
+def _summary(problem: Problem, parts: Mapping[str, Any]) -> str:
+    """What was found and what is used of the data, whose splits `parts` are."""
+    tasks = problem.tasks
+    counted = f"{len(tasks)} tasks" if len(tasks) > 1 else ""
+    return reading.summary(problem.data.source, parts, problem.backbone.noun, counted)
+
+
 def _encoded(problem: Problem, codec: Any) -> dict[str, Examples]:
-    """The examples of every split, and those without labels; says how many there are, and warns of
-    those that look the same in two splits.
+    """The examples of every split, and those without labels; says how many there are where some
+    could not be read, and warns of those that look the same in two splits.
     """
     data, tasks = problem.data, problem.tasks
 
@@ -91,8 +102,8 @@ def _encoded(problem: Problem, codec: Any) -> dict[str, Examples]:
         return codec.encode(records, tasks, f"decode {name}")
 
     examples = {split: encoded(records, split) for split, records in data.splits.items()}
-    counted = f"{len(tasks)} tasks" if len(tasks) > 1 else ""
-    say(reading.summary(data.source, examples, codec.noun, counted))
+    if any(part.skipped for part in examples.values()):
+        say(_summary(problem, examples))
     warn_of_alike(examples, codec.same_as)
     if data.unlabelled:
         examples["unlabelled"] = encoded(data.unlabelled, "target")

@@ -14,6 +14,7 @@ from graft.recipes.tasks.group import Tasks
 from graft.recipes.train import fit
 from graft.recipes.train.schedule import Phase
 from graft.zoo.files.store import Store
+from graft.zoo.terminal import say
 
 if TYPE_CHECKING:
     import keras
@@ -170,6 +171,8 @@ class Experiment:
     ) -> Arm:
         """Train and measure on the test split; `name` is what the training is called."""
         examples, tasks = examples or self.examples, plan.tasks
+        if name != "transfer":  # its phases are called as those of the first one
+            say(f"the training '{name}', which is compared")
         model, trained = fit.train(plan, examples, name=name, store=self.store, folder=self.folder)
         test = examples["test"]
         outputs = [

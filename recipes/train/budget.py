@@ -1,18 +1,22 @@
 """Training for a given time instead of a given number of epochs.
 
+Nothing is begun that will not end in time, by what the same took before (`phases/forecast.py`): no
+step, no epoch, no view of the cached features, no phase. A last epoch is cut where its time is up.
+
 The clock counts what a training took, and what the cached features that it found cost whoever
 computed them, so that runs are compared at equal cost in whatever order they came. The rate falls
 with the time that is left, not with the steps, as budgeted training has it (Li et al. 2020,
 arXiv:1905.04753).
 """
 
+import math
 import re
 from collections.abc import Sequence
 
 from graft.recipes.feed.clock import Clock
 from graft.zoo.errors import ConfigError
 
-__all__ = ["HEAD_PASSES", "MARKS", "Clock", "bound", "bytes_of", "seconds_of"]
+__all__ = ["HEAD_PASSES", "MARKS", "Clock", "bound", "bytes_of", "seconds_of", "too_short"]
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 BYTES = {"M": 2, "G": 3, "T": 4}
@@ -52,16 +56,21 @@ def bytes_of(text: str) -> int:
     return int(float(found[1]) * 1024 ** BYTES[found[2] or "G"])
 
 
+def too_short(budget: float, what: str, seconds: float) -> ConfigError:
+    """The error of a budget within which no step can be made, because `what` takes so long."""
+    return ConfigError(
+        f"the --budget of {budget:g} s is over before the first step: {what} takes about "
+        f"{seconds:.0f} s; give {max(1, math.ceil(2 * seconds))}s or more"
+    )
+
+
 def bound(epochs: Sequence[int], begin: float, budget: float, first: bool) -> tuple[float, float]:
     """When the phase that begins at `begin` on the clock ends: it gets of the time that is left
     what its epochs are of those of all phases that are to come, `epochs`, its own first.
 
     Raises:
-        ConfigError: nothing is left for the `first` phase. A later one has at least one step.
+        ConfigError: nothing is left for the `first` phase.
     """
     if begin >= budget and first:
-        raise ConfigError(
-            f"the --budget of {budget:g} s was over before the first step: what the frozen blocks "
-            f"give took {begin:.0f} s; give {2 * begin:.0f}s or more"
-        )
+        raise too_short(budget, "what the frozen blocks give", begin)
     return begin, max(begin + SHORTEST, begin + (budget - begin) * epochs[0] / sum(epochs))

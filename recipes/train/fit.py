@@ -20,9 +20,10 @@ from graft.recipes.feed.views import Views
 from graft.recipes.train.budget import Clock
 from graft.recipes.train.checkpoint import ANEW, Checkpoint, Checkpoints
 from graft.recipes.train.device import mirrored
+from graft.recipes.train.phases.parts import PhaseTurn
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import TrainPlan
-from graft.recipes.train.training import PhaseTurn, Training
+from graft.recipes.train.training import Training
 from graft.recipes.train.validation import (
     Watched,
     exploded,
@@ -241,20 +242,17 @@ class _Way:
         filling = None if budget is None else FILLING * budget
         views = None if self.cache is None else Views(self.cache, clock, state.views, filling)
         for number in range(state.phase, len(self.cuts)):
-            start, cut = clock.own, self.cuts[number]
-            own = views if self.cached[number] else None
-            if own is not None and cut is not None:
-                later = zip(self.cuts[number + 1 :], self.cached[number + 1 :], strict=True)
-                own.begin(cut, [other for other, cached in later if cached and other is not None])
+            later = zip(self.cuts[number + 1 :], self.cached[number + 1 :], strict=True)
             turn = PhaseTurn(
                 number=number,
                 trained=self.trained[number],
-                cut=cut,
-                views=own,
+                cut=self.cuts[number],
+                later=[cut for cut, cached in later if cached and cut is not None],
+                views=views if self.cached[number] else None,
                 seed=seed,
                 checkpoints=checkpoints,
                 clock=clock,
-                start=start,
+                start=clock.own,
             )
             state = self.training.run_phase(turn, state)
         return state

@@ -1,20 +1,15 @@
 """One phase of a training: its graph, compiled once, its batches, its optimizer, its callbacks."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from graft.recipes.codecs.examples import Examples
 from graft.recipes.feed import pipeline
-from graft.recipes.feed.frozen import Cut
-from graft.recipes.feed.views import Views
 from graft.recipes.train.budget import HEAD_PASSES, Clock
 from graft.recipes.train.callbacks.deadline import PhaseTime, TimedState, deadline
 from graft.recipes.train.callbacks.recorder import EpochLog, ProgressBar, keep_best, recorder
-from graft.recipes.train.checkpoint import Checkpoint
 from graft.recipes.train.device import xla_pays
 from graft.recipes.train.lr_finder import find_rate
 from graft.recipes.train.optimizer import (
@@ -25,78 +20,21 @@ from graft.recipes.train.optimizer import (
     make_optimizer,
 )
 from graft.recipes.train.phase_batches import ENDLESS, PhaseBatches, steps_a_call
+from graft.recipes.train.phases.forecast import Forecast, Look
+from graft.recipes.train.phases.parts import PhaseParts, PhaseRun
 from graft.recipes.train.settings import TrainPlan
 from graft.recipes.train.validation import (
     EVALUATION_BATCH,
-    Validation,
-    Watched,
     evaluate_pairs,
     forward,
     outputs_of,
 )
-from graft.zoo.graph.blocks import Block
 from graft.zoo.graph.cuts import split_at, with_frozen_prefix
 from graft.zoo.graph.state import set_weights
 from graft.zoo.heads.head import compile_arguments
 from graft.zoo.terminal import progress, say
 
-if TYPE_CHECKING:
-    import keras
-
-    from graft.recipes.train.joint import Method
-
-__all__ = ["CompiledPhase", "PhaseParts", "PhaseRun"]
-
-
-@dataclass(frozen=True)
-class PhaseParts:
-    """What a phase is compiled of.
-
-    Attributes:
-        model: the whole one.
-        blocks: of its backbone.
-        cut: before what trains; None where nothing is frozen.
-        cached: whether what lies before the cut comes from the cache.
-        method: what the last phase learns from unlabelled examples; None: nothing.
-        train: the training examples.
-        validation: what measures the validation examples; None for pairs.
-        watched: what the best epoch is chosen by.
-        logs: the folder of TensorBoard's logs; None: none are written.
-    """
-
-    model: "keras.Model"
-    blocks: Sequence[Block]
-    cut: Cut | None
-    cached: bool
-    method: "Method | None"
-    train: Examples
-    validation: Validation | None
-    watched: Watched
-    logs: Path | None
-
-
-@dataclass(frozen=True)
-class PhaseRun:
-    """One seed on its way through one phase.
-
-    Attributes:
-        data: the examples, or features of them, by split_at.
-        views: of cached examples, a new one in each of the first epochs; None: there is one.
-        state: where it stands; it goes on from there.
-        best_weights: those of the best epoch of the phase so far.
-        save: is called after each epoch with (rows, best weights, what early stopping knows).
-        clock: of the training.
-        limits: when the phase begins and ends on the clock; None: it trains for so many epochs.
-    """
-
-    data: Mapping[str, Examples]
-    views: Views | None
-    seed: int
-    state: Checkpoint
-    best_weights: list[np.ndarray]
-    save: Callable[..., None]
-    clock: Clock
-    limits: tuple[float, float] | None
+__all__ = ["CompiledPhase"]
 
 
 class CompiledPhase:
@@ -128,6 +66,7 @@ class CompiledPhase:
         self.epochs = ENDLESS if timed else phase.epochs
         self.batches = PhaseBatches(plan, self.method, self.epochs)
         self.steps = self.batches.order(0, parts.train).steps
+        self.forecast: Forecast | None = None
         # How many steps a budget of time allows is seen on the way: rate and momentum follow it.
         self.timed = TimedState.fresh(self.steps) if timed else None
         if phase.batch_norm == "train":
@@ -192,14 +131,27 @@ class CompiledPhase:
         # accumulated.
         return keras.ops.cast(optimizer._iterations, "float32") / (self.counted * self.phase.epochs)
 
-    def _look(self, examples: Examples) -> Callable[[], dict[str, float]]:
+    def _look(self, examples: Examples) -> Look:
         """What gives the figures of the validation `examples` with the weights of now."""
-        validation = self.parts.validation
+        validation, count = self.parts.validation, len(examples)
         if validation is not None:
             batches = pipeline.input_batches(examples, EVALUATION_BATCH)
-            return lambda: validation.figures(outputs_of(self.forward, examples, batches))
-        batches = self.batches.validation_pairs(examples)
-        return lambda: evaluate_pairs(self.model, batches)
+            outputs = functools.partial(outputs_of, self.forward, examples)
+            return Look(batches, count, EVALUATION_BATCH, outputs, validation.figures)
+        size = min(self.settings.batch_size, count)
+        pairs, figures = self.batches.validation_pairs(examples), lambda found: found
+        evaluate = functools.partial(evaluate_pairs, self.model)
+        return Look(pairs, count // size * size, size, evaluate, figures)
+
+    def foresee(self, data: Mapping[str, Examples], clock: Clock) -> Forecast:
+        """What the parts of the phase will take. Before the first seed nothing is known of them: a
+        few validation batches are run.
+        """
+        if self.forecast is None:
+            look = self._look(data["validation"])
+            size = self.steps_a_call * self.settings.batch_size
+            self.forecast = Forecast.of(look.tried(clock), size / look.batch_size)
+        return self.forecast
 
     def find_rate(self, data: Mapping[str, Examples], seed: int) -> dict:
         """Sweep over rates, then compile anew; see `lr_finder.find_rate`."""
@@ -250,15 +202,19 @@ class CompiledPhase:
             callbacks.append(
                 keras.callbacks.TensorBoard(self.parts.logs / f"seed-{run.seed}" / phase.name)
             )
-        length = (phase.epochs - state.epochs_done) * self.steps
+        length, ends = (phase.epochs - state.epochs_done) * self.steps, None
         if limits is not None and self.timed is not None:
             length = max(1, round(limits[1] - clock.used))  # a bar of seconds
             most = HEAD_PASSES * phase.epochs if phase.train == "head" else None
-            time = PhaseTime(clock, *limits, settings.budget_seconds or 0.0, most)
-            callbacks.append(deadline(time, self.timed, look, log.glances))
+            forecast = self.foresee(run.data, clock)
+            time = PhaseTime(clock, *limits, settings.budget_seconds or 0.0, most, forecast)
+            ends = deadline(time, self.timed, look, log.glances)
+            callbacks.append(ends)
         with progress(f"{phase.name} (seed {run.seed})", length) as advance:
             bar = ProgressBar(advance, self.steps_a_call, None if limits is None else clock)
             callbacks.append(recorder(phase, log, best, clock, bar, run.save))
+            if ends is not None:
+                callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=ends.epoch_over))
             for first, end, examples in self._stretches(run):
                 self.model.fit(
                     pipeline.timed(self.batches.training(examples, run.seed, first), waited),
@@ -279,4 +235,11 @@ class CompiledPhase:
         done = run.state.epochs_done
         if run.views is None or self.parts.cut is None:
             return [(done, self.epochs, run.data)]
-        return run.views.stretches(self.parts.cut, done, self.epochs)
+        return run.views.stretches(self.parts.cut, done, self.epochs, self._fits(run))
+
+    def _fits(self, run: PhaseRun) -> Callable[[float], bool]:
+        """Whether so many seconds, and an epoch behind them, fit into what the phase has left."""
+        limits, forecast = run.limits, self.forecast
+        if limits is None or forecast is None:
+            return lambda seconds: True
+        return lambda seconds: run.clock.used + seconds + forecast.least <= limits[1]

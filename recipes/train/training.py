@@ -1,56 +1,33 @@
 """One model on its way through its phases: what is compiled, fed, trained and saved for each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graft.recipes.codecs.examples import Examples
-from graft.recipes.feed.frozen import Cut
-from graft.recipes.feed.views import Views
-from graft.recipes.train.budget import Clock, bound
-from graft.recipes.train.checkpoint import Checkpoint, Checkpoints
-from graft.recipes.train.phase import CompiledPhase, PhaseParts, PhaseRun
+from graft.recipes.train.budget import bound
+from graft.recipes.train.checkpoint import Checkpoint
+from graft.recipes.train.phase import CompiledPhase
 from graft.recipes.train.phase_batches import label_weights
+from graft.recipes.train.phases.parts import PhaseParts, PhaseRun, PhaseTurn
+from graft.recipes.train.phases.summary import PhaseFacts, skipped_summary
+from graft.recipes.train.phases.time_left import TimeLeft
 from graft.recipes.train.settings import TrainPlan
 from graft.recipes.train.validation import Validation, Watched
 from graft.zoo.errors import ArtifactError, TrainingError
 from graft.zoo.graph.adapters import freeze_all_but
 from graft.zoo.graph.blocks import count_trained, find_blocks, freeze_blocks
 from graft.zoo.graph.stack import backbone_of
-from graft.zoo.terminal import say
+from graft.zoo.terminal import say, warn
 
 if TYPE_CHECKING:
     import keras
 
     from graft.recipes.train.joint import Method
 
-__all__ = ["PhaseTurn", "Training"]
-
-
-@dataclass(frozen=True)
-class PhaseTurn:
-    """One seed's turn at one phase.
-
-    Attributes:
-        number: of the phase.
-        trained: how many blocks train.
-        cut: before what trains; None where nothing is frozen.
-        views: of cached examples; None: it trains from the inputs.
-        checkpoints: where states are saved.
-        start: what the clock showed when it began.
-    """
-
-    number: int
-    trained: int
-    cut: Cut | None
-    views: Views | None
-    seed: int
-    checkpoints: Checkpoints
-    clock: Clock
-    start: float
+__all__ = ["Training"]
 
 
 class Training:
@@ -85,6 +62,11 @@ class Training:
             self.watched = self.validation.watched
         self.compiled: dict[tuple[int, bool], CompiledPhase] = {}
         self.sweeps: dict[int, dict] = {}
+        # What a method or the last epoch is for comes last.
+        special = method is not None or plan.keep == "last"
+        self.time = TimeLeft(
+            plan.settings.budget_seconds, len(plan.phases) - 1 if special else None
+        )
 
     def seed_dropout(self, seed: int) -> None:
         """Set every random state of the model, so that a seed gives one result however many came
@@ -139,9 +121,25 @@ class Training:
             )
 
     def run_phase(self, turn: PhaseTurn, state: Checkpoint) -> Checkpoint:
-        """Train one phase from where `state` stands; returns the state after it."""
+        """Train one phase from where `state` stands; returns the state after it. A phase for which
+        a budget of time has no time left is not begun.
+
+        Raises:
+            ConfigError: that is the first one.
+        """
         number, views, clock = turn.number, turn.views, turn.clock
         phase = self.phases[number]
+        ready = self._key(turn) in self.compiled
+        if not state.epochs_done and self.time.is_over(turn, state.summaries, ready):
+            return self._skipped(turn, state)
+        passing = 0.0
+        if views is not None and turn.cut is not None:
+            passing = views.passing
+            views.begin(turn.cut, turn.later)
+            needed = 0.0 if state.epochs_done else views.first_seconds()
+            if self.time.is_too_long(turn, "what the frozen blocks give", needed):
+                return self._skipped(turn, state)
+            views.fill_first()
         freeze_blocks(self.model, self.blocks, turn.trained, phase.batch_norm)
         freeze_all_but(self.blocks, phase.adapt)
         compiled = self._compiled(turn)
@@ -177,8 +175,6 @@ class Training:
         best = compiled.model.get_weights()
         for i, value in zip(own, state.best, strict=False):
             best[i] = value
-        prepared = clock.own - turn.start
-        passing = views.passing if views is not None else 0.0
         limits, budget = None, self.settings.budget_seconds
         if state.began is None:
             state.began = clock.used
@@ -186,58 +182,82 @@ class Training:
             limits = bound(
                 [p.epochs for p in self.phases[number:]], state.began, budget, first=number == 0
             )
+            needed = compiled.foresee(data, clock).least
+            passed = 0.0 if views is None else views.passing - passing
+            self.time.noted(clock.own - turn.start - passed)
+            what = f"what precedes phase '{phase.name}', its tracing, one step and one validation"
+            if not state.epochs_done and self.time.is_too_long(turn, what, needed):
+                return self._skipped(turn, state)
+        prepared = clock.own - turn.start
+        passing = 0.0 if views is None else views.passing
         rows, best_epoch, waited, glances = compiled.fit(
             PhaseRun(data, views, turn.seed, state, best, save, clock, limits)
         )
         prepared += views.passing - passing if views is not None else 0.0
-        seconds = clock.own - turn.start
-        training_seconds = sum(row["seconds"] for row in rows)
-        examples = len(rows) * compiled.steps * self.settings.batch_size
-        summary = {
-            "seconds": seconds,
-            "epochs_run": len(rows),
-            "best_epoch": best_epoch + 1,
+        facts = PhaseFacts(
+            seconds=clock.own - turn.start,
+            prepared=prepared,
+            waited=waited,
+            examples=len(rows) * compiled.steps * self.settings.batch_size,
+            glances=glances,
+            sweep=self.sweeps.get(number),
+            watched=self.watched.name,
+        )
+        summary = facts.summary(rows, best_epoch) | self._used(turn, state)
+        say(f"{phase.name}: {facts.told(rows)}")
+        return self._next(turn, state, rows, summary)
+
+    def _skipped(self, turn: PhaseTurn, state: Checkpoint) -> Checkpoint:
+        """The state after a phase that is not begun; says so."""
+        name, budget = self.phases[turn.number].name, self.settings.budget_seconds or 0.0
+        why = f"the --budget of {budget:g} s has no time for phase '{name}': it is not begun"
+        warn(why)
+        summary = skipped_summary(turn.clock.own - turn.start, why) | self._used(turn, state)
+        return self._next(turn, state, [], summary)
+
+    def _used(self, turn: PhaseTurn, state: Checkpoint) -> dict:
+        """What a phase took from the cache."""
+        views, before = turn.views, state.summaries
+        return {
             "cached": views is not None,
             "views": views.taken if views is not None else None,
             # Not `state.charged`: a checkpoint in the middle of a phase holds what the phase was
             # charged before it.
-            "cached_seconds": clock.charged
-            - sum(summary["cached_seconds"] for summary in state.summaries),
-            "glances": glances,
-            "preparation_seconds": prepared,
-            "images_per_second": examples / training_seconds,
-            "input_wait_share": waited / training_seconds,
-            "rate_finder": self.sweeps.get(number),
-            "watched": self.watched.name,
-            **_best(rows[best_epoch]),
+            "cached_seconds": turn.clock.charged - sum(s["cached_seconds"] for s in before),
         }
-        say(
-            f"{phase.name}: {seconds:.0f} s, of which {prepared:.0f} s to prepare; "
-            f"{summary['images_per_second']:,.0f} "
-            f"examples/s, {summary['input_wait_share']:.0%} of the time waiting for them"
-        )
-        variables = [v.numpy() for v in self.changing]
-        kept = self._kept(state, number, best_epoch, rows)
-        rows = [
-            {name: value for name, value in row.items() if name != "val_watched"} for row in rows
-        ]
-        state = Checkpoint(
-            number + 1,
+
+    def _next(
+        self, turn: PhaseTurn, state: Checkpoint, rows: Sequence[Mapping], summary: dict
+    ) -> Checkpoint:
+        """The state between a phase, whose `rows` and `summary` these are, and the next; saved."""
+        name, variables = self.phases[turn.number].name, [v.numpy() for v in self.changing]
+        kept = state.kept
+        if rows:
+            kept = self._kept(state, turn.number, summary["best_epoch"] - 1, rows)
+        own = [{"phase": name, **row} for row in rows]
+        for row in own:
+            del row["val_watched"]
+        after = Checkpoint(
+            turn.number + 1,
             kept=kept,
             kept_variables=state.kept_variables if kept is state.kept else variables,
             variables=variables,
-            history=state.history + [{"phase": phase.name, **row} for row in rows],
+            history=state.history + own,
             summaries=[*state.summaries, summary],
-            seconds=clock.own,
-            charged=clock.charged,
-            views=views.taken if views is not None else state.views,
+            seconds=turn.clock.own,
+            charged=turn.clock.charged,
+            views=turn.views.taken if turn.views is not None else state.views,
         )
-        turn.checkpoints.save(turn.seed, state)
-        return state
+        turn.checkpoints.save(turn.seed, after)
+        return after
+
+    @staticmethod
+    def _key(turn: PhaseTurn) -> tuple[int, bool]:
+        return turn.number, turn.views is not None
 
     def _compiled(self, turn: PhaseTurn) -> CompiledPhase:
         """The phase of a turn, compiled when it is needed first."""
-        key = (turn.number, turn.views is not None)
+        key = self._key(turn)
         if key not in self.compiled:
             parts = PhaseParts(
                 model=self.model,
@@ -269,14 +289,3 @@ class Training:
             }
             return {"phase": number, "epoch": epoch + 1, "row": row, "value": value, **watched}
         return state.kept
-
-
-def _best(row: Mapping[str, float]) -> dict:
-    """The validation figures of an epoch for run.json, which has no word for what is no number but
-    null.
-    """
-    return {
-        f"best_validation_{name.removeprefix('val_')}": value if np.isfinite(value) else None
-        for name, value in row.items()
-        if name.startswith("val_")
-    }
