@@ -4,7 +4,7 @@ padded.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeGuard, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from graft.zoo.errors import ConfigError, UnknownName
 
@@ -129,7 +129,7 @@ def is_image_size(value: object) -> bool:
 
 def _sides(size: object) -> tuple[int, int] | None:
     """(height, width) of what `ImageShape.of` takes; None: it is no size."""
-    sides: Sequence[object] = size if isinstance(size, list | tuple) else (size, size)
+    sides: Sequence[Any] = size if isinstance(size, list | tuple) else (size, size)
     if isinstance(size, str):
         found = re.fullmatch(r"([0-9]{1,9})(?:x([0-9]{1,9}))?", size)
         sides = [int(side or found[1]) for side in found.groups()] if found else ()
@@ -139,7 +139,7 @@ def _sides(size: object) -> tuple[int, int] | None:
     return (height, width) if height * width <= MAX_PIXELS else None
 
 
-def _is_side(side: object) -> TypeGuard[int]:
+def _is_side(side: object) -> bool:
     return isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= MAX_SIDE
 
 

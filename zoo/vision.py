@@ -92,8 +92,8 @@ def describe_decoding(fit: Fit = STRETCH, shape: ImageShape = COLOUR_SQUARE) -> 
     """What `decode_image` does, in words; it goes into every manifest, so that other languages can
     do the same. Without a `shape` of square colour images.
     """
-    how = {**DECODING, "fit": fit, "resize": describe_resizing(fit, shape)}
-    return how | OTHER_CHANNELS.get(shape.channels, {})
+    how = {"fit": fit, "resize": describe_resizing(fit, shape)}
+    return {**DECODING, **how, **OTHER_CHANNELS.get(shape.channels, {})}
 
 
 def decode_image(

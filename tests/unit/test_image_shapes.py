@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from keras import layers
 from PIL import Image
 
+from graft.arguments import command_options, recipe_options
 from graft.export.preprocessing import read_preprocessing
 from graft.recipes.adapt import catalogue, methods
 from graft.recipes.codecs.augmentation import augmenter, check_channels
 from graft.recipes.codecs.decoded import DecodedImages
 from graft.recipes.codecs.images import ImageCodec
+from graft.recipes.commands.predict import Options
 from graft.recipes.data.folders.known_files import KnownFiles
 from graft.recipes.data.records import Example
 from graft.recipes.image_classification import Config
@@ -248,6 +250,15 @@ def test_a_run_that_would_break_a_fourth_channel_is_refused_before_it_begins(tmp
     asked = replace(config, fit=replace(config.fit, augment=("flip", "randaugment")))
     with pytest.raises(ConfigError, match="--augment randaugment"):
         backbones.ImageBackbone.chosen(asked)
+
+
+@pytest.mark.parametrize("size", [(48, 64), [48, 64], "48x64"])
+def test_python_may_give_a_pair(size):
+    assert recipe_options(Config, "x", {"image_size": size}) == {"image_size": "48x64"}
+    assert command_options(Options, "predict", {"image_size": size}) == {"image_size": "48x64"}
+    assert recipe_options(Config, "x", {"image_size": 48}) == {"image_size": 48}
+    with pytest.raises(ConfigError, match=r"HEIGHTxWIDTH as 160x224, .* not \(48, 64, 3\)"):
+        recipe_options(Config, "x", {"image_size": (48, 64, 3)})
 
 
 def test_methods_that_would_break_a_fourth_channel_are_refused():
