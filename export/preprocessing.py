@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files.reading import parse_json
-from graft.zoo.fits import FITS, STRETCH
+from graft.zoo.fits import FITS, MODES, STRETCH, is_image_size
 from graft.zoo.heads.table import KINDS, find_kind, kind_names
 
 __all__ = ["HINT", "read_preprocessing"]
@@ -53,14 +53,17 @@ def read_preprocessing(
     else:
         content["tasks"] = {}
     content.setdefault("modality", "text" if texts else "image")
-    for name in ("image_size", "max_length"):
-        value = content.get(name)
-        _check(value is None or _is_count(value), where, name, "a whole number")
+    size, longest = content.get("image_size"), content.get("max_length")
+    _check(size is None or is_image_size(size), where, "image_size", "a number or [height, width]")
+    _check(longest is None or _is_count(longest), where, "max_length", "a whole number")
     if texts:
         _check_texts(content, where)
     else:
         fit = content.setdefault("fit", STRETCH)
         _check(fit in FITS, where, "fit", f"one of {', '.join(FITS)}")
+        channels = content.get("channels", 3)
+        known = _is_count(channels) and channels in MODES
+        _check(known, where, "channels", f"one of {', '.join(map(str, MODES))}")
     return content
 
 

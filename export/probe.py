@@ -1,8 +1,9 @@
 """How long a file takes and how much memory it needs, measured in a process that does nothing else.
 
-    python -m graft.export.probe FILE THREADS
+    python -m graft.export.probe FILE SIZE THREADS...
 
-prints JSON. `measure_file(FILE)` starts such a process for one thread and one for all of them.
+prints JSON. SIZE is what a .keras file that takes images of any size is given; of others "".
+`measure_file(FILE)` starts such a process for one thread and one for all of them.
 """
 
 import json
@@ -18,6 +19,8 @@ import numpy as np
 from graft.export.child_process import PYTHON_COMMAND, child_environment, process_memory
 from graft.export.manifest import available_cores
 from graft.zoo.errors import ArtifactError, GraftError
+from graft.zoo.fits import ImageShape, ImageSize
+from graft.zoo.heads.own_outputs import Meaning
 from graft.zoo.processes import with_parent
 
 if TYPE_CHECKING:
@@ -32,8 +35,9 @@ DEFAULT_LENGTH = 128
 PROBE_TIMEOUT_SECONDS = 600
 
 
-def measure_file(path: Path) -> dict:
-    """Latency and peak memory of a file.
+def measure_file(path: Path, image_size: ImageSize | None = None) -> dict:
+    """Latency and peak memory of a file; `image_size` is of the images of a .keras file that takes
+    any.
 
     Latency is that of one example (batch 1) after warming up. Peak memory is what opening the file
     and running it on one thread added to the process, its runtime already loaded.
@@ -46,8 +50,8 @@ def measure_file(path: Path) -> dict:
         ArtifactError: the process failed.
     """
     # How many threads TensorFlow takes is settled once in a process; the others are told each time.
-    apart = path.is_dir()
-    one, every = [*_run_probe(path, 1), *_run_probe(path, 0)] if apart else _run_probe(path, 1, 0)
+    calls = ([1], [0]) if path.is_dir() else ([1, 0],)
+    one, every = [facts for threads in calls for facts in _run_probe(path, threads, image_size)]
     return {
         "latency_ms": {"one_thread": one["latency_ms"], "all_threads": every["latency_ms"]},
         "peak_memory_bytes": one["peak_memory_bytes"],
@@ -60,14 +64,17 @@ def measure_latency(path: Path) -> float:
     Raises:
         ArtifactError: the process failed.
     """
-    return _run_probe(path, 1)[0]["latency_ms"]["median"]
+    return _run_probe(path, [1])[0]["latency_ms"]["median"]
 
 
-def _run_probe(path: Path, *threads: int) -> Sequence[Mapping]:
+def _run_probe(
+    path: Path, threads: Sequence[int], image_size: ImageSize | None = None
+) -> Sequence[Mapping]:
     """What `_probe` finds in a process of its own, for each number of threads."""
+    size = "" if image_size is None else str(ImageShape.of(image_size))
     try:
         done = subprocess.run(
-            [*PYTHON_COMMAND, "-m", "graft.export.probe", str(path), *map(str, threads)],
+            [*PYTHON_COMMAND, "-m", "graft.export.probe", str(path), size, *map(str, threads)],
             capture_output=True,
             text=True,
             env={**child_environment(), "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -86,14 +93,16 @@ def _run_probe(path: Path, *threads: int) -> Sequence[Mapping]:
         ) from error
 
 
-def _probe(path: Path, threads: int) -> dict:
+def _probe(path: Path, size: str, threads: int) -> dict:
     """Open the file in this process, run one example again and again."""
     from graft.export.runtimes.runtime import load_runtime
     from graft.export.sessions import check_finite, open_artifact
 
     load_runtime(path, threads)
     before = _resident_memory()
-    session = open_artifact(path, threads, timed=True, trust=True)  # its caller checked it
+    meaning = Meaning(image_size=size) if size else None
+    # Its caller checked the file.
+    session = open_artifact(path, threads, meaning, timed=True, trust=True)
     example = _example_of(session)
     check_finite(session.run(example), path)
     milliseconds = 1e3 * np.array(_timed(lambda: session.run(example)))
@@ -162,6 +171,7 @@ def _peak_memory() -> int:
 if __name__ == "__main__":
     try:
         with with_parent():
-            print(json.dumps([_probe(Path(sys.argv[1]), int(count)) for count in sys.argv[2:]]))
+            file, size, *counts = sys.argv[1:]
+            print(json.dumps([_probe(Path(file), size, int(count)) for count in counts]))
     except GraftError as error:
         sys.exit(str(error))

@@ -5,7 +5,7 @@ Opening a .tflite or .onnx file imports neither TensorFlow nor Keras.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from graft.zoo.backbones.keras_file import describe_foreign_file
 from graft.zoo.errors import ArtifactError, CheckFailed, ConfigError
 from graft.zoo.files import leases
 from graft.zoo.files.staging import recover_replaced, unchanged_folder
-from graft.zoo.heads.own_outputs import Meaning
+from graft.zoo.heads.own_outputs import MEANING_OPTIONS, Meaning
 from graft.zoo.text import Tokenizer, check_tokenizer
 
 __all__ = ["Session", "check_finite", "is_own_model", "open_artifact"]
@@ -156,12 +156,13 @@ def open_artifact(
         raise ArtifactError(f"there is no artifact '{path}': expected {ACCEPTED_ARTIFACTS}")
     if is_own_model(path):
         # As values its numbers need no names.
-        meaning = Meaning(outputs="values") if timed else meaning or Meaning()
+        meaning = meaning or Meaning()
+        meaning = replace(meaning, outputs="values") if timed else meaning
         return _session("keras", path, open_own_keras(path, meaning, labels_beside=not timed))
     if meaning is not None and meaning != Meaning():
         raise ConfigError(
-            "--labels, --outputs, --input-range and --fit are for a .keras file of your own: "
-            f"'{path}' knows its labels, and what goes in and comes out"
+            f"{MEANING_OPTIONS} are for a .keras file of your own: '{path}' knows its labels, and "
+            "what goes in and comes out"
         )
     with unchanged_folder(path):
         check_untrusted(path, trust)

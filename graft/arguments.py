@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graft.zoo.errors import ConfigError, UnknownName
+from graft.zoo.fits import ImageShape
 
 __all__ = ["command_options", "labels_file", "readable_data", "recipe_options"]
 
@@ -23,7 +24,7 @@ def command_options(known: type, command: str, given: Mapping[str, Any]) -> dict
     for name in given:
         if name not in fields:
             raise _unknown(name, fields, command)
-    found = {name: _as_field(value, fields[name].default) for name, value in given.items()}
+    found = {name: _as_field(name, value, fields[name].default) for name, value in given.items()}
     _check_values(known, found)
     return found
 
@@ -50,11 +51,11 @@ def recipe_options(config: type, recipe: str, given: Mapping[str, Any]) -> dict[
         name = asked if dataclasses.is_dataclass(value) else renamed.get(asked, asked)
         owner = next((own for own, made in nested.items() if hasattr(made, name)), None)
         if name in fields:
-            found[name] = _as_field(value, fields[name].default)
+            found[name] = _as_field(name, value, fields[name].default)
             _check_values(config, {name: found[name]}, asked)
         elif owner is not None:
             settings = found.get(owner, nested[owner])
-            changed = {name: _as_field(value, getattr(nested[owner], name))}
+            changed = {name: _as_field(name, value, getattr(nested[owner], name))}
             _check_values(type(settings), changed)
             found[owner] = dataclasses.replace(settings, **changed)
         else:
@@ -108,8 +109,12 @@ def _unknown(name: str, known: Any, command: str) -> UnknownName:
     return UnknownName("option", name, known, f"`graft {command} --help` explains them all.")
 
 
-def _as_field(value: Any, default: Any) -> Any:
-    """Options of several values are tuples; one that is named alone is one of them."""
+def _as_field(name: str, value: Any, default: Any) -> Any:
+    """Options of several values are tuples; one that is named alone is one of them. A pair of sides
+    is written as on the command line.
+    """
+    if name == "image_size" and isinstance(value, list | tuple):
+        return str(ImageShape.of(value))
     if isinstance(default, tuple) and isinstance(value, str):
         return (value,)
     return tuple(value) if isinstance(value, list) else value

@@ -8,13 +8,14 @@ from graft.zoo.errors import ConfigError
 if TYPE_CHECKING:
     import keras
 
+    from graft.zoo.fits import ImageSize
     from graft.zoo.heads.head import Head, Heads
 
 __all__ = ["backbone", "stack"]
 
 
 def backbone(
-    name: str, *, weights: str | None = None, image_size: int | None = None
+    name: str, *, weights: str | None = None, image_size: "ImageSize | None" = None
 ) -> "keras.Model":
     """A pretrained backbone without its head.
 
@@ -23,7 +24,7 @@ def backbone(
             of a Hugging Face model.
         weights: "imagenet", "bundled", "none", a path, of texts "preset" or "folder". Default: the
             backbone's own.
-        image_size: height and width in pixels. Default: the backbone's.
+        image_size: pixels a side, or (height, width). Default: the backbone's.
 
     Returns:
         A functional model from raw pixels (0 to 255) or token ids to features.

@@ -26,7 +26,7 @@ def zoo() -> Rows:
 
     rows = Rows()
     for row in BACKBONES:
-        rows.append(_row(row, row.modality, row.image_size, row.top1))
+        rows.append(_row(row, row.modality, row.shape().height, row.top1))
     for encoder in ENCODERS:
         rows.append(_row(encoder, "text", encoder.max_length, None))
     return rows

@@ -43,9 +43,9 @@ class Model:
         """What the model says.
 
         Args:
-            inputs: an image (a path, an array `(height, width, 3)` with pixels from 0 to 255, an
-                image of PIL) or a text; or several of them in a list or an array `(n, height,
-                width, 3)`.
+            inputs: an image (a path, an array `(height, width)` or `(height, width, channels)` of
+                1, 3 or 4 channels with pixels from 0 to 255, an image of PIL; of any size) or a
+                text; or several of them in a list or an array `(n, height, width, channels)`.
 
         Returns:
             Of one input a dict, as `{"label", "probability", "scores"}` of one label; of several
@@ -200,7 +200,8 @@ def export(
     """Write a run or a Keras model as files that other runtimes open, and measure each of them.
 
     Args:
-        model: a run, a .keras file, or a Keras model that takes square images.
+        model: a run, a .keras file, or a Keras model that takes images (of any size:
+            `image_size=` says which one the files take).
         out: the folder to make. Default: RUN/export, or beside the .keras file.
         data: what the files are checked with, as for `graft.train`; in memory, without a split, a
             run takes all of them, and a Keras model a part (the others calibrate int8). Default:

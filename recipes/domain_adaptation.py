@@ -90,6 +90,7 @@ def main(config: Config) -> Path:
     if not config.target:
         raise ConfigError("--target is missing: the images without labels that the model is for")
     backbone = ImageBackbone.chosen(config)
+    catalogue.check_channels(config.methods, backbone.shape.channels)
     phases = backbone.phases(config)
     catalogue.check_reach(config.methods, phases, config.hidden)
     data = domains.load(config)

@@ -81,6 +81,7 @@ def main(config: Config) -> Path:
     if config.epochs is not None and config.updates != Config.updates:
         raise ConfigError("--epochs and --updates both say how long to train: choose one of them")
     backbone = ImageBackbone.chosen(config)
+    catalogue.check_channels(config.methods, backbone.shape.channels)
     data = domains.load_partly_labelled(config)
     phases = backbone.phases(config)
     if config.epochs is None:

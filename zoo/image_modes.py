@@ -1,5 +1,5 @@
-"""Pillow images of any mode -> RGB with 8 bits a channel: transparency is laid over white,
-wider pixels are scaled.
+"""Pillow images of any mode -> luminance, RGB or RGBA with 8 bits a channel: transparency is laid
+over white or kept, wider pixels are scaled.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from graft.zoo.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["as_pixels", "to_rgb"]
+__all__ = ["as_pillow", "as_pixels", "to_mode"]
 
 STRIP_PIXELS = 2**22
 """Pixels of an image that are converted at a time."""
@@ -24,24 +24,35 @@ NOT_MEASURED = 1e30
 """Floats from here on mark what was not measured."""
 
 
-def to_rgb(image: "Image.Image") -> "Image.Image":
-    """`image`, of any mode, as RGB with 8 bits a channel; what is transparent lies over white."""
+def to_mode(image: "Image.Image", mode: str) -> "Image.Image":
+    """`image`, of any mode, as "L" (luminance), "RGB" or "RGBA" with 8 bits a channel. Only
+    the last one keeps what is transparent; in the others it lies over white.
+    """
     from PIL import Image
 
     transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    laid_over_white = transparent and mode != "RGBA"
     wide = image.mode.startswith("I") or image.mode == "F"
-    if not transparent and not wide:
-        return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
+    if not laid_over_white and not wide:
+        return image if image.mode == mode else image.convert(mode)  # which would copy
     scale = _white_of(image) if wide else 1.0
-    made = Image.new("RGB", image.size)
+    made = Image.new(mode, image.size)
     for top, strip in _strips(image):
         if wide:
             strip = _narrowed(strip, scale)
-        elif transparent:
+        elif laid_over_white:
             strip = strip.convert("RGBA")
             strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
-        made.paste(strip.convert("RGB"), (0, top))
+        made.paste(strip.convert(mode), (0, top))
     return made
+
+
+def as_pillow(pixels: np.ndarray) -> "Image.Image":
+    """A Pillow image of uint8 pixels `(h, w)` or `(h, w, channels)`: grey of one channel."""
+    from PIL import Image
+
+    grey = pixels.shape[-1] == 1 and pixels.ndim == 3
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if grey else pixels))
 
 
 def _strips(image: "Image.Image") -> "Iterator[tuple[int, Image.Image]]":

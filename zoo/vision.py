@@ -8,6 +8,7 @@ import io
 import os
 import threading
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,18 @@ import numpy as np
 
 from graft.zoo.contents import Packed, check_plain_file, read_content
 from graft.zoo.errors import DataError
-from graft.zoo.fits import RESIZING, STRETCH, Fit, draft_size, fit_image
-from graft.zoo.image_modes import to_rgb
+from graft.zoo.fits import (
+    MAX_SIDE,
+    MODES,
+    STRETCH,
+    Fit,
+    ImageShape,
+    ImageSize,
+    describe_resizing,
+    draft_size,
+    fit_image,
+)
+from graft.zoo.image_modes import as_pillow, to_mode
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,6 +52,23 @@ DECODING = {
     "range": [0, 255],
 }
 """What `decode_image` does whatever the fit, in words; see `describe_decoding`."""
+OTHER_CHANNELS: Mapping[int, Mapping[str, object]] = {
+    1: {
+        "color_space": "luminance: (19595 R + 38470 G + 7471 B + 32768) >> 16, before resizing",
+        "channels": 1,
+    },
+    4: {
+        "color_space": "RGBA",
+        "transparency": "kept: a fourth channel, resized by itself as the others are; 255: opaque",
+        "channels": 4,
+    },
+}
+"""Channels -> what it does otherwise than for RGB."""
+COLOUR_SQUARE = ImageShape(1, 1)
+ORIENTATION_TAG = 0x0112
+"""Of EXIF."""
+TURNED = range(5, 9)
+"""Its values whose image lies on its side."""
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".jp2", ".png", ".apng", ".gif", ".webp", ".avif"}
     | {".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
@@ -50,8 +78,6 @@ MAX_DECODING_BYTES = 2**30
 """What decoding one image may take, by `_decoding_bytes`: 134 million pixels; of a JPEG, which is
 decoded at 1/8, 2,000 million.
 """
-MAX_SIDE = 65_535
-"""Pixels; no JPEG, GIF or WebP has more, and a header that says so is of no image."""
 BYTES_PER_PIXEL = 4
 """Pillow keeps a colour image in 32 bits a pixel."""
 SERIAL_DECODING_BYTES = 2**28
@@ -62,41 +88,48 @@ _OPENING_LOCK = threading.Lock()
 _LARGE_LOCK = threading.Lock()
 
 
-def describe_decoding(fit: Fit = STRETCH) -> dict[str, object]:
+def describe_decoding(fit: Fit = STRETCH, shape: ImageShape = COLOUR_SQUARE) -> dict[str, object]:
     """What `decode_image` does, in words; it goes into every manifest, so that other languages can
-    do the same.
+    do the same. Without a `shape` of square colour images.
     """
-    return {**DECODING, "fit": fit, "resize": RESIZING[fit]}
+    how = {"fit": fit, "resize": describe_resizing(fit, shape)}
+    return {**DECODING, **how, **OTHER_CHANNELS.get(shape.channels, {})}
 
 
 def decode_image(
-    source: "ImageSource", image_size: int, fit: Fit = STRETCH, content: bytes | None = None
+    source: "ImageSource",
+    image_size: ImageSize,
+    fit: Fit = STRETCH,
+    content: bytes | None = None,
 ) -> np.ndarray:
-    """Decode one image and make a square of it. `describe_decoding` says how.
+    """Decode one image as a model takes it. `describe_decoding` says how.
 
     Args:
         source: a file, a place in one, the bytes of a file, an array `(h, w)`, `(h, w, 1)`,
             `(h, w, 3)` or `(h, w, 4)` of uint8, or a Pillow image; of any size and mode: grey,
-            palette, 16 bit, CMYK, with transparency (laid over white), EXIF-rotated; of an
-            animation the first frame.
-        image_size: height and width of the result.
-        fit: how an image that is no square becomes one: see `zoo/fits.py`. "stretch" is what
+            palette, 16 bit, CMYK, with transparency (laid over white, unless the result has a
+            channel for it), EXIF-rotated; of an animation the first frame.
+        image_size: of the result: a number of pixels (a square), "HEIGHTxWIDTH", or an
+            `ImageShape`, which says the channels too.
+        fit: how an image of other proportions becomes one: see `zoo/fits.py`. "stretch" is what
             MediaPipe's tasks do on a phone.
         content: the bytes of `source`, where they have been read already.
 
     Returns:
-        Pixels, uint8 `(image_size, image_size, 3)`, RGB, 0 to 255.
+        Pixels, uint8 `(height, width, channels)`, 0 to 255: RGB unless `image_size` says otherwise.
 
     Raises:
         DataError: the file is missing, empty, truncated or no image, no plain file (a pipe, a
             device, a folder), may not be read, or takes more than `MAX_DECODING_BYTES` to decode;
             the message names it and the cause.
+        ConfigError: `image_size` is none.
     """
+    shape = ImageShape.of(image_size)
     name = f"'{source}'" if isinstance(source, (str, Path, Packed)) else "the image"
     try:
         if content is None and isinstance(source, Packed):
             content = read_content(source)
-        return _decode(source if content is None else content, image_size, fit)
+        return _decode(source if content is None else content, shape, fit)
     except _TooLargeError as error:
         raise DataError(f"{name} is too large to be decoded: {error}: make it smaller") from error
     except MemoryError as error:
@@ -111,7 +144,7 @@ class _TooLargeError(Exception):
     """Decoding would take more memory than one image is given."""
 
 
-def _decode(source: "ImageSource", image_size: int, fit: Fit) -> np.ndarray:
+def _decode(source: "ImageSource", shape: ImageShape, fit: Fit) -> np.ndarray:
     from PIL import ImageOps
 
     _silence_pillow()
@@ -121,14 +154,26 @@ def _decode(source: "ImageSource", image_size: int, fit: Fit) -> np.ndarray:
         # JPEG can be decoded at 1/2, 1/4, 1/8: a phone photo ten times faster, still at twice the
         # size asked for.
         whole = image.size
-        image.draft("RGB", draft_size(whole, image_size, fit))
+        image.draft("RGB", draft_size(whole, _as_it_lies(image, shape), fit))
         cost = _decoding_bytes(image, whole)
         _check_size(whole, cost)
         with _LARGE_LOCK if cost > SERIAL_DECODING_BYTES else contextlib.nullcontext():
             if ours:
                 ImageOps.exif_transpose(image, in_place=True)
-                return fit_image(to_rgb(image), image_size, fit)
-            return fit_image(to_rgb(ImageOps.exif_transpose(image)), image_size, fit)
+            else:
+                image = ImageOps.exif_transpose(image)
+            return fit_image(to_mode(image, MODES[shape.channels]), shape, fit)
+
+
+def _as_it_lies(image: "Image.Image", shape: ImageShape) -> ImageShape:
+    """`shape`, on its side where `image` is a JPEG that is turned after it was decoded."""
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    # Of other formats reading EXIF data may decode the image, whose size is not checked yet.
+    if shape.is_square or not isinstance(image, JpegImageFile):
+        return shape
+    turned = image.getexif().get(ORIENTATION_TAG) in TURNED
+    return shape._replace(height=shape.width, width=shape.height) if turned else shape
 
 
 def _check_size(whole: tuple[int, int], cost: int) -> None:
@@ -146,10 +191,8 @@ def _check_size(whole: tuple[int, int], cost: int) -> None:
 
 def _opened(source: "ImageSource") -> "Image.Image":
     """`source` as a Pillow image whose pixels are not read yet."""
-    from PIL import Image
-
     if isinstance(source, np.ndarray):
-        return Image.fromarray(source.squeeze(-1) if source.shape[-1:] == (1,) else source)
+        return as_pillow(source)
     if not isinstance(source, (str, Path, bytes)):
         return source
     if not isinstance(source, bytes):

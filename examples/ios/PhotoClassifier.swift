@@ -1,6 +1,6 @@
 // A photo in, the best labels out: MediaPipe Tasks with a model that Graft exported.
 //
-// Labels and scaling are inside the model's file; how a photo becomes a square, manifest.json says.
+// Labels and scaling are inside the model's file; how a photo is fitted to the model's images, manifest.json says.
 
 import MediaPipeTasksVision
 import UIKit
@@ -16,7 +16,7 @@ enum PhotoClassifierError: Error {
     case badManifest(String)
 }
 
-/// How a photo that is no square becomes one; `preprocessing.fit` of manifest.json.
+/// How a photo of other proportions is fitted; `preprocessing.fit` of manifest.json.
 private enum Fit: String {
     case stretch, crop, pad
 
@@ -31,9 +31,22 @@ private enum Fit: String {
     }
 }
 
+/// Height and width of the model's images. MediaPipe takes RGB alone, and refuses other models as it opens them.
+private func modelSides(manifest: Data) throws -> CGSize {
+    let content = try JSONSerialization.jsonObject(with: manifest) as? [String: Any]
+    let input = (content?["inputs"] as? [[String: Any]])?.first
+    // batch, height, width, channels
+    guard let shape = input?["shape"] as? [Any], shape.count == 4, let height = shape[1] as? Int, let width = shape[2] as? Int
+    else {
+        throw PhotoClassifierError.badManifest("it does not say the size of the model's images")
+    }
+    return CGSize(width: width, height: height)
+}
+
 final class PhotoClassifier {
     private let classifier: ImageClassifier
     private let fit: Fit
+    private let sides: CGSize
 
     /// `name`: of the .tflite file in `bundle`; `manifest`: of the .json file there.
     init(name: String = "model", manifest: String = "manifest", bundle: Bundle = .main, most: Int = 3) throws {
@@ -43,7 +56,9 @@ final class PhotoClassifier {
         guard let described = bundle.url(forResource: manifest, withExtension: "json") else {
             throw PhotoClassifierError.noFile("\(manifest).json is not in the app: add it to the target")
         }
-        fit = try Fit(manifest: Data(contentsOf: described))
+        let content = try Data(contentsOf: described)
+        fit = try Fit(manifest: content)
+        sides = try modelSides(manifest: content)
         let options = ImageClassifierOptions()
         options.baseOptions.modelAssetPath = path
         options.runningMode = .image
@@ -59,14 +74,13 @@ final class PhotoClassifier {
             result = try classifier.classify(image: MPImage(uiImage: photo))
         case .crop:
             let upright = drawn(photo, on: pixels(of: photo))
-            let region = centreSquare(of: pixels(of: photo))
+            let region = centre(of: pixels(of: photo), as: sides)
             result = try classifier.classify(image: MPImage(uiImage: upright), regionOfInterest: region)
         case .pad:
-            // MediaPipe has no padding of its own: the photo is drawn on a grey square, which is then stretched to a square.
-            let size = pixels(of: photo)
-            let side = max(size.width, size.height)
-            let square = drawn(photo, on: CGSize(width: side, height: side))
-            result = try classifier.classify(image: MPImage(uiImage: square))
+            // MediaPipe has no padding of its own: the photo is drawn on grey of the model's proportions, which is then
+            // stretched.
+            let whole = drawn(photo, on: padded(pixels(of: photo), as: sides))
+            result = try classifier.classify(image: MPImage(uiImage: whole))
         }
         let categories = result.classificationResult.classifications.first?.categories ?? []
         return categories.map { Label(name: $0.categoryName ?? "", score: $0.score) }
@@ -77,12 +91,30 @@ private func pixels(of photo: UIImage) -> CGSize {
     CGSize(width: (photo.size.width * photo.scale).rounded(), height: (photo.size.height * photo.scale).rounded())
 }
 
-/// The region of interest of an upright photo, in shares of width and height.
-private func centreSquare(of size: CGSize) -> CGRect {
-    let side = min(size.width, size.height)
-    let left = ((size.width - side) / 2).rounded(.down)
-    let top = ((size.height - side) / 2).rounded(.down)
-    return CGRect(x: left / size.width, y: top / size.height, width: side / size.width, height: side / size.height)
+private func inProportion(_ length: CGFloat, _ part: CGFloat, _ whole: CGFloat) -> CGFloat {
+    max(1, (length * part / whole).rounded(.toNearestOrAwayFromZero))
+}
+
+private func isWide(_ size: CGSize, _ sides: CGSize) -> Bool {
+    size.width * sides.height >= size.height * sides.width
+}
+
+/// The largest centred part of an upright photo that has the model's proportions: a region of interest, in shares of width
+/// and height.
+private func centre(of size: CGSize, as sides: CGSize) -> CGRect {
+    let wide = isWide(size, sides)
+    let width = wide ? inProportion(size.height, sides.width, sides.height) : size.width
+    let height = wide ? size.height : inProportion(size.width, sides.height, sides.width)
+    let left = ((size.width - width) / 2).rounded(.down)
+    let top = ((size.height - height) / 2).rounded(.down)
+    return CGRect(x: left / size.width, y: top / size.height, width: width / size.width, height: height / size.height)
+}
+
+/// The smallest size of the model's proportions that holds all of a photo.
+private func padded(_ size: CGSize, as sides: CGSize) -> CGSize {
+    isWide(size, sides)
+        ? CGSize(width: size.width, height: inProportion(size.width, sides.height, sides.width))
+        : CGSize(width: inProportion(size.height, sides.width, sides.height), height: size.height)
 }
 
 /// `photo`, upright, in the middle of a grey canvas of so many pixels.

@@ -18,8 +18,8 @@ function model(runtime) {
 
 /** Probabilities by label, for a picture; also what the tests of the page call. */
 export async function classify(source, runtime) {
-  const { labels, size, fit, classify } = await model(runtime);
-  const pixels = await decode(source, size, fit);
+  const { labels, shape, fit, classify } = await model(runtime);
+  const pixels = await decode(source, shape, fit);
   const start = performance.now();
   const scores = await classify(pixels);
   const ms = performance.now() - start;

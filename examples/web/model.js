@@ -1,7 +1,7 @@
-// The two runtimes, behind one shape: load(folder) -> { labels, size, fit, classify(pixels) -> Float32Array of probabilities }.
+// The two runtimes, behind one shape: load(folder) -> { labels, shape, fit, classify(pixels) -> Float32Array of probabilities }.
 //
-// `folder` is what `graft export` wrote: manifest.json says the size of the pictures, how they become squares, and the
-// names of input and output.
+// `folder` is what `graft export` wrote: manifest.json says the size of the pictures, how they are fitted, and the names of
+// input and output.
 
 const FITS = ["stretch", "crop", "pad"];
 
@@ -12,11 +12,12 @@ async function loadLiteRT(folder) {
   const described = await describe(folder);
   await loadLiteRt("./node_modules/@litertjs/core/wasm/");
   const model = await loadAndCompile(`${folder}/model.tflite`, { accelerator: "wasm" });
-  const { size, input, output } = described;
+  const { shape, input, output } = described;
+  const sides = [1, shape.height, shape.width, shape.channels];
   return {
     ...described,
     async classify(pixels) {
-      const given = new Tensor(pixels, [1, size, size, 3]);
+      const given = new Tensor(pixels, sides);
       const results = await model.run({ [input]: given });
       const scores = Float32Array.from(await results[output].data());
       given.delete();
@@ -32,11 +33,12 @@ async function loadONNX(folder) {
   ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
   const described = await describe(folder);
   const session = await ort.InferenceSession.create(`${folder}/model.onnx`, { executionProviders: ["wasm"] });
-  const { size, input, output } = described;
+  const { shape, input, output } = described;
+  const sides = [1, shape.height, shape.width, shape.channels];
   return {
     ...described,
     async classify(pixels) {
-      const results = await session.run({ [input]: new ort.Tensor("float32", pixels, [1, size, size, 3]) });
+      const results = await session.run({ [input]: new ort.Tensor("float32", pixels, sides) });
       return results[output].data;
     },
   };
@@ -53,5 +55,10 @@ async function describe(folder) {
   if (!FITS.includes(fit)) {
     throw new Error(`${folder}/manifest.json asks for the fit ${fit}: this page knows ${FITS.join(", ")}`);
   }
-  return { labels: manifest.labels, size: input.shape[1], fit, input: input.name, output: manifest.outputs[0].name };
+  const [, height, width, channels] = input.shape;
+  if (channels === 4) {
+    throw new Error(`${folder} holds a model of pictures with transparency, whose pixels no canvas keeps as they are`);
+  }
+  const shape = { height, width, channels };
+  return { labels: manifest.labels, shape, fit, input: input.name, output: manifest.outputs[0].name };
 }

@@ -6,61 +6,94 @@
 const GREY = 128; // around a padded picture
 
 /**
- * @param fit what becomes of a picture that is no square: "stretch", "crop" to its centre, or "pad" with grey
- * @returns Float32Array of size * size * 3, RGB, 0 to 255
+ * @param shape { height, width, channels } of the result: 3 channels are RGB, 1 is luminance
+ * @param fit what becomes of a picture of other proportions: "stretch", "crop" to its centre, or "pad" with grey
+ * @returns Float32Array of height * width * channels, 0 to 255
  */
-export async function decode(source, size, fit = "stretch") {
+export async function decode(source, shape, fit = "stretch") {
   // No colour management: Pillow does none either. The orientation of the EXIF data is applied.
   const bitmap =
     source instanceof Blob
       ? await createImageBitmap(source, { colorSpaceConversion: "none", premultiplyAlpha: "none" })
       : source;
-  const whole = [bitmap.videoWidth || bitmap.width, bitmap.videoHeight || bitmap.height];
-  const shorter = Math.min(...whole);
-  const [width, height] = fit === "crop" ? [shorter, shorter] : whole;
-  const [left, top] = [Math.floor((whole[0] - width) / 2), Math.floor((whole[1] - height) / 2)];
+  const whole = { width: bitmap.videoWidth || bitmap.width, height: bitmap.videoHeight || bitmap.height };
+  const { width, height } = fit === "crop" ? centre(whole, shape) : whole;
+  const [left, top] = [Math.floor((whole.width - width) / 2), Math.floor((whole.height - height) / 2)];
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.fillStyle = "white"; // behind transparent pixels
   context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, -left, -top);
   const { data } = context.getImageData(0, 0, width, height);
-  const pixels = new Uint8Array(width * height * 3);
+  const pixels = shape.channels === 1 ? luminance(data) : colours(data);
+  const picture = { pixels, width, height, channels: shape.channels };
+  return Float32Array.from(fit === "pad" ? pad(picture, shape) : resize(picture, shape.width, shape.height));
+}
+
+/** RGBA bytes -> RGB bytes. */
+function colours(data) {
+  const pixels = new Uint8Array((data.length / 4) * 3);
   for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
     pixels[to] = data[from];
     pixels[to + 1] = data[from + 1];
     pixels[to + 2] = data[from + 2];
   }
-  const fitted = fit === "pad" ? pad(pixels, width, height, size) : resize(pixels, width, height, size, size);
-  return Float32Array.from(fitted);
+  return pixels;
 }
 
-/** Scale `pixels` (height, width, 3) until the longer side is `size`, and lay them on the middle of a grey square. */
-export function pad(pixels, width, height, size) {
-  const longer = Math.max(width, height);
-  const [wide, high] = [width, height].map((side) => Math.max(1, Math.floor((2 * side * size + longer) / (2 * longer))));
-  const scaled = resize(pixels, width, height, wide, high);
-  const left = Math.floor((size - wide) / 2);
-  const top = Math.floor((size - high) / 2);
-  const result = new Uint8Array(size * size * 3).fill(GREY);
+/** RGBA bytes -> how bright they are, as Pillow counts it. */
+function luminance(data) {
+  const pixels = new Uint8Array(data.length / 4);
+  for (let from = 0, to = 0; from < data.length; from += 4, to++) {
+    pixels[to] = (19595 * data[from] + 38470 * data[from + 1] + 7471 * data[from + 2] + 32768) >> 16;
+  }
+  return pixels;
+}
+
+/** length * part / whole, halves rounded up, at least 1. */
+function inProportion(length, part, whole) {
+  return Math.max(1, Math.floor((2 * length * part + whole) / (2 * whole)));
+}
+
+/** Width and height of the largest part of a picture that has the proportions of `shape`. */
+function centre({ width, height }, shape) {
+  return width * shape.height >= height * shape.width
+    ? { width: inProportion(height, shape.width, shape.height), height }
+    : { width, height: inProportion(width, shape.height, shape.width) };
+}
+
+/** Scale a picture until its first side reaches that of `shape`, and lay it on the middle of grey. */
+export function pad(picture, shape) {
+  const { width, height, channels } = picture;
+  const [wide, high] =
+    width * shape.height >= height * shape.width
+      ? [shape.width, inProportion(height, shape.width, width)]
+      : [inProportion(width, shape.height, height), shape.height];
+  const scaled = resize(picture, wide, high);
+  const left = Math.floor((shape.width - wide) / 2);
+  const top = Math.floor((shape.height - high) / 2);
+  const result = new Uint8Array(shape.height * shape.width * channels).fill(GREY);
   for (let y = 0; y < high; y++) {
-    result.set(scaled.subarray(y * wide * 3, (y + 1) * wide * 3), ((top + y) * size + left) * 3);
+    const row = scaled.subarray(y * wide * channels, (y + 1) * wide * channels);
+    result.set(row, ((top + y) * shape.width + left) * channels);
   }
   return result;
 }
 
-/** Stretch `pixels` (height, width, 3) to (high, wide, 3), bytes in and out. */
-export function resize(pixels, width, height, wide, high) {
-  const across = new Uint8Array(height * wide * 3);
+/** Stretch a picture, pixels (height, width, channels), to (high, wide, channels), bytes in and out. */
+export function resize({ pixels, width, height, channels }, wide, high) {
+  const across = new Uint8Array(height * wide * channels);
   weights(width, wide).forEach(({ first, shares }, x) => {
     for (let y = 0; y < height; y++) {
-      mix(pixels, (y * width + first) * 3, 3, shares, across, (y * wide + x) * 3);
+      const start = (y * width + first) * channels;
+      mix({ pixels, start, step: channels, channels }, shares, across, (y * wide + x) * channels);
     }
   });
-  const result = new Uint8Array(high * wide * 3);
+  const result = new Uint8Array(high * wide * channels);
   weights(height, high).forEach(({ first, shares }, y) => {
     for (let x = 0; x < wide; x++) {
-      mix(across, (first * wide + x) * 3, wide * 3, shares, result, (y * wide + x) * 3);
+      const start = (first * wide + x) * channels;
+      mix({ pixels: across, start, step: wide * channels, channels }, shares, result, (y * wide + x) * channels);
     }
   });
   return result;
@@ -85,11 +118,11 @@ function weights(from, to) {
   });
 }
 
-function mix(source, start, step, shares, target, place) {
-  for (let channel = 0; channel < 3; channel++) {
+function mix({ pixels, start, step, channels }, shares, target, place) {
+  for (let channel = 0; channel < channels; channel++) {
     let sum = ONE / 2;
     for (let i = 0; i < shares.length; i++) {
-      sum += source[start + channel + i * step] * shares[i];
+      sum += pixels[start + channel + i * step] * shares[i];
     }
     target[place + channel] = Math.min(255, Math.floor(sum / ONE));
   }

@@ -22,7 +22,9 @@ __all__ = ["add_metadata"]
 LABELS_FILE, VOCABULARY_FILE = "labels.txt", "vocab.txt"
 # Numbers of the schema: what an input's colours and an associated file are, and which properties a
 # table holds.
-RGB_COLOURS = 1
+COLOURS = {1: np.int8(2), 3: np.int8(1)}
+"""Channels of an image -> greyscale, RGB. Of four the schema has no name."""
+UNKNOWN_COLOURS = np.int8(0)
 LABELS_OF_AN_AXIS, VOCABULARY = 2, 5
 FEATURE_PROPERTIES, IMAGE_PROPERTIES = 1, 2
 NORMALIZATION_OPTIONS, BERT_TOKENIZER_OPTIONS = 1, 4
@@ -34,8 +36,10 @@ def add_metadata(content: bytes, description: Description) -> bytes:
     """`content`, a .tflite model, with metadata and associated files (`labels.txt`,
     `preprocessing.json`, a tokenizer's).
 
-    An input with a range is an image: RGB, and a normalization with mean 0 and deviation 1, because
-    scaling is inside the graph and MediaPipe refuses a float image model that says nothing of it.
+    An input with a range is an image: its colours (RGB, greyscale, or of four channels unknown),
+    and a normalization with mean 0 and deviation 1, because scaling is inside the graph and
+    MediaPipe refuses a float image model that says nothing of it. MediaPipe takes RGB alone: a
+    model of one or four channels it refuses with a message, whatever is said of it.
     Weights end up inside the flatbuffer, whatever wrote it: some tools put them behind it, where
     older runtimes do not look. A tokenizer of BERT's kind is described as MediaPipe's
     TextClassifier reads it.
@@ -56,7 +60,9 @@ def add_metadata(content: bytes, description: Description) -> bytes:
     attached = description.attached
     of_bert = VOCABULARY_FILE in attached and set(BERT_INPUTS) == {names[i] for i in graph.inputs}
     named = {i: BERT_INPUTS[names[i]] if of_bert else names[i] for i in graph.inputs}
-    inputs = [_input(builder, named[i], description.input_range) for i in graph.inputs]
+    channels = {i: int(graph.tensors[i].shape[-1]) for i in graph.inputs}
+    value_range = description.input_range
+    inputs = [_input(builder, named[i], value_range, channels[i]) for i in graph.inputs]
     outputs = [_output(builder, names[i], description.labels_of(names[i])) for i in graph.outputs]
     subgraph = {2: _list(builder, inputs), 3: _list(builder, outputs)}
     if of_bert:
@@ -82,10 +88,15 @@ def add_metadata(content: bytes, description: Description) -> bytes:
     return target.getvalue()
 
 
-def _input(builder: flatbuffers.Builder, name: str, value_range: tuple[float, float] | None) -> int:
+def _input(
+    builder: flatbuffers.Builder,
+    name: str,
+    value_range: tuple[float, float] | None,
+    channels: int,
+) -> int:
     if value_range is None:
         return _table(builder, {0: _text(builder, name), 3: _features(builder)})
-    image = _table(builder, {0: np.int8(RGB_COLOURS)})
+    image = _table(builder, {0: COLOURS.get(channels, UNKNOWN_COLOURS)})
     unit = _table(builder, {0: _floats(builder, [0.0]), 1: _floats(builder, [1.0])})
     units = _list(builder, [_table(builder, {0: np.uint8(NORMALIZATION_OPTIONS), 1: unit})])
     low, high = value_range

@@ -13,7 +13,16 @@ from graft.zoo.errors import ConfigError, UnknownName
 if TYPE_CHECKING:
     from graft.recipes.train.joint import Method
 
-__all__ = ["METHODS", "Row", "check", "check_batch", "check_length", "check_reach", "maker"]
+__all__ = [
+    "METHODS",
+    "Row",
+    "check",
+    "check_batch",
+    "check_channels",
+    "check_length",
+    "check_reach",
+    "maker",
+]
 
 
 STRENGTHS = (1e-7, 1e7)
@@ -34,6 +43,7 @@ class Row:
         features_alone: whether its loss moves nothing but features: not the last dense layer, which
             receives them.
         labels: whether it takes what the model is sure of for a label.
+        strong: whether it also wants strongly changed versions, those of `pipeline.STRONG`.
     """
 
     kind: Literal["joint", "afterwards"]
@@ -42,6 +52,7 @@ class Row:
     least: int = 1
     features_alone: bool = False
     labels: bool = False
+    strong: bool = False
 
 
 METHODS: Mapping[str, Row] = {
@@ -54,7 +65,9 @@ METHODS: Mapping[str, Row] = {
     "pseudo_label": Row(
         "joint", "PseudoLabel", "Lee 2013; Berthelot et al. 2020, arXiv:1911.09785", labels=True
     ),
-    "fixmatch": Row("joint", "FixMatch", "Sohn et al. 2020, arXiv:2001.07685", labels=True),
+    "fixmatch": Row(
+        "joint", "FixMatch", "Sohn et al. 2020, arXiv:2001.07685", labels=True, strong=True
+    ),
     "adabn": Row("afterwards", "adabn", "Li et al. 2018, arXiv:1603.04779", least=2),
     "tent": Row("afterwards", "tent", "Wang et al. 2021, arXiv:2006.10726", least=2),
 }
@@ -113,6 +126,20 @@ def check_batch(names: Sequence[str], batch_size: int, counts: Mapping[str, int]
                     f"{found}: raise "
                     "--batch-size, or give more examples"
                 )
+
+
+def check_channels(names: Sequence[str], channels: int) -> None:
+    """Refuse a method whose strong changes images of so many channels cannot be given.
+
+    Raises:
+        ConfigError: names the method.
+    """
+    for name in names:
+        if channels == 4 and METHODS[name].strong:
+            raise ConfigError(
+                f"{name} changes images by randaugment, which a fourth channel beside the colours "
+                f"cannot follow: leave {name} out of --methods"
+            )
 
 
 def check_reach(names: Sequence[str], phases: Sequence[Phase], hidden: int) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-__all__ = ["MIXERS", "Augmentation", "augmenter", "describe"]
+__all__ = ["MIXERS", "Augmentation", "augmenter", "check_channels", "describe"]
 
 Augmentation = Literal[
     "flip", "crop", "zoom", "color", "grayscale", "randaugment", "mixup", "cutmix"
@@ -24,6 +24,8 @@ MIXERS = ("mixup", "cutmix")
 """Those that join two images and their targets."""
 IMAGES_ALONE = (*MIXERS, "randaugment")
 """Those that cannot move a map beside an image."""
+OF_COLOURS = ("RandomColorJitter", "RandomGrayscale")
+"""Keras's layers that change the colours of RGB images and move nothing."""
 
 PIXELS = (0, 255)
 SEEDS_A_STEP = 64
@@ -79,6 +81,20 @@ def _layers(
     return layers, next((mixers[name]() for name in mixers if name in augment), None)
 
 
+def check_channels(augment: Sequence[Augmentation], channels: int) -> None:
+    """Refuse changes that images of so many channels cannot be given.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    if channels == 4 and "randaugment" in augment:
+        raise ConfigError(
+            "--augment randaugment changes colours and moves what it changes, which a fourth "
+            "channel beside them cannot follow: leave it out (flip, crop, zoom, color, grayscale, "
+            "mixup and cutmix keep it)"
+        )
+
+
 def describe(augment: Sequence[Augmentation], seed: int) -> list:
     """All that the changes of `augmenter` follow from, as JSON can hold it: what depends on them is
     anew when it changes.
@@ -129,6 +145,8 @@ def augmenter(
     first = [generator.state.numpy() for generator in generators]
 
     def changed(layer: Any, images: "tf.Tensor", targets: dict) -> "tuple[tf.Tensor, dict]":
+        if images.shape[-1] != 3 and type(layer).__name__ in (*OF_COLOURS, "RandAugment"):
+            return _changed_as_colours(layer, images), targets
         if not moving:
             return layer(images, training=True), targets
         # Keras moves one map beside the images: those of all tasks lie behind each other in it.
@@ -156,3 +174,14 @@ def augmenter(
         return images, targets
 
     return apply
+
+
+def _changed_as_colours(layer: Any, images: "tf.Tensor") -> "tf.Tensor":
+    """What a layer for RGB images makes of others: grey ones are given to it as colours that are
+    grey, which stay so; a fourth channel is kept beside the colours.
+    """
+    import tensorflow as tf
+
+    if images.shape[-1] == 1:
+        return layer(tf.repeat(images, 3, -1), training=True)[..., :1]
+    return tf.concat([layer(images[..., :3], training=True), images[..., 3:]], -1)

@@ -4,13 +4,14 @@ A shard holds about 64 MB of pixels of one size, decoded in one way, in the orde
 asked for; beside them what each image is known by. It is found by the digest of the content of a
 file, whatever the file is called and whoever asks: another run, a cell of a grid, another machine.
 
-pixels.bin   uint8 `(n, height, width, 3)`
+pixels.bin   uint8 `(n, height, width, channels)`
 rows.npy     of each the digest of its file, a hash of its pixels and how it looks: `ROW`
 
 A row is compared with its hash when it is first read. What is damaged is decoded anew.
 """
 
 import functools
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from graft.zoo.contents import (
 )
 from graft.zoo.errors import ConfigError, DataError
 from graft.zoo.files.store import Store
-from graft.zoo.fits import STRETCH, Fit
+from graft.zoo.fits import STRETCH, Fit, ImageShape, ImageSize
 from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import progress
 from graft.zoo.vision import decode_image, describe_decoding
@@ -71,12 +72,13 @@ class DecodedImages:
     """The images in `store`, decoded to one size, in one way.
 
     Attributes:
+        image_size: of the images, as `ImageShape.of` takes it.
         known: says which content a file has.
         memory_bytes: what may be held in memory at once.
     """
 
     store: Store
-    image_size: int
+    image_size: ImageSize
     known: KnownFiles
     memory_bytes: int = MEMORY_BYTES
     fit: Fit = STRETCH
@@ -87,11 +89,16 @@ class DecodedImages:
     def __post_init__(self) -> None:
         self._look()
 
+    @property
+    def shape(self) -> ImageShape:
+        """That of each image."""
+        return ImageShape.of(self.image_size)
+
     @functools.cached_property
     def key(self) -> str:
         """A hash of all that pixels depend on beside the content of their file."""
         packages = [metadata.version("pillow"), *_decoders()]
-        return hash_of(FORMAT, self.image_size, describe_decoding(self.fit), packages)
+        return hash_of(FORMAT, self.shape.size, describe_decoding(self.fit, self.shape), packages)
 
     def find(self, records: Sequence[Any], title: str) -> Found:
         """The pixels of `records`, whose images lie on the disk; those that are not there yet are
@@ -143,7 +150,7 @@ class DecodedImages:
             return self._decode(records, reading_order(records, missing), title)
 
     def _decode(self, records: Sequence[Any], missing: Sequence[int], title: str) -> dict[int, str]:
-        most = max(1, SHARD_BYTES // (self.image_size**2 * 3))
+        most = max(1, SHARD_BYTES // math.prod(self.shape))
         bad, seen, writer = {}, set(), ShardWriter(self.store, self.key, most)
         results = map_in_order(lambda i: self._one(records[i]), missing)
         try:
@@ -179,7 +186,7 @@ class DecodedImages:
             there = self._where([digest])[0] >= 0
             if there:
                 return _Read(digest, before=before)
-            pixels = decode_image(path, self.image_size, self.fit, content)
+            pixels = decode_image(path, self.shape, self.fit, content)
         except DataError as error:
             return _Read(digest, error=str(error))
         return _Read(digest, pixels, _row(digest, pixels), before=before)

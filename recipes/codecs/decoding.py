@@ -10,7 +10,7 @@ from graft.recipes.data.folders.known_files import KnownFiles, network_file_syst
 from graft.recipes.data.records import Source
 from graft.zoo.contents import Packed
 from graft.zoo.files.store import store_beside
-from graft.zoo.fits import Fit
+from graft.zoo.fits import Fit, ImageSize
 from graft.zoo.terminal import say
 
 __all__ = ["decoded_beside", "know", "known_beside"]
@@ -51,7 +51,7 @@ def known_beside(folder: Path, verify: bool) -> KnownFiles:
 
 @functools.lru_cache(8)
 def _decoded(
-    folder: Path, mode: str, image_size: int, image_fit: Fit, memory: int, verify: bool
+    folder: Path, mode: str, image_size: ImageSize, image_fit: Fit, memory: int, verify: bool
 ) -> DecodedImages | None:
     store = store_beside(folder / "run", mode)
     if store is None:
@@ -59,7 +59,7 @@ def _decoded(
     return DecodedImages(store, image_size, known_beside(store.folder, verify), memory, image_fit)
 
 
-def decoded_beside(config: _Config, image_size: int) -> DecodedImages | None:
+def decoded_beside(config: _Config, image_size: ImageSize) -> DecodedImages | None:
     """The decoded images that all runs beside the run of `config` share; None where nothing is to
     be kept.
     """

@@ -26,7 +26,7 @@ from graft.recipes.data.records import Example, Record, TaskRow
 from graft.recipes.data.traces import pixel_traces
 from graft.zoo.contents import Packed
 from graft.zoo.errors import DataError
-from graft.zoo.fits import STRETCH, Fit
+from graft.zoo.fits import STRETCH, Fit, ImageShape, ImageSize
 from graft.zoo.hashing import hash_of
 from graft.zoo.image_modes import as_pixels
 from graft.zoo.terminal import warn
@@ -43,7 +43,7 @@ class Images:
     """The images of one split; see `examples.Examples`.
 
     Attributes:
-        pixels: uint8 `(n, image_size, image_size, 3)`, RGB: an array, or as they lie in the store.
+        pixels: uint8 `(n, height, width, channels)`: an array, or as they lie in the store.
         targets: what is to be learned, by task.
         names: what to call each image.
         skipped: one message for each file that could not be read.
@@ -105,8 +105,8 @@ class Images:
         return lambda step, indices: (pixels(indices), targets(indices))
 
     def input_reader(self) -> Callable[["tf.Tensor"], "tf.Tensor"]:
-        """indices -> pixels, float32 `(b, h, w, 3)` in [0, 255]. What is stored, or a memory-mapped
-        array, is read batch by batch, never as a whole.
+        """indices -> pixels, float32 `(b, h, w, channels)` in [0, 255]. What is stored, or a
+        memory-mapped array, is read batch by batch, never as a whole.
         """
         import tensorflow as tf
 
@@ -129,14 +129,14 @@ class ImageCodec:
     """Image files or pixels -> `Images` of one size.
 
     Attributes:
-        image_size: the side in pixels.
-        fit: how an image that is no square becomes one.
+        image_size: of the images, as `ImageShape.of` takes it: a shape where they are not RGB.
+        fit: how an image of other proportions is fitted.
         skip_bad: whether files that cannot be read are left out.
         decoded: where files are decoded once for all; None: each time.
         memory_bytes: what images may take in memory that are decoded each time; None: the default.
     """
 
-    image_size: int
+    image_size: ImageSize
     skip_bad: bool = False
     decoded: DecodedImages | None = None
     fit: Fit = STRETCH
@@ -151,12 +151,18 @@ class ImageCodec:
     @classmethod
     def described(cls, content: Mapping, skip_bad: bool = True) -> "ImageCodec":
         """The codec that preprocessing.json describes."""
-        return cls(content["image_size"], skip_bad, fit=content.get("fit", STRETCH))
+        shape = ImageShape.of(content["image_size"], content.get("channels", 3))
+        return cls(shape, skip_bad, fit=content.get("fit", STRETCH))
+
+    @property
+    def shape(self) -> ImageShape:
+        """That of each image."""
+        return ImageShape.of(self.image_size)
 
     @property
     def facts(self) -> dict:
         """What run.json says of it."""
-        return {"image_size": self.image_size, "decode": describe_decoding(self.fit)}
+        return {"image_size": self.shape.size, "decode": describe_decoding(self.fit, self.shape)}
 
     @property
     def attached(self) -> dict[str, str]:
@@ -165,8 +171,7 @@ class ImageCodec:
 
     def describe(self, images: Images | None = None) -> dict:
         """How an image goes into the model, for preprocessing.json."""
-        how = describe_decoding(self.fit)
-        return {"modality": self.modality, **how, "image_size": self.image_size}
+        return {"modality": self.modality, **self.facts["decode"], "image_size": self.shape.size}
 
     def facts_of(self, images: Images) -> dict:
         """What run.json says of a split beside its size."""
@@ -230,7 +235,7 @@ class ImageCodec:
             return found.pixels, found.traces, found.bad
         # Whoever trains on them holds them twice, as an array and as a tensor.
         most = None if self.memory_bytes is None else self.memory_bytes // 2
-        return decode_all(records, self.image_size, self.fit, title, most)
+        return decode_all(records, self.shape, self.fit, title, most)
 
     def _good(self, bad: Mapping[int, str], count: int, title: str) -> list[int]:
         """The numbers of the records that could be read."""

@@ -18,7 +18,7 @@ from graft.recipes.data.records import reading_order
 from graft.recipes.data.traces import empty_traces, trace
 from graft.zoo.errors import ConfigError, DataError
 from graft.zoo.files.guards import is_disk_full
-from graft.zoo.fits import Fit
+from graft.zoo.fits import Fit, ImageShape, ImageSize
 from graft.zoo.terminal import progress
 from graft.zoo.vision import decode_image
 
@@ -82,7 +82,7 @@ def _reserve(file: IO[bytes], size: int) -> None:
 
 
 def decode_all(
-    records: Sequence[Any], image_size: int, fit: Fit, title: str, most: int | None = None
+    records: Sequence[Any], image_size: ImageSize, fit: Fit, title: str, most: int | None = None
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[int, str]]:
     """Decode the `image` of all records, in parallel, with a progress bar called `title`; `most`
     bytes of pixels stay in memory, as `allocate_pixels` has it.
@@ -90,12 +90,13 @@ def decode_all(
     Returns:
         (pixels and traces of those that can be read, what is wrong with the others by number).
     """
-    pixels = allocate_pixels((len(records), image_size, image_size, 3), most)
+    shape = ImageShape.of(image_size)
+    pixels = allocate_pixels((len(records), *shape), most)
     traces, bad = empty_traces(len(records)), {}
 
     def one(i: int) -> None:
         try:
-            decoded = decode_image(records[i].image, image_size, fit)
+            decoded = decode_image(records[i].image, shape, fit)
         except DataError as error:
             bad[i] = str(error)
             return

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import os
 import shutil
 import threading
@@ -16,7 +17,7 @@ from graft.recipes.data.traces import pixels_hash
 from graft.zoo.contents import Packed, digest_halves, digest_of, read_content
 from graft.zoo.errors import ConfigError, DataError
 from graft.zoo.files.store import Store
-from graft.zoo.fits import Fit
+from graft.zoo.fits import Fit, ImageShape
 from graft.zoo.hashing import hash_of
 from graft.zoo.terminal import warn
 from graft.zoo.vision import decode_image
@@ -30,16 +31,18 @@ OPEN_SHARDS = 256
 class _Decoded(Protocol):
     """How images were decoded."""
 
-    image_size: int
     fit: Fit
     memory_bytes: int
 
+    @property
+    def shape(self) -> ImageShape: ...
     @property
     def key(self) -> str: ...
 
 
 class StoredPixels:
-    """The pixels of images as they lie in shards, `(n, size, size, 3)`, read as they are needed.
+    """The pixels of images as they lie in shards, `(n, height, width, channels)`,
+    read as they are needed.
 
     Args:
         shards: folders of shards.
@@ -63,7 +66,6 @@ class StoredPixels:
     ):
         self.shards, self.rows, self.hashes = tuple(shards), rows, hashes
         self.files, self.digests, self.decoded = files, digests, decoded
-        self.image_size = decoded.image_size
         self._checked = np.zeros(len(rows), bool)
 
     def __len__(self) -> int:
@@ -72,12 +74,12 @@ class StoredPixels:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """As an array has it."""
-        return len(self), self.image_size, self.image_size, 3
+        return len(self), *self.decoded.shape
 
     @property
     def row_bytes(self) -> int:
         """The size of one image."""
-        return self.image_size**2 * 3
+        return math.prod(self.decoded.shape)
 
     @property
     def fits_memory(self) -> bool:
@@ -112,8 +114,10 @@ class StoredPixels:
         return self.read(np.arange(len(self))).astype(dtype or np.uint8, copy=False)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """The pixels of some images, uint8 `(len(rows), size, size, 3)`. Several threads may."""
-        found = np.empty((len(rows), self.image_size, self.image_size, 3), np.uint8)
+        """The pixels of some images, uint8 `(len(rows), height, width, channels)`. Several
+        threads may.
+        """
+        found = np.empty((len(rows), *self.decoded.shape), np.uint8)
         for pixels, i in zip(found, rows.tolist(), strict=True):
             number, at = self.rows[i].tolist()
             shard = self.shards[number]
@@ -141,8 +145,8 @@ class StoredPixels:
             content = read_content(file)
             if digest_halves(digest_of(content)) != tuple(self.digests[row].tolist()):
                 raise DataError(f"'{file}' was changed while it was in use: start again")
-            return decode_image(file, self.image_size, self.decoded.fit, content)
-        return decode_image(file, self.image_size, self.decoded.fit)
+            return decode_image(file, self.decoded.shape, self.decoded.fit, content)
+        return decode_image(file, self.decoded.shape, self.decoded.fit)
 
 
 _OPENING = threading.Lock()

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from graft.recipes.codecs.image_size import ImageSizeOption
+
 __all__ = ["Options", "bench", "command"]
 
 Format = Literal["tflite", "onnx", "savedmodel"]
@@ -42,8 +44,8 @@ class Options:
     """Time to train each cell for: 90s, 3m, 1h. Default: the schedules' epochs."""
     label_fractions: tuple[float, ...] = (1.0,)
     """Shares of the training labels, for learning curves; all of them (1) are always there."""
-    image_size: int | None = None
-    """Height and width in pixels. Default: each backbone's."""
+    image_size: ImageSizeOption = None
+    """Pixels a side, or HEIGHTxWIDTH as 160x224. Default: each backbone's."""
     formats: tuple[Format, ...] = ("tflite",)
     """Of the files that are exported and measured, one run of each backbone; write `--formats`
     alone for none.

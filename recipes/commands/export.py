@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
-from graft.recipes.commands import subjects
+from graft.recipes.codecs.image_size import ImageSizeOption
+from graft.recipes.commands import own_model, subjects
 from graft.recipes.commands.file_lines import file_lines
 from graft.zoo.fits import STRETCH, Fit
+from graft.zoo.heads.own_outputs import MEANING_OPTIONS
 
 if TYPE_CHECKING:
     import keras
@@ -34,7 +36,7 @@ class Options:
     """
 
     run: Positional[Path]
-    """The run directory, or a .keras file of your own that takes square images."""
+    """The run directory, or a .keras file of your own that takes images."""
     formats: tuple[Format, ...] = ("savedmodel", "tflite", "onnx")
     quantize: tuple[Precision, ...] = ()
     """Beside float32, smaller TFLite and ONNX files: float16, dynamic (8-bit weights), int8
@@ -68,8 +70,12 @@ class Options:
     input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
     """Of a .keras file: the pixels that it expects. The files take 0 to 255 and scale them."""
     fit: Fit = STRETCH
-    """Of a .keras file: how an image that is no square becomes one, which the files say. stretch
-    changes its proportions, crop takes the centre square, pad keeps all of it on grey.
+    """Of a .keras file: how an image of other proportions is fitted, which the files say. stretch
+    changes them, crop takes the largest part in the centre, pad keeps all of it on grey.
+    """
+    image_size: ImageSizeOption = None
+    """Of a .keras file that takes images of any size: pixels a side, or HEIGHTxWIDTH as 160x224,
+    which the files then take.
     """
     out: Path | None = None
     """The folder to make. Default: RUN/export, or beside a .keras file."""
@@ -116,11 +122,10 @@ def export(options: Options) -> dict:
     if options.explain and "int8" not in options.quantize:
         raise ConfigError("--explain says what each layer loses in int8: add --quantize int8")
     of_a_run = options.run.suffix != ".keras"
-    given = (options.labels, options.outputs, options.input_range, options.fit)
-    if of_a_run and given != (None, None, "0..255", STRETCH):
+    if of_a_run and own_model.is_told(options):
         raise ConfigError(
-            "--labels, --outputs, --input-range and --fit are for a .keras file of your own: a run "
-            "knows its labels and what it takes"
+            f"{MEANING_OPTIONS} are for a .keras file of your own: a run knows its labels and what "
+            "it takes"
         )
     if of_a_run:
         subjects.check_run(options.run)
@@ -222,6 +227,7 @@ def _subject(options: Options, of_a_run: bool) -> "tuple[keras.Model, Subject]":
         options.outputs,
         options.input_range,
         options.fit,
+        options.image_size,
     )
     say(f"reading '{options.run}'")
     if not of_a_run:

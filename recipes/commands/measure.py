@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
+from graft.recipes.codecs.image_size import ImageSizeOption
 from graft.zoo.fits import STRETCH, Fit
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Options:
     outputs: Literal["probabilities", "logits", "values"] | None = None
     input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
     fit: Fit = STRETCH
+    image_size: ImageSizeOption = None
     """Of .keras files of your own: as for `graft evaluate`."""
     trust: bool = False
     """Open also what is refused as long as nobody vouches for it: a SavedModel that can do more
@@ -89,22 +91,20 @@ def measure(options: Options) -> list[dict]:
         ArtifactError: an artifact does not exist.
     """
     from graft.export.sessions import is_own_model
+    from graft.recipes.commands import own_model
     from graft.recipes.report.drawing import trade_off
     from graft.recipes.runs.sources import LabelledData
     from graft.zoo.errors import ConfigError
     from graft.zoo.files.staging import staged_file
     from graft.zoo.files.writing import write_csv
+    from graft.zoo.heads.own_outputs import MEANING_OPTIONS
     from graft.zoo.terminal import progress
 
     files = [file for artifact in options.artifacts for file in _files_of(artifact)]
     if not files:
         raise ConfigError("nothing to measure: give runs or exported files")
-    said = (options.labels, options.outputs, options.input_range, options.fit)
-    if said != (None, None, "0..255", STRETCH) and not any(map(is_own_model, files)):
-        raise ConfigError(
-            "--labels, --outputs, --input-range and --fit are for .keras files of your own: there "
-            "is none"
-        )
+    if own_model.is_told(options) and not any(map(is_own_model, files)):
+        raise ConfigError(f"{MEANING_OPTIONS} are for .keras files of your own: there is none")
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise ConfigError(f"--out '{options.out}' is a file: give a folder")
     targets = (
@@ -158,7 +158,7 @@ def _measured_row(file: Path, options: Options, data: "LabelledData | None") -> 
             raise ArtifactError(f"there is no '{held}'")
         row["size_bytes"] = size_bytes(held)
         check_untrusted(file, options.trust)
-        facts = measure_file(file)
+        facts = measure_file(file, options.image_size if is_own_model(file) else None)
         one, every = facts["latency_ms"]["one_thread"], facts["latency_ms"]["all_threads"]
         row |= {
             "latency_ms": one["median"],
@@ -176,6 +176,7 @@ def _measured_row(file: Path, options: Options, data: "LabelledData | None") -> 
                     outputs=options.outputs,
                     input_range=options.input_range,
                     fit=options.fit,
+                    image_size=options.image_size,
                 )
             row |= _figure_columns(*evaluate.judge(asked, data))
     except (ArtifactError, CheckFailed) as error:

@@ -4,17 +4,18 @@ numpy alone.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from graft.export.sessions import is_own_model
 from graft.zoo.backbones.own import INPUT_RANGES
-from graft.zoo.fits import STRETCH, Fit, check_fit
+from graft.zoo.fits import STRETCH, Fit, ImageShape, ImageSize, check_fit
 from graft.zoo.heads.own_outputs import Meaning
 from graft.zoo.labels import parse_labels, read_labels
 from graft.zoo.terminal import warn
 
-__all__ = ["meaning_of", "other_label", "warn_near_chance"]
+__all__ = ["is_told", "meaning_of", "other_label", "warn_near_chance"]
 
 NEAR = 0.1
 """So much of the way from chance to all right is called near chance."""
@@ -25,12 +26,28 @@ MOST_TRIED = 256
 BATCH = 32
 
 
+class _Told(Protocol):
+    """The options of a command that are about a .keras file of one's own."""
+
+    @property
+    def labels(self) -> str | None: ...
+    @property
+    def outputs(self) -> str | None: ...
+    @property
+    def input_range(self) -> str: ...
+    @property
+    def fit(self) -> Fit: ...
+    @property
+    def image_size(self) -> ImageSize | None: ...
+
+
 def meaning_of(
     artifact: Path,
     labels: str | None,
     outputs: str | None,
     input_range: str,
     fit: Fit = STRETCH,
+    image_size: ImageSize | None = None,
 ) -> Meaning:
     """What the options say of `artifact`, with the labels read; warns of what was guessed or left
     out in reading them. Where none are given and it is a .keras file of one's own, those of
@@ -39,8 +56,11 @@ def meaning_of(
     Raises:
         DataError: the labels cannot be read.
         UnknownName: there is no such fit.
+        ConfigError: `image_size` is none.
     """
     check_fit(fit)
+    if image_size is not None:
+        ImageShape.of(image_size)
     beside = Path(artifact).parent / "labels.txt"
     found = None
     if labels is not None:
@@ -49,7 +69,13 @@ def meaning_of(
         found = read_labels(beside)
     for note in found.notes if found else ():
         warn(note)
-    return Meaning(found.labels if found else None, outputs, input_range, fit)
+    return Meaning(found.labels if found else None, outputs, input_range, fit, image_size)
+
+
+def is_told(options: _Told) -> bool:
+    """Whether options say something of a .keras file of one's own."""
+    said = (options.labels, options.outputs, options.input_range, options.fit, options.image_size)
+    return said != (None, None, Meaning.input_range, STRETCH, None)
 
 
 def other_label(labels: Sequence[str], classes: Sequence[str]) -> tuple[str, str] | None:
@@ -74,7 +100,7 @@ def warn_near_chance(
 
     Args:
         artifact: what the message names.
-        answers: float32 pixels `(n, size, size, 3)` from 0 to 255 -> probabilities `(n, labels)`.
+        answers: float32 pixels `(n, h, w, channels)` from 0 to 255 -> probabilities `(n, labels)`.
         pixels: uint8 images.
         targets: one-hot rows `(n, labels)`.
         input_range: what the model is taken to expect, a key of `INPUT_RANGES`.

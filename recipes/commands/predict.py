@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
+from graft.recipes.codecs.image_size import ImageSizeOption
 from graft.zoo.fits import STRETCH, Fit
 
 if TYPE_CHECKING:
@@ -61,8 +62,12 @@ class Options:
     input_range: Literal["0..255", "0..1", "-1..1"] = "0..255"
     """Of a .keras file of your own: the pixels that it expects."""
     fit: Fit = STRETCH
-    """Of a .keras file of your own: how an image that is no square becomes one. stretch changes its
-    proportions, crop takes the centre square, pad keeps all of it on grey.
+    """Of a .keras file of your own: how an image of other proportions is fitted. stretch changes
+    them, crop takes the largest part in the centre, pad keeps all of it on grey.
+    """
+    image_size: ImageSizeOption = None
+    """Of a .keras file of your own that takes images of any size: pixels a side, or HEIGHTxWIDTH
+    as 160x224.
     """
     trust: bool = False
     """Open also what is refused as long as nobody vouches for it: a SavedModel that can do more
@@ -91,7 +96,12 @@ def command(arguments: Sequence[str]) -> int:
     if options.out is not None:
         outputs.check_table(options.out, options.overwrite)
     meaning = own_model.meaning_of(
-        options.artifact, options.labels, options.outputs, options.input_range, options.fit
+        options.artifact,
+        options.labels,
+        options.outputs,
+        options.input_range,
+        options.fit,
+        options.image_size,
     )
     model = OpenedModel.of(open_artifact(options.artifact, meaning=meaning, trust=options.trust))
     with contextlib.ExitStack() as stack:

@@ -11,7 +11,7 @@ from graft.export.judge import Examples, Subject
 from graft.export.manifest import Description
 from graft.recipes.data.membership import MEMBERSHIP, find_membership
 from graft.zoo.errors import ArtifactError, ConfigError
-from graft.zoo.fits import STRETCH, Fit
+from graft.zoo.fits import STRETCH, Fit, ImageShape, ImageSize
 
 if TYPE_CHECKING:
     import keras
@@ -28,7 +28,7 @@ class Asked:
         path: a run, or a .keras file.
         data: where the data lies now; None: where the run was trained from, of a .keras file
             nowhere.
-        labels, outputs, input_range, fit: what a .keras file cannot say of itself.
+        labels, outputs, input_range, fit, image_size: what a .keras file cannot say of itself.
     """
 
     path: Path
@@ -37,6 +37,7 @@ class Asked:
     outputs: str | None = None
     input_range: str = "0..255"
     fit: Fit = STRETCH
+    image_size: ImageSize | None = None
 
 
 def of_run(asked: Asked, content: Mapping) -> "tuple[keras.Model, Subject]":
@@ -128,7 +129,7 @@ def of_keras_file(asked: Asked) -> "tuple[keras.Model, Subject]":
     if not asked.path.is_file():
         raise ArtifactError(f"there is no file '{asked.path}'")
     meaning = own_model.meaning_of(
-        asked.path, asked.labels, asked.outputs, asked.input_range, asked.fit
+        asked.path, asked.labels, asked.outputs, asked.input_range, asked.fit, asked.image_size
     )
     beside = asked.path.parent / "labels.txt"
     if meaning.labels is None and beside.is_file():  # of the model.keras of a run
@@ -136,17 +137,17 @@ def of_keras_file(asked: Asked) -> "tuple[keras.Model, Subject]":
     if asked.data is not None and meaning.labels is not None and len(meaning.labels) == 1:
         meaning = replace(meaning, labels=_both_labels(asked.data, meaning.labels))
     own, known = load_own_model(asked.path, meaning, beside), provenance(asked.path)
-    shape, name = own.model.inputs[0].shape[1:], own.model.output_names[0]
+    shape, name = ImageShape(*own.model.inputs[0].shape[1:]), own.model.output_names[0]
     kind, labels = find_kind(own.kind), list(own.labels)
     tasks = {name: {"kind": kind.name, "labels": labels}}
     if asked.data is None:
         measured, calibration = examples.made_up(shape), None
     else:
-        measured, calibration = _own_examples(asked, shape[0], tasks, known)
+        measured, calibration = _own_examples(asked, shape, tasks, known)
     if kind.confident and measured.targets is not None:
         _ask_for_pixels(asked, own.model, measured, name)
-    how = describe_decoding(asked.fit)
-    preprocessing = {"modality": "image", **how, "image_size": shape[0], "tasks": tasks}
+    how = describe_decoding(asked.fit, shape)
+    preprocessing = {"modality": "image", **how, "image_size": shape.size, "tasks": tasks}
     subject = Subject(
         Description(asked.path.stem, labels, preprocessing, (0, 255)),
         {name: kind},
@@ -158,7 +159,7 @@ def of_keras_file(asked: Asked) -> "tuple[keras.Model, Subject]":
 
 
 def _own_examples(
-    asked: Asked, image_size: int, described: Mapping, known: Mapping | None
+    asked: Asked, shape: ImageShape, described: Mapping, known: Mapping | None
 ) -> tuple[Examples, Examples]:
     """(for measuring, for calibration); the labels are looked at where the answers are about
     them.
@@ -170,7 +171,7 @@ def _own_examples(
     from graft.zoo.terminal import warn
 
     codec, tasks, source = (
-        ImageCodec(image_size, True, fit=asked.fit),
+        ImageCodec(shape, True, fit=asked.fit),
         tasks_of(described),
         sources.load(asked.data),
     )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from graft.recipes.grid.entries import Entry
 
+from graft.recipes.codecs.image_size import ImageSizeOption
+
 __all__ = ["Options", "command", "suggest"]
 
 
@@ -27,8 +29,8 @@ class Options:
     """
     sample: int = 1000
     """Training examples to look at, stratified."""
-    image_size: int | None = None
-    """Height and width in pixels. Default: each backbone's."""
+    image_size: ImageSizeOption = None
+    """Pixels a side, or HEIGHTxWIDTH as 160x224. Default: each backbone's."""
     split_seed: int = 0
     """For splits that are missing in the data and have to be made, and for the sample."""
     path_column: str = "path"

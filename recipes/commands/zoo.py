@@ -37,7 +37,7 @@ def command(arguments: Sequence[str]) -> None:
         (
             row.name,
             f"{row.parameters / 1e6:.1f} M",
-            str(row.image_size),
+            str(row.shape()),
             str(row.feature_dim),
             "" if row.top1 is None else f"{row.top1:.1f}",
             ", ".join(row.weights),

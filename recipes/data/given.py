@@ -31,7 +31,8 @@ def write_given(
     Args:
         data: `(inputs, labels)`, a `tf.data.Dataset` of such pairs, batched or not, or a dict of
             either by split ("train", "validation", "test"). Inputs: uint8 or float images
-            `(n, height, width, 3)` or `(n, height, width)` with values from 0 to 255, a list of
+            `(n, height, width, channels)` with 1, 3 or 4 channels, or `(n, height, width)`, with
+            values from 0 to 255, a list of
             such images, of PIL images or of paths; or a list of texts. Labels: names, or numbers.
         folder: to make.
         labels: names of labels that are numbers or one-hot rows, in order.
@@ -140,8 +141,8 @@ def _check_rank(inputs: Sequence) -> None:
         and inputs.ndim not in (3, 4)
     ):
         raise DataError(
-            "an array of images has the shape (n, height, width, 3) or, of grey ones, (n, height, "
-            f"width): got {inputs.shape}"
+            "an array of images has the shape (n, height, width, channels) or, of grey ones, (n, "
+            f"height, width): got {inputs.shape}"
         )
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from graft.zoo.image_modes import as_pillow
+
 __all__ = [
     "LOOK",
     "alike",
@@ -60,7 +62,7 @@ def trace(traces: Mapping[str, np.ndarray], row: int, digest: str, pixels: np.nd
 
 
 def pixel_traces(pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """Those of images that were made, not read, of their pixels `(n, h, w, 3)`."""
+    """Those of images that were made, not read, of their pixels `(n, h, w, channels)`."""
     return {
         "contents": np.array(
             [pixels_hash(np.ascontiguousarray(rows)) for rows in pixels], np.uint64
@@ -91,7 +93,7 @@ def _hash8(content: bytes | memoryview) -> int:
 
 
 def look_of(pixels: np.ndarray) -> np.ndarray:
-    """How an image looks, of its pixels `(size, size, 3)`: uint8 `(32,)`.
+    """How an image looks, of its pixels `(h, w, channels)`: uint8 `(32,)`.
 
     The first 16 bytes are a difference hash: of a thumbnail of 9 x 9 grey levels, which ones are
     brighter than their left and than their upper neighbour. The others are the grey levels of one
@@ -99,7 +101,7 @@ def look_of(pixels: np.ndarray) -> np.ndarray:
     """
     from PIL import Image
 
-    grey = Image.fromarray(pixels).convert("L")
+    grey = as_pillow(pixels).convert("L")
     small, grid = (
         np.asarray(grey.resize((side, side), Image.Resampling.BOX), np.int16)
         for side in (THUMBNAIL, GRID)

@@ -17,7 +17,7 @@ from graft.recipes.codecs.stored_pixels import StoredPixels
 from graft.zoo.contents import Packed
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files.staging import staged_file
-from graft.zoo.fits import Fit
+from graft.zoo.fits import Fit, ImageShape
 
 __all__ = ["HowDecoded", "digest_of", "read_examples", "write_examples"]
 
@@ -26,7 +26,7 @@ __all__ = ["HowDecoded", "digest_of", "read_examples", "write_examples"]
 class HowDecoded:
     """How stored pixels were decoded: all that reading them asks for."""
 
-    image_size: int
+    shape: ImageShape
     memory_bytes: int
     key: str
     fit: Fit
@@ -76,7 +76,7 @@ def _reduced(pixels: StoredPixels) -> tuple[Callable, tuple[Any, ...]]:
         pixels.hashes,
         [_absolute(file) for file in pixels.files],
         pixels.digests,
-        HowDecoded(decoded.image_size, decoded.memory_bytes, decoded.key, decoded.fit),
+        HowDecoded(decoded.shape, decoded.memory_bytes, decoded.key, decoded.fit),
     )
 
 

@@ -172,6 +172,7 @@ def check(grid: Plan) -> Mapping[str, object]:
             continue
         row = backbone_table.find_backbone(cell.entry.backbone)
         spec = cell.entry.weights or backbone_table.default_weights(row)
+        row.shape(config.image_size)  # who does not take it says so
         try:
             weights.resolve_weights(row, spec, image_size=config.image_size)
         except GraftError as error:

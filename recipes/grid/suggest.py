@@ -15,6 +15,7 @@ from graft.recipes.data.sources import Source
 from graft.recipes.grid.entries import Entry, read_entries
 from graft.recipes.tasks.group import Tasks
 from graft.zoo.errors import ConfigError
+from graft.zoo.fits import ImageSize
 from graft.zoo.terminal import progress
 
 __all__ = ["FEWEST", "default_entries", "on_this_machine", "suggest"]
@@ -30,7 +31,7 @@ about two of them.
 """
 
 
-def on_this_machine(image_size: int | None = None) -> list[str]:
+def on_this_machine(image_size: ImageSize | None = None) -> list[str]:
     """The backbones for images of this size whose weights are here already, in Keras's cache or
     bundled.
     """
@@ -45,7 +46,7 @@ def on_this_machine(image_size: int | None = None) -> list[str]:
     ]
 
 
-def default_entries(image_size: int | None = None) -> list[Entry]:
+def default_entries(image_size: ImageSize | None = None) -> list[Entry]:
     """The backbones to rank where none were named: all whose weights are on this machine.
 
     Args:
@@ -75,7 +76,7 @@ def suggest(
     source: Source,
     entries: Sequence[Entry],
     sample: int,
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
     split_seed: int = 0,
     skip_bad: bool = False,
 ) -> list[dict]:
@@ -137,7 +138,7 @@ class _Encoded:
 
 
 def _features(
-    entry: Entry, encoded: _Encoded, image_size: int | None, skip_bad: bool
+    entry: Entry, encoded: _Encoded, image_size: ImageSize | None, skip_bad: bool
 ) -> tuple[np.ndarray, np.ndarray, float, np.ndarray | None]:
     """(features `(n, d)`, classes `(n,)`, seconds an example, what the backbone's own head says or
     None).

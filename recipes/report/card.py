@@ -18,6 +18,7 @@ from graft.recipes.report.shareable import file_name, shareable
 from graft.recipes.tasks.table import find_task
 from graft.zoo.files.guards import one_line_if_damaged
 from graft.zoo.files.writing import write_text
+from graft.zoo.fits import ImageShape
 from graft.zoo.heads.table import find_kind
 from graft.zoo.shown import markdown, markdown_code, shown
 
@@ -85,6 +86,13 @@ def write(run: Path, folder: Path) -> Path:
     return folder / NAME
 
 
+def _image_shape(data: Mapping) -> ImageShape | None:
+    """Of the images of a run, by its run.json's "data"; None: it is of texts."""
+    if data.get("image_size") is None:
+        return None
+    return ImageShape.of(data["image_size"], (data.get("decode") or {}).get("channels", 3))
+
+
 def _card(template: "Template", run: Path, facts: Mapping, exported: Mapping) -> str:
     # The card goes with the files to other people: names, not the folders of this machine.
     facts = shareable(facts)
@@ -93,6 +101,7 @@ def _card(template: "Template", run: Path, facts: Mapping, exported: Mapping) ->
     measured = headline.measures(facts)
     return template.render(
         run=facts,
+        shape=_image_shape(facts["data"]),
         of_texts="tokenizer" in exported.get("preprocessing", {}),
         meanings={
             name: find_task(facts["kind"]).meaning for name, facts in exported["tasks"].items()

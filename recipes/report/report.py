@@ -74,6 +74,7 @@ def _page(context: Tree) -> str:
         "span": wording.span,
         "size": wording.byte_size,
         "amount": wording.parameter_count,
+        "image_size": wording.image_size,
         "figure": lambda value: "–" if value is None or math.isnan(value) else f"{value:,.4g}",
     }
     return environment.get_template("report.html.jinja").render(context)

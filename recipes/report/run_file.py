@@ -13,14 +13,13 @@ from graft.zoo.files.guards import RESTORE_HINT, one_line_if_damaged
 from graft.zoo.files.leases import refuse_unfinished
 from graft.zoo.files.reading import check_schema, read_arrays, read_json
 from graft.zoo.files.staging import recover_replaced
+from graft.zoo.fits import is_image_size
 
 __all__ = ["CONFUSION", "SCHEMA", "figures_by_task", "read_confusion", "read_run", "task_figures"]
 
 SCHEMA = 2
 """1: one task on images has no "tasks", several have them in "metrics" alone."""
 CONFUSION = "confusion.npz"
-LARGEST_IMAGE = 10_000
-"""Pixels; a run.json with a larger image_size is damaged."""
 TYPES = {
     **dict.fromkeys(
         (
@@ -41,6 +40,7 @@ TYPES = {
     **dict.fromkeys(("kept.phase", "kept.watched", "kept.rule"), str),
     **dict.fromkeys(("kept.epoch", "kept.of_all"), int),
     "kept.value": int | float,
+    "data.image_size": int | list,
     **dict.fromkeys(
         (
             *("data.labels", "data.made_splits", "schedule.phases", "warnings", "sections"),
@@ -53,7 +53,7 @@ TYPES = {
         str,
     ),
     **dict.fromkeys(
-        ("seed", "data.split_seed", "data.image_size", "data.max_length", "backbone.parameters"),
+        ("seed", "data.split_seed", "data.max_length", "backbone.parameters"),
         int,
     ),
 }
@@ -103,7 +103,7 @@ def _check_types(content: Mapping, path: Path) -> None:
             if not isinstance(facts["examples"], int):
                 raise TypeError(f"the examples of the {split} split are no number")
         size = data.get("image_size")
-        if size is not None and not 1 <= size <= LARGEST_IMAGE:
+        if size is not None and not is_image_size(size):
             raise ValueError(f"images of {size} pixels")
 
 

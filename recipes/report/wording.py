@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from graft.zoo.fits import ImageShape
 from graft.zoo.heads.table import in_percent
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "file_check",
     "further_figures",
     "further_text",
+    "image_size",
     "judgement",
     "metric_name",
     "parameter_count",
@@ -85,6 +87,12 @@ def duration(seconds: float | None) -> str:
 def byte_size(count: float | None) -> str:
     """Bytes."""
     return _scaled(count, ("B", "kB", "MB", "GB"))
+
+
+def image_size(data: Tree) -> str:
+    """Height and width of the images of a run, of its run.json's "data"."""
+    shape = ImageShape.of(data["image_size"])
+    return f"{shape.height} × {shape.width}"
 
 
 def parameter_count(count: float | None) -> str:

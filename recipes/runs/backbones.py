@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from graft.recipes.codecs import decoding
+from graft.recipes.codecs import augmentation, decoding
 from graft.recipes.codecs.images import ImageCodec
 from graft.recipes.codecs.text_codec import TextCodec
 from graft.recipes.codecs.texts import Texts
@@ -18,7 +18,8 @@ from graft.zoo.backbones import weights as backbone_weights
 from graft.zoo.backbones.encoders import Encoder
 from graft.zoo.backbones.table import Backbone
 from graft.zoo.errors import UnknownName
-from graft.zoo.fits import STRETCH, Fit
+from graft.zoo.fits import STRETCH, Fit, ImageShape, ImageSize
+from graft.zoo.terminal import say
 
 if TYPE_CHECKING:
     import keras
@@ -38,14 +39,14 @@ class ImageBackbone:
     Attributes:
         row: of the table.
         weights: what it begins with: "imagenet", "bundled", "none" or a path.
-        image_size: the side of its input in pixels.
+        shape: of the images that it takes.
         skip_bad: whether images that cannot be read are left out.
-        fit: how an image that is no square becomes one.
+        fit: how an image of other proportions is fitted.
     """
 
     row: Backbone
     weights: str
-    image_size: int
+    shape: ImageShape
     skip_bad: bool
     fit: Fit = STRETCH
     noun: ClassVar[str] = ImageCodec.noun
@@ -55,13 +56,15 @@ class ImageBackbone:
         """What a recipe asks for.
 
         Raises:
-            UnknownName, ConfigError: there is no such backbone, or weights that it does not have.
+            UnknownName, ConfigError: there is no such backbone, or weights that it does not have;
+                it takes no images of this size, or these cannot be augmented so.
         """
         row = backbone_table.find_backbone(config.backbone)
+        shape = _shape_of(row, config.image_size)
+        augmentation.check_channels(config.fit.augment, shape.channels)
         default = backbone_table.default_weights(row)
         spec = schedule.weights_for(config.schedule, config.weights, default)
-        size = config.image_size or row.image_size
-        return cls(row, spec, size, config.skip_bad, config.image_fit)
+        return cls(row, spec, shape, config.skip_bad, config.image_fit)
 
     @property
     def name(self) -> str:
@@ -72,15 +75,15 @@ class ImageBackbone:
         """The graph, with other `weights` where they are given."""
         from graft.zoo.backbones.build import build_backbone
 
-        return build_backbone(self.row, image_size=self.image_size, weights=weights or self.weights)
+        return build_backbone(self.row, image_size=self.shape, weights=weights or self.weights)
 
     def codec(self, model: "keras.Model", config: Any = None) -> ImageCodec:
         """What feeds a model that stands on it; in a run of `config` images are kept decoded."""
         if config is None:
-            return ImageCodec(self.image_size, self.skip_bad, None, self.fit)
-        decoded = decoding.decoded_beside(config, self.image_size)
+            return ImageCodec(self.shape, self.skip_bad, None, self.fit)
+        decoded = decoding.decoded_beside(config, self.shape)
         memory = config.fit.memory_bytes
-        return ImageCodec(self.image_size, self.skip_bad, decoded, self.fit, memory)
+        return ImageCodec(self.shape, self.skip_bad, decoded, self.fit, memory)
 
     def phases(self, config: Any) -> tuple[Phase, ...]:
         """The schedule that a recipe asks for."""
@@ -102,13 +105,14 @@ class ImageBackbone:
 
     def describe(self, model: "keras.Model") -> dict:
         """What a model is made of, where its weights came from, and its size with the heads."""
-        size = model.inputs[0].shape[1]
         return {
             "name": self.row.name,
             "parameters": model.count_params(),
             "paper": self.row.paper,
             "licence": self.row.licence,
-            "weights": backbone_weights.describe_weights(self.row, self.weights, image_size=size),
+            "weights": backbone_weights.describe_weights(
+                self.row, self.weights, image_size=self.shape
+            ),
         }
 
 
@@ -203,7 +207,7 @@ class TextBackbone:
 
 
 def found(
-    name: str, weights: str | None, image_size: int | None = None, skip_bad: bool = False
+    name: str, weights: str | None, image_size: ImageSize | None = None, skip_bad: bool = False
 ) -> ImageBackbone | TextBackbone:
     """The backbone of this name, of whatever modality, with its default weights where none are
     given.
@@ -231,14 +235,24 @@ def modality_of(name: str) -> str:
 
 
 def _images(
-    name: str, weights: str | None, image_size: int | None, skip_bad: bool
+    name: str, weights: str | None, image_size: ImageSize | None, skip_bad: bool
 ) -> ImageBackbone:
     row = backbone_table.find_backbone(name)
     spec = weights or backbone_table.default_weights(row)
-    return ImageBackbone(row, spec, image_size or row.image_size, skip_bad)
+    return ImageBackbone(row, spec, _shape_of(row, image_size), skip_bad)
 
 
-def _texts(name: str, weights: str | None, image_size: int | None, skip_bad: bool) -> TextBackbone:
+def _shape_of(row: Backbone, image_size: ImageSize | None) -> ImageShape:
+    """The images that a backbone is to take; says so where nobody chose their size."""
+    shape = row.shape(image_size)
+    if image_size is None and row.any_size:
+        say(f"'{row.target}' takes images of any size: here {shape} pixels (see --image-size)")
+    return shape
+
+
+def _texts(
+    name: str, weights: str | None, image_size: ImageSize | None, skip_bad: bool
+) -> TextBackbone:
     row = encoders.find_encoder(name)
     return TextBackbone(row, weights or row.weights[0], min(MAX_LENGTH, row.max_length))
 

@@ -6,12 +6,13 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, arg
 
+from graft.recipes.codecs.image_size import ImageSizeOption
 from graft.recipes.data.records import Columns
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.train.settings import FitSettings, check_numbers, check_seeds
 from graft.zoo.errors import ConfigError
 from graft.zoo.files import leases
-from graft.zoo.fits import STRETCH, Fit, check_fit
+from graft.zoo.fits import STRETCH, Fit, ImageShape, check_fit
 
 __all__ = ["ImageConfig", "TextConfig"]
 
@@ -41,11 +42,11 @@ class ImageConfig:
     """Peak rate of the last phase; the other phases are scaled alike. Default: the schedule's
     own.
     """
-    image_size: int | None = None
-    """Height and width in pixels. Default: the backbone's."""
+    image_size: ImageSizeOption = None
+    """Pixels a side, or HEIGHTxWIDTH as 160x224. Default: the backbone's."""
     image_fit: Annotated[Fit, arg(name="fit")] = STRETCH
-    """How an image that is no square becomes one: stretch changes its proportions, crop takes the
-    centre square, pad keeps all of it on grey.
+    """How an image of other proportions is fitted: stretch changes them, crop takes the largest
+    part in the centre, pad keeps all of it on grey.
     """
     fit: OmitArgPrefixes[FitSettings] = field(
         default_factory=lambda: FitSettings(augment=("flip", "crop"))
@@ -73,6 +74,8 @@ class ImageConfig:
         check_numbers(self)
         self.fit.check(self.epochs)
         check_fit(self.image_fit)
+        if self.image_size is not None:
+            ImageShape.of(self.image_size)
         # Not every recipe trains several times or makes splits.
         check_seeds(self.seed, getattr(self, "split_seed", 0), getattr(self, "seeds", 1))
 

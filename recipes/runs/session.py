@@ -19,7 +19,7 @@ from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.table import tasks_of
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files.reading import read_text
-from graft.zoo.fits import STRETCH
+from graft.zoo.fits import MODES, STRETCH, ImageShape
 from graft.zoo.text import check_tokenizer
 
 __all__ = ["BATCH", "OpenedModel", "codec_of", "codec_of_files"]
@@ -101,9 +101,13 @@ def codec_of(session: Session, skip_bad: bool = True) -> Any:
 
 
 def _images(session: Session, skip_bad: bool) -> ImageCodec:
-    return ImageCodec(
-        session.input_shape[0], skip_bad, fit=session.preprocessing.get("fit", STRETCH)
-    )
+    sides = session.input_shape
+    if len(sides) != 3 or sides[-1] not in MODES:
+        raise ArtifactError(
+            f"'{session.path}' takes {sides}: expected images (height, width, channels) of "
+            f"{', '.join(map(str, MODES))} channels"
+        )
+    return ImageCodec(ImageShape(*sides), skip_bad, fit=session.preprocessing.get("fit", STRETCH))
 
 
 def _texts(session: Session, skip_bad: bool) -> TextCodec:

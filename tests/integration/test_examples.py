@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from graft.export import contents
-from graft.zoo.fits import FITS
+from graft.zoo.fits import FITS, ImageShape
 from graft.zoo.vision import decode_image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -54,7 +54,7 @@ globalThis.OffscreenCanvas = class {
 const [module, asked, target] = process.argv.slice(2);
 const { decode } = await import(pathToFileURL(module));
 const found = [];
-for (const { image, size, fit } of JSON.parse(readFileSync(asked))) found.push([...(await decode(image, size, fit))]);
+for (const { image, shape, fit } of JSON.parse(readFileSync(asked))) found.push([...(await decode(image, shape, fit))]);
 writeFileSync(target, JSON.stringify(found));
 """
 
@@ -69,9 +69,10 @@ def test_the_page_in_the_browser_decodes_to_the_pixel_as_we_do(tmp_path):
         opaque = np.dstack([pixels, np.full((height, width), 255, np.uint8)])
         image = {"width": width, "height": height, "data": opaque.ravel().tolist()}
         for fit in FITS:
-            for size in (16, 23):
-                asked.append({"image": image, "size": size, "fit": fit})
-                expected.append(decode_image(pixels, size, fit))
+            for sides in ((16, 16, 3), (23, 23, 3), (16, 23, 3), (30, 11, 3), (9, 20, 1)):
+                shape = ImageShape(*sides)
+                asked.append({"image": image, "shape": shape._asdict(), "fit": fit})
+                expected.append(decode_image(pixels, shape, fit))
     (tmp_path / "asked.json").write_text(json.dumps(asked))
     (tmp_path / "decode.mjs").write_text(NODE)
     shutil.copy(EXAMPLES / "web" / "picture.js", tmp_path / "picture.mjs")
@@ -81,7 +82,7 @@ def test_the_page_in_the_browser_decodes_to_the_pixel_as_we_do(tmp_path):
     found = json.loads((tmp_path / "found.json").read_text())
     for one, pixels, case in zip(found, expected, asked, strict=True):
         np.testing.assert_array_equal(
-            np.reshape(one, pixels.shape), pixels, err_msg=f"{case['fit']} {case['size']}"
+            np.reshape(one, pixels.shape), pixels, err_msg=f"{case['fit']} {case['shape']}"
         )
 
 

@@ -370,11 +370,11 @@ def test_options_of_export_that_cannot_be(call, small_run, tmp_path):
         "a run knows its labels"
         in call("export", small_run, "--labels", small_run / "labels.txt")[2][0]
     )
-    inputs = keras.Input((28, 28, 1))
-    grey = keras.layers.Dense(3, "softmax")(keras.layers.GlobalAveragePooling2D()(inputs))
-    keras.Model(inputs, grey).save(tmp_path / "grey.keras")
-    given = ("export", tmp_path / "grey.keras", "--labels", small_run / "labels.txt")
-    assert "expected one input of square RGB images" in call(*given)[2][0]
+    inputs = keras.Input((28, 28, 2))
+    pairs = keras.layers.Dense(3, "softmax")(keras.layers.GlobalAveragePooling2D()(inputs))
+    keras.Model(inputs, pairs).save(tmp_path / "pairs.keras")
+    given = ("export", tmp_path / "pairs.keras", "--labels", small_run / "labels.txt")
+    assert "with 1 (grey), 3 (RGB) or 4 (RGBA) channels" in call(*given)[2][0]
 
 
 def test_a_model_of_ones_own_that_gives_values_is_not_evaluated(

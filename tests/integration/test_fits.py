@@ -180,8 +180,8 @@ def test_what_knows_its_fit_is_not_told_another(call, fitted_runs, wide_photos):
     ):
         code, _, (line,) = call(*asked, "--fit", "pad")
         assert code == 2
-        assert "--input-range and --fit are for a .keras file of your own" in line
-    with pytest.raises(ConfigError, match="--fit are for a .keras file"):
+        assert "--fit and --image-size are for a .keras file of your own" in line
+    with pytest.raises(ConfigError, match="--image-size are for a .keras file"):
         graft.evaluate(run, wide_photos, fit="pad")
 
 

@@ -10,6 +10,7 @@ import pytest
 from graft.zoo.backbones.build import build_backbone
 from graft.zoo.backbones.table import BACKBONES, find_backbone
 from graft.zoo.errors import WeightsError
+from graft.zoo.graph.levels import feature_maps
 
 pytestmark = pytest.mark.slow
 
@@ -167,6 +168,18 @@ def test_odd_sizes_and_the_default_size(row):
         height, width, channels = model.output.shape[1:]
         assert height == width >= 1
         assert channels == row.feature_dim
+
+
+@pytest.mark.parametrize("row", SMALLEST.values(), ids=lambda row: row.name)
+def test_rectangles(row):
+    least = row.min_image_size
+    for size in ((least, least + 66), (least + 66, least)):
+        model = build_backbone(row, image_size=size, weights="none")
+        assert model.input.shape == (None, *size, 3)
+        height, width, channels = model.output.shape[1:]
+        assert (height < width) == (size[0] < size[1])
+        assert channels == row.feature_dim
+        assert 4 in feature_maps(model)
 
 
 def test_what_enters_the_first_convolution_of_convnext_and_of_a_large_efficientnet_v2():

@@ -332,3 +332,30 @@ def test_the_metadata_are_those_of_the_published_schema(clothes, mediapipe, tmp_
     assert answer["name"] == "probabilities"
     (labels,) = answer["associatedFiles"]
     assert (labels["name"], labels["type"]) == ("labels.txt", 2)
+
+
+def test_mediapipe_takes_rectangles_and_refuses_other_channels(mediapipe, tmp_path):
+    """What is not RGB is not opened, instead of being fed wrongly."""
+    import keras
+    from keras import layers
+
+    from graft.zoo.fits import ImageShape
+
+    for channels in (1, 3, 4):
+        keras.utils.set_random_seed(0)
+        image = keras.Input((24, 32, channels), name="image")
+        x = layers.Conv2D(4, 3, strides=2)(layers.Rescaling(1 / 255)(image))
+        x = layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(x))
+        out = tmp_path / str(channels)
+        graft_zoo.export(keras.Model(image, x), out, labels=["a", "b", "c"], formats=["tflite"])
+        file = out / "model.tflite"
+        pictures = np.random.default_rng(0).integers(0, 256, (4, 24, 32, 3), np.uint8)
+        assert graft_zoo.load(file)._opened.codec.shape == ImageShape(24, 32, channels)
+        if channels == 3:
+            theirs = in_mediapipe(mediapipe, "classify", file, pictures, tmp_path)
+            ours = [answer["scores"] for answer in graft_zoo.load(file).predict(list(pictures))]
+            for one, other in zip(theirs, ours, strict=True):
+                assert one == pytest.approx(other, abs=1e-6)
+            continue
+        with pytest.raises(AssertionError, match="Only RGB color space is supported"):
+            in_mediapipe(mediapipe, "classify", file, pictures, tmp_path)

@@ -162,9 +162,15 @@ def test_an_image_size_below_the_minimum_names_both_and_the_backbone():
         build_backbone(find_backbone("xception"), image_size=64, weights="none")
 
 
-@pytest.mark.parametrize("size", [96.0, True, "96"])
-def test_an_image_size_that_is_no_whole_number(size):
-    with pytest.raises(ConfigError, match="whole number of pixels"):
+NO_SIZES = (
+    *(96.0, True, 0, -3, 10**9, "", "x", "axb", "96x", "96x0", "9.5", "3x4x5", "-96"),
+    *((96,) * 3, (96, "96"), ()),
+)
+
+
+@pytest.mark.parametrize("size", NO_SIZES)
+def test_an_image_size_that_is_none(size):
+    with pytest.raises(ConfigError, match="whole number of pixels, or HEIGHTxWIDTH as 160x224"):
         build_backbone(find_backbone("mobilenet_0.25"), image_size=size, weights="none")
 
 

@@ -344,7 +344,7 @@ def test_an_option_that_may_be_left_out_may_be_none():
         ((PIXELS, ["a"]), "there are 4 inputs but 1 labels"),
         ((PIXELS, None), "the labels are a list or an array with one each: got NoneType"),
         ((PIXELS, "abab"), "the labels are a list or an array with one each: got str"),
-        ((PIXELS[None], ["a"]), r"shape \(n, height, width, 3\).*got \(1, 4, 8, 8, 3\)"),
+        ((PIXELS[None], ["a"]), r"shape \(n, height, width, channels\).*got \(1, 4, 8, 8, 3\)"),
         ((PIXELS[..., :2], list("abab")), r"image 0 has the shape \(8, 8, 2\)"),
         ((PIXELS / 255, list("abab")), "image 0 has values from 0 to 1: .* multiply them by 255"),
         ((PIXELS - 128.0, list("abab")), "image 0 has values from -128 to"),

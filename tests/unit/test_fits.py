@@ -22,7 +22,7 @@ from graft.recipes.runs.backbones import ImageBackbone
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.errors import ArtifactError, UnknownName
 from graft.zoo.files.store import Store
-from graft.zoo.fits import FITS, GREY, draft_size
+from graft.zoo.fits import FITS, GREY, ImageShape, draft_size
 from graft.zoo.vision import decode_image, describe_decoding
 
 SIDES = st.integers(1, 70)
@@ -120,16 +120,16 @@ def test_a_large_jpeg_is_decoded_smaller_but_never_too_small(tmp_path, fit, size
     found, exact = decode_image(tmp_path / "large.jpg", 32, fit), decode_image(whole, 32, fit)
     assert np.abs(np.float32(found) - exact).mean() < 3
     with Image.open(tmp_path / "large.jpg") as image:
-        image.draft("RGB", draft_size(image.size, 32, fit))
+        image.draft("RGB", draft_size(image.size, ImageShape(32, 32), fit))
         deciding = max(image.size) if fit == "pad" else min(image.size)
         before = max(size) if fit == "pad" else min(size)
         assert deciding >= min(before, 64), "twice what it becomes"
 
 
 def test_padding_lets_a_jpeg_be_decoded_at_a_smaller_scale_than_stretching():
-    assert draft_size((3000, 90), 32, "pad") == (64, 1)
-    assert draft_size((90, 3000), 32, "pad") == (1, 64)
-    assert draft_size((3000, 90), 32, "crop") == (64, 64)
+    assert draft_size((3000, 90), ImageShape(32, 32), "pad") == (64, 1)
+    assert draft_size((90, 3000), ImageShape(32, 32), "pad") == (1, 64)
+    assert draft_size((3000, 90), ImageShape(32, 32), "crop") == (64, 64)
 
 
 def test_what_is_decoded_once_is_found_by_its_fit(tmp_path):

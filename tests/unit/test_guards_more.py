@@ -9,7 +9,7 @@ import pytest
 from graft.export.untrusted.checks import check_external_data
 from graft.export.untrusted.operators import check_savedmodel
 from graft.zoo.backbones import keras_file
-from graft.zoo.backbones.own import own_image_size
+from graft.zoo.backbones.own import own_input_shape
 from graft.zoo.errors import ArtifactError, ConfigError
 from graft.zoo.files import keras_archives
 from graft.zoo.heads import own_outputs
@@ -393,11 +393,12 @@ def test_no_picture_is_made_that_fills_the_memory(tmp_path):
         tmp_path / "m.keras", 60_000, lambda k, x: k.layers.GlobalMaxPooling2D()(x) * 1.0
     )
     with pytest.raises(
-        ConfigError, match=r"one image is \(60000, 60000, 3\), more than 33,554,432 numbers"
+        ConfigError,
+        match=r"one image is \(60000, 60000, 3\), which has more than 33,554,432 numbers",
     ):
         own_outputs.load_own_model(path, own_outputs.Meaning(labels=("a", "b", "c")))
     with pytest.raises(ConfigError, match="more than 33,554,432 numbers"):
-        own_image_size(path)
+        own_input_shape(path)
 
 
 def test_a_model_that_fills_the_memory_is_refused_in_a_line(tmp_path, monkeypatch):

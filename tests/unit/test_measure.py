@@ -44,7 +44,7 @@ def artifact(tmp_path, monkeypatch):
     """A file, of which everything is known but its figure."""
     file = tmp_path / "model.onnx"
     file.write_bytes(b"x" * 1000)
-    monkeypatch.setattr("graft.export.probe.measure_file", lambda path: FACTS)
+    monkeypatch.setattr("graft.export.probe.measure_file", lambda path, size: FACTS)
     monkeypatch.setattr("graft.export.untrusted.checks.check_untrusted", lambda path, trust: None)
     return file
 
@@ -81,7 +81,9 @@ def test_a_file_is_measured_by_the_figure_of_its_task(
 )
 def test_what_is_said_of_files_of_ones_own_is_refused_without_any(said, artifact):
     """Before, --fit alone was dropped without a word."""
-    with pytest.raises(ConfigError, match="--fit are for .keras files of your own: there is none"):
+    with pytest.raises(
+        ConfigError, match="--image-size are for .keras files of your own: there is none"
+    ):
         measure.command([str(artifact), "--data", "d", *said])
 
 

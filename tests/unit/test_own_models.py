@@ -153,8 +153,14 @@ def two_outputs():
             lambda: alone((16, 16, 3), layers.Conv2D(3, 1, activation="softmax")),
             r"it answers \(16, 16, 3\)",
         ),
-        (lambda: alone((None, None, 3), layers.GlobalAveragePooling2D()), "fix the size"),
-        (lambda: alone((16, 16, 1), layers.GlobalAveragePooling2D()), "for grey images"),
+        (
+            lambda: alone((None, None, 3), layers.GlobalAveragePooling2D()),
+            "takes images of any size: say for which one it was trained, --image-size 224x224",
+        ),
+        (
+            lambda: alone((16, 16, 2), layers.GlobalAveragePooling2D()),
+            r"1 \(grey\), 3 \(RGB\) or 4 \(RGBA\) channels, and one output; its input is \(16, 16, 2",
+        ),
         (lambda: alone((7,), layers.Dense(3)), r"its input is \(7,\)"),
         (
             lambda: keras.Sequential([layers.Flatten(), layers.Dense(3)]),

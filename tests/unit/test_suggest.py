@@ -82,7 +82,7 @@ def test_backbones_of_one_size_share_what_was_decoded(tmp_path, monkeypatch):
     sizes, encode = [], ImageCodec.encode
 
     def counted(codec, *given):
-        sizes.append(codec.image_size)
+        sizes.append(codec.shape.size)
         return encode(codec, *given)
 
     monkeypatch.setattr(ImageCodec, "encode", counted)

@@ -6,10 +6,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graft.zoo.backbones.table import OWN_FAMILY, Backbone, Preprocessing
+from graft.zoo.backbones.families import Preprocessing
+from graft.zoo.backbones.table import OWN_FAMILY, Backbone
 from graft.zoo.backbones.weight_files import load_weights
 from graft.zoo.backbones.weights import resolve_weights
 from graft.zoo.errors import ConfigError, WeightsError
+from graft.zoo.fits import ImageSize
 from graft.zoo.graph.nodes import flatten
 from graft.zoo.graph.state import clone_model
 
@@ -26,33 +28,34 @@ BGR_MEAN = (103.939, 116.779, 123.68)
 
 
 def build_backbone(
-    row: Backbone, *, image_size: int | None = None, weights: str = "imagenet"
+    row: Backbone, *, image_size: ImageSize | None = None, weights: str = "imagenet"
 ) -> "keras.Model":
     """Build a backbone with its preprocessing inside, without pooling and classifier.
 
     Args:
         row: of the catalogue.
-        image_size: height and width in pixels; None: `row.image_size`.
+        image_size: height and width in pixels: a number (a square), "HEIGHTxWIDTH" or a pair;
+            None: `row.image_size`.
         weights: a SPEC of `zoo.backbones.weights`: "imagenet", "none", "bundled" or a path. The
             graph is the same for all of them.
 
     Returns:
         A flat functional model called `row.name`. Its input `image` is float32
-        `(batch, image_size, image_size, 3)`, RGB, 0 to 255; its output is the last feature map,
-        `(batch, height, width, row.feature_dim)`.
+        `(batch, height, width, row.channels)`, 0 to 255 (RGB but of a model of the user's); its
+        output is the last feature map, `(batch, rows, columns, row.feature_dim)`.
 
     Raises:
-        ConfigError: `image_size` is below `row.min_image_size` or no whole number, or Keras is set
-            to channels first.
+        ConfigError: `image_size` is below `row.min_image_size`, no size, or none that a model of
+            the user's takes; or Keras is set to channels first.
         WeightsError: the weights cannot be had or belong to another architecture.
     """
-    size = _checked_size(row, image_size)
+    shape = row.shape(image_size)
     # Before Keras is imported and the graph built: a missing file answers at once.
-    path = resolve_weights(row, weights, image_size=size)
+    path = resolve_weights(row, weights, image_size=shape)
     if row.family == OWN_FAMILY:
         from graft.zoo.backbones.own import build_own_backbone
 
-        return build_own_backbone(Path(row.target), row.name, fresh=path is None)
+        return build_own_backbone(Path(row.target), row.name, shape, fresh=path is None)
 
     import keras
 
@@ -60,7 +63,7 @@ def build_backbone(
         raise ConfigError(
             "Keras is set to 'channels_first' images: put 'channels_last' into its keras.json"
         )
-    image = keras.Input((size, size, 3), dtype="float32", name="image")
+    image = keras.Input(shape, dtype="float32", name="image")
     pixels = (
         _before_efficientnet(image)
         if row.family == "efficientnet"
@@ -73,7 +76,7 @@ def build_backbone(
         include_top=False,
         weights=None,
         input_tensor=pixels,
-        input_shape=(size, size, 3),
+        input_shape=tuple(shape),
         **dict(row.arguments),
     )
     if path is not None:
@@ -121,24 +124,6 @@ def preprocess_image(image: "keras.KerasTensor", mode: Preprocessing) -> "keras.
     return keras.layers.Rescaling(1.0, offset=offset, dtype="float32", name="preprocessing")(
         blue_first
     )
-
-
-def _checked_size(row: Backbone, image_size: int | None) -> int:
-    if image_size is None:
-        return row.image_size
-    if isinstance(image_size, bool) or not isinstance(image_size, int):
-        raise ConfigError(f"the image size is a whole number of pixels, not {image_size!r}")
-    if row.family == OWN_FAMILY and image_size != row.image_size:
-        raise ConfigError(
-            f"'{row.target}' takes images of {row.image_size} pixels, not {image_size}: leave "
-            "--image-size"
-        )
-    if image_size < row.min_image_size:
-        raise ConfigError(
-            f"image size {image_size} is too small for backbone '{row.name}': "
-            f"it needs at least {row.min_image_size} pixels ({row.image_size} by default)"
-        )
-    return image_size
 
 
 def _before_efficientnet(image: "keras.KerasTensor") -> "keras.KerasTensor":

@@ -11,26 +11,24 @@ authors state it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from graft.zoo.backbones.downloads import DOWNLOADS, Download
-from graft.zoo.errors import UnknownName
+from graft.zoo.backbones.families import FAMILIES, Preprocessing
+from graft.zoo.errors import ConfigError, UnknownName
+from graft.zoo.fits import ImageShape, ImageSize, Sides, check_sides
 
 __all__ = [
     "BACKBONES",
-    "FAMILIES",
     "OWN_FAMILY",
     "Backbone",
-    "Family",
-    "Preprocessing",
     "default_weights",
     "find_backbone",
 ]
 
-Preprocessing = Literal["tf", "torch", "caffe", "in_graph"]
-
 OWN_FAMILY = "own"
 """The family, and the SPEC of the weights, of a .keras file given as a backbone."""
+DEFAULT_SIDE = 224
+"""Pixels, of a model of the user's that takes any size where nobody chooses one."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,8 @@ class Backbone:
         target: module and function that build it.
         arguments: pairs, what the function is called with beside image size and weights.
         parameters: number of scalars without the classifier on top, moving statistics included.
-        image_size: height and width in pixels that it was designed for; the default of `build`.
+        image_size: height and width in pixels that it was designed for, one number where they are
+            the same; the default of `build`.
         min_image_size: the smallest height and width that Keras accepts; the feature map is then 1
             x 1 (Xception 3 x 3).
         preprocessing: Keras's name for what is done to pixels in [0, 255]: "tf" scales to [-1, 1],
@@ -58,6 +57,8 @@ class Backbone:
             source gives none.
         accuracy_source: where top1 and top5 were published.
         download: the file behind "imagenet".
+        channels: of its images: 1 (luminance), 3 (RGB) or 4 (RGBA).
+        sides: the height and width that all its images have, of a model of the user's.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Backbone:
     target: str
     arguments: tuple[tuple[str, float | bool], ...]
     parameters: int
-    image_size: int
+    image_size: int | tuple[int, int]
     min_image_size: int
     preprocessing: Preprocessing
     feature_dim: int
@@ -77,45 +78,35 @@ class Backbone:
     top5: float | None
     accuracy_source: str
     download: Download
+    channels: int = 3
+    sides: Sides = (None, None)
 
+    @property
+    def any_size(self) -> bool:
+        """Whether it is a model of the user's that says no size, so that one has to be chosen."""
+        return self.family == OWN_FAMILY and None in self.sides
 
-@dataclass(frozen=True)
-class Family:
-    """What the backbones of one family share; see `Backbone`.
+    def shape(self, image_size: ImageSize | None = None) -> ImageShape:
+        """The images that it takes.
 
-    Attributes:
-        preprocessing, paper, licence, accuracy_source, min_image_size: as of each row.
-    """
+        Args:
+            image_size: their height and width; None: its own.
 
-    preprocessing: Preprocessing
-    paper: str
-    licence: str
-    accuracy_source: str
-    min_image_size: int = 32
+        Raises:
+            ConfigError: it is no size, or one that it does not take.
+        """
+        own = ImageShape.of(self.image_size, self.channels)
+        if image_size is None:
+            return own
+        asked = ImageShape.of(image_size)._replace(channels=self.channels)
+        check_sides(asked, self.sides, self.target)
+        if min(asked[:2]) < self.min_image_size:
+            raise ConfigError(
+                f"image size {asked} is too small for backbone '{self.name}': "
+                f"it needs at least {self.min_image_size} pixels a side ({own} by default)"
+            )
+        return asked
 
-
-_KERAS_TABLE = "keras.io/api/applications, table of available models"
-_KERAS_README = "README of github.com/keras-team/keras-applications, 100 - error"
-_KERAS_DOCSTRING = "docstring of keras.applications.MobileNetV3Small and Large, Keras 3.15.1"
-
-FAMILIES: Mapping[str, Family] = {
-    "convnext": Family("in_graph", "2201.03545", "MIT", _KERAS_TABLE),
-    "densenet": Family("torch", "1608.06993", "BSD-3-Clause", _KERAS_TABLE),
-    "efficientnet": Family("in_graph", "1905.11946", "Apache-2.0", _KERAS_TABLE),
-    "efficientnet_v2": Family("in_graph", "2104.00298", "Apache-2.0", _KERAS_TABLE),
-    "inception_resnet_v2": Family(
-        "tf", "1602.07261", "Apache-2.0", _KERAS_TABLE, min_image_size=75
-    ),
-    "inception_v3": Family("tf", "1512.00567", "Apache-2.0", _KERAS_TABLE, min_image_size=75),
-    "mobilenet": Family("tf", "1704.04861", "Apache-2.0", _KERAS_README),
-    "mobilenet_v2": Family("tf", "1801.04381", "Apache-2.0", _KERAS_README),
-    "mobilenet_v3": Family("in_graph", "1905.02244", "Apache-2.0", _KERAS_DOCSTRING),
-    "nasnet": Family("tf", "1707.07012", "Apache-2.0", _KERAS_TABLE),
-    "resnet": Family("caffe", "1512.03385", "MIT", _KERAS_TABLE),
-    "resnet_v2": Family("tf", "1603.05027", "BSD-3-Clause", _KERAS_TABLE),
-    "vgg": Family("caffe", "1409.1556", "CC-BY-4.0", _KERAS_TABLE),
-    "xception": Family("tf", "1610.02357", "MIT", _KERAS_TABLE, min_image_size=71),
-}
 
 _V3_LARGE = "MobileNetV3Large"
 _V3_SMALL = "MobileNetV3Small"
@@ -254,7 +245,7 @@ def find_backbone(name: str) -> Backbone:
         The row; of a .keras file one that says where it is.
 
     Raises:
-        ArtifactError, ConfigError: such a file is missing, damaged, or takes no square images.
+        ArtifactError, ConfigError: such a file is missing, damaged, or takes no images.
         UnknownName: there is none; the message names the nearest.
     """
     if name.endswith(".keras"):
@@ -273,12 +264,13 @@ def default_weights(row: Backbone) -> str:
 
 
 def _own(path: Path) -> Backbone:
-    """A row for a model of the user's: its image size is its own, its licence and figures are not
-    known.
+    """A row for a model of the user's: its image size is its own where it has one, its licence and
+    figures are not known.
     """
-    from graft.zoo.backbones.own import own_image_size
+    from graft.zoo.backbones.own import own_input_shape
 
-    size = own_image_size(path)
+    height, width, channels = own_input_shape(path)
+    shape = ImageShape(height or DEFAULT_SIDE, width or DEFAULT_SIDE, channels)
     return Backbone(
         name=path.stem,
         family=OWN_FAMILY,
@@ -286,8 +278,8 @@ def _own(path: Path) -> Backbone:
         target=str(path),
         arguments=(),
         parameters=0,
-        image_size=size,
-        min_image_size=size,
+        image_size=shape.height if shape.is_square else shape[:2],
+        min_image_size=1,
         preprocessing="in_graph",
         feature_dim=0,
         weights=(OWN_FAMILY,),
@@ -297,4 +289,6 @@ def _own(path: Path) -> Backbone:
         top5=None,
         accuracy_source="",
         download=Download("", "", None),
+        channels=channels,
+        sides=(height, width),
     )

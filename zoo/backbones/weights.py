@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from graft.zoo.backbones.table import BACKBONES, OWN_FAMILY, Backbone
 from graft.zoo.errors import WeightsError
 from graft.zoo.files.staging import staged_file
+from graft.zoo.fits import ImageShape, ImageSize
 
 if TYPE_CHECKING:
     import h5py
@@ -40,7 +41,9 @@ DOWNLOAD_TIMEOUT_SECONDS = 10
 """A server that says nothing for this long counts as out of reach."""
 
 
-def resolve_weights(row: Backbone, spec: str, *, image_size: int | None = None) -> Path | None:
+def resolve_weights(
+    row: Backbone, spec: str, *, image_size: ImageSize | None = None
+) -> Path | None:
     """The file of weights that a SPEC means, downloaded if need be.
 
     Args:
@@ -54,6 +57,7 @@ def resolve_weights(row: Backbone, spec: str, *, image_size: int | None = None) 
 
     Raises:
         WeightsError: the file is missing, or cannot be downloaded, or the row has no such weights.
+        ConfigError: the row takes no images of this size.
     """
     spec = str(spec)
     if spec == "none":
@@ -76,7 +80,7 @@ def resolve_weights(row: Backbone, spec: str, *, image_size: int | None = None) 
             )
         return path
     if spec == "imagenet":
-        return _imagenet(row, image_size or row.image_size)
+        return _imagenet(row, row.shape(image_size))
     path = Path(spec).expanduser()
     if path.is_dir():
         raise WeightsError(
@@ -90,18 +94,19 @@ def resolve_weights(row: Backbone, spec: str, *, image_size: int | None = None) 
     return path
 
 
-def is_downloaded(row: Backbone, image_size: int | None = None) -> bool:
+def is_downloaded(row: Backbone, image_size: ImageSize | None = None) -> bool:
     """Whether the ImageNet weights of `row` for this size (None: `row.image_size`) lie in Keras's
     cache.
     """
-    size = _size_of_weights(row, image_size or row.image_size)
+    shape = ImageShape.of(row.image_size if image_size is None else image_size)
+    size = _size_of_weights(row, shape)
     return (
         "imagenet" in row.weights and _in_keras_cache(row.download.file.format(size=size)).is_file()
     )
 
 
 def describe_weights(
-    row: Backbone, spec: str, *, image_size: int | None = None
+    row: Backbone, spec: str, *, image_size: ImageSize | None = None
 ) -> dict[str, str | None]:
     """What a run records: `{"spec", "file", "sha256"}`, the last two None for "none".
 
@@ -151,13 +156,13 @@ def _no_such_weights(row: Backbone, spec: str) -> str:
     )
 
 
-def _size_of_weights(row: Backbone, image_size: int) -> int:
-    """Of the sizes that have weights of their own, the one for images of `image_size`."""
-    return image_size if image_size in row.download.sizes else 224
+def _size_of_weights(row: Backbone, shape: ImageShape) -> int:
+    """Of the sizes that have weights of their own, the one for images of `shape`."""
+    return shape.height if shape.is_square and shape.height in row.download.sizes else 224
 
 
-def _imagenet(row: Backbone, image_size: int) -> Path:
-    download, size = row.download, _size_of_weights(row, image_size)
+def _imagenet(row: Backbone, shape: ImageShape) -> Path:
+    download, size = row.download, _size_of_weights(row, shape)
     name, url = download.file.format(size=size), download.url.format(size=size)
     cached = _in_keras_cache(name)
     damaged = cached.is_file() and not _intact(cached, download.hash)

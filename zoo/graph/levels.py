@@ -80,12 +80,17 @@ def _strides(backbone: "keras.Model") -> dict[int, float]:
         if not maps:
             continue
         # The gate of a squeeze-and-excitation has one position: the map that it is put on counts.
-        widest = max(maps, key=lambda t: t.shape[1])
+        widest = max(maps, key=_longer_side)
         for tensor in node.output_tensors:
             if _is_map(tensor):
-                step = _step(node, widest.shape[1] / tensor.shape[1])
+                step = _step(node, _longer_side(widest) / _longer_side(tensor))
                 found[id(tensor)] = found[id(widest)] * step
     return found
+
+
+def _longer_side(tensor: "keras.KerasTensor") -> int:
+    """By which a map is measured: the shorter one of an image that is no square is soon 1."""
+    return max(tensor.shape[1:3])
 
 
 def _step(node: "Node", shrunk: float) -> float:

@@ -14,16 +14,20 @@ from graft.zoo.backbones.own import (
     MAX_VALUES_PER_EXAMPLE,
     check_own_shapes,
     free_name,
+    own_shape,
     with_pixel_input,
 )
 from graft.zoo.errors import ArtifactError, ConfigError
-from graft.zoo.fits import STRETCH, Fit
+from graft.zoo.fits import STRETCH, Fit, ImageSize
 from graft.zoo.graph.nodes import as_functional, flatten
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Meaning", "OwnModel", "kind_of_outputs", "load_own_model"]
+__all__ = ["MEANING_OPTIONS", "Meaning", "OwnModel", "kind_of_outputs", "load_own_model"]
+
+MEANING_OPTIONS = "--labels, --outputs, --input-range, --fit and --image-size"
+"""By which a `Meaning` is given."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,15 @@ class Meaning:
             of the second.
         outputs: what its numbers are; None: what its last layer tells.
         input_range: the pixels that it expects, a key of `INPUT_RANGES`.
-        fit: how an image that is no square becomes one.
+        fit: how an image of other proportions is fitted.
+        image_size: height and width of its images; None: its own.
     """
 
     labels: tuple[str, ...] | None = None
     outputs: Literal["probabilities", "logits", "values"] | None = None
     input_range: str = "0..255"
     fit: Fit = STRETCH
+    image_size: ImageSize | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class OwnModel:
     values out.
 
     Attributes:
-        model: functional, one float input `(size, size, 3)`, one output `(units,)`.
+        model: functional, one float input `(height, width, channels)`, one output `(units,)`.
         labels: one for each unit.
         kind: "single_label", "multi_label" or "regression".
     """
@@ -78,7 +84,8 @@ def load_own_model(path: Path, meaning: Meaning, labels_file: Path | None = None
     """
     model = load_keras_model(path)
     check_own_shapes(path, model)
-    model = with_pixel_input(path, model, meaning.input_range)
+    shape = own_shape(path, model, meaning.image_size)
+    model = with_pixel_input(path, model, meaning.input_range, shape)
     kind, closing = _kind_and_closing(path, model, meaning, labels_file)
     units = model.outputs[0].shape[-1]
     labels = meaning.labels or _value_names(units)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graft.recipes.report.drawing.svg import COLOURS, legend_below, plain_axes, svg_of
+from graft.zoo.image_modes import as_pillow, to_mode
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -51,30 +52,29 @@ class Thumbnail:
 
 
 def thumbnail(image: np.ndarray, side: int) -> Thumbnail:
-    """`image` uint8 `(h, w, 3)`, made smaller until its longer side is at most `side` pixels."""
+    """`image` uint8 `(h, w, channels)`, made smaller until its longer side is at most `side`
+    pixels.
+    """
     from PIL import Image
 
-    pixels = Image.fromarray(np.ascontiguousarray(image))
+    pixels = as_pillow(image)
     if max(pixels.size) <= SMALL:
         return _encoded(pixels, "PNG")
+    pixels = to_mode(pixels, "RGB")  # JPEG has no transparency
     pixels.thumbnail((side, side), Image.Resampling.LANCZOS)
     return _encoded(pixels, "JPEG")
 
 
 def heat_thumbnail(image: np.ndarray, heat: np.ndarray, side: int) -> Thumbnail:
-    """`heat` `(h', w')` in [0, 1] laid over `image` uint8 `(h, w, 3)`: grey where it is 0, bright
-    where it is 1.
+    """`heat` `(h', w')` in [0, 1] laid over `image` uint8 `(h, w, channels)`: grey where it is 0,
+    bright where it is 1.
     """
     import matplotlib
     from PIL import Image
 
     scale = side / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    grey = (
-        Image.fromarray(np.ascontiguousarray(image))
-        .convert("L")
-        .resize(size, Image.Resampling.BICUBIC)
-    )
+    grey = to_mode(as_pillow(image), "L").resize(size, Image.Resampling.BICUBIC)
     heat = np.nan_to_num(np.asarray(heat, "float32")).clip(0, 1)
     fine = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
     # inferno rises evenly in brightness, so the map also reads without colour.
