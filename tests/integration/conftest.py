@@ -85,7 +85,7 @@ def skip_probe(patch: pytest.MonkeyPatch) -> None:
         "latency_ms": {"one_thread": latency, "all_threads": latency},
         "peak_memory_bytes": 1,
     }
-    patch.setattr("graft.export.probe.measure_file", lambda path: stated)
+    patch.setattr("graft.export.probe.measure_file", lambda path, image_size=None: stated)
 
 
 @pytest.fixture

@@ -276,7 +276,7 @@ def test_backbones_learn_without_labels_from_such_images(runs, photos, tmp_path,
         data=photos,
         out=tmp_path / "run",
         backbone=str(runs / f"{name}.keras"),
-        epochs=1,
+        epochs=2,
         batch_size=16,
         **size,
     )
