@@ -136,8 +136,9 @@ class Training:
         if views is not None and turn.cut is not None:
             passing = views.passing
             views.begin(turn.cut, turn.later)
-            needed = 0.0 if state.epochs_done else views.first_seconds()
-            if self.time.is_too_long(turn, "what the frozen blocks give", needed):
+            what = "what the frozen blocks give"
+            # A training that goes on in the middle of a phase has paid for it already.
+            if not state.epochs_done and self.time.is_too_long(turn, what, views.first_seconds()):
                 return self._skipped(turn, state)
             views.fill_first()
         freeze_blocks(self.model, self.blocks, turn.trained, phase.batch_norm)

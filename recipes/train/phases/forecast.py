@@ -29,7 +29,8 @@ about two of them.
 """
 TRACE = 12.0
 """What tracing a training step costs, in traces of the pass forward: measured 12 to 20
-(benchmarks/results/budgets.md), and the least of it, so that no phase is refused that would fit.
+where blocks train (benchmarks/results/budgets.md), and the least of it: a phase that is refused
+would hardly fit.
 """
 
 
