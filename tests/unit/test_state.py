@@ -15,6 +15,7 @@ from graft.recipes.tasks.table import tasks_for
 from graft.recipes.train import fit
 from graft.zoo.backbones.own import build_own_backbone
 from graft.zoo.errors import CheckFailed
+from graft.zoo.fits import ImageShape
 from graft.zoo.graph import state
 from graft.zoo.heads import heads
 from graft.zoo.heads.own_outputs import kind_of_outputs
@@ -46,9 +47,10 @@ def test_a_backbone_of_ones_own_keeps_its_normalization(tmp_path):
     model = adapted()
     model.save(tmp_path / "own.keras")
     wanted = keras.Model(model.inputs[0], model.layers[-2].output)(PIXELS)
-    copy = build_own_backbone(tmp_path / "own.keras", "own")
+    shape = ImageShape(*model.input_shape[1:])
+    copy = build_own_backbone(tmp_path / "own.keras", "own", shape)
     np.testing.assert_allclose(copy(PIXELS), wanted, atol=1e-5)
-    fresh = build_own_backbone(tmp_path / "own.keras", "own", fresh=True)
+    fresh = build_own_backbone(tmp_path / "own.keras", "own", shape, fresh=True)
     normalized = keras.Model(fresh.inputs[0], fresh.layers[1].output)(PIXELS)
     assert abs(float(np.mean(normalized))) < 0.1, (
         "random weights, but the pixels that it is made for"
