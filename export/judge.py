@@ -14,6 +14,7 @@ from graft.export.parity import Parity, parity
 from graft.export.quantize.quantizer import as_model_input
 from graft.zoo.errors import CheckFailed, ConfigError
 from graft.zoo.graph.stack import MASK
+from graft.zoo.graph.tracing import traced
 from graft.zoo.heads.kind import Kind, Scorer
 
 if TYPE_CHECKING:
@@ -130,12 +131,10 @@ class Judge:
             CheckFailed: the model answers NaN, or otherwise than is stated of it.
             ConfigError: no example has an answer.
         """
-        import tensorflow as tf
-
         examples, kinds = subject.examples, subject.kinds
         inputs = examples.named(model)
 
-        @tf.function(reduce_retracing=True, autograph=False)
+        @traced
         def predict(batch: Batch) -> Batch:
             return output_tensors(model, model(named_inputs(model, batch), training=False))
 

@@ -15,10 +15,13 @@ Expected results: benchmarks/results/adaptation.md (ten labels a class of clothi
 0.543).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tyro.conf import OmitArgPrefixes
+
 from graft.recipes.runs.options import ImageConfig
+from graft.recipes.train.settings import FitSettings
 
 METHODS = ("pseudo_label", "fixmatch")
 
@@ -39,6 +42,9 @@ class Config(ImageConfig):
     """More images without labels: a folder, a table, shards, tfds:NAME, hf:NAME, or a built-in
     name.
     """
+    fit: OmitArgPrefixes[FitSettings] = field(
+        default_factory=lambda: FitSettings(augment=("flip", "crop"))
+    )
     methods: tuple[str, ...] = METHODS
     """pseudo_label, fixmatch."""
     strength: float = 1.0

@@ -13,6 +13,7 @@ from graft.export.runtimes.runtime import Arrays, Runtime
 from graft.zoo.backbones.keras_file import load_keras_model
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files.reading import read_text
+from graft.zoo.graph.tracing import traced
 from graft.zoo.heads.own_outputs import Meaning, kind_of_outputs, load_own_model
 from graft.zoo.labels import read_labels
 from graft.zoo.quiet import load_tensorflow
@@ -69,7 +70,7 @@ def open_own_keras(path: Path, meaning: Meaning, labels_beside: bool = True) -> 
 def _runtime_of(model: "keras.Model", attached: Mapping[str, str]) -> Runtime:
     import tensorflow as tf
 
-    call = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+    call = traced(lambda inputs: model(inputs, training=False))
 
     def run(given: Arrays) -> dict[str, np.ndarray]:
         tensors = {name: tf.constant(value) for name, value in given.items()}

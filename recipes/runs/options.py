@@ -48,9 +48,7 @@ class ImageConfig:
     """How an image of other proportions is fitted: stretch changes them, crop takes the largest
     part in the centre, pad keeps all of it on grey.
     """
-    fit: OmitArgPrefixes[FitSettings] = field(
-        default_factory=lambda: FitSettings(augment=("flip", "crop"))
-    )
+    fit: OmitArgPrefixes[FitSettings] = field(default_factory=FitSettings)
     seed: int = 0
     """The first (or only) seed."""
     skip_bad: bool = False

@@ -35,7 +35,7 @@ class FitSettings:
     batch_size: int = 32
     """Examples a step."""
     augment: tuple[Augmentation, ...] = ()
-    """Random changes to training images; write `--augment` alone for none."""
+    """Random changes to training images; `--augment` alone is none."""
     views: int = 8
     """With random changes: how many versions of each image the prefix cache holds."""
     cache: Mode = "auto"

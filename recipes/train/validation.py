@@ -17,6 +17,7 @@ from graft.recipes.codecs.targets import Targets
 from graft.recipes.feed import pipeline
 from graft.recipes.tasks.group import Tasks
 from graft.zoo.graph.state import set_weights
+from graft.zoo.graph.tracing import traced
 from graft.zoo.heads.head import Heads
 
 if TYPE_CHECKING:
@@ -156,11 +157,7 @@ def evaluate_pairs(model: "keras.Model", batches: "tf.data.Dataset") -> dict[str
 
 def forward(model: "keras.Model") -> Callable:
     """A batch of inputs -> the outputs in inference mode; traced once."""
-    import tensorflow as tf
-
-    return tf.function(
-        lambda inputs: model(inputs, training=False), reduce_retracing=True, autograph=False
-    )
+    return traced(lambda inputs: model(inputs, training=False))
 
 
 def outputs_of(

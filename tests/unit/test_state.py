@@ -17,6 +17,7 @@ from graft.zoo.backbones.own import build_own_backbone
 from graft.zoo.errors import CheckFailed
 from graft.zoo.fits import ImageShape
 from graft.zoo.graph import state
+from graft.zoo.graph.tracing import traced
 from graft.zoo.heads import heads
 from graft.zoo.heads.own_outputs import kind_of_outputs
 from graft.zoo.heads.single_label import SINGLE_LABEL
@@ -206,3 +207,20 @@ def test_a_seed_gives_the_weights_that_keras_gives_for_it():
     ours = kernel()
     keras.utils.set_random_seed(5)
     np.testing.assert_array_equal(ours, kernel())
+
+
+def test_a_function_of_batches_is_traced_once_whatever_their_length():
+    """Before, a shorter last batch had it traced again."""
+    traces = []
+
+    @traced
+    def double(batch: dict) -> dict:
+        traces.append(batch)
+        return {name: 2 * values for name, values in batch.items()}
+
+    for length in (8, 8, 3, 1):
+        given = {"a": np.ones((length, 2), np.float32), "b": np.arange(length)}
+        found = double(given)
+        for name, values in given.items():
+            np.testing.assert_array_equal(found[name], 2 * values)
+    assert len(traces) == 1
