@@ -9,7 +9,7 @@ __all__ = ["traced"]
 
 
 def traced(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """`function` of a batch (a tensor, or a structure of some) as a graph for any number of examples.
+    """`function` of a batch, one tensor or several, as a graph for any number of examples.
 
     It is traced at the first call, which leaves that number open. TensorFlow by itself traces a
     batch as it is and again for the last one, which is shorter: a second each time for a small
