@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from graft.recipes.grid.entries import Entry
 
 from graft.recipes.codecs.image_size import ImageSizeOption
+from graft.zoo.fits import STRETCH, Fit
 
 __all__ = ["Options", "command", "suggest"]
 
@@ -31,6 +32,8 @@ class Options:
     """Training examples to look at, stratified."""
     image_size: ImageSizeOption = None
     """Pixels a side, or HEIGHTxWIDTH as 160x224. Default: each backbone's."""
+    fit: Fit = STRETCH
+    """How an image of other proportions is fitted: stretch, crop or pad, as for `graft train`."""
     split_seed: int = 0
     """For splits that are missing in the data and have to be made, and for the sample."""
     path_column: str = "path"
@@ -69,6 +72,8 @@ def _next(options: Options, best: str) -> list[str]:
     words = ["graft", "train", SIDES[common_modality([entry])].recipe, "--data", options.data]
     words += ["--backbone", entry.backbone]
     words += [] if entry.weights is None else ["--weights", entry.weights]
+    words += [] if options.image_size is None else ["--image-size", str(options.image_size)]
+    words += [] if options.fit == STRETCH else ["--fit", options.fit]
     return [*words, "--out", f"runs/{entry.name}"]
 
 
@@ -87,13 +92,13 @@ def suggest(options: Options) -> list[dict]:
     from graft.recipes.grid import suggest as scoring
     from graft.recipes.grid.entries import common_modality
     from graft.recipes.grid.sides import source_of
+    from graft.recipes.runs.backbones import Reading
     from graft.zoo.files.writing import write_text
 
     entries = _entries(options)
     source = source_of(options, common_modality(entries))
-    rows = scoring.suggest(
-        source, entries, options.sample, options.image_size, options.split_seed, options.skip_bad
-    )
+    reading = Reading(options.image_size, options.fit, options.skip_bad)
+    rows = scoring.suggest(source, entries, options.sample, options.split_seed, reading)
     if options.out is not None:
         write_text(options.out, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     return rows

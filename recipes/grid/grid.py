@@ -223,6 +223,7 @@ def _suggest(grid: Grid) -> list[Mapping]:
     for name in ("image_size", "split_seed", "path_column", "text_column", "label_column"):
         value = getattr(config, name, None)
         command += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    command += ["--fit", config.image_fit] if hasattr(config, "image_fit") else []
     command += ["--skip-bad"] if getattr(config, "skip_bad", False) else []
     log = grid.cells / "suggest.log"
     outcome = jobs.run(jobs.Job("suggest", tuple(command), log))

@@ -13,6 +13,7 @@ from graft.recipes.adapt import transferability
 from graft.recipes.data import splits
 from graft.recipes.data.sources import Source
 from graft.recipes.grid.entries import Entry, read_entries
+from graft.recipes.runs.backbones import Reading
 from graft.recipes.tasks.group import Tasks
 from graft.zoo.errors import ConfigError
 from graft.zoo.fits import ImageSize
@@ -76,16 +77,15 @@ def suggest(
     source: Source,
     entries: Sequence[Entry],
     sample: int,
-    image_size: ImageSize | None = None,
     split_seed: int = 0,
-    skip_bad: bool = False,
+    reading: Reading | None = None,
 ) -> list[dict]:
     """A row for each backbone, the most promising first: `backbone`, `weights`, the scores of
     `transferability.SCORES`, their mean rank, and estimates in seconds: of a pass over the training
     data, and of an epoch through the whole backbone.
 
     Scores are taken on at most `sample` training examples, stratified; validation and test data are
-    not touched.
+    not touched. `reading` says how images are read; None: as each backbone has them, stretched.
 
     Raises:
         ConfigError: a `sample` that leaves less than two examples of each class.
@@ -105,7 +105,7 @@ def suggest(
     rows, encoded = [], _Encoded(source)
     with progress("suggest", len(entries)) as advance:
         for entry in entries:
-            features, classes, seconds, own = _features(entry, encoded, image_size, skip_bad)
+            features, classes, seconds, own = _features(entry, encoded, reading)
             rows.append(
                 {
                     "backbone": entry.name,
@@ -138,7 +138,7 @@ class _Encoded:
 
 
 def _features(
-    entry: Entry, encoded: _Encoded, image_size: ImageSize | None, skip_bad: bool
+    entry: Entry, encoded: _Encoded, reading: Reading | None
 ) -> tuple[np.ndarray, np.ndarray, float, np.ndarray | None]:
     """(features `(n, d)`, classes `(n,)`, seconds an example, what the backbone's own head says or
     None).
@@ -153,7 +153,7 @@ def _features(
     from graft.zoo.heads import heads
 
     tasks, own = tasks_for(heads.single_label(encoded.source.labels)), None
-    backbone = backbones.found(entry.backbone, entry.weights, image_size, skip_bad)
+    backbone = backbones.found(entry.backbone, entry.weights, reading)
     model = stack(backbone.build(), tasks.heads)
     codec = backbone.codec(model)
     examples = encoded.by(codec, tasks, f"decode for {entry.name}")

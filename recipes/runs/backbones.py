@@ -24,7 +24,7 @@ from graft.zoo.terminal import say
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["ImageBackbone", "TextBackbone", "found", "modality_of"]
+__all__ = ["ImageBackbone", "Reading", "TextBackbone", "found", "modality_of"]
 
 LEAST_UPDATES = 100
 """Of a phase of a text encoder whose epochs nobody asked for."""
@@ -206,8 +206,23 @@ class TextBackbone:
         }
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How images are read for a backbone that no run has chosen; texts are read in one way.
+
+    Attributes:
+        image_size: in pixels; None: the backbone's own.
+        fit: how an image of other proportions is fitted.
+        skip_bad: whether images that cannot be read are left out.
+    """
+
+    image_size: ImageSize | None = None
+    fit: Fit = STRETCH
+    skip_bad: bool = False
+
+
 def found(
-    name: str, weights: str | None, image_size: ImageSize | None = None, skip_bad: bool = False
+    name: str, weights: str | None, reading: Reading | None = None
 ) -> ImageBackbone | TextBackbone:
     """The backbone of this name, of whatever modality, with its default weights where none are
     given.
@@ -215,7 +230,7 @@ def found(
     Raises:
         UnknownName: there is none.
     """
-    return BY_MODALITY[modality_of(name)](name, weights, image_size, skip_bad)
+    return BY_MODALITY[modality_of(name)](name, weights, reading or Reading())
 
 
 def modality_of(name: str) -> str:
@@ -234,12 +249,11 @@ def modality_of(name: str) -> str:
         return TextCodec.modality
 
 
-def _images(
-    name: str, weights: str | None, image_size: ImageSize | None, skip_bad: bool
-) -> ImageBackbone:
+def _images(name: str, weights: str | None, reading: Reading) -> ImageBackbone:
     row = backbone_table.find_backbone(name)
     spec = weights or backbone_table.default_weights(row)
-    return ImageBackbone(row, spec, _shape_of(row, image_size), skip_bad)
+    shape = _shape_of(row, reading.image_size)
+    return ImageBackbone(row, spec, shape, reading.skip_bad, reading.fit)
 
 
 def _shape_of(row: Backbone, image_size: ImageSize | None) -> ImageShape:
@@ -250,9 +264,7 @@ def _shape_of(row: Backbone, image_size: ImageSize | None) -> ImageShape:
     return shape
 
 
-def _texts(
-    name: str, weights: str | None, image_size: ImageSize | None, skip_bad: bool
-) -> TextBackbone:
+def _texts(name: str, weights: str | None, reading: Reading) -> TextBackbone:
     row = encoders.find_encoder(name)
     return TextBackbone(row, weights or row.weights[0], min(MAX_LENGTH, row.max_length))
 

@@ -5,6 +5,7 @@ import pytest
 
 from graft.recipes.commands import suggest as command
 from graft.recipes.grid import suggest
+from graft.recipes.runs.backbones import Reading
 from graft.zoo.backbones import table as backbone_table
 from graft.zoo.errors import ConfigError
 
@@ -79,16 +80,17 @@ def test_backbones_of_one_size_share_what_was_decoded(tmp_path, monkeypatch):
             for i in range(2):
                 pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
                 Image.fromarray(pixels).save(tmp_path / split / label / f"{i}.png")
-    sizes, encode = [], ImageCodec.encode
+    read, encode = [], ImageCodec.encode
 
     def counted(codec, *given):
-        sizes.append(codec.shape.size)
+        read.append((codec.shape.size, codec.fit))
         return encode(codec, *given)
 
     monkeypatch.setattr(ImageCodec, "encode", counted)
     entries = suggest.read_entries(
         ["mobilenet_v2_0.35@none", "mobilenet@none", "mobilenet_v2@none"]
     )
-    rows = suggest.suggest(sources.load(str(tmp_path)), entries, 4, image_size=32)
+    reading = Reading(32, fit="crop")
+    rows = suggest.suggest(sources.load(str(tmp_path)), entries, 4, reading=reading)
     assert len(rows) == 3
-    assert sizes == [32]
+    assert read == [(32, "crop")]
