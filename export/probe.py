@@ -2,15 +2,16 @@
 
     python -m graft.export.probe FILE SIZE THREADS...
 
-prints JSON. SIZE is what a .keras file that takes images of any size is given; of others "".
-`measure_file(FILE)` starts such a process for one thread and one for all of them.
+waits for a line from stdin and prints JSON. SIZE is what a .keras file that takes images of any
+size is given; of others "". `measure_file(FILE)` starts such processes.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ MAX_TIMED_RUNS, MAX_TIMED_SECONDS = 100, 2.0
 DEFAULT_LENGTH = 128
 """For inputs without a fixed size of which the file does not say how long they may be."""
 PROBE_TIMEOUT_SECONDS = 600
+TOLD_THREADS = (".tflite", ".onnx")
+"""Files whose runtime is told how many threads it may take each time that it opens one."""
 
 
 def measure_file(path: Path, image_size: ImageSize | None = None) -> dict:
@@ -50,8 +53,11 @@ def measure_file(path: Path, image_size: ImageSize | None = None) -> dict:
         ArtifactError: the process failed.
     """
     # How many threads TensorFlow takes is settled once in a process; the others are told each time.
-    calls = ([1], [0]) if path.is_dir() else ([1, 0],)
-    one, every = [facts for threads in calls for facts in _run_probe(path, threads, image_size)]
+    calls = ([1, 0],) if path.suffix in TOLD_THREADS else ([1], [0])
+    with contextlib.ExitStack() as stack:
+        # All load their runtime at the same time, and are timed one after the other.
+        processes = [stack.enter_context(_started(path, call, image_size)) for call in calls]
+        one, every = [facts for process in processes for facts in _timed_by(process, path)]
     return {
         "latency_ms": {"one_thread": one["latency_ms"], "all_threads": every["latency_ms"]},
         "peak_memory_bytes": one["peak_memory_bytes"],
@@ -64,30 +70,46 @@ def measure_latency(path: Path) -> float:
     Raises:
         ArtifactError: the process failed.
     """
-    return _run_probe(path, [1])[0]["latency_ms"]["median"]
+    with _started(path, [1]) as process:
+        return _timed_by(process, path)[0]["latency_ms"]["median"]
 
 
-def _run_probe(
+@contextlib.contextmanager
+def _started(
     path: Path, threads: Sequence[int], image_size: ImageSize | None = None
-) -> Sequence[Mapping]:
-    """What `_probe` finds in a process of its own, for each number of threads."""
+) -> "Iterator[subprocess.Popen[str]]":
+    """Yield a process that loads what opens the file, and waits; it does not outlive the block."""
     size = "" if image_size is None else str(ImageShape.of(image_size))
+    process = subprocess.Popen(
+        [*PYTHON_COMMAND, "-m", "graft.export.probe", str(path), size, *map(str, threads)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**child_environment(), "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
     try:
-        done = subprocess.run(
-            [*PYTHON_COMMAND, "-m", "graft.export.probe", str(path), size, *map(str, threads)],
-            capture_output=True,
-            text=True,
-            env={**child_environment(), "TF_CPP_MIN_LOG_LEVEL": "3"},
-            timeout=PROBE_TIMEOUT_SECONDS,
-            check=True,
-        )
-        return json.loads(done.stdout.splitlines()[-1])
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        with process:  # closes its pipes, waits for it
+            pass
+
+
+def _timed_by(process: "subprocess.Popen[str]", path: Path) -> Sequence[Mapping]:
+    """What `_probe` finds in a process that waits, for each number of threads it was given."""
+    try:
+        found, said = process.communicate("go\n", PROBE_TIMEOUT_SECONDS)
+        if process.returncode:
+            raise ValueError(said.strip())
+        return json.loads(found.splitlines()[-1])
     except subprocess.TimeoutExpired as error:
         raise ArtifactError(
             f"'{path}' could not be timed: one process ran for {PROBE_TIMEOUT_SECONDS} s"
         ) from error
-    except (subprocess.CalledProcessError, ValueError, IndexError) as error:
-        last = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1:]
+    except (OSError, ValueError, IndexError) as error:
+        last = str(error).splitlines()[-1:]
         raise ArtifactError(
             f"'{path}' could not be timed in a process of its own: {' '.join(last)[:300]}"
         ) from error
@@ -95,10 +117,8 @@ def _run_probe(
 
 def _probe(path: Path, size: str, threads: int) -> dict:
     """Open the file in this process, run one example again and again."""
-    from graft.export.runtimes.runtime import load_runtime
     from graft.export.sessions import check_finite, open_artifact
 
-    load_runtime(path, threads)
     before = _resident_memory()
     meaning = Meaning(image_size=size) if size else None
     # Its caller checked the file.
@@ -169,9 +189,13 @@ def _peak_memory() -> int:
 
 
 if __name__ == "__main__":
+    from graft.export.runtimes.runtime import load_runtime
+
     try:
         with with_parent():
             file, size, *counts = sys.argv[1:]
+            load_runtime(Path(file), int(counts[0]))
+            sys.stdin.readline()  # until it is its turn
             print(json.dumps([_probe(Path(file), size, int(count)) for count in counts]))
     except GraftError as error:
         sys.exit(str(error))

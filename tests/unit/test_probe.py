@@ -1,5 +1,7 @@
 """Latency and memory are measured in a process of their own."""
 
+import contextlib
+
 import pytest
 
 from graft.export import probe
@@ -49,3 +51,23 @@ def test_a_process_that_hangs_is_ended(file, monkeypatch):
     monkeypatch.setattr(probe, "PROBE_TIMEOUT_SECONDS", 0.01)
     with pytest.raises(ArtifactError, match=r"one process ran for 0\.01 s"):
         probe.measure_file(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"), [("m.keras", [[1], [0]]), ("savedmodel", [[1], [0]]), ("m.onnx", [[1, 0]])]
+)
+def test_tensorflow_is_told_once_in_a_process_how_many_threads_it_may_take(
+    name, asked, monkeypatch, tmp_path
+):
+    """Of a .keras file, all threads were one: the process had said so before."""
+    started, facts = [], {"latency_ms": {}, "peak_memory_bytes": 1}
+
+    @contextlib.contextmanager
+    def noted(path, threads, image_size):
+        started.append(threads)
+        yield threads
+
+    monkeypatch.setattr(probe, "_started", noted)
+    monkeypatch.setattr(probe, "_timed_by", lambda process, path: [facts for _ in process])
+    probe.measure_file(tmp_path / name)
+    assert started == asked
