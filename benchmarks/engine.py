@@ -129,15 +129,15 @@ def frozen(bench: Bench) -> Iterator[dict]:
         "ratio": np.median(np.array(ours) / bare),
         "numerator_s": np.median(ours),
         "denominator_s": np.median(bare),
-        "target": "<= 1.4",
+        "target": "<= 1.25",
         "note": f"3 repetitions: {ratios(ours, bare)}; validation accuracy "
         f"{result.phases[0]['best_validation_accuracy']:.3f}",
     }
 
 
 def guide(bench: Bench) -> Iterator[dict]:
-    """The script of the Keras transfer-learning guide against the engine, 20 epochs of a head, 3
-    seeds of ours.
+    """The script of the Keras transfer-learning guide against the engine, 20 epochs of a head, five
+    seeds of ours; how these do on the test photos, which are not part of what is timed.
     """
     weights = [str(bench.options.weights)]
     script = [
@@ -148,25 +148,29 @@ def guide(bench: Bench) -> Iterator[dict]:
     ]
     done = subprocess.run(script, capture_output=True, text=True, check=True)
     theirs = json.loads(done.stdout.splitlines()[-1])
-    times, accuracies = [], []
-    for seed in range(3):
+    times, accuracies, tested = [], [], []
+    test = bench.decode("test")["test"]
+    for seed in range(5):
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
             pixels = bench.decode("train", "validation")
             phases = schedule.resolve("feature_extraction", 20)
-            _, (result,) = bench.train(phases, pixels, FitSettings(), (seed,), Store(folder))
+            model, (result,) = bench.train(phases, pixels, FitSettings(), (seed,), Store(folder))
             times.append(time.perf_counter() - start)
             accuracies.append(result.phases[0]["best_validation_accuracy"])
+            (outputs,) = fit.predict(model, test)
+            tested.append(verdicts.accuracy(outputs, test.targets[bench.head.name]))
     yield {
         "figure": "script of the Keras guide over the engine, 20 frozen epochs",
         "ratio": theirs["seconds"] / np.median(times),
         "numerator_s": theirs["seconds"],
         "denominator_s": np.median(times),
-        "target": ">= 10",
+        "target": ">= 13",
         "note": f"validation accuracy: guide {theirs['validation_accuracy']:.3f} "
         "(last epoch, seed 0), "
         f"engine {np.mean(accuracies):.3f} ({min(accuracies):.3f} to {max(accuracies):.3f}, seeds "
-        "0 to 2)",
+        f"0 to 4); on the test photos {np.mean(tested):.3f} ({min(tested):.3f} to "
+        f"{max(tested):.3f})",
     }
 
 
