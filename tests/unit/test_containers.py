@@ -459,7 +459,8 @@ def test_the_command_says_it_in_a_line(tmp_path, capsys):
     out = tmp_path / "run"
     with pytest.raises(SystemExit) as ended:
         main(["train", "image-classification", "--data", str(path), "--out", str(out)])
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    first, line = capsys.readouterr().err.strip().splitlines()
+    assert first.startswith("reading ")
     assert ended.value.code == 2
     assert "is no whole Parquet file" in line
     assert not out.exists()

@@ -125,9 +125,8 @@ def test_a_file_that_is_slower_and_worth_less_says_so():
     ],
 )
 def test_what_is_undecided_ends_with_1_unless_it_is_accepted(monkeypatch, statuses, accept, code):
-    monkeypatch.setattr(
-        verb, "export", lambda options: {"files": [{"status": status} for status in statuses]}
-    )
+    files = [{"status": status, "path": "model.onnx"} for status in statuses]
+    monkeypatch.setattr(verb, "export", lambda options: {"files": files})
     assert verb.command(["run", *(["--accept-undecided"] if accept else [])]) == code
 
 

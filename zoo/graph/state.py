@@ -20,14 +20,20 @@ __all__ = ["clone_model", "refresh_derived_state", "set_seed", "set_weights"]
 
 
 def set_seed(seed: int) -> None:
-    """Seed what initial weights, dropout and shuffles are drawn from: Python's and NumPy's numbers.
+    """Seed what initial weights, dropout and shuffles are drawn from: Python's and NumPy's numbers,
+    and the generator of layers that have none of their own (stochastic depth in ConvNeXt).
 
     `keras.utils.set_random_seed` seeds TensorFlow's own generator too, from which nothing in Graft
     draws, and for that TensorFlow forgets every function that it has prepared for execution. To
     prepare the training step of a small network again takes longer than an epoch on 200 images. So
-    that generator is seeded once, with the same number in every process.
+    that generator is seeded once, with the same number in every process. And it makes a new
+    generator for those layers, of which functions that are traced already know nothing.
     """
+    from keras.src.random.seed_generator import global_seed_generator
+
     _seed_tensorflow()
+    state = global_seed_generator().state  # before the others: to make one, Keras draws a number
+    state.assign(np.array([seed, 0], state.dtype))
     random.seed(seed)
     np.random.seed(seed)
 
