@@ -33,6 +33,7 @@ VERBS = {
     "bench": (
         "train a grid of backbones and schedules: accuracy against training time, latency and size"
     ),
+    "convert": "images with boxes as COCO, YOLO or Pascal VOC",
     "measure": "size, latency, memory and accuracy of any files, in one table",
 }
 

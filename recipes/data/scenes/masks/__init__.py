@@ -1,0 +1,1 @@
+"""Masks: which class each pixel of an image shows."""

@@ -1,0 +1,1 @@
+"""Scenes written in the forms that other programs read."""
