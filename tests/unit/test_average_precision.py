@@ -15,7 +15,8 @@ from graft.export.intervals import interval
 from graft.zoo.errors import DataError
 from graft.zoo.heads import scores
 from graft.zoo.heads.dense import average_precision as ap
-from graft.zoo.heads.dense.average_precision import DetectionMeter, Detections, TrueBoxes
+from graft.zoo.heads.dense.average_precision import DetectionMeter
+from graft.zoo.heads.dense.matching import Detections, TrueBoxes
 
 LABELS = 3
 

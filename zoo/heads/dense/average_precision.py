@@ -13,7 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from graft.zoo.errors import DataError
-from graft.zoo.heads.dense.boxes import area, iou
+from graft.zoo.heads.dense.matching import (
+    AREAS,
+    IOU_THRESHOLDS,
+    Detections,
+    Matches,
+    TrueBoxes,
+    match_detections,
+)
 from graft.zoo.heads.scores import Score
 
 __all__ = [
@@ -25,55 +32,12 @@ __all__ = [
     "MAP_SMALL",
     "DetectionFigure",
     "DetectionMeter",
-    "Detections",
     "PrecisionRecall",
-    "TrueBoxes",
 ]
 
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
-DETECTIONS_PER_LABEL = 100
-"""Of one label in one image; those with lower scores do not count."""
-AREAS = {
-    "all": (0.0, 1e10),
-    "small": (0.0, 32.0**2),
-    "medium": (32.0**2, 96.0**2),
-    "large": (96.0**2, 1e10),
-}
-"""In square pixels, both ends included. The area of a box counts; COCO's own files have that of the
-object's outline beside it.
-"""
 LEFT_OUT_TOGETHER = 256
 """Rows of weights that the jackknife works on at a time."""
-
-
-class Detections(NamedTuple):
-    """What was found in an image.
-
-    Attributes:
-        boxes: `(n, 4)`, x0, y0, x1, y1 in pixels of the image as it is on the disk: sizes count.
-        scores: `(n,)`; the order is all that counts.
-        labels: `(n,)`, indices.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-
-
-class TrueBoxes(NamedTuple):
-    """What is in an image.
-
-    Attributes:
-        boxes: `(n, 4)`, as in `Detections`.
-        labels: `(n,)`, indices.
-        crowd: bool `(n,)`: regions of many objects, in which detections count neither as right
-            nor as wrong.
-    """
-
-    boxes: np.ndarray
-    labels: np.ndarray
-    crowd: np.ndarray
 
 
 class DetectionFigure(NamedTuple):
@@ -125,7 +89,7 @@ class DetectionMeter:
 
     def __init__(self, labels: int) -> None:
         self._images = 0
-        self._matches: list[list[_Matches]] = [[] for _ in range(labels)]
+        self._matches: list[list[tuple[int, Matches]]] = [[] for _ in range(labels)]
 
     def add(self, predicted: Detections, truth: TrueBoxes) -> None:
         """Match the detections of the next image.
@@ -141,19 +105,9 @@ class DetectionMeter:
                     f"{len(self._matches) - 1}: number them in the order of the list of labels"
                 )
         for label in np.union1d(predicted.labels, truth.labels).astype(int):
-            found, there = predicted.labels == label, truth.labels == label
-            boxes, scores = np.float64(predicted.boxes[found]), predicted.scores[found]
-            order = np.argsort(-scores, kind="stable")[:DETECTIONS_PER_LABEL]
-            crowd = np.asarray(truth.crowd[there], bool)
-            self._matches[label].append(
-                _match(
-                    self._images,
-                    scores[order],
-                    boxes[order],
-                    np.float64(truth.boxes[there]),
-                    crowd,
-                )
-            )
+            found = Detections(*(part[predicted.labels == label] for part in predicted))
+            there = TrueBoxes(*(part[truth.labels == label] for part in truth))
+            self._matches[label].append((self._images, match_detections(found, there)))
         self._images += 1
 
     def score(self, figure: DetectionFigure = MAP) -> Score:
@@ -173,75 +127,24 @@ class DetectionMeter:
         """The detections of all images by falling score; of equal scores those of the earlier image
         come first.
         """
-        matches, place = self._matches[label], list(AREAS).index(figure.size)
+        place = list(AREAS).index(figure.size)
+        matches = [match for _, match in self._matches[label]]
+        concerned = np.array([image for image, _ in self._matches[label]], int)
         wanted = np.zeros(self._images)
-        wanted[[match.image for match in matches]] = [match.wanted[place] for match in matches]
+        wanted[concerned] = [match.wanted[place] for match in matches]
         scores = np.concatenate([np.zeros(0), *(match.scores for match in matches)])
-        images = np.repeat(
-            [match.image for match in matches], [len(match.scores) for match in matches]
-        )
+        images = np.repeat(concerned, [len(match.scores) for match in matches])
         order = np.argsort(-scores, kind="stable")
         empty = np.zeros((len(IOU_THRESHOLDS), 0), bool)
         hits = np.concatenate([empty, *(match.hits[place] for match in matches)], -1)
         ignored = np.concatenate([empty, *(match.ignored[place] for match in matches)], -1)
         return _Ranked(
             scores[order],
-            images.astype(int)[order],
+            images[order],
             hits[figure.thresholds, order],
             ignored[figure.thresholds, order],
             wanted,
         )
-
-
-class _Matches(NamedTuple):
-    """Detections of one label in one image, by falling score, for each size and IoU threshold.
-
-    Attributes:
-        image: its index.
-        scores: `(detections,)`.
-        hits: bool `(sizes, thresholds, detections)`: found an object that counts.
-        ignored: bool, the same shape: neither right nor wrong.
-        wanted: how many objects count, `(sizes,)`.
-    """
-
-    image: int
-    scores: np.ndarray
-    hits: np.ndarray
-    ignored: np.ndarray
-    wanted: np.ndarray
-
-
-def _match(
-    image: int, scores: np.ndarray, boxes: np.ndarray, truth: np.ndarray, crowd: np.ndarray
-) -> _Matches:
-    """Each detection, highest score first, takes the object that it overlaps most and that is left;
-    one that does not count only where no other one is near enough.
-    """
-    ends = np.asarray(list(AREAS.values()))
-    skipped = crowd | _outside(truth, ends)  # (sizes, truths)
-    shape = (len(ends), len(IOU_THRESHOLDS))
-    matched, ignored = np.zeros((2, *shape, len(boxes)), bool)
-    free = np.ones((*shape, len(truth)), bool)
-    for place, row in enumerate(iou(boxes, truth, crowd)):
-        if not (row >= IOU_THRESHOLDS[0]).any():
-            continue
-        near = free & (row >= IOU_THRESHOLDS[:, None])
-        counting = near & ~skipped[:, None]
-        pool = np.where(counting.any(-1, keepdims=True), counting, near)
-        # Of equal overlaps COCO takes the last object.
-        best = len(truth) - 1 - np.where(pool, row, -1.0)[..., ::-1].argmax(-1)
-        matched[..., place] = pool.any(-1)
-        ignored[..., place] = matched[..., place] & np.take_along_axis(skipped, best, -1)
-        taken = matched[..., place, None] & (np.arange(len(truth)) == best[..., None])
-        free &= ~taken | crowd  # a crowd region is never used up
-    ignored |= ~matched & _outside(boxes, ends)[:, None]
-    return _Matches(image, scores, matched & ~ignored, ignored, (~skipped).sum(-1))
-
-
-def _outside(boxes: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Which boxes are not of each size, `(sizes, boxes)`."""
-    areas = area(boxes)
-    return (areas < ends[:, :1]) | (areas > ends[:, 1:])
 
 
 @dataclass(frozen=True)
