@@ -126,6 +126,18 @@ def test_figures_are_those_of_pycocotools(seed, images, crowded):
     check([scene(rng, crowded=crowded) for _ in range(images)])
 
 
+@pytest.mark.parametrize(("order", "value"), [([0, 1], 1.0), ([1, 0], 51 / 101)])
+def test_of_objects_that_overlap_a_detection_equally_the_last_is_taken(order, value):
+    truth = np.array([[0.0, 0, 10, 10], [0, 4, 10, 14]])[order]
+    found = np.array([[0.0, 2, 10, 12], [0, 0, 10, 10]])  # the first overlaps both by 2/3
+    labels = np.zeros(2, int)
+    scenes = [
+        (Detections(found, np.array([0.9, 0.8]), labels), TrueBoxes(truth, labels, labels > 0))
+    ]
+    assert met(scenes).score(ap.MAP50).value == pytest.approx(value)
+    check(scenes)
+
+
 def test_only_the_hundred_highest_scores_of_a_label_count():
     rng = np.random.default_rng(0)
     scenes = [scene(rng, most=220) for _ in range(3)]
