@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import ImageFont
 
-__all__ = ["CLASSES", "FONTS", "HELD_OUT_FONTS", "load", "render"]
+__all__ = ["CLASSES", "FONTS", "HELD_OUT_FONTS", "find_font", "load", "render"]
 
 SAME_SHAPE = "ckopsuvwxz"
 CLASSES = tuple(
@@ -87,7 +87,7 @@ def _ink(character: str, font: str, size: int, rng: np.random.Generator) -> np.n
         (size, size),
         character,
         fill=255,
-        font=_font(font, height),
+        font=find_font(font, height),
         anchor="mm",
         stroke_width=stroke,
     )
@@ -132,7 +132,8 @@ def _colour(ink: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4096)
-def _font(name: str, height: int) -> "ImageFont.FreeTypeFont":
+def find_font(name: str, height: int) -> "ImageFont.FreeTypeFont":
+    """One of matplotlib's fonts (`FONTS`, `HELD_OUT_FONTS`) at a height in pixels."""
     from pathlib import Path
 
     import matplotlib
