@@ -40,7 +40,7 @@ def backbone(
         raise ConfigError(
             f"a backbone is asked for by its name, as graft.backbone('mobilenet_v2'): got {name!r}"
         )
-    found = backbones.found(name, weights, image_size)
+    found = backbones.found(name, weights, backbones.Reading(image_size))
     load_tensorflow()
     return found.build()
 
