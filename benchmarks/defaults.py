@@ -9,8 +9,6 @@ and the seconds of decoding, pass and training. Test images are not opened.
 """
 
 import csv
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -18,13 +16,19 @@ import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.tables import add_row
+
+if TYPE_CHECKING:
+    from graft.recipes.tasks.group import Tasks
+    from graft.recipes.train.fit import Trained
 
 HERE = Path(__file__).parent
 SETS = ("clothing_small", "cifar10_subset", "digits", "emoji_image_text")
@@ -161,7 +165,12 @@ def rows_of(name: str, options: Options, work: Path) -> Iterator[dict]:
 
 
 def _trained(
-    setting: Setting, name: str, tasks, examples: Mapping, options: Options, decoding: float
+    setting: Setting,
+    name: str,
+    tasks: "Tasks",
+    examples: Mapping,
+    options: Options,
+    decoding: float,
 ) -> dict:
     import keras
 
@@ -206,7 +215,7 @@ def _trained(
     }
 
 
-def _validation_accuracy(result) -> float:
+def _validation_accuracy(result: "Trained") -> float:
     """Of the epoch whose weights are kept."""
     return result.history[result.kept["row"]]["val_accuracy"]
 
@@ -236,22 +245,12 @@ def summary(rows: Sequence[Mapping]) -> list[dict]:
 
 def main(options: Options) -> None:
     """Measure, add the rows to the table, print the means."""
-    versions = ", ".join(f"{p} {metadata.version(p)}" for p in ("tensorflow", "keras", "graft-zoo"))
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     added = []
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
         for name in options.sets:
             for row in rows_of(name, options, work):
-                row = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
-                row |= {"backbone": options.backbone, "date": time.strftime("%Y-%m-%d")}
-                row |= {"machine": machine, "versions": versions}
-                new = not options.out.exists()
-                with options.out.open("a", newline="", encoding="utf-8") as file:
-                    writer = csv.DictWriter(file, row, lineterminator="\n")
-                    if new:
-                        writer.writeheader()
-                    writer.writerow(row)
+                row = add_row(options.out, row | {"backbone": options.backbone}, digits=4)
                 added.append(row)
                 print({k: row[k] for k in list(row)[:10]}, flush=True)
     for row in sorted(summary(added), key=lambda row: (row["schedule"], -row["accuracy"])):

@@ -8,10 +8,7 @@ CLOTHING is clothing_small, unpacked. Each figure runs in a process of its own a
 """
 
 import contextlib
-import csv
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -19,11 +16,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.tables import add_row
 from graft.recipes.codecs.images import ImageCodec, Images
 from graft.recipes.data import sources, splits
 from graft.recipes.tasks import verdicts
@@ -380,11 +380,6 @@ def main(options: Options) -> None:
             for row in globals()[name](bench):
                 print(json.dumps(row, default=float))
         return
-    versions = ", ".join(f"{p} {metadata.version(p)}" for p in ("tensorflow", "keras", "graft-zoo"))
-    machine = (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}"
-    )
     for name in options.figures:
         command = [
             sys.executable,
@@ -406,17 +401,9 @@ def main(options: Options) -> None:
             print(f"{name}: failed", file=sys.stderr)
             continue
         rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        new = not options.out.exists()
-        with options.out.open("a", newline="", encoding="utf-8") as file:
-            for row in rows:
-                row = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in row.items()}
-                row |= {"date": time.strftime("%Y-%m-%d"), "machine": machine, "versions": versions}
-                writer = csv.DictWriter(file, row, lineterminator="\n")
-                if new:
-                    writer.writeheader()
-                    new = False
-                writer.writerow(row)
-                print(row["figure"], row["ratio"], row["target"], row["note"], flush=True)
+        for row in rows:
+            row = add_row(options.out, row, python=True)
+            print(row["figure"], row["ratio"], row["target"], row["note"], flush=True)
 
 
 if __name__ == "__main__":

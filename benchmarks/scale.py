@@ -9,10 +9,8 @@ processes of its own and adds its rows to `benchmarks/results/scale.csv`. Times 
 mean little; ratios of one run mean more.
 """
 
-import csv
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,11 +20,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import tyro
+
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.tables import add_row
 
 HERE = Path(__file__).parent
 FIGURES = ("decode", "second", "order", "memory", "predict")
@@ -335,21 +337,10 @@ def _peak(command: list[str]) -> float:
 
 def main(options: Options) -> None:
     """Measure the figures and add their rows to the table."""
-    versions = ", ".join(f"{p} {metadata.version(p)}" for p in ("tensorflow", "keras", "graft-zoo"))
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     for name in options.figures:
         with tempfile.TemporaryDirectory(dir=options.work) as work:
             for row in globals()[name](options, Path(work)):
-                row = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in row.items()}
-                row |= {"date": time.strftime("%Y-%m-%d"), "machine": machine}
-                row |= {"versions": versions}
-                new = not options.out.exists()
-                with options.out.open("a", newline="", encoding="utf-8") as file:
-                    writer = csv.DictWriter(file, row, lineterminator="\n")
-                    if new:
-                        writer.writeheader()
-                    writer.writerow(row)
-                print(json.dumps(row))
+                print(json.dumps(add_row(options.out, row)))
 
 
 if __name__ == "__main__":
