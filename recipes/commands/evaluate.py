@@ -123,14 +123,7 @@ def judge(options: Options, data: "LabelledData") -> "tuple[dict, Score | None]"
     from graft.recipes.runs.session import OpenedModel
     from graft.zoo.files.staging import unchanged_folder
 
-    meaning = own_model.meaning_of(
-        options.artifact,
-        options.labels,
-        options.outputs,
-        options.input_range,
-        options.fit,
-        options.image_size,
-    )
+    meaning = own_model.meaning_of(options.artifact, options)
     session = open_artifact(options.artifact, meaning=meaning, trust=options.trust)
     model = OpenedModel.of(session, options.skip_bad)
     with unchanged_folder(options.artifact):  # what it was trained on is read beside it later
@@ -142,10 +135,9 @@ def _judged(
 ) -> "tuple[dict, Score | None]":
     from graft.export.sessions import is_own_model
     from graft.recipes.commands import own_model
-    from graft.zoo.terminal import say, warn
+    from graft.zoo.terminal import warn
 
     codec = model.codec
-    say(f"reading '{options.data}'")
     source = data.load(codec.modality, model.tasks)
     tasks, widened = _tasks(model, source, options)
     split, records, seen = _chosen(source, codec.noun, options)

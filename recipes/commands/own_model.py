@@ -41,14 +41,7 @@ class _Told(Protocol):
     def image_size(self) -> ImageSize | None: ...
 
 
-def meaning_of(
-    artifact: Path,
-    labels: str | None,
-    outputs: str | None,
-    input_range: str,
-    fit: Fit = STRETCH,
-    image_size: ImageSize | None = None,
-) -> Meaning:
+def meaning_of(artifact: Path, told: _Told) -> Meaning:
     """What the options say of `artifact`, with the labels read; warns of what was guessed or left
     out in reading them. Where none are given and it is a .keras file of one's own, those of
     labels.txt beside it.
@@ -56,25 +49,26 @@ def meaning_of(
     Raises:
         DataError: the labels cannot be read.
         UnknownName: there is no such fit.
-        ConfigError: `image_size` is none.
+        ConfigError: the image size is none.
     """
-    check_fit(fit)
-    if image_size is not None:
-        ImageShape.of(image_size)
+    check_fit(told.fit)
+    if told.image_size is not None:
+        ImageShape.of(told.image_size)
     beside = Path(artifact).parent / "labels.txt"
     found = None
-    if labels is not None:
-        found = parse_labels(labels)
+    if told.labels is not None:
+        found = parse_labels(told.labels)
     elif is_own_model(artifact) and beside.is_file():
         found = read_labels(beside)
     for note in found.notes if found else ():
         warn(note)
-    return Meaning(found.labels if found else None, outputs, input_range, fit, image_size)
+    labels = found.labels if found else None
+    return Meaning(labels, told.outputs, told.input_range, told.fit, told.image_size)
 
 
-def is_told(options: _Told) -> bool:
+def is_told(told: _Told) -> bool:
     """Whether options say something of a .keras file of one's own."""
-    said = (options.labels, options.outputs, options.input_range, options.fit, options.image_size)
+    said = (told.labels, told.outputs, told.input_range, told.fit, told.image_size)
     return said != (None, None, Meaning.input_range, STRETCH, None)
 
 

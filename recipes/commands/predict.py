@@ -95,14 +95,7 @@ def command(arguments: Sequence[str]) -> int:
         raise ConfigError(f"--top must be at least 1, not {options.top}")
     if options.out is not None:
         outputs.check_table(options.out, options.overwrite)
-    meaning = own_model.meaning_of(
-        options.artifact,
-        options.labels,
-        options.outputs,
-        options.input_range,
-        options.fit,
-        options.image_size,
-    )
+    meaning = own_model.meaning_of(options.artifact, options)
     model = OpenedModel.of(open_artifact(options.artifact, meaning=meaning, trust=options.trust))
     with contextlib.ExitStack() as stack:
         writers: list[Callable[[Mapping], None]] = []

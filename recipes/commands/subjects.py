@@ -128,9 +128,7 @@ def of_keras_file(asked: Asked) -> "tuple[keras.Model, Subject]":
 
     if not asked.path.is_file():
         raise ArtifactError(f"there is no file '{asked.path}'")
-    meaning = own_model.meaning_of(
-        asked.path, asked.labels, asked.outputs, asked.input_range, asked.fit, asked.image_size
-    )
+    meaning = own_model.meaning_of(asked.path, asked)
     beside = asked.path.parent / "labels.txt"
     if meaning.labels is None and beside.is_file():  # of the model.keras of a run
         meaning = replace(meaning, labels=read_labels(beside).labels)

@@ -10,6 +10,7 @@ from graft.recipes.data import sentences, sources
 from graft.recipes.data.records import Columns, Source
 from graft.recipes.tasks import columns
 from graft.recipes.tasks.group import Tasks
+from graft.zoo.terminal import say
 
 __all__ = ["LabelledData", "load_labelled"]
 
@@ -36,6 +37,7 @@ class LabelledData:
         asked = (modality, _asked_of(tasks))
         if self._source is None or self._source[0] != asked:
             self._source = None
+            say(f"reading '{self.data}'")
             self._source = asked, load_labelled(self.data, modality, tasks, self.options)
         return self._source[1]
 

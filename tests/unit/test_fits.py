@@ -197,8 +197,9 @@ def test_a_misspelt_fit_from_python_is_one_line(tmp_path):
     told = "no fit is called 'croop'. Did you mean 'crop'?"
     with pytest.raises(UnknownName, match=told):
         Config("digits", tmp_path / "run", image_fit="croop").check()
+    asked = evaluate.Options(tmp_path / "a.keras", "digits", labels="a,b", fit="croop")
     with pytest.raises(UnknownName, match=told):
-        own_model.meaning_of(tmp_path / "a.keras", "a,b", None, "0..255", "croop")
+        own_model.meaning_of(asked.artifact, asked)
     with pytest.raises(UnknownName, match=told):
         evaluate.evaluate(evaluate.Options(tmp_path / "a.keras", "digits", fit="croop"))
 
