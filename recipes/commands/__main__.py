@@ -13,9 +13,7 @@ import contextlib
 import importlib
 import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 
 from graft.zoo.shown import one_line, shown
 from graft.zoo.terminal import settle_terminal
@@ -55,26 +53,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(verb: str, arguments: list[str]) -> int:
     from graft.zoo.errors import GraftError, UnknownName
-    from graft.zoo.processes import with_parent
+    from graft.zoo.processes import Ended, ended_by_signals, with_parent
 
     name = shown(verb)
     try:
         if verb not in VERBS:
             raise UnknownName("command", verb, VERBS, see="`graft --help` lists them all.")
-        with _asked_to_end_like_ctrl_c(), with_parent():
+        with ended_by_signals(), with_parent():
             return importlib.import_module(f"graft.recipes.commands.{verb}").command(arguments) or 0
     except GraftError as error:
         print(f"graft {name}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as error:
-        ended = error if isinstance(error, _Ended) else None
-        told = "interrupted" if ended is None else f"ended by {ended.signal.name}"
+        number = error.signal if isinstance(error, Ended) else signal.SIGINT
+        told = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
         with contextlib.suppress(OSError):  # the terminal may have gone
             print(
                 ": ".join([f"graft {name}", told, *map(shown, getattr(error, "__notes__", ()))]),
                 file=sys.stderr,
             )
-        return 128 + (signal.SIGINT if ended is None else ended.signal)
+        return 128 + number
     except BrokenPipeError:
         # `graft zoo | head`: the reader has gone; say nothing, and keep Python from complaining at
         # exit.
@@ -84,38 +82,6 @@ def _run(verb: str, arguments: list[str]) -> int:
         told = f"'{error.filename}': {error.strerror}" if error.filename else str(error)
         print(f"graft {name}: {one_line(told)}", file=sys.stderr)
         return 2
-
-
-class _Ended(KeyboardInterrupt):
-    """Somebody asked the process to end, by a signal."""
-
-    def __init__(self, number: int):
-        super().__init__()
-        self.signal = signal.Signals(number)
-
-
-@contextlib.contextmanager
-def _asked_to_end_like_ctrl_c() -> Iterator[None]:
-    """While the block runs, signals that ask the process to end do what Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # one is enough
-        raise _Ended(number)
-
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    ours = [
-        number for number in numbers if signal.getsignal(number) is signal.SIG_DFL
-    ]  # nohup has one ignored
-    for number in ours:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _usage() -> str:

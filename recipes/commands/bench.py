@@ -149,12 +149,9 @@ def _bench(options: Options, train_options: Sequence[str], typed: Sequence[str])
 @contextlib.contextmanager
 def _saying_what_is_kept(options: Options) -> Iterator[None]:
     from graft.zoo.files.guards import one_line_if_full
+    from graft.zoo.processes import telling
 
     told = f"'{options.out}' keeps what is finished: the same command goes on"
     told += ", without --overwrite" if options.overwrite else ""
-    try:
-        with one_line_if_full(options.out, f"free some space; {told}"):
-            yield
-    except KeyboardInterrupt as error:
-        error.add_note(told)
-        raise
+    with telling(told), one_line_if_full(options.out, f"free some space; {told}"):
+        yield

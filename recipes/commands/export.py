@@ -2,10 +2,9 @@
 file.
 """
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +16,7 @@ from graft.recipes.commands import own_model, subjects
 from graft.recipes.commands.file_lines import file_lines
 from graft.zoo.fits import STRETCH, Fit
 from graft.zoo.heads.own_outputs import MEANING_OPTIONS
+from graft.zoo.processes import telling
 
 if TYPE_CHECKING:
     import keras
@@ -191,7 +191,7 @@ def _write(options: Options, folder: Path, of_a_run: bool) -> dict:
         overwrite=options.overwrite,
     )
     kept = f"'{folder}' is as it was" if folder.exists() else f"nothing of '{folder}' is left"
-    with _saying_what_is_kept(kept):
+    with telling(kept):
         manifest = export_model(
             model,
             folder,
@@ -244,19 +244,10 @@ def _report(run: Path, folder: Path) -> None:
 
     told = f"'{folder}' is complete, `graft export {run}` writes the report that shows it"
     with (
-        _saying_what_is_kept(told),
+        telling(told),
         one_line_if_full(run / "report.html", f"free some space; {told}"),
     ):
         report.write(run)
-
-
-@contextlib.contextmanager
-def _saying_what_is_kept(told: str) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        error.add_note(told)
-        raise
 
 
 def _as_asked(options: Options, folder: Path) -> dict | None:

@@ -15,6 +15,7 @@ from graft.zoo.files.guards import is_disk_full
 from graft.zoo.files.reading import read_json
 from graft.zoo.files.staging import remove_path, replace_folder, settle_replacement
 from graft.zoo.files.writing import write_text
+from graft.zoo.processes import asked_to_end
 from graft.zoo.terminal import say
 
 __all__ = ["drop_older", "finished", "refuse_begun", "settle_run", "standing", "workspace"]
@@ -172,8 +173,9 @@ def _tell(error: BaseException, out: Path, folder: Path, complete: bool) -> None
     ):
         later = f"; {resume} then goes on after the last finished epoch" if kept else f" ({told})"
         raise DiskFull(error.place if full else out, f"free some space{later}") from error
-    if isinstance(error, KeyboardInterrupt):
-        error.add_note(told)
+    ended = asked_to_end(error)
+    if ended is not None:
+        ended.add_note(told)
     elif kept:
         say(told)
 

@@ -25,6 +25,7 @@ from graft.recipes.image_classification import Config
 from graft.recipes.report.drawing import figures
 from graft.recipes.report.run_file import read_run
 from graft.recipes.runs import backbones
+from graft.recipes.runs.backbones import Reading
 from graft.zoo.backbones.build import build_backbone
 from graft.zoo.backbones.table import find_backbone
 from graft.zoo.errors import ArtifactError, ConfigError
@@ -323,7 +324,7 @@ def test_a_model_of_any_size_has_to_be_told_one(tmp_path, capsys):
     assert "takes images of any size: here 224 pixels (see --image-size)" in " ".join(
         capsys.readouterr().err.split()
     )
-    assert backbones.found(str(path), None, 32).shape == (32, 32, 3)
+    assert backbones.found(str(path), None, Reading(32)).shape == (32, 32, 3)
     assert not capsys.readouterr().err
 
 
