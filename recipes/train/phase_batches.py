@@ -21,6 +21,10 @@ __all__ = ["ENDLESS", "PhaseBatches", "label_weights", "steps_a_call"]
 
 CHUNK_BYTES = 1024**2
 """What a disk reads in one stretch, where features are too large for memory."""
+LEAST_CHUNKS = 64
+"""Stretches that a window mixes, at least: data that are sorted by class, as folders are, would
+come class after class.
+"""
 ENDLESS = 1_000_000
 """Epochs of a phase that the clock ends."""
 SEEDS_APART = 1_000_003
@@ -60,10 +64,10 @@ class PhaseBatches:
         """The order in which a seed sees the examples, from epoch `first` on."""
         chunk, window = 1, 0
         if examples.row_bytes is not None:
-            chunk = max(1, CHUNK_BYTES // examples.row_bytes)
             # What the operating system keeps of a window is its own affair; half the budget leaves
             # room for both.
             budget = self.plan.settings.caching.budget_bytes // 2
+            chunk = max(1, min(CHUNK_BYTES, budget // LEAST_CHUNKS) // examples.row_bytes)
             window = max(1, budget // (chunk * examples.row_bytes))
         positions = examples.positions
         if positions is not None:  # in the order of their length, whatever a disk would like
