@@ -20,6 +20,7 @@ __all__ = [
     "check_shapes",
     "load_runtime",
     "named_errors",
+    "one_by_one",
     "one_line",
 ]
 
@@ -91,6 +92,19 @@ def load_runtime(path: Path, threads: int = 1) -> None:
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def one_by_one(
+    run: Callable[[Arrays], dict[str, np.ndarray]],
+) -> Callable[[Arrays], dict[str, np.ndarray]]:
+    """`run` of a file that takes one example at a time, for batches of any size."""
+
+    def of_each(given: Arrays) -> dict[str, np.ndarray]:
+        count = len(next(iter(given.values())))
+        rows = [run({name: v[i : i + 1] for name, v in given.items()}) for i in range(count)]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    return of_each
 
 
 def named_errors(

@@ -214,7 +214,7 @@ class ImageCodec:
             DataError: an unreadable image (the first is named, the others counted), unless
                 `skip_bad`; an answer that a task does not know; or nothing left.
         """
-        targets = {task.name: task.targets(records) for task in tasks}
+        targets = {task.name: task.targets(records, self.shape) for task in tasks}
         pixels, traces, bad = self._decoded(records, title)
         good = self._good(bad, len(records), title)
         return Images(

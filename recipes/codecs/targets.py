@@ -93,8 +93,8 @@ class Tagged(Ragged):
 
 
 Target: TypeAlias = Any
-"""What the task makes of its answers: rows of floats `(n, units)`, NaN where an answer is not
-known; or `Ragged` int32 for each piece of a text, -1 where it has none.
+"""What the task makes of its answers: rows of floats `(n, ...)`, NaN where an answer is not known;
+`Ragged` int32 for each piece of a text, -1 where it has none; or uint8 maps of pixels.
 """
 Targets = Mapping[str, Target]
 """One of these for each task, by its name."""
@@ -109,8 +109,8 @@ def take_targets(targets: Targets, rows: Sequence[int] | np.ndarray) -> dict[str
 
 
 def known_rows(target: Target) -> np.ndarray:
-    """Whether each example has an answer, bool `(n,)`; a text has its tags."""
-    if isinstance(target, Ragged):
+    """Whether each example has an answer, bool `(n,)`; a text has its tags, an image its mask."""
+    if isinstance(target, Ragged) or not np.issubdtype(target.dtype, np.floating):
         return np.ones(len(target), bool)
     return ~np.isnan(target).any(tuple(range(1, target.ndim)))
 

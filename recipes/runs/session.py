@@ -86,8 +86,10 @@ class OpenedModel:
         for start in range(0, len(examples), BATCH):
             rows = range(start, min(start + BATCH, len(examples)))
             batch = self.codec.batch(examples, rows, self.session.input_shape[0])
-            for name, values in self.tasks.of_output(self.session.predict(batch)).items():
-                parts[name].append(self.codec.without_padding(values, batch))
+            found = self.tasks.of_output(self.session.predict(batch))
+            for task in self.tasks:
+                values = self.codec.without_padding(found[task.name], batch)
+                parts[task.name].append(task.kept(values))
         return {name: np.concatenate(rows) for name, rows in parts.items()}
 
 

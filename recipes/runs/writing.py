@@ -75,9 +75,10 @@ def write_run(
     problem, codec, examples = experiment.problem, experiment.codec, experiment.examples
     tasks = problem.tasks
     model, validation = write_model(folder, model, examples["validation"])
-    outputs = {"validation": tasks.of_output(validation), "test": outcome.outputs}
+    size = model.inputs[0].shape[1:3]
+    outputs = {"validation": tasks.answers(validation, size), "test": outcome.outputs}
     if outcome.outputs is None:
-        outputs["test"] = tasks.of_output(fit.predict(model, examples["test"])[0])
+        outputs["test"] = tasks.answers(fit.predict(model, examples["test"])[0], size)
     first = tasks.first.head.labels
     write_text(folder / "labels.txt", "".join(f"{label}\n" for label in first))
     described = codec.describe(examples["train"]) | {"tasks": tasks.describe()}

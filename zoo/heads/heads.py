@@ -1,5 +1,6 @@
 """What stands on a backbone, by name: `heads.single_label(labels)`, `heads.tags(labels)`, ..."""
 
+from graft.zoo.heads.dense.masks import masks
 from graft.zoo.heads.embedding import embedding
 from graft.zoo.heads.head import Head, Heads, compile_arguments
 from graft.zoo.heads.multi_label import multi_label
@@ -12,6 +13,7 @@ __all__ = [
     "Heads",
     "compile_arguments",
     "embedding",
+    "masks",
     "multi_label",
     "regression",
     "single_label",

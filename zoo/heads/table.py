@@ -15,6 +15,7 @@ from importlib import metadata
 from typing import Any
 
 from graft.zoo.errors import ConfigError, UnknownName
+from graft.zoo.heads.dense.masks import MASKS
 from graft.zoo.heads.embedding import EMBEDDING
 from graft.zoo.heads.kind import Kind
 from graft.zoo.heads.multi_label import MULTI_LABEL
@@ -24,7 +25,7 @@ from graft.zoo.heads.tags import TAGS
 
 __all__ = ["GROUP", "KINDS", "find_kind", "in_percent", "installed_tasks", "kind_names"]
 
-KINDS: tuple[Kind, ...] = (SINGLE_LABEL, MULTI_LABEL, TAGS, EMBEDDING, REGRESSION)
+KINDS: tuple[Kind, ...] = (SINGLE_LABEL, MULTI_LABEL, TAGS, EMBEDDING, REGRESSION, MASKS)
 GROUP = "graft.tasks"
 
 
