@@ -6,7 +6,7 @@ it was made from. A kind is a row of `zoo/heads/table.py`; nothing outside of `z
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -47,6 +47,8 @@ class Kind:
         confident: whether the largest number of a row says how sure the answer is.
         by_position: whether an output has a row a position (a token).
         alone: whether files take one example at a time, of which they say a list.
+        vision_task: what MediaPipe does with a file that has to say more for it than what its
+            outputs are called: "segmenter" or "detector".
     """
 
     name: ClassVar[str]
@@ -60,6 +62,7 @@ class Kind:
     confident: ClassVar[bool] = False
     by_position: ClassVar[bool] = False
     alone: ClassVar[bool] = False
+    vision_task: ClassVar[Literal["", "segmenter", "detector"]] = ""
 
     # From the graph that trains to files. Most kinds train what a file gives. Masks train small
     # maps, boxes a candidate a cell: `ship` is the last stretch of the graph of a file, and

@@ -74,6 +74,7 @@ class Masks(Kind):
     figure: ClassVar[str] = "mIoU"
     key: ClassVar[str] = "mean_iou"
     agreement: ClassVar[str] = "pixels as Keras has them"
+    vision_task: ClassVar[Literal["", "segmenter", "detector"]] = "segmenter"
 
     def ship(
         self, name: str, values: "tf.Tensor", size: tuple[int, int], form: str
