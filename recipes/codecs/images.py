@@ -16,6 +16,7 @@ from graft.recipes.codecs.examples import Reader
 from graft.recipes.codecs.pixels import decode_all, take_pixels
 from graft.recipes.codecs.stored_pixels import StoredPixels
 from graft.recipes.codecs.targets import (
+    Moves,
     Target,
     Targets,
     known_rows,
@@ -49,6 +50,7 @@ class Images:
         skipped: one message for each file that could not be read.
         known_by: by which each image is known again, whatever it is called, by kind; empty for
             images that were made, not read.
+        moving: tasks whose targets move with the images, and what these are.
     """
 
     pixels: np.ndarray | StoredPixels
@@ -56,7 +58,7 @@ class Images:
     names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     known_by: Mapping[str, np.ndarray] = field(default_factory=dict)
-    moving: tuple[str, ...] = ()
+    moving: Mapping[str, Moves] = field(default_factory=dict)
 
     positions: ClassVar[None] = None
     pads: ClassVar[Mapping[str, int]] = {}
@@ -197,7 +199,7 @@ class ImageCodec:
             raise DataError(
                 f"no image has an answer to task '{task.name}': it cannot be trained by itself"
             )
-        moving = tuple(name for name in images.moving if name == task.name)
+        moving = {name: kind for name, kind in images.moving.items() if name == task.name}
         return replace(images, targets={task.name: target}, moving=moving).take(rows)
 
     def encode(
@@ -223,7 +225,7 @@ class ImageCodec:
             tuple(records[i].name for i in good),
             tuple(bad[i] for i in sorted(bad)),
             traces,
-            tuple(task.name for task in tasks if task.moves),
+            {task.name: task.moves for task in tasks if task.moves},
         )
 
     def _decoded(
@@ -246,11 +248,8 @@ class ImageCodec:
         if not good:
             raise DataError(f"none of the {count} images for '{title}' can be read")
         if bad:
-            warn(
-                f"{title}: {len(bad)} of {count} images cannot be read and are left out, the "
-                "first: "
-                f"{bad[min(bad)]}"
-            )
+            first = f"the first: {bad[min(bad)]}"
+            warn(f"{title}: {len(bad)} of {count} images cannot be read and are left out, {first}")
         return good
 
     def arrays(self, images: Images, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ is bare where there is one: `as_keras_takes`.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNNAMED",
+    "Moves",
     "Ragged",
     "Tagged",
     "Target",
@@ -95,6 +96,11 @@ class Tagged(Ragged):
 Target: TypeAlias = Any
 """What the task makes of its answers: rows of floats `(n, ...)`, NaN where an answer is not known;
 `Ragged` int32 for each piece of a text, -1 where it has none; or uint8 maps of pixels.
+"""
+Moves = Literal["", "map", "boxes"]
+"""What targets are that move with an image: maps `(b, height, width, channels)` of its size; or
+boxes `(b, most, 6)`, x0, y0, x1, y1 in its pixels, a label, which is -1 where there is no box, and
+something more.
 """
 Targets = Mapping[str, Target]
 """One of these for each task, by its name."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from graft.recipes.codecs.asked import Shown
-from graft.recipes.codecs.targets import Target, known_rows
+from graft.recipes.codecs.targets import Moves, Target, known_rows
 from graft.recipes.data.records import Answer, Record
 from graft.recipes.tasks.cells import Cell, Column
 from graft.zoo.errors import DataError
@@ -36,7 +36,7 @@ class Task:
         names: what targets are about where the units of the head have no labels.
         column: of a table with a column for each task; "" for other data.
         kind: what the numbers mean.
-        moves: whether targets are maps of the size of the image that move with it.
+        moves: what targets are that move with the image: maps of its size, or boxes in it.
         need: what of a scene is its answer, "boxes" or "mask"; "" where records are no scenes.
         chooses: whether an answer is one of the labels.
         counts_words: whether counted words can learn it, of texts.
@@ -56,7 +56,7 @@ class Task:
     column: str = ""
 
     kind: ClassVar[Kind]
-    moves: ClassVar[bool] = False
+    moves: ClassVar[Moves] = ""
     need: ClassVar[Literal["", "boxes", "mask"]] = ""
     chooses: ClassVar[bool] = False
     counts_words: ClassVar[bool] = False

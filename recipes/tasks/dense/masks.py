@@ -8,7 +8,7 @@ import numpy as np
 
 from graft.recipes.codecs.asked import Shown
 from graft.recipes.codecs.pixels import map_in_order
-from graft.recipes.codecs.targets import Target
+from graft.recipes.codecs.targets import Moves, Target
 from graft.recipes.data.records import Record, Source
 from graft.recipes.data.scenes.masks.mask_files import BACKGROUND, MaskFile
 from graft.recipes.tasks.labels import check_probabilities
@@ -33,7 +33,7 @@ class MaskTask(Task):
     """A class for each pixel of an image. Targets are uint8 `(n, height, width, 1)`."""
 
     kind: ClassVar[Kind] = MASKS
-    moves: ClassVar[bool] = True
+    moves: ClassVar[Moves] = "map"
     need: ClassVar[Literal["", "boxes", "mask"]] = "mask"
     meaning: ClassVar[str] = "a probability for each class, for each pixel"
     from_one_label: ClassVar[bool] = False
