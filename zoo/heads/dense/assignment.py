@@ -19,6 +19,8 @@ NEARNESS = 1e-9
 """What being near the middle of a box adds to a cell's alignment: it decides between cells that
 find a box equally badly.
 """
+FAR = 1e9
+"""In pixels."""
 SMALLEST = 1e-9
 """Against division by zero, in pixels and square pixels."""
 
@@ -46,9 +48,10 @@ class Assignment(NamedTuple):
 def assign(truth: Tensor, boxes: Tensor, scores: Tensor, cells: Cells, most: int) -> Assignment:
     """Hand out the boxes of a batch of images.
 
-    A box gets up to `most` of the cells whose centres lie in it; the nearest one, if none does. A
-    cell that several boxes would have goes to the one whose best cell it is, else to the one that
-    it overlaps most. No gradient passes.
+    A box gets up to `most` of the cells whose centres lie in it, more where they are equally good.
+    A cell that several boxes would have goes to the one whose best cell it is, else to the one that
+    it overlaps most. A box in which no centre lies gets the nearest cell, and one whose cells
+    others have got the nearest that is free, so that none goes without. No gradient passes.
 
     Args:
         truth: float32 `(n, boxes, 6)`: x0, y0, x1, y1, index of the label, 1 for a crowd region;
@@ -62,33 +65,23 @@ def assign(truth: Tensor, boxes: Tensor, scores: Tensor, cells: Cells, most: int
     there = ops.greater_equal(truth[..., 4], 0.0)
     is_crowd = ops.logical_and(there, ops.greater(truth[..., 5], 0.0))
     is_box = ops.logical_and(there, ops.logical_not(is_crowd))[..., None]
-    labels = ops.one_hot(ops.cast(truth[..., 4], "int32"), scores.shape[-1])  # padding: no label
+    # Padding has the label -1, of which the row is zeros.
+    labels = ops.one_hot(ops.cast(truth[..., 4], "int32"), scores.shape[-1])
 
-    inside, distance = _places(
-        truth[..., :4], cells
-    )  # (n, boxes, cells), like most of what follows
-    holds_none = ops.logical_not(ops.any(inside, axis=-1, keepdims=True))
-    nearest = ops.cast(ops.one_hot(ops.argmin(distance, axis=-1), len(cells.strides)), "bool")
-    alone = ops.logical_and(ops.logical_and(holds_none, nearest), is_box)
-    candidate = ops.logical_or(ops.logical_and(inside, is_box), alone)
-
-    overlap = ops.maximum(_pair_iou(truth[..., :4], boxes), 0.0)
+    # `(n, boxes, cells)`, like most of what follows.
+    inside, distance = _places(truth[..., :4], cells)
+    overlap = _pair_iou(truth[..., :4], boxes)
     score = ops.matmul(labels, ops.transpose(scores, (0, 2, 1)))
     alignment = score**SCORE_POWER * overlap**OVERLAP_POWER
     # A distance of one cell halves what nearness adds.
-    nearness = NEARNESS / (1.0 + distance / cells.strides)
-    rank = ops.where(candidate, alignment + nearness, -1.0)
-    last = ops.top_k(rank, min(most, rank.shape[-1]))[0]
-    chosen = ops.logical_and(candidate, rank >= last[..., -1:])
-
-    best = ops.logical_and(chosen, rank >= last[..., :1])
-    claim = overlap + ops.cast(best, "float32") + ops.cast(alone, "float32")
-    claim = ops.where(chosen, claim, -1.0)
-    highest = ops.max(claim, axis=1, keepdims=True)
-    # Of equal claims the first box has the cell.
-    first = ops.cast(ops.cumsum(ops.cast(claim >= highest, "int32"), axis=1), "int32")
-    owned = ops.logical_and(ops.logical_and(chosen, claim >= highest), ops.equal(first, 1))
-    owned = ops.cast(owned, "float32")
+    rank = alignment + NEARNESS / (1.0 + distance / cells.strides)
+    holds_none = ops.logical_not(ops.any(inside, axis=-1, keepdims=True))
+    only = ops.logical_and(ops.logical_and(holds_none, is_box), _nearest(distance))
+    is_candidate = ops.logical_or(ops.logical_and(inside, is_box), only)
+    # Its only cell a box gets before all others.
+    claim = overlap + ops.cast(only, "float32")
+    owned = _best_cells(ops.where(is_candidate, rank, -1.0), claim, most)
+    owned = ops.cast(_with_free_cells(owned, is_box, distance), "float32")
 
     # The best cell of a box is to say how much it overlaps, the others their share of that.
     best_alignment = ops.max(alignment * owned, axis=-1, keepdims=True)
@@ -104,6 +97,54 @@ def assign(truth: Tensor, boxes: Tensor, scores: Tensor, cells: Cells, most: int
         ops.stop_gradient(positive),
         ops.stop_gradient(ops.maximum(positive, 1.0 - ops.cast(in_crowd, "float32"))),
     )
+
+
+def _best_cells(rank: Tensor, claim: Tensor, most: int) -> Tensor:
+    """Which cells each box gets of those with a rank of 0 or more, bool. One that several would
+    have goes to the box whose best cell it is, else to the one with the highest claim.
+    """
+    last = ops.top_k(rank, min(most, rank.shape[-1]))[0]
+    chosen = ops.logical_and(rank >= 0.0, rank >= last[..., -1:])
+    best = ops.logical_and(chosen, rank >= last[..., :1])
+    claim = ops.where(chosen, claim + ops.cast(best, "float32"), -1.0)
+    highest = ops.logical_and(chosen, claim >= ops.max(claim, axis=1, keepdims=True))
+    return ops.logical_and(highest, _first_box(highest))
+
+
+def _with_free_cells(owned: Tensor, is_box: Tensor, distance: Tensor) -> Tensor:
+    """`owned`, and for each box without a cell the nearest one that no box has: a round gives one
+    to one box of an image at least, and seldom is there a round.
+    """
+
+    def lacking(owned: Tensor) -> Tensor:
+        return ops.logical_and(is_box, ops.logical_not(ops.any(owned, axis=-1, keepdims=True)))
+
+    def give(owned: Tensor) -> tuple[Tensor]:
+        taken = ops.any(owned, axis=1, keepdims=True)
+        nearest = _nearest(ops.where(taken, FAR, distance))
+        wanted = ops.logical_and(ops.logical_and(nearest, lacking(owned)), ~taken)
+        return (ops.logical_or(owned, ops.logical_and(wanted, _first_box(wanted))),)
+
+    (owned,) = ops.while_loop(
+        lambda owned: ops.any(lacking(owned)),
+        give,
+        (owned,),
+        maximum_iterations=ops.shape(is_box)[1],
+    )
+    return owned
+
+
+def _nearest(distance: Tensor) -> Tensor:
+    """The cell at the shortest distance of each box, bool `(n, boxes, cells)`."""
+    place = ops.argmin(distance, axis=-1)
+    return ops.cast(ops.one_hot(place, distance.shape[-1]), "bool")
+
+
+def _first_box(is_claimed: Tensor) -> Tensor:
+    """Of the boxes that claim a cell alike the first, bool `(n, boxes, cells)`; true too for those
+    before it, which do not claim it.
+    """
+    return ops.cumsum(ops.cast(is_claimed, "int32"), axis=1) <= 1
 
 
 def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
