@@ -269,7 +269,7 @@ def _answered(kind: str, runtime: Runtime, kinds: Mapping[str, Kind]) -> Mapping
         elif kind == "keras":
             found[name] = partial(_of_model, kinds[name], name, size)
         else:
-            found[name] = partial(kinds[name].gathered, name)
+            found[name] = partial(kinds[name].gathered, name, size=size)
     return found
 
 

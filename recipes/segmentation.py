@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graft.recipes.runs.options import ImageConfig
-from graft.zoo.heads.dense.masks import Joining
+from graft.zoo.heads.masks.masks import Joining
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def main(config: Config) -> Path:
     from graft.recipes.tasks.dense.masks import MaskTask, mask_labels
     from graft.recipes.tasks.group import Tasks
     from graft.zoo.heads import heads
-    from graft.zoo.heads.dense.masks import Decoder
+    from graft.zoo.heads.masks.masks import Decoder
 
     config.check()
     backbone = ImageBackbone.chosen(config)

@@ -90,7 +90,9 @@ class Kind:
         """The same as rows `(n, ...)`, as `gathered` has them, by numpy."""
         return values
 
-    def gathered(self, name: str, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def gathered(
+        self, name: str, outputs: Mapping[str, np.ndarray], size: tuple[int, int]
+    ) -> np.ndarray:
         """The rows in what a file gave."""
         return outputs[name]
 

@@ -15,9 +15,10 @@ from importlib import metadata
 from typing import Any
 
 from graft.zoo.errors import ConfigError, UnknownName
-from graft.zoo.heads.dense.masks import MASKS
+from graft.zoo.heads.dense.box_kind import BOXES
 from graft.zoo.heads.embedding import EMBEDDING
 from graft.zoo.heads.kind import Kind
+from graft.zoo.heads.masks.masks import MASKS
 from graft.zoo.heads.multi_label import MULTI_LABEL
 from graft.zoo.heads.regression import REGRESSION
 from graft.zoo.heads.single_label import SINGLE_LABEL
@@ -25,7 +26,7 @@ from graft.zoo.heads.tags import TAGS
 
 __all__ = ["GROUP", "KINDS", "find_kind", "in_percent", "installed_tasks", "kind_names"]
 
-KINDS: tuple[Kind, ...] = (SINGLE_LABEL, MULTI_LABEL, TAGS, EMBEDDING, REGRESSION, MASKS)
+KINDS: tuple[Kind, ...] = (SINGLE_LABEL, MULTI_LABEL, TAGS, EMBEDDING, REGRESSION, MASKS, BOXES)
 GROUP = "graft.tasks"
 
 

@@ -16,10 +16,10 @@ from graft.recipes.tasks.task import Task
 from graft.zoo.errors import DataError
 from graft.zoo.fits import ImageShape
 from graft.zoo.heads import heads
-from graft.zoo.heads.dense import mask_scores
-from graft.zoo.heads.dense.mask_scores import IGNORED
-from graft.zoo.heads.dense.masks import MASKS, class_maps
 from graft.zoo.heads.kind import Kind
+from graft.zoo.heads.masks import mask_scores
+from graft.zoo.heads.masks.mask_scores import IGNORED
+from graft.zoo.heads.masks.masks import MASKS, class_maps
 from graft.zoo.heads.scores import Score
 
 __all__ = ["MaskTask", "mask_labels"]

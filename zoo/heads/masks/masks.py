@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 import numpy as np
 
 from graft.zoo.errors import ConfigError
-from graft.zoo.heads.dense import mask_scores
+from graft.zoo.heads.columns import MeanOf
 from graft.zoo.heads.head import Head, Level, check_options
 from graft.zoo.heads.kind import Kind, Scorer
+from graft.zoo.heads.masks import mask_scores
 from graft.zoo.heads.scores import Score, share
 from graft.zoo.heads.single_label import SINGLE_LABEL
 
@@ -97,9 +98,10 @@ class Masks(Kind):
         return left[::step], right[::step]
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> Score:
-        """The mean IoU over classes."""
+        """The mean IoU over classes that are there or were given."""
         counts = mask_scores.confusion(targets[..., 0], class_maps(outputs), outputs.shape[-1])
-        return mask_scores.mean_iou(counts)
+        whole = mask_scores.mean_iou(counts)
+        return Score(whole.name, whole.key, whole.examples, [MeanOf(tuple(whole.columns))])
 
     def score_against(self, reference: np.ndarray, margin: float) -> Scorer:
         """The share of pixels that `reference` has so too, image by image."""
@@ -188,14 +190,14 @@ def masks(
     def attach(*levels: "keras.KerasTensor") -> "keras.KerasTensor":
         import keras
 
-        from graft.zoo.heads.dense import decoders
+        from graft.zoo.heads.masks import decoders
 
         join = decoders.DECODERS[decoder.joining]
         logits = join(levels, len(labels), decoder.channels, name)
         return keras.layers.Activation("linear", dtype="float32", name=name)(logits)
 
     def loss() -> "keras.Loss":
-        from graft.zoo.heads.dense.mask_loss import MaskLoss
+        from graft.zoo.heads.masks.mask_loss import MaskLoss
 
         return MaskLoss(dice, weights)
 

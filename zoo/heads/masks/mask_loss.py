@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from graft.zoo.heads.dense.mask_scores import IGNORED
+from graft.zoo.heads.masks.mask_scores import IGNORED
 
 __all__ = ["MaskLoss"]
 
