@@ -163,7 +163,7 @@ class Judge:
             if name in scorers:
                 truth = None
             elif truth is not None and np.issubdtype(truth.dtype, np.floating):
-                known[name] = ~np.isnan(truth).any(-1)
+                known[name] = ~np.isnan(truth).any(tuple(range(1, truth.ndim)))
             targets[name] = truth
         if known and not any(known.get(name, np.ones(1, bool)).any() for name in reference):
             raise ConfigError(

@@ -53,28 +53,16 @@ class Config(ImageConfig):
 
 def main(config: Config) -> Path:
     """Train, evaluate, write the run directory and print the outcome; returns the directory."""
-    from graft.recipes.codecs import decoding
-    from graft.recipes.data.prepared import PreparedData
-    from graft.recipes.data.scenes import places
-    from graft.recipes.runs import experiment
-    from graft.recipes.runs.backbones import ImageBackbone
-    from graft.recipes.runs.supervised import Supervised
+    from graft.recipes.runs.supervised import run_scenes
     from graft.recipes.tasks.dense.masks import MaskTask, mask_labels
-    from graft.recipes.tasks.group import Tasks
     from graft.zoo.heads import heads
     from graft.zoo.heads.masks.masks import Decoder
 
-    config.check()
-    backbone = ImageBackbone.chosen(config)
-    phases = backbone.phases(config)
-    source = places.load(config.data, need=MaskTask.need)
-    decoding.know(config, source)
-    data = PreparedData.of(source, config)
-    decoder = Decoder(config.decoder, channels=config.channels)
-    head = heads.masks(mask_labels(source), decoder=decoder, dice=config.dice)
-    tasks, training = Tasks((MaskTask(head, "mask"),)), Supervised(config.compare_scratch)
-    problem = experiment.Problem("segmentation", data, tasks, backbone, phases, training)
-    return experiment.run(problem, config)
+    def task(labels: tuple[str, ...], size: tuple[int, int]) -> MaskTask:
+        decoder = Decoder(config.decoder, channels=config.channels)
+        return MaskTask(heads.masks(labels, decoder=decoder, dice=config.dice), "mask")
+
+    return run_scenes("segmentation", config, MaskTask, task, mask_labels)
 
 
 if __name__ == "__main__":

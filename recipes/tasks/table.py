@@ -4,6 +4,7 @@ of the group `graft.tasks`; see `zoo/heads/table.py`.
 
 from collections.abc import Mapping, Sequence
 
+from graft.recipes.tasks.dense.boxes import BoxTask
 from graft.recipes.tasks.dense.masks import MaskTask
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.labels import MultiLabelTask, SingleLabelTask
@@ -24,6 +25,7 @@ TASKS: tuple[type[Task], ...] = (
     EmbeddingTask,
     RegressionTask,
     MaskTask,
+    BoxTask,
 )
 
 

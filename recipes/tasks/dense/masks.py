@@ -1,6 +1,6 @@
 """A class for each pixel: the task of segmentation."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +11,7 @@ from graft.recipes.codecs.pixels import map_in_order
 from graft.recipes.codecs.targets import Moves, Target
 from graft.recipes.data.records import Record, Source
 from graft.recipes.data.scenes.masks.mask_files import BACKGROUND, MaskFile
+from graft.recipes.tasks.dense.chunks import chunks, number
 from graft.recipes.tasks.labels import check_probabilities
 from graft.recipes.tasks.task import Task
 from graft.zoo.errors import DataError
@@ -23,9 +24,6 @@ from graft.zoo.heads.masks.masks import MASKS, class_maps
 from graft.zoo.heads.scores import Score
 
 __all__ = ["MaskTask", "mask_labels"]
-
-CHUNK = 16
-"""Images whose maps are worked on at a time at the size of the image."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ class MaskTask(Task):
     def answers(self, values: np.ndarray, size: Sequence[int]) -> np.ndarray:
         """The likeliest class of each pixel, uint8 `(n, height, width)`."""
         height, width = size
-        parts = [self.kept(self.kind.shipped(part, (height, width))) for part in _chunks(values)]
+        parts = [self.kept(self.kind.shipped(part, (height, width))) for part in chunks(values)]
         return np.concatenate(parts)
 
     def kept(self, rows: np.ndarray) -> np.ndarray:
@@ -115,7 +113,7 @@ class MaskTask(Task):
         made = [mask_scores.mean_iou(counts), dice, by_image, mask_scores.pixel_accuracy(counts)]
         return {
             "examples": len(target),
-            **{score.key: _number(score.value) for score in (*made, edges)},
+            **{score.key: number(score.value) for score in (*made, edges)},
             "per_class": _per_class(self.labels, counts),
         }
 
@@ -128,7 +126,7 @@ class MaskTask(Task):
     ) -> dict[str, float]:
         """The loss, mean IoU and Dice; `outputs` are those of the graph that trains."""
         loss, losses, counts = self.head.loss(), [], []
-        for truth, values in zip(_chunks(target), _chunks(outputs), strict=True):
+        for truth, values in zip(chunks(target), chunks(outputs), strict=True):
             losses.append(np.asarray(loss.call(truth, values)))
             counts.append(self._counts(self.answers(values, target.shape[1:3]), truth))
         every = np.concatenate(counts)
@@ -187,11 +185,6 @@ def mask_labels(source: Source) -> tuple[str, ...]:
     return found
 
 
-def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(values), CHUNK):
-        yield values[start : start + CHUNK]
-
-
 def _per_class(labels: Sequence[str], counts: np.ndarray) -> dict:
     """Of pixels of all images together; 0 where a class was neither there nor given."""
     there, given = counts.sum(2), counts.sum(1)
@@ -207,7 +200,3 @@ def _per_class(labels: Sequence[str], counts: np.ndarray) -> dict:
             "examples": int((there[:, place] > 0).sum()),
         }
     return rows
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
