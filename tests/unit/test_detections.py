@@ -70,6 +70,7 @@ def test_where_nothing_scores_there_is_no_box():
 
 def test_more_boxes_than_candidates():
     raw = drawn(0, cells=2 * CANDIDATES, labels=1)
+    raw[..., :4] = [0, 0, 9, 9]
     found = detections_of(raw, iou=1.0, most=3 * CANDIDATES)
     assert (found[0, :, 4] >= 0).sum() == CANDIDATES
     assert detections_of(raw, most=7).shape == (1, 7, 6)

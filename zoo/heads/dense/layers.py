@@ -97,9 +97,9 @@ class Suppression(keras.layers.Layer):
         """The four tensors, by name."""
         import tensorflow as tf
 
-        cells, width = raw.shape[1:]
-        labels_count = width - 4
-        image = tf.reshape(raw, (cells, width))
+        cells, columns = raw.shape[1:]
+        labels_count = columns - 4
+        image = tf.reshape(raw, (cells, columns))
         candidates = min(CANDIDATES, cells * labels_count)
         scores, order = tf.math.top_k(tf.reshape(image[:, 4:], (-1,)), candidates)
         labels = order % labels_count
