@@ -28,7 +28,7 @@ from graft.zoo.heads.own_outputs import MEANING_OPTIONS, Meaning
 from graft.zoo.heads.table import find_kind
 from graft.zoo.text import Tokenizer, check_tokenizer
 
-__all__ = ["Session", "check_finite", "is_own_model", "open_artifact"]
+__all__ = ["Session", "answered", "check_finite", "is_own_model", "open_artifact", "rows_of"]
 
 TOKEN_INPUTS = ("token_ids", "padding_mask", "segment_ids")
 Answered = Callable[[Arrays], np.ndarray]
@@ -242,21 +242,21 @@ def _session(kind: str, path: Path, runtime: Runtime) -> Session:
             f"'{path}' has {units} outputs but {len(labels)} labels: its labels.txt belongs to "
             "another model"
         )
-    answered = _answered(kind, runtime, kinds)
+    tasks = answered(kind, runtime, kinds)
     return Session(
         format=kind,
         path=path,
         labels=labels,
         inputs=runtime.inputs,
-        outputs=tuple(answered),
+        outputs=tuple(tasks),
         integers=runtime.integers,
         preprocessing=preprocessing,
         tokenizer=tokenizer,
-        run=lambda given: _rows(answered, runtime.run(given)),
+        run=lambda given: rows_of(tasks, runtime.run(given)),
     )
 
 
-def _answered(kind: str, runtime: Runtime, kinds: Mapping[str, Kind]) -> Mapping[str, Answered]:
+def answered(kind: str, runtime: Runtime, kinds: Mapping[str, Kind]) -> Mapping[str, Answered]:
     """Task -> what makes its rows of the outputs of a file of format `kind`; where it is not known
     what they mean, of each output itself.
     """
@@ -278,8 +278,9 @@ def _of_model(kind: Kind, name: str, size: tuple[int, int], outputs: Arrays) -> 
     return kind.shipped(outputs[name], size)
 
 
-def _rows(answered: Mapping[str, Answered], outputs: Arrays) -> dict[str, np.ndarray]:
-    return {name: rows_of(outputs) for name, rows_of in answered.items()}
+def rows_of(tasks: Mapping[str, Answered], outputs: Arrays) -> dict[str, np.ndarray]:
+    """The rows of each task in what a file gave."""
+    return {name: rows(outputs) for name, rows in tasks.items()}
 
 
 def _check_token_inputs(runtime: Runtime, path: Path) -> None:

@@ -86,6 +86,12 @@ class Kind:
         """
         return {name: values}
 
+    def float_layers(self, name: str) -> tuple[str, ...]:
+        """The layers that stay float32 in files of 8 bits, by their names: what lies behind the
+        logits of places, whose steps would be pixels.
+        """
+        return ()
+
     def shipped(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """The same as rows `(n, ...)`, as `gathered` has them, by numpy."""
         return values

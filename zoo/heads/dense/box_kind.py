@@ -53,6 +53,16 @@ class Boxes(Kind):
 
         return Suppression(size).call(values)
 
+    def float_layers(self, name: str) -> tuple[str, ...]:
+        """What decodes and suppresses boxes."""
+        return (
+            f"{name}_decoded",
+            f"{name}_sigmoid",
+            f"{name}_shipped",
+            f"{name}_rows",
+            f"/{name}/",
+        )
+
     def shipped(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """The same."""
         return detections.detections_of(values)

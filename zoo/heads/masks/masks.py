@@ -85,6 +85,10 @@ class Masks(Kind):
 
         return {name: tf.nn.softmax(tf.image.resize(values, size))}
 
+    def float_layers(self, name: str) -> tuple[str, ...]:
+        """What enlarges maps and makes probabilities of them."""
+        return (f"{name}_shipped",)
+
     def shipped(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """The same."""
         logits = enlarged(values, size)
