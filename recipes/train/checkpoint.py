@@ -34,7 +34,7 @@ __all__ = ["Checkpoint", "Checkpoints", "epochs_in", "is_older", "refuse_other_f
 ANEW = "train anew with --overwrite"
 """What to do about a checkpoint that cannot be read."""
 ORIGIN = "origin.json"
-FORMAT = 2
+FORMAT = 3
 """Of a folder of checkpoints: one more whenever a field or its meaning changes, what an epoch is
 kept by, or the order of the labels, so that weights or figures of before would be taken for
 something else. Format 1 did not name itself.

@@ -25,6 +25,7 @@ ROOMS = {"zoo": 0, "export": 1, "recipes": 2, "graft": 3, "benchmarks": 4}
 
 OF_KERAS = (
     "zoo/graph/layers.py",
+    "recipes/train/phases/adamw.py",
     "recipes/train/gradnorm.py",
     "recipes/train/joint.py",
     "recipes/codecs/rand_augment.py",

@@ -399,7 +399,7 @@ OLDER = {"format": 1}
 ORIGINS = [
     (
         None,
-        r"begun by an older Graft \(checkpoints of format 1, this one goes on with 2\): train anew with --overwrite",
+        r"begun by an older Graft \(checkpoints of format 1, this one goes on with 3\): train anew with --overwrite",
     ),
     (
         '{"backbone": "1f", "versions": {"keras": "3"}}',
@@ -407,13 +407,13 @@ ORIGINS = [
     ),
     (OLDER, "begun by an older Graft .*: train anew with --overwrite"),
     (
-        {"format": 3},
-        r"begun by a newer Graft \(checkpoints of format 3, .*: update graft-zoo, or train anew with",
+        {"format": 4},
+        r"begun by a newer Graft \(checkpoints of format 4, .*: update graft-zoo, or train anew with",
     ),
-    ({"format": "2"}, "origin.json' is damaged: train anew with --overwrite"),
+    ({"format": "3"}, "origin.json' is damaged: train anew with --overwrite"),
     ({"format": True}, "origin.json' is damaged: train anew with --overwrite"),
     ({"versions": 3}, "origin.json' is damaged: train anew with --overwrite"),
-    ('{"format": 2}', "origin.json' is damaged: train anew with --overwrite"),
+    ('{"format": 3}', "origin.json' is damaged: train anew with --overwrite"),
     ("[", "origin.json' is damaged .*: train anew with --overwrite"),
 ]
 
