@@ -11,8 +11,8 @@ from keras import ops
 __all__ = ["PackedAdamW"]
 
 LARGEST = 65_536
-"""Numbers of a variable that is updated with others: to copy more takes longer than to update it by
-itself, and holds memory.
+"""Numbers of a variable that is updated with others, at most: of large ones there are few, and to
+put them together takes their memory again.
 """
 
 
@@ -21,8 +21,9 @@ class PackedAdamW(keras.optimizers.AdamW):
 
     A small convolutional network has more than a hundred scales, offsets and kernels of a few
     hundred numbers each. Keras makes some thirty operations for each of them: to trace and prepare
-    these took longer than the gradients. Matrices are left to Keras: the gradient of a table of
-    embeddings may be that of a few rows. So is everything where devices share a batch.
+    these took nearly half of the time before the first step. Matrices are left to Keras: the
+    gradient of a table of embeddings may be that of a few rows. So is everything where devices
+    share a batch.
     """
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
