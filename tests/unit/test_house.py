@@ -31,6 +31,7 @@ OF_KERAS = (
     "zoo/heads/dense/assignment.py",
     "zoo/heads/dense/detection_loss.py",
     "zoo/heads/dense/layers.py",
+    "recipes/train/phases/adamw.py",
     "recipes/train/gradnorm.py",
     "recipes/train/joint.py",
     "recipes/codecs/rand_augment.py",
