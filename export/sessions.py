@@ -235,7 +235,8 @@ def _session(kind: str, path: Path, runtime: Runtime) -> Session:
     elif not runtime.integers and None in next(iter(runtime.inputs.values())):
         raise ArtifactError(f"'{path}' takes images of no fixed size: fix it, and export again")
     kinds = {name: find_kind(facts["kind"]) for name, facts in preprocessing["tasks"].items()}
-    units = next(iter(runtime.outputs.values()))[-1]
+    shape = next(iter(runtime.outputs.values()))
+    units = shape[-1] if shape else None
     named = len(runtime.outputs) == 1 and all(kind.named for kind in kinds.values())
     if named and labels and units is not None and len(labels) != units:
         raise ArtifactError(

@@ -62,7 +62,8 @@ def check_shapes(runtime: Runtime, path: Path) -> None:
     if not runtime.inputs or not runtime.outputs:
         raise ArtifactError(f"'{path}' is damaged: it has no input or no output; export again")
     for name, shape in [*runtime.inputs.items(), *runtime.outputs.items()]:
-        if not shape or any(side is not None and side < 1 for side in shape):
+        is_row = shape or name not in runtime.inputs  # how many boxes there are is one number
+        if not is_row or any(side is not None and side < 1 for side in shape):
             raise ArtifactError(
                 f"'{path}' is damaged: its input or output '{name}' is not of the form (examples, "
                 f"...), but {shape} for each; export again"
