@@ -48,7 +48,10 @@ class BoxTask(Task):
     kind: ClassVar[Kind] = BOXES
     moves: ClassVar[Moves] = "boxes"
     need: ClassVar[Literal["", "boxes", "mask"]] = "boxes"
-    meaning: ClassVar[str] = "boxes, each with a score and a label"
+    meaning: ClassVar[str] = (
+        "boxes by falling score: ymin, xmin, ymax, xmax as shares of the image; the line of "
+        "`labels.txt`, from 0; the score, -1 behind the last box; and how many rows there are"
+    )
     from_one_label: ClassVar[bool] = False
     watched: ClassVar[str] = BOXES.key
 
