@@ -11,10 +11,16 @@ the suppression of overlapping boxes.
 Expected results: benchmarks/results/dense.md.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
+
+from tyro.conf import OmitArgPrefixes
 
 from graft.recipes.runs.options import ImageConfig
+from graft.recipes.train.schedule import DENSE_SCHEDULES, Phase
+from graft.recipes.train.settings import FitSettings
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,12 @@ class Config(ImageConfig):
     """
     channels: int = 64
     """Of the head's convolutions."""
+    schedules: ClassVar[Mapping[str, tuple[Phase, ...]]] = DENSE_SCHEDULES
+    fit: OmitArgPrefixes[FitSettings] = field(
+        default_factory=lambda: FitSettings(
+            batch_size=16, weight_decay=0.02, clip_norm=10.0, augment=("flip", "crop")
+        )
+    )
     blocks: int | None = None
     """Blocks that the last phase trains, from the top. Default: the schedule's own."""
     layer_decay: float | None = None

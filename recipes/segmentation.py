@@ -10,10 +10,16 @@ through a freezing schedule by cross-entropy and Dice.
 Expected results: benchmarks/results/dense.md.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
+
+from tyro.conf import OmitArgPrefixes
 
 from graft.recipes.runs.options import ImageConfig
+from graft.recipes.train.schedule import DENSE_SCHEDULES, Phase
+from graft.recipes.train.settings import FitSettings
 from graft.zoo.heads.masks.masks import Joining
 
 
@@ -33,6 +39,12 @@ class Config(ImageConfig):
     """Of the decoder's maps."""
     dice: float = 1.0
     """What 1 - Dice counts beside the cross-entropy of pixels."""
+    schedules: ClassVar[Mapping[str, tuple[Phase, ...]]] = DENSE_SCHEDULES
+    fit: OmitArgPrefixes[FitSettings] = field(
+        default_factory=lambda: FitSettings(
+            batch_size=16, weight_decay=0.02, clip_norm=10.0, augment=("flip", "crop")
+        )
+    )
     blocks: int | None = None
     """Blocks that the last phase trains, from the top. Default: the schedule's own."""
     layer_decay: float | None = None

@@ -127,7 +127,10 @@ def _output(builder: flatbuffers.Builder, name: str, labels: Sequence[str]) -> i
 
 
 def _detected(builder: flatbuffers.Builder, name: str) -> int:
-    """One of the four outputs of a detector, by its name."""
+    """One of the four outputs of a detector. MediaPipe knows them by names with blanks, which
+    TensorFlow's cannot have.
+    """
+    name = name.replace("_", " ")
     if name == LOCATION:
         order = builder.CreateNumpyVector(np.array(CORNERS, np.uint32))
         box = _table(builder, {0: order, 1: BOUNDARIES})
