@@ -10,7 +10,7 @@ tokenizer.json, vocab.txt   of texts: what turns them into ids
 examples.npz        64 validation examples for parity, 200 training examples for calibration: a run
                     can be exported after its data moved
 confusion.npz       the confusion matrix of more than 100 labels: the cells that are not 0
-samples.npz, mistakes.npz   images for the report
+samples.npz, mistakes.npz, places.npz   images for the report
 texts.json          of texts: lengths, samples and mistakes for the report
 splits.npz          by which the examples of each split are known again: no model is measured on
                     what it was trained on

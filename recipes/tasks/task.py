@@ -104,9 +104,7 @@ class Task:
 
     @staticmethod
     def where(name: str, facts: Mapping, answer: str) -> dict:
-        """Where the answers to a task of an artifact are found, as arguments: by default `answer`,
-        of a table with a column a task what the task is called.
-        """
+        """Where the answers to a task of an artifact are found, as arguments."""
         column = facts.get("column", "")
         return {"answer": facts.get("answer", name if column else answer), "column": column}
 
@@ -173,17 +171,20 @@ class Task:
     # How it is measured
 
     def answers(self, values: np.ndarray, size: Sequence[int]) -> np.ndarray:
-        """What is measured of what the graph that trains gives, `(n, ...)`.
-
-        Args:
-            values: of the output.
-            size: of the model's input: of images (height, width).
-        """
+        """What is measured of what the graph that trains gives; `size` is that of its input."""
         return values
 
     def kept(self, rows: np.ndarray) -> np.ndarray:
         """The same of the rows that a file gives."""
         return rows
+
+    def truth(self, target: Target) -> np.ndarray | None:
+        """Targets as `answers` has them, where these have places in an image; None: they do not."""
+        return None
+
+    def drawn(self, pixels: np.ndarray, answer: np.ndarray, size: Sequence[int]) -> np.ndarray:
+        """One of these, which is about an image of `size`, drawn on an image of any size."""
+        return pixels
 
     def score(self, outputs: np.ndarray, target: Target) -> Score:
         """What answers score by the figure that it is judged by."""

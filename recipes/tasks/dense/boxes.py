@@ -12,6 +12,7 @@ from graft.recipes.codecs.targets import Moves, Target
 from graft.recipes.data.records import Record
 from graft.recipes.data.scenes.scene import Boxes
 from graft.recipes.tasks.dense.chunks import chunks, number
+from graft.recipes.tasks.dense.drawing import draw_boxes
 from graft.recipes.tasks.task import Task
 from graft.zoo.errors import CheckFailed, DataError
 from graft.zoo.fits import ImageShape
@@ -102,6 +103,17 @@ class BoxTask(Task):
     def answers(self, values: np.ndarray, size: Sequence[int]) -> np.ndarray:
         """What is left after suppression, `(n, most, 6)`."""
         return self.kind.shipped(values, (size[0], size[1]))
+
+    def truth(self, target: Target) -> np.ndarray:
+        """The same: true boxes are sure."""
+        sure = np.where(target[..., 4:5] < 0, -1, 1)
+        return np.concatenate([target[..., :4], sure, target[..., 4:5]], -1)
+
+    def drawn(self, pixels: np.ndarray, answer: np.ndarray, size: Sequence[int]) -> np.ndarray:
+        """The boxes that are likely."""
+        height, width = (own / there for own, there in zip(pixels.shape, size, strict=False))
+        scale = np.float32([width, height, width, height, 1, 1])
+        return draw_boxes(pixels, scale * answer[answer[:, 4] >= SHOWN], self.labels)
 
     def score(self, outputs: np.ndarray, target: Target) -> Score:
         """mAP50, a column a label."""

@@ -12,6 +12,7 @@ from graft.recipes.codecs.targets import Moves, Target
 from graft.recipes.data.records import Record, Source
 from graft.recipes.data.scenes.masks.mask_files import BACKGROUND, MaskFile
 from graft.recipes.tasks.dense.chunks import chunks, number
+from graft.recipes.tasks.dense.drawing import draw_mask
 from graft.recipes.tasks.labels import check_probabilities
 from graft.recipes.tasks.task import Task
 from graft.zoo.errors import DataError
@@ -97,6 +98,14 @@ class MaskTask(Task):
     def kept(self, rows: np.ndarray) -> np.ndarray:
         """The same."""
         return class_maps(rows)
+
+    def truth(self, target: Target) -> np.ndarray:
+        """The same."""
+        return target[..., 0]
+
+    def drawn(self, pixels: np.ndarray, answer: np.ndarray, size: Sequence[int]) -> np.ndarray:
+        """The classes in colour."""
+        return draw_mask(pixels, answer, self.background)
 
     def score(self, outputs: np.ndarray, target: Target) -> Score:
         """The mean IoU over classes; `outputs` as `answers` gives them."""
