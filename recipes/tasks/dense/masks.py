@@ -57,13 +57,13 @@ class MaskTask(Task):
         """
         shape: ImageShape = given
         found = np.full((len(records), *shape[:2], 1), IGNORED, np.uint8)
+        index = {label: i for i, label in enumerate(self.labels)}
         numbers: dict[tuple[str, ...], np.ndarray] = {}
         for record in records:
-            mask = record.answers.get(self.answer)
-            if mask is None:
-                raise DataError(f"{record.name}: it has no mask: give one, or leave the image out")
-            if mask.labels not in numbers:
-                numbers[mask.labels] = self._numbers(mask, record)
+            labels = self._known_mask(record, index).labels
+            if labels not in numbers:  # the last one is what is not known
+                own = [*(index.get(label, IGNORED) for label in labels), IGNORED]
+                numbers[labels] = np.array(own, np.uint8)
 
         def read(record: Record) -> np.ndarray:
             mask: MaskFile = record.answers[self.answer]
@@ -73,16 +73,18 @@ class MaskTask(Task):
             row[..., 0] = pixels
         return found
 
-    def _numbers(self, mask: MaskFile, record: Record) -> np.ndarray:
-        """What a class of a mask is here; the last one is what is not known."""
-        index = {label: i for i, label in enumerate(self.labels)}
-        strangers = [label for label in mask.present if label not in index]
-        if strangers:
+    def _known_mask(self, record: Record, index: Mapping[str, int]) -> MaskFile:
+        """The mask of a record, all of whose classes the model knows."""
+        mask: MaskFile | None = record.answers.get(self.answer)
+        if mask is None:
+            raise DataError(f"{record.name}: it has no mask: give one, or leave the image out")
+        stranger = next((label for label in mask.present if label not in index), None)
+        if stranger is not None:
             raise DataError(
-                f"{record.name}: the class '{strangers[0]}' is not one of the model's "
-                f"{len(index)}: {', '.join(index)}"
+                f"{record.name}: the class '{stranger}' is not one of the model's {len(index)}: "
+                f"{', '.join(index)}"
             )
-        return np.array([*(index.get(label, IGNORED) for label in mask.labels), IGNORED], np.uint8)
+        return mask
 
     def holds(self, target: Target) -> np.ndarray:
         """Which classes have a pixel, bool `(n, labels)`."""

@@ -22,6 +22,7 @@ SURE = 0.3
 """The score from which on a box of Keras counts as one where nobody knows the truth."""
 COMPARED = 0.1
 """The score from which on boxes are compared number by number."""
+NOTHING = np.array([[0.0, 0, 1, 1, 0]])
 ALIKE = 0.99
 """The IoU of two boxes that are the same."""
 
@@ -80,8 +81,8 @@ class Boxes(Kind):
         """
         pairs = [_paired(*images) for images in zip(reference, outputs, strict=True)]
         left, right = (np.concatenate(side) for side in zip(*pairs, strict=True))
-        if not len(left):  # nothing was found in any image
-            return np.zeros((1, 5)), np.zeros((1, 5))
+        if not len(left):  # nothing is sure in any image, which is the same of both
+            return NOTHING, NOTHING
         return left, right
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> Score:

@@ -46,7 +46,9 @@ class MaskLoss(keras.losses.Loss):
         if self.class_weights is None:
             weights = counts
         else:
-            weights = ops.take(ops.convert_to_tensor(self.class_weights), labels) * counts
+            weights = (
+                ops.take(ops.convert_to_tensor(self.class_weights, "float32"), labels) * counts
+            )
         entropy = -ops.sum(truth * logs, -1)
         loss = ops.sum(entropy * weights, (1, 2)) / ops.maximum(ops.sum(weights, (1, 2)), 1e-6)
         if not self.dice:
