@@ -194,7 +194,8 @@ def _moved(
     if boxes:
         rows = tf.concat([own[name] for name in boxes], 1)
         given["bounding_boxes"] = {"boxes": rows[..., :4], "labels": rows[..., 4]}
-    found, moved = layer(given, training=True), {}
+    found = layer(given, training=True)
+    moved: dict[str, tf.Tensor] = {}
     if maps:
         sizes = [own[name].shape[-1] for name in maps]
         whole = tf.cast(found["segmentation_masks"], own[maps[0]].dtype)
