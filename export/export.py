@@ -125,6 +125,8 @@ def export_model(
             without calibration.
         CheckFailed: `model` itself answers NaN, or otherwise than is stated of it.
     """
+    from graft.export.convert.shipped import shipped_model
+
     settings.check()
     if not len(subject.examples):
         raise ConfigError("an export needs at least one example to check its files with")
@@ -145,7 +147,8 @@ def export_model(
         progress("export", count) as advance,
     ):
         for name in formats:
-            made = _Format(model, name, subject, judge, settings).rows(staging)
+            whole = shipped_model(model, subject.kinds, name)
+            made = _Format(whole, name, subject, judge, settings).rows(staging)
             for file in settings.files_of(name):
                 advance(0, f"{name} {file}")
                 row = next(made, None)
@@ -179,15 +182,17 @@ def _with_tasks(subject: Subject) -> Subject:
 
 def _facts(model: "keras.Model", subject: Subject) -> dict:
     """What the manifest says of a model beside its files."""
+    from graft.export.convert.shipped import shipped_model
+
     examples, calibration = subject.examples, subject.calibration
+    kinds = {file: kind for n, kind in subject.kinds.items() for file in kind.file_outputs(n)}
+    whole = shipped_model(model, subject.kinds, "savedmodel")
+    outputs = output_tensors(whole, whole.output)
     return {
         "labels": subject.description.labels,
         "tasks": subject.description.preprocessing["tasks"],
         "inputs": [_tensor(t.name, t) for t in model.inputs],
-        "outputs": [
-            {**_tensor(name, t), "kind": subject.kinds[name].name}
-            for name, t in output_tensors(model, model.output).items()
-        ],
+        "outputs": [{**_tensor(name, t), "kind": kinds[name].name} for name, t in outputs.items()],
         "preprocessing": subject.description.preprocessing,
         "measured_on": {"examples": len(examples), **(examples.facts or {})},
         "calibration": None

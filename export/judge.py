@@ -100,8 +100,8 @@ class Judge:
 
     Attributes:
         inputs: of the examples, by name.
-        reference: Keras's answers by output, rows `(n, units)`; of tags a row for each token that
-            is no padding.
+        reference: Keras's answers by output, rows `(n, ...)` as files give them; of tags a row for
+            each token that is no padding.
         targets: the same for the truth; None where it is not known. None of tags, which have
             scorers.
         known: for each output, which rows have a truth.
@@ -138,7 +138,11 @@ class Judge:
         def predict(batch: Batch) -> Batch:
             return output_tensors(model, model(named_inputs(model, batch), training=False))
 
-        reference = in_batches(predict, inputs)
+        size = model.inputs[0].shape[1:3]
+        reference = {
+            name: kinds[name].shipped(rows, size)
+            for name, rows in in_batches(predict, inputs).items()
+        }
         for name, rows in reference.items():
             if not np.isfinite(rows).all():
                 raise CheckFailed(
@@ -159,7 +163,7 @@ class Judge:
             if name in scorers:
                 truth = None
             elif truth is not None and np.issubdtype(truth.dtype, np.floating):
-                known[name] = ~np.isnan(truth).any(-1)
+                known[name] = ~np.isnan(truth).any(tuple(range(1, truth.ndim)))
             targets[name] = truth
         if known and not any(known.get(name, np.ones(1, bool)).any() for name in reference):
             raise ConfigError(
@@ -227,7 +231,7 @@ class Judge:
             truth = None if truth is None else truth[rows]
             judged = accuracy(reference[rows], outputs[name][rows], truth, gate)
             names = self.labels.get(name, ())
-            named = judged.unit is not None and len(names) == reference.shape[-1]
+            named = judged.unit is not None and judged.unit < len(names)
             found[name] = replace(judged, label=names[judged.unit]) if named else judged
         return found
 
@@ -258,5 +262,6 @@ def in_batches(predict: Predict, inputs: Batch, size: int = BATCH) -> dict[str, 
         }
         for name, rows in predict(batch).items():
             rows = np.asarray(rows)
-            parts.setdefault(name, []).append(rows[batch[MASK] > 0] if rows.ndim == 3 else rows)
+            by_position = MASK in batch and rows.ndim == 3
+            parts.setdefault(name, []).append(rows[batch[MASK] > 0] if by_position else rows)
     return {name: np.concatenate(rows) for name, rows in parts.items()}

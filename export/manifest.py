@@ -104,6 +104,14 @@ class Description:
         """What the units of an output are called, values too."""
         return self.preprocessing.get("tasks", {}).get(output, {}).get("labels", self.labels)
 
+    def vision_task_of(self, output: str) -> str:
+        """What MediaPipe does with an output of a file; see `Kind.vision_task`."""
+        for name, facts in self.preprocessing.get("tasks", {}).items():
+            kind = find_kind(facts["kind"])
+            if output in kind.file_outputs(name):
+                return kind.vision_task
+        return ""
+
     @property
     def attached(self) -> dict[str, str]:
         """The text files that go with every exported file, in it where its format has room for

@@ -118,6 +118,8 @@ def _with_ranges(described: dict, description: Description, kinds: Mapping[str, 
     described["inputs"][0]["range"] = (
         list(description.input_range) if description.input_range else None
     )
+    named = kinds.items()
+    bounded = {file: kind.bounded for name, kind in named for file in kind.file_outputs(name)}
     for output in described["outputs"]:
-        output["range"] = [0, 1] if kinds[output["name"]].bounded else None
+        output["range"] = [0, 1] if bounded[output["name"]] else None
     return described

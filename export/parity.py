@@ -70,7 +70,7 @@ def parity(
     precision: str = "float32",
     half: bool = False,
 ) -> Parity:
-    """Compare `outputs` with `reference`, both `(n, units)`; of tags a row a token.
+    """Compare `outputs` with `reference`, both rows of a file `(n, ...)`; of tags a row a token.
 
     Files give probabilities; their logits are recovered up to a constant that does not matter.
     Values and embeddings may be of any size, so their difference is judged relative to their spread
@@ -80,7 +80,8 @@ def parity(
     file: a float32 file of it is judged like one, and labels are compared where the reference is
     clear enough for that.
     """
-    reference, outputs = np.float64(reference), np.float64(outputs)
+    examples = len(reference)
+    reference, outputs = map(np.float64, kind.compared(reference, outputs))
     difference = np.abs(reference - outputs)
     left, right = kind.logits(reference), kind.logits(outputs)
     spread = kind.spread(left)
@@ -108,6 +109,6 @@ def parity(
         logit_diff=logit_diff,
         agreement=agreement,
         compared=int(clear.sum()),
-        examples=len(reference),
+        examples=examples,
         passed=bool(within and np.isfinite(outputs).all()),
     )

@@ -4,8 +4,10 @@
 Opening a .tflite or .onnx file imports neither TensorFlow nor Keras.
 """
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +23,16 @@ from graft.zoo.backbones.keras_file import describe_foreign_file
 from graft.zoo.errors import ArtifactError, CheckFailed, ConfigError
 from graft.zoo.files import leases
 from graft.zoo.files.staging import recover_replaced, unchanged_folder
+from graft.zoo.heads.kind import Kind
 from graft.zoo.heads.own_outputs import MEANING_OPTIONS, Meaning
+from graft.zoo.heads.table import find_kind
 from graft.zoo.text import Tokenizer, check_tokenizer
 
-__all__ = ["Session", "check_finite", "is_own_model", "open_artifact"]
+__all__ = ["Session", "answered", "check_finite", "is_own_model", "open_artifact", "rows_of"]
 
 TOKEN_INPUTS = ("token_ids", "padding_mask", "segment_ids")
+Answered = Callable[[Arrays], np.ndarray]
+"""What a file gave, by the names of its outputs -> the rows of a task."""
 OPENERS: Mapping[str, Callable[[Path, int], Runtime]] = {
     "keras": open_keras,
     "savedmodel": open_savedmodel,
@@ -45,7 +51,7 @@ class Session:
         path: what was opened.
         labels: the names of the output units, in order.
         inputs: name -> shape without batch, such as `{"image": (160, 160, 3)}`.
-        outputs: the names of the outputs.
+        outputs: the names of the tasks, or of the outputs where nobody says what they mean.
         integers: whether the inputs are token ids.
         preprocessing: how an example becomes an input and what the outputs mean, as the artifact
             says it.
@@ -228,23 +234,54 @@ def _session(kind: str, path: Path, runtime: Runtime) -> Session:
         tokenizer = check_tokenizer(attached["tokenizer.json"], pad_id, path)
     elif not runtime.integers and None in next(iter(runtime.inputs.values())):
         raise ArtifactError(f"'{path}' takes images of no fixed size: fix it, and export again")
-    units = next(iter(runtime.outputs.values()))[-1]
-    if len(runtime.outputs) == 1 and labels and units is not None and len(labels) != units:
+    kinds = {name: find_kind(facts["kind"]) for name, facts in preprocessing["tasks"].items()}
+    shape = next(iter(runtime.outputs.values()))
+    units = shape[-1] if shape else None
+    named = len(runtime.outputs) == 1 and all(kind.named for kind in kinds.values())
+    if named and labels and units is not None and len(labels) != units:
         raise ArtifactError(
             f"'{path}' has {units} outputs but {len(labels)} labels: its labels.txt belongs to "
             "another model"
         )
+    tasks = answered(kind, runtime, kinds)
     return Session(
         format=kind,
         path=path,
         labels=labels,
         inputs=runtime.inputs,
-        outputs=tuple(runtime.outputs),
+        outputs=tuple(tasks),
         integers=runtime.integers,
         preprocessing=preprocessing,
         tokenizer=tokenizer,
-        run=runtime.run,
+        run=lambda given: rows_of(tasks, runtime.run(given)),
     )
+
+
+def answered(kind: str, runtime: Runtime, kinds: Mapping[str, Kind]) -> Mapping[str, Answered]:
+    """Task -> what makes its rows of the outputs of a file of format `kind`; where it is not known
+    what they mean, of each output itself.
+    """
+    found: dict[str, Answered] = {}
+    size = next(iter(runtime.inputs.values()))[:2]
+    for output in runtime.outputs:
+        name = next((n for n, k in kinds.items() if output in (n, *k.file_outputs(n))), output)
+        if name not in kinds:
+            found[name] = operator.itemgetter(output)
+        elif kind == "keras":
+            found[name] = partial(_of_model, kinds[name], name, size)
+        else:
+            found[name] = partial(kinds[name].gathered, name, size=size)
+    return found
+
+
+def _of_model(kind: Kind, name: str, size: tuple[int, int], outputs: Arrays) -> np.ndarray:
+    """The rows of an output of the graph that trains."""
+    return kind.shipped(outputs[name], size)
+
+
+def rows_of(tasks: Mapping[str, Answered], outputs: Arrays) -> dict[str, np.ndarray]:
+    """The rows of each task in what a file gave."""
+    return {name: rows(outputs) for name, rows in tasks.items()}
 
 
 def _check_token_inputs(runtime: Runtime, path: Path) -> None:

@@ -91,7 +91,7 @@ def trace_model(
 
     Args:
         model: may compute in half precision; the function computes in float32.
-        batch: its size; None leaves it dynamic.
+        batch: its size, where the model leaves it open; None leaves it dynamic.
         length: of the other dimensions without a size; None leaves them dynamic.
     """
     import tensorflow as tf
@@ -99,7 +99,12 @@ def trace_model(
     model = as_float32(model)
     signature = {
         t.name: tf.TensorSpec(
-            (batch, *(length if d is None else d for d in t.shape[1:])), t.dtype, name=t.name
+            (
+                t.shape[0] or batch,
+                *(length if d is None else d for d in t.shape[1:]),
+            ),
+            t.dtype,
+            name=t.name,
         )
         for t in model.inputs
     }

@@ -54,7 +54,7 @@ def convert_to_onnx(model: "keras.Model") -> bytes:
 
     graph = freeze_graph(model)
     content = rewrite_onnx(_run_tf2onnx(graph))
-    _rename_tensors(content, graph)
+    _rename_tensors(content, graph, fixed=model.inputs[0].shape[0] is not None)
     try:
         checker.check_model(content, full_check=True)
     except (checker.ValidationError, shape_inference.InferenceError) as error:
@@ -83,9 +83,9 @@ def _run_tf2onnx(graph: FrozenGraph) -> "onnx.ModelProto":
     return content
 
 
-def _rename_tensors(content: "onnx.ModelProto", graph: FrozenGraph) -> None:
+def _rename_tensors(content: "onnx.ModelProto", graph: FrozenGraph, fixed: bool) -> None:
     """Give inputs and outputs their own names ("image", not "image:0") and the batch dimension a
-    name.
+    name, unless its size is `fixed`.
     """
     renamed = {tensor: name for name, tensor in (*graph.inputs.items(), *graph.outputs.items())}
     for node in content.graph.node:
@@ -97,5 +97,5 @@ def _rename_tensors(content: "onnx.ModelProto", graph: FrozenGraph) -> None:
     for value in (*content.graph.input, *content.graph.output):
         value.name = renamed[value.name]
         for place, dimension in enumerate(value.type.tensor_type.shape.dim):
-            if place == 0 or not dimension.dim_value:
+            if (place == 0 and not fixed) or not dimension.dim_value:
                 dimension.dim_param = "length" if place else "batch"

@@ -25,8 +25,11 @@ LABELS_FILE, VOCABULARY_FILE = "labels.txt", "vocab.txt"
 COLOURS = {1: np.int8(2), 3: np.int8(1)}
 """Channels of an image -> greyscale, RGB. Of four the schema has no name."""
 UNKNOWN_COLOURS = np.int8(0)
-LABELS_OF_AN_AXIS, VOCABULARY = 2, 5
-FEATURE_PROPERTIES, IMAGE_PROPERTIES = 1, 2
+LABELS_OF_AN_AXIS, LABELS_OF_VALUES, VOCABULARY = 2, 3, 5
+FEATURE_PROPERTIES, IMAGE_PROPERTIES, BOUNDING_BOX_PROPERTIES = 1, 2, 3
+LOCATION, CATEGORY = "location", "category"
+BOUNDARIES, CORNERS = np.int8(1), (1, 0, 3, 2)
+"""Boxes are written as ymin, xmin, ymax, xmax, read as left, top, right, bottom."""
 NORMALIZATION_OPTIONS, BERT_TOKENIZER_OPTIONS = 1, 4
 BERT_INPUTS = {"token_ids": "ids", "padding_mask": "mask", "segment_ids": "segment_ids"}
 """What MediaPipe calls the inputs of a BERT; those of other models keep their own names."""
@@ -63,10 +66,18 @@ def add_metadata(content: bytes, description: Description) -> bytes:
     channels = {i: int(graph.tensors[i].shape[-1]) for i in graph.inputs}
     value_range = description.input_range
     inputs = [_input(builder, named[i], value_range, channels[i]) for i in graph.inputs]
-    outputs = [_output(builder, names[i], description.labels_of(names[i])) for i in graph.outputs]
+    tasks = [description.vision_task_of(names[i]) for i in graph.outputs]
+    outputs = [
+        _detected(builder, names[i])
+        if task == "detector"
+        else _output(builder, names[i], description.labels_of(names[i]))
+        for i, task in zip(graph.outputs, tasks, strict=True)
+    ]
     subgraph = {2: _list(builder, inputs), 3: _list(builder, outputs)}
     if of_bert:
         subgraph[5] = _list(builder, [_bert_tokenizer(builder)])
+    if "segmenter" in tasks:
+        subgraph[9] = _list(builder, [_segmenter(builder)])
     parts = _table(builder, subgraph)
     root = {
         0: _text(builder, description.name),
@@ -113,6 +124,33 @@ def _output(builder: flatbuffers.Builder, name: str, labels: Sequence[str]) -> i
             builder, [_file(builder, LABELS_FILE, "Labels, one a line", LABELS_OF_AN_AXIS)]
         )
     return _table(builder, fields)
+
+
+def _detected(builder: flatbuffers.Builder, name: str) -> int:
+    """One of the four outputs of a detector. MediaPipe knows them by names with blanks, which
+    TensorFlow's cannot have.
+    """
+    name = name.replace("_", " ")
+    if name == LOCATION:
+        order = builder.CreateNumpyVector(np.array(CORNERS, np.uint32))
+        box = _table(builder, {0: order, 1: BOUNDARIES})
+        content = _table(builder, {0: np.uint8(BOUNDING_BOX_PROPERTIES), 1: box})
+        return _table(builder, {0: _text(builder, name), 3: content})
+    fields = {0: _text(builder, name), 3: _features(builder)}
+    if name == CATEGORY:
+        file = _file(builder, LABELS_FILE, "Labels, one a line", LABELS_OF_VALUES)
+        fields[6] = _list(builder, [file])
+    return _table(builder, fields)
+
+
+def _segmenter(builder: flatbuffers.Builder) -> int:
+    """Says that probabilities come out: without it MediaPipe takes them for logits."""
+    options = flatbuffers.Builder(64)
+    version = options.CreateString("1.0.0")
+    # Of the activation 0, none, nothing is written.
+    options.Finish(_table(options, {1: version}), b"V001")
+    data = builder.CreateByteVector(bytes(options.Output()))
+    return _table(builder, {0: _text(builder, "SEGMENTER_METADATA"), 1: data})
 
 
 def _bert_tokenizer(builder: flatbuffers.Builder) -> int:

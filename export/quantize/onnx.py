@@ -2,8 +2,10 @@
 (in QDQ form).
 """
 
+import copy
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from graft.zoo.quiet import python_silence
 
 if TYPE_CHECKING:
     import onnx
+    from onnxruntime.quantization.calibrate import TensorsData
 
 __all__ = ["ONNXQuantizer"]
 
@@ -31,16 +34,26 @@ MIN_QUANTIZED_VALUES = 64
 
 class ONNXQuantizer:
     """Makes smaller files from the float32 model `content`; `calibration` is a batch of real inputs
-    by name.
+    by name. Nodes with one of `float_layers` in their names stay float32 where others become
+    integers.
     """
 
-    def __init__(self, content: bytes, calibration: Mapping[str, np.ndarray] | None = None) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        calibration: Mapping[str, np.ndarray] | None = None,
+        float_layers: Sequence[str] = (),
+    ) -> None:
         import onnx
 
         self.content, self.calibration = content, calibration
         nodes = onnx.load_from_string(content).graph.node
         self.layers = tuple(node.name for node in nodes)
         """The nodes, in order, by name."""
+        self.integer = tuple(
+            name for name in self.layers if not any(part in name for part in float_layers)
+        )
+        """Those of them that may become integers."""
         self.weighted = tuple(node.name for node in nodes if node.op_type in WEIGHTED_OPERATORS)
         """Those of them that have weights."""
         self._convolutions = any(node.op_type == "Conv" for node in nodes)
@@ -126,26 +139,54 @@ class ONNXQuantizer:
                 "an ONNX file of the QDQ form has float32 inputs and outputs: int8 is what "
                 "accelerators take"
             )
-        examples = calibration_examples(self.calibration)
-        import onnx
-        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+        from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-        target = Path(self._folder.name) / "int8.onnx"
+        if layers is not None or len(self.integer) < len(self.layers):
+            layers = [layer for layer in self.integer if layers is None or layer in layers]
+        model, ranges = copy.deepcopy(self._calibrated)  # both are changed in place
         with python_silence(), named_failures("onnxruntime"):
-            quantize_static(
-                onnx.load_from_string(self.content),
-                target,
-                _CalibrationReader(examples),
-                quant_format=QuantFormat.QDQ,
+            quantizer = QDQQuantizer(
+                model,
                 per_channel=True,
                 reduce_range=SEVEN_BIT_WEIGHTS,
+                weight_qType=QuantType.QInt8,
+                activation_qType=QuantType.QUInt8,
+                tensors_range=ranges,
+                nodes_to_quantize=list(layers or ()),
+                nodes_to_exclude=[],
+                op_types_to_quantize=list({*QLinearOpsRegistry, *QDQRegistry}),
+                extra_options={},
+            )
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
+            return quantizer.model.model.SerializeToString()
+
+    @cached_property
+    def _calibrated(self) -> "tuple[onnx.ModelProto, TensorsData]":
+        """The model with the shapes of its tensors, and their ranges over the examples: once for
+        all files, each of which takes less time than this.
+        """
+        import onnx
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization.calibrate import load_tensors_data
+        from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
+
+        examples = _CalibrationReader(calibration_examples(self.calibration))
+        ranges = Path(self._folder.name) / "ranges.json"
+        with python_silence(), named_failures("onnxruntime"):
+            quantize_static(
+                onnx.load_from_string(self.content),  # it is moved to a file that is removed
+                Path(self._folder.name) / "int8.onnx",
+                examples,
+                quant_format=QuantFormat.QDQ,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                nodes_to_quantize=None if layers is None else list(layers),
-                # One pass over the examples for all files.
-                calibration_cache_path=Path(self._folder.name) / "ranges.json",
+                calibration_cache_path=ranges,
             )
-        return target.read_bytes()
+            model = save_and_reload_model_with_shape_infer(onnx.load_from_string(self.content))
+            return model, load_tensors_data(ranges)
 
 
 def _gemm_as_matmul(model: "onnx.ModelProto") -> "onnx.ModelProto":

@@ -27,6 +27,7 @@ from graft.export.quantize.quantizer import Quantizer
 from graft.export.quantize.tflite import TFLiteQuantizer
 from graft.export.runtimes.onnx import open_onnx
 from graft.export.runtimes.tflite import open_tflite
+from graft.export.sessions import answered, rows_of
 from graft.zoo.errors import ArtifactError, CheckFailed, ExportError, NotApplicable
 
 __all__ = ["CONVERTERS", "WRITERS", "SmallerFiles"]
@@ -79,13 +80,20 @@ class SmallerFiles:
     def quantizer(self) -> Quantizer:
         """What makes smaller files of the format."""
         if self.format == "onnx":
-            return ONNXQuantizer(self.content, self.calibration)
+            return ONNXQuantizer(self.content, self.calibration, self._float_layers)
         bounds = self.description.input_range
         return TFLiteQuantizer(
             self.content,
             self.calibration,
             dict.fromkeys(self.judge.inputs, bounds) if bounds else None,
+            self._float_layers,
         )
+
+    @property
+    def _float_layers(self) -> tuple[str, ...]:
+        """What of the graph stays float32 whatever is asked for, by parts of names."""
+        kinds = self.judge.kinds.items()
+        return tuple(layer for name, kind in kinds for layer in kind.float_layers(name))
 
     def layer_errors(self, precision: str) -> list[tuple[str, float]]:
         """What each layer alone loses, the largest first."""
@@ -130,4 +138,6 @@ class SmallerFiles:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"model.{self.format}"
             file.write_bytes(content)
-            return in_batches(OPENERS[self.format](file, 0).run, inputs)
+            runtime = OPENERS[self.format](file, 0)
+            tasks = answered(self.format, runtime, self.judge.kinds)
+            return in_batches(lambda batch: rows_of(tasks, runtime.run(batch)), inputs)

@@ -6,7 +6,7 @@ layers can stay in float without converting and calibrating again.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,8 @@ class TFLiteQuantizer:
 
     `calibration` is a batch of real inputs by name, `(n, *shape)`; int8 needs it. `input_ranges`
     are the bounds of inputs by name where they are known, (0, 255) for images: the integer input
-    of a full-integer file is then the pixel minus 128, whatever images were used.
+    of a full-integer file is then the pixel minus 128, whatever images were used. Operators with
+    one of `float_layers` in their names stay float32 where others become integers.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class TFLiteQuantizer:
         content: bytes,
         calibration: Mapping[str, np.ndarray] | None = None,
         input_ranges: Mapping[str, tuple[float, float]] | None = None,
+        float_layers: Sequence[str] = (),
     ) -> None:
         from ai_edge_litert import schema_py_generated as schema
         from ai_edge_quantizer.utils import tfl_flatbuffer_utils as utils
@@ -57,6 +59,10 @@ class TFLiteQuantizer:
         scopes = [utils.get_op_scope(operator, graph.tensors) for operator in graph.operators]
         self.layers = tuple(scopes)
         """The operators, in order, by the names of their outputs."""
+        self.integer = tuple(
+            scope for scope in scopes if not any(part in scope for part in float_layers)
+        )
+        """Those of them that may become integers."""
         weighted = [getattr(schema.BuiltinOperator, name) for name in WEIGHTED_OPERATORS]
         self.weighted = tuple(
             scope for scope, code in zip(scopes, codes, strict=True) if code in weighted
@@ -105,6 +111,8 @@ class TFLiteQuantizer:
         from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
         quantizer = self._quantizer()
+        if layers is not None or len(self.integer) < len(self.layers):
+            layers = [layer for layer in self.integer if layers is None or layer in layers]
         quantizer.add_static_config(_scope(layers), "*", activation_num_bits=8, weight_num_bits=8)
         if not full:
             for side in ("INPUT", "OUTPUT"):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from graft.export.manifest import EXPORT_AGAIN
-from graft.export.runtimes.runtime import Arrays, Runtime, named_errors, one_line
+from graft.export.runtimes.runtime import Arrays, Runtime, named_errors, one_by_one, one_line
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files.reading import parse_json
 
@@ -48,6 +48,8 @@ def open_onnx(path: Path, threads: int = 1) -> Runtime:
     def run(given: Arrays) -> dict[str, np.ndarray]:
         return dict(zip(names, session.run(None, dict(given)), strict=True))
 
+    if session.get_inputs()[0].shape[:1] == [1]:
+        run = one_by_one(run)
     attached = {
         f"{key}.json": properties[key]
         for key in ("preprocessing", "tokenizer")

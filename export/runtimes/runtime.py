@@ -20,6 +20,7 @@ __all__ = [
     "check_shapes",
     "load_runtime",
     "named_errors",
+    "one_by_one",
     "one_line",
 ]
 
@@ -61,7 +62,8 @@ def check_shapes(runtime: Runtime, path: Path) -> None:
     if not runtime.inputs or not runtime.outputs:
         raise ArtifactError(f"'{path}' is damaged: it has no input or no output; export again")
     for name, shape in [*runtime.inputs.items(), *runtime.outputs.items()]:
-        if not shape or any(side is not None and side < 1 for side in shape):
+        is_row = shape or name not in runtime.inputs  # how many boxes there are is one number
+        if not is_row or any(side is not None and side < 1 for side in shape):
             raise ArtifactError(
                 f"'{path}' is damaged: its input or output '{name}' is not of the form (examples, "
                 f"...), but {shape} for each; export again"
@@ -91,6 +93,19 @@ def load_runtime(path: Path, threads: int = 1) -> None:
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def one_by_one(
+    run: Callable[[Arrays], dict[str, np.ndarray]],
+) -> Callable[[Arrays], dict[str, np.ndarray]]:
+    """`run` of a file that takes one example at a time, for batches of any size."""
+
+    def of_each(given: Arrays) -> dict[str, np.ndarray]:
+        count = len(next(iter(given.values())))
+        rows = [run({name: v[i : i + 1] for name, v in given.items()}) for i in range(count)]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    return of_each
 
 
 def named_errors(

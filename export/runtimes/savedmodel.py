@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graft.export.runtimes.runtime import Arrays, Runtime, named_errors, one_line
+from graft.export.runtimes.runtime import Arrays, Runtime, named_errors, one_by_one, one_line
 from graft.zoo.errors import ArtifactError
 from graft.zoo.files.reading import read_text
 from graft.zoo.quiet import load_tensorflow
@@ -44,6 +44,8 @@ def open_savedmodel(path: Path, threads: int = 1) -> Runtime:
         )
         return {name: value.numpy() for name, value in outputs.items()}
 
+    if all(spec.shape.rank and spec.shape[0] == 1 for spec in inputs.values()):
+        run = one_by_one(run)
     attached = {
         file.name: read_text(file)
         for file in (path / "assets").glob("*")

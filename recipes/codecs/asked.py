@@ -9,7 +9,7 @@ import numpy as np
 from graft.zoo.errors import DataError
 from graft.zoo.words import cut_words, given_words
 
-__all__ = ["Fed", "Shown", "Text", "check_text"]
+__all__ = ["Fed", "Picture", "Shown", "Text", "check_text"]
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,27 @@ class Shown:
         words: `(word, start, end)` of each of its words.
         begun: the word that each piece of it begins, -1 if none.
         marks: what else is to be said of it: "truncated", "unreadable".
+        scale: of an image, pixels of it as it came to one that the model sees, down and across.
     """
 
     text: str = ""
     words: Sequence[tuple[str, int, int]] = ()
     begun: np.ndarray | None = None
     marks: Mapping[str, bool] | None = None
+    scale: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image to be answered.
+
+    Attributes:
+        pixels: as the model takes them.
+        size: height and width as it came, upright.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ One permutation of the batch says which image is mixed with which. (MixUp's refe
 weight a batch; its paper, Zhang et al. 2018, arXiv:1710.09412, has one for each pair, as here.)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from graft.recipes.codecs.targets import target_rows, with_rows
+from graft.recipes.codecs.targets import Moves, target_rows, with_rows
 from graft.zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,19 +23,24 @@ Augmentation = Literal[
 MIXERS = ("mixup", "cutmix")
 """Those that join two images and their targets."""
 IMAGES_ALONE = (*MIXERS, "randaugment")
-"""Those that cannot move a map beside an image."""
+"""Those that cannot move what is beside an image."""
 OF_COLOURS = ("RandomColorJitter", "RandomGrayscale")
 """Keras's layers that change the colours of RGB images and move nothing."""
 
+BOX_FORMAT = "xyxy"
+LEAST_SIDE = 2.0
+"""Pixels of a box that was cut; a thinner one shows nothing that could be told."""
 PIXELS = (0, 255)
 SEEDS_A_STEP = 64
 """No augmentation draws more random tensors than this for a batch."""
 
 
 def _layers(
-    augment: Sequence[str], seed: int
+    augment: Sequence[str], seed: int, beside: Sequence[Moves] = ()
 ) -> tuple[list["keras.layers.Layer"], "keras.layers.Layer | None"]:
-    """(layers that see images alone, the one that mixes images and targets or None)."""
+    """(layers that see images, and what moves `beside` them; the one that mixes images and targets
+    or None).
+    """
     import keras
 
     from graft.recipes.codecs.rand_augment import RandAugment
@@ -49,15 +54,18 @@ def _layers(
     if set(MIXERS) <= set(augment):
         raise ConfigError("mixup and cutmix both mix whole images: choose one of them")
     layer = keras.layers
+    # A border that mirrors the image shows objects that have no box.
+    border = "constant" if "boxes" in beside else "reflect"
+    more: dict[str, Any] = {"bounding_box_format": BOX_FORMAT} if "boxes" in beside else {}
     single = {
-        "flip": lambda: [layer.RandomFlip("horizontal", seed=seed)],
+        "flip": lambda: [layer.RandomFlip("horizontal", seed=seed, **more)],
         "crop": lambda: [
-            layer.RandomTranslation(0.08, 0.08, fill_mode="reflect", seed=seed + 1),
-            layer.RandomZoom((-0.25, 0.0), fill_mode="reflect", seed=seed + 2),
+            layer.RandomTranslation(0.08, 0.08, fill_mode=border, seed=seed + 1, **more),
+            layer.RandomZoom((-0.25, 0.0), fill_mode=border, seed=seed + 2, **more),
         ],
         "zoom": lambda: [
-            layer.RandomTranslation(0.2, 0.2, fill_mode="reflect", seed=seed + 7),
-            layer.RandomZoom((-0.6, 0.0), fill_mode="reflect", seed=seed + 8),
+            layer.RandomTranslation(0.2, 0.2, fill_mode=border, seed=seed + 7, **more),
+            layer.RandomZoom((-0.6, 0.0), fill_mode=border, seed=seed + 8, **more),
         ],
         "color": lambda: [
             layer.RandomColorJitter(
@@ -95,11 +103,13 @@ def check_channels(augment: Sequence[Augmentation], channels: int) -> None:
         )
 
 
-def describe(augment: Sequence[Augmentation], seed: int) -> list:
+def describe(
+    augment: Sequence[Augmentation], seed: int, moving: Mapping[str, Moves] | None = None
+) -> list:
     """All that the changes of `augmenter` follow from, as JSON can hold it: what depends on them is
     anew when it changes.
     """
-    layers, mixer = _layers(augment, seed)
+    layers, mixer = _layers(augment, seed, tuple((moving or {}).values()))
     parts = [*layers, *filter(None, [mixer])]
     # The name of a layer counts up in one process and says nothing.
     configs = [
@@ -110,7 +120,7 @@ def describe(augment: Sequence[Augmentation], seed: int) -> list:
 
 
 def augmenter(
-    augment: Sequence[Augmentation], seed: int, moving: Sequence[str] = ()
+    augment: Sequence[Augmentation], seed: int, moving: Mapping[str, Moves] | None = None
 ) -> Callable[["tf.Tensor", "tf.Tensor", dict], tuple["tf.Tensor", dict]]:
     """A function for tf.data: (step, images, targets by task) -> (images, targets), changed at
     random by (seed, step).
@@ -118,8 +128,8 @@ def augmenter(
     Args:
         augment: the changes.
         seed: of a training, or of cached views.
-        moving: tasks whose targets are maps `(b, h, w, channels)` of the size of the images: what
-            moves the images moves them too, to the nearest pixel.
+        moving: tasks whose targets move as their images do: maps to the nearest pixel; boxes are
+            cut where the image ends, and left out where next to nothing is left of them.
 
     Raises:
         ConfigError: an unknown augmentation, more than one of mixup and cutmix, or one that cannot
@@ -127,14 +137,14 @@ def augmenter(
     """
     import tensorflow as tf
 
+    moving = moving or {}
     alone = next((name for name in augment if name in IMAGES_ALONE), None)
     if moving and alone is not None:
         raise ConfigError(
-            f"--augment {alone} cannot move the maps of task '{moving[0]}' with their images: "
-            "leave "
-            "it out"
+            f"--augment {alone} cannot move the answers of task '{next(iter(moving))}' with their "
+            "images: leave it out"
         )
-    layers, mixer = _layers(augment, seed)
+    layers, mixer = _layers(augment, seed, tuple(moving.values()))
     parts = [*layers, *([mixer] if mixer is not None else [])]
     generators = [
         generator
@@ -149,16 +159,7 @@ def augmenter(
             return _changed_as_colours(layer, images), targets
         if not moving:
             return layer(images, training=True), targets
-        # Keras moves one map beside the images: those of all tasks lie behind each other in it.
-        own = [target_rows(targets[name]) for name in moving]
-        maps = tf.concat(own, -1)
-        found = layer({"images": images, "segmentation_masks": maps}, training=True)
-        sizes = [rows.shape[-1] for rows in own]
-        moved = tf.split(tf.cast(found["segmentation_masks"], maps.dtype), sizes, -1)
-        pairs = zip(moving, moved, strict=True)
-        return found["images"], targets | {
-            name: with_rows(targets[name], rows) for name, rows in pairs
-        }
+        return _moved(layer, images, targets, moving)
 
     def apply(step: "tf.Tensor", images: "tf.Tensor", targets: dict) -> "tuple[tf.Tensor, dict]":
         for generator, state in zip(generators, first, strict=True):
@@ -174,6 +175,50 @@ def augmenter(
         return images, targets
 
     return apply
+
+
+def _moved(
+    layer: Any, images: "tf.Tensor", targets: dict, moving: Mapping[str, Moves]
+) -> "tuple[tf.Tensor, dict]":
+    """(images, targets) after a layer of Keras, which moves one map and one list of boxes beside
+    the images: those of all tasks lie behind each other in it.
+    """
+    import tensorflow as tf
+
+    own = {name: target_rows(targets[name]) for name in moving}
+    maps = [name for name, kind in moving.items() if kind == "map"]
+    boxes = [name for name, kind in moving.items() if kind == "boxes"]
+    given: dict[str, Any] = {"images": images}
+    if maps:
+        given["segmentation_masks"] = tf.concat([own[name] for name in maps], -1)
+    if boxes:
+        rows = tf.concat([own[name] for name in boxes], 1)
+        given["bounding_boxes"] = {"boxes": rows[..., :4], "labels": rows[..., 4]}
+    found = layer(given, training=True)
+    moved: dict[str, tf.Tensor] = {}
+    if maps:
+        sizes = [own[name].shape[-1] for name in maps]
+        whole = tf.cast(found["segmentation_masks"], own[maps[0]].dtype)
+        moved |= dict(zip(maps, tf.split(whole, sizes, -1), strict=True))
+    if boxes:
+        sizes = [own[name].shape[1] for name in boxes]
+        whole = _boxes(found["bounding_boxes"], rows)
+        moved |= dict(zip(boxes, tf.split(whole, sizes, 1), strict=True))
+    return found["images"], targets | {
+        name: with_rows(targets[name], rows) for name, rows in moved.items()
+    }
+
+
+def _boxes(found: dict, before: "tf.Tensor") -> "tf.Tensor":
+    """The rows of boxes that a layer has moved and cut; of which nothing is left have no label."""
+    import tensorflow as tf
+
+    corners = tf.cast(found["boxes"], before.dtype)
+    sides = tf.reduce_min(corners[..., 2:] - corners[..., :2], -1)
+    there = (sides >= LEAST_SIDE) & (before[..., 4] >= 0)
+    label = tf.where(there, before[..., 4], -1.0)
+    rest = tf.concat([label[..., None], before[..., 5:]], -1)
+    return tf.concat([tf.where(there[..., None], corners, 0.0), rest], -1)
 
 
 def _changed_as_colours(layer: Any, images: "tf.Tensor") -> "tf.Tensor":

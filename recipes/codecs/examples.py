@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from graft.recipes.codecs.targets import Targets
+from graft.recipes.codecs.targets import Moves, Targets
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -60,7 +60,7 @@ class Examples(Protocol):
         pads: what fills a batch, by input; where it is 0 an input is missing.
         row_bytes: what reading a row from the disk takes; None: they are in memory.
         augmented: whether random changes have been made to them already.
-        moving: tasks whose targets are maps that move with the inputs.
+        moving: tasks whose targets move with the inputs, and what these are.
     """
 
     targets: Targets
@@ -80,7 +80,7 @@ class Examples(Protocol):
     @property
     def augmented(self) -> bool: ...
     @property
-    def moving(self) -> tuple[str, ...]: ...
+    def moving(self) -> Mapping[str, Moves]: ...
     def take(self, rows: Sequence[int] | np.ndarray) -> "Examples": ...
     def traces(self) -> Mapping[str, np.ndarray]:
         """By which each example is known again; see `recipes/data/membership.py`."""

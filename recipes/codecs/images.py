@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from graft.recipes.codecs.asked import Fed, Shown
+from graft.recipes.codecs.asked import Fed, Picture, Shown
 from graft.recipes.codecs.decoded import DecodedImages
 from graft.recipes.codecs.examples import Reader
 from graft.recipes.codecs.pixels import decode_all, take_pixels
 from graft.recipes.codecs.stored_pixels import StoredPixels
 from graft.recipes.codecs.targets import (
+    Moves,
     Target,
     Targets,
     known_rows,
     take_targets,
     target_reader,
 )
+from graft.recipes.data.image_sizes import size_as_it_came
 from graft.recipes.data.records import Example, Record, TaskRow
 from graft.recipes.data.traces import pixel_traces
 from graft.zoo.contents import Packed
@@ -49,6 +51,7 @@ class Images:
         skipped: one message for each file that could not be read.
         known_by: by which each image is known again, whatever it is called, by kind; empty for
             images that were made, not read.
+        moving: tasks whose targets move with the images, and what these are.
     """
 
     pixels: np.ndarray | StoredPixels
@@ -56,7 +59,7 @@ class Images:
     names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     known_by: Mapping[str, np.ndarray] = field(default_factory=dict)
-    moving: tuple[str, ...] = ()
+    moving: Mapping[str, Moves] = field(default_factory=dict)
 
     positions: ClassVar[None] = None
     pads: ClassVar[Mapping[str, int]] = {}
@@ -186,18 +189,14 @@ class ImageCodec:
         return []
 
     def only(self, task: Any, records: Sequence[Record], images: Images) -> Images:
-        """The images whose answer to one task is known, with this target alone.
-
-        Raises:
-            DataError: there are none.
+        """The images whose answer to one task is known, with this target alone. Raises DataError:
+        there are none.
         """
         target = images.targets[task.name]
         rows = np.flatnonzero(known_rows(target))
         if not len(rows):
-            raise DataError(
-                f"no image has an answer to task '{task.name}': it cannot be trained by itself"
-            )
-        moving = tuple(name for name in images.moving if name == task.name)
+            raise DataError(f"no image has an answer to task '{task.name}': it cannot be trained")
+        moving = {name: kind for name, kind in images.moving.items() if name == task.name}
         return replace(images, targets={task.name: target}, moving=moving).take(rows)
 
     def encode(
@@ -214,7 +213,7 @@ class ImageCodec:
             DataError: an unreadable image (the first is named, the others counted), unless
                 `skip_bad`; an answer that a task does not know; or nothing left.
         """
-        targets = {task.name: task.targets(records) for task in tasks}
+        targets = {task.name: task.targets(records, self.shape) for task in tasks}
         pixels, traces, bad = self._decoded(records, title)
         good = self._good(bad, len(records), title)
         return Images(
@@ -223,13 +222,13 @@ class ImageCodec:
             tuple(records[i].name for i in good),
             tuple(bad[i] for i in sorted(bad)),
             traces,
-            tuple(task.name for task in tasks if task.moves),
+            {task.name: task.moves for task in tasks if task.moves},
         )
 
     def _decoded(
         self, records: Sequence[Example | TaskRow], title: str
     ) -> tuple[np.ndarray | StoredPixels, Mapping[str, np.ndarray], Mapping[int, str]]:
-        """(pixels and traces of those that can be read, what is wrong with the others by number)"""
+        """(pixels and traces of those that can be read, what is wrong with others by number)."""
         if self.decoded is not None and all(isinstance(r.image, Path | Packed) for r in records):
             found = self.decoded.find(records, title)
             return found.pixels, found.traces, found.bad
@@ -246,11 +245,8 @@ class ImageCodec:
         if not good:
             raise DataError(f"none of the {count} images for '{title}' can be read")
         if bad:
-            warn(
-                f"{title}: {len(bad)} of {count} images cannot be read and are left out, the "
-                "first: "
-                f"{bad[min(bad)]}"
-            )
+            first = f"the first: {bad[min(bad)]}"
+            warn(f"{title}: {len(bad)} of {count} images cannot be read and are left out, {first}")
         return good
 
     def arrays(self, images: Images, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -258,7 +254,7 @@ class ImageCodec:
         return {"images": images.pixels[rows]}
 
     def inputs_of(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        """What a model is fed of what `arrays` gave."""
+        """The inputs in what `arrays` gave."""
         return arrays["images"]
 
     def all_inputs(self, images: Images) -> np.ndarray:
@@ -266,7 +262,7 @@ class ImageCodec:
         return np.asarray(images.pixels)
 
     def target_arrays(self, images: Images, rows: np.ndarray) -> dict[str, Target]:
-        """The targets of some images as arrays, by task."""
+        """The targets of some images, by task."""
         return {name: target[rows] for name, target in images.targets.items()}
 
     def originals(self, images: Images) -> None:
@@ -284,7 +280,7 @@ class ImageCodec:
         """The rows of an output of a batch that count: all."""
         return values
 
-    def item(self, given: Any) -> np.ndarray:
+    def item(self, given: Any) -> Picture:
         """What `feed` takes of an image: a path, an array with pixels from 0 to 255, or an image of
         PIL.
 
@@ -293,8 +289,11 @@ class ImageCodec:
         """
         if hasattr(given, "__array__") and not hasattr(given, "convert"):
             given = as_pixels(given, "the image")
-        return decode_image(given, self.image_size, self.fit)
+        return Picture(decode_image(given, self.image_size, self.fit), size_as_it_came(given))
 
-    def feed(self, items: Sequence[np.ndarray], length: int | None = None) -> Fed:
-        """Decoded images of one size as a batch for a model."""
-        return Fed(np.float32(np.stack(items)), [Shown()] * len(items))
+    def feed(self, items: Sequence[Picture], length: int | None = None) -> Fed:
+        """Decoded images as a batch for a model."""
+        height, width = self.shape[:2]
+        scales = [(own[0] / height, own[1] / width) for own in (item.size for item in items)]
+        pixels = np.float32(np.stack([item.pixels for item in items]))
+        return Fed(pixels, [Shown(scale=scale) for scale in scales])

@@ -7,7 +7,7 @@ is bare where there is one: `as_keras_takes`.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNNAMED",
+    "Moves",
     "Ragged",
     "Tagged",
     "Target",
@@ -93,8 +94,13 @@ class Tagged(Ragged):
 
 
 Target: TypeAlias = Any
-"""What the task makes of its answers: rows of floats `(n, units)`, NaN where an answer is not
-known; or `Ragged` int32 for each piece of a text, -1 where it has none.
+"""What the task makes of its answers: rows of floats `(n, ...)`, NaN where an answer is not known;
+`Ragged` int32 for each piece of a text, -1 where it has none; or uint8 maps of pixels.
+"""
+Moves = Literal["", "map", "boxes"]
+"""What targets are that move with an image: maps `(b, height, width, channels)` of its size; or
+boxes `(b, most, 6)`, x0, y0, x1, y1 in its pixels, a label, which is -1 where there is no box, and
+something more.
 """
 Targets = Mapping[str, Target]
 """One of these for each task, by its name."""
@@ -109,8 +115,8 @@ def take_targets(targets: Targets, rows: Sequence[int] | np.ndarray) -> dict[str
 
 
 def known_rows(target: Target) -> np.ndarray:
-    """Whether each example has an answer, bool `(n,)`; a text has its tags."""
-    if isinstance(target, Ragged):
+    """Whether each example has an answer, bool `(n,)`; a text has its tags, an image its mask."""
+    if isinstance(target, Ragged) or not np.issubdtype(target.dtype, np.floating):
         return np.ones(len(target), bool)
     return ~np.isnan(target).any(tuple(range(1, target.ndim)))
 

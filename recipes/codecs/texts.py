@@ -12,6 +12,7 @@ import numpy as np
 
 from graft.recipes.codecs.examples import Positions, Reader
 from graft.recipes.codecs.targets import (
+    Moves,
     Ragged,
     Tagged,
     Targets,
@@ -58,7 +59,7 @@ class Texts:
     skipped: ClassVar[tuple[str, ...]] = ()
     row_bytes: ClassVar[None] = None
     augmented: ClassVar[bool] = False
-    moving: ClassVar[tuple[str, ...]] = ()
+    moving: ClassVar[Mapping[str, Moves]] = {}
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -177,7 +177,8 @@ def _tasks(
     from graft.zoo.heads.heads import single_label
 
     (task, *others), labels = model.tasks, model.session.labels
-    if others or task.column or task.from_one_label or not model.codec.one_label:
+    told = task.column or task.need or task.from_one_label
+    if others or told or not model.codec.one_label:
         return model.tasks.with_names(source.labels), lambda rows: rows
     both = other_label(labels, source.labels) if task.kind.named else None
     if both:

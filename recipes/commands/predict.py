@@ -15,6 +15,7 @@ from graft.recipes.codecs.image_size import ImageSizeOption
 from graft.zoo.fits import STRETCH, Fit
 
 if TYPE_CHECKING:
+    from graft.recipes.runs.prediction.drawings import Drawing
     from graft.recipes.runs.prediction.stdin import BadInput
     from graft.recipes.runs.session import OpenedModel
 
@@ -43,8 +44,10 @@ class Options:
     """Print a JSON list, all scores."""
     out: Path | None = None
     """Write a table too: a .csv or .jsonl file."""
+    draw: Path | None = None
+    """Draw boxes or masks on the images: a .png or .jpg file for one image, else a folder."""
     overwrite: bool = False
-    """Replace that file if it exists."""
+    """Replace these files if they exist."""
     skip_bad: bool = False
     """End with exit code 0 also where some inputs cannot be read."""
     text_column: str = "text"
@@ -86,6 +89,7 @@ def command(arguments: Sequence[str]) -> int:
     from graft.export.sessions import open_artifact
     from graft.recipes.commands import own_model
     from graft.recipes.runs.prediction import outputs
+    from graft.recipes.runs.prediction.drawings import Drawing
     from graft.recipes.runs.session import OpenedModel
     from graft.zoo.errors import ConfigError
     from graft.zoo.terminal import tell_row
@@ -97,6 +101,9 @@ def command(arguments: Sequence[str]) -> int:
         outputs.check_table(options.out, options.overwrite)
     meaning = own_model.meaning_of(options.artifact, options)
     model = OpenedModel.of(open_artifact(options.artifact, meaning=meaning, trust=options.trust))
+    drawing = None
+    if options.draw is not None:
+        drawing = Drawing.of(model, options.draw, options.overwrite)
     with contextlib.ExitStack() as stack:
         writers: list[Callable[[Mapping], None]] = []
         if options.json:
@@ -108,7 +115,7 @@ def command(arguments: Sequence[str]) -> int:
         if options.out is not None:
             table = outputs.table(options.out, model.tasks, model.session.integers)
             writers.append(_opened_at_first(table, stack))
-        done, bad = _write(_answers(model, options), writers)
+        done, bad = _write(_answers(model, options, drawing), writers)
     return _exit_code(done, bad, options)
 
 
@@ -166,7 +173,9 @@ def _exit_code(done: int, bad: int, options: Options) -> int:
     return 1 if bad and not options.skip_bad else 0
 
 
-def _answers(model: "OpenedModel", options: Options) -> Iterator["Mapping | BadInput"]:
+def _answers(
+    model: "OpenedModel", options: Options, drawing: "Drawing | None"
+) -> Iterator["Mapping | BadInput"]:
     """What the model says of each input, in order."""
     from graft.recipes.runs.prediction.inputs import BadInput, read_items
     from graft.zoo.errors import ConfigError
@@ -184,12 +193,15 @@ def _answers(model: "OpenedModel", options: Options) -> Iterator["Mapping | BadI
     )
     for batch in itertools.chain.from_iterable(map(_batches, bursts)):
         good = [item for item in batch if not isinstance(item, BadInput)]
-        said = iter(model.answer([item.content for item in good]) if good else ())
+        said = iter(model.answer_with_rows([item.content for item in good]) if good else ())
         for item in batch:
             if isinstance(item, BadInput):
                 yield item
                 continue
-            answer = {"input": item.name, **next(said)}
+            own, rows = next(said)
+            answer = {"input": item.name, **own}
+            if drawing is not None:
+                drawing.draw(item.name, rows)
             marks.update(["all", *(mark for mark in ("truncated", "unreadable") if mark in answer)])
             yield answer
     _warn_of_marks(model, marks)

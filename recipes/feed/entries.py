@@ -132,7 +132,14 @@ class Entries:
         if self.is_augmented(name):
             kept += [of(tensor) for tensor in self.graph.again(cut)]
             kept += [
-                Kept(task, None, len(examples), list(target.shape[1:]), "float32", "float32")
+                Kept(
+                    task,
+                    None,
+                    len(examples),
+                    list(target.shape[1:]),
+                    target.dtype.name,
+                    target.dtype.name,
+                )
                 for task, target in examples.targets.items()
                 if task in examples.moving
             ]
@@ -162,7 +169,8 @@ class Entries:
 
     def _described_augmentation(self) -> list:
         if self._augmentation is None:
-            self._augmentation = describe(self.augment, VIEW_SEED)
+            moving = next(iter(self.examples.values())).moving
+            self._augmentation = describe(self.augment, VIEW_SEED, moving)
         return self._augmentation
 
     def _moved_digests(self, name: str) -> list[str]:

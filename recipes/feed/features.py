@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from graft.recipes.codecs.examples import Examples, Positions, Reader
-from graft.recipes.codecs.targets import Targets, target_reader, with_rows
+from graft.recipes.codecs.targets import Moves, Targets, target_reader, with_rows
 from graft.zoo.files.rows import Rows
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Features:
     moved: tuple[str, ...] = ()
 
     augmented: ClassVar[bool] = True
-    moving: ClassVar[tuple[str, ...]] = ()
+    moving: ClassVar[Mapping[str, Moves]] = {}
     skipped: ClassVar[tuple[str, ...]] = ()
 
     def __len__(self) -> int:

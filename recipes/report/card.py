@@ -40,6 +40,7 @@ HUB_LICENCES = {
 
 HUB_TASKS = {
     "text-similarity": "sentence-similarity",
+    "segmentation": "image-segmentation",
     "text-multitask": "text-classification",
     "text-domain-adaptation": "text-classification",
     "domain-adaptation": "image-classification",
@@ -50,6 +51,8 @@ HUB_TASKS = {
 
 SORTS = {
     "image-classification": "An image classifier",
+    "object-detection": "An object detector",
+    "segmentation": "A model that names the class of each pixel",
     "domain-adaptation": "An image classifier, adapted to a domain without labels,",
     "semi-supervised": "An image classifier, trained with few labels,",
     "text-domain-adaptation": "A text classifier, adapted to a domain without labels,",

@@ -29,7 +29,7 @@ from graft.zoo.files.writing import write_text
 __all__ = ["write"]
 
 MOST_MISTAKES = 24
-MISTAKE_SIDE = 144
+MISTAKE_SIDE, PLACE_SIDE = 144, 280
 """Pixels."""
 
 Tree = Mapping[str, Any]
@@ -41,8 +41,8 @@ NOUNS = {"image": "image", "text": "sentence"}
 def write(run: Path) -> Path:
     """Write `run/report.html` from the files in the folder `run`; returns its path.
 
-    `run.json` is needed. `history.csv`, `samples.npz`, `mistakes.npz` and `export/manifest.json`
-    are shown when there.
+    `run.json` is needed. `history.csv`, `samples.npz`, `mistakes.npz`, `places.npz` and
+    `export/manifest.json` are shown when there.
 
     Raises:
         ArtifactError: `run.json` is missing, or one of the files cannot be read or lacks something.
@@ -115,6 +115,7 @@ def _context(run: Path, facts: Tree) -> Tree:
         "further": _further(facts, split),
         "sections": facts.get("sections", ()),
         "mistakes": _mistakes(_if_there(read_arrays, run / "mistakes.npz"), labels),
+        "places": _places(_if_there(read_arrays, run / "places.npz")),
         "adaptation": comparisons.adaptation_section(
             facts.get("adaptation"), _if_there(read_arrays, run / "map.npz")
         ),
@@ -214,6 +215,21 @@ def _mistakes(mistakes: Tree | None, labels: Sequence[str]) -> list[Tree]:
             }
         )
     return cards
+
+
+def _places(places: Tree | None) -> list[Tree]:
+    """Images with the truth on them, and with the answer."""
+    if not places:
+        return []
+    rows = zip(places["truth"], places["predicted"], places["names"], strict=True)
+    return [
+        {
+            "truth": figures.thumbnail(truth, PLACE_SIDE),
+            "predicted": figures.thumbnail(predicted, PLACE_SIDE),
+            "name": without_folders(name),
+        }
+        for truth, predicted, name in rows
+    ]
 
 
 def _if_there(read: Callable[[Path], Tree], path: Path) -> Tree | None:

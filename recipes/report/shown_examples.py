@@ -37,6 +37,8 @@ def _images(
     first = tasks.first
     if len(first.shown_labels):
         shown_images.write_samples(folder, first, examples["train"])
+    if first.need:
+        shown_images.write_places(folder, first, examples["test"], outputs[first.name])
     if len(tasks) == 1 and first.chooses:
         test = examples["test"]
         shown_images.write_mistakes(folder, model, first, test, outputs[first.name])

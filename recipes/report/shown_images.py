@@ -17,7 +17,7 @@ from graft.zoo.graph.stack import backbone_of
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["write_mistakes", "write_samples"]
+__all__ = ["write_mistakes", "write_places", "write_samples"]
 
 SAMPLES_PER_LABEL = 4
 WORST_MISTAKES = 16
@@ -30,6 +30,24 @@ def write_samples(folder: Path, task: Task, train: Images) -> None:
     ]
     labels = np.repeat(np.arange(len(shown)), [len(part) for part in shown])
     save_arrays(folder / "samples.npz", images=train.pixels[np.concatenate(shown)], labels=labels)
+
+
+def write_places(folder: Path, task: Task, test: Images, outputs: np.ndarray) -> None:
+    """places.npz: test images with the truth drawn on them, and with the answer; those that the
+    figure would gain most from first.
+    """
+    target = test.targets[task.name]
+    truth = task.truth(target)
+    assert truth is not None, "answers have places"
+    worst = np.argsort(task.unit_scores(outputs, target), kind="stable")[:WORST_MISTAKES]
+    pixels = test.pixels[worst]
+    size = pixels.shape[1:3]
+    drawn = [
+        np.stack([task.drawn(*pair, size) for pair in zip(pixels, answers[worst], strict=True)])
+        for answers in (truth, outputs)
+    ]
+    names = np.array([test.names[i] for i in worst], dtype=str)
+    save_arrays(folder / "places.npz", truth=drawn[0], predicted=drawn[1], names=names)
 
 
 def write_mistakes(

@@ -93,6 +93,7 @@ class ImageBackbone:
             config.learning_rate,
             getattr(config, "layer_decay", None),
             getattr(config, "blocks", None),
+            known=getattr(config, "schedules", schedule.SCHEDULES),
         )
 
     def scratch(self, config: Any, phases: Sequence[Phase]) -> tuple[Phase, ...]:

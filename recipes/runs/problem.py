@@ -175,8 +175,9 @@ class Experiment:
             say(f"the training '{name}', which is compared")
         model, trained = fit.train(plan, examples, name=name, store=self.store, folder=self.folder)
         test = examples["test"]
+        size = model.inputs[0].shape[1:3]
         outputs = [
-            tasks.of_output(output)
+            tasks.answers(output, size)
             for output in fit.predict(model, test, [result.weights for result in trained])
         ]
         figures = [tasks.figures(output, test.targets) for output in outputs]

@@ -17,6 +17,8 @@ __all__ = ["GROUP", "RECIPES", "installed_recipes", "load_recipe"]
 RECIPES = {
     "image-classification": "a folder of photos -> a classifier",
     "multitask": "photos with several columns of answers -> one model for all of them",
+    "object-detection": "photos with boxes -> a detector",
+    "segmentation": "photos with masks -> a class for each pixel",
     "domain-adaptation": (
         "labelled images, unlabelled ones of another kind -> a classifier for these"
     ),

@@ -122,7 +122,7 @@ def describe_data(experiment: Experiment, found: Mapping[str, Any], outcome: Out
 
     def counts(part: Examples) -> dict:
         several = {
-            task.name: task.answers(part.targets[task.name]) for task in tasks if len(tasks) > 1
+            task.name: task.answered(part.targets[task.name]) for task in tasks if len(tasks) > 1
         }
         return {
             "examples": len(part),

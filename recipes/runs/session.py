@@ -58,13 +58,18 @@ class OpenedModel:
         """What is said of each of some items that can be read, of several tasks by their names:
         decoded images, or `Text`s.
         """
+        return [said for said, _ in self.answer_with_rows(items)]
+
+    def answer_with_rows(self, items: Sequence[Any]) -> list[tuple[dict, Mapping]]:
+        """The same, each with the rows that the model gave, by task."""
         fed = self.codec.feed(items, self.session.input_shape[0])
         found = self.tasks.of_output(self.session.predict(fed.inputs))
         answers = []
         for i, shown in enumerate(fed.shown):
-            said = {task.name: task.said(found[task.name][i], shown) for task in self.tasks}
+            rows = {task.name: found[task.name][i] for task in self.tasks}
+            said = {task.name: task.said(rows[task.name], shown) for task in self.tasks}
             alone = said if len(said) > 1 else said[self.tasks.first.name]
-            answers.append(alone | dict(shown.marks or {}))
+            answers.append((alone | dict(shown.marks or {}), rows))
         return answers
 
     def answers(self, given: Iterable[Any]) -> Iterator[dict]:
@@ -86,8 +91,10 @@ class OpenedModel:
         for start in range(0, len(examples), BATCH):
             rows = range(start, min(start + BATCH, len(examples)))
             batch = self.codec.batch(examples, rows, self.session.input_shape[0])
-            for name, values in self.tasks.of_output(self.session.predict(batch)).items():
-                parts[name].append(self.codec.without_padding(values, batch))
+            found = self.tasks.of_output(self.session.predict(batch))
+            for task in self.tasks:
+                values = self.codec.without_padding(found[task.name], batch)
+                parts[task.name].append(task.kept(values))
         return {name: np.concatenate(rows) for name, rows in parts.items()}
 
 

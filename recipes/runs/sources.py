@@ -8,6 +8,7 @@ from typing import Any
 from graft.recipes.codecs.examples import Examples
 from graft.recipes.data import sentences, sources
 from graft.recipes.data.records import Columns, Source
+from graft.recipes.data.scenes import places
 from graft.recipes.tasks import columns
 from graft.recipes.tasks.group import Tasks
 from graft.zoo.terminal import say
@@ -90,6 +91,8 @@ def load_labelled(data: str, modality: str, tasks: Tasks, options: Mapping[str, 
 
 
 def _images(data: str, tasks: Tasks, options: Mapping[str, Any]) -> Source:
+    if tasks.first.need:
+        return places.load(data, need=tasks.first.need)
     path_column = options.get("path_column", "path")
     if len(tasks) > 1 or tasks.first.column:
         asked = columns.columns_of(tasks.describe())

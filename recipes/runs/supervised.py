@@ -2,25 +2,34 @@
 model for each task alone, to say what transfer and sharing gained.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from graft.recipes.codecs import decoding
 from graft.recipes.codecs.examples import Examples
+from graft.recipes.data.prepared import PreparedData
+from graft.recipes.data.records import Source
+from graft.recipes.data.scenes import places
 from graft.recipes.feed.pipeline import Order
 from graft.recipes.report import wording
 from graft.recipes.report.run_file import figures_by_task, read_run
-from graft.recipes.runs import divergence
+from graft.recipes.runs import divergence, experiment
+from graft.recipes.runs.backbones import ImageBackbone
 from graft.recipes.runs.problem import Arm, Experiment, Outcome
 from graft.recipes.tasks import verdicts
+from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.task import Task
 from graft.recipes.train import schedule
 from graft.recipes.train.schedule import Phase
 from graft.recipes.train.settings import FitSettings
+from graft.zoo.errors import ConfigError
 from graft.zoo.files.guards import one_line_if_damaged
+from graft.zoo.fits import STRETCH
 from graft.zoo.terminal import tell, warn
 
-__all__ = ["Supervised"]
+__all__ = ["Supervised", "run_scenes"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,42 @@ class Supervised:
         content = read_run(folder)
         with one_line_if_damaged(Path(folder) / "run.json"):
             _tell_outcome(Path(folder), content)
+
+
+def run_scenes(
+    recipe: str,
+    config: Any,
+    kind: type[Task],
+    task_for: Callable[[tuple[str, ...], tuple[int, int]], Task],
+    labels_of: Callable[[Source], tuple[str, ...]] = lambda source: source.labels,
+) -> Path:
+    """Train on scenes; returns the run directory.
+
+    Args:
+        recipe: its name.
+        config: its Config.
+        kind: of the task; says what of a scene it needs.
+        task_for: (labels, height and width of the model's images) -> the task.
+        labels_of: what is told apart in a source.
+
+    Raises:
+        GraftError: whatever is wrong with the request or the data.
+    """
+    config.check()
+    if config.image_fit != STRETCH:
+        raise ConfigError(
+            f"--fit {config.image_fit} is for labels of whole images: boxes and masks stay where "
+            "they are with stretch alone; leave it away"
+        )
+    backbone = ImageBackbone.chosen(config)
+    phases = backbone.phases(config)
+    source = places.load(config.data, need=kind.need or None)
+    decoding.know(config, source)
+    data = PreparedData.of(source, config)
+    task = task_for(labels_of(data.source), (backbone.shape.height, backbone.shape.width))
+    training = Supervised(config.compare_scratch)
+    problem = experiment.Problem(recipe, data, Tasks((task,)), backbone, phases, training)
+    return experiment.run(problem, config)
 
 
 def _from_scratch(experiment: Experiment) -> Arm:

@@ -10,7 +10,7 @@ tokenizer.json, vocab.txt   of texts: what turns them into ids
 examples.npz        64 validation examples for parity, 200 training examples for calibration: a run
                     can be exported after its data moved
 confusion.npz       the confusion matrix of more than 100 labels: the cells that are not 0
-samples.npz, mistakes.npz   images for the report
+samples.npz, mistakes.npz, places.npz   images for the report
 texts.json          of texts: lengths, samples and mistakes for the report
 splits.npz          by which the examples of each split are known again: no model is measured on
                     what it was trained on
@@ -75,9 +75,10 @@ def write_run(
     problem, codec, examples = experiment.problem, experiment.codec, experiment.examples
     tasks = problem.tasks
     model, validation = write_model(folder, model, examples["validation"])
-    outputs = {"validation": tasks.of_output(validation), "test": outcome.outputs}
+    size = model.inputs[0].shape[1:3]
+    outputs = {"validation": tasks.answers(validation, size), "test": outcome.outputs}
     if outcome.outputs is None:
-        outputs["test"] = tasks.of_output(fit.predict(model, examples["test"])[0])
+        outputs["test"] = tasks.answers(fit.predict(model, examples["test"])[0], size)
     first = tasks.first.head.labels
     write_text(folder / "labels.txt", "".join(f"{label}\n" for label in first))
     described = codec.describe(examples["train"]) | {"tasks": tasks.describe()}

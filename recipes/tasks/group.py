@@ -48,6 +48,13 @@ class Tasks:
         """What a model gives by task: of one task its bare rows, of several a dict."""
         return outputs if isinstance(outputs, dict) else {self.first.name: outputs}
 
+    def answers(self, outputs: Any, size: Sequence[int]) -> dict[str, np.ndarray]:
+        """What is measured of what the graph that trains gives, by task; `size` is that of its
+        input.
+        """
+        found = self.of_output(outputs)
+        return {task.name: task.answers(found[task.name], size) for task in self}
+
     def figures(self, outputs: Mapping[str, np.ndarray], targets: Mapping[str, Target]) -> dict:
         """`{"examples", "tasks": {name: figures}}`, of one task its figures at the top too."""
         found = {task.name: task.figures(outputs[task.name], targets[task.name]) for task in self}

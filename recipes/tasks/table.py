@@ -4,6 +4,8 @@ of the group `graft.tasks`; see `zoo/heads/table.py`.
 
 from collections.abc import Mapping, Sequence
 
+from graft.recipes.tasks.dense.boxes import BoxTask
+from graft.recipes.tasks.dense.masks import MaskTask
 from graft.recipes.tasks.group import Tasks
 from graft.recipes.tasks.labels import MultiLabelTask, SingleLabelTask
 from graft.recipes.tasks.tagging import TaggingTask
@@ -22,6 +24,8 @@ TASKS: tuple[type[Task], ...] = (
     TaggingTask,
     EmbeddingTask,
     RegressionTask,
+    MaskTask,
+    BoxTask,
 )
 
 

@@ -49,10 +49,9 @@ class TaggingTask(Task):
         """The types of entities."""
         return tuple(sorted({tag[2:] for tag in self.labels if tag != "O"}))
 
-    def targets(
-        self, records: Sequence[Record], pieces: Sequence[np.ndarray] | None = None
-    ) -> Tagged:
+    def targets(self, records: Sequence[Record], given: Any = None) -> Tagged:
         """The tags of words and of the pieces that begin them."""
+        pieces: Sequence[np.ndarray] = given
         assert pieces is not None, "tags are of texts in words"
         index = {label: i for i, label in enumerate(self.labels)}
         sentences: Sequence[Any] = records

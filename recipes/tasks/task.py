@@ -8,12 +8,12 @@ package).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from graft.recipes.codecs.asked import Shown
-from graft.recipes.codecs.targets import Target, known_rows
+from graft.recipes.codecs.targets import Moves, Target, known_rows
 from graft.recipes.data.records import Answer, Record
 from graft.recipes.tasks.cells import Cell, Column
 from graft.zoo.errors import DataError
@@ -36,7 +36,8 @@ class Task:
         names: what targets are about where the units of the head have no labels.
         column: of a table with a column for each task; "" for other data.
         kind: what the numbers mean.
-        moves: whether targets are maps of the size of the image that move with it.
+        moves: what targets are that move with the image: maps of its size, or boxes in it.
+        need: what of a scene is its answer, "boxes" or "mask"; "" where records are no scenes.
         chooses: whether an answer is one of the labels.
         counts_words: whether counted words can learn it, of texts.
         from_one_label: whether a record with one label has its answer.
@@ -55,7 +56,8 @@ class Task:
     column: str = ""
 
     kind: ClassVar[Kind]
-    moves: ClassVar[bool] = False
+    moves: ClassVar[Moves] = ""
+    need: ClassVar[Literal["", "boxes", "mask"]] = ""
     chooses: ClassVar[bool] = False
     counts_words: ClassVar[bool] = False
     from_one_label: ClassVar[bool] = True
@@ -102,9 +104,7 @@ class Task:
 
     @staticmethod
     def where(name: str, facts: Mapping, answer: str) -> dict:
-        """Where the answers to a task of an artifact are found, as arguments: by default `answer`,
-        of a table with a column a task what the task is called.
-        """
+        """Where the answers to a task of an artifact are found, as arguments."""
         column = facts.get("column", "")
         return {"answer": facts.get("answer", name if column else answer), "column": column}
 
@@ -112,32 +112,23 @@ class Task:
 
     @classmethod
     def read_cell(cls, cell: Cell) -> tuple[str, Answer | None]:
-        """(the text of a cell, the answer in it; None where it is not known).
-
-        Raises:
-            DataError: it holds no answer of this kind; names the cell.
-        """
+        """(the text of a cell, the answer in it; None: not known). Raises DataError."""
         raise NotImplementedError
 
     @classmethod
     def of_column(cls, column: Column, answers: Mapping[str, Sequence[Answer]]) -> "Task":
-        """The task of a column of which the splits have these `answers`.
-
-        Raises:
-            DataError: they are too few, or of one label only.
-        """
+        """The task of a column of which the splits have these `answers`. Raises DataError."""
         raise NotImplementedError
 
     # What is learned
 
-    def targets(
-        self, records: Sequence[Record], pieces: Sequence[np.ndarray] | None = None
-    ) -> Target:
+    def targets(self, records: Sequence[Record], given: Any = None) -> Target:
         """What is to be learned of each record.
 
         Args:
             records: with answers.
-            pieces: of texts in words: for each the word that every piece begins, -1 if none.
+            given: what a codec knows of how they go in: of images the `ImageShape`; of texts in
+                words for each the word that every piece begins, -1 if none.
 
         Returns:
             Rows of floats `(n, units)`; NaN where the answer is not known.
@@ -166,18 +157,34 @@ class Task:
         return row
 
     def holds(self, target: Target) -> np.ndarray:
-        """Whether an example is one of each of the shown labels, bool `(n, labels)`."""
+        """Whether each example has each of the shown labels, bool `(n, labels)`."""
         return np.nan_to_num(target) > 0
 
     def label_counts(self, target: Target) -> dict[str, int]:
         """How many examples each of the shown labels has."""
         return dict(zip(self.shown_labels, self.holds(target).sum(0).tolist(), strict=True))
 
-    def answers(self, target: Target) -> int:
+    def answered(self, target: Target) -> int:
         """How many examples have an answer."""
         return int(known_rows(target).sum())
 
     # How it is measured
+
+    def answers(self, values: np.ndarray, size: Sequence[int]) -> np.ndarray:
+        """What is measured of what the graph that trains gives; `size` is that of its input."""
+        return values
+
+    def kept(self, rows: np.ndarray) -> np.ndarray:
+        """The same of the rows that a file gives."""
+        return rows
+
+    def truth(self, target: Target) -> np.ndarray | None:
+        """Targets as `answers` has them, where these have places in an image; None: they do not."""
+        return None
+
+    def drawn(self, pixels: np.ndarray, answer: np.ndarray, size: Sequence[int]) -> np.ndarray:
+        """One of these, which is about an image of `size`, drawn on an image of any size."""
+        return pixels
 
     def score(self, outputs: np.ndarray, target: Target) -> Score:
         """What answers score by the figure that it is judged by."""
@@ -185,9 +192,7 @@ class Task:
 
     def figures(self, outputs: np.ndarray, target: Target) -> dict:
         """All figures, with "examples" and "per_class", of the examples whose answer is known.
-
-        Raises:
-            DataError: of none it is known.
+        Raises DataError where none is.
         """
         known = known_rows(target)
         if not known.any():
@@ -269,11 +274,7 @@ class Task:
     # What is said
 
     def said(self, row: np.ndarray, shown: Shown) -> dict:
-        """What it says of one example, as JSON has it.
-
-        Raises:
-            CheckFailed: numbers that are no answer of this kind.
-        """
+        """What it says of one example, as JSON has it. Raises CheckFailed: they are no answer."""
         raise NotImplementedError
 
     def cells(self, said: Mapping, top: int) -> list[str]:
@@ -292,7 +293,7 @@ class Task:
         """What the report shows of the test split that only this task has, as JSON has it:
         `{"title", "text", "columns", "rows"}`, rows of texts and numbers; None: nothing.
         """
-        return self._section(*self._known(outputs, target)) if self.answers(target) else None
+        return self._section(*self._known(outputs, target)) if self.answered(target) else None
 
     def _section(self, outputs: np.ndarray, target: Target) -> Mapping | None:
         """The same of examples whose answer is known."""

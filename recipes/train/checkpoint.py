@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from graft.recipes.train.phases.joined import forms_of, join_arrays, part_arrays
 from graft.zoo.errors import ArtifactError, ConfigError
 from graft.zoo.files.guards import one_line_if_damaged
 from graft.zoo.files.reading import read_arrays, read_json
@@ -34,7 +35,7 @@ __all__ = ["Checkpoint", "Checkpoints", "epochs_in", "is_older", "refuse_other_f
 ANEW = "train anew with --overwrite"
 """What to do about a checkpoint that cannot be read."""
 ORIGIN = "origin.json"
-FORMAT = 2
+FORMAT = 3
 """Of a folder of checkpoints: one more whenever a field or its meaning changes, what an epoch is
 kept by, or the order of the labels, so that weights or figures of before would be taken for
 something else. Format 1 did not name itself.
@@ -260,11 +261,10 @@ class Checkpoints:
     def _write(self, name: str, facts: Mapping, lists: Mapping[str, Sequence[np.ndarray]]) -> None:
         if self.folder is None:
             return
-        arrays = {
-            f"{kind}/{i}": value for kind, values in lists.items() for i, value in enumerate(values)
-        }
-        lengths = {kind: len(values) for kind, values in lists.items()}
-        arrays["facts"] = np.array(json.dumps([facts, lengths]))
+        # One array a list: an archive takes longer over a hundred small ones than a step does.
+        arrays = {kind: join_arrays(values) for kind, values in lists.items()}
+        forms = {kind: forms_of(values) for kind, values in lists.items()}
+        arrays["facts"] = np.array(json.dumps([facts, forms]))
         # The workspace knows what is kept.
         with staged_file(self.folder / name, hint="free some space") as path:
             np.savez(path, **arrays)
@@ -275,11 +275,9 @@ class Checkpoints:
         file = self.folder / name
         try:
             arrays = read_arrays(file)
-            facts, lengths = json.loads(str(arrays["facts"]))
-            if sum(lengths.values()) >= len(arrays):
-                raise ValueError("it says that it has more arrays than it has")
+            facts, forms = json.loads(str(arrays["facts"]))
             return dict(facts), {
-                kind: [arrays[f"{kind}/{i}"] for i in range(n)] for kind, n in lengths.items()
+                kind: part_arrays(arrays[kind], own) for kind, own in forms.items()
             }
         except Exception as error:  # damaged content shows in any exception
             text = f"the checkpoint '{file}' cannot be read ({error}): {ANEW}"

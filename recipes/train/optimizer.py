@@ -114,11 +114,13 @@ def make_optimizer(
     """
     import keras
 
+    from graft.recipes.train.phases.adamw import PackedAdamW
+
     updates_per_epoch = max(1, rate.steps_per_epoch // settings.accumulate)
     momentum = min(settings.ema or 0.0, max(0.0, 1 - 10 / updates_per_epoch))
 
     def adamw(scale: float) -> keras.optimizers.Optimizer:
-        optimizer = keras.optimizers.AdamW(
+        optimizer = PackedAdamW(
             rate.schedule(scale),
             weight_decay=settings.weight_decay,
             global_clipnorm=settings.clip_norm,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
+    "DENSE_SCHEDULES",
     "SCHEDULES",
     "TEXT_SCHEDULES",
     "Phase",
@@ -78,6 +79,23 @@ SCHEDULES: Mapping[str, tuple[Phase, ...]] = {
     "full": (Phase("all", "all", 10, 3e-4, batch_norm="train"),),
     # Everything at once, from random weights: the baseline that transfer has to beat.
     "scratch": (Phase("scratch", "all", 10, 3e-3, batch_norm="train"),),
+}
+
+DENSE_SCHEDULES: Mapping[str, tuple[Phase, ...]] = {
+    # The same names for boxes and masks: a head of many layers, which begins at random, learns
+    # longer and at a rate at which a classifier's would break. Chosen on the validation split of
+    # bccd_detection: benchmarks/results/dense.md.
+    "feature_extraction": (Phase("head", "head", 36, 1e-2),),
+    "fine_tune": (Phase("head", "head", 24, 1e-2), Phase("top half", 0.5, 16, 1e-3)),
+    "gradual_unfreeze": (
+        Phase("head", "head", 20, 1e-2),
+        Phase("2 blocks", 2, 6, 1e-3),
+        Phase("4 blocks", 4, 6, 1e-3),
+        Phase("6 blocks", 6, 8, 5e-4),
+    ),
+    "probe_then_tune": (Phase("probe", "head", 24, 1e-2), Phase("all", "all", 12, 5e-4)),
+    "full": (Phase("all", "all", 30, 1e-3, batch_norm="train"),),
+    "scratch": (Phase("scratch", "all", 40, 3e-3, batch_norm="train"),),
 }
 
 TEXT_SCHEDULES: Mapping[str, tuple[Phase, ...]] = {

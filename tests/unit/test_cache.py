@@ -327,7 +327,7 @@ def test_a_map_moves_with_the_image_of_a_view(tmp_path):
     def seen(scale):
         plain = pictures(12)
         targets = {"map": scale * np.float32(plain.pixels)}
-        images = {"train": dataclasses.replace(plain, targets=targets, moving=("map",))}
+        images = {"train": dataclasses.replace(plain, targets=targets, moving={"map": "map"})}
         cache = filled(model, images, Store(tmp_path), [cut], ("flip",), views=2)
         found = cache.features(cut, "train", (0, 1)).tensors[1:]
         return [np.stack([view.load() for view in views]) for views in found]

@@ -95,7 +95,7 @@ def test_files_bytes_arrays_and_images_agree(tmp_path, fit):
         np.testing.assert_array_equal(decode_image(source, 16, fit), expected)
     codec = ImageCodec(16, fit=fit)
     for source in (tmp_path / "a.png", str(tmp_path / "a.png"), pixels, image):
-        np.testing.assert_array_equal(codec.item(source), expected)
+        np.testing.assert_array_equal(codec.item(source).pixels, expected)
     encoded = codec.encode([Example(tmp_path / "a.png", "a", "a.png")], ())
     np.testing.assert_array_equal(encoded.pixels[0], expected)
 

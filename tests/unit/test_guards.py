@@ -420,17 +420,21 @@ def test_a_run_is_of_its_form(content, schema, tmp_path):
         read_run(tmp_path)
 
 
-@pytest.mark.parametrize("change", ["phase", "rows", "history", "kept", "unknown", "lengths"])
+@pytest.mark.parametrize(
+    "change", ["phase", "rows", "history", "kept", "unknown", "forms", "bytes"]
+)
 def test_a_checkpoint_is_of_its_form(change, tmp_path):
     made = checkpoint.Checkpoints(tmp_path)
     made.save(0, checkpoint.Checkpoint(1, 2, [np.ones(3)], rows=[{"loss": 1.0}]))
     arrays = dict(np.load(tmp_path / "seed-0.npz"))
-    facts, lengths = json.loads(str(arrays["facts"]))
-    if change == "lengths":
-        lengths["variables"] = 10**9
+    facts, forms = json.loads(str(arrays["facts"]))
+    if change == "forms":
+        forms["variables"] = [["<f4", [10**9]]]
+    elif change == "bytes":
+        arrays["variables"] = np.append(arrays["variables"], np.uint8(0))
     else:
         facts[change] = ["x"]
-    np.savez(tmp_path / "seed-0.npz", **{**arrays, "facts": np.array(json.dumps([facts, lengths]))})
+    np.savez(tmp_path / "seed-0.npz", **{**arrays, "facts": np.array(json.dumps([facts, forms]))})
     with pytest.raises(ArtifactError, match="train anew with --overwrite"):
         made.load(0)
 

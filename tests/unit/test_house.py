@@ -25,6 +25,13 @@ ROOMS = {"zoo": 0, "export": 1, "recipes": 2, "graft": 3, "benchmarks": 4}
 
 OF_KERAS = (
     "zoo/graph/layers.py",
+    "zoo/heads/masks/decoders.py",
+    "zoo/heads/masks/mask_loss.py",
+    "export/convert/shipped.py",
+    "zoo/heads/dense/assignment.py",
+    "zoo/heads/dense/detection_loss.py",
+    "zoo/heads/dense/layers.py",
+    "recipes/train/phases/adamw.py",
     "recipes/train/gradnorm.py",
     "recipes/train/joint.py",
     "recipes/codecs/rand_augment.py",

@@ -13,6 +13,7 @@ from keras import layers
 
 from graft.recipes.codecs.augmentation import augmenter
 from graft.recipes.codecs.images import Images
+from graft.recipes.codecs.targets import Moves
 from graft.recipes.feed.cache import CacheSettings, PrefixCache
 from graft.recipes.feed.entries import BATCH, VIEW_SEED
 from graft.recipes.tasks.group import Tasks
@@ -87,7 +88,7 @@ class SpotTask(Task):
     """Where the brightest spot of an image is."""
 
     kind: ClassVar[Kind] = SpotKind()
-    moves: ClassVar[bool] = True
+    moves: ClassVar[Moves] = "map"
     meaning: ClassVar[str] = "a heat map"
 
 
@@ -99,7 +100,7 @@ def spots(count: int, seed: int = 0) -> Images:
     for i, (y, x) in enumerate(rng.integers(4, SIZE - 4, (count, 2))):
         pixels[i, y - 2 : y + 3, x - 2 : x + 3] = 250
         target[i, y - 2 : y + 3, x - 2 : x + 3] = 1
-    return Images(pixels, {"spot": target}, tuple(map(str, range(count))), moving=("spot",))
+    return Images(pixels, {"spot": target}, tuple(map(str, range(count))), moving={"spot": "map"})
 
 
 @pytest.fixture(scope="module")
@@ -312,8 +313,10 @@ def test_a_map_that_is_not_known_stays_unknown():
 
 @pytest.mark.parametrize("name", ["randaugment", "mixup", "cutmix"])
 def test_what_cannot_move_a_map_is_refused(name):
-    with pytest.raises(ConfigError, match=f"--augment {name} cannot move the maps of task 'spot'"):
-        augmenter((name,), 0, ("spot",))
+    with pytest.raises(
+        ConfigError, match=f"--augment {name} cannot move the answers of task 'spot'"
+    ):
+        augmenter((name,), 0, {"spot": "map"})
 
 
 # Cached training is the same training
@@ -398,3 +401,37 @@ def test_a_cached_view_is_what_the_uncached_path_computes(make, augment, data, t
                 np.testing.assert_allclose(found, tensor, rtol=0, atol=2e-6)
             ((_, targets),) = batches_of(features)
             np.testing.assert_array_equal(targets["spot"], target)
+
+
+def boxed(count: int) -> Images:
+    """The spots with the boxes around them; each image has room for two."""
+    images = spots(count)
+    rows = np.zeros((count, 2, 6), np.float32)
+    rows[..., 4] = -1
+    for row, spot in zip(rows, images.targets["spot"][..., 0], strict=True):
+        places = np.argwhere(spot)
+        row[0] = (*places.min(0)[::-1], *(places.max(0)[::-1] + 1), 3, 0)
+    targets = {**images.targets, "boxes": rows}
+    return replace(images, targets=targets, moving={"spot": "map", "boxes": "boxes"})
+
+
+@pytest.mark.parametrize("augment", [("flip",), ("crop",), ("flip", "crop")])
+def test_boxes_move_as_maps_do(augment):
+    images = boxed(32)
+    apply = augmenter(augment, VIEW_SEED, images.moving)
+    inputs = (tf.constant(np.float32(images.pixels)), dict(images.targets))
+    _, targets = apply(tf.constant(3), *inputs)
+    assert not np.array_equal(targets["boxes"], images.targets["boxes"])
+    compared = 0
+    for spot, row in zip(targets["spot"].numpy()[..., 0], targets["boxes"].numpy(), strict=True):
+        assert row[1].tolist() == [0, 0, 0, 0, -1, 0]
+        places = np.argwhere(spot)
+        if row[0, 4] < 0:
+            assert not len(places) or np.ptp(places, 0).min() < 3
+            continue
+        around = (*places.min(0)[::-1], *(places.max(0)[::-1] + 1))
+        np.testing.assert_allclose(
+            row[0, :4], around, atol=1.6
+        )  # half a pixel a layer, and that of the map
+        compared += 1
+    assert compared > 20

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, jaccard_
 from graft.export.intervals import interval
 from graft.zoo.errors import DataError
 from graft.zoo.heads import scores
-from graft.zoo.heads.dense import mask_scores as ms
+from graft.zoo.heads.masks import mask_scores as ms
 
 CLASSES = 4
 seeds = st.integers(0, 2**32 - 1)

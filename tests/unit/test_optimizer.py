@@ -6,6 +6,7 @@ import pytest
 
 from graft.recipes.train import lr_finder
 from graft.recipes.train.optimizer import LearningRate, OptimizerSettings, make_optimizer, rate_of
+from graft.recipes.train.phases.adamw import PackedAdamW
 from graft.recipes.train.settings import FitSettings
 from graft.zoo.errors import ConfigError
 from graft.zoo.graph.blocks import find_blocks
@@ -43,10 +44,10 @@ def test_gradients_are_clipped_at_their_norm():
     variable = keras.Variable(np.zeros(4, "float32"))
     seen = []
     optimizer = make_optimizer([variable], LearningRate(0.1, 100), OptimizerSettings(clip_norm=1.0))
-    update = optimizer.update_step
-    optimizer.update_step = lambda gradient, *args: (
-        seen.append(np.asarray(gradient)),
-        update(gradient, *args),
+    update = optimizer._backend_update_step
+    optimizer._backend_update_step = lambda gradients, *args: (
+        seen.extend(map(np.asarray, gradients)),
+        update(gradients, *args),
     )
     one_update(optimizer, [variable], gradient=100.0)
     assert np.linalg.norm(seen[0]) == pytest.approx(1.0, rel=1e-5)
@@ -155,3 +156,28 @@ def test_a_sweep_leaves_the_model_as_it_was():
     assert len(found["rates"]) == len(found["losses"]) <= lr_finder.STEPS
     assert min(found["losses"]) < found["losses"][0]
     assert 1e-5 < found["suggested"] < 1
+
+
+SHAPES = ((3, 3, 4, 2), (7,), (5, 6), (2,), (300, 300))
+
+
+@pytest.mark.parametrize("missing", [(), (1,), (0, 1, 3)])
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_small_variables_move_together_as_keras_moves_each_of_them(missing, clip_norm):
+    rng = np.random.default_rng(0)
+    start = [rng.normal(size=shape).astype("float32") for shape in SHAPES]
+    gradients = [[rng.normal(size=v.shape).astype("float32") for v in start] for _ in range(5)]
+    ends = []
+    for kind in (keras.optimizers.AdamW, PackedAdamW):
+        variables = [keras.Variable(v) for v in start]
+        rate = keras.optimizers.schedules.CosineDecay(1e-2, 4, warmup_target=0.1, warmup_steps=2)
+        optimizer = kind(rate, weight_decay=0.01, global_clipnorm=clip_norm)
+        optimizer.exclude_from_weight_decay(var_list=[variables[1]])
+        for step in gradients:
+            given = [None if i in missing else g for i, g in enumerate(step)]
+            optimizer.apply(given, variables)
+        ends.append([v.numpy() for v in variables])
+    for keras_own, packed in zip(*ends, strict=True):
+        np.testing.assert_array_equal(packed, keras_own)
+    # Those of each matrix, and of all the rest: none of the model's own.
+    assert len(optimizer.variables) == len(["iterations"]) + 2 * len(["(5, 6)", "large", "packed"])

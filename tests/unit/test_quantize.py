@@ -199,6 +199,45 @@ def test_int8_without_examples_is_refused(model, kind):
         make(convert(model)).int8()
 
 
+def test_onnx_files_of_any_layers_are_those_of_onnxruntime_after_one_calibration(
+    model, tmp_path, monkeypatch
+):
+    """To search the layers, a file is made of each; a file knows nothing of those made before it."""
+    import onnx
+    from onnxruntime import quantization
+
+    content, examples = convert_to_onnx(model), pixels(8)
+    (name,) = (given.name for given in onnx.load_from_string(content).graph.input)
+
+    class Reader:
+        def __init__(self):
+            self.left = [{name: examples[i : i + 1]} for i in range(len(examples))]
+
+        def get_next(self):
+            return self.left.pop(0) if self.left else None
+
+    made, calls = quantization.quantize_static, []
+    own = ONNXQuantizer(content, {name: examples})
+    monkeypatch.setattr(
+        quantization, "quantize_static", lambda *given, **how: calls.append(made(*given, **how))
+    )
+    wanted = [None, own.layers[:1], own.layers[2:5], own.layers[1:], None]
+    found = [own.int8(layers) for layers in wanted]
+    assert len(calls) == 1
+    for layers, file in zip(wanted, found, strict=True):
+        made(
+            onnx.load_from_string(content),
+            tmp_path / "theirs.onnx",
+            Reader(),
+            per_channel=True,
+            reduce_range=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            nodes_to_quantize=layers and list(layers),
+        )
+        assert file == (tmp_path / "theirs.onnx").read_bytes()
+
+
 class Recorded:
     """A quantizer whose files are what was asked of it."""
 

@@ -13,7 +13,7 @@ from graft.zoo.errors import ArtifactError
 from graft.zoo.files.archives import opened_archive, read_member
 from graft.zoo.files.guards import one_line_if_damaged
 from graft.zoo.files.keras_archives import check_keras_archive
-from graft.zoo.heads.table import installed_tasks
+from graft.zoo.heads.table import all_kinds
 from graft.zoo.quiet import load_tensorflow
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def load_keras_model(path: Path) -> "keras.Model":
             of_keras_hub = b"keras_hub" in read_member(archive, "config.json")
     if of_keras_hub:
         import keras_hub  # noqa: F401  (registers its layers)
-    for task in installed_tasks().values():
-        task.kind.register_layers()
+    for kind in all_kinds():
+        kind.register_layers()
     try:
         with _limited_weights(path, most_weights):
             model = keras.saving.load_model(path, compile=False, safe_mode=True)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Column", "Curve", "Explained", "Ratio"]
+__all__ = ["Column", "Curve", "Explained", "MeanOf", "Ratio"]
 
 ROUNDING = 1e-15
 """Numbers that differ by less, relative to their size, are one number that was rounded."""
@@ -26,6 +26,28 @@ class Column(Protocol):
     def without(self) -> np.ndarray:
         """That of all examples but one, `(n,)`: row i leaves example i out."""
         ...
+
+
+@dataclass(frozen=True)
+class MeanOf:
+    """The mean of several columns, of those that can be said."""
+
+    columns: tuple[Column, ...]
+
+    def under(self, weights: np.ndarray) -> np.ndarray:
+        """Weights `(b, n)` -> `(b,)`."""
+        return _mean_of_known([column.under(weights) for column in self.columns])
+
+    def without(self) -> np.ndarray:
+        """That of all examples but one, `(n,)`."""
+        return _mean_of_known([column.without() for column in self.columns])
+
+
+def _mean_of_known(values: Sequence[np.ndarray]) -> np.ndarray:
+    stacked = np.stack(values)
+    known = ~np.isnan(stacked)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(known, stacked, 0.0).sum(0) / known.sum(0)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,15 @@ it was made from. A kind is a row of `zoo/heads/table.py`; nothing outside of `z
 `recipes/tasks` and `recipes/codecs` asks which one it is.
 """
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from graft.zoo.heads.scores import Score, share
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 __all__ = ["MARGIN", "SIGMOID_ROUNDING", "Kind", "Scorer"]
 
@@ -43,6 +46,9 @@ class Kind:
         named: whether each unit is called by a label.
         confident: whether the largest number of a row says how sure the answer is.
         by_position: whether an output has a row a position (a token).
+        alone: whether files take one example at a time, of which they say a list.
+        vision_task: what MediaPipe does with a file that has to say more for it than what its
+            outputs are called: "segmenter" or "detector".
     """
 
     name: ClassVar[str]
@@ -55,6 +61,50 @@ class Kind:
     named: ClassVar[bool] = True
     confident: ClassVar[bool] = False
     by_position: ClassVar[bool] = False
+    alone: ClassVar[bool] = False
+    vision_task: ClassVar[Literal["", "segmenter", "detector"]] = ""
+
+    # From the graph that trains to files. Most kinds train what a file gives. Masks train small
+    # maps, boxes a candidate a cell: `ship` is the last stretch of the graph of a file, and
+    # `shipped` the same in numpy, by which files are judged. `size` is (height, width) of the
+    # images that the model takes.
+
+    def file_outputs(self, name: str) -> tuple[str, ...]:
+        """What the outputs of a file are called that hold the answers of output `name`."""
+        return (name,)
+
+    def ship(
+        self, name: str, values: "tf.Tensor", size: tuple[int, int], form: str
+    ) -> "dict[str, tf.Tensor]":
+        """What a file gives of what the graph that trains gives, by `file_outputs`.
+
+        Args:
+            name: of the output.
+            values: `(batch, ...)`.
+            size: of the images.
+            form: "savedmodel", "tflite" or "onnx".
+        """
+        return {name: values}
+
+    def float_layers(self, name: str) -> tuple[str, ...]:
+        """The layers that stay float32 in files of 8 bits, by their names: what lies behind the
+        logits of places, whose steps would be pixels.
+        """
+        return ()
+
+    def shipped(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """The same as rows `(n, ...)`, as `gathered` has them, by numpy."""
+        return values
+
+    def gathered(
+        self, name: str, outputs: Mapping[str, np.ndarray], size: tuple[int, int]
+    ) -> np.ndarray:
+        """The rows in what a file gave."""
+        return outputs[name]
+
+    def compared(self, reference: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows `(n, ...)` of two models as the numbers that have to be alike, `(m, units)` each."""
+        return reference, outputs
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> Score:
         """What `outputs` score against `targets`, both in the form that the head of this kind

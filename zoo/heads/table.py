@@ -15,16 +15,26 @@ from importlib import metadata
 from typing import Any
 
 from graft.zoo.errors import ConfigError, UnknownName
+from graft.zoo.heads.dense.box_kind import BOXES
 from graft.zoo.heads.embedding import EMBEDDING
 from graft.zoo.heads.kind import Kind
+from graft.zoo.heads.masks.masks import MASKS
 from graft.zoo.heads.multi_label import MULTI_LABEL
 from graft.zoo.heads.regression import REGRESSION
 from graft.zoo.heads.single_label import SINGLE_LABEL
 from graft.zoo.heads.tags import TAGS
 
-__all__ = ["GROUP", "KINDS", "find_kind", "in_percent", "installed_tasks", "kind_names"]
+__all__ = [
+    "GROUP",
+    "KINDS",
+    "all_kinds",
+    "find_kind",
+    "in_percent",
+    "installed_tasks",
+    "kind_names",
+]
 
-KINDS: tuple[Kind, ...] = (SINGLE_LABEL, MULTI_LABEL, TAGS, EMBEDDING, REGRESSION)
+KINDS: tuple[Kind, ...] = (SINGLE_LABEL, MULTI_LABEL, TAGS, EMBEDDING, REGRESSION, MASKS, BOXES)
 GROUP = "graft.tasks"
 
 
@@ -48,6 +58,11 @@ def installed_tasks() -> Mapping[str, Any]:
     return found
 
 
+def all_kinds() -> tuple[Kind, ...]:
+    """Our own, and those of other packages."""
+    return (*KINDS, *(task.kind for task in installed_tasks().values()))
+
+
 def kind_names() -> tuple[str, ...]:
     """All names, our own first."""
     return (*(kind.name for kind in KINDS), *installed_tasks())
@@ -69,5 +84,4 @@ def find_kind(name: str) -> Kind:
 
 def in_percent(key: str) -> bool:
     """Whether the figure of this key in JSON is a share, which is written in percent."""
-    judged = (*KINDS, *(task.kind for task in installed_tasks().values()))
-    return next((kind.in_percent for kind in judged if kind.key == key), True)
+    return next((kind.in_percent for kind in all_kinds() if kind.key == key), True)

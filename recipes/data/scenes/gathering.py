@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graft.recipes.data.image_sizes import UprightSize, upright_sizes
 from graft.recipes.data.labels import sort_labels
 from graft.recipes.data.reading import Tally
 from graft.recipes.data.records import SPLITS, Source
 from graft.recipes.data.scenes.entries import DrawnObject, Faults, Found, ImageEntry
 from graft.recipes.data.scenes.groups import with_groups
-from graft.recipes.data.scenes.image_sizes import UprightSize, upright_sizes
 from graft.recipes.data.scenes.scene import Boxes, Scene
 from graft.zoo.errors import DataError
 from graft.zoo.terminal import warn

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from graft.recipes.data.folders.image_files import visible_folders
 from graft.recipes.data.reading import Tally
 from graft.recipes.data.records import Source
+from graft.recipes.data.scenes import rendered
 from graft.recipes.data.scenes.entries import Faults, Found
 from graft.recipes.data.scenes.gathering import gather
 from graft.recipes.data.scenes.readers import box_tables, coco, coco_files, mask_folders, voc, yolo
@@ -53,7 +54,7 @@ def load(
     """The scenes at a place, whatever form they have; images are not decoded, masks are looked at.
 
     Args:
-        place: a folder or a file; see the modules of the forms.
+        place: a folder or a file, see the modules of the forms; or the built-in `shapes`.
         need: what is asked for, where a place holds both in forms of their own; None: whatever is
             found first.
         option: what messages call `place`.
@@ -68,7 +69,9 @@ def load(
     """
     spec, path = str(place), Path(place).expanduser()
     if not path.exists():
-        raise nothing_there(spec, (), option)
+        if spec == rendered.NAME:
+            return rendered.load()
+        raise nothing_there(spec, (rendered.NAME,), option)
     others = []
     for inner in _with_wrapped(path):
         for form in FORMS:

@@ -56,7 +56,7 @@ class DetectionFigure(NamedTuple):
     size: str
 
 
-MAP = DetectionFigure("mAP50:95", "map", slice(None), "all")
+MAP = DetectionFigure("mAP50:95", "map50_95", slice(None), "all")
 MAP50 = DetectionFigure("mAP50", "map50", slice(0, 1), "all")
 MAP75 = DetectionFigure("mAP75", "map75", slice(5, 6), "all")
 MAP_SMALL = DetectionFigure("mAP50:95 of small objects", "map_small", slice(None), "small")

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from graft.zoo.contents import Packed, check_plain_file
 from graft.zoo.errors import DataError
 from graft.zoo.terminal import progress
 from graft.zoo.vision import ORIENTATION_TAG, TURNED
 
-__all__ = ["UprightSize", "upright_size", "upright_sizes"]
+__all__ = ["UprightSize", "size_as_it_came", "upright_size", "upright_sizes"]
 
 
 @dataclass(frozen=True)
@@ -69,3 +70,18 @@ def upright_size(image: Path | Packed) -> UprightSize:
     if orientation in TURNED:
         return UprightSize(width, height, is_turned=True)
     return UprightSize(height, width)
+
+
+def size_as_it_came(given: Any) -> tuple[int, int]:
+    """Height and width of an image that a user hands over: a file, pixels, or an image of Pillow.
+
+    Raises:
+        DataError: it is missing, or no image.
+    """
+    if hasattr(given, "convert"):
+        turned = given.getexif().get(ORIENTATION_TAG, 1) in TURNED
+        return tuple(given.size if turned else given.size[::-1])
+    if hasattr(given, "shape"):
+        return tuple(given.shape[:2])
+    size = upright_size(given if isinstance(given, Packed) else Path(given))
+    return size.height, size.width

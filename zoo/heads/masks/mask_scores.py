@@ -79,7 +79,7 @@ def mean_iou(counts: np.ndarray) -> Score:
     """
     hits, there, given = _sums(counts)
     columns = [Ratio.of(*column) for column in zip(hits.T, (there + given - hits).T, strict=True)]
-    return Score("mIoU", "miou", len(counts), columns)
+    return Score("mIoU", "mean_iou", len(counts), columns)
 
 
 def pooled_dice(counts: np.ndarray, background: int | None = 0) -> Score:
@@ -94,7 +94,7 @@ def pooled_dice(counts: np.ndarray, background: int | None = 0) -> Score:
     """
     hits, there, given = _foreground(counts, background)
     columns = [Ratio.of(*column) for column in zip(2 * hits.T, (there + given).T, strict=True)]
-    return Score("pooled Dice", "pooled_dice", len(counts), columns)
+    return Score("pooled Dice", "dice", len(counts), columns)
 
 
 def mean_dice(counts: np.ndarray, background: int | None = 0) -> Score:

@@ -1,0 +1,1 @@
+"""Tasks whose answers lie in the image: masks, boxes."""
