@@ -92,7 +92,7 @@ class BoxTask(Task):
             )
         scene: Any = record
         height, width = (own / there for own, there in zip(shape[:2], scene.size, strict=True))
-        corners = boxes.corners * np.float32([width, height, width, height])
+        corners = boxes.corners * np.array([width, height, width, height], np.float32)
         labels = np.array([index[label] for label in boxes.labels], np.float32)
         return np.column_stack([corners, labels, boxes.crowd.astype(np.float32)])
 
@@ -112,7 +112,7 @@ class BoxTask(Task):
     def drawn(self, pixels: np.ndarray, answer: np.ndarray, size: Sequence[int]) -> np.ndarray:
         """The boxes that are likely."""
         height, width = (own / there for own, there in zip(pixels.shape, size, strict=False))
-        scale = np.float32([width, height, width, height, 1, 1])
+        scale = np.array([width, height, width, height, 1, 1], np.float32)
         return draw_boxes(pixels, scale * answer[answer[:, 4] >= SHOWN], self.labels)
 
     def score(self, outputs: np.ndarray, target: Target) -> Score:

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-__all__ = ["MASKS", "MOST_CLASSES", "Decoder", "Joining", "class_maps", "enlarged", "masks"]
+__all__ = [
+    "MASKS",
+    "MOST_CLASSES",
+    "Decoder",
+    "Joining",
+    "Masks",
+    "class_maps",
+    "enlarged",
+    "masks",
+]
 
 Joining = Literal["lraspp", "unet"]
 """How levels become a map: Lite R-ASPP (Howard et al. 2019, arXiv:1905.02244, figure 10), or
