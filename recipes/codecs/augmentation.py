@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["MIXERS", "Augmentation", "augmenter", "check_channels", "describe"]
 
 Augmentation = Literal[
-    "flip", "crop", "zoom", "color", "grayscale", "randaugment", "mixup", "cutmix"
+    "flip", "flip_vertical", "crop", "zoom", "color", "grayscale", "randaugment", "mixup", "cutmix"
 ]
 MIXERS = ("mixup", "cutmix")
 """Those that join two images and their targets."""
@@ -59,6 +59,7 @@ def _layers(
     more: dict[str, Any] = {"bounding_box_format": BOX_FORMAT} if "boxes" in beside else {}
     single = {
         "flip": lambda: [layer.RandomFlip("horizontal", seed=seed, **more)],
+        "flip_vertical": lambda: [layer.RandomFlip("vertical", seed=seed + 10, **more)],
         "crop": lambda: [
             layer.RandomTranslation(0.08, 0.08, fill_mode=border, seed=seed + 1, **more),
             layer.RandomZoom((-0.25, 0.0), fill_mode=border, seed=seed + 2, **more),

@@ -232,8 +232,8 @@ class ImageCodec:
         if self.decoded is not None and all(isinstance(r.image, Path | Packed) for r in records):
             found = self.decoded.find(records, title)
             return found.pixels, found.traces, found.bad
-        # Whoever trains on them holds them twice, as an array and as a tensor.
-        most = None if self.memory_bytes is None else self.memory_bytes // 2
+        # Three splits, and whoever trains on one holds it twice, as an array and as a tensor.
+        most = None if self.memory_bytes is None else self.memory_bytes // 6
         return decode_all(records, self.shape, self.fit, title, most)
 
     def _good(self, bad: Mapping[int, str], count: int, title: str) -> list[int]:

@@ -19,6 +19,7 @@ from graft.zoo.errors import ConfigError, DataError
 from graft.zoo.files.store import Store
 from graft.zoo.fits import Fit, ImageShape
 from graft.zoo.hashing import hash_of
+from graft.zoo.memory import note_read
 from graft.zoo.terminal import warn
 from graft.zoo.vision import decode_image
 
@@ -132,6 +133,7 @@ class StoredPixels:
             if not intact:
                 forget(shard)
                 pixels[:] = self._decode_anew(i)
+        note_read(found.nbytes)
         return found
 
     def _decode_anew(self, row: int) -> np.ndarray:

@@ -186,7 +186,9 @@ def test_a_memory_mapped_array_gives_the_same_images_with_their_labels(data, tmp
         assert {bytes(np.uint8(p)): bytes(t) for p, t in zip(c, d, strict=True)} == pair
 
 
-@pytest.mark.parametrize("name", ["flip", "crop", "color", "randaugment", "mixup", "cutmix"])
+@pytest.mark.parametrize(
+    "name", ["flip", "flip_vertical", "crop", "color", "randaugment", "mixup", "cutmix"]
+)
 def test_every_augmentation_changes_pixels_within_range_and_repeats(data, name):
     first, second, plain = (
         batches(data["train"], augment=(name,)),

@@ -415,7 +415,7 @@ def boxed(count: int) -> Images:
     return replace(images, targets=targets, moving={"spot": "map", "boxes": "boxes"})
 
 
-@pytest.mark.parametrize("augment", [("flip",), ("crop",), ("flip", "crop")])
+@pytest.mark.parametrize("augment", [("flip",), ("flip_vertical",), ("crop",), ("flip", "crop")])
 def test_boxes_move_as_maps_do(augment):
     images = boxed(32)
     apply = augmenter(augment, VIEW_SEED, images.moving)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from graft.zoo.memory import note_read
+
 __all__ = ["Rows"]
 
 
@@ -59,6 +61,7 @@ class Rows:
             for row, index in enumerate(indices):
                 place = (before + int(index)) * size
                 os.preadv(file.fileno(), [memoryview(flat[row])], place)
+            note_read(rows.nbytes)
             return rows
 
         return read
