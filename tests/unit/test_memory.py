@@ -19,7 +19,7 @@ def held():
 ctypes.CDLL(None).mallopt(-3, 1 << 25)  # arrays lie in the heap, as those of threads come to
 # what is kept lies behind what is freed: the heap cannot shrink from its end
 big = [np.ones(1 << 20, np.uint8) for _ in range(200)]
-kept = np.ones(1 << 12, np.uint8)
+kept = np.ones(1 << 20, np.uint8)
 del big
 before = held()
 note_read(EVERY_BYTES - 1)
