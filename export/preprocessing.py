@@ -68,24 +68,27 @@ def read_preprocessing(
 
 
 def _check_tasks(tasks: object, where: object, field: str, outputs: Shapes) -> None:
-    if not isinstance(tasks, dict):
-        _check(False, where, field, "what each output means")
-        return
-    described: set[str] = set()
-    for name, facts in tasks.items():
+    given: dict = tasks if isinstance(tasks, dict) else {}
+    named = {name for task, facts in given.items() for name in (task, *_files_of(task, facts))}
+    _check(named >= set(outputs) and bool(given), where, field, "what each output means")
+    for name, facts in given.items():
         known = isinstance(facts, dict) and facts.get("kind") in kind_names()
         _check(known, where, f"{field}.{name}.kind", "a known kind")
         kind, labels = find_kind(facts["kind"]), facts.get("labels")
         are_texts = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
         _check(are_texts, where, f"{field}.{name}.labels", "a list of names")
-        described |= {name, *kind.file_outputs(name)}
         shape = outputs.get(name, ())
         units = shape[-1] if len(shape) else None
         fits = not kind.named or units is None or len(labels) == units
         _check(fits, where, f"{field}.{name}.labels", f"{units} names, one for each unit")
         fault = kind.fault_of_labels(labels)
         _check(fault is None, where, f"{field}.{name}.labels", str(fault))
-    _check(described >= set(outputs), where, field, "what each output means")
+
+
+def _files_of(task: str, facts: object) -> tuple[str, ...]:
+    """What the outputs of a file are called that hold the answers of a task."""
+    known = isinstance(facts, dict) and facts.get("kind") in kind_names()
+    return find_kind(facts["kind"]).file_outputs(task) if known else ()
 
 
 def _check_texts(content: Mapping, where: object) -> None:

@@ -229,7 +229,7 @@ def test_images_that_are_decoded_at_once_keep_their_order(many, through_stdin, s
     for number, item in enumerate(found):
         if number % 3:
             assert item.name.endswith(f"{number:02d}.png")
-            assert item.content[0, 0, 0] == number
+            assert item.content.pixels[0, 0, 0] == number
         else:
             assert f"{number:02d}.png' is not a readable image" in item.why
     assert len(threads) > 1

@@ -9,6 +9,20 @@ from graft.zoo.processes import Ended, asked_to_end, ended_by_signals, telling
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+@pytest.fixture(autouse=True)
+def _as_a_terminal_starts_it():
+    """Whoever runs the tests may have them ignored (nohup, a shell for what runs behind it), and
+    libraries of other tests listen to them.
+    """
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, default)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_with_what_was_told(number):
     before = signal.getsignal(number)
