@@ -16,10 +16,10 @@ import numpy as np
 from graft.recipes.data.traces import pixels_hash
 from graft.zoo.contents import Packed, digest_halves, digest_of, read_content
 from graft.zoo.errors import ConfigError, DataError
+from graft.zoo.files.memory import note_read
 from graft.zoo.files.store import Store
 from graft.zoo.fits import Fit, ImageShape
 from graft.zoo.hashing import hash_of
-from graft.zoo.memory import note_read
 from graft.zoo.terminal import warn
 from graft.zoo.vision import decode_image
 

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from graft.zoo import memory
+from graft.zoo.files import memory
 
 GROWN = """
 import ctypes, sys
 import numpy as np
-from graft.zoo.memory import EVERY_BYTES, note_read
+from graft.zoo.files.memory import EVERY_BYTES, note_read
 
 def held():
     with open("/proc/self/status") as file:

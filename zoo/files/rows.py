@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graft.zoo.memory import note_read
+from graft.zoo.files.memory import note_read
 
 __all__ = ["Rows"]
 
