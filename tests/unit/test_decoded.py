@@ -500,9 +500,9 @@ def test_what_a_process_uses_of_a_folder_it_does_not_remove(tmp_path, monkeypatc
 
 
 def test_what_is_decoded_each_time_keeps_to_the_memory_too(photos):
-    images = ImageCodec(8, memory_bytes=12 * 8 * 8 * 3 * 2).encode(photos(), ())
+    images = ImageCodec(8, memory_bytes=12 * 8 * 8 * 3 * 6).encode(photos(), ())
     assert not isinstance(images.pixels, np.memmap)
-    images = ImageCodec(8, memory_bytes=12 * 8 * 8 * 3).encode(photos(), ())
+    images = ImageCodec(8, memory_bytes=12 * 8 * 8 * 3 * 5).encode(photos(), ())
     assert isinstance(images.pixels, np.memmap)
     assert isinstance(images.take([3, 1]).pixels, np.memmap)
     np.testing.assert_array_equal(images.pixels, ImageCodec(8).encode(photos(), ()).pixels)
