@@ -19,6 +19,7 @@ from graft.export.quantize.smaller import CONVERTERS, WRITERS, SmallerFiles
 from graft.zoo.errors import ConfigError, ExportError, UnknownName
 from graft.zoo.files.staging import staged_folder
 from graft.zoo.files.writing import write_text
+from graft.zoo.heads.kind import by_file_output
 from graft.zoo.terminal import progress
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def export_model(
     # A rebuilt model may call its inputs otherwise.
     names = {old.name: new.name for old, new in zip(given.inputs, model.inputs, strict=True)}
     judge = replace(judge, inputs={names[name]: values for name, values in judge.inputs.items()})
+    whole = shipped_model(model, subject.kinds)
     rows, formats = [], tuple(dict.fromkeys(settings.formats))
     count = sum(len(settings.files_of(name)) for name in formats)
     with (
@@ -147,7 +149,6 @@ def export_model(
         progress("export", count) as advance,
     ):
         for name in formats:
-            whole = shipped_model(model, subject.kinds, name)
             made = _Format(whole, name, subject, judge, settings).rows(staging)
             for file in settings.files_of(name):
                 advance(0, f"{name} {file}")
@@ -161,7 +162,7 @@ def export_model(
                 write_text(staging / name, text)
         for file in subject.beside:
             shutil.copyfile(file, staging / file.name)
-        content = {"files": rows, "requested": settings.requested, **_facts(model, subject)}
+        content = {"files": rows, "requested": settings.requested, **_facts(whole, subject)}
         written = manifest.write_manifest(staging, content)
         finish(staging)
     return written
@@ -181,13 +182,9 @@ def _with_tasks(subject: Subject) -> Subject:
 
 
 def _facts(model: "keras.Model", subject: Subject) -> dict:
-    """What the manifest says of a model beside its files."""
-    from graft.export.convert.shipped import shipped_model
-
+    """What the manifest says of a model, as files give its answers, beside these."""
     examples, calibration = subject.examples, subject.calibration
-    kinds = {file: kind for n, kind in subject.kinds.items() for file in kind.file_outputs(n)}
-    whole = shipped_model(model, subject.kinds, "savedmodel")
-    outputs = output_tensors(whole, whole.output)
+    kinds, outputs = by_file_output(subject.kinds), output_tensors(model, model.output)
     return {
         "labels": subject.description.labels,
         "tasks": subject.description.preprocessing["tasks"],

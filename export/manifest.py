@@ -14,6 +14,7 @@ from graft.zoo.errors import ArtifactError
 from graft.zoo.files.guards import one_line_if_damaged
 from graft.zoo.files.reading import check_schema, path_inside, read_json
 from graft.zoo.files.writing import write_text
+from graft.zoo.heads.kind import by_file_output
 from graft.zoo.heads.table import find_kind
 from graft.zoo.text import Tokenizer
 
@@ -106,11 +107,9 @@ class Description:
 
     def vision_task_of(self, output: str) -> str:
         """What MediaPipe does with an output of a file; see `Kind.vision_task`."""
-        for name, facts in self.preprocessing.get("tasks", {}).items():
-            kind = find_kind(facts["kind"])
-            if output in kind.file_outputs(name):
-                return kind.vision_task
-        return ""
+        tasks = self.preprocessing.get("tasks", {})
+        kinds = by_file_output({name: find_kind(facts["kind"]) for name, facts in tasks.items()})
+        return kinds[output].vision_task if output in kinds else ""
 
     @property
     def attached(self) -> dict[str, str]:

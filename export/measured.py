@@ -17,7 +17,7 @@ from graft.export.runtimes.savedmodel import open_raw_text
 from graft.export.sessions import open_artifact
 from graft.zoo.errors import ArtifactError
 from graft.zoo.graph.stack import MASK
-from graft.zoo.heads.kind import Kind
+from graft.zoo.heads.kind import Kind, by_file_output
 
 __all__ = ["against_float32", "blank_row", "measured_row"]
 
@@ -118,8 +118,7 @@ def _with_ranges(described: dict, description: Description, kinds: Mapping[str, 
     described["inputs"][0]["range"] = (
         list(description.input_range) if description.input_range else None
     )
-    named = kinds.items()
-    bounded = {file: kind.bounded for name, kind in named for file in kind.file_outputs(name)}
+    of_files = by_file_output(kinds)
     for output in described["outputs"]:
-        output["range"] = [0, 1] if bounded[output["name"]] else None
+        output["range"] = [0, 1] if of_files[output["name"]].bounded else None
     return described

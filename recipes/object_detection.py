@@ -11,20 +11,14 @@ the suppression of overlapping boxes.
 Expected results: benchmarks/results/dense.md.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from tyro.conf import OmitArgPrefixes
-
-from graft.recipes.runs.options import ImageConfig
-from graft.recipes.train.schedule import DENSE_SCHEDULES, Phase
-from graft.recipes.train.settings import FitSettings
+from graft.recipes.runs.options import SceneConfig
 
 
 @dataclass(frozen=True)
-class Config(ImageConfig):
+class Config(SceneConfig):
     """Train a model that finds things and names them."""
 
     data: str
@@ -33,28 +27,10 @@ class Config(ImageConfig):
     """
     channels: int = 64
     """Of the head's convolutions."""
-    schedules: ClassVar[Mapping[str, tuple[Phase, ...]]] = DENSE_SCHEDULES
-    fit: OmitArgPrefixes[FitSettings] = field(
-        default_factory=lambda: FitSettings(
-            batch_size=16, weight_decay=0.02, clip_norm=10.0, augment=("flip", "crop")
-        )
-    )
-    blocks: int | None = None
-    """Blocks that the last phase trains, from the top. Default: the schedule's own."""
-    layer_decay: float | None = None
-    """Each block learns at this share of the rate of the one above it. Default: the schedule's
-    own.
-    """
-    fraction: float | None = None
-    """Train on this share of the training images only (drawn by --split-seed)."""
     seeds: int = 1
     """Train so many times, with consecutive seeds; the run keeps the one whose best epoch has the
     best mAP50 of the validation images.
     """
-    split_seed: int = 0
-    """For splits that are missing in the data and have to be made."""
-    compare_scratch: bool = False
-    """Also train from random weights for as many epochs, and write the verdict."""
 
 
 def main(config: Config) -> Path:

@@ -10,21 +10,15 @@ through a freezing schedule by cross-entropy and Dice.
 Expected results: benchmarks/results/dense.md.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from tyro.conf import OmitArgPrefixes
-
-from graft.recipes.runs.options import ImageConfig
-from graft.recipes.train.schedule import DENSE_SCHEDULES, Phase
-from graft.recipes.train.settings import FitSettings
+from graft.recipes.runs.options import SceneConfig
 from graft.zoo.heads.masks.masks import Joining
 
 
 @dataclass(frozen=True)
-class Config(ImageConfig):
+class Config(SceneConfig):
     """Train a model that names the class of each pixel."""
 
     data: str
@@ -39,28 +33,10 @@ class Config(ImageConfig):
     """Of the decoder's maps."""
     dice: float = 1.0
     """What 1 - Dice counts beside the cross-entropy of pixels."""
-    schedules: ClassVar[Mapping[str, tuple[Phase, ...]]] = DENSE_SCHEDULES
-    fit: OmitArgPrefixes[FitSettings] = field(
-        default_factory=lambda: FitSettings(
-            batch_size=16, weight_decay=0.02, clip_norm=10.0, augment=("flip", "crop")
-        )
-    )
-    blocks: int | None = None
-    """Blocks that the last phase trains, from the top. Default: the schedule's own."""
-    layer_decay: float | None = None
-    """Each block learns at this share of the rate of the one above it. Default: the schedule's
-    own.
-    """
-    fraction: float | None = None
-    """Train on this share of the training images only (drawn by --split-seed)."""
     seeds: int = 1
     """Train so many times, with consecutive seeds; the run keeps the one whose best epoch has the
     best mean IoU of the validation images.
     """
-    split_seed: int = 0
-    """For splits that are missing in the data and have to be made."""
-    compare_scratch: bool = False
-    """Also train from random weights for as many epochs, and write the verdict."""
 
 
 def main(config: Config) -> Path:

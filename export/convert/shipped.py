@@ -13,23 +13,22 @@ __all__ = ["shipped_model"]
 class _Shipped(keras.layers.Layer):
     """What the file gives of one output; for tracing only, so it is not registered for saving."""
 
-    def __init__(self, kind: Kind, output: str, size: tuple[int, int], form: str) -> None:
+    def __init__(self, kind: Kind, output: str, size: tuple[int, int]) -> None:
         super().__init__(name=f"{output}_shipped", dtype="float32")
-        self.kind, self.output_name, self.size, self.form = kind, output, size, form
+        self.kind, self.output_name, self.size = kind, output, size
 
     def call(self, values: Any) -> dict[str, Any]:
         """By the names of the file's outputs."""
-        return self.kind.ship(self.output_name, values, self.size, self.form)
+        return self.kind.ship(self.output_name, values, self.size)
 
 
-def shipped_model(model: keras.Model, kinds: Mapping[str, Kind], form: str) -> keras.Model:
-    """`model` as a file of `form` gives its answers: itself, where all `kinds` train what they
+def shipped_model(model: keras.Model, kinds: Mapping[str, Kind]) -> keras.Model:
+    """`model` as its files give its answers: itself, where all `kinds` train what they
     give. Weights are shared.
 
     Args:
         model: functional.
         kinds: of its outputs, by name.
-        form: "savedmodel", "tflite" or "onnx".
     """
     if all(type(kind).ship is Kind.ship for kind in kinds.values()):
         return model
@@ -45,5 +44,5 @@ def shipped_model(model: keras.Model, kinds: Mapping[str, Kind], form: str) -> k
     size = model.inputs[0].shape[1:3]
     found: dict[str, Any] = {}
     for name, tensor in outputs.items():
-        found |= _Shipped(kinds[name], name, size, form)(tensor)
+        found |= _Shipped(kinds[name], name, size)(tensor)
     return keras.Model(given, found, name=model.name)

@@ -1,20 +1,22 @@
 """What every recipe for images takes, and what every recipe for text takes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import OmitArgPrefixes, arg
 
 from graft.recipes.codecs.image_size import ImageSizeOption
 from graft.recipes.data.records import Columns
 from graft.recipes.tasks.group import Tasks
+from graft.recipes.train.schedule import DENSE_SCHEDULES, Phase
 from graft.recipes.train.settings import FitSettings, check_numbers, check_seeds
 from graft.zoo.errors import ConfigError
 from graft.zoo.files import leases
 from graft.zoo.fits import STRETCH, Fit, ImageShape, check_fit
 
-__all__ = ["ImageConfig", "TextConfig"]
+__all__ = ["ImageConfig", "SceneConfig", "TextConfig"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,30 @@ class ImageConfig:
             ImageShape.of(self.image_size)
         # Not every recipe trains several times or makes splits.
         check_seeds(self.seed, getattr(self, "split_seed", 0), getattr(self, "seeds", 1))
+
+
+@dataclass(frozen=True)
+class SceneConfig(ImageConfig):
+    """What recipes for boxes and masks take."""
+
+    schedules: ClassVar[Mapping[str, tuple[Phase, ...]]] = DENSE_SCHEDULES
+    fit: OmitArgPrefixes[FitSettings] = field(
+        default_factory=lambda: FitSettings(
+            batch_size=16, weight_decay=0.02, clip_norm=10.0, augment=("flip", "crop")
+        )
+    )
+    blocks: int | None = None
+    """Blocks that the last phase trains, from the top. Default: the schedule's own."""
+    layer_decay: float | None = None
+    """Each block learns at this share of the rate of the one above it. Default: the schedule's
+    own.
+    """
+    fraction: float | None = None
+    """Train on this share of the training images only (drawn by --split-seed)."""
+    split_seed: int = 0
+    """For splits that are missing in the data and have to be made."""
+    compare_scratch: bool = False
+    """Also train from random weights for as many epochs, and write the verdict."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ TASK = MaskTask(heads.masks(LABELS), "mask")
 @pytest.mark.parametrize("size", [(12, 20), (15, 8), (3, 5), (64, 64)])
 def test_numpy_ships_what_the_graph_does(size):
     logits = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)
-    (graph,) = MASKS.ship("mask", tf.constant(logits), size, "tflite").values()
+    (graph,) = MASKS.ship("mask", tf.constant(logits), size).values()
     rows = MASKS.shipped(logits, size)
     np.testing.assert_allclose(rows, graph, atol=1e-6)
     assert rows.shape == (2, *size, 4)

@@ -15,7 +15,7 @@ from graft.zoo.heads.scores import Score, share
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["MARGIN", "SIGMOID_ROUNDING", "Kind", "Scorer"]
+__all__ = ["MARGIN", "SIGMOID_ROUNDING", "Kind", "Scorer", "by_file_output"]
 
 Scorer = Callable[[np.ndarray], Score]
 """Answers `(n, units)` -> what they score."""
@@ -73,16 +73,13 @@ class Kind:
         """What the outputs of a file are called that hold the answers of output `name`."""
         return (name,)
 
-    def ship(
-        self, name: str, values: "tf.Tensor", size: tuple[int, int], form: str
-    ) -> "dict[str, tf.Tensor]":
-        """What a file gives of what the graph that trains gives, by `file_outputs`.
+    def ship(self, name: str, values: "tf.Tensor", size: tuple[int, int]) -> "dict[str, tf.Tensor]":
+        """What a file of any format gives of what the graph that trains gives, by `file_outputs`.
 
         Args:
             name: of the output.
             values: `(batch, ...)`.
             size: of the images.
-            form: "savedmodel", "tflite" or "onnx".
         """
         return {name: values}
 
@@ -179,3 +176,8 @@ class Kind:
         """Register the Keras classes that only models of this kind hold (Graft's own lie in
         `zoo/graph/layers.py`); called before a .keras file is opened.
         """
+
+
+def by_file_output(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
+    """The kinds of a model's outputs, by what the outputs of its files are called."""
+    return {file: kind for name, kind in kinds.items() for file in kind.file_outputs(name)}

@@ -11,7 +11,7 @@ from graft.recipes.codecs.asked import Shown
 from graft.recipes.codecs.targets import Moves, Target
 from graft.recipes.data.records import Record
 from graft.recipes.data.scenes.scene import Boxes
-from graft.recipes.tasks.dense.chunks import chunks, number
+from graft.recipes.tasks.dense.chunks import chunks, never_found, number
 from graft.recipes.tasks.dense.drawing import draw_boxes
 from graft.recipes.tasks.task import Task
 from graft.zoo.errors import CheckFailed, DataError
@@ -191,15 +191,7 @@ class BoxTask(Task):
 
     def concern(self, figures: Mapping) -> str | None:
         """Labels that are never found."""
-        rows = figures["per_class"].items()
-        lost = [label for label, row in rows if row["boxes"] and not row["recall"]]
-        if not lost:
-            return None
-        more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
-        return (
-            f"'{lost[0]}'{more} is never found in the test split: give more images that show it, "
-            "or train longer"
-        )
+        return never_found(figures["per_class"], "boxes")
 
 
 def _best(curve: PrecisionRecall | None) -> dict[str, float]:

@@ -11,7 +11,7 @@ from graft.recipes.codecs.pixels import map_in_order
 from graft.recipes.codecs.targets import Moves, Target
 from graft.recipes.data.records import Record, Source
 from graft.recipes.data.scenes.masks.mask_files import BACKGROUND, MaskFile
-from graft.recipes.tasks.dense.chunks import chunks, number
+from graft.recipes.tasks.dense.chunks import chunks, never_found, number
 from graft.recipes.tasks.dense.drawing import draw_mask
 from graft.recipes.tasks.labels import check_probabilities
 from graft.recipes.tasks.task import Task
@@ -167,15 +167,7 @@ class MaskTask(Task):
 
     def concern(self, figures: Mapping) -> str | None:
         """Classes that were never found."""
-        rows = figures["per_class"].items()
-        lost = [label for label, row in rows if row["examples"] and not row["recall"]]
-        if not lost:
-            return None
-        more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
-        return (
-            f"'{lost[0]}'{more} is never found in the test split: give more images that show it, "
-            "or train longer"
-        )
+        return never_found(figures["per_class"], "examples")
 
 
 def mask_labels(source: Source) -> tuple[str, ...]:

@@ -46,9 +46,7 @@ class Boxes(Kind):
         """The four that detectors of phones have, whatever the output is called."""
         return detections.OUTPUTS
 
-    def ship(
-        self, name: str, values: "tf.Tensor", size: tuple[int, int], form: str
-    ) -> "dict[str, tf.Tensor]":
+    def ship(self, name: str, values: "tf.Tensor", size: tuple[int, int]) -> "dict[str, tf.Tensor]":
         """The boxes of one image after suppression."""
         from graft.zoo.heads.dense.layers import Suppression
 

@@ -86,9 +86,7 @@ class Masks(Kind):
     agreement: ClassVar[str] = "pixels as Keras has them"
     vision_task: ClassVar[Literal["", "segmenter", "detector"]] = "segmenter"
 
-    def ship(
-        self, name: str, values: "tf.Tensor", size: tuple[int, int], form: str
-    ) -> "dict[str, tf.Tensor]":
+    def ship(self, name: str, values: "tf.Tensor", size: tuple[int, int]) -> "dict[str, tf.Tensor]":
         """Probabilities of the size of the image."""
         import tensorflow as tf
 
